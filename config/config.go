@@ -1,0 +1,403 @@
+// Package config turns what an operator writes, in the environment and in
+// flags, into what the server works with, and reports all mistakes at once.
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is what the server works with. Check makes one; every value in it has
+// been checked.
+type Config struct {
+	ShopifyAPIKey     string
+	ShopifyAPISecrets []Secret // the first signs, all verify; never empty, none empty
+	AppURL            *url.URL
+	Shop              string // x.myshopify.com; "" where no store is configured here
+	LegacyAccounts    bool   // the store signs in at /account/login
+
+	RechargeAPIToken        Secret // empty: the store has not connected Recharge
+	RechargeStorefrontToken Secret
+	RechargeClientSecret    Secret
+	RechargeAPIURL          *url.URL
+	RechargePortalURL       *url.URL // ends in a slash; nil without a Shop
+	RechargeRate            float64  // calls a second
+	RechargeBurst           int      // calls
+
+	LinkByHash      bool // never ask Recharge for a signed-in link
+	RedirectByPage  bool // forward by a 200 page instead of a 302
+	CustomerTTL     time.Duration
+	LinkTTL         time.Duration // 0: a link is never reused
+	RechargeTimeout time.Duration // one call
+	ClickTimeout    time.Duration // one click
+	PortalAPIKeys   []Secret
+
+	Addr           string
+	OpsAddr        string
+	Redis          *Redis   // nil: embedded
+	EncryptionKeys [][]byte // 32 bytes each, the first seals; nil: derive them from the app's secrets
+	LogLevel       slog.Level
+	LogText        bool // text instead of JSON
+}
+
+// Redis says where Redis is and how to sign in there.
+type Redis struct {
+	Addrs      []string // host:port; several: a cluster, or the sentinels of MasterName
+	MasterName string   // the master's name, if Addrs are sentinels
+	Username   string
+	Password   Secret
+	DB         int
+	TLS        bool
+}
+
+// Problem is one mistake in the configuration.
+type Problem struct {
+	Name string // the environment's name
+	What string // what is wrong with it; never its value, which may be a secret
+	Hint string // what to do about it
+}
+
+// Problems are all mistakes that were found.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d problem(s) in the configuration:\n", len(p))
+	for _, problem := range p {
+		fmt.Fprintf(&b, "\n  %s %s\n      %s\n", problem.Name, problem.What, problem.Hint)
+	}
+	return b.String()
+}
+
+// Check reads the settings. Its error is of type Problems and lists them all.
+func (s Settings) Check() (Config, error) {
+	var c checker
+	config := Config{
+		ShopifyAPIKey:     c.token("SHOPIFY_API_KEY", s.ShopifyAPIKey, required("the client id, in Shopify's Dev Dashboard under the app's settings")).Reveal(),
+		ShopifyAPISecrets: c.secrets("SHOPIFY_API_SECRET", s.ShopifyAPISecret, 1, required("the client secret, beside the client id; while rotating: new,old")),
+		AppURL:            c.url("APP_URL", s.AppURL, required("where Shopify reaches this server, such as https://subscriptions.example.com")),
+		Shop:              c.shop("SHOPIFY_SHOP", s.ShopifyShop),
+		LegacyAccounts:    c.choice("CUSTOMER_ACCOUNTS", s.CustomerAccounts, "new", "legacy") == "legacy",
+
+		RechargeAPIToken:        c.token("RECHARGE_API_TOKEN", s.RechargeAPIToken, optional),
+		RechargeStorefrontToken: c.token("RECHARGE_STOREFRONT_TOKEN", s.RechargeStorefrontToken, optional),
+		RechargeClientSecret:    c.token("RECHARGE_CLIENT_SECRET", s.RechargeClientSecret, optional),
+		RechargeAPIURL:          c.url("RECHARGE_API_URL", s.RechargeAPIURL, required("https://api.rechargeapps.com, unless you test against something else")),
+
+		LinkByHash:      c.choice("PORTAL_LINK", s.PortalLink, "signed_in", "hash") == "hash",
+		RedirectByPage:  c.choice("REDIRECT", s.Redirect, "location", "page") == "page",
+		CustomerTTL:     c.duration("CUSTOMER_TTL", s.CustomerTTL, time.Minute, 7*24*time.Hour),
+		LinkTTL:         c.duration("LINK_TTL", s.LinkTTL, 0, time.Hour),
+		RechargeTimeout: c.duration("RECHARGE_TIMEOUT", s.RechargeTimeout, 100*time.Millisecond, 20*time.Second),
+		// Shopify itself gives up after about 30 seconds.
+		ClickTimeout:  c.duration("CLICK_TIMEOUT", s.ClickTimeout, 500*time.Millisecond, 25*time.Second),
+		PortalAPIKeys: c.secrets("PORTAL_API_KEY", s.PortalAPIKey, 16, optional),
+
+		Addr:           c.addr("ADDR", s.Addr),
+		OpsAddr:        c.addr("OPS_ADDR", s.OpsAddr),
+		Redis:          c.redis("REDIS_URL", s.RedisURL),
+		EncryptionKeys: c.keys("ENCRYPTION_KEY", s.EncryptionKey),
+		LogLevel:       c.level("LOG_LEVEL", s.LogLevel),
+		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
+	}
+	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
+	config.RechargePortalURL = c.portal(s.RechargePortalURL, config.Shop)
+	c.together(s, config)
+	if len(c.problems) > 0 {
+		return Config{}, c.problems
+	}
+	return config, nil
+}
+
+// together checks what only several settings together get wrong.
+func (c *checker) together(s Settings, config Config) {
+	if s.ShopifyShop == "" {
+		c.withoutShop(s)
+	}
+	if config.RechargeTimeout > 0 && config.ClickTimeout > 0 && config.RechargeTimeout >= config.ClickTimeout {
+		c.problem("RECHARGE_TIMEOUT", "is not shorter than CLICK_TIMEOUT", "leave a click time to answer after a call that took too long, as 3s and 8s do")
+	}
+	_, port, _ := net.SplitHostPort(config.Addr)
+	_, opsPort, _ := net.SplitHostPort(config.OpsAddr)
+	if port != "" && port == opsPort && port != "0" {
+		c.problem("OPS_ADDR", "has the port of ADDR", "give the operator's routes a port of their own, such as 127.0.0.1:9090")
+	}
+}
+
+func (c *checker) withoutShop(s Settings) {
+	if s.RedisURL == "" || s.EncryptionKey == "" {
+		c.problem("SHOPIFY_SHOP", "is missing", "the one store this server is for, such as my-store.myshopify.com (without it, REDIS_URL and ENCRYPTION_KEY are needed)")
+	}
+	for _, of := range []struct{ name, value string }{
+		{"RECHARGE_API_TOKEN", s.RechargeAPIToken},
+		{"RECHARGE_STOREFRONT_TOKEN", s.RechargeStorefrontToken},
+		{"RECHARGE_CLIENT_SECRET", s.RechargeClientSecret},
+		{"RECHARGE_PORTAL_URL", s.RechargePortalURL},
+	} {
+		if of.value != "" {
+			c.problem(of.name, "is set, but no store", "it belongs to the store named by SHOPIFY_SHOP")
+		}
+	}
+}
+
+// checker reads one setting a method and collects the problems.
+type checker struct{ problems Problems }
+
+func (c *checker) problem(name, what, hint string) {
+	c.problems = append(c.problems, Problem{name, what, hint})
+}
+
+// need is the hint for a setting that must be there; "" where it need not.
+type need string
+
+const optional need = ""
+
+func required(hint string) need { return need(hint) }
+
+func (c *checker) missing(name string, need need) {
+	if need != optional {
+		c.problem(name, "is missing", string(need))
+	}
+}
+
+func (c *checker) token(name, text string, need need) Secret {
+	switch {
+	case text == "":
+		c.missing(name, need)
+	case strings.ContainsFunc(text, notInToken):
+		c.problem(name, "has a space or a control character in it", "copy it again, without what stands around it")
+	}
+	return NewSecret(text)
+}
+
+func notInToken(r rune) bool { return r <= ' ' || r > '~' }
+
+// secrets reads 'new' or 'new,old'.
+func (c *checker) secrets(name, text string, atLeast int, need need) []Secret {
+	if text == "" {
+		c.missing(name, need)
+		return nil
+	}
+	var secrets []Secret
+	for _, part := range c.newOld(name, text) {
+		if len(part) < atLeast || strings.ContainsFunc(part, notInToken) {
+			c.problem(name, "has a part that is empty, too short or not plain text", fmt.Sprintf("'new' or 'new,old', at least %d characters each", atLeast))
+			return nil
+		}
+		secrets = append(secrets, NewSecret(part))
+	}
+	return secrets
+}
+
+func (c *checker) newOld(name, text string) []string {
+	parts := strings.Split(text, ",")
+	if len(parts) > 2 {
+		c.problem(name, "has more than two parts", "'new,old' while rotating, else one")
+		return nil
+	}
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
+}
+
+func (c *checker) keys(name, text string) [][]byte {
+	if text == "" {
+		return nil
+	}
+	var keys [][]byte
+	for _, part := range c.newOld(name, text) {
+		key, err := base64.StdEncoding.DecodeString(part)
+		if err != nil || len(key) != 32 || weak(key) {
+			c.problem(name, "has a part that is not the base64 of 32 random bytes", "make one with: openssl rand -base64 32")
+			return nil
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// weak tells a key that somebody typed from one that was drawn: 32 random bytes
+// with fewer than 16 different ones do not occur.
+func weak(key []byte) bool {
+	different := map[byte]bool{}
+	for _, b := range key {
+		different[b] = true
+	}
+	return len(different) < 16
+}
+
+// url reads an https URL; http is for a loopback host, which is a test.
+func (c *checker) url(name, text string, need need) *url.URL {
+	if text == "" {
+		c.missing(name, need)
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		c.problem(name, "is not a plain URL", "https://host/path, without user, query or fragment")
+		return nil
+	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())):
+		c.problem(name, "is not https", "https://…; http is taken for a loopback address only")
+		return nil
+	}
+	return u
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func (c *checker) portal(text, shop string) *url.URL {
+	if text == "" && shop == "" {
+		return nil
+	}
+	if text == "" {
+		text = "https://" + shop + "/tools/recurring/portal/"
+	}
+	u := c.url("RECHARGE_PORTAL_URL", text, optional)
+	if u != nil && !strings.HasSuffix(u.Path, "/") {
+		u.Path += "/"
+	}
+	return u
+}
+
+func (c *checker) shop(name, text string) string {
+	if text != "" && !regexp.MustCompile(`^[a-z0-9][a-z0-9-]*\.myshopify\.com$`).MatchString(text) {
+		c.problem(name, "is not a myshopify.com name", "my-store.myshopify.com, in small letters, not the store's own domain")
+		return ""
+	}
+	return text
+}
+
+func (c *checker) choice(name, text string, choices ...string) string {
+	for _, choice := range choices {
+		if text == choice {
+			return choice
+		}
+	}
+	c.problem(name, "is not one of its values", "one of: "+strings.Join(choices, ", "))
+	return ""
+}
+
+func (c *checker) duration(name, text string, least, most time.Duration) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least || d > most {
+		c.problem(name, "is not a duration in its bounds", fmt.Sprintf("from %v to %v, such as 90s, 5m, 24h", least, most))
+		return 0
+	}
+	return d
+}
+
+func (c *checker) rate(name, text string) (float64, int) {
+	rate, burst, _ := strings.Cut(text, ",")
+	perSecond, err := strconv.ParseFloat(strings.TrimSpace(rate), 64)
+	calls, err2 := strconv.Atoi(strings.TrimSpace(burst))
+	if err != nil || err2 != nil || !(perSecond > 0 && perSecond <= 1000) || calls < 1 || calls > 10000 {
+		c.problem(name, "is not a rate and a burst", "calls a second and burst, such as 2,40")
+		return 0, 0
+	}
+	return perSecond, calls
+}
+
+func (c *checker) addr(name, text string) string {
+	_, port, err := net.SplitHostPort(text)
+	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil {
+		c.problem(name, "is not an address to listen on", "host:port or :port, such as :8080")
+		return ""
+	}
+	return text
+}
+
+func (c *checker) level(name, text string) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.choice(name, text, "debug", "info", "warn", "error"))); err != nil {
+		return slog.LevelInfo // choice has reported it
+	}
+	return level
+}
+
+// redis reads redis://user:password@host:port,host:port/db?master_name=name.
+// net/url refuses several hosts, so they are taken out before it sees the rest.
+func (c *checker) redis(name, text string) *Redis {
+	if text == "" {
+		return nil
+	}
+	redis, err := parseRedis(text)
+	if err != nil {
+		c.problem(name, err.Error(), "redis://host:6379/0, rediss:// for TLS, redis://user:password@host; host1:6379,host2:6379 for a cluster, with ?master_name= for sentinels")
+		return nil
+	}
+	return redis
+}
+
+func parseRedis(text string) (*Redis, error) {
+	scheme, rest, _ := strings.Cut(text, "://")
+	if scheme != "redis" && scheme != "rediss" {
+		return nil, fmt.Errorf("does not begin with redis:// or rediss://")
+	}
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	user, hosts, found := cutLast(rest[:end], "@")
+	if !found {
+		user = ""
+	}
+	u, err := url.Parse("redis://" + user + "@host" + rest[end:])
+	if err != nil || u.Fragment != "" {
+		return nil, fmt.Errorf("is not a URL")
+	}
+	password, _ := u.User.Password()
+	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password), MasterName: u.Query().Get("master_name")}
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		if redis.DB, err = strconv.Atoi(path); err != nil || redis.DB < 0 {
+			return nil, fmt.Errorf("has a path that is not the number of a database")
+		}
+	}
+	for host := range strings.SplitSeq(hosts, ",") {
+		addr, err := redisAddr(host)
+		if err != nil {
+			return nil, err
+		}
+		redis.Addrs = append(redis.Addrs, addr)
+	}
+	if len(redis.Addrs) > 1 && redis.MasterName == "" && redis.DB != 0 {
+		return nil, fmt.Errorf("names a database, which a cluster does not have")
+	}
+	for parameter := range u.Query() {
+		if parameter != "master_name" {
+			return nil, fmt.Errorf("has a parameter other than master_name")
+		}
+	}
+	return redis, nil
+}
+
+func redisAddr(host string) (string, error) {
+	u, err := url.Parse("redis://" + host)
+	if err != nil || u.Hostname() == "" || u.User != nil {
+		return "", fmt.Errorf("has a host that is not host:port")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "6379"
+	}
+	return net.JoinHostPort(u.Hostname(), port), nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return "", s, false
+}

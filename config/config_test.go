@@ -1,0 +1,258 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+)
+
+const key1 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+// settings reads env as the command line does.
+func settings(t *testing.T, env map[string]string, args ...string) Settings {
+	t.Helper()
+	var s Settings
+	parser, err := kong.New(&s, kong.Resolvers(Resolver(env)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func oneStore(more ...string) map[string]string {
+	env := map[string]string{
+		"SHOPIFY_API_KEY":    "client-id",
+		"SHOPIFY_API_SECRET": "client-secret",
+		"APP_URL":            "https://subscriptions.example.com",
+		"SHOPIFY_SHOP":       "my-store.myshopify.com",
+	}
+	for i := 0; i < len(more); i += 2 {
+		env[more[i]] = more[i+1]
+	}
+	return env
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := settings(t, oneStore()).Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintln(c.Addr, c.OpsAddr, c.Redis == nil, c.EncryptionKeys == nil, c.RechargeAPIURL, c.RechargePortalURL,
+		c.RechargeRate, c.RechargeBurst, c.LinkByHash, c.LegacyAccounts, c.RedirectByPage,
+		c.CustomerTTL, c.LinkTTL, c.RechargeTimeout, c.ClickTimeout, c.LogLevel, c.LogText)
+	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", "https://my-store.myshopify.com/tools/recurring/portal/",
+		2.0, 40, false, false, false,
+		24*time.Hour, time.Minute, 3*time.Second, 8*time.Second, slog.LevelInfo, false)
+	if got != want {
+		t.Errorf("defaults = %s; want %s", got, want)
+	}
+}
+
+func TestValues(t *testing.T) {
+	key2 := base64.StdEncoding.EncodeToString([]byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"))
+	c, err := settings(t, oneStore(
+		"SHOPIFY_API_SECRET", "new, old", "ENCRYPTION_KEY", key1+","+key2, "RECHARGE_RATE", "4, 80",
+		"RECHARGE_API_URL", "http://127.0.0.1:1234", "RECHARGE_PORTAL_URL", "https://portal.brand.example/portal",
+		"PORTAL_LINK", "hash", "CUSTOMER_ACCOUNTS", "legacy", "REDIRECT", "page", "LINK_TTL", "0", "LOG_LEVEL", "error", "LOG_FORMAT", "text",
+	)).Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.ShopifyAPISecrets[0].Reveal() + "|" + c.ShopifyAPISecrets[1].Reveal(); got != "new|old" {
+		t.Errorf("secrets = %s; want new|old", got)
+	}
+	got := fmt.Sprintln(len(c.EncryptionKeys), c.RechargeRate, c.RechargeBurst, c.RechargePortalURL, c.LinkByHash, c.LegacyAccounts, c.RedirectByPage, c.LinkTTL, c.LogLevel, c.LogText)
+	want := fmt.Sprintln(2, 4.0, 80, "https://portal.brand.example/portal/", true, true, true, time.Duration(0), slog.LevelError, true)
+	if got != want {
+		t.Errorf("values = %s; want %s", got, want)
+	}
+}
+
+func problemNames(t *testing.T, err error) []string {
+	t.Helper()
+	var problems Problems
+	if !errors.As(err, &problems) {
+		t.Fatalf("error = %v; want Problems", err)
+	}
+	var names []string
+	for _, problem := range problems {
+		names = append(names, problem.Name)
+		if problem.What == "" || problem.Hint == "" {
+			t.Errorf("%s: What = %q, Hint = %q; want both", problem.Name, problem.What, problem.Hint)
+		}
+		if !strings.Contains(err.Error(), problem.Hint) {
+			t.Errorf("%q does not hold the hint %q", err, problem.Hint)
+		}
+	}
+	return names
+}
+
+func TestEveryProblemAtOnce(t *testing.T) {
+	_, err := settings(t, nil).Check()
+	if diff := cmp.Diff([]string{"SHOPIFY_API_KEY", "SHOPIFY_API_SECRET", "APP_URL", "SHOPIFY_SHOP"}, problemNames(t, err)); diff != "" {
+		t.Errorf("with nothing set (-want +got):\n%s", diff)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for _, test := range []struct{ name, value, want string }{
+		{"SHOPIFY_API_KEY", "two words", "SHOPIFY_API_KEY"},
+		{"SHOPIFY_API_SECRET", ",", "SHOPIFY_API_SECRET"},
+		{"SHOPIFY_API_SECRET", "new,", "SHOPIFY_API_SECRET"},
+		{"SHOPIFY_API_SECRET", "a,b,c", "SHOPIFY_API_SECRET"},
+		{"APP_URL", "http://subscriptions.example.com", "APP_URL"},
+		{"APP_URL", "subscriptions.example.com", "APP_URL"},
+		{"APP_URL", "https://user@subscriptions.example.com", "APP_URL"},
+		{"APP_URL", "https://a b", "APP_URL"},
+		{"SHOPIFY_SHOP", "my-store.com", "SHOPIFY_SHOP"},
+		{"SHOPIFY_SHOP", "My-Store.myshopify.com", "SHOPIFY_SHOP"},
+		{"SHOPIFY_SHOP", "my-store.myshopify.com.evil.example", "SHOPIFY_SHOP"},
+		{"ADDR", "8080", "ADDR"},
+		{"OPS_ADDR", "127.0.0.1:http", "OPS_ADDR"},
+		{"OPS_ADDR", ":8080", "OPS_ADDR"},
+		{"REDIS_URL", "localhost:6379", "REDIS_URL"},
+		{"REDIS_URL", "redis://", "REDIS_URL"},
+		{"REDIS_URL", "redis://host/name", "REDIS_URL"},
+		{"REDIS_URL", "redis://a,b/1", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?pool_size=1", "REDIS_URL"},
+		{"ENCRYPTION_KEY", "c2hvcnQ=", "ENCRYPTION_KEY"},
+		{"ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "ENCRYPTION_KEY"},
+		{"RECHARGE_API_TOKEN", "two words", "RECHARGE_API_TOKEN"},
+		{"RECHARGE_API_URL", "http://api.rechargeapps.com", "RECHARGE_API_URL"},
+		{"RECHARGE_PORTAL_URL", "javascript:alert(1)", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_RATE", "2", "RECHARGE_RATE"},
+		{"RECHARGE_RATE", "0,40", "RECHARGE_RATE"},
+		{"RECHARGE_RATE", "NaN,40", "RECHARGE_RATE"},
+		{"PORTAL_LINK", "token", "PORTAL_LINK"},
+		{"CUSTOMER_ACCOUNTS", "classic", "CUSTOMER_ACCOUNTS"},
+		{"REDIRECT", "307", "REDIRECT"},
+		{"CUSTOMER_TTL", "-1h", "CUSTOMER_TTL"},
+		{"LINK_TTL", "60", "LINK_TTL"},
+		{"RECHARGE_TIMEOUT", "9s", "RECHARGE_TIMEOUT"},
+		{"CLICK_TIMEOUT", "1m", "CLICK_TIMEOUT"},
+		{"PORTAL_API_KEY", "short", "PORTAL_API_KEY"},
+		{"LOG_LEVEL", "loud", "LOG_LEVEL"},
+		{"LOG_FORMAT", "xml", "LOG_FORMAT"},
+	} {
+		_, err := settings(t, oneStore(test.name, test.value)).Check()
+		if diff := cmp.Diff([]string{test.want}, problemNames(t, err)); diff != "" {
+			t.Errorf("%s=%q (-want +got):\n%s", test.name, test.value, diff)
+		}
+	}
+}
+
+func TestWithoutAShop(t *testing.T) {
+	env := oneStore("REDIS_URL", "redis://h", "ENCRYPTION_KEY", key1)
+	delete(env, "SHOPIFY_SHOP")
+	if _, err := settings(t, env).Check(); err != nil {
+		t.Errorf("Redis and a key: %v; want no problem", err)
+	}
+	env["RECHARGE_API_TOKEN"] = "token"
+	_, err := settings(t, env).Check()
+	if diff := cmp.Diff([]string{"RECHARGE_API_TOKEN"}, problemNames(t, err)); diff != "" {
+		t.Errorf("credentials of no store (-want +got):\n%s", diff)
+	}
+}
+
+func TestRedisURL(t *testing.T) {
+	for _, test := range []struct {
+		url  string
+		want string
+	}{
+		{"redis://cache", "[cache:6379]  |  0 false"},
+		{"redis://:pass@cache:6380/3", "[cache:6380]  | pass 3 false"},
+		{"rediss://user:p%40ss@cache", "[cache:6379]  | user p@ss 0 true"},
+		{"redis://a:1,b:2,c", "[a:1 b:2 c:6379]  |  0 false"},
+		{"redis://a:1,b:2/4?master_name=main", "[a:1 b:2] main |  4 false"},
+		{"redis://[::1]:6379", "[[::1]:6379]  |  0 false"},
+	} {
+		c, err := settings(t, oneStore("REDIS_URL", test.url)).Check()
+		if err != nil {
+			t.Errorf("REDIS_URL=%s: %v", test.url, err)
+			continue
+		}
+		r := c.Redis
+		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password.Reveal(), r.DB, r.TLS)
+		if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(test.want), " ") {
+			t.Errorf("REDIS_URL=%s gives %s; want %s", test.url, got, test.want)
+		}
+	}
+}
+
+func TestFlagsBeatEnvironmentBeatsDotenv(t *testing.T) {
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("ADDR=:1\nOPS_ADDR=:2\nLINK_TTL=3s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env, err := Environment([]string{"OPS_ADDR=:20", "LINK_TTL=", "LOG_LEVEL="}, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := settings(t, env, "--ops-addr=:200")
+	if got, want := s.Addr+s.OpsAddr+s.LinkTTL+s.LogLevel, ":1:20060sinfo"; got != want {
+		t.Errorf("ADDR, OPS_ADDR, LINK_TTL, LOG_LEVEL = %s; want %s (an empty variable is none)", got, want)
+	}
+}
+
+func TestDotenvMistakeShowsNoValue(t *testing.T) {
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("SHOPIFY_API_SECRET 'hush-hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Environment(nil, file)
+	if names := problemNames(t, err); len(names) != 1 || strings.Contains(err.Error(), "hush") {
+		t.Errorf("error = %v; want one problem without the value", err)
+	}
+}
+
+func TestProblemsShowNoValue(t *testing.T) {
+	const typo = "hush hush"
+	_, err := settings(t, oneStore("SHOPIFY_API_SECRET", typo, "RECHARGE_API_TOKEN", typo, "ENCRYPTION_KEY", typo, "PORTAL_API_KEY", typo, "REDIS_URL", "redis://:"+typo+"@h")).Check()
+	if names := problemNames(t, err); len(names) != 5 || strings.Contains(err.Error(), "hush") {
+		t.Errorf("error = %v; want five problems without the value", err)
+	}
+}
+
+func TestSecretIsNeverPrinted(t *testing.T) {
+	secret := NewSecret("hush")
+	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret}}
+	for _, holder := range holders {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
+			if got := fmt.Sprintf(verb, holder); strings.Contains(got, "hush") || strings.Contains(got, "68757368") {
+				t.Errorf("Sprintf(%q, %T) = %s; want it redacted", verb, holder, got)
+			}
+		}
+		out, err := json.Marshal(holder)
+		if err != nil || strings.Contains(string(out), "hush") {
+			t.Errorf("json of %T = %s, %v; want it redacted", holder, out, err)
+		}
+		var log strings.Builder
+		slog.New(slog.NewTextHandler(&log, nil)).Info("x", "holder", holder)
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "holder", holder)
+		if strings.Contains(log.String(), "hush") {
+			t.Errorf("slog of %T = %s; want it redacted", holder, &log)
+		}
+	}
+	if got := fmt.Sprint(secret); got != "[redacted]" {
+		t.Errorf("Sprint = %s; want [redacted]", got)
+	}
+	if got := secret.Reveal(); got != "hush" {
+		t.Errorf("Reveal = %s; want hush", got)
+	}
+	if !(Secret{}).Empty() || (Secret{}).Reveal() != "" {
+		t.Error("the zero Secret is not the empty one")
+	}
+}

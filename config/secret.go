@@ -1,0 +1,43 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// Secret is a text that must not be printed: a token, a key, a client secret.
+// Every way of printing it gives "[redacted]"; Reveal gives the text itself.
+// The zero value is the empty secret.
+type Secret struct {
+	// A pointer, because fmt cannot call methods on a Secret that sits in
+	// somebody's unexported field: it prints the address then, not the text.
+	text *string
+}
+
+// NewSecret returns text as a Secret.
+func NewSecret(text string) Secret { return Secret{&text} }
+
+// Reveal returns the text. Call it where the text is used and nowhere else.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// Empty tells whether there is no text at all.
+func (s Secret) Empty() bool { return s.Reveal() == "" }
+
+// Format covers every verb of fmt, %x and %d included.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) }
+
+// String is what printers that do not use fmt show.
+func (s Secret) String() string { return redacted }
+
+// MarshalText covers encoding/json and every other text encoder.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue covers log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -1,0 +1,89 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/joho/godotenv"
+)
+
+// Settings are the texts an operator writes, one field for each name of the
+// environment; --shopify-api-key is the flag for SHOPIFY_API_KEY. They are all
+// strings on purpose: Check reads them, and so can report every mistake at once.
+type Settings struct {
+	ShopifyAPIKey           string `name:"shopify-api-key" group:"Shopify" placeholder:"ID" help:"The app's client id."`
+	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" placeholder:"NEW[,OLD]" help:"The app's client secret. While rotating 'new,old': both verify, the first signs."`
+	AppURL                  string `name:"app-url" group:"Shopify" placeholder:"URL" help:"Where Shopify reaches this server, https."`
+	ShopifyShop             string `name:"shopify-shop" group:"Shopify" placeholder:"X.myshopify.com" help:"The one store that is configured here."`
+	CustomerAccounts        string `name:"customer-accounts" group:"Shopify" default:"new" placeholder:"new|legacy" help:"Which sign-in page the store has."`
+	RechargeAPIToken        string `name:"recharge-api-token" group:"Recharge" placeholder:"TOKEN" help:"That store's Admin API token."`
+	RechargeStorefrontToken string `name:"recharge-storefront-token" group:"Recharge" placeholder:"TOKEN" help:"That store's storefront token, for sessions."`
+	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" placeholder:"SECRET" help:"That store's API client secret, for webhooks."`
+	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com" placeholder:"URL" help:"Recharge's API."`
+	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL" help:"Portal base for links by hash. Empty: https://<shop>/tools/recurring/portal/"`
+	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"2,40" placeholder:"RATE,BURST" help:"Calls a second and burst of the token."`
+	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"signed_in|hash" help:"'signed_in': session and portal access, else by hash. 'hash': always by hash."`
+	Redirect                string `name:"redirect" group:"Portal" default:"location" placeholder:"location|page" help:"'location': a 302. 'page': a 200 page that forwards at once."`
+	CustomerTTL             string `name:"customer-ttl" group:"Portal" default:"24h" placeholder:"DURATION" help:"How long a customer is remembered."`
+	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"60s" placeholder:"DURATION" help:"How long a link is reused; 0 never reuses one."`
+	RechargeTimeout         string `name:"recharge-timeout" group:"Portal" default:"3s" placeholder:"DURATION" help:"How long one call may take."`
+	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION" help:"How long one click may take."`
+	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"Keys for /api/portal-links and /go; both are off without one."`
+	Addr                    string `name:"addr" group:"Server" default:":8080" placeholder:"HOST:PORT" help:"Public listener."`
+	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"/livez and /readyz; never the public listener."`
+	RedisURL                string `name:"redis-url" group:"Server" placeholder:"URL" help:"redis:// or rediss://, several hosts or ?master_name= for Cluster and Sentinel. Empty: embedded, in memory, one store only."`
+	EncryptionKey           string `name:"encryption-key" group:"Server" placeholder:"NEW[,OLD]" help:"32-byte keys, base64; seals what Redis holds. One store: derived from the app secret if empty."`
+	LogLevel                string `name:"log-level" group:"Server" default:"info" placeholder:"debug|info|warn|error" help:"What is logged."`
+	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text" help:"How it is logged."`
+}
+
+// Environment returns the variables of environ ("NAME=value"), with those of
+// the dotenv file beneath them. A file that is not there is no mistake.
+func Environment(environ []string, dotenv string) (map[string]string, error) {
+	env := map[string]string{}
+	switch file, err := godotenv.Read(dotenv); {
+	case err == nil:
+		env = file
+	case !os.IsNotExist(err):
+		// godotenv's own text would repeat the line, and with it a secret.
+		return nil, Problems{{Name: dotenv, What: "cannot be read", Hint: "one NAME=value a line; quote a value with spaces, as in .env.example"}}
+	}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	return env, nil
+}
+
+// Resolver fills flags that were not given from env. An empty variable counts
+// as absent, since compose files and shells cannot easily unset one.
+func Resolver(env map[string]string) kong.Resolver {
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		if flag.Group == nil { // --help, --once: not a setting
+			return nil, nil
+		}
+		if value := strings.TrimSpace(env[EnvName(flag.Name)]); value != "" {
+			return value, nil
+		}
+		return nil, nil
+	})
+}
+
+// EnvName is the environment's name for a flag: SHOPIFY_API_KEY for shopify-api-key.
+func EnvName(flag string) string {
+	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Help is the help text of a flag, with the environment's name for it.
+func Help(value *kong.Value) string {
+	if value.Flag == nil || value.Flag.Group == nil {
+		return value.Help
+	}
+	text := fmt.Sprintf("%s [%s]", value.Help, EnvName(value.Name))
+	if value.HasDefault {
+		text += fmt.Sprintf(" (default %s)", value.Default)
+	}
+	return text
+}

@@ -1,0 +1,151 @@
+package shopifytest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// signIn is what the sign-in page needs for itself.
+type signIn struct {
+	Action   string // where the form goes
+	ReturnTo string
+	Shoppers []Shopper
+}
+
+// cookieName holds the port, since browsers share cookies between the ports of a host and a test may run two stores.
+func cookieName(addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "storefront_session"
+	}
+	return "storefront_session_" + port
+}
+
+// login answers for both sign-in addresses. Which of them has the form depends on the store's kind of accounts.
+func (s *Server) login(w http.ResponseWriter, r *http.Request, v visit) {
+	account := v.root + "/account"
+	legacy := s.opts.Accounts == accountsLegacy
+	switch {
+	case v.path == newLoginPath && (legacy || v.root != ""):
+		// Stores with legacy accounts have no such page, and under a locale prefix it is reported not to exist.
+		s.notFound(w, v)
+	case v.path == newLoginPath:
+		s.signInForm(w, r, v, returnPath(r.URL.Query().Get("return_to"), account))
+	case legacy:
+		s.signInForm(w, r, v, returnPath(r.URL.Query().Get("return_url"), account))
+	default:
+		redirect(w, http.StatusFound, newLoginPath+"?return_to="+url.QueryEscape(account))
+	}
+}
+
+func (s *Server) signInForm(w http.ResponseWriter, r *http.Request, v visit, returnTo string) {
+	if r.Method == http.MethodPost {
+		s.signIn(w, r, v)
+		return
+	}
+	if v.shopper != nil {
+		redirect(w, http.StatusFound, returnTo)
+		return
+	}
+	s.themed(w, v, http.StatusOK, "sign-in.html", "Sign in", signIn{
+		Action:   v.full,
+		ReturnTo: returnTo,
+		Shoppers: s.opts.Shoppers,
+	})
+}
+
+// signIn starts a session for the shopper named by the form. Each sign-in has a new session id.
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request, v visit) {
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	shopper, ok := s.findShopper(r.PostFormValue("customer"))
+	if !ok {
+		s.themed(w, v, http.StatusUnprocessableEntity, "not-found.html", "No such shopper", nil)
+		return
+	}
+	s.forget(r)
+	id := rand.Text()
+	s.mu.Lock()
+	s.sessions[id] = shopper
+	s.mu.Unlock()
+	http.SetCookie(w, &http.Cookie{Name: s.cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	redirect(w, http.StatusSeeOther, returnPath(r.PostFormValue("return_to"), v.root+"/account"))
+}
+
+func (s *Server) signOut(w http.ResponseWriter, r *http.Request, v visit) {
+	s.forget(r)
+	http.SetCookie(w, &http.Cookie{Name: s.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
+	redirect(w, http.StatusFound, s.routes(v).Root)
+}
+
+func (s *Server) findShopper(id string) (Shopper, bool) {
+	for _, shopper := range s.opts.Shoppers {
+		if shopper.ID == id {
+			return shopper, true
+		}
+	}
+	return Shopper{}, false
+}
+
+// signedIn returns the shopper of the request's session, or nil.
+func (s *Server) signedIn(r *http.Request) *Shopper {
+	cookie, err := r.Cookie(s.cookie)
+	if err != nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shopper, ok := s.sessions[cookie.Value]
+	if !ok {
+		return nil
+	}
+	return &shopper
+}
+
+// forget ends the request's session, if it has one.
+func (s *Server) forget(r *http.Request) {
+	cookie, err := r.Cookie(s.cookie)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, cookie.Value)
+}
+
+// returnPath returns asked if it leads nowhere but to this store, else fallback.
+func returnPath(asked, fallback string) string {
+	// Browsers read "//host" and "/\host" as another host, and drop tabs and line breaks before they look.
+	relative := strings.HasPrefix(asked, "/") && !strings.HasPrefix(asked, "//") && !strings.ContainsFunc(asked, notInPath)
+	if !relative {
+		return fallback
+	}
+	return asked
+}
+
+func notInPath(c rune) bool {
+	return c == '\\' || c < ' ' || c == 0x7f
+}
+
+// redirect sets Location by hand: http.Redirect would clean the path and lose a shopper's "//".
+func redirect(w http.ResponseWriter, status int, location string) {
+	w.Header().Set("Location", asciiOnly(location))
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+}
+
+// asciiOnly escapes what may not stand in a header.
+func asciiOnly(s string) string {
+	var out strings.Builder
+	for _, b := range []byte(s) {
+		if b > ' ' && b < 0x7f {
+			out.WriteByte(b)
+			continue
+		}
+		fmt.Fprintf(&out, "%%%02X", b)
+	}
+	return out.String()
+}

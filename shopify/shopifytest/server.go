@@ -1,0 +1,357 @@
+package shopifytest
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+//go:embed templates
+var templates embed.FS
+
+const (
+	accountsNew    = "new"
+	accountsLegacy = "legacy"
+
+	// Not documented by Shopify; "30 s" is what those who measured report.
+	defaultTimeout = 30 * time.Second
+
+	historyLimit = 1000
+)
+
+// A Shopper is a customer of the store who can sign in.
+type Shopper struct {
+	ID        string // Shopify customer id, digits; sent as logged_in_customer_id
+	Email     string
+	FirstName string
+	LastName  string
+	Note      string // a line shown beside the shopper on the sign-in page: what is special about this one
+}
+
+// Name is the shopper's full name, or the e-mail address if there is none.
+func (s Shopper) Name() string {
+	if name := strings.TrimSpace(s.FirstName + " " + s.LastName); name != "" {
+		return name
+	}
+	return s.Email
+}
+
+// An App is an app installed in the store, with an app proxy.
+type App struct {
+	// PathPrefix is the path on the storefront, "/apps/subscriptions": one of a, apps, community and tools, then up to 30
+	// letters, digits, "_" and "-".
+	PathPrefix string
+	ProxyURL   string // where the app is, "http://127.0.0.1:8080/proxy": the rest of the storefront's path is appended
+	Secret     string // the app's client secret: signs
+	OldSecret  string // the one before rotation, see Faults.OldSecret
+}
+
+// Options describe a store. Only Shop is required.
+type Options struct {
+	Shop     string    // the store's permanent domain, "sandbox-store.myshopify.com": sent as shop
+	Name     string    // shop.name in Liquid, shown in the header; Shop if empty
+	Email    string    // shop.email in Liquid
+	Accounts string    // which customer accounts: "new" (the default) or "legacy", see the package's Routes
+	Shoppers []Shopper // who can sign in
+	Apps     []App     // apps known already, see also Server.AddApp
+
+	Now     func() time.Time // clock of the timestamp parameter; time.Now if nil
+	Timeout time.Duration    // how long an app may take for one answer; 30 s if zero
+
+	// Footer is drawn at the foot of every themed page, as it is, if not nil. It is called once a page.
+	Footer func() template.HTML
+	// Handlers are more routes on the storefront's own host, by http.ServeMux pattern. They go before the store's pages,
+	// and after the apps.
+	Handlers map[string]http.Handler
+}
+
+// Faults make the store misbehave. The zero value is a store in order.
+type Faults struct {
+	// WrongSecret signs with a secret that is not the app's. It goes before OldSecret.
+	WrongSecret bool
+	// OldSecret signs with App.OldSecret, as Shopify may for up to an hour after a rotation.
+	OldSecret bool
+	// ClockOffset is added to the timestamp parameter. Negative: an old request, as in a replay.
+	ClockOffset time.Duration
+	// Twice sends shop, logged_in_customer_id, path_prefix and timestamp two times, the second set for another shopper,
+	// with one signature over both.
+	Twice bool
+	// ForgetShopper leaves logged_in_customer_id empty though the shopper is signed in, a reported Shopify defect. Liquid
+	// still knows the customer.
+	ForgetShopper bool
+	// Shop, if set, is sent as shop instead of Options.Shop: another store that installed the app.
+	Shop string
+}
+
+// Forwarded is one request that the store forwarded to an app.
+type Forwarded struct {
+	App      string        // App.PathPrefix
+	Method   string        // "GET"
+	Path     string        // path on the storefront, escaped, with its locale prefix: "/fr/apps/subscriptions/orders"
+	Query    string        // raw query sent to the app, signature included, without "?"
+	Status   int           // the app's status; 502 or 504 if there was no answer
+	Duration time.Duration // from asking to the last byte of the answer
+	Header   http.Header   // the app's response headers before any were stripped; nil if there was no answer
+}
+
+// A Server is a store that listens. Its methods may be called at any time from any goroutine.
+type Server struct {
+	URL string // base URL of the storefront, "http://127.0.0.1:40123", without a trailing slash
+
+	opts    Options
+	cookie  string // name of the session cookie
+	theme   *template.Template
+	extra   *http.ServeMux
+	backend *http.Transport
+	front   *http.Server
+	cancel  context.CancelFunc
+	served  chan struct{} // closed when the listener's goroutine has ended
+
+	running sync.WaitGroup // requests being answered
+	mu      sync.Mutex     // guards all below
+	closed  bool
+	faults  Faults
+	apps    []App
+	// sessions maps a session cookie's value to who is signed in.
+	sessions map[string]Shopper
+	history  []Forwarded
+}
+
+// NewServer starts a store on a free loopback port. It panics if it cannot listen, or if opts make no sense. The caller
+// calls Close when done.
+func NewServer(opts Options) *Server {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(fmt.Sprintf("shopifytest: cannot listen on a loopback port: %v", err))
+	}
+	return NewServerOn(l, opts)
+}
+
+// NewServerOn is NewServer with a listener of the caller's, which Close closes.
+func NewServerOn(l net.Listener, opts Options) *Server {
+	s := &Server{
+		URL:      "http://" + l.Addr().String(),
+		opts:     withDefaults(opts),
+		cookie:   cookieName(l.Addr()),
+		theme:    template.Must(template.ParseFS(templates, "templates/*.html")),
+		extra:    http.NewServeMux(),
+		served:   make(chan struct{}),
+		sessions: map[string]Shopper{},
+	}
+	for pattern, h := range opts.Handlers {
+		s.extra.Handle(pattern, h)
+	}
+	for _, app := range opts.Apps {
+		s.AddApp(app)
+	}
+	s.backend = newBackend()
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.front = newFront(ctx, http.HandlerFunc(s.handle), s.opts.Timeout)
+	go func() {
+		defer close(s.served)
+		_ = s.front.Serve(l) // always returns an error, after Close the expected one
+	}()
+	return s
+}
+
+func withDefaults(opts Options) Options {
+	if opts.Shop == "" {
+		panic("shopifytest: Options.Shop is empty")
+	}
+	if opts.Accounts == "" {
+		opts.Accounts = accountsNew
+	}
+	if opts.Accounts != accountsNew && opts.Accounts != accountsLegacy {
+		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, neither %q nor %q", opts.Accounts, accountsNew, accountsLegacy))
+	}
+	if opts.Name == "" {
+		opts.Name = opts.Shop
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = defaultTimeout
+	}
+	if opts.Footer == nil {
+		opts.Footer = func() template.HTML { return "" }
+	}
+	opts.Shoppers = slices.Clone(opts.Shoppers)
+	return opts
+}
+
+// newBackend is what asks the apps. It has no Proxy, so that the environment cannot lead a test off the machine, and no
+// compression of its own, so that what the app sends is what is seen.
+func newBackend() *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		IdleConnTimeout:     30 * time.Second,
+		MaxIdleConnsPerHost: 64,
+		DisableCompression:  true,
+	}
+}
+
+func newFront(ctx context.Context, h http.Handler, appTimeout time.Duration) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      appTimeout + 30*time.Second, // the answer to a slow app still has to be written
+		IdleTimeout:       time.Minute,
+	}
+}
+
+// Close stops the store and returns when its last request has ended. Requests still waiting for an app are cut off. Close
+// may be called more than once.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+
+	s.cancel()
+	_ = s.front.Close() // its errors are those of a listener that is closed already
+	s.running.Wait()
+	s.backend.CloseIdleConnections()
+	<-s.served
+}
+
+// enter counts a request in, unless the store is closing.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.running.Add(1)
+	return true
+}
+
+// AddApp installs an app; for an app whose address is known only after the store's. It panics if Shopify would not take
+// PathPrefix.
+func (s *Server) AddApp(app App) {
+	if !validPathPrefix(app.PathPrefix) {
+		panic(fmt.Sprintf("shopifytest: App.PathPrefix is %q, not one that Shopify would take", app.PathPrefix))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps = append(s.apps, app)
+}
+
+func validPathPrefix(prefix string) bool {
+	parts := strings.Split(prefix, "/")
+	if len(parts) != 3 || parts[0] != "" || !slices.Contains([]string{"a", "apps", "community", "tools"}, parts[1]) {
+		return false
+	}
+	notAllowed := func(c rune) bool {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		return !letter && (c < '0' || c > '9') && c != '_' && c != '-'
+	}
+	return parts[2] != "" && len(parts[2]) <= 30 && !strings.ContainsFunc(parts[2], notAllowed)
+}
+
+// SetFaults lets change edit the faults; no request sees them half changed.
+func (s *Server) SetFaults(change func(*Faults)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.faults)
+}
+
+// Faults returns the faults in force.
+func (s *Server) Faults() Faults {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.faults
+}
+
+// Forwarded returns what was forwarded to apps and answered, oldest first; the newest 1000 are kept.
+func (s *Server) Forwarded() []Forwarded {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.history[max(0, len(s.history)-historyLimit):])
+}
+
+func (s *Server) record(f Forwarded) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history = append(s.history, f)
+	// Cut in halves, so that a full history does not move on every request.
+	if len(s.history) >= 2*historyLimit {
+		s.history = slices.Clone(s.history[len(s.history)-historyLimit:])
+	}
+}
+
+// installed returns the apps in the order in which they were added.
+func (s *Server) installed() []App {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.apps)
+}
+
+// A visit is what the store knows of a request before it looks at the page asked for.
+type visit struct {
+	full    string   // escaped path as the browser sent it
+	root    string   // locale prefix, "/fr", or ""
+	path    string   // escaped path without the locale prefix
+	locale  string   // ISO code, "fr", "pt-BR"
+	shopper *Shopper // nil: not signed in
+}
+
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		panic(http.ErrAbortHandler)
+	}
+	defer s.running.Done()
+
+	w.Header().Set("Server", "shopifytest")
+	v := s.visit(r)
+	if app, rest, ok := s.findApp(v.path); ok {
+		s.proxy(w, r, v, app, rest)
+		return
+	}
+	if _, pattern := s.extra.Handler(r); pattern != "" {
+		s.extra.ServeHTTP(w, r)
+		return
+	}
+	s.page(w, r, v)
+}
+
+func (s *Server) visit(r *http.Request) visit {
+	v := visit{full: r.URL.EscapedPath(), locale: "en", shopper: s.signedIn(r)}
+	v.path = v.full
+	if root, rest, ok := cutLocale(v.full); ok {
+		v.root, v.path, v.locale = root, rest, isoCode(root)
+	}
+	return v
+}
+
+// cutLocale splits "/pt-br/account" into "/pt-br" and "/account".
+func cutLocale(path string) (root, rest string, ok bool) {
+	segment, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	language, region, hasRegion := strings.Cut(segment, "-")
+	if !twoLetters(language) || hasRegion && !twoLetters(region) {
+		return "", path, false
+	}
+	return "/" + segment, "/" + rest, true
+}
+
+func twoLetters(s string) bool {
+	return len(s) == 2 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == ""
+}
+
+func isoCode(root string) string {
+	language, region, ok := strings.Cut(strings.TrimPrefix(root, "/"), "-")
+	if !ok {
+		return language
+	}
+	return language + "-" + strings.ToUpper(region)
+}

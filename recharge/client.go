@@ -1,0 +1,199 @@
+// Package recharge asks Recharge who a shopper is and for a link that opens the
+// customer portal. It takes no answer on trust: every record is compared with
+// the customer asked for, every link passes a guard.
+//
+// It speaks the Admin API of 2021-11: https://developer.rechargepayments.com/2021-11
+package recharge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	apiVersion = "2021-11"
+	// maxBody bounds what is read of an answer; a full page of customers is
+	// some 300 KB.
+	maxBody = 4 << 20
+)
+
+// Options configure a Client. All of them are needed but the storefront token.
+type Options struct {
+	Shop            string   // x.myshopify.com
+	APIURL          *url.URL // https://api.rechargeapps.com
+	PortalURL       *url.URL // base of links by hash; ends in a slash
+	Token           string   // Admin API token
+	StorefrontToken string   // for sessions; whether one is needed is not known
+	Rate            float64  // calls a second of the token
+	Burst           int      // calls
+	Timeout         time.Duration
+	Now             func() time.Time
+}
+
+// Client talks to Recharge for one store. It is safe for concurrent use.
+type Client struct {
+	options Options
+	http    *http.Client
+	budget  *budget
+	guard   guard
+}
+
+// NewClient returns a client for one store.
+func NewClient(o Options) *Client {
+	return &Client{
+		options: o,
+		http: &http.Client{
+			Transport: &http.Transport{
+				Proxy:               http.ProxyFromEnvironment,
+				DialContext:         (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext,
+				TLSHandshakeTimeout: o.Timeout,
+				MaxIdleConnsPerHost: 16,
+				IdleConnTimeout:     90 * time.Second,
+				ForceAttemptHTTP2:   true,
+			},
+			// Following one would carry the token to wherever it points.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		budget: newBudget(o.Rate, o.Burst, o.Now),
+		guard:  guard{shop: o.Shop, portal: o.PortalURL},
+	}
+}
+
+// Close ends idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// call is one request of the API.
+type call struct {
+	endpoint string // its name in errors and metrics
+	method   string
+	path     []string // segments, escaped here, so that none can become two
+	query    url.Values
+	header   http.Header
+}
+
+// do makes the call and reads its answer into out. A GET is tried twice where
+// another try may help and the context leaves time for it, a POST once: it may
+// have been carried out.
+func (c *Client) do(ctx context.Context, call call, out any) *Error {
+	failed := c.try(ctx, call, out)
+	if failed == nil || call.method != http.MethodGet || !failed.retryable() {
+		return failed
+	}
+	if !wait(ctx, failed.retryDelay()) {
+		return failed
+	}
+	return c.try(ctx, call, out)
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func (c *Client) try(ctx context.Context, call call, out any) *Error {
+	if reason := c.budget.take(ctx); reason != "" {
+		return &Error{Endpoint: call.endpoint, Reason: reason}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	response, err := c.send(ctx, call)
+	if err != nil {
+		return &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(err)}
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
+		return c.refused(call, response)
+	}
+	if err == nil {
+		err = json.Unmarshal(body, out)
+	}
+	if err != nil && ctx.Err() == nil {
+		return &Error{Endpoint: call.endpoint, Reason: Malformed, Status: response.StatusCode}
+	}
+	if err != nil {
+		return &Error{Endpoint: call.endpoint, Reason: TooSlow}
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
+	target := *c.options.APIURL
+	target.RawQuery = call.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, call.method, target.JoinPath(escaped(call.path)...).String(), requestBody(call.method))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range call.header {
+		request.Header[name] = values
+	}
+	request.Header.Set("X-Recharge-Version", apiVersion)
+	request.Header.Set("Accept", "application/json")
+	if call.method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return c.http.Do(request)
+}
+
+func escaped(segments []string) []string {
+	out := make([]string, len(segments))
+	for i, segment := range segments {
+		out[i] = url.PathEscape(segment)
+	}
+	return out
+}
+
+func requestBody(method string) io.Reader {
+	if method == http.MethodPost {
+		return strings.NewReader("{}")
+	}
+	return nil
+}
+
+// whyNoAnswer drops err itself: net/http puts the URL into it, and with that a
+// customer id.
+func whyNoAnswer(err error) Reason {
+	var netError net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netError) && netError.Timeout() {
+		return TooSlow
+	}
+	return Unreachable
+}
+
+func (c *Client) refused(call call, response *http.Response) *Error {
+	failed := &Error{Endpoint: call.endpoint, Reason: reasonFor(response.StatusCode), Status: response.StatusCode}
+	if failed.Reason == Limited {
+		failed.RetryAfter = retryAfter(response.Header)
+		c.budget.pause(failed.RetryAfter)
+	}
+	return failed
+}
+
+// retryAfter is what a 429 asks for. Recharge advises two seconds and is not
+// known to send the header; a long one is cut, so that a slip of Recharge's
+// does not close the store's portal for hours.
+func retryAfter(header http.Header) time.Duration {
+	seconds, err := strconv.Atoi(header.Get("Retry-After"))
+	if err != nil || seconds < 1 {
+		seconds = 2
+	}
+	return min(time.Duration(seconds)*time.Second, time.Minute)
+}
+
+func (c *Client) adminHeader() http.Header {
+	return http.Header{"X-Recharge-Access-Token": {c.options.Token}}
+}

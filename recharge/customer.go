@@ -1,0 +1,131 @@
+package recharge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+)
+
+// Customer is what is kept of a Recharge customer: no name, no e-mail address.
+type Customer struct {
+	ID     int64  // Recharge's id
+	Hash   string // its place in portal URLs; confidential
+	Active int    // subscriptions_active_count
+}
+
+// hashShape is as wide as the hashes seen (16 hex, 30 hex, 24 characters
+// beginning with the id) and too narrow to be anything but a path segment.
+var hashShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+
+type customerRecord struct {
+	ID       number `json:"id"`
+	Hash     string `json:"hash"`
+	Active   int    `json:"subscriptions_active_count"`
+	External struct {
+		Ecommerce text `json:"ecommerce"`
+	} `json:"external_customer_id"`
+}
+
+// FindCustomer returns the Recharge customer of a Shopify customer.
+//
+// Recharge ignores parameters that it does not know, so an answer may hold
+// anybody's records: only one that names this Shopify customer counts.
+// Errors: NoCustomer, FilterIgnored, Ambiguous, and those of any call.
+func (c *Client) FindCustomer(ctx context.Context, shopifyID string) (Customer, error) {
+	if shopifyID == "" {
+		return Customer{}, &Error{Endpoint: "customers", Reason: NoCustomer}
+	}
+	var page struct {
+		Customers *[]customerRecord `json:"customers"`
+	}
+	failed := c.do(ctx, call{
+		endpoint: "customers",
+		method:   http.MethodGet,
+		path:     []string{"customers"},
+		query:    url.Values{"external_customer_id": {shopifyID}, "limit": {"10"}},
+		header:   c.adminHeader(),
+	}, &page)
+	if failed != nil {
+		return Customer{}, failed
+	}
+	if page.Customers == nil {
+		return Customer{}, &Error{Endpoint: "customers", Reason: Malformed, Status: http.StatusOK}
+	}
+	record, reason := choose(*page.Customers, shopifyID)
+	if reason != "" {
+		return Customer{}, &Error{Endpoint: "customers", Reason: reason}
+	}
+	return record, nil
+}
+
+// choose picks this Shopify customer's record. Of several it takes the one with
+// active subscriptions if exactly one has any: it does not guess.
+func choose(records []customerRecord, shopifyID string) (Customer, Reason) {
+	if len(records) == 0 {
+		return Customer{}, NoCustomer
+	}
+	own, active := []customerRecord{}, []customerRecord{}
+	for _, record := range records {
+		if string(record.External.Ecommerce) != shopifyID {
+			continue
+		}
+		own = append(own, record)
+		if record.Active > 0 {
+			active = append(active, record)
+		}
+	}
+	switch {
+	case len(own) == 0:
+		return Customer{}, FilterIgnored
+	case len(own) == 1:
+		return own[0].customer()
+	case len(active) == 1:
+		return active[0].customer()
+	}
+	return Customer{}, Ambiguous
+}
+
+func (r customerRecord) customer() (Customer, Reason) {
+	if r.ID <= 0 || !hashShape.MatchString(r.Hash) {
+		return Customer{}, Malformed
+	}
+	return Customer{ID: int64(r.ID), Hash: r.Hash, Active: r.Active}, ""
+}
+
+// number is an integer that Recharge sends as a number or as a string.
+type number int64
+
+func (n *number) UnmarshalJSON(raw []byte) error {
+	var t text
+	if err := t.UnmarshalJSON(raw); err != nil {
+		return err
+	}
+	if t == "" { // null
+		return nil
+	}
+	parsed, err := strconv.ParseInt(string(t), 10, 64)
+	*n = number(parsed)
+	return err
+}
+
+// text is a string that Recharge might also send as a number, or null.
+type text string
+
+func (t *text) UnmarshalJSON(raw []byte) error {
+	raw = bytes.TrimSpace(raw)
+	switch {
+	case bytes.Equal(raw, []byte("null")):
+		return nil
+	case len(raw) > 0 && raw[0] == '"':
+		return json.Unmarshal(raw, (*string)(t))
+	case len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'):
+		*t = text(raw)
+		return nil
+	}
+	return fmt.Errorf("neither text nor a number")
+}

@@ -1,0 +1,237 @@
+package rechargetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Endpoints, as [Request].Endpoint and [Faults].Only name them.
+const (
+	EndpointCustomers    = "customers"         // GET /customers
+	EndpointCustomer     = "customer"          // GET /customers/{id}
+	EndpointSessions     = "sessions"          // POST /customers/{id}/sessions
+	EndpointPortalAccess = "portal_access"     // GET /portal_access
+	EndpointToken        = "token_information" // GET /token_information
+	EndpointStore        = "store"             // GET /store
+	EndpointUnknown      = "unknown"           // anything else
+)
+
+const (
+	apiVersion    = "2021-11"
+	answerTimeout = 30 * time.Second
+	maxBody       = 1 << 20
+)
+
+// endpoint is one route of the API and what it asks of a caller.
+type endpoint struct {
+	name, method string
+	scopes       []string // any of them will do; the spellings differ in Recharge's own texts
+	bySession    bool     // wants a session token instead of an Admin API token
+	answer       func(*Server, call) answer
+}
+
+// call is a request to an endpoint by somebody known.
+type call struct {
+	endpoint
+	requestMethod string
+	customerID    string // of the path
+	query         url.Values
+	header        http.Header
+	body          []byte
+	now           time.Time
+	faults        Faults
+	token         *adminToken // who pays; nil if nobody known asks
+	session       *session    // the caller's, if the caller came with a session token
+}
+
+// answer is what a call gets, before it is sent.
+type answer struct {
+	status      int
+	contentType string
+	header      http.Header
+	body        []byte
+}
+
+func jsonAnswer(status int, v any) answer {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return refusal(http.StatusInternalServerError)
+	}
+	return answer{status: status, contentType: "application/json", body: body}
+}
+
+func (s *Server) endpointOf(segments []string) (e endpoint, customerID string) {
+	switch {
+	case len(segments) == 1 && segments[0] == "customers":
+		return endpoint{name: EndpointCustomers, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).listCustomers}, ""
+	case len(segments) == 2 && segments[0] == "customers" && segments[1] != "":
+		return endpoint{name: EndpointCustomer, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).oneCustomer}, segments[1]
+	case len(segments) == 3 && segments[0] == "customers" && segments[2] == "sessions":
+		return endpoint{
+			name: EndpointSessions, method: "POST", scopes: []string{"write_session", "write_sessions"}, answer: (*Server).makeSession,
+		}, segments[1]
+	case len(segments) == 1 && segments[0] == "portal_access":
+		return endpoint{name: EndpointPortalAccess, method: "GET", bySession: true, answer: (*Server).portalAccess}, ""
+	case len(segments) == 1 && segments[0] == "token_information":
+		return endpoint{name: EndpointToken, method: "GET", answer: (*Server).tokenInformation}, ""
+	case len(segments) == 1 && segments[0] == "store":
+		return endpoint{name: EndpointStore, method: "GET", scopes: []string{"read_store", "store_info"}, answer: (*Server).store}, ""
+	}
+	return endpoint{name: EndpointUnknown}, ""
+}
+
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []string) {
+	e, customerID := s.endpointOf(segments)
+	now := s.opts.Now()
+	status := s.recordRequest(r, e.name, now)
+	faults := s.Faults().at(e.name)
+
+	// Read it all first: only then does net/http notice a client that goes away during the delay.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		status(http.StatusBadRequest)
+		refusal(http.StatusBadRequest).send(w, false)
+		return
+	}
+	if !delay(w, r, faults.Latency) || faults.Down {
+		panic(http.ErrAbortHandler) // net/http's way to drop a connection
+	}
+	a := s.decide(call{
+		endpoint: e, requestMethod: r.Method, customerID: customerID, query: r.URL.Query(), header: r.Header, body: body,
+		now: now, faults: faults,
+	})
+	status(a.status) // before sending, so that who has the answer also finds the status
+	a.send(w, faults.Truncate)
+}
+
+// recordRequest remembers a request on arrival and returns how to add the status of its answer.
+func (s *Server) recordRequest(r *http.Request, endpoint string, at time.Time) func(status int) {
+	entry := &Request{
+		Method: r.Method, Path: r.URL.Path, Endpoint: endpoint, Query: r.URL.Query(), Header: r.Header.Clone(), At: at,
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests.add(entry)
+	return func(status int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		entry.Status = status
+	}
+}
+
+// delay waits for d and reports whether somebody is still waiting for the answer.
+func delay(w http.ResponseWriter, r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	// The server's own timeouts count from the request's first byte.
+	rc, deadline := http.NewResponseController(w), time.Now().Add(d+answerTimeout)
+	if err := rc.SetReadDeadline(deadline); err != nil {
+		return false
+	}
+	if err := rc.SetWriteDeadline(deadline); err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	defer cancel()
+	<-ctx.Done()
+	return r.Context().Err() == nil
+}
+
+// decide charges the caller's bucket and answers.
+func (s *Server) decide(c call) answer {
+	fits, limit := s.charge(&c)
+	a := c.check(fits)
+	if a.status == 0 {
+		a = c.answer(s, c)
+	}
+	a.header = make(http.Header)
+	if limit != "" {
+		a.header.Set("X-Recharge-Limit", limit)
+	}
+	if a.status == http.StatusTooManyRequests && c.faults.RetryAfter > 0 {
+		a.header.Set("Retry-After", strconv.Itoa(int(math.Ceil(c.faults.RetryAfter.Seconds()))))
+	}
+	return a
+}
+
+// charge finds out who calls, takes the call from their bucket, and says whether it fitted and how full the bucket is.
+func (s *Server) charge(c *call) (fits bool, limit string) {
+	value := c.header.Get("X-Recharge-Access-Token")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.token = s.tokens[value]
+	if c.token == nil {
+		if live, ok := s.sessions.live(value, c.now); ok {
+			c.session, c.token = &live, live.by
+		}
+	}
+	if c.token == nil {
+		if c.faults.Limited {
+			return true, fmt.Sprintf("%d/%d", defaultBurst, defaultBurst)
+		}
+		return true, ""
+	}
+	used, fits := c.token.bucket.take(c.now)
+	if c.faults.Limited {
+		used = c.token.bucket.size
+	}
+	return fits, fmt.Sprintf("%d/%d", used, c.token.bucket.size)
+}
+
+// check returns the refusal of a call that must not reach its endpoint, or the zero answer.
+func (c call) check(fits bool) answer {
+	switch {
+	case c.faults.Limited:
+		return refusal(http.StatusTooManyRequests)
+	case c.faults.Status != 0:
+		return refusal(c.faults.Status)
+	case !fits:
+		return refusal(http.StatusTooManyRequests)
+	case c.token == nil:
+		return refusal(http.StatusUnauthorized)
+	case c.name == EndpointUnknown:
+		return refusal(http.StatusNotFound)
+	case c.header.Get("X-Recharge-Version") != "" && c.header.Get("X-Recharge-Version") != apiVersion:
+		return refusal(http.StatusUpgradeRequired)
+	}
+	return c.checkEndpoint()
+}
+
+func (c call) checkEndpoint() answer {
+	media, _, _ := mime.ParseMediaType(c.header.Get("Content-Type")) // what does not parse is not JSON
+	switch {
+	case c.requestMethod != c.method:
+		return refusal(http.StatusMethodNotAllowed)
+	case c.bySession != (c.session != nil):
+		return refusal(http.StatusUnauthorized)
+	case !c.token.hasAny(c.scopes):
+		return refusal(http.StatusForbidden)
+	case c.method == http.MethodPost && media != "application/json":
+		return refusal(http.StatusUnsupportedMediaType)
+	}
+	return answer{}
+}
+
+// send writes the answer, or only half of a 200 if cut.
+func (a answer) send(w http.ResponseWriter, cut bool) {
+	h := w.Header()
+	maps.Copy(h, a.header)
+	h.Set("Content-Type", a.contentType)
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	w.WriteHeader(a.status)
+	if cut && a.status == http.StatusOK {
+		a.body = a.body[:len(a.body)/2]
+	}
+	_, _ = io.Copy(w, bytes.NewReader(a.body)) // a client that went away is no concern of the server
+}

@@ -1,0 +1,179 @@
+package rechargetest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// How many customers a page of GET /customers holds.
+const (
+	defaultLimit = 50
+	maxLimit     = 250
+)
+
+// customerJSON is a customer as Recharge sends it. What no test sets is the same for everyone.
+type customerJSON struct {
+	ID            int64 `json:"id"`
+	AnalyticsData struct {
+		UTMParams []string `json:"utm_params"`
+	} `json:"analytics_data"`
+	ApplyCreditToNextCheckoutCharge  bool   `json:"apply_credit_to_next_checkout_charge"`
+	ApplyCreditToNextRecurringCharge bool   `json:"apply_credit_to_next_recurring_charge"`
+	CreatedAt                        string `json:"created_at"`
+	Email                            string `json:"email"`
+	ExternalCustomerID               struct {
+		Ecommerce *string `json:"ecommerce"`
+	} `json:"external_customer_id"`
+	FirstChargeProcessedAt          *string `json:"first_charge_processed_at"`
+	FirstName                       string  `json:"first_name"`
+	HasPaymentMethodInDunning       bool    `json:"has_payment_method_in_dunning"`
+	HasValidPaymentMethod           bool    `json:"has_valid_payment_method"`
+	Hash                            string  `json:"hash"`
+	LastName                        string  `json:"last_name"`
+	Phone                           *string `json:"phone"`
+	SubscriptionRelatedChargeStreak int     `json:"subscription_related_charge_streak"`
+	SubscriptionsActiveCount        int     `json:"subscriptions_active_count"`
+	SubscriptionsTotalCount         int     `json:"subscriptions_total_count"`
+	TaxExempt                       bool    `json:"tax_exempt"`
+	UpdatedAt                       string  `json:"updated_at"`
+}
+
+func toJSON(c Customer) customerJSON {
+	j := customerJSON{
+		ID: c.ID, Hash: c.Hash, Email: c.Email, FirstName: c.FirstName, LastName: c.LastName,
+		CreatedAt: "2024-03-09T02:36:35", UpdatedAt: "2025-04-02T10:11:12+00:00", // both spellings of a date were seen in one answer
+		HasValidPaymentMethod:    true,
+		SubscriptionsActiveCount: len(c.Subscriptions), SubscriptionsTotalCount: len(c.Subscriptions),
+	}
+	j.AnalyticsData.UTMParams = []string{}
+	if c.ShopifyCustomerID != "" {
+		j.ExternalCustomerID.Ecommerce = &c.ShopifyCustomerID
+	}
+	if len(c.Subscriptions) > 0 {
+		charged := "2024-03-09T02:37:30"
+		j.FirstChargeProcessedAt = &charged
+		j.SubscriptionRelatedChargeStreak = 1
+	}
+	return j
+}
+
+// customersPage is the answer of GET /customers.
+type customersPage struct {
+	NextCursor     *string        `json:"next_cursor"`
+	PreviousCursor *string        `json:"previous_cursor"`
+	Customers      []customerJSON `json:"customers"`
+}
+
+// position is what a cursor holds: where in the list, and which list.
+type position struct {
+	Start  int    `json:"start"`
+	Filter string `json:"filter"` // the query of the first request, which a follow-up does not repeat
+}
+
+func (p position) cursor() *string {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil // cannot happen to a number and a string
+	}
+	cursor := base64.StdEncoding.EncodeToString(text)
+	return &cursor
+}
+
+func parseCursor(cursor string) (p position, ok bool) {
+	text, err := base64.StdEncoding.DecodeString(cursor)
+	if err != nil {
+		return position{}, false
+	}
+	return p, json.Unmarshal(text, &p) == nil && p.Start >= 0
+}
+
+func (s *Server) listCustomers(c call) answer {
+	limit, ok := parseLimit(c.query.Get("limit"))
+	if !ok {
+		return invalid("limit")
+	}
+	from, ok := start(c.query)
+	if !ok {
+		return invalid("cursor")
+	}
+	filter, err := url.ParseQuery(from.Filter)
+	if err != nil {
+		return invalid("cursor")
+	}
+	if c.faults.IgnoreFilter {
+		filter.Del("external_customer_id")
+	}
+	all := slices.DeleteFunc(slices.Clone(s.customerList()), func(x Customer) bool { return !matches(x, filter) })
+	first := min(from.Start, len(all))
+	last := min(first+limit, len(all))
+	page := customersPage{Customers: make([]customerJSON, 0, last-first)}
+	for _, x := range all[first:last] {
+		page.Customers = append(page.Customers, toJSON(x))
+	}
+	if last < len(all) {
+		page.NextCursor = position{last, from.Filter}.cursor()
+	}
+	if first > 0 {
+		page.PreviousCursor = position{max(0, first-limit), from.Filter}.cursor()
+	}
+	return jsonAnswer(http.StatusOK, page)
+}
+
+func parseLimit(text string) (limit int, ok bool) {
+	if text == "" {
+		return defaultLimit, true
+	}
+	limit, err := strconv.Atoi(text)
+	return limit, err == nil && limit >= 1 && limit <= maxLimit
+}
+
+// start says where a page begins: at the beginning of what the query filters, or where its cursor says, beside which
+// nothing but a limit may stand.
+func start(query url.Values) (position, bool) {
+	if !query.Has("cursor") {
+		return position{Filter: query.Encode()}, true
+	}
+	for name := range query {
+		if name != "cursor" && name != "limit" {
+			return position{}, false
+		}
+	}
+	return parseCursor(query.Get("cursor"))
+}
+
+// matches reports whether the customer passes every filter that is known and not empty; Recharge silently ignores others.
+func matches(c Customer, filter url.Values) bool {
+	for name, passes := range map[string]func(want string) bool{
+		"external_customer_id": func(want string) bool { return c.ShopifyCustomerID == want },
+		"email":                func(want string) bool { return strings.EqualFold(c.Email, want) },
+		"hash":                 func(want string) bool { return c.Hash == want },
+		"ids":                  func(want string) bool { return slices.Contains(strings.Split(want, ","), strconv.FormatInt(c.ID, 10)) },
+	} {
+		if want := filter.Get(name); want != "" && !passes(want) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) oneCustomer(c call) answer {
+	customer, ok := s.customerOf(c)
+	if !ok {
+		return refusal(http.StatusNotFound)
+	}
+	return jsonAnswer(http.StatusOK, map[string]customerJSON{"customer": toJSON(customer)})
+}
+
+// customerOf is the customer whom the path names.
+func (s *Server) customerOf(c call) (Customer, bool) {
+	id, err := strconv.ParseInt(c.customerID, 10, 64)
+	if err != nil {
+		return Customer{}, false
+	}
+	return s.customerByID(id)
+}

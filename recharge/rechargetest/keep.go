@@ -1,0 +1,106 @@
+package rechargetest
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// history keeps the newest maxHistory items.
+type history[T any] struct{ items []T }
+
+func (h *history[T]) add(item T) {
+	h.items = append(h.items, item)
+	if over := len(h.items) - maxHistory; over > 0 {
+		h.items = h.items[over:]
+	}
+}
+
+// ledger keeps what was granted under a token until it expires. All grants of a ledger live equally long, so the oldest is
+// the first to expire.
+type ledger[T any] struct {
+	grants map[string]grant[T]
+	order  []string
+}
+
+type grant[T any] struct {
+	to      T
+	expires time.Time
+}
+
+func (l *ledger[T]) add(token string, to T, now, expires time.Time) {
+	if l.grants == nil {
+		l.grants = make(map[string]grant[T])
+	}
+	for len(l.order) > 0 && (len(l.order) >= maxGrants || !now.Before(l.grants[l.order[0]].expires)) {
+		delete(l.grants, l.order[0])
+		l.order = l.order[1:]
+	}
+	if _, again := l.grants[token]; !again { // one session token made twice in a second is the same JWT
+		l.order = append(l.order, token)
+	}
+	l.grants[token] = grant[T]{to, expires}
+}
+
+func (l *ledger[T]) live(token string, now time.Time) (T, bool) {
+	g, ok := l.grants[token]
+	if !ok || !now.Before(g.expires) {
+		var none T
+		return none, false
+	}
+	return g.to, true
+}
+
+// adminToken is a Token with its bucket. The server's mutex guards the bucket.
+type adminToken struct {
+	id     int64 // api_token_id of the sessions it makes
+	scopes []string
+	bucket bucket
+}
+
+func adminTokens(tokens []Token) map[string]*adminToken {
+	byValue := make(map[string]*adminToken, len(tokens))
+	for i, t := range tokens {
+		if t.Value == "" { // or else it would let in who sends none
+			continue
+		}
+		b := bucket{rate: t.Rate, size: t.Burst}
+		if b.rate == 0 {
+			b.rate = defaultRate
+		}
+		if b.size == 0 {
+			b.size = defaultBurst
+		}
+		byValue[t.Value] = &adminToken{id: 20001 + int64(i), scopes: slices.Clone(t.Scopes), bucket: b}
+	}
+	return byValue
+}
+
+func (t *adminToken) hasAny(scopes []string) bool {
+	return len(scopes) == 0 || slices.ContainsFunc(scopes, func(s string) bool { return slices.Contains(t.scopes, s) })
+}
+
+const (
+	defaultRate  = 2
+	defaultBurst = 40
+)
+
+// bucket is a leaky bucket: every call adds one, rate leaks out each second, and what would overflow is refused.
+type bucket struct {
+	rate  float64
+	size  int
+	level float64
+	last  time.Time
+}
+
+// take lets one call in if it fits and says how full the bucket is then.
+func (b *bucket) take(now time.Time) (used int, ok bool) {
+	if elapsed := now.Sub(b.last); elapsed > 0 { // an injected clock may go backwards
+		b.level = max(0, b.level-elapsed.Seconds()*b.rate)
+	}
+	b.last = now
+	if ok = b.level+1 <= float64(b.size); ok {
+		b.level++
+	}
+	return int(math.Ceil(b.level)), ok
+}

@@ -1,0 +1,319 @@
+package rechargetest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Lifetimes of what the server hands out, as documented by Recharge.
+const (
+	SessionLife = time.Hour      // of a session token, from POST sessions
+	LinkLife    = 24 * time.Hour // of a portal link, from GET portal_access; opening it does not use it up
+)
+
+// DefaultPage is the page of a portal link whose page_destination is missing or unknown.
+const DefaultPage = "schedule"
+
+// Bounds that keep a server small which runs for days, as the sandbox's does.
+const (
+	maxHistory = 10000 // requests and openings remembered
+	maxGrants  = 20000 // live sessions and live portal links remembered; the oldest go first
+)
+
+// Subscription is one active subscription of a customer.
+type Subscription struct {
+	ID      int64  // Recharge's number for it
+	Product string // what the portal pages call it, such as "House blend, 250 g"
+}
+
+// Customer is one customer record at Recharge. ID and Hash should be unique; several records may share a
+// ShopifyCustomerID, as they do at Recharge.
+type Customer struct {
+	ID                         int64  // Recharge's number for it
+	Hash                       string // the part of portal links that names the customer; an opaque [A-Za-z0-9_-]+
+	ShopifyCustomerID          string // external_customer_id.ecommerce, digits; "" is null
+	Email, FirstName, LastName string
+	Subscriptions              []Subscription // the active ones; subscriptions_active_count is their number
+}
+
+// Name is how the portal greets the customer: first and last name, or else the e-mail address.
+func (c Customer) Name() string {
+	if name := strings.TrimSpace(c.FirstName + " " + c.LastName); name != "" {
+		return name
+	}
+	return c.Email
+}
+
+// Token is an Admin API token.
+type Token struct {
+	Value  string   // the token itself
+	Scopes []string // such as read_customers, write_session (write_sessions is taken too), read_store (or store_info)
+	Rate   float64  // calls that leak out of its bucket in a second; 0 is 2
+	Burst  int      // calls that its bucket holds; 0 is 40
+}
+
+// Options is what a server is made of. The zero value works, and refuses every call for lack of tokens.
+type Options struct {
+	Shop            string               // x.myshopify.com: the only shop_url and the only proxying shop accepted; "" accepts any
+	Tokens          []Token              // Admin API tokens
+	StorefrontToken string               // if set, POST sessions needs it in X-Recharge-Storefront-Access-Token
+	ClientSecret    string               // of Recharge's own Shopify app: verifies what the storefront forwards to /proxy; "" refuses all
+	PortalBase      string               // base_url of portal links, absolute, ending in "/portal/"; "" is URL + "/portal/"
+	Customers       []Customer           // in the order in which GET /customers lists them
+	Now             func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
+	Footer          func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
+}
+
+// Request is one call to the API. It holds the caller's credentials; portal pages are not among them.
+type Request struct {
+	Method, Path string
+	Endpoint     string      // one of the Endpoint constants
+	Query        url.Values  // not to be modified
+	Header       http.Header // not to be modified
+	Status       int         // of the answer; 0 while there is none, or if there never was one
+	At           time.Time   // when it arrived, by Options.Now
+}
+
+// Opening is one portal page that really opened: its reader was let in as the customer.
+type Opening struct {
+	Customer Customer
+	Page     string // as in the address: "subscriptions", "subscriptions/123/cancel", ...
+	How      string // HowToken or HowStorefront
+	Locale   string // the address's locale parameter
+	At       time.Time
+}
+
+// How a portal page was opened.
+const (
+	HowToken      = "token"      // by a live token of the customer
+	HowStorefront = "storefront" // because Shopify says that the customer is signed in to the store
+)
+
+// Server is an emulated Recharge that listens on a socket. It is safe for concurrent use.
+type Server struct {
+	URL string // http://host:port, without a slash at the end
+
+	opts       Options
+	signingKey func() (*rsa.PrivateKey, error)
+	pages      *template.Template
+	http       *http.Server
+	stop       context.CancelFunc // ends answers that are being delayed
+	done       chan struct{}      // closed when no connection is accepted any more
+	conns      sync.WaitGroup
+	closeOnce  sync.Once
+
+	mu         sync.Mutex
+	faults     Faults
+	customers  []Customer // replaced, never changed in place
+	portalBase string
+	tokens     map[string]*adminToken
+	sessions   ledger[session]
+	links      ledger[int64] // portal token to customer id
+	requests   history[*Request]
+	openings   history[Opening]
+}
+
+// NewServer starts a server on a free loopback port. It panics if it cannot listen, as httptest does.
+func NewServer(opts Options) *Server {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		var err6 error
+		if l, err6 = net.Listen("tcp6", "[::1]:0"); err6 != nil {
+			panic(fmt.Sprintf("rechargetest: listen on loopback: %v", errors.Join(err, err6)))
+		}
+	}
+	return NewServerOn(l, opts)
+}
+
+// NewServerOn starts a server on l, which Close closes.
+func NewServerOn(l net.Listener, opts Options) *Server {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Server{
+		URL:   "http://" + l.Addr().String(),
+		opts:  opts,
+		pages: parsePages(),
+		stop:  stop,
+		done:  make(chan struct{}),
+		// Lazily, since making a key takes longer than most tests.
+		signingKey: sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }),
+		tokens:     adminTokens(opts.Tokens),
+	}
+	s.SetCustomers(opts.Customers)
+	s.SetPortalBase(opts.PortalBase)
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         s.countConn,
+	}
+	go func() {
+		defer close(s.done)
+		_ = s.http.Serve(l) // always ErrServerClosed or a broken listener; either way there is nobody to tell
+	}()
+	return s
+}
+
+// countConn lets Close wait for the connections. net/http reports a new one from the accept loop itself, so none is added
+// once that has ended.
+func (s *Server) countConn(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.conns.Done()
+	}
+}
+
+// Close stops listening, drops every connection, and returns when nothing of the server runs any more. Histories stay
+// readable. Closing twice is fine.
+func (s *Server) Close() {
+	s.closeOnce.Do(func() {
+		s.stop()
+		_ = s.http.Close()
+		<-s.done
+		s.conns.Wait()
+	})
+}
+
+// SetFaults lets change alter the faults. It must not call the server.
+func (s *Server) SetFaults(change func(*Faults)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.faults)
+}
+
+// Faults returns the faults as they are now.
+func (s *Server) Faults() Faults {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.faults
+}
+
+// Requests returns the newest 10000 API calls, oldest first. A call is there as soon as it has arrived.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Request, 0, len(s.requests.items))
+	for _, r := range s.requests.items {
+		list = append(list, *r)
+	}
+	return list
+}
+
+// ResetRequests forgets the API calls so far.
+func (s *Server) ResetRequests() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = history[*Request]{}
+}
+
+// Openings returns the newest 10000 portal pages that opened, oldest first.
+func (s *Server) Openings() []Opening {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.openings.items)
+}
+
+// SetCustomers replaces all customers. Sessions and links of a customer who is gone stop working.
+func (s *Server) SetCustomers(customers []Customer) {
+	list := slices.Clone(customers)
+	for i := range list {
+		list[i].Subscriptions = slices.Clone(list[i].Subscriptions)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.customers = list
+}
+
+// ExpireSessions ends every session and every portal link handed out so far.
+func (s *Server) ExpireSessions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions = ledger[session]{}
+	s.links = ledger[int64]{}
+}
+
+// SetPortalBase sets the base_url of the portal links made from now on; a missing slash at its end is added. "" is the
+// portal of this server itself.
+func (s *Server) SetPortalBase(base string) {
+	if base == "" {
+		base = s.URL + "/portal/"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.portalBase = strings.TrimSuffix(base, "/") + "/"
+}
+
+// serve sends a request to the API or to one of the two portals. There is no ServeMux: it would redirect paths that it
+// finds unclean, which an API under test must not do.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Server", "rechargetest (emulator)")
+	segments, err := pathSegments(r.URL)
+	switch {
+	case err != nil:
+		http.Error(w, "bad path", http.StatusBadRequest)
+	case segments[0] == "portal":
+		s.serveHosted(w, r, segments[1:])
+	case segments[0] == "proxy":
+		s.serveProxied(w, r, segments[1:])
+	case r.URL.Path == "/favicon.ico": // browsers ask for it by themselves; it is no API call
+		http.NotFound(w, r)
+	default:
+		s.serveAPI(w, r, segments)
+	}
+}
+
+// pathSegments splits a path before it is unescaped, so that an escaped slash stays inside its segment.
+func pathSegments(u *url.URL) ([]string, error) {
+	segments := strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
+	for i, escaped := range segments {
+		segment, err := url.PathUnescape(escaped)
+		if err != nil {
+			return nil, fmt.Errorf("path segment: %w", err)
+		}
+		segments[i] = segment
+	}
+	return segments, nil
+}
+
+// customer finds the first customer that fits.
+func (s *Server) customer(fits func(Customer) bool) (Customer, bool) {
+	list := s.customerList()
+	i := slices.IndexFunc(list, fits)
+	if i < 0 {
+		return Customer{}, false
+	}
+	return list[i], true
+}
+
+func (s *Server) customerByID(id int64) (Customer, bool) {
+	return s.customer(func(c Customer) bool { return c.ID == id })
+}
+
+func (s *Server) customerByHash(hash string) (Customer, bool) {
+	return s.customer(func(c Customer) bool { return c.Hash == hash })
+}
+
+func (s *Server) customerList() []Customer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.customers
+}

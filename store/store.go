@@ -1,0 +1,227 @@
+// Package store remembers, in Redis, what a click would otherwise have to ask
+// Recharge for. Everything in it is sealed, keys are pseudonyms, and all of it
+// can be lost: without Redis a click is slower, not wrong.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+)
+
+const (
+	// staleFor is how long a customer is kept for when Recharge is down, after
+	// it should have been asked for again.
+	staleFor = 7 * 24 * time.Hour
+	// notSubscriberFor is short: who has just subscribed wants in.
+	notSubscriberFor = time.Minute
+)
+
+// Options configure a Store.
+type Options struct {
+	// Redis says where it is; nil is an embedded one, in memory, that is gone
+	// when the process ends. Timeouts are the store's own affair.
+	Redis *redis.UniversalOptions
+	// Keys are 32 bytes each. The first seals, all open.
+	Keys        [][]byte
+	CustomerTTL time.Duration // how long a customer is remembered as fresh
+	LinkTTL     time.Duration // how long a link is reused; 0 never
+	Now         func() time.Time
+	Log         *slog.Logger
+}
+
+// Store is safe for concurrent use.
+type Store struct {
+	options  Options
+	sealers  []*sealer
+	redis    redis.UniversalClient
+	embedded *embedded
+	reads    gate
+	writes   gate
+}
+
+// Open returns a store. It does not wait for Redis: one that is down at the
+// start is like one that goes down later.
+func Open(o Options) (*Store, error) {
+	if len(o.Keys) == 0 {
+		return nil, errors.New("open store: no encryption key")
+	}
+	s := &Store{options: o}
+	s.reads = gate{what: "read from Redis", now: o.Now, log: o.Log}
+	s.writes = gate{what: "write to Redis", now: o.Now, log: o.Log}
+	for _, key := range o.Keys {
+		sealer, err := newSealer(key)
+		if err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		s.sealers = append(s.sealers, sealer)
+	}
+	if o.Redis == nil {
+		s.embedded = newEmbedded()
+		s.redis = redis.NewUniversalClient(withTimeouts(s.embedded.options()))
+	} else {
+		s.redis = redis.NewUniversalClient(withTimeouts(*o.Redis))
+	}
+	return s, nil
+}
+
+// withTimeouts bounds what a click can lose to Redis. One retry covers the
+// pooled connections that a restarted Redis has closed.
+func withTimeouts(o redis.UniversalOptions) *redis.UniversalOptions {
+	o.DialTimeout = time.Second
+	o.ReadTimeout = 500 * time.Millisecond
+	o.WriteTimeout = 500 * time.Millisecond
+	o.PoolTimeout = 500 * time.Millisecond
+	o.ContextTimeoutEnabled = true
+	o.MaxRetries = 1
+	o.MinRetryBackoff = time.Millisecond
+	o.MaxRetryBackoff = 10 * time.Millisecond
+	o.DialerRetries = 1
+	o.ConnMaxIdleTime = 5 * time.Minute
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &o
+}
+
+// Close ends the connections, and the embedded Redis.
+func (s *Store) Close() error {
+	err := s.redis.Close()
+	if s.embedded != nil {
+		s.embedded.close()
+	}
+	return err
+}
+
+// Shopper is whom an entry is about.
+type Shopper struct {
+	Shop     shopify.Shop
+	Customer shopify.CustomerID
+}
+
+// Visit is where in the portal a link leads.
+type Visit struct {
+	To     recharge.Destination
+	Locale recharge.Locale
+}
+
+// Memory is what is remembered of a shopper. The zero value is nothing.
+type Memory struct {
+	Customer      recharge.Customer // zero ID: not known
+	Fresh         bool              // the customer need not be asked for again
+	NotSubscriber bool              // Recharge had no such customer a moment ago
+	Session       recharge.Session  // "" token: none
+	Link          recharge.Link     // "" URL: none
+}
+
+// Recall returns what is remembered of a shopper's visit, in one round trip. It
+// does not fail: what cannot be read is not remembered.
+func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
+	if !s.reads.open() {
+		return Memory{}
+	}
+	var keys []string
+	for _, sealer := range s.sealers {
+		keys = append(keys, customerKey(sealer, who), sessionKey(sealer, who), linkKey(sealer, who, visit))
+	}
+	values, err := s.redis.MGet(ctx, keys...).Result()
+	s.reads.report(ctx, err)
+	var memory Memory
+	for i, value := range values {
+		sealed, ok := value.(string)
+		if !ok {
+			continue
+		}
+		entry, err := s.sealers[i/3].open(keys[i], []byte(sealed))
+		if err != nil {
+			// Not sealed with this key, or for this place: not ours to use.
+			s.options.Log.WarnContext(ctx, "an entry in Redis does not open", "error", err)
+			continue
+		}
+		memory.add(entry, s.options.Now())
+	}
+	return memory
+}
+
+// RememberCustomer remembers who the shopper is at Recharge. How long is spread
+// a little, so that a campaign's shoppers are not all asked for again at once.
+func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
+	ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64()))
+	s.write(ctx, put{customerKey(s.sealers[0], who), encodeCustomer(customer, s.options.Now().Add(ttl)), ttl + staleFor})
+}
+
+// RememberNotSubscriber remembers that Recharge has no such customer.
+func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
+	s.write(ctx, put{customerKey(s.sealers[0], who), encodeNotSubscriber(s.options.Now().Add(notSubscriberFor)), notSubscriberFor})
+}
+
+// RememberLink remembers a signed-in link for LinkTTL, and the session that
+// made it for as long as that lives. A zero link is not remembered.
+func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
+	now := s.options.Now()
+	puts := []put{{sessionKey(s.sealers[0], who), encodeSession(session), session.Expires.Sub(now)}}
+	if link.URL != "" {
+		until := now.Add(s.options.LinkTTL)
+		if !link.Expires.IsZero() && link.Expires.Before(until) {
+			until = link.Expires
+		}
+		puts = append(puts, put{linkKey(s.sealers[0], who, visit), encodeLink(link, until), until.Sub(now)})
+	}
+	s.write(ctx, puts...)
+}
+
+// Forget drops who the shopper is at Recharge and the session, for when one of
+// them turned out wrong. Links end by themselves, in a minute.
+func (s *Store) Forget(ctx context.Context, who Shopper) {
+	if !s.writes.open() {
+		return
+	}
+	var keys []string
+	for _, sealer := range s.sealers {
+		keys = append(keys, customerKey(sealer, who), sessionKey(sealer, who))
+	}
+	s.writes.report(ctx, s.redis.Del(ctx, keys...).Err())
+}
+
+type put struct {
+	key   string
+	entry []byte
+	ttl   time.Duration
+}
+
+// write seals and writes all entries that live at all, in one round trip.
+func (s *Store) write(ctx context.Context, puts ...put) {
+	if !s.writes.open() {
+		return
+	}
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, put := range puts {
+			if put.ttl > 0 {
+				pipe.Set(ctx, put.key, s.sealers[0].seal(put.key, put.entry), put.ttl)
+			}
+		}
+		return nil
+	})
+	s.writes.report(ctx, err)
+}
+
+// A key is ms1:{shop}kind:name. The braces put all keys of a shop into one slot
+// of a cluster; shop and name are pseudonyms.
+func key(s *sealer, who Shopper, kind string, more ...string) string {
+	name := s.name(16, append([]string{kind, string(who.Shop), string(who.Customer)}, more...)...)
+	return "ms1:{" + s.name(8, "shop", string(who.Shop)) + "}" + kind + name
+}
+
+func customerKey(s *sealer, who Shopper) string { return key(s, who, "c") }
+func sessionKey(s *sealer, who Shopper) string  { return key(s, who, "s") }
+
+func linkKey(s *sealer, who Shopper, visit Visit) string {
+	return key(s, who, "l", string(visit.To), string(visit.Locale))
+}

@@ -1,0 +1,78 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/templates"
+)
+
+// Headers are on every answer of the public listener: a portal link must
+// neither be kept by a cache nor passed on as a referrer.
+func Headers(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Response().Header().Set("Cache-Control", "no-store")
+		c.Response().Header().Set("Referrer-Policy", "no-referrer")
+		return next(c)
+	}
+}
+
+// answer turns an ending into what the shopper gets.
+func (p *Portal) answer(c echo.Context, v visit, ending Ending) error {
+	switch ending.Outcome {
+	case Redirected, RedirectedByHash:
+		return p.forward(c, ending.Link.URL)
+	case SignIn:
+		return p.forward(c, v.signIn)
+	case Forbidden:
+		return c.Blob(http.StatusForbidden, "text/plain; charset=utf-8", fmt.Appendf(nil, "403 Forbidden\nRequest id: %s\n", v.id))
+	}
+	return p.page(c, v, ending.Outcome)
+}
+
+// forward sends the browser on. The header is set by hand: http.Redirect would
+// clean the path and repeat the link in a body.
+func (p *Portal) forward(c echo.Context, target string) error {
+	if !p.ByPage {
+		c.Response().Header().Set(echo.HeaderLocation, target)
+		return c.NoContent(http.StatusFound)
+	}
+	body, err := p.Pages.Forward(target)
+	if err != nil {
+		return fmt.Errorf("draw page that forwards: %w", err)
+	}
+	c.Response().Header().Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	return c.HTMLBlob(http.StatusOK, body)
+}
+
+// page answers with Liquid and 200, since Shopify puts a page of its own in the
+// place of a 5xx. The media type has no parameter: Shopify documents it bare.
+func (p *Portal) page(c echo.Context, v visit, outcome Outcome) error {
+	body, err := p.Pages.Liquid(string(outcome), templates.Page{RequestID: v.id, Path: v.path, SignIn: v.signIn})
+	if err != nil {
+		return fmt.Errorf("draw %s: %w", outcome, err)
+	}
+	return c.Blob(http.StatusOK, "application/liquid", body)
+}
+
+// Errors answers what no handler has answered: no such route, or a fault of
+// ours. It gives nothing away.
+func Errors(log *slog.Logger) echo.HTTPErrorHandler {
+	return func(err error, c echo.Context) {
+		if c.Response().Committed {
+			return
+		}
+		status := http.StatusInternalServerError
+		var httpError *echo.HTTPError
+		if errors.As(err, &httpError) {
+			status = httpError.Code
+		} else {
+			log.ErrorContext(c.Request().Context(), "request failed", "error", err)
+		}
+		_ = c.Blob(status, "text/plain; charset=utf-8", []byte(http.StatusText(status)+"\n"))
+	}
+}

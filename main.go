@@ -1,0 +1,114 @@
+// Command manage-subscriptions sends the signed-in shoppers of a Shopify store to
+// their Recharge customer portal.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/server"
+	"manage-subscriptions/server/sandbox"
+)
+
+// Exit codes. A wrong configuration or command line is told from a failure, so
+// that a supervisor need not start it again.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the server, configured by environment, .env and flags."`
+	Sandbox sandboxCommand `cmd:"" name:"sandbox" help:"Run a store, its Recharge and this server on loopback: no account, no configuration."`
+}
+
+func main() {
+	server.MuteLibraries()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	env, err := config.Environment(environ, ".env")
+	if err != nil {
+		return complain(stderr, err)
+	}
+	var commands commands
+	exit := -1
+	parser, err := kong.New(&commands,
+		kong.Name("manage-subscriptions"),
+		kong.Description("Sends the signed-in shoppers of a Shopify store to their Recharge customer portal."),
+		kong.Resolvers(config.Resolver(env)),
+		kong.ValueFormatter(config.Help),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exit = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(streams{stdout, stderr}),
+	)
+	if err != nil {
+		return complain(stderr, err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 { // --help
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%v\n'manage-subscriptions --help' lists what there is.\n", err)
+		return exitUsage
+	}
+	return complain(stderr, command.Run())
+}
+
+func complain(stderr io.Writer, err error) int {
+	var problems config.Problems
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &problems):
+		fmt.Fprint(stderr, problems.Error())
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, err)
+	return exitFailed
+}
+
+type serveCommand struct {
+	config.Settings
+}
+
+func (s *serveCommand) Run(ctx context.Context) error {
+	cfg, err := s.Check()
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx, cfg)
+}
+
+type sandboxCommand struct {
+	Once        bool   `help:"Make one click without a browser, print every hop; exit 0 only in the portal."`
+	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
+	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"`
+}
+
+func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
+	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Out: std.out}
+	if !s.Once { // its hops are not to be mixed with log lines
+		o.Log = std.err
+	}
+	return sandbox.Run(ctx, o)
+}
+
+type streams struct{ out, err io.Writer }

@@ -1,0 +1,96 @@
+package sandbox
+
+import (
+	"context"
+	_ "embed"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+)
+
+//go:embed panel.html
+var panelHTML string
+
+// panel is drawn at the foot of the store's and the portal's pages: it switches
+// faults and shows how the last click ended.
+type panel struct {
+	sandbox *Sandbox
+	page    *template.Template
+
+	mu   sync.Mutex
+	last map[string]string // the last click's line in the log
+}
+
+func newPanel(s *Sandbox) *panel {
+	return &panel{sandbox: s, page: template.Must(template.New("panel").Parse(panelHTML))}
+}
+
+func (p *panel) draw() template.HTML {
+	p.mu.Lock()
+	last := p.last
+	p.mu.Unlock()
+	broken := 0
+	for _, toggle := range p.sandbox.switches {
+		if toggle.On() {
+			broken++
+		}
+	}
+	var out strings.Builder
+	err := p.page.Execute(&out, map[string]any{
+		"Store":    p.sandbox.Store.URL,
+		"Switches": p.sandbox.switches,
+		"Broken":   broken,
+		"Last":     last,
+	})
+	if err != nil {
+		return template.HTML(template.HTMLEscapeString(err.Error()))
+	}
+	return template.HTML(out.String()) // html/template has escaped it
+}
+
+// turn is what the panel's buttons do.
+func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
+	if r.PostFormValue("forget") != "" {
+		p.sandbox.Forget()
+	} else if err := p.sandbox.Switch(r.PostFormValue("name"), r.PostFormValue("on") == "true"); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Location", whereFrom(r))
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// whereFrom is the storefront's page whose button was pressed. Pages of the
+// portal send no referrer.
+func whereFrom(r *http.Request) string {
+	from, err := url.Parse(r.Referer())
+	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, mountPath) {
+		return "/account" // not back into a click: a fault is to be seen by clicking
+	}
+	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"
+}
+
+// watch reads the server's log on its way: each click writes one line.
+func (p *panel) watch(next slog.Handler) slog.Handler { return &watcher{next, p} }
+
+type watcher struct {
+	slog.Handler
+	panel *panel
+}
+
+func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
+	if record.Message == "click" {
+		line := map[string]string{}
+		record.Attrs(func(a slog.Attr) bool {
+			line[a.Key] = a.Value.String()
+			return true
+		})
+		w.panel.mu.Lock()
+		w.panel.last = line
+		w.panel.mu.Unlock()
+	}
+	return w.Handler.Handle(ctx, record)
+}

@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// toggle is one fault of the panel.
+type toggle struct {
+	Name   string // in forms and tests
+	Label  string // what is broken
+	Expect string // what a click then ends in
+	set    func(on bool) error
+	on     atomic.Bool
+}
+
+func (t *toggle) On() bool { return t.on.Load() }
+
+// Switch turns a fault on or off, by its name.
+func (s *Sandbox) Switch(name string, on bool) error {
+	for _, toggle := range s.switches {
+		if toggle.Name == name {
+			if toggle.on.Swap(on) == on {
+				return nil
+			}
+			return toggle.set(on)
+		}
+	}
+	return fmt.Errorf("no switch is called %q", name)
+}
+
+// Forget empties Redis: every shopper is new again.
+func (s *Sandbox) Forget() { s.redis.FlushAll() }
+
+func (s *Sandbox) toggles() []*toggle {
+	return []*toggle{
+		s.rechargeToggle("limited", "Recharge limits us (429)", "by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Limited = on }),
+		s.rechargeToggle("slow", "Recharge takes 10 seconds", "the same, after 3 to 6 seconds", func(f *rechargetest.Faults, on bool) { f.Latency = seconds(10, on) }),
+		s.rechargeToggle("down", "Recharge is down", "by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Down = on }),
+		s.rechargeToggle("sessions", "Recharge refuses sessions", "by hash", func(f *rechargetest.Faults, on bool) { f.RefuseSessions = on }),
+		s.rechargeToggle("filter", "Recharge ignores the filter", "nobody else's portal: Pat's own, or try again", func(f *rechargetest.Faults, on bool) { f.IgnoreFilter = on }),
+		{Name: "redis", Label: "Redis is gone", Expect: "signed in all the same, with three calls each time", set: s.setRedisGone},
+		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click", func(f *shopifytest.Faults, on bool) { f.ClockOffset = seconds(-100, on) }),
+		s.storeToggle("secret", "Signed with a wrong secret", "403, as for a forged click", func(f *shopifytest.Faults, on bool) { f.WrongSecret = on }),
+		s.storeToggle("signin", "The sign-in does not take", "one round trip, then a page: sign in once more", func(f *shopifytest.Faults, on bool) { f.ForgetShopper = on }),
+		s.storeToggle("shop", "A store without Recharge", "a page: not set up yet", func(f *shopifytest.Faults, on bool) {
+			f.Shop = ""
+			if on {
+				f.Shop = "another-store.myshopify.com"
+			}
+		}),
+	}
+}
+
+func seconds(n int, on bool) time.Duration {
+	if !on {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+func (s *Sandbox) rechargeToggle(name, label, expect string, set func(*rechargetest.Faults, bool)) *toggle {
+	return &toggle{Name: name, Label: label, Expect: expect, set: func(on bool) error {
+		s.Recharge.SetFaults(func(f *rechargetest.Faults) { set(f, on) })
+		return nil
+	}}
+}
+
+func (s *Sandbox) storeToggle(name, label, expect string, set func(*shopifytest.Faults, bool)) *toggle {
+	return &toggle{Name: name, Label: label, Expect: expect, set: func(on bool) error {
+		s.Store.SetFaults(func(f *shopifytest.Faults) { set(f, on) })
+		return nil
+	}}
+}
+
+func (s *Sandbox) setRedisGone(gone bool) error {
+	if gone {
+		s.redis.Close()
+		return nil
+	}
+	return s.redis.Restart()
+}

@@ -1,0 +1,290 @@
+// Package server puts the program together and runs it: the same Run serves
+// production, the sandbox and the end-to-end tests.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/handlers"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
+)
+
+// Addresses are where a running server listens.
+type Addresses struct{ Public, Ops net.Addr }
+
+type options struct {
+	log       *slog.Logger
+	now       func() time.Time
+	listening func(Addresses)
+}
+
+// Option changes how Run works, for those that embed it.
+type Option func(*options)
+
+// WithLog logs to log instead of standard error.
+func WithLog(log *slog.Logger) Option { return func(o *options) { o.log = log } }
+
+// WithClock takes the time from now.
+func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
+
+// OnListening calls f when both listeners are open, before the first request.
+func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
+
+// Run serves until ctx ends: then it is no longer ready, lets the clicks under
+// way end, and returns. A nil error is an orderly end.
+func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
+	o := options{log: NewLog(os.Stderr, cfg), now: time.Now, listening: func(Addresses) {}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	s, err := wire(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	o.listening(Addresses{s.publicListener.Addr(), s.opsListener.Addr()})
+	return s.serve(ctx)
+}
+
+// NewLog returns the log that cfg asks for.
+func NewLog(w io.Writer, cfg config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogText {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// MuteLibraries keeps go-redis from writing to standard error on its own: what
+// it says there of a Redis that is down, the log says once. It changes the whole
+// process, so only main calls it.
+func MuteLibraries() { redis.SetLogger(mute{}) }
+
+type mute struct{}
+
+func (mute) Printf(context.Context, string, ...any) {}
+
+// server is the program, wired.
+type server struct {
+	cfg      config.Config
+	log      *slog.Logger
+	store    *store.Store
+	recharge *recharge.Client // nil: not connected
+	clicks   *handlers.Clicks
+	health   *handlers.Health
+	public   *http.Server
+	ops      *http.Server
+
+	publicListener net.Listener
+	opsListener    net.Listener
+}
+
+func wire(cfg config.Config, o options) (*server, error) {
+	s := &server{cfg: cfg, log: o.log, health: &handlers.Health{}}
+	verifier, err := shopify.NewVerifier(reveal(cfg.ShopifyAPISecrets), o.now)
+	if err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
+	pages, err := templates.Load()
+	if err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
+	if s.store, err = openStore(cfg, o); err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
+	s.recharge = connect(cfg, o.now)
+	s.clicks = handlers.NewClicks(handlers.ClickOptions{
+		Store:    s.store,
+		Recharge: s.rechargeOf,
+		ByHash:   cfg.LinkByHash,
+		Timeout:  cfg.ClickTimeout,
+	})
+	portal := &handlers.Portal{
+		Verifier:       verifier,
+		Clicks:         s.clicks,
+		Pages:          pages,
+		LegacyAccounts: cfg.LegacyAccounts,
+		ByPage:         cfg.RedirectByPage,
+		Log:            o.log,
+		Now:            o.now,
+	}
+	s.public = s.httpServer(func(e *echo.Echo) {
+		e.Use(handlers.Headers)
+		portal.Register(e)
+	})
+	s.ops = s.httpServer(s.health.Register)
+	s.warn()
+	return s, nil
+}
+
+func reveal(secrets []config.Secret) []string {
+	out := make([]string, len(secrets))
+	for i, secret := range secrets {
+		out[i] = secret.Reveal()
+	}
+	return out
+}
+
+func openStore(cfg config.Config, o options) (*store.Store, error) {
+	keys := cfg.EncryptionKeys
+	if len(keys) == 0 {
+		for _, secret := range cfg.ShopifyAPISecrets {
+			key, err := store.DeriveKey(secret.Reveal())
+			if err != nil {
+				return nil, err
+			}
+			keys = append(keys, key)
+		}
+	}
+	return store.Open(store.Options{
+		Redis:       redisOptions(cfg.Redis),
+		Keys:        keys,
+		CustomerTTL: cfg.CustomerTTL,
+		LinkTTL:     cfg.LinkTTL,
+		Now:         o.now,
+		Log:         o.log,
+	})
+}
+
+// connect returns the client for the store that is configured here, nil if it
+// has not connected Recharge.
+func connect(cfg config.Config, now func() time.Time) *recharge.Client {
+	if cfg.Shop == "" || cfg.RechargeAPIToken.Empty() {
+		return nil
+	}
+	return recharge.NewClient(recharge.Options{
+		Shop:            cfg.Shop,
+		APIURL:          cfg.RechargeAPIURL,
+		PortalURL:       cfg.RechargePortalURL,
+		Token:           cfg.RechargeAPIToken.Reveal(),
+		StorefrontToken: cfg.RechargeStorefrontToken.Reveal(),
+		Rate:            cfg.RechargeRate,
+		Burst:           cfg.RechargeBurst,
+		Timeout:         cfg.RechargeTimeout,
+		Now:             now,
+	})
+}
+
+// rechargeOf is the shop's client. Another shop can have installed the app, too;
+// its clicks are Shopify's, but it has connected nothing here.
+func (s *server) rechargeOf(shop shopify.Shop) *recharge.Client {
+	if string(shop) != s.cfg.Shop {
+		return nil
+	}
+	return s.recharge
+}
+
+// httpServer bounds everything a client can draw out. Echo redirects nothing:
+// a redirect for a slash would show Shopify's signature.
+func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
+	e := echo.New()
+	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}))
+	routes(e)
+	e.HTTPErrorHandler = handlers.Errors(s.log)
+	return &http.Server{
+		Handler:           e,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      s.cfg.ClickTimeout + 10*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+}
+
+func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
+	s.log.Error("panic", "error", err, "stack", string(stack))
+	return err
+}
+
+// warn says at the start what would otherwise be found out by shoppers.
+func (s *server) warn() {
+	if s.recharge == nil {
+		s.log.Warn("no store has connected Recharge: every click ends in not_connected; set SHOPIFY_SHOP and RECHARGE_API_TOKEN")
+	}
+	if s.recharge != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty() {
+		s.log.Warn("no RECHARGE_STOREFRONT_TOKEN: sessions may be refused, and clicks then go on by hash")
+	}
+	if s.cfg.Redis == nil {
+		s.log.Warn("no REDIS_URL: what is remembered is lost when this process ends")
+	}
+	if len(s.cfg.PortalAPIKeys) > 0 || !s.cfg.RechargeClientSecret.Empty() {
+		s.log.Warn("PORTAL_API_KEY and RECHARGE_CLIENT_SECRET are checked but not used by this version")
+	}
+}
+
+// listen opens both listeners before anything is served, so that a taken port
+// stops the start.
+func (s *server) listen() error {
+	var err error
+	if s.publicListener, err = net.Listen("tcp", s.cfg.Addr); err != nil {
+		return fmt.Errorf("listen on ADDR: %w", err)
+	}
+	if s.opsListener, err = net.Listen("tcp", s.cfg.OpsAddr); err != nil {
+		_ = s.publicListener.Close()
+		return fmt.Errorf("listen on OPS_ADDR: %w", err)
+	}
+	return nil
+}
+
+func (s *server) serve(ctx context.Context) error {
+	failed := make(chan error, 2)
+	go func() { failed <- s.public.Serve(s.publicListener) }()
+	go func() { failed <- s.ops.Serve(s.opsListener) }()
+	s.health.SetReady(true)
+	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
+	var err error
+	running := 2
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	err = errors.Join(err, s.drain())
+	for range running {
+		if end := <-failed; !errors.Is(end, http.ErrServerClosed) {
+			err = errors.Join(err, end)
+		}
+	}
+	return err
+}
+
+// drain ends in order: no new clicks, then those under way, then the operator's
+// routes, which say "not ready" until the last.
+func (s *server) drain() error {
+	s.log.Info("draining")
+	s.health.SetReady(false)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ClickTimeout+2*time.Second)
+	defer cancel()
+	err := s.public.Shutdown(ctx)
+	return errors.Join(err, s.ops.Shutdown(ctx))
+}
+
+func (s *server) close() {
+	s.clicks.Wait()
+	if s.recharge != nil {
+		s.recharge.Close()
+	}
+	if err := s.store.Close(); err != nil {
+		s.log.Warn("close store", "error", err)
+	}
+}

@@ -32,16 +32,31 @@ func (b *budget) take(ctx context.Context) Reason {
 	if b.pausedAt(now) {
 		return Limited
 	}
-	turn := b.limiter.ReserveN(now, 1)
-	delay := turn.DelayFrom(now)
-	if delay > patience {
-		turn.CancelAt(now)
+	delay, ok := b.reserve(now)
+	if !ok {
 		return OverBudget
 	}
 	if delay > 0 && !wait(ctx, delay) {
 		return TooSlow
 	}
+	if b.pausedAt(b.now()) { // a 429 came while this call was waiting
+		return Limited
+	}
 	return ""
+}
+
+// reserve takes a turn, if one comes soon. It gives a late one back before
+// anybody can reserve behind it: afterwards the limiter would not take it back.
+func (b *budget) reserve(now time.Time) (time.Duration, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	turn := b.limiter.ReserveN(now, 1)
+	delay := turn.DelayFrom(now)
+	if delay > patience {
+		turn.CancelAt(now)
+		return 0, false
+	}
+	return delay, true
 }
 
 func (b *budget) pausedAt(now time.Time) bool {

@@ -79,18 +79,18 @@ type call struct {
 	header   http.Header
 }
 
-// do makes the call and reads its answer into out. A GET is tried twice where
-// another try may help and the context leaves time for it, a POST once: it may
-// have been carried out.
-func (c *Client) do(ctx context.Context, call call, out any) *Error {
-	failed := c.try(ctx, call, out)
+// do makes the call and returns its answer. A GET is tried twice where another
+// try may help and the context leaves time for it, a POST once: it may have been
+// carried out.
+func do[T any](ctx context.Context, c *Client, call call) (T, *Error) {
+	answer, failed := try[T](ctx, c, call)
 	if failed == nil || call.method != http.MethodGet || !failed.retryable() {
-		return failed
+		return answer, failed
 	}
 	if !wait(ctx, failed.retryDelay()) {
-		return failed
+		return answer, failed
 	}
-	return c.try(ctx, call, out)
+	return try[T](ctx, c, call)
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -104,31 +104,34 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (c *Client) try(ctx context.Context, call call, out any) *Error {
+// try decodes into a value of its own: one try's records must never mix with
+// what another has left behind, which encoding/json would do.
+func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
+	var none, answer T
 	if reason := c.budget.take(ctx); reason != "" {
-		return &Error{Endpoint: call.endpoint, Reason: reason}
+		return none, &Error{Endpoint: call.endpoint, Reason: reason}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
 	response, err := c.send(ctx, call)
 	if err != nil {
-		return &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(err)}
+		return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(err)}
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
-		return c.refused(call, response)
+		return none, c.refused(call, response)
 	}
 	if err == nil {
-		err = json.Unmarshal(body, out)
+		err = json.Unmarshal(body, &answer)
 	}
 	if err != nil && ctx.Err() == nil {
-		return &Error{Endpoint: call.endpoint, Reason: Malformed, Status: response.StatusCode}
+		return none, &Error{Endpoint: call.endpoint, Reason: Malformed, Status: response.StatusCode}
 	}
 	if err != nil {
-		return &Error{Endpoint: call.endpoint, Reason: TooSlow}
+		return none, &Error{Endpoint: call.endpoint, Reason: TooSlow}
 	}
-	return nil
+	return answer, nil
 }
 
 func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
@@ -191,7 +194,7 @@ func retryAfter(header http.Header) time.Duration {
 	if err != nil || seconds < 1 {
 		seconds = 2
 	}
-	return min(time.Duration(seconds)*time.Second, time.Minute)
+	return time.Duration(min(seconds, 60)) * time.Second
 }
 
 func (c *Client) adminHeader() http.Header {

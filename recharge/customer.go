@@ -31,6 +31,21 @@ type customerRecord struct {
 	} `json:"external_customer_id"`
 }
 
+// records are one page of customers. They are decoded afresh, since encoding/json
+// fills a slice that it has met before on top of what is in it.
+type records []customerRecord
+
+func (r *records) UnmarshalJSON(raw []byte) error {
+	var fresh []customerRecord
+	err := json.Unmarshal(raw, &fresh)
+	*r = fresh
+	return err
+}
+
+type customerPage struct {
+	Customers *records `json:"customers"`
+}
+
 // FindCustomer returns the Recharge customer of a Shopify customer.
 //
 // Recharge ignores parameters that it does not know, so an answer may hold
@@ -40,16 +55,13 @@ func (c *Client) FindCustomer(ctx context.Context, shopifyID string) (Customer, 
 	if shopifyID == "" {
 		return Customer{}, &Error{Endpoint: "customers", Reason: NoCustomer}
 	}
-	var page struct {
-		Customers *[]customerRecord `json:"customers"`
-	}
-	failed := c.do(ctx, call{
+	page, failed := do[customerPage](ctx, c, call{
 		endpoint: "customers",
 		method:   http.MethodGet,
 		path:     []string{"customers"},
 		query:    url.Values{"external_customer_id": {shopifyID}, "limit": {"10"}},
 		header:   c.adminHeader(),
-	}, &page)
+	})
 	if failed != nil {
 		return Customer{}, failed
 	}

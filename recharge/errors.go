@@ -41,10 +41,10 @@ const (
 // Error is what every method of Client fails with. Its text holds no id, hash,
 // token or URL, so it can be logged as it is.
 type Error struct {
-	Endpoint   string // "customers", "sessions", "portal_access"
+	Endpoint   string // "customers", "sessions", "portal_access"; "link by hash" where none was called
 	Reason     Reason
 	Status     int           // HTTP status, 0 where there was none
-	RetryAfter time.Duration // with Limited: when to ask again
+	RetryAfter time.Duration // with a 429: when to ask again
 	Detail     string        // for LinkRefused: what is wrong with it
 }
 

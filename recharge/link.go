@@ -116,7 +116,7 @@ func (g guard) refuses(link, hash string) string {
 	case u.User != nil || u.Opaque != "" || u.Fragment != "":
 		return "user, opaque part or fragment"
 	case !g.trusts(u):
-		return "host " + printable(u.Host) + " is neither Recharge's, the shop's nor RECHARGE_PORTAL_URL's, or not https"
+		return "host " + printable(u, hash) + " is neither Recharge's, the shop's nor RECHARGE_PORTAL_URL's, or not https"
 	case !hasSegment(u, hash):
 		return "the customer's hash is not in its path"
 	}
@@ -149,12 +149,15 @@ func hasSegment(u *url.URL, hash string) bool {
 	return found && hash != ""
 }
 
-// printable keeps a host that Recharge sent from writing what it likes in a log.
-func printable(host string) string {
-	if len(host) > 100 || !hostShape.MatchString(host) {
+// printable is the host of a refused link, for the operator who has to configure
+// it. It keeps out of the log what must not be there, wherever Recharge puts it.
+func printable(u *url.URL, hash string) string {
+	token := u.Query().Get("token")
+	secret := strings.Contains(u.Host, hash) || token != "" && strings.Contains(u.Host, token)
+	if secret || len(u.Host) > 100 || !hostShape.MatchString(u.Host) {
 		return "(strange)"
 	}
-	return host
+	return u.Host
 }
 
 // Allows tells whether a remembered link may still leave: it passes the guard

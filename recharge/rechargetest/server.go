@@ -70,6 +70,7 @@ type Options struct {
 	StorefrontToken string               // if set, POST sessions needs it in X-Recharge-Storefront-Access-Token
 	ClientSecret    string               // of Recharge's own Shopify app: verifies what the storefront forwards to /proxy; "" refuses all
 	PortalBase      string               // base_url of portal links, absolute, ending in "/portal/"; "" is URL + "/portal/"
+	SigningKey      *rsa.PrivateKey      // signs session tokens; nil: one of 2048 bits, drawn when it is first needed
 	Customers       []Customer           // in the order in which GET /customers lists them
 	Now             func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
 	Footer          func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
@@ -136,6 +137,16 @@ func NewServer(opts Options) *Server {
 	return NewServerOn(l, opts)
 }
 
+// signingKey spares those the time for a key who never ask for a session.
+func signingKey(given *rsa.PrivateKey) func() (*rsa.PrivateKey, error) {
+	return sync.OnceValues(func() (*rsa.PrivateKey, error) {
+		if given != nil {
+			return given, nil
+		}
+		return rsa.GenerateKey(rand.Reader, 2048)
+	})
+}
+
 // NewServerOn starts a server on l, which Close closes.
 func NewServerOn(l net.Listener, opts Options) *Server {
 	if opts.Now == nil {
@@ -149,7 +160,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		stop:  stop,
 		done:  make(chan struct{}),
 		// Lazily, since making a key takes longer than most tests.
-		signingKey: sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }),
+		signingKey: signingKey(opts.SigningKey),
 		tokens:     adminTokens(opts.Tokens),
 	}
 	s.SetCustomers(opts.Customers)

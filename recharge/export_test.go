@@ -1,0 +1,17 @@
+package recharge
+
+import (
+	"context"
+	"net"
+	"net/http"
+)
+
+// DialBy replaces how c reaches Recharge. In-memory connections let a whole
+// exchange of real HTTP run on the clock of a synctest bubble, where the wait
+// before a retry and a timeout take no time and can be measured exactly.
+func (c *Client) DialBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	c.http.Transport.(*http.Transport).DialContext = dial
+}
+
+// AnswerBy replaces HTTP altogether, for fuzzing.
+func (c *Client) AnswerBy(transport http.RoundTripper) { c.http.Transport = transport }

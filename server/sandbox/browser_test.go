@@ -1,0 +1,175 @@
+package sandbox_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"manage-subscriptions/server/sandbox"
+)
+
+// start runs a sandbox for one test.
+func start(t *testing.T) *sandbox.Sandbox {
+	t.Helper()
+	s, err := sandbox.Start(t.Context(), sandbox.Options{Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close sandbox: %v", err)
+		}
+	})
+	return s
+}
+
+// browser is a fresh headless Chromium, for one shopper on one machine.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("chromium is not on the PATH")
+		}
+		t.Skip("chromium is not on the PATH")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.NoSandbox, // CI runs as root, where Chromium's own sandbox does not start
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.UserDataDir(t.TempDir()),
+	)
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("start Chromium: %v", err)
+	}
+	return ctx
+}
+
+// css is a CSS selector.
+type css = chromedp.CSS
+
+// do runs steps in the browser, and ends the test if one fails.
+func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read returns what an action finds, and ends the test if it finds nothing.
+func read[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T {
+	t.Helper()
+	found, err := chromedp.Run(ctx, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// attribute is an attribute of the first element that matches.
+func attribute(t *testing.T, ctx context.Context, selector css, name string) string {
+	t.Helper()
+	return read(t, ctx, chromedp.AttributeValue(selector, name)).Value
+}
+
+// picture keeps what the browser shows, where SCREENSHOTS names a folder.
+func picture(t *testing.T, ctx context.Context, name string, width, height int64) {
+	t.Helper()
+	folder := os.Getenv("SCREENSHOTS")
+	if folder == "" {
+		return
+	}
+	do(t, ctx, chromedp.EmulateViewport(width, height))
+	png := read(t, ctx, chromedp.FullScreenshot(100)) // 100 is PNG
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// signIn signs a shopper in, and leaves the browser on the account page.
+func signIn(t *testing.T, ctx context.Context, s *sandbox.Sandbox, id string) {
+	t.Helper()
+	do(t, ctx,
+		chromedp.Navigate(s.Store.URL+"/account"),
+		chromedp.Click(css(`[data-shopper="`+id+`"]`)),
+		chromedp.WaitVisible(css("#manage-subscriptions")),
+	)
+}
+
+// TestShopperReachesOwnPortal is the promise, as a shopper meets it.
+func TestShopperReachesOwnPortal(t *testing.T) {
+	s := start(t)
+	for _, shopper := range []struct{ id, name string }{
+		{"6100200300400", "Pat Doe"},
+		{"6100200300600", "Sam Poe"},
+	} {
+		t.Run(shopper.name, func(t *testing.T) {
+			ctx := browser(t)
+			signIn(t, ctx, s, shopper.id)
+			do(t, ctx, chromedp.Click(css("#manage-subscriptions")), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
+			if got := read(t, ctx, chromedp.Text(css("main"))); !strings.Contains(got, shopper.name) {
+				t.Errorf("the portal page reads %q; want the name %q on it", got, shopper.name)
+			}
+			if got := attribute(t, ctx, "main", "data-page"); got != "subscriptions" {
+				t.Errorf("the portal opened at %q; want subscriptions", got)
+			}
+		})
+	}
+}
+
+// TestFaultIsSeenByClicking uses the panel as a person does.
+func TestFaultIsSeenByClicking(t *testing.T) {
+	s := start(t)
+	ctx := browser(t)
+	signIn(t, ctx, s, pat)
+	do(t, ctx,
+		chromedp.Click(css(`[data-switch="down"]`)),
+		chromedp.WaitVisible(css(`[data-switch="down"][aria-pressed="true"]`)),
+		chromedp.Click(css("#manage-subscriptions")),
+		chromedp.WaitVisible(css(`[data-outcome="unavailable"]`)),
+	)
+	if got := read(t, ctx, chromedp.Text(css("main"))); !strings.Contains(got, "cannot be opened right now") || !strings.Contains(got, "Write to Sandbox Coffee") {
+		t.Errorf("the page reads %q; want what happened, and the store's contact", got)
+	}
+	if got := attribute(t, ctx, "[data-last-outcome]", "data-last-outcome"); got != "unavailable" {
+		t.Errorf("the panel says %q; want unavailable", got)
+	}
+	picture(t, ctx, "unavailable", 1200, 800)
+	do(t, ctx,
+		chromedp.Click(css(`[data-switch="down"]`)),
+		chromedp.WaitVisible(css(`[data-switch="down"][aria-pressed="false"]`)),
+		chromedp.Navigate(s.Store.URL+"/apps/subscriptions"),
+		chromedp.WaitVisible(css(`main[data-portal="open"][data-customer="Pat Doe"]`)),
+	)
+}
+
+// TestPictures takes the README's picture, and others to look at.
+func TestPictures(t *testing.T) {
+	s := start(t)
+	ctx := browser(t)
+	signIn(t, ctx, s, pat)
+	do(t, ctx, chromedp.Click(css("#manage-subscriptions")), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
+	picture(t, ctx, "portal", 1200, 800)
+	picture(t, ctx, "portal-phone", 390, 844)
+	do(t, ctx, chromedp.Navigate(s.Store.URL+"/account"), chromedp.WaitVisible(css("#manage-subscriptions")))
+	picture(t, ctx, "sandbox", 1200, 800)
+	picture(t, ctx, "sandbox-phone", 390, 844)
+	do(t, ctx, chromedp.Navigate(s.Store.URL+"/account/logout"), chromedp.Navigate(s.Store.URL+"/apps/subscriptions/orders"), chromedp.WaitVisible(css("[data-shopper]")))
+	picture(t, ctx, "sign-in", 1200, 800)
+	do(t, ctx, chromedp.Click(css(`[data-shopper="`+robin+`"]`)), chromedp.WaitVisible(css(`[data-outcome="not_a_subscriber"]`)))
+	picture(t, ctx, "not-a-subscriber", 1200, 800)
+	picture(t, ctx, "not-a-subscriber-phone", 390, 844)
+}

@@ -1,0 +1,160 @@
+package sandbox_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"manage-subscriptions/server/sandbox"
+)
+
+const pat, robin = "6100200300400", "6100200300500"
+
+// person is a browser without a screen.
+type person struct {
+	t      *testing.T
+	s      *sandbox.Sandbox
+	client *http.Client
+}
+
+func newPerson(t *testing.T, s *sandbox.Sandbox, id string) *person {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &person{t, s, &http.Client{Jar: jar, Timeout: 30 * time.Second}}
+	p.post("/customer_authentication/login", url.Values{"customer": {id}, "return_to": {"/account"}})
+	return p
+}
+
+func (p *person) post(path string, form url.Values) string {
+	p.t.Helper()
+	response, err := p.client.PostForm(p.s.Store.URL+path, form)
+	return p.body(response, err)
+}
+
+func (p *person) get(path string) string {
+	p.t.Helper()
+	response, err := p.client.Get(p.s.Store.URL + path)
+	return p.body(response, err)
+}
+
+func (p *person) body(response *http.Response, err error) string {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// click clicks, and reads on the panel how it ended.
+func (p *person) click(destination string) string {
+	p.t.Helper()
+	p.get("/apps/subscriptions" + destination)
+	outcome := regexp.MustCompile(`data-last-outcome="([a-z_]*)"`).FindStringSubmatch(p.get("/account"))
+	if len(outcome) != 2 {
+		p.t.Fatal("the panel shows no outcome")
+	}
+	return outcome[1]
+}
+
+func (p *person) press(name, on string) {
+	p.t.Helper()
+	p.post("/sandbox/switch", url.Values{"name": {name}, "on": {on}})
+}
+
+// TestEverySwitch presses each one on the panel, for Pat when she is known and
+// when she is not, and for Robin.
+func TestEverySwitch(t *testing.T) {
+	tests := map[string]struct{ known, cold, robin string }{
+		"limited":  {"redirected_by_hash", "unavailable", "unavailable"},
+		"slow":     {"redirected_by_hash", "unavailable", "unavailable"},
+		"down":     {"redirected_by_hash", "unavailable", "unavailable"},
+		"sessions": {"redirected", "redirected_by_hash", "not_a_subscriber"}, // known: with her session
+		"filter":   {"redirected", "redirected", "unavailable"},
+		"redis":    {"redirected", "redirected", "not_a_subscriber"},
+		"clock":    {"forbidden", "forbidden", "forbidden"},
+		"secret":   {"forbidden", "forbidden", "forbidden"},
+		"signin":   {"sign_in_failed", "sign_in_failed", "sign_in_failed"},
+		"shop":     {"not_connected", "not_connected", "not_connected"},
+	}
+	var names []string
+	for name, want := range tests {
+		names = append(names, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			pat, robin := newPerson(t, s, pat), newPerson(t, s, robin)
+			if got := pat.click(""); got != "redirected" {
+				t.Fatalf("before the switch: %s; want redirected", got)
+			}
+			// The customer stays known; another page needs a link of its own.
+			pat.press(name, "true")
+			if got := pat.click("/orders"); got != want.known {
+				t.Errorf("known: %s; want %s", got, want.known)
+			}
+			pat.post("/sandbox/switch", url.Values{"forget": {"yes"}})
+			if got := pat.click(""); got != want.cold {
+				t.Errorf("not known: %s; want %s", got, want.cold)
+			}
+			if got := robin.click(""); got != want.robin {
+				t.Errorf("Robin: %s; want %s", got, want.robin)
+			}
+			pat.press(name, "false")
+			for range 40 { // a 429 and a dead Redis are left alone for a moment
+				if pat.click("") == "redirected" {
+					return
+				}
+				<-time.After(100 * time.Millisecond)
+			}
+			t.Error("switched off again, and the click still does not get through")
+		})
+	}
+	page := newPerson(t, start(t), pat).get("/account")
+	var shown []string
+	for _, match := range regexp.MustCompile(`data-switch="([a-z]+)"`).FindAllStringSubmatch(page, -1) {
+		if match[1] != "forget" {
+			shown = append(shown, match[1])
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(shown)), slices.Sorted(slices.Values(names))); diff != "" {
+		t.Errorf("switches on the panel and in this test (-panel +test):\n%s", diff)
+	}
+}
+
+// TestPanelTakesNoOrdersFromElsewhere: a web page that a developer has open must
+// not press its buttons.
+func TestPanelTakesNoOrdersFromElsewhere(t *testing.T) {
+	s := start(t)
+	request, err := http.NewRequest("POST", s.Store.URL+"/sandbox/switch", strings.NewReader("name=down&on=true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Origin", "https://elsewhere.example")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusForbidden || s.Recharge.Faults().Down {
+		t.Errorf("a form of another site = %d, Down = %v; want 403, false", response.StatusCode, s.Recharge.Faults().Down)
+	}
+	if err := s.Switch("nonsense", true); err == nil {
+		t.Error("Switch(nonsense) = nil; want an error")
+	}
+}

@@ -1,0 +1,219 @@
+// Package storetest starts a real Redis for tests: what the embedded one does
+// not show is how a connection dies, what memory costs, and what a dump holds.
+package storetest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Server is a redis-server process on a loopback port. It keeps nothing on
+// disk: stopped and started again, it is empty.
+type Server struct {
+	Addr string // host:port, the same after Start
+
+	t      testing.TB
+	binary string
+	dir    string
+	args   []string
+	// While it runs:
+	end    func() error  // kills it
+	exited chan struct{} // closed when it is gone
+}
+
+// Redis starts a server that ends with the test. args are further arguments,
+// such as "--maxmemory", "1mb".
+//
+// Without redis-server on the PATH the test is skipped, or fails where the
+// environment says CI=true: what is skipped there is tested nowhere.
+func Redis(t testing.TB, args ...string) *Server {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no redis-server on the PATH, and with CI=true nothing is skipped")
+		}
+		t.Skip("no redis-server on the PATH")
+	}
+	s := &Server{t: t, binary: binary, dir: t.TempDir(), args: args}
+	t.Cleanup(s.Stop)
+	// Between finding a port and listening on it, somebody else may take it.
+	for range 5 {
+		s.Addr = freeAddr(t)
+		if err = s.start(); err == nil {
+			return s
+		}
+	}
+	t.Fatalf("start redis-server: %v", err)
+	return nil
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// Start starts a stopped server on the same port. On a running one it does
+// nothing.
+func (s *Server) Start() {
+	s.t.Helper()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("start redis-server again: %v", err)
+	}
+}
+
+// Stop kills the server, as a crash would, and waits until it is gone. On a
+// stopped one it does nothing.
+func (s *Server) Stop() {
+	if s.end == nil {
+		return
+	}
+	_ = s.end() // fails only if it has ended already
+	<-s.exited
+	s.end = nil
+}
+
+// Running tells a started server from a stopped one.
+func (s *Server) Running() bool { return s.end != nil }
+
+// guarded runs a command for as long as its own standard input is open. That
+// is closed even when the test's process is killed or panics, where no Cleanup
+// runs: nothing is left behind.
+const guarded = `"$0" "$@" & exec >/dev/null; read -r _; kill -9 $!`
+
+func (s *Server) start() error {
+	if s.end != nil {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return err
+	}
+	args := []string{
+		"-c", guarded, s.binary, "--port", port, "--bind", host, "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--loglevel", "notice",
+	}
+	command := exec.CommandContext(s.t.Context(), "sh", append(args, s.args...)...)
+	open, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	command.Cancel = open.Close // to kill the shell would let go of the server
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	ready := make(chan struct{})
+	exited := make(chan struct{})
+	var last string // what it said before it went; read once exited is closed
+	go func() {
+		defer close(exited)
+		said := bufio.NewScanner(output)
+		for said.Scan() {
+			if last = said.Text(); strings.Contains(last, "Ready to accept connections") {
+				close(ready)
+				break
+			}
+		}
+		for said.Scan() { // or the pipe fills up and it stands still
+			last = said.Text()
+		}
+		_ = open.Close()
+		_ = command.Wait() // it was killed: that it failed is no news
+	}()
+	select {
+	case <-ready:
+		s.end, s.exited = open.Close, exited
+		return nil
+	case <-exited:
+		return fmt.Errorf("redis-server ended: %s", last)
+	case <-time.After(10 * time.Second):
+		_ = open.Close()
+		<-exited
+		return fmt.Errorf("redis-server is not ready after 10 s: %s", last)
+	}
+}
+
+// Dump returns all that the server holds: keys with their values. A value that
+// is no string is its members, one a line; a hash's and a sorted set's members
+// stand before what they have.
+func (s *Server) Dump() map[string]string {
+	s.t.Helper()
+	// Its own context: a dump may be taken in a test's Cleanup.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	client := redis.NewClient(&redis.Options{
+		Addr:                     s.Addr,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	defer client.Close()
+	keys, err := client.Keys(ctx, "*").Result()
+	if err != nil {
+		s.t.Fatalf("dump Redis: %v", err)
+	}
+	dump := make(map[string]string, len(keys))
+	for _, key := range keys {
+		value, err := value(ctx, client, key)
+		if err != nil {
+			s.t.Fatalf("dump Redis: %q: %v", key, err)
+		}
+		dump[key] = value
+	}
+	return dump
+}
+
+func value(ctx context.Context, client *redis.Client, key string) (string, error) {
+	kind, err := client.Type(ctx, key).Result()
+	if err != nil {
+		return "", err
+	}
+	var members []string
+	switch kind {
+	case "string":
+		return client.Get(ctx, key).Result()
+	case "list":
+		members, err = client.LRange(ctx, key, 0, -1).Result()
+	case "set":
+		members, err = client.SMembers(ctx, key).Result()
+	case "hash":
+		var fields map[string]string
+		fields, err = client.HGetAll(ctx, key).Result()
+		for field, value := range fields {
+			members = append(members, field+"\n"+value)
+		}
+	case "zset":
+		var scored []redis.Z
+		scored, err = client.ZRangeWithScores(ctx, key, 0, -1).Result()
+		for _, z := range scored {
+			members = append(members, fmt.Sprintf("%v\n%v", z.Member, z.Score))
+		}
+	case "stream":
+		var messages []redis.XMessage
+		messages, err = client.XRange(ctx, key, "-", "+").Result()
+		for _, message := range messages {
+			members = append(members, fmt.Sprintf("%s\n%v", message.ID, message.Values))
+		}
+	case "none": // it has just expired
+	default:
+		err = fmt.Errorf("a type that Dump does not know: %s", kind)
+	}
+	return strings.Join(members, "\n"), err
+}

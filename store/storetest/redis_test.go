@@ -1,0 +1,58 @@
+package storetest_test
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/store/storetest"
+)
+
+func TestRedis(t *testing.T) {
+	s := storetest.Redis(t)
+	client := redis.NewClient(&redis.Options{Addr: s.Addr})
+	defer client.Close()
+	ctx := t.Context()
+	pipe := client.Pipeline()
+	pipe.Set(ctx, "string", "a\x00b", 0)
+	pipe.RPush(ctx, "list", "a", "b")
+	pipe.SAdd(ctx, "set", "a")
+	pipe.HSet(ctx, "hash", "field", "value")
+	pipe.ZAdd(ctx, "sorted", redis.Z{Member: "a", Score: 1.5})
+	pipe.XAdd(ctx, &redis.XAddArgs{Stream: "stream", ID: "1-1", Values: []string{"field", "value"}})
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"string": "a\x00b", "list": "a\nb", "set": "a", "hash": "field\nvalue", "sorted": "a\n1.5", "stream": "1-1\nmap[field:value]",
+	}
+	if diff := cmp.Diff(want, s.Dump()); diff != "" {
+		t.Errorf("Dump: -want +got\n%s", diff)
+	}
+
+	before := s.Addr
+	s.Stop()
+	s.Stop()
+	if connection, err := net.Dial("tcp", s.Addr); err == nil {
+		connection.Close()
+		t.Error("a stopped server takes connections")
+	}
+	s.Start()
+	s.Start()
+	if got := s.Dump(); len(got) > 0 || s.Addr != before {
+		t.Errorf("started again at %s with %q; want nothing, at %s", s.Addr, got, before)
+	}
+}
+
+func TestRedisTakesArguments(t *testing.T) {
+	s := storetest.Redis(t, "--maxmemory", "123mb")
+	client := redis.NewClient(&redis.Options{Addr: s.Addr})
+	defer client.Close()
+	info := client.Info(t.Context(), "memory").Val()
+	if !strings.Contains(info, "maxmemory:128974848\r\n") {
+		t.Errorf("maxmemory is not 123 MB:\n%s", info)
+	}
+}

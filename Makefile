@@ -1,0 +1,31 @@
+.PHONY: help run once test race lint fuzz pictures
+.DEFAULT_GOAL := help
+
+help: ## what you may do
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## a store, its Recharge and this server on your machine
+	go run . sandbox
+
+once: ## one click without a browser
+	go run . sandbox --once
+
+test: ## the tests; those of Redis and Chromium are skipped where those are not installed
+	go test ./...
+
+race: ## the tests as CI runs them
+	CI=true go test -race ./...
+
+lint: ## formatter and linter
+	gofmt -l .
+	go tool -modfile=tools/go.mod golangci-lint run ./...
+
+fuzz: ## every fuzz target, half a minute each
+	@grep -rl '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+	  grep -o '^func Fuzz[A-Za-z]*' $$file | sed 's/func //' | while read -r target; do \
+	    go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$target\$$" -fuzztime 30s || exit 1; \
+	  done || exit 1; \
+	done
+
+pictures: ## docs/*.png, from the sandbox in Chromium
+	SCREENSHOTS=$(CURDIR)/docs go test ./server/sandbox -run TestPictures -count=1

@@ -4,6 +4,7 @@ package config
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -246,7 +247,7 @@ func (c *checker) url(name, text string, need need) *url.URL {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		c.problem(name, "is not a plain URL", "https://host/path, without user, query or fragment")
 		return nil
-	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
 		c.problem(name, "is not https", "https://…; http is taken for a loopback address only")
 		return nil
 	}
@@ -344,7 +345,7 @@ func (c *checker) redis(name, text string) *Redis {
 func parseRedis(text string) (*Redis, error) {
 	scheme, rest, _ := strings.Cut(text, "://")
 	if scheme != "redis" && scheme != "rediss" {
-		return nil, fmt.Errorf("does not begin with redis:// or rediss://")
+		return nil, errors.New("does not begin with redis:// or rediss://")
 	}
 	end := strings.IndexAny(rest, "/?")
 	if end < 0 {
@@ -356,37 +357,53 @@ func parseRedis(text string) (*Redis, error) {
 	}
 	u, err := url.Parse("redis://" + user + "@host" + rest[end:])
 	if err != nil || u.Fragment != "" {
-		return nil, fmt.Errorf("is not a URL")
+		return nil, errors.New("is not a URL")
+	}
+	query := u.Query()
+	master := query.Get("master_name")
+	query.Del("master_name")
+	if len(query) > 0 {
+		return nil, errors.New("has a parameter other than master_name")
 	}
 	password, _ := u.User.Password()
-	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password), MasterName: u.Query().Get("master_name")}
-	if path := strings.Trim(u.Path, "/"); path != "" {
-		if redis.DB, err = strconv.Atoi(path); err != nil || redis.DB < 0 {
-			return nil, fmt.Errorf("has a path that is not the number of a database")
-		}
+	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password), MasterName: master}
+	if redis.Addrs, err = redisAddrs(hosts); err != nil {
+		return nil, err
 	}
+	redis.DB, err = redisDB(strings.Trim(u.Path, "/"), len(redis.Addrs) > 1 && master == "")
+	return redis, err
+}
+
+func redisDB(path string, cluster bool) (int, error) {
+	if path == "" {
+		return 0, nil
+	}
+	db, err := strconv.Atoi(path)
+	switch {
+	case err != nil || db < 0:
+		return 0, errors.New("has a path that is not the number of a database")
+	case cluster && db != 0:
+		return 0, errors.New("names a database, which a cluster does not have")
+	}
+	return db, nil
+}
+
+func redisAddrs(hosts string) ([]string, error) {
+	var addrs []string
 	for host := range strings.SplitSeq(hosts, ",") {
 		addr, err := redisAddr(host)
 		if err != nil {
 			return nil, err
 		}
-		redis.Addrs = append(redis.Addrs, addr)
+		addrs = append(addrs, addr)
 	}
-	if len(redis.Addrs) > 1 && redis.MasterName == "" && redis.DB != 0 {
-		return nil, fmt.Errorf("names a database, which a cluster does not have")
-	}
-	for parameter := range u.Query() {
-		if parameter != "master_name" {
-			return nil, fmt.Errorf("has a parameter other than master_name")
-		}
-	}
-	return redis, nil
+	return addrs, nil
 }
 
 func redisAddr(host string) (string, error) {
 	u, err := url.Parse("redis://" + host)
 	if err != nil || u.Hostname() == "" || u.User != nil {
-		return "", fmt.Errorf("has a host that is not host:port")
+		return "", errors.New("has a host that is not host:port")
 	}
 	port := u.Port()
 	if port == "" {

@@ -58,7 +58,7 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 		return err
 	}
 	defer s.close()
-	if err := s.listen(); err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	o.listening(Addresses{s.publicListener.Addr(), s.opsListener.Addr()})
@@ -234,12 +234,13 @@ func (s *server) warn() {
 
 // listen opens both listeners before anything is served, so that a taken port
 // stops the start.
-func (s *server) listen() error {
+func (s *server) listen(ctx context.Context) error {
+	var l net.ListenConfig
 	var err error
-	if s.publicListener, err = net.Listen("tcp", s.cfg.Addr); err != nil {
+	if s.publicListener, err = l.Listen(ctx, "tcp", s.cfg.Addr); err != nil {
 		return fmt.Errorf("listen on ADDR: %w", err)
 	}
-	if s.opsListener, err = net.Listen("tcp", s.cfg.OpsAddr); err != nil {
+	if s.opsListener, err = l.Listen(ctx, "tcp", s.cfg.OpsAddr); err != nil {
 		_ = s.publicListener.Close()
 		return fmt.Errorf("listen on OPS_ADDR: %w", err)
 	}

@@ -200,9 +200,7 @@ func read(query url.Values, path string) ProxyRequest {
 // destination could have.
 func cleanDestination(path string) string {
 	path = strings.Trim(path, "/")
-	strange := strings.ContainsFunc(path, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '/')
-	})
+	strange := strings.Trim(path, "abcdefghijklmnopqrstuvwxyz0123456789-/") != ""
 	if strange || strings.Contains(path, "//") || len(path) > 100 {
 		return ""
 	}

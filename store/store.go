@@ -153,7 +153,7 @@ func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
 // RememberCustomer remembers who the shopper is at Recharge. How long is spread
 // a little, so that a campaign's shoppers are not all asked for again at once.
 func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
-	ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64()))
+	ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // a spread, not a secret
 	s.write(ctx, put{customerKey(s.sealers[0], who), encodeCustomer(customer, s.options.Now().Add(ttl)), ttl + staleFor})
 }
 

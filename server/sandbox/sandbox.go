@@ -90,7 +90,7 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 	s.switches = s.toggles()
 	s.panel = newPanel(s)
 	s.startRecharge(secrets, "http://"+listener.Addr().String()+portalPath+"/portal/")
-	s.startStore(listener, secrets)
+	s.startStore(listener)
 	public, err := s.startServer(ctx, secrets, o.Log)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), s.Close())
@@ -127,7 +127,7 @@ func newSecrets() secrets {
 	return secrets{rand.Text(), rand.Text(), "sk_test_" + rand.Text(), "strfnt_" + rand.Text()}
 }
 
-func (s *Sandbox) startStore(listener net.Listener, secrets secrets) {
+func (s *Sandbox) startStore(listener net.Listener) {
 	s.Store = shopifytest.NewServerOn(listener, shopifytest.Options{
 		Shop:     shop,
 		Name:     "Sandbox Coffee",

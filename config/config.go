@@ -44,7 +44,7 @@ type Config struct {
 	Addr           string
 	OpsAddr        string
 	Redis          *Redis   // nil: embedded
-	EncryptionKeys [][]byte // 32 bytes each, the first seals; nil: derive them from the app's secrets
+	EncryptionKeys []Secret // 32 raw bytes each, the first seals; nil: derive them from the app's secrets
 	LogLevel       slog.Level
 	LogText        bool // text instead of JSON
 }
@@ -210,18 +210,18 @@ func (c *checker) newOld(name, text string) []string {
 	return parts
 }
 
-func (c *checker) keys(name, text string) [][]byte {
+func (c *checker) keys(name, text string) []Secret {
 	if text == "" {
 		return nil
 	}
-	var keys [][]byte
+	var keys []Secret
 	for _, part := range c.newOld(name, text) {
 		key, err := base64.StdEncoding.DecodeString(part)
 		if err != nil || len(key) != 32 || weak(key) {
 			c.problem(name, "has a part that is not the base64 of 32 random bytes", "make one with: openssl rand -base64 32")
 			return nil
 		}
-		keys = append(keys, key)
+		keys = append(keys, NewSecret(string(key)))
 	}
 	return keys
 }

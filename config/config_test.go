@@ -228,7 +228,7 @@ func TestProblemsShowNoValue(t *testing.T) {
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	secret := NewSecret("hush")
-	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret}}
+	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret, EncryptionKeys: []Secret{secret}, Redis: &Redis{Password: secret}}, &Redis{Password: secret}}
 	for _, holder := range holders {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
 			if got := fmt.Sprintf(verb, holder); strings.Contains(got, "hush") || strings.Contains(got, "68757368") {

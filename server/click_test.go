@@ -268,6 +268,10 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}, f.calls()); diff != "" {
 		t.Errorf("%d clicks: calls (-want +got):\n%s", clicks, diff)
 	}
+	// Else the search of Redis at the end of each test would search nothing.
+	if got := len(f.redis.Dump()); got != 3 {
+		t.Errorf("Redis holds %d entries; want customer, session and link", got)
+	}
 }
 
 // TestNeverAnotherShopper is the list of ways to the wrong portal.

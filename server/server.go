@@ -145,15 +145,9 @@ func reveal(secrets []config.Secret) []string {
 }
 
 func openStore(cfg config.Config, o options) (*store.Store, error) {
-	keys := cfg.EncryptionKeys
-	if len(keys) == 0 {
-		for _, secret := range cfg.ShopifyAPISecrets {
-			key, err := store.DeriveKey(secret.Reveal())
-			if err != nil {
-				return nil, err
-			}
-			keys = append(keys, key)
-		}
+	keys, err := encryptionKeys(cfg)
+	if err != nil {
+		return nil, err
 	}
 	return store.Open(store.Options{
 		Redis:       redisOptions(cfg.Redis),
@@ -163,6 +157,24 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 		Now:         o.now,
 		Log:         o.log,
 	})
+}
+
+func encryptionKeys(cfg config.Config) ([][]byte, error) {
+	var keys [][]byte
+	for _, key := range reveal(cfg.EncryptionKeys) {
+		keys = append(keys, []byte(key))
+	}
+	if len(keys) > 0 {
+		return keys, nil
+	}
+	for _, secret := range reveal(cfg.ShopifyAPISecrets) {
+		key, err := store.DeriveKey(secret)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // connect returns the client for the store that is configured here, nil if it

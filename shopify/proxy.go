@@ -6,6 +6,7 @@ package shopify
 import (
 	"errors"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,15 +136,16 @@ func (v *Verifier) fresh(timestamp string) bool {
 	return v.now().Sub(time.Unix(seconds, 0)).Abs() <= maxAge
 }
 
-// resplit names a parameter of Shopify's whose "name=" stands in the signed
-// text more or less often than it was parsed.
+// resplit names a parameter of Shopify's that the signed text can be read to have
+// in another place, or with another value.
 //
 // Shopify signs "k=v" strings that are sorted and joined by nothing, so a=1&b=2
 // and a=1b%3D2 have one signature. Where each name stands just once, though, it
-// stands where Shopify put it; the strict shapes say where its value ends. One
-// freedom is left, and it is harmless: path_prefix can lose its tail to a
-// visitor's own parameter that is sorted right behind it. It is only used for
-// links back into the same store.
+// stands where Shopify put it, and the strict shapes say where its value ends.
+//
+// One freedom is left. path_prefix may end anywhere before the next "=", if one
+// of the visitor's own parameters is sorted directly behind it. That is harmless:
+// it is only used for links back into the same store.
 func resplit(query url.Values) string {
 	text := signedText(query)
 	for _, name := range reserved() {
@@ -153,6 +155,33 @@ func resplit(query url.Values) string {
 		}
 		if strings.Count(text, name+"=") != parsed {
 			return name
+		}
+	}
+	return joined(text)
+}
+
+// joined names a parameter whose value may have been cut out of a longer one.
+//
+// Whether Shopify drops a name of its own that the visitor sends is not known. If
+// it does not, it signs both values with a comma between: 999m=1,123 for a
+// visitor who is 123 and sends logged_in_customer_id=999m%3D1. Read anew, that is
+// customer 999 and m=1,123. So behind a value, no comma may come with what could
+// be the true one: for a customer that may be nothing at all.
+func joined(text string) string {
+	for _, of := range []struct {
+		name, next string
+		tail       *regexp.Regexp
+	}{
+		{"logged_in_customer_id", "path_prefix", commaAny},
+		{"shop", "timestamp", commaShop},
+		{"timestamp", "", commaTimestamp},
+	} {
+		_, behind, _ := strings.Cut(text, of.name+"=")
+		if of.next != "" {
+			behind, _, _ = strings.Cut(behind, of.next+"=")
+		}
+		if of.tail.MatchString(behind) {
+			return of.name
 		}
 	}
 	return ""

@@ -30,4 +30,9 @@ var (
 	pathPrefixShape = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,4}$`)
 	timestampShape  = regexp.MustCompile(`^[0-9]{1,12}$`)
 	signatureShape  = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+	// What a visitor's value and a true one, joined by Shopify, have between them.
+	commaAny       = regexp.MustCompile(`,`)
+	commaShop      = regexp.MustCompile(`,[a-z0-9-]+\.myshopify\.com`)
+	commaTimestamp = regexp.MustCompile(`,[0-9]{9}`)
 )

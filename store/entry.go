@@ -38,7 +38,8 @@ func encodeLink(link recharge.Link, until time.Time) []byte {
 }
 
 // add reads an entry into the memory, if its time has not come. Redis drops
-// entries by its own clock; this one decides.
+// entries by its own clock; this one decides. The newest key's entries come
+// first, and hold: what an older key's say of the same is older.
 func (m *Memory) add(entry []byte, now time.Time) {
 	if len(entry) < 9 {
 		return
@@ -46,9 +47,10 @@ func (m *Memory) add(entry []byte, now time.Time) {
 	until := time.Unix(int64(binary.BigEndian.Uint64(entry[1:9])), 0)
 	kind, rest, live := entry[0], entry[9:], now.Before(until)
 	switch {
-	case kind == kindCustomer && m.Customer.ID == 0:
-		m.Customer, m.Fresh = decodeCustomer(rest), live
-	case kind == kindNotSubscriber && live:
+	case kind == kindCustomer && m.Customer.ID == 0 && !m.NotSubscriber:
+		m.Customer = decodeCustomer(rest)
+		m.Fresh = live && m.Customer.ID != 0
+	case kind == kindNotSubscriber && m.Customer.ID == 0 && live:
 		m.NotSubscriber = true
 	case kind == kindSession && live && m.Session.Token == "":
 		m.Session = recharge.Session{Token: string(rest), Expires: until}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -30,9 +29,9 @@ func (g *gate) open() bool {
 	return !g.down || !g.now().Before(g.retry)
 }
 
-// report takes the result of a try. A click that ended is no fault of Redis.
+// report takes the result of a try. That a click's time was up is no fault of Redis.
 func (g *gate) report(ctx context.Context, err error) {
-	if errors.Is(err, context.Canceled) {
+	if err != nil && ctx.Err() != nil {
 		return
 	}
 	g.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -86,6 +87,7 @@ func withTimeouts(o redis.UniversalOptions) *redis.UniversalOptions {
 	o.MinRetryBackoff = time.Millisecond
 	o.MaxRetryBackoff = 10 * time.Millisecond
 	o.DialerRetries = 1
+	o.PipelinePoolSize = -1 // all there is are pipelines: one pool will do
 	o.ConnMaxIdleTime = 5 * time.Minute
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return &o
@@ -127,52 +129,62 @@ func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
 	if !s.reads.open() {
 		return Memory{}
 	}
-	var keys []string
-	for _, sealer := range s.sealers {
-		keys = append(keys, customerKey(sealer, who), sessionKey(sealer, who), linkKey(sealer, who, visit))
-	}
-	values, err := s.redis.MGet(ctx, keys...).Result()
+	keys := make([][]string, len(s.sealers))
+	found := make([]*redis.SliceCmd, len(s.sealers))
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, sealer := range s.sealers {
+			// One MGET a key: in a cluster, pseudonyms of two keys lie in two slots.
+			keys[i] = []string{customerKey(sealer, who), sessionKey(sealer, who), linkKey(sealer, who, visit)}
+			found[i] = pipe.MGet(ctx, keys[i]...)
+		}
+		return nil
+	})
 	s.reads.report(ctx, err)
 	var memory Memory
-	for i, value := range values {
-		sealed, ok := value.(string)
-		if !ok {
-			continue
+	for i, sealer := range s.sealers {
+		for j, value := range found[i].Val() {
+			if sealed, ok := value.(string); ok {
+				s.unseal(ctx, sealer, keys[i][j], sealed, &memory)
+			}
 		}
-		entry, err := s.sealers[i/3].open(keys[i], []byte(sealed))
-		if err != nil {
-			// Not sealed with this key, or for this place: not ours to use.
-			s.options.Log.WarnContext(ctx, "an entry in Redis does not open", "error", err)
-			continue
-		}
-		memory.add(entry, s.options.Now())
 	}
 	return memory
+}
+
+func (s *Store) unseal(ctx context.Context, sealer *sealer, key, sealed string, memory *Memory) {
+	entry, err := sealer.open(key, []byte(sealed))
+	if err != nil {
+		// Not sealed with this key, or for another place: not ours to use.
+		s.options.Log.WarnContext(ctx, "an entry in Redis does not open", "error", err)
+		return
+	}
+	memory.add(entry, s.options.Now())
 }
 
 // RememberCustomer remembers who the shopper is at Recharge. How long is spread
 // a little, so that a campaign's shoppers are not all asked for again at once.
 func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
 	ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // a spread, not a secret
-	s.write(ctx, put{customerKey(s.sealers[0], who), encodeCustomer(customer, s.options.Now().Add(ttl)), ttl + staleFor})
+	s.write(ctx, put{customerKey, who, encodeCustomer(customer, s.options.Now().Add(ttl)), ttl + staleFor})
 }
 
 // RememberNotSubscriber remembers that Recharge has no such customer.
 func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
-	s.write(ctx, put{customerKey(s.sealers[0], who), encodeNotSubscriber(s.options.Now().Add(notSubscriberFor)), notSubscriberFor})
+	s.write(ctx, put{customerKey, who, encodeNotSubscriber(s.options.Now().Add(notSubscriberFor)), notSubscriberFor})
 }
 
 // RememberLink remembers a signed-in link for LinkTTL, and the session that
 // made it for as long as that lives. A zero link is not remembered.
 func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
 	now := s.options.Now()
-	puts := []put{{sessionKey(s.sealers[0], who), encodeSession(session), session.Expires.Sub(now)}}
+	puts := []put{{sessionKey, who, encodeSession(session), session.Expires.Sub(now)}}
 	if link.URL != "" {
 		until := now.Add(s.options.LinkTTL)
 		if !link.Expires.IsZero() && link.Expires.Before(until) {
 			until = link.Expires
 		}
-		puts = append(puts, put{linkKey(s.sealers[0], who, visit), encodeLink(link, until), until.Sub(now)})
+		linkKey := func(sealer *sealer, who Shopper) string { return linkKey(sealer, who, visit) }
+		puts = append(puts, put{linkKey, who, encodeLink(link, until), until.Sub(now)})
 	}
 	s.write(ctx, puts...)
 }
@@ -180,31 +192,41 @@ func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, sess
 // Forget drops who the shopper is at Recharge and the session, for when one of
 // them turned out wrong. Links end by themselves, in a minute.
 func (s *Store) Forget(ctx context.Context, who Shopper) {
-	if !s.writes.open() {
-		return
-	}
-	var keys []string
-	for _, sealer := range s.sealers {
-		keys = append(keys, customerKey(sealer, who), sessionKey(sealer, who))
-	}
-	s.writes.report(ctx, s.redis.Del(ctx, keys...).Err())
-}
-
-type put struct {
-	key   string
-	entry []byte
-	ttl   time.Duration
-}
-
-// write seals and writes all entries that live at all, in one round trip.
-func (s *Store) write(ctx context.Context, puts ...put) {
+	ctx = context.WithoutCancel(ctx) // as in write
 	if !s.writes.open() {
 		return
 	}
 	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, sealer := range s.sealers {
+			pipe.Del(ctx, customerKey(sealer, who), sessionKey(sealer, who))
+		}
+		return nil
+	})
+	s.writes.report(ctx, err)
+}
+
+type put struct {
+	key   func(*sealer, Shopper) string
+	who   Shopper
+	entry []byte
+	ttl   time.Duration
+}
+
+// write seals and writes all entries that live at all, in one round trip, and
+// drops what older keys had in their places. What a click has learned is kept
+// even if its time is up: the next one needs it more.
+func (s *Store) write(ctx context.Context, puts ...put) {
+	puts = slices.DeleteFunc(puts, func(put put) bool { return put.ttl <= 0 })
+	if len(puts) == 0 || !s.writes.open() {
+		return
+	}
+	ctx = context.WithoutCancel(ctx) // the connection's timeouts bound it
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, put := range puts {
-			if put.ttl > 0 {
-				pipe.Set(ctx, put.key, s.sealers[0].seal(put.key, put.entry), put.ttl)
+			key := put.key(s.sealers[0], put.who)
+			pipe.Set(ctx, key, s.sealers[0].seal(key, put.entry), put.ttl)
+			for _, older := range s.sealers[1:] {
+				pipe.Del(ctx, put.key(older, put.who))
 			}
 		}
 		return nil

@@ -108,12 +108,13 @@ func (s *Server) start() error {
 		"-c", guarded, s.binary, "--port", port, "--bind", host, "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "notice",
 	}
-	command := exec.CommandContext(s.t.Context(), "sh", append(args, s.args...)...)
+	// Not bound to the test's context: that ends before Cleanup, which may still
+	// want a dump.
+	command := exec.Command("sh", append(args, s.args...)...)
 	open, err := command.StdinPipe()
 	if err != nil {
 		return err
 	}
-	command.Cancel = open.Close // to kill the shell would let go of the server
 	output, err := command.StdoutPipe()
 	if err != nil {
 		return err

@@ -1,0 +1,440 @@
+package shopify_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// A signed query's text has no delimiters. These tests split it anew, keep its
+// signature, and look for a split that says something else than Shopify did.
+
+// param is a parameter, decoded.
+type param struct{ name, value string }
+
+// click is a query as Shopify forwards it. The browser cannot choose a reserved
+// parameter: Shopify's own is the only one. That is an assumption; see
+// TestReservedNamesFromTheBrowser.
+type click struct {
+	shop, customer, prefix, timestamp string
+	browser                           []param
+}
+
+func (c click) params() []param {
+	return append(slices.Clone(c.browser),
+		param{"shop", c.shop}, param{"logged_in_customer_id", c.customer},
+		param{"path_prefix", c.prefix}, param{"timestamp", c.timestamp})
+}
+
+// text is the text that Shopify signs for params, and the pairs it consists of.
+func text(params []param) (string, []string) {
+	values := map[string][]string{}
+	for _, p := range params {
+		values[p.name] = append(values[p.name], p.value)
+	}
+	var pairs []string
+	for name, list := range values {
+		pairs = append(pairs, name+"="+strings.Join(list, ","))
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ""), pairs
+}
+
+// encode makes a raw query. escape says how a name or a value is written.
+func encode(params []param, escape func(string) string) string {
+	var pairs []string
+	for _, p := range params {
+		pairs = append(pairs, escape(p.name)+"="+escape(p.value))
+	}
+	return strings.Join(pairs, "&")
+}
+
+func escapeAll(s string) string {
+	var out strings.Builder
+	for i := range len(s) {
+		fmt.Fprintf(&out, "%%%02x", s[i])
+	}
+	return out.String()
+}
+
+// run is the signed text from behind "path_prefix=" to the next "=": how far a
+// prefix could be read.
+func run(signed string) string {
+	_, behind, _ := strings.Cut(signed, "path_prefix=")
+	run, _, _ := strings.Cut(behind, "=")
+	return run
+}
+
+// otherThan tells what a re-split of the click that verified says and Shopify
+// did not; "" is nothing. Shop, customer and timestamp must be the same. The
+// prefix may end elsewhere, but only in front of the next "=", and only where
+// a parameter of the browser's own is sorted directly behind it.
+func (c click) otherThan(params []param, got shopify.ProxyRequest) string {
+	i := slices.IndexFunc(params, func(p param) bool { return p.name == "timestamp" })
+	switch {
+	case string(got.Shop) != c.shop:
+		return "shop " + string(got.Shop)
+	case string(got.Customer) != c.customer:
+		return "customer " + string(got.Customer)
+	case i < 0 || params[i].value != c.timestamp:
+		return "timestamp"
+	case got.PathPrefix == c.prefix:
+		return ""
+	}
+	signed, pairs := text(c.params())
+	behind := pairs[slices.Index(pairs, "path_prefix="+c.prefix)+1]
+	if behind == "shop="+c.shop || !strings.HasPrefix(run(signed), got.PathPrefix) {
+		return "path_prefix " + got.PathPrefix
+	}
+	return ""
+}
+
+// dangerous tells whether nothing but its text keeps a re-split from being
+// another click: what it reads like is of Shopify's shape, and not the truth.
+func (c click) dangerous(params []param) bool {
+	values := map[string][]string{}
+	for _, p := range params {
+		values[p.name] = append(values[p.name], p.value)
+	}
+	truth := map[string]string{"shop": c.shop, "logged_in_customer_id": c.customer, "timestamp": c.timestamp}
+	for name, value := range truth {
+		if len(values[name]) == 1 && values[name][0] != value {
+			return true
+		}
+	}
+	return len(values["logged_in_customer_id"]) == 0
+}
+
+func clicks() *rapid.Generator[click] {
+	pieces := []string{
+		"=", "=", "&", ",", "0", "1", "42", "a", "l", "m", "p", "q", "r", "s", "t", "u", "z", "é", " ", "%", "/", "-",
+		".myshopify.com", "evil.myshopify.com", "/apps/x", "//evil.example",
+	}
+	names := []string{
+		"shop", "shop=", "s", "hop=", "logged_in_customer_id", "logged_in_customer_id=", "_id=", "path_prefix",
+		"path_prefix=", "timestamp", "timestamp=", "stamp=", "signature", "signature=",
+	}
+	// What an attacker would put behind something harmless, and how they would
+	// open a parameter that swallows the true one.
+	attacks := []string{
+		"logged_in_customer_id=999m=", "logged_in_customer_id=m=", "shop=evil.myshopify.comt=",
+		"timestamp=1735689660u=", "timestamp=1735689660", "path_prefix=/apps/xr=",
+		"path_prefix=/apps/evilq=logged_in_customer_id=", "shop=evil.myshopify.comt=1735689600",
+	}
+	ordinary := rapid.SampledFrom([]string{"a", "ids", "m", "q", "ref", "r", "t", "z"})
+	join := func(tokens []string, least, most int) *rapid.Generator[string] {
+		parts := rapid.SliceOfN(rapid.SampledFrom(tokens), least, most)
+		return rapid.Map(parts, func(parts []string) string { return strings.Join(parts, "") })
+	}
+	tokens := slices.Concat(pieces, names)
+	attack := rapid.Custom(func(t *rapid.T) string {
+		return join(tokens, 0, 2).Draw(t, "before") + rapid.SampledFrom(attacks).Draw(t, "attack") + join(tokens, 0, 2).Draw(t, "behind")
+	})
+	return rapid.Custom(func(t *rapid.T) click {
+		c := click{
+			shop:      rapid.StringMatching(`[a-z0-9][a-z0-9-]{0,6}`).Draw(t, "shop") + ".myshopify.com",
+			customer:  rapid.StringMatching(`[0-9]{0,20}`).Draw(t, "customer"),
+			prefix:    rapid.StringMatching(`(/[A-Za-z0-9_-]{1,5}){1,4}`).Draw(t, "prefix"),
+			timestamp: fmt.Sprint(now + rapid.Int64Range(-90, 90).Draw(t, "age")),
+		}
+		// Only a click without a reserved name in it can be split anew and verify.
+		name, value := rapid.OneOf(join(pieces, 0, 3), ordinary), join(pieces, 0, 5)
+		if rapid.Bool().Draw(t, "hostile") {
+			name, value = rapid.OneOf(join(tokens, 0, 3), ordinary), rapid.OneOf(join(tokens, 0, 5), attack)
+		}
+		reserved := []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"}
+		for range rapid.IntRange(0, 4).Draw(t, "of the browser") {
+			p := param{name.Draw(t, "name"), value.Draw(t, "value")}
+			if !slices.Contains(reserved, p.name) {
+				c.browser = append(c.browser, p)
+			}
+		}
+		return c
+	})
+}
+
+// splitter splits a signed text anew, at random.
+type splitter struct {
+	*rand.Rand
+	budget int // steps that one split may take
+}
+
+// split cuts text into sorted pairs that hold an "=" each: only those are
+// joined to the same text again. It returns nil if it finds none.
+func (s *splitter) split(text, before string, cuts []int, at int) []string {
+	s.budget--
+	if s.budget < 0 {
+		return nil
+	}
+	for _, cut := range cuts {
+		if cut <= at {
+			continue
+		}
+		pair, behind := text[at:cut], text[cut:]
+		switch {
+		case !strings.Contains(pair, "=") || pair < before:
+		case behind == "":
+			return []string{pair}
+		case behind >= pair && strings.Contains(behind, "="):
+			if pairs := s.split(text, pair, cuts, cut); pairs != nil {
+				return append([]string{pair}, pairs...)
+			}
+		}
+	}
+	return nil
+}
+
+// cuts are places to cut at: some of the true ones, some that an attacker
+// would like, and some others. Leaving a true one out merges two neighbours, an
+// added one splits a pair, and both together move a boundary.
+func (s *splitter) cuts(text string, pairs []string) []int {
+	cuts := []int{len(text)}
+	often := 1 + s.IntN(6) // few cuts are many merges, many cuts are many pieces
+	sometimes := func(at int) {
+		if at > 0 && at < len(text) && s.IntN(7) < often {
+			cuts = append(cuts, at)
+		}
+	}
+	all, at := s.IntN(2) == 0, 0
+	for _, pair := range pairs {
+		at += len(pair)
+		if all {
+			cuts = append(cuts, at)
+		}
+		sometimes(at)
+	}
+	for _, name := range []string{"shop=", "logged_in_customer_id=", "path_prefix=", "timestamp=", "signature="} {
+		for i := range text {
+			if strings.HasPrefix(text[i:], name) {
+				sometimes(i)
+			}
+		}
+	}
+	for i := range text {
+		if text[i] == '=' { // a name of one letter begins before it
+			sometimes(i - 1)
+		}
+	}
+	for range s.IntN(6) {
+		sometimes(s.IntN(len(text)))
+	}
+	slices.Sort(cuts)
+	return slices.Compact(cuts)
+}
+
+// params reads pairs as parameters: a name may hold an "=" (which renames it),
+// and a value with commas may be several.
+func (s *splitter) params(pairs []string) []param {
+	var params []param
+	for _, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		for s.IntN(8) == 0 && strings.Contains(value, "=") {
+			more, rest, _ := strings.Cut(value, "=")
+			name, value = name+"="+more, rest
+		}
+		for s.IntN(2) == 0 && strings.Contains(value, ",") {
+			first, rest, _ := strings.Cut(value, ",")
+			params = append(params, param{name, first})
+			value = rest
+		}
+		params = append(params, param{name, value})
+	}
+	return params
+}
+
+func (s *splitter) escape() func(string) string {
+	return []func(string) string{url.QueryEscape, escapeAll}[s.IntN(2)]
+}
+
+// TestNoResplitVerifies is the property that makes the missing delimiters
+// harmless. It counts what it tried, so that it cannot pass by trying nothing.
+func TestNoResplitVerifies(t *testing.T) {
+	var checks, resplits, taken, dangerous int
+	v := verifier(t, time.Unix(now, 0), secret)
+	rapid.Check(t, func(t *rapid.T) {
+		checks++
+		c := clicks().Draw(t, "click")
+		s := &splitter{Rand: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))}
+		trueQuery := encode(c.params(), url.QueryEscape)
+		signature := shopifytest.Signature(secret, trueQuery)
+		trueText, truePairs := text(c.params())
+		for range 200 {
+			s.budget = 100
+			pairs := s.split(trueText, "", s.cuts(trueText, truePairs), 0)
+			params := s.params(pairs)
+			s.Shuffle(len(params), func(i, j int) {
+				// The order of equal names is part of the text.
+				if params[i].name != params[j].name && len(pairs) == len(params) {
+					params[i], params[j] = params[j], params[i]
+				}
+			})
+			query := encode(params, s.escape())
+			if slices.Equal(pairs, truePairs) || shopifytest.Signature(secret, query) != signature {
+				continue // nothing new, or another text
+			}
+			resplits++
+			query += "&signature=" + signature
+			got, err := v.Verify(query, "")
+			if err != nil {
+				if refusedFor(err, shopify.CheckResplit) && c.dangerous(params) {
+					dangerous++
+				}
+				if refusedFor(err, shopify.CheckSignature) {
+					t.Fatalf("Verify(%q) = %v; its text is the one signed", query, err)
+				}
+				continue
+			}
+			taken++
+			if other := c.otherThan(params, got); other != "" {
+				t.Fatalf("signed: %s\nsplit anew: %s\nverifies as another %s", trueQuery, query, other)
+			}
+		}
+	})
+	t.Logf("%d checks: %d re-splits of the same text, %d of them verified, %d stopped by their text alone", checks, resplits, taken, dangerous)
+	for _, tt := range []struct {
+		what      string
+		got, want int
+	}{
+		{"re-splits of the same text", resplits, 20 * checks},
+		{"re-splits that verified", taken, checks / 2},
+		{"re-splits stopped by their text alone", dangerous, checks / 2},
+	} {
+		if tt.got < tt.want {
+			t.Errorf("%d checks tried %d %s; want at least %d", checks, tt.got, tt.what, tt.want)
+		}
+	}
+}
+
+// TestEverySplit tries all splits of some texts, instead of many splits of all.
+func TestEverySplit(t *testing.T) {
+	tests := []struct {
+		name    string
+		browser []param
+	}{
+		{"nothing of the browser's", nil},
+		{"another customer", []param{{"a", "logged_in_customer_id=9m="}}},
+		{"another customer, in a name", []param{{"logged_in_customer_id=9m", ""}}},
+		{"nobody", []param{{"a", "logged_in_customer_id=m="}}},
+		{"another shop", []param{{"r", "shop=b.myshopify.comt="}}},
+		{"another time", []param{{"t", "timestamp=1735689601u="}}},
+		{"another time behind", []param{{"timestamp2", "timestamp=1735689601"}}},
+		{"behind the customer", []param{{"m", "1=2"}}},
+		{"behind the prefix", []param{{"qr/s", "1"}}},
+		{"behind the shop", []param{{"shopt", ".myshopify.com"}, {"t", "0"}}},
+		{"behind the time", []param{{"u", "5"}}},
+		{"signature", []param{{"sig", "signature=0"}}},
+	}
+	v := verifier(t, time.Unix(now, 0), secret)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := click{shop: "a.myshopify.com", customer: "12", prefix: "/a/bs", timestamp: "1735689600", browser: tt.browser}
+			signature := shopifytest.Signature(secret, encode(c.params(), url.QueryEscape))
+			trueText, _ := text(c.params())
+			tried := 0
+			var split func(rest string, pairs []string)
+			split = func(rest string, pairs []string) {
+				if rest == "" {
+					tried++
+					// A reserved parameter's name ends at the first "=".
+					var params []param
+					for _, pair := range pairs {
+						name, value, _ := strings.Cut(pair, "=")
+						params = append(params, param{name, value})
+					}
+					query := encode(params, url.QueryEscape) + "&signature=" + signature
+					got, err := v.Verify(query, "")
+					if err != nil {
+						return
+					}
+					if other := c.otherThan(params, got); other != "" {
+						t.Errorf("%s\nsplit as %q verifies as another %s", trueText, pairs, other)
+					}
+					return
+				}
+				before := ""
+				if len(pairs) > 0 {
+					before = pairs[len(pairs)-1]
+				}
+				if rest < before { // and so is every beginning of it
+					return
+				}
+				for end := strings.Index(rest, "=") + 1; end > 0 && end <= len(rest); end++ {
+					if rest[:end] >= before && (end == len(rest) || strings.Contains(rest[end:], "=")) {
+						split(rest[end:], append(pairs[:len(pairs):len(pairs)], rest[:end]))
+					}
+				}
+			}
+			split(trueText, nil)
+			t.Logf("%d splits of %s", tried, trueText)
+			if tried < 10 {
+				t.Errorf("tried %d splits; want at least 10", tried)
+			}
+		})
+	}
+}
+
+// TestPathPrefixMayEndElsewhere shows the freedom that is left: where the
+// browser's own parameter is sorted directly behind the prefix, the prefix can
+// lose its tail to it, and take its head from it. It stays a path of the same
+// shop.
+func TestPathPrefixMayEndElsewhere(t *testing.T) {
+	tests := []struct {
+		name, browser, anew string
+		want                string
+	}{
+		{"loses its tail", "ref=1", "path_prefix=/apps/sub&scriptionsref=1", "/apps/sub"},
+		{"takes a head", "qr=1", "path_prefix=/apps/subscriptionsq&r=1", "/apps/subscriptionsq"},
+		{"takes a path", "q%2Fevilr=1", "path_prefix=/apps/subscriptionsq/evil&r=1", "/apps/subscriptionsq/evil"},
+	}
+	v := verifier(t, time.Unix(now, 0), secret)
+	for _, tt := range tests {
+		others := "shop=" + shop + "&logged_in_customer_id=" + customer + "&timestamp=1735689600&"
+		signature := shopifytest.Signature(secret, others+"path_prefix="+prefix+"&"+tt.browser)
+		got, err := v.Verify(others+tt.anew+"&signature="+signature, "")
+		if err != nil || got.PathPrefix != tt.want {
+			t.Errorf("%s: Verify(%q).PathPrefix = %q, %v; want %q", tt.name, tt.anew, got.PathPrefix, err, tt.want)
+		}
+		if got.Shop != shop || got.Customer != customer {
+			t.Errorf("%s: Verify(%q) = %q, %q; want the true shop and customer", tt.name, tt.anew, got.Shop, got.Customer)
+		}
+	}
+}
+
+// TestReservedNamesFromTheBrowser is about a question that Shopify's
+// documentation leaves open: what becomes of a reserved name that the browser
+// sends. If Shopify keeps it and puts its own behind, both are one pair of the
+// signed text, in which the name stands once: then the visitor chose its place.
+func TestReservedNamesFromTheBrowser(t *testing.T) {
+	tests := []struct{ name, browser, anew string }{
+		{"customer", "logged_in_customer_id=999m%3D1", "shop=" + shop + "&path_prefix=" + prefix + "&timestamp=1735689600&logged_in_customer_id=999&m=1,"},
+		{"shop", "shop=evil.myshopify.comt%3D1", "logged_in_customer_id=" + customer + "&path_prefix=" + prefix + "&timestamp=1735689600&shop=evil.myshopify.com&t=1,"},
+		{"timestamp", "timestamp=1735689660u%3D1", "shop=" + shop + "&logged_in_customer_id=" + customer + "&path_prefix=" + prefix + "&timestamp=1735689660&u=1,"},
+	}
+	own := map[string]string{"customer": customer, "shop": shop, "timestamp": "1735689600"}
+	v := verifier(t, time.Unix(now, 0), secret)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			signed := tt.browser + "&shop=" + shop + "&logged_in_customer_id=" + customer + "&path_prefix=" + prefix + "&timestamp=1735689600"
+			signature := shopifytest.Signature(secret, signed)
+			if _, err := v.Verify(signed+"&signature="+signature, ""); !refusedFor(err, shopify.CheckParameter) {
+				t.Errorf("Verify(%q) = %v; want refused: parameter", signed, err)
+			}
+			anew := tt.anew + own[tt.name]
+			if shopifytest.Signature(secret, anew) != signature {
+				t.Fatalf("%q has another text than %q", anew, signed)
+			}
+			if got, err := v.Verify(anew+"&signature="+signature, ""); err == nil {
+				t.Errorf("signed: %s\nsplit anew: %s\nverifies as %+v", signed, anew, got)
+			}
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package store
+
+import (
+	"encoding/binary"
+	"math"
+	"testing"
+	"time"
+
+	"manage-subscriptions/recharge"
+)
+
+// FuzzEntry: whatever an entry holds, reading it does not panic, and gives no
+// more than one thing. Only what was sealed is ever read, but by which version?
+func FuzzEntry(f *testing.F) {
+	now := time.Unix(1735689600, 0)
+	later := now.Add(time.Minute)
+	for _, entry := range [][]byte{
+		nil, {}, []byte("c"), []byte("c1234567"), []byte("c12345678"), []byte("c12345678\x80"), []byte("c12345678\x01\xff"),
+		append([]byte("c12345678"), binary.AppendUvarint(nil, math.MaxUint64)...),
+		[]byte("x12345678abc"), []byte("s\xff\xff\xff\xff\xff\xff\xff\xff"),
+		encodeCustomer(recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", Active: 1}, later),
+		encodeCustomer(recharge.Customer{ID: -1, Active: -1}, now),
+		encodeNotSubscriber(later), encodeNotSubscriber(now),
+		encodeSession(recharge.Session{Token: "a.b.c", Expires: later}), encodeSession(recharge.Session{}),
+		encodeLink(recharge.Link{URL: "https://fixture-shop.example/"}, later), encodeLink(recharge.Link{}, time.Time{}),
+	} {
+		f.Add(entry)
+	}
+	f.Fuzz(func(t *testing.T, entry []byte) {
+		var memory Memory
+		memory.add(entry, now)
+		memory.add(entry, now) // as if it stood under two encryption keys
+		things := 0
+		for _, is := range []bool{
+			memory.Customer != recharge.Customer{} || memory.Fresh, memory.NotSubscriber, memory.Session != recharge.Session{},
+			memory.Link != recharge.Link{},
+		} {
+			if is {
+				things++
+			}
+		}
+		if things > 1 {
+			t.Errorf("add(%q) gave %+v; want one thing", entry, memory)
+		}
+		if end := memory.Session.Expires; memory.Session.Token != "" && !now.Before(end) {
+			t.Errorf("add(%q) gave a session that ended at %v", entry, end)
+		}
+		if end := memory.Link.Expires; memory.Link.URL != "" && !now.Before(end) {
+			t.Errorf("add(%q) gave a link that ended at %v", entry, end)
+		}
+	})
+}
+
+// FuzzCustomer: what was written is what is read.
+func FuzzCustomer(f *testing.F) {
+	now := time.Unix(1735689600, 0)
+	f.Add(int64(70100200), 1, "1f2e3d4c5b6a7988")
+	f.Add(int64(math.MaxInt64), math.MaxInt, "")
+	f.Add(int64(1), 0, "\x80\xff")
+	f.Fuzz(func(t *testing.T, id int64, active int, hash string) {
+		if id == 0 || active < 0 {
+			t.Skip("no customer")
+		}
+		want := Memory{Customer: recharge.Customer{ID: id, Active: active, Hash: hash}, Fresh: true}
+		var got Memory
+		got.add(encodeCustomer(want.Customer, now.Add(time.Second)), now)
+		if got != want {
+			t.Errorf("add(encodeCustomer(%+v)) = %+v; want %+v", want.Customer, got, want)
+		}
+	})
+}

@@ -1,0 +1,29 @@
+package store
+
+import (
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// Rest is how long a Redis that failed is left alone.
+const Rest = rest
+
+// Client reaches what the store wrote, the embedded Redis' too.
+func (s *Store) Client() redis.UniversalClient { return s.redis }
+
+// Embedded is the embedded Redis.
+func (s *Store) Embedded() *miniredis.Miniredis { return s.embedded.server }
+
+// Patient makes the store wait long for Redis, before it is first used: a test
+// of what is remembered must not fail because its machine is busy.
+func (s *Store) Patient() {
+	const long = 20 * time.Second
+	switch client := s.redis.(type) {
+	case *redis.Client:
+		client.Options().ReadTimeout, client.Options().WriteTimeout = long, long
+	case *redis.ClusterClient:
+		client.Options().ReadTimeout, client.Options().WriteTimeout = long, long
+	}
+}

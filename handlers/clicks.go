@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -51,6 +52,8 @@ type Ending struct {
 	Outcome Outcome
 	Link    recharge.Link // where to, with Redirected and RedirectedByHash
 	Cause   error         // why it is not a better outcome; safe to log
+
+	who store.Shopper // whose click it was
 }
 
 // Connected tells whether the shop has connected Recharge.
@@ -61,8 +64,15 @@ func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit)
 	client := c.recharge(who.Shop)
 	key := fmt.Sprintf("%q %q %q %q", who.Shop, who.Customer, visit.To, visit.Locale)
 	ending, err := share(ctx, c, &c.visits, key, func(ctx context.Context) (Ending, error) {
-		return c.open(ctx, click{client, who, visit}), nil
+		ending := c.open(ctx, click{client, who, visit})
+		ending.who = who
+		return ending, nil
 	})
+	// Clicks are joined by a text. Should two shoppers ever have the same, nobody
+	// goes to the other's portal.
+	if err == nil && ending.who != who {
+		err = errors.New("joined with another shopper's click")
+	}
 	if err != nil {
 		return Ending{Outcome: Unavailable, Cause: err}
 	}

@@ -274,6 +274,46 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 	}
 }
 
+// TestSimultaneousShoppersDoNotMix: clicks are joined, shoppers never.
+func TestSimultaneousShoppersDoNotMix(t *testing.T) {
+	f := start(t)
+	const shoppers = 40
+	people := customers()
+	for i := range shoppers {
+		people = append(people, rechargetest.Customer{
+			ID: int64(70200000 + i), Hash: fmt.Sprintf("crowd%019d", i), ShopifyCustomerID: fmt.Sprint(6200000000000 + i),
+			Subscriptions: []rechargetest.Subscription{{ID: int64(i), Product: "Morning House"}},
+		})
+	}
+	f.recharge.SetCustomers(people)
+	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 20 * time.Millisecond })
+	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for _, person := range people[len(customers()):] {
+		for _, page := range []string{"subscriptions", "orders"} {
+			for range 3 {
+				query := f.store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", appSecret)
+				wg.Go(func() {
+					response, err := client.Get("http://" + f.public + "/apps/subscriptions/" + page + "?" + query)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_ = response.Body.Close()
+					if got, want := response.Header.Get("Location"), "/"+person.Hash+"/"+page+"?token="; !strings.Contains(got, want) {
+						t.Errorf("Location = %q; want %q in it", got, want)
+					}
+				})
+			}
+		}
+	}
+	wg.Wait()
+	if got := f.calls()["customers"]; got != shoppers {
+		t.Errorf("%d lookups; want one for each of %d shoppers", got, shoppers)
+	}
+}
+
 // TestNeverAnotherShopper is the list of ways to the wrong portal.
 func TestNeverAnotherShopper(t *testing.T) {
 	for _, test := range []struct {

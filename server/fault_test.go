@@ -146,7 +146,7 @@ func TestKeyRotation(t *testing.T) {
 
 // TestEmbeddedRedis is the one store without a REDIS_URL.
 func TestEmbeddedRedis(t *testing.T) {
-	f := start(t, func(s *config.Settings) { s.RedisURL = "" })
+	f := startWith(t, nil)
 	client := f.shopper(pat)
 	for range 2 {
 		if got := f.click(client, "/apps/subscriptions").outcome(); got != "redirected" {

@@ -24,7 +24,7 @@ type Clicks struct {
 	timeout  time.Duration
 
 	// One shopper's simultaneous clicks are one: visits joins those to the same
-	// page, lookups those to different ones.
+	// page, lookups the questions who it is of those to different ones.
 	visits  singleflight.Group
 	lookups singleflight.Group
 	running sync.WaitGroup // work that may outlast the click that began it

@@ -59,7 +59,7 @@ func TestFaults(t *testing.T) {
 		for _, state := range []string{cold, known, warm, stale} {
 			t.Run(test.name+", "+state, func(t *testing.T) {
 				t.Parallel()
-				f := start(t)
+				f := start(t, func(s *config.Settings) { s.RechargeTimeout, s.ClickTimeout = "1s", "3s" })
 				client := f.shopper(pat)
 				if state != cold {
 					if got := f.click(client, "/apps/subscriptions").outcome(); got != "redirected" {
@@ -75,8 +75,8 @@ func TestFaults(t *testing.T) {
 				if got.outcome() != test.want[state] {
 					t.Errorf("click = %s; want %s (log: %v)", got.outcome(), test.want[state], got.line)
 				}
-				// CLICK_TIMEOUT is 3 s here; a busy machine may need as long to answer.
-				if took > 8*time.Second {
+				// A busy machine may need some of its own beside CLICK_TIMEOUT.
+				if took > 10*time.Second {
 					t.Errorf("the click took %v; want it bounded by CLICK_TIMEOUT", took)
 				}
 				calls := f.calls()

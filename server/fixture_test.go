@@ -122,7 +122,7 @@ func (f *fixture) settings() config.Settings {
 		AppURL: "https://app.example", Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: redisURL,
 		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeRate: "1000,10000",
 		RechargeAPIURL: f.recharge.URL, RechargePortalURL: f.store.URL + "/tools/recurring/portal/",
-		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "1s", ClickTimeout: "3s",
+		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "5s", ClickTimeout: "15s",
 		LogLevel: "debug", LogFormat: "json",
 	}
 }

@@ -17,7 +17,7 @@ race: ## the tests as CI runs them
 	CI=true go test -race ./...
 
 lint: ## formatter and linter
-	gofmt -l .
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go tool -modfile=tools/go.mod golangci-lint run ./...
 
 fuzz: ## every fuzz target, 200,000 tries each

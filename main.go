@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -41,16 +42,12 @@ func main() {
 
 // run is main without the process: it returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	env, err := config.Environment(environ, ".env")
-	if err != nil {
-		return complain(stderr, err)
-	}
 	var commands commands
 	exit := -1
 	parser, err := kong.New(&commands,
 		kong.Name("manage-subscriptions"),
 		kong.Description("Sends the signed-in shoppers of a Shopify store to their Recharge customer portal."),
-		kong.Resolvers(config.Resolver(env)),
+		kong.Resolvers(config.Resolver(environ, ".env")),
 		kong.ValueFormatter(config.Help),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exit = code }),
@@ -67,11 +64,30 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if exit >= 0 { // --help
 		return exit
 	}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		return complain(stderr, problems)
+	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%v\n'manage-subscriptions --help' lists what there is.\n", err)
+		fmt.Fprintf(stderr, "%s\n'manage-subscriptions --help' lists what there is.\n", conceal(err.Error(), args))
 		return exitUsage
 	}
 	return complain(stderr, command.Run())
+}
+
+// conceal takes the values of a command line out of a message about it: one of
+// them may be a secret in the wrong place.
+func conceal(message string, args []string) string {
+	for i, arg := range args {
+		name, value, flag := strings.Cut(arg, "=")
+		switch {
+		case flag && value != "" && strings.HasPrefix(name, "-"):
+			message = strings.ReplaceAll(message, value, "...")
+		case i > 0 && arg != "" && !strings.HasPrefix(arg, "--"):
+			message = strings.ReplaceAll(message, arg, "...")
+		}
+	}
+	return message
 }
 
 func complain(stderr io.Writer, err error) int {

@@ -99,7 +99,7 @@ func (s Settings) Check() (Config, error) {
 		LinkTTL:         c.duration("LINK_TTL", s.LinkTTL, 0, time.Hour),
 		RechargeTimeout: c.duration("RECHARGE_TIMEOUT", s.RechargeTimeout, 100*time.Millisecond, 20*time.Second),
 		// Shopify itself gives up after about 30 seconds.
-		ClickTimeout:  c.duration("CLICK_TIMEOUT", s.ClickTimeout, 500*time.Millisecond, 25*time.Second),
+		ClickTimeout:  c.duration("CLICK_TIMEOUT", s.ClickTimeout, 2*time.Second, 25*time.Second),
 		PortalAPIKeys: c.secrets("PORTAL_API_KEY", s.PortalAPIKey, 16, optional),
 
 		Addr:           c.addr("ADDR", s.Addr),
@@ -274,7 +274,7 @@ func (c *checker) portal(text, shop string) *url.URL {
 }
 
 func (c *checker) shop(name, text string) string {
-	if text != "" && !regexp.MustCompile(`^[a-z0-9][a-z0-9-]*\.myshopify\.com$`).MatchString(text) {
+	if text != "" && !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`).MatchString(text) {
 		c.problem(name, "is not a myshopify.com name", "my-store.myshopify.com, in small letters, not the store's own domain")
 		return ""
 	}

@@ -21,15 +21,25 @@ const key1 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 // settings reads env as the command line does.
 func settings(t *testing.T, env map[string]string, args ...string) Settings {
 	t.Helper()
-	var s Settings
-	parser, err := kong.New(&s, kong.Resolvers(Resolver(env)))
+	var environ []string
+	for name, value := range env {
+		environ = append(environ, name+"="+value)
+	}
+	s, err := parse(Resolver(environ, filepath.Join(t.TempDir(), "none")), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse(args); err != nil {
-		t.Fatal(err)
-	}
 	return s
+}
+
+func parse(resolver kong.Resolver, args ...string) (Settings, error) {
+	var s Settings
+	parser, err := kong.New(&s, kong.Resolvers(resolver))
+	if err != nil {
+		return s, err
+	}
+	_, err = parser.Parse(args)
+	return s, err
 }
 
 func oneStore(more ...string) map[string]string {
@@ -197,11 +207,10 @@ func TestFlagsBeatEnvironmentBeatsDotenv(t *testing.T) {
 	if err := os.WriteFile(file, []byte("ADDR=:1\nOPS_ADDR=:2\nLINK_TTL=3s\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env, err := Environment([]string{"OPS_ADDR=:20", "LINK_TTL=", "LOG_LEVEL="}, file)
+	s, err := parse(Resolver([]string{"OPS_ADDR=:20", "LINK_TTL=", "LOG_LEVEL="}, file), "--ops-addr=:200")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := settings(t, env, "--ops-addr=:200")
 	if got, want := s.Addr+s.OpsAddr+s.LinkTTL+s.LogLevel, ":1:20060sinfo"; got != want {
 		t.Errorf("ADDR, OPS_ADDR, LINK_TTL, LOG_LEVEL = %s; want %s (an empty variable is none)", got, want)
 	}
@@ -212,7 +221,7 @@ func TestDotenvMistakeShowsNoValue(t *testing.T) {
 	if err := os.WriteFile(file, []byte("SHOPIFY_API_SECRET 'hush-hush\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Environment(nil, file)
+	_, err := parse(Resolver(nil, file))
 	if names := problemNames(t, err); len(names) != 1 || strings.Contains(err.Error(), "hush") {
 		t.Errorf("error = %v; want one problem without the value", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/alecthomas/kong"
 	"github.com/joho/godotenv"
@@ -39,9 +40,9 @@ type Settings struct {
 	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text" help:"How it is logged."`
 }
 
-// Environment returns the variables of environ ("NAME=value"), with those of
+// environment returns the variables of environ ("NAME=value"), with those of
 // the dotenv file beneath them. A file that is not there is no mistake.
-func Environment(environ []string, dotenv string) (map[string]string, error) {
+func environment(environ []string, dotenv string) (map[string]string, error) {
 	env := map[string]string{}
 	switch file, err := godotenv.Read(dotenv); {
 	case err == nil:
@@ -57,12 +58,19 @@ func Environment(environ []string, dotenv string) (map[string]string, error) {
 	return env, nil
 }
 
-// Resolver fills flags that were not given from env. An empty variable counts
-// as absent, since compose files and shells cannot easily unset one.
-func Resolver(env map[string]string) kong.Resolver {
+// Resolver fills flags that were not given from environ ("NAME=value") and,
+// beneath it, the dotenv file. That is read when the first setting is asked for,
+// so commands without settings do without it. An empty variable counts as
+// absent, since compose files and shells cannot easily unset one.
+func Resolver(environ []string, dotenv string) kong.Resolver {
+	load := sync.OnceValues(func() (map[string]string, error) { return environment(environ, dotenv) })
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if flag.Group == nil { // --help, --once: not a setting
 			return nil, nil
+		}
+		env, err := load()
+		if err != nil {
+			return nil, err
 		}
 		if value := strings.TrimSpace(env[EnvName(flag.Name)]); value != "" {
 			return value, nil

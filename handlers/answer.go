@@ -22,16 +22,16 @@ func Headers(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // answer turns an ending into what the shopper gets.
-func (p *Portal) answer(c echo.Context, v visit, ending Ending) error {
+func (p *Portal) answer(c echo.Context, a asked, ending Ending) error {
 	switch ending.Outcome {
 	case Redirected, RedirectedByHash:
 		return p.forward(c, ending.Link.URL)
 	case SignIn:
-		return p.forward(c, v.signIn)
+		return p.forward(c, a.signIn)
 	case Forbidden:
-		return c.Blob(http.StatusForbidden, "text/plain; charset=utf-8", fmt.Appendf(nil, "403 Forbidden\nRequest id: %s\n", v.id))
+		return c.Blob(http.StatusForbidden, "text/plain; charset=utf-8", fmt.Appendf(nil, "403 Forbidden\nRequest id: %s\n", a.id))
 	}
-	return p.page(c, v, ending.Outcome)
+	return p.page(c, a, ending.Outcome)
 }
 
 // forward sends the browser on. The header is set by hand: http.Redirect would
@@ -51,8 +51,8 @@ func (p *Portal) forward(c echo.Context, target string) error {
 
 // page answers with Liquid and 200, since Shopify puts a page of its own in the
 // place of a 5xx. The media type has no parameter: Shopify documents it bare.
-func (p *Portal) page(c echo.Context, v visit, outcome Outcome) error {
-	body, err := p.Pages.Liquid(string(outcome), templates.Page{RequestID: v.id, Path: v.path, SignIn: v.signIn})
+func (p *Portal) page(c echo.Context, a asked, outcome Outcome) error {
+	body, err := p.Pages.Liquid(string(outcome), templates.Page{RequestID: a.id, Path: a.path, SignIn: a.signIn})
 	if err != nil {
 		return fmt.Errorf("draw %s: %w", outcome, err)
 	}

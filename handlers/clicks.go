@@ -23,10 +23,10 @@ type Clicks struct {
 	byHash   bool
 	timeout  time.Duration
 
-	// One shopper's simultaneous clicks are one: visits joins those to the same
-	// page, lookups the questions who it is of those to different ones.
+	// One shopper's simultaneous clicks cost what one does: visits joins those to
+	// the same page, turns has those to different ones wait for each other.
 	visits  singleflight.Group
-	lookups singleflight.Group
+	turns   turns
 	running sync.WaitGroup // work that may outlast the click that began it
 }
 
@@ -63,7 +63,12 @@ func (c *Clicks) Connected(shop shopify.Shop) bool { return c.recharge(shop) != 
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
 	client := c.recharge(who.Shop)
 	key := fmt.Sprintf("%q %q %q %q", who.Shop, who.Customer, visit.To, visit.Locale)
-	ending, err := share(ctx, c, &c.visits, key, func(ctx context.Context) (Ending, error) {
+	ending, err := c.share(ctx, key, func(ctx context.Context) (Ending, error) {
+		back, err := c.turns.take(ctx, who)
+		if err != nil {
+			return Ending{}, err
+		}
+		defer back()
 		ending := c.open(ctx, click{client, who, visit})
 		ending.who = who
 		return ending, nil
@@ -95,6 +100,7 @@ func (c *Clicks) open(ctx context.Context, k click) Ending {
 		return Ending{Outcome: NotASubscriber}
 	}
 	customer := known.Customer
+	var alert error
 	if !known.Fresh {
 		found, err := c.find(ctx, k)
 		switch {
@@ -106,31 +112,28 @@ func (c *Clicks) open(ctx context.Context, k click) Ending {
 			// Recharge is in trouble; who the shopper was last time still holds.
 			return linkByHash(k, customer, err)
 		}
-		customer = found
+		customer, alert = found.Customer, found.Alert
 	}
 	if c.byHash {
-		return linkByHash(k, customer, nil)
+		return linkByHash(k, customer, alert)
 	}
 	link, err := c.signedIn(ctx, k, customer, known.Session)
 	if err != nil {
-		return linkByHash(k, customer, err)
+		return linkByHash(k, customer, errors.Join(alert, err))
 	}
-	return Ending{Outcome: Redirected, Link: link}
+	return Ending{Outcome: Redirected, Link: link, Cause: alert}
 }
 
 // find asks Recharge who the shopper is and remembers the answer.
-func (c *Clicks) find(ctx context.Context, k click) (recharge.Customer, error) {
-	key := fmt.Sprintf("%q %q", k.who.Shop, k.who.Customer)
-	return share(ctx, c, &c.lookups, key, func(ctx context.Context) (recharge.Customer, error) {
-		customer, err := k.client.FindCustomer(ctx, string(k.who.Customer))
-		switch {
-		case err == nil:
-			c.store.RememberCustomer(ctx, k.who, customer)
-		case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Ambiguous):
-			c.store.RememberNotSubscriber(ctx, k.who)
-		}
-		return customer, err
-	})
+func (c *Clicks) find(ctx context.Context, k click) (recharge.Found, error) {
+	found, err := k.client.FindCustomer(ctx, string(k.who.Customer))
+	switch {
+	case err == nil:
+		c.store.RememberCustomer(ctx, k.who, found.Customer)
+	case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Ambiguous):
+		c.store.RememberNotSubscriber(ctx, k.who)
+	}
+	return found, err
 }
 
 // signedIn asks for a signed-in link, by the remembered session if there is one.
@@ -141,6 +144,7 @@ func (c *Clicks) signedIn(ctx context.Context, k click, customer recharge.Custom
 			return link, err
 		}
 		// It is over before its time: a new one may do.
+		c.store.ForgetSession(ctx, k.who)
 	}
 	session, err := k.client.CreateSession(ctx, customer)
 	if recharge.Is(err, recharge.Foreign) || recharge.Is(err, recharge.NotFound) {
@@ -176,30 +180,40 @@ func linkByHash(k click, customer recharge.Customer, cause error) Ending {
 // share runs work once for all who ask for key at the same time. Whoever asked
 // first may go away without ending it for the others, so it runs in a context of
 // its own.
-func share[T any](ctx context.Context, c *Clicks, group *singleflight.Group, key string, work func(context.Context) (T, error)) (T, error) {
+func (c *Clicks) share(ctx context.Context, key string, work func(context.Context) (Ending, error)) (Ending, error) {
+	if err := ctx.Err(); err != nil {
+		return Ending{}, err
+	}
 	c.running.Add(1)
 	defer c.running.Done()
-	results := group.DoChan(key, func() (result any, err error) {
+	results := c.visits.DoChan(key, func() (result any, err error) {
 		c.running.Add(1)
 		defer c.running.Done()
 		// Without this, singleflight would end the process.
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+				result, err = Ending{}, &panicked{p, debug.Stack()}
 			}
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 		defer cancel()
 		return work(ctx)
 	})
-	var zero T
 	select {
 	case <-ctx.Done():
-		return zero, ctx.Err()
+		return Ending{}, ctx.Err()
 	case result := <-results:
 		if result.Err != nil {
-			return zero, result.Err
+			return Ending{}, result.Err
 		}
-		return result.Val.(T), nil
+		return result.Val.(Ending), nil
 	}
 }
+
+// panicked is a fault of ours.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }

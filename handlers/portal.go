@@ -3,7 +3,9 @@
 package handlers
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -43,74 +45,67 @@ func (p *Portal) Register(e *echo.Echo) {
 // handle ends a click, answers it and writes its one line in the log.
 func (p *Portal) handle(c echo.Context) error {
 	start := p.Now()
-	visit := visit{id: requestID()}
+	asked := asked{id: requestID()}
 	var ending Ending
 	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
 	if err != nil {
 		ending = Ending{Outcome: Forbidden, Cause: err}
 	} else {
-		visit.read(request, p.LegacyAccounts)
-		ending = p.end(c, request, visit)
+		asked.read(request, p.LegacyAccounts)
+		ending = p.end(c, asked)
 	}
-	err = p.answer(c, visit, ending)
-	p.log(c, visit, ending, p.Now().Sub(start))
+	err = p.answer(c, asked, ending)
+	p.log(c, asked, ending, p.Now().Sub(start))
 	return err
 }
 
-func (p *Portal) end(c echo.Context, request shopify.ProxyRequest, v visit) Ending {
+func (p *Portal) end(c echo.Context, a asked) Ending {
 	switch {
-	case !p.Clicks.Connected(request.Shop):
+	case !p.Clicks.Connected(a.who.Shop):
 		return Ending{Outcome: NotConnected}
-	case request.Customer == "" && v.returned:
+	case a.who.Customer == "" && a.returned:
 		return Ending{Outcome: SignInFailed}
-	case request.Customer == "":
+	case a.who.Customer == "":
 		return Ending{Outcome: SignIn}
 	}
-	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
-	return p.Clicks.Open(c.Request().Context(), who, v.to)
+	return p.Clicks.Open(c.Request().Context(), a.who, a.visit)
 }
 
-// visit is what a verified request asks for.
-type visit struct {
-	id       string
-	shop     shopify.Shop
-	to       store.Visit
+// asked is what a verified request asks for.
+type asked struct {
+	id       string // the request's
+	who      store.Shopper
+	visit    store.Visit
 	path     string // this page on the storefront
 	signIn   string // the storefront's sign-in, returning here
-	returned bool
+	returned bool   // from there
 }
 
-func (v *visit) read(request shopify.ProxyRequest, legacyAccounts bool) {
-	v.shop = request.Shop
-	v.to = store.Visit{
+func (a *asked) read(request shopify.ProxyRequest, legacyAccounts bool) {
+	a.who = store.Shopper{Shop: request.Shop, Customer: request.Customer}
+	a.visit = store.Visit{
 		To:     recharge.ParseDestination(request.Destination),
 		Locale: recharge.ParseLocale(request.Query.Get("locale")),
 	}
-	v.returned = request.Query.Has(returned)
-	v.path = request.PathPrefix
+	a.returned = request.Query.Has(returned)
+	path := request.PathPrefix
 	if request.Destination != "" {
-		v.path += "/" + string(v.to.To)
+		path += "/" + string(a.visit.To)
 	}
 	query := url.Values{}
-	if v.to.Locale != "" {
-		query.Set("locale", string(v.to.Locale))
+	if a.visit.Locale != "" {
+		query.Set("locale", string(a.visit.Locale))
 	}
-	v.signIn = signIn(legacyAccounts, withQuery(v.path, query, returned))
-	v.path = withQuery(v.path, query, "")
+	a.path = withQuery(path, query)
+	query.Set(returned, "1")
+	a.signIn = signIn(legacyAccounts, withQuery(path, query))
 }
 
-func withQuery(path string, query url.Values, mark string) string {
-	marked := url.Values{}
-	for name := range query {
-		marked.Set(name, query.Get(name))
-	}
-	if mark != "" {
-		marked.Set(mark, "1")
-	}
-	if len(marked) == 0 {
+func withQuery(path string, query url.Values) string {
+	if len(query) == 0 {
 		return path
 	}
-	return path + "?" + marked.Encode()
+	return path + "?" + query.Encode()
 }
 
 // signIn is the storefront's sign-in page, on its own host. Shopify takes only
@@ -127,27 +122,34 @@ func signIn(legacyAccounts bool, back string) string {
 // from the request, which could write into the log with it.
 func requestID() string { return strings.ToLower(rand.Text()[:10]) }
 
-func (p *Portal) log(c echo.Context, v visit, ending Ending, took time.Duration) {
+func (p *Portal) log(c echo.Context, a asked, ending Ending, took time.Duration) {
 	attributes := []slog.Attr{
-		slog.String("request_id", v.id),
+		slog.String("request_id", a.id),
 		slog.String("outcome", string(ending.Outcome)),
 		slog.Int64("ms", took.Milliseconds()),
 	}
-	if v.shop != "" {
-		attributes = append(attributes, slog.String("shop", string(v.shop)))
+	if a.who.Shop != "" {
+		attributes = append(attributes, slog.String("shop", string(a.who.Shop)))
 	}
 	if ending.Cause != nil {
 		attributes = append(attributes, slog.String("cause", ending.Cause.Error()))
 	}
+	var fault *panicked
+	if errors.As(ending.Cause, &fault) {
+		attributes = append(attributes, slog.String("stack", string(fault.stack)))
+	}
 	p.Log.LogAttrs(c.Request().Context(), level(ending), "click", attributes...)
 }
 
-// level makes an error of what somebody must look at: Recharge answered with
-// other people's records, or there is no answer for the shopper.
+// level makes an error of what somebody must look at: Recharge answers with other
+// people's records, or a fault of ours. A shopper who closes the page is no news.
 func level(ending Ending) slog.Level {
+	var fault *panicked
 	switch {
-	case recharge.Is(ending.Cause, recharge.FilterIgnored), recharge.Is(ending.Cause, recharge.Foreign), recharge.Is(ending.Cause, recharge.LinkRefused):
+	case errors.As(ending.Cause, &fault), recharge.Is(ending.Cause, recharge.FilterIgnored), recharge.Is(ending.Cause, recharge.Foreign), recharge.Is(ending.Cause, recharge.LinkRefused):
 		return slog.LevelError
+	case errors.Is(ending.Cause, context.Canceled):
+		return slog.LevelInfo
 	case ending.Outcome == Unavailable, ending.Cause != nil && ending.Outcome == RedirectedByHash, recharge.Is(ending.Cause, recharge.Ambiguous):
 		return slog.LevelWarn
 	}

@@ -15,6 +15,7 @@ const patience = time.Second
 // budget keeps a token inside its leaky bucket, as far as this process spends it.
 type budget struct {
 	limiter *rate.Limiter
+	reserve float64 // turns that are kept for calls a click cannot do without
 	now     func() time.Time
 
 	mu     sync.Mutex
@@ -22,17 +23,18 @@ type budget struct {
 }
 
 func newBudget(perSecond float64, burst int, now func() time.Time) *budget {
-	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), now: now}
+	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), reserve: float64(burst) / 4, now: now}
 }
 
 // take waits for the right to make one call. It returns the reason if there is
-// none to be had in time.
-func (b *budget) take(ctx context.Context) Reason {
+// none to be had in time. A call that a click can do without, as it can go on by
+// hash, leaves the last turns to those who are not known yet.
+func (b *budget) take(ctx context.Context, optional bool) Reason {
 	now := b.now()
 	if b.pausedAt(now) {
 		return Limited
 	}
-	delay, ok := b.reserve(now)
+	delay, ok := b.turn(now, optional)
 	if !ok {
 		return OverBudget
 	}
@@ -45,11 +47,14 @@ func (b *budget) take(ctx context.Context) Reason {
 	return ""
 }
 
-// reserve takes a turn, if one comes soon. It gives a late one back before
+// turn reserves a turn, if one comes soon. It gives a late one back before
 // anybody can reserve behind it: afterwards the limiter would not take it back.
-func (b *budget) reserve(now time.Time) (time.Duration, bool) {
+func (b *budget) turn(now time.Time, optional bool) (time.Duration, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if optional && b.limiter.TokensAt(now) < b.reserve {
+		return 0, false
+	}
 	turn := b.limiter.ReserveN(now, 1)
 	delay := turn.DelayFrom(now)
 	if delay > patience {

@@ -75,6 +75,7 @@ type call struct {
 	endpoint string // its name in errors and metrics
 	method   string
 	path     []string // segments, escaped here, so that none can become two
+	optional bool     // a click goes on without it, if the budget is short
 	query    url.Values
 	header   http.Header
 }
@@ -108,7 +109,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 // what another has left behind, which encoding/json would do.
 func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	var none, answer T
-	if reason := c.budget.take(ctx); reason != "" {
+	if reason := c.budget.take(ctx, call.optional); reason != "" {
 		return none, &Error{Endpoint: call.endpoint, Reason: reason}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)

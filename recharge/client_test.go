@@ -187,7 +187,8 @@ func TestRetryHelps(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := &script{answers: []answer{first, says(good)}}
-				got, err := inBubble(t, srv).FindCustomer(t.Context(), shopifyID)
+				found, err := inBubble(t, srv).FindCustomer(t.Context(), shopifyID)
+				got := found.Customer
 				checkReason(t, "FindCustomer", err, "")
 				if got != pat() {
 					t.Errorf("FindCustomer = %+v; want %+v", got, pat())
@@ -336,7 +337,8 @@ func TestLatencyWithinTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Timeout = 3 * time.Second })
 		srv.SetFaults(func(f *rechargetest.Faults) { f.Latency = 2 * time.Second })
-		got, err := c.FindCustomer(t.Context(), shopifyID)
+		found, err := c.FindCustomer(t.Context(), shopifyID)
+		got := found.Customer
 		checkReason(t, "FindCustomer", err, "")
 		if got != pat() {
 			t.Errorf("FindCustomer = %+v; want %+v", got, pat())

@@ -18,6 +18,14 @@ type Customer struct {
 	Active int    // subscriptions_active_count
 }
 
+// Found is the answer to who a shopper is.
+type Found struct {
+	Customer Customer
+	// Alert is FilterIgnored if other people's records came along: this shopper
+	// was among the first, the next may not be. Nil if all is well.
+	Alert error
+}
+
 // hashShape is as wide as the hashes seen (16 hex, 30 hex, 24 characters
 // beginning with the id) and too narrow to be anything but a path segment.
 var hashShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
@@ -51,9 +59,9 @@ type customerPage struct {
 // Recharge ignores parameters that it does not know, so an answer may hold
 // anybody's records: only one that names this Shopify customer counts.
 // Errors: NoCustomer, FilterIgnored, Ambiguous, and those of any call.
-func (c *Client) FindCustomer(ctx context.Context, shopifyID string) (Customer, error) {
+func (c *Client) FindCustomer(ctx context.Context, shopifyID string) (Found, error) {
 	if shopifyID == "" {
-		return Customer{}, &Error{Endpoint: "customers", Reason: NoCustomer}
+		return Found{}, &Error{Endpoint: "customers", Reason: NoCustomer}
 	}
 	page, failed := do[customerPage](ctx, c, call{
 		endpoint: "customers",
@@ -63,37 +71,50 @@ func (c *Client) FindCustomer(ctx context.Context, shopifyID string) (Customer, 
 		header:   c.adminHeader(),
 	})
 	if failed != nil {
-		return Customer{}, failed
+		return Found{}, failed
 	}
 	if page.Customers == nil {
-		return Customer{}, &Error{Endpoint: "customers", Reason: Malformed, Status: http.StatusOK}
+		return Found{}, &Error{Endpoint: "customers", Reason: Malformed, Status: http.StatusOK}
 	}
-	record, reason := choose(*page.Customers, shopifyID)
+	own := named(*page.Customers, shopifyID)
+	strangers := len(own) < len(*page.Customers)
+	customer, reason := choose(own)
+	if strangers && reason == NoCustomer {
+		reason = FilterIgnored
+	}
 	if reason != "" {
-		return Customer{}, &Error{Endpoint: "customers", Reason: reason}
+		return Found{}, &Error{Endpoint: "customers", Reason: reason}
 	}
-	return record, nil
+	found := Found{Customer: customer}
+	if strangers {
+		found.Alert = &Error{Endpoint: "customers", Reason: FilterIgnored}
+	}
+	return found, nil
 }
 
-// choose picks this Shopify customer's record. Of several it takes the one with
-// active subscriptions if exactly one has any: it does not guess.
-func choose(records []customerRecord, shopifyID string) (Customer, Reason) {
-	if len(records) == 0 {
-		return Customer{}, NoCustomer
-	}
-	own, active := []customerRecord{}, []customerRecord{}
-	for _, record := range records {
-		if string(record.External.Ecommerce) != shopifyID {
-			continue
+// named are the records that name this Shopify customer.
+func named(all []customerRecord, shopifyID string) []customerRecord {
+	var own []customerRecord
+	for _, record := range all {
+		if string(record.External.Ecommerce) == shopifyID {
+			own = append(own, record)
 		}
-		own = append(own, record)
+	}
+	return own
+}
+
+// choose picks one of a shopper's own records. Of several it takes the one with
+// active subscriptions if exactly one has any: it does not guess.
+func choose(own []customerRecord) (Customer, Reason) {
+	var active []customerRecord
+	for _, record := range own {
 		if record.Active > 0 {
 			active = append(active, record)
 		}
 	}
 	switch {
 	case len(own) == 0:
-		return Customer{}, FilterIgnored
+		return Customer{}, NoCustomer
 	case len(own) == 1:
 		return own[0].customer()
 	case len(active) == 1:

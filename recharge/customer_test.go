@@ -51,7 +51,8 @@ func TestFindCustomerInFixtures(t *testing.T) {
 		t.Run(test.fixture, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(fixture(t, test.fixture)))
-			got, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+			found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+			got := found.Customer
 			checkReason(t, "FindCustomer", err, test.reason)
 			if got != test.want {
 				t.Errorf("FindCustomer = %+v; want %+v", got, test.want)
@@ -178,7 +179,8 @@ func TestFindCustomer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(test.body))
-			got, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+			found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+			got := found.Customer
 			checkReason(t, "FindCustomer", err, test.reason)
 			if got != test.want {
 				t.Errorf("FindCustomer(%s) = %+v; want %+v", test.body, got, test.want)
@@ -195,7 +197,8 @@ func TestRetryStartsAfresh(t *testing.T) {
 	// A count sent as text is of the wrong type, so this page is refused and asked for again.
 	unreadable := edited(t, "customers_two_matches_AMBIGUOUS", `"subscriptions_active_count":1`, `"subscriptions_active_count":"1"`)
 	srv := newScript(t, says(unreadable), says(fixture(t, "customers_filter_ignored_TRAP")))
-	got, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+	found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+	got := found.Customer
 	checkReason(t, "FindCustomer", err, recharge.FilterIgnored)
 	if got != (recharge.Customer{}) {
 		t.Errorf("FindCustomer = %+v, a customer of nobody's; want none", got)
@@ -212,7 +215,8 @@ func TestRecordsDoNotMix(t *testing.T) {
 	body := `{"customers":[` + record("70100200", strconv.Quote(hash), own, "1") + `],` +
 		`"customers":[{"id":70999001,"hash":"aaaabbbbccccdddd"}]}`
 	srv := newScript(t, says(body))
-	got, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+	found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+	got := found.Customer
 	checkSilent(t, "FindCustomer", err)
 	if err == nil && got.ID != rechargeID {
 		t.Errorf("FindCustomer(%s) = %+v, a record that names nobody", body, got)
@@ -255,10 +259,14 @@ func TestFindCustomerAtAnEmulatedRecharge(t *testing.T) {
 		}
 		for _, test := range tests {
 			what := fmt.Sprintf("with the filter ignored = %v, FindCustomer(%q)", ignored, test.shopifyID)
-			got, err := c.FindCustomer(t.Context(), test.shopifyID)
+			found, err := c.FindCustomer(t.Context(), test.shopifyID)
+			got := found.Customer
 			checkReason(t, what, err, test.reason)
 			if got != test.want {
 				t.Errorf("%s = %+v; want %+v", what, got, test.want)
+			}
+			if alert := recharge.Is(found.Alert, recharge.FilterIgnored); err == nil && alert != ignored {
+				t.Errorf("%s: alert %v; want %v", what, alert, ignored)
 			}
 		}
 	}
@@ -361,7 +369,8 @@ func FuzzCustomers(f *testing.F) {
 				calls++
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 			}))
-			got, err := c.FindCustomer(t.Context(), shopifyID)
+			found, err := c.FindCustomer(t.Context(), shopifyID)
+			got := found.Customer
 			if err != nil {
 				checkSilent(t, "FindCustomer", err)
 				if got != (recharge.Customer{}) {

@@ -309,9 +309,24 @@ func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	// Clicks to one page are one lookup, those to different pages if they overlap.
-	if got := f.calls()["customers"]; got < shoppers || got > 2*shoppers {
-		t.Errorf("%d lookups; want one or two for each of %d shoppers", got, shoppers)
+	if diff := cmp.Diff(map[string]int{"customers": shoppers, "sessions": shoppers, "portal_access": 2 * shoppers}, f.calls()); diff != "" {
+		t.Errorf("%d shoppers to two pages: calls (-want +got):\n%s", shoppers, diff)
+	}
+}
+
+// TestOneShopperCannotSpendTheBudget: whoever walks through page after page goes
+// on by hash in the end; who is new still gets in.
+func TestOneShopperCannotSpendTheBudget(t *testing.T) {
+	f := start(t, func(s *config.Settings) { s.RechargeRate = "2,40" })
+	client := f.shopper(pat)
+	for i := range 60 {
+		f.click(client, fmt.Sprintf("/apps/subscriptions/subscriptions/%d", i))
+	}
+	if got := f.log.last("click")["outcome"]; got != "redirected_by_hash" {
+		t.Errorf("Pat's sixtieth page = %v; want redirected_by_hash", got)
+	}
+	if got := f.click(f.shopper(sam), "/apps/subscriptions").outcome(); got != "redirected_by_hash" {
+		t.Errorf("Sam's first click = %s; want redirected_by_hash", got)
 	}
 }
 
@@ -356,9 +371,11 @@ func TestNeverAnotherShopper(t *testing.T) {
 func TestAlertOnOtherPeoplesRecords(t *testing.T) {
 	f := start(t)
 	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.IgnoreFilter = true })
-	got := f.click(f.shopper(robin), "/apps/subscriptions")
-	if got.line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(got.line["cause"]), "filter ignored") {
-		t.Errorf("the click's line is %v; want an ERROR about the filter", got.line)
+	for shopper, outcome := range map[string]string{robin: "unavailable", pat: "redirected"} {
+		got := f.click(f.shopper(shopper), "/apps/subscriptions")
+		if got.outcome() != outcome || got.line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(got.line["cause"]), "filter ignored") {
+			t.Errorf("the click's line is %v; want %s, and an ERROR about the filter", got.line, outcome)
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -75,8 +77,8 @@ func TestFaults(t *testing.T) {
 				if got.outcome() != test.want[state] {
 					t.Errorf("click = %s; want %s (log: %v)", got.outcome(), test.want[state], got.line)
 				}
-				// A busy machine may need some of its own beside CLICK_TIMEOUT.
-				if took > 10*time.Second {
+				// CLICK_TIMEOUT is 3 s here; a busy machine needs some of its own.
+				if took > 6*time.Second {
 					t.Errorf("the click took %v; want it bounded by CLICK_TIMEOUT", took)
 				}
 				calls := f.calls()
@@ -108,24 +110,62 @@ func TestRedisDownIsSaidOnce(t *testing.T) {
 			t.Fatalf("click without Redis = %s; want redirected", got)
 		}
 	}
-	for _, message := range []string{"cannot read from Redis; clicks go on without it", "cannot write to Redis; clicks go on without it"} {
-		if n := len(f.log.lines(message)); n != 1 {
-			t.Errorf("%q stands in the log %d times; want 1", message, n)
-		}
+	if n := len(f.log.lines("cannot reach Redis; clicks go on without it")); n != 1 {
+		t.Errorf("that Redis is down is said %d times; want 1", n)
 	}
 	f.redis.Start()
 	f.until("Redis is in use again", func() bool { // go-redis tries once a second
 		f.clock.add(2 * time.Second)
 		f.click(client, "/apps/subscriptions")
-		return f.log.last("can read from Redis again") != nil && f.log.last("can write to Redis again") != nil
+		return f.log.last("can reach Redis again") != nil
 	})
+	f.click(client, "/apps/subscriptions")
 	f.calls()
 	f.click(client, "/apps/subscriptions")
-	if n := len(f.log.lines("can read from Redis again")); n != 1 {
+	if n := len(f.log.lines("can reach Redis again")); n != 1 {
 		t.Errorf("the return of Redis is said %d times; want 1", n)
 	}
 	if calls := f.calls(); len(calls) != 0 {
 		t.Errorf("a warm click after Redis is back calls %v; want none", calls)
+	}
+}
+
+// TestRedisHangs: one that takes connections and never says a word, alone and as
+// a cluster, costs a click a moment now and then, and one line in the log.
+func TestRedisHangs(t *testing.T) {
+	for _, hosts := range []int{1, 12} {
+		t.Run(fmt.Sprintf("%d hosts", hosts), func(t *testing.T) {
+			t.Parallel()
+			var addrs []string
+			for range hosts {
+				listener, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts: the kernel does
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = listener.Close() })
+				addrs = append(addrs, listener.Addr().String())
+			}
+			f := startWith(t, nil, func(s *config.Settings) {
+				s.RedisURL = "redis://" + strings.Join(addrs, ",")
+				s.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+			})
+			client := f.shopper(pat)
+			for _, when := range []string{"the click that finds out", "the next", "one that tries it again"} {
+				if when == "one that tries it again" {
+					f.clock.add(2 * time.Second)
+				}
+				begun := time.Now()
+				if got := f.click(client, "/apps/subscriptions").outcome(); got != "redirected" {
+					t.Errorf("%s = %s; want redirected", when, got)
+				}
+				if took := time.Since(begun); took > 4*time.Second {
+					t.Errorf("%s took %v; want half a second of waiting at most", when, took)
+				}
+			}
+			if n := len(f.log.lines("cannot reach Redis; clicks go on without it")); n != 1 {
+				t.Errorf("that Redis hangs is said %d times; want 1", n)
+			}
+		})
 	}
 }
 

@@ -88,6 +88,7 @@ type server struct {
 	cfg      config.Config
 	log      *slog.Logger
 	store    *store.Store
+	shop     shopify.Shop     // the one that is configured here; "" if none is
 	recharge *recharge.Client // nil: not connected
 	clicks   *handlers.Clicks
 	health   *handlers.Health
@@ -107,6 +108,11 @@ func wire(cfg config.Config, o options) (*server, error) {
 	pages, err := templates.Load()
 	if err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
+	}
+	if cfg.Shop != "" {
+		if s.shop, err = shopify.ParseShop(cfg.Shop); err != nil {
+			return nil, fmt.Errorf("wire: %w", err)
+		}
 	}
 	if s.store, err = openStore(cfg, o); err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
@@ -199,7 +205,7 @@ func connect(cfg config.Config, now func() time.Time) *recharge.Client {
 // rechargeOf is the shop's client. Another shop can have installed the app, too;
 // its clicks are Shopify's, but it has connected nothing here.
 func (s *server) rechargeOf(shop shopify.Shop) *recharge.Client {
-	if string(shop) != s.cfg.Shop {
+	if shop != s.shop {
 		return nil
 	}
 	return s.recharge

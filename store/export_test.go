@@ -8,7 +8,7 @@ import (
 )
 
 // Rest is how long a Redis that failed is left alone.
-const Rest = rest
+const Rest = restFor
 
 // Client reaches what the store wrote, the embedded Redis' too.
 func (s *Store) Client() redis.UniversalClient { return s.redis }

@@ -7,9 +7,13 @@ import (
 	"time"
 )
 
-// rest is how long Redis is left alone after it failed: a click must not pay
-// for a dead Redis twice.
-const rest = time.Second
+const (
+	// patience is how long one round trip to Redis may take, whatever hangs.
+	patience = 500 * time.Millisecond
+	// restFor is how long Redis is left alone after it failed; then one click
+	// tries it for all.
+	restFor = time.Second
+)
 
 // gate keeps clicks from a Redis that fails, and says so once.
 type gate struct {
@@ -26,21 +30,26 @@ type gate struct {
 func (g *gate) open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !g.down || !g.now().Before(g.retry)
+	if !g.down {
+		return true
+	}
+	now := g.now()
+	if now.Before(g.retry) {
+		return false
+	}
+	g.retry = now.Add(restFor)
+	return true
 }
 
-// report takes the result of a try. That a click's time was up is no fault of Redis.
+// report takes the result of a try.
 func (g *gate) report(ctx context.Context, err error) {
-	if err != nil && ctx.Err() != nil {
-		return
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	was := g.down
 	g.down = err != nil
 	switch {
 	case g.down:
-		g.retry = g.now().Add(rest)
+		g.retry = g.now().Add(restFor)
 		if !was {
 			g.log.ErrorContext(ctx, "cannot "+g.what+"; clicks go on without it", "error", err)
 		}

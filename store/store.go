@@ -46,8 +46,9 @@ type Store struct {
 	sealers  []*sealer
 	redis    redis.UniversalClient
 	embedded *embedded
-	reads    gate
-	writes   gate
+	reach    gate // Redis answers
+	reads    gate // and lets us read
+	writes   gate // and write
 }
 
 // Open returns a store. It does not wait for Redis: one that is down at the
@@ -57,6 +58,7 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.New("open store: no encryption key")
 	}
 	s := &Store{options: o}
+	s.reach = gate{what: "reach Redis", now: o.Now, log: o.Log}
 	s.reads = gate{what: "read from Redis", now: o.Now, log: o.Log}
 	s.writes = gate{what: "write to Redis", now: o.Now, log: o.Log}
 	for _, key := range o.Keys {
@@ -75,8 +77,9 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// withTimeouts bounds what a click can lose to Redis. One retry covers the
-// pooled connections that a restarted Redis has closed.
+// withTimeouts keeps a connection from outliving what waits for it; what a click
+// can lose is bounded by patience. One retry covers the pooled connections that
+// a restarted Redis has closed.
 func withTimeouts(o redis.UniversalOptions) *redis.UniversalOptions {
 	o.DialTimeout = time.Second
 	o.ReadTimeout = 500 * time.Millisecond
@@ -126,21 +129,19 @@ type Memory struct {
 // Recall returns what is remembered of a shopper's visit, in one round trip. It
 // does not fail: what cannot be read is not remembered.
 func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
-	if !s.reads.open() {
-		return Memory{}
-	}
 	keys := make([][]string, len(s.sealers))
 	found := make([]*redis.SliceCmd, len(s.sealers))
-	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	err := s.roundTrip(ctx, &s.reads, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, sealer := range s.sealers {
 			// One MGET a key: in a cluster, pseudonyms of two keys lie in two slots.
 			keys[i] = []string{customerKey(sealer, who), sessionKey(sealer, who), linkKey(sealer, who, visit)}
 			found[i] = pipe.MGet(ctx, keys[i]...)
 		}
-		return nil
 	})
-	s.reads.report(ctx, err)
 	var memory Memory
+	if err != nil {
+		return memory
+	}
 	for i, sealer := range s.sealers {
 		for j, value := range found[i].Val() {
 			if sealed, ok := value.(string); ok {
@@ -183,8 +184,8 @@ func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, sess
 		if !link.Expires.IsZero() && link.Expires.Before(until) {
 			until = link.Expires
 		}
-		linkKey := func(sealer *sealer, who Shopper) string { return linkKey(sealer, who, visit) }
-		puts = append(puts, put{linkKey, who, encodeLink(link, until), until.Sub(now)})
+		key := func(sealer *sealer, who Shopper) string { return linkKey(sealer, who, visit) }
+		puts = append(puts, put{key, who, encodeLink(link, until), until.Sub(now)})
 	}
 	s.write(ctx, puts...)
 }
@@ -192,17 +193,50 @@ func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, sess
 // Forget drops who the shopper is at Recharge and the session, for when one of
 // them turned out wrong. Links end by themselves, in a minute.
 func (s *Store) Forget(ctx context.Context, who Shopper) {
-	ctx = context.WithoutCancel(ctx) // as in write
-	if !s.writes.open() {
-		return
-	}
-	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	s.drop(ctx, who, customerKey, sessionKey)
+}
+
+// ForgetSession drops a session that is over before its time.
+func (s *Store) ForgetSession(ctx context.Context, who Shopper) {
+	s.drop(ctx, who, sessionKey)
+}
+
+func (s *Store) drop(ctx context.Context, who Shopper, keys ...func(*sealer, Shopper) string) {
+	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
 		for _, sealer := range s.sealers {
-			pipe.Del(ctx, customerKey(sealer, who), sessionKey(sealer, who))
+			names := make([]string, len(keys))
+			for i, key := range keys {
+				names[i] = key(sealer, who)
+			}
+			pipe.Del(ctx, names...)
 		}
+	})
+}
+
+var errResting = errors.New("left alone for a moment")
+
+// roundTrip sends all that queue puts into the pipe, unless Redis is left alone.
+// Its own time being up is a failure of Redis, that of the click is none.
+func (s *Store) roundTrip(click context.Context, kind *gate, queue func(context.Context, redis.Pipeliner)) error {
+	if !s.reach.open() || !kind.open() {
+		return errResting
+	}
+	ctx, cancel := context.WithTimeout(click, patience)
+	defer cancel()
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		queue(ctx, pipe)
 		return nil
 	})
-	s.writes.report(ctx, err)
+	var refusal redis.Error
+	switch {
+	case err != nil && click.Err() != nil: // nobody knows whose fault it is
+	case err == nil || errors.As(err, &refusal):
+		s.reach.report(click, nil)
+		kind.report(click, err)
+	default:
+		s.reach.report(click, err)
+	}
+	return err
 }
 
 type put struct {
@@ -217,11 +251,10 @@ type put struct {
 // even if its time is up: the next one needs it more.
 func (s *Store) write(ctx context.Context, puts ...put) {
 	puts = slices.DeleteFunc(puts, func(put put) bool { return put.ttl <= 0 })
-	if len(puts) == 0 || !s.writes.open() {
+	if len(puts) == 0 {
 		return
 	}
-	ctx = context.WithoutCancel(ctx) // the connection's timeouts bound it
-	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
 		for _, put := range puts {
 			key := put.key(s.sealers[0], put.who)
 			pipe.Set(ctx, key, s.sealers[0].seal(key, put.entry), put.ttl)
@@ -229,9 +262,7 @@ func (s *Store) write(ctx context.Context, puts ...put) {
 				pipe.Del(ctx, put.key(older, put.who))
 			}
 		}
-		return nil
 	})
-	s.writes.report(ctx, err)
 }
 
 // A key is ms1:{shop}kind:name. The braces put all keys of a shop into one slot

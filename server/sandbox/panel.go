@@ -67,7 +67,7 @@ func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
 // portal send no referrer.
 func whereFrom(r *http.Request) string {
 	from, err := url.Parse(r.Referer())
-	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, mountPath) {
+	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") || strings.HasPrefix(from.Path, mountPath) {
 		return "/account" // not back into a click: a fault is to be seen by clicking
 	}
 	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"

@@ -90,13 +90,15 @@ func (s *Server) somebodyElse(than Customer) Customer {
 }
 
 // pageOf maps a page_destination to the page of the portal that shows it.
-var pageOf = map[string]string{
-	"subscriptions":     "subscriptions",
-	"delivery_schedule": "schedule",
-	"orders":            "orders",
-	"shipping":          "addresses",
-	"payment_methods":   "payment_methods",
-	"overview":          "overview",
+func pageOf() map[string]string {
+	return map[string]string{
+		"subscriptions":     "subscriptions",
+		"delivery_schedule": "schedule",
+		"orders":            "orders",
+		"shipping":          "addresses",
+		"payment_methods":   "payment_methods",
+		"overview":          "overview",
+	}
 }
 
 // portalAccessJSON is the answer of GET /portal_access, which has no wrapper.
@@ -120,7 +122,7 @@ func (s *Server) portalAccess(c call) answer {
 	if c.faults.ForeignPortal {
 		customer = s.somebodyElse(customer)
 	}
-	page, ok := pageOf[c.query.Get("page_destination")]
+	page, ok := pageOf()[c.query.Get("page_destination")]
 	if !ok {
 		page = DefaultPage
 	}

@@ -32,7 +32,7 @@ func FuzzVerify(f *testing.F) {
 	v := verifier(f, time.Unix(now, 0), secret)
 	f.Fuzz(func(t *testing.T, rawQuery string, sign bool) {
 		if strings.Count(rawQuery, "&") > 1000 {
-			t.Skip("net/url refuses very many parameters; how many is its own affair")
+			return // net/url refuses very many parameters; how many is its own affair
 		}
 		if sign {
 			rawQuery += "&signature=" + shopifytest.Signature(secret, rawQuery)

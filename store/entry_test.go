@@ -59,7 +59,7 @@ func FuzzCustomer(f *testing.F) {
 	f.Add(int64(1), 0, "\x80\xff")
 	f.Fuzz(func(t *testing.T, id int64, active int, hash string) {
 		if id == 0 || active < 0 {
-			t.Skip("no customer")
+			return // no customer
 		}
 		want := Memory{Customer: recharge.Customer{ID: id, Active: active, Hash: hash}, Fresh: true}
 		var got Memory

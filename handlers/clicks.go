@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -23,11 +20,7 @@ type Clicks struct {
 	byHash   bool
 	timeout  time.Duration
 
-	// One shopper's simultaneous clicks cost what one does: visits joins those to
-	// the same page, turns has those to different ones wait for each other.
-	visits  singleflight.Group
-	turns   turns
-	running sync.WaitGroup // work that may outlast the click that began it
+	turns turns // one shopper's simultaneous clicks cost what one does
 }
 
 // ClickOptions configure Clicks.
@@ -43,41 +36,24 @@ func NewClicks(o ClickOptions) *Clicks {
 	return &Clicks{store: o.Store, recharge: o.Recharge, byHash: o.ByHash, timeout: o.Timeout}
 }
 
-// Wait waits for work that its clicks have not waited for. Call it when no new
-// click can come.
-func (c *Clicks) Wait() { c.running.Wait() }
-
 // Ending is how a click ended.
 type Ending struct {
 	Outcome Outcome
 	Link    recharge.Link // where to, with Redirected and RedirectedByHash
 	Cause   error         // why it is not a better outcome; safe to log
-
-	who store.Shopper // whose click it was
 }
 
 // Connected tells whether the shop has connected Recharge.
 func (c *Clicks) Connected(shop shopify.Shop) bool { return c.recharge(shop) != nil }
 
-// Open ends the click of a signed-in shopper of a connected shop.
+// Open ends the click of a signed-in shopper of a connected shop. It goes on when
+// the shopper leaves: what it learns, the next click would have to ask again.
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
-	client := c.recharge(who.Shop)
-	key := fmt.Sprintf("%q %q %q %q", who.Shop, who.Customer, visit.To, visit.Locale)
-	ending, err := c.share(ctx, key, func(ctx context.Context) (Ending, error) {
-		back, err := c.turns.take(ctx, who)
-		if err != nil {
-			return Ending{}, err
-		}
-		defer back()
-		ending := c.open(ctx, click{client, who, visit})
-		ending.who = who
-		return ending, nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	ending, err := c.turns.do(ctx, who, visit, func() Ending {
+		return c.open(ctx, click{c.recharge(who.Shop), who, visit})
 	})
-	// Clicks are joined by a text. Should two shoppers ever have the same, nobody
-	// goes to the other's portal.
-	if err == nil && ending.who != who {
-		err = errors.New("joined with another shopper's click")
-	}
 	if err != nil {
 		return Ending{Outcome: Unavailable, Cause: err}
 	}
@@ -91,7 +67,13 @@ type click struct {
 	visit  store.Visit
 }
 
-func (c *Clicks) open(ctx context.Context, k click) Ending {
+func (c *Clicks) open(ctx context.Context, k click) (ending Ending) {
+	// A fault of ours ends in a page, too.
+	defer func() {
+		if p := recover(); p != nil {
+			ending = Ending{Outcome: Unavailable, Cause: &panicked{p, debug.Stack()}}
+		}
+	}()
 	known := c.store.Recall(ctx, k.who, k.visit)
 	if !c.byHash && k.client.Allows(known.Link, known.Customer) {
 		return Ending{Outcome: Redirected, Link: known.Link}
@@ -175,39 +157,6 @@ func linkByHash(k click, customer recharge.Customer, cause error) Ending {
 		return Ending{Outcome: Unavailable, Cause: err}
 	}
 	return Ending{Outcome: RedirectedByHash, Link: link, Cause: cause}
-}
-
-// share runs work once for all who ask for key at the same time. Whoever asked
-// first may go away without ending it for the others, so it runs in a context of
-// its own.
-func (c *Clicks) share(ctx context.Context, key string, work func(context.Context) (Ending, error)) (Ending, error) {
-	if err := ctx.Err(); err != nil {
-		return Ending{}, err
-	}
-	c.running.Add(1)
-	defer c.running.Done()
-	results := c.visits.DoChan(key, func() (result any, err error) {
-		c.running.Add(1)
-		defer c.running.Done()
-		// Without this, singleflight would end the process.
-		defer func() {
-			if p := recover(); p != nil {
-				result, err = Ending{}, &panicked{p, debug.Stack()}
-			}
-		}()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
-		defer cancel()
-		return work(ctx)
-	})
-	select {
-	case <-ctx.Done():
-		return Ending{}, ctx.Err()
-	case result := <-results:
-		if result.Err != nil {
-			return Ending{}, result.Err
-		}
-		return result.Val.(Ending), nil
-	}
 }
 
 // panicked is a fault of ours.

@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -16,174 +15,138 @@ import (
 	"manage-subscriptions/store"
 )
 
-func TestShareIsOneForAll(t *testing.T) {
+var (
+	pat   = store.Shopper{Shop: "a.myshopify.com", Customer: "1"}
+	robin = store.Shopper{Shop: "a.myshopify.com", Customer: "2"}
+)
+
+// answers counts how often it is asked, and takes its time.
+type answers struct{ asked, inside, most int }
+
+func (a *answers) give(ending Ending) func() Ending {
+	return func() Ending {
+		a.asked++
+		a.inside++
+		a.most = max(a.most, a.inside)
+		time.Sleep(time.Second)
+		a.inside--
+		return ending
+	}
+}
+
+func TestClicksToOnePageAreOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := NewClicks(ClickOptions{Timeout: time.Second})
-		runs := 0
+		var turns turns
+		var a answers
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				got, err := c.share(t.Context(), "key", func(context.Context) (Ending, error) {
-					runs++
-					time.Sleep(time.Millisecond)
-					return Ending{Outcome: Redirected}, nil
-				})
-				if got.Outcome != Redirected || err != nil {
-					t.Errorf("share = %v, %v; want redirected", got, err)
+				got, err := turns.do(t.Context(), pat, store.Visit{To: "orders"}, a.give(Ending{Outcome: Redirected}))
+				if err != nil || got.Outcome != Redirected {
+					t.Errorf("do = %v, %v; want redirected", got, err)
 				}
 			})
 		}
 		all.Wait()
-		if runs != 1 {
-			t.Errorf("the work ran %d times; want once", runs)
+		if a.asked != 1 {
+			t.Errorf("100 clicks were answered %d times; want once", a.asked)
 		}
-	})
-}
-
-// TestShareOutlivesWhoBeganIt: the first shopper's tab is closed, the second's
-// click, joined to it, still ends well.
-func TestShareOutlivesWhoBeganIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := NewClicks(ClickOptions{Timeout: time.Second})
-		work := func(ctx context.Context) (Ending, error) {
-			select {
-			case <-ctx.Done():
-				return Ending{}, ctx.Err()
-			case <-time.After(100 * time.Millisecond):
-				return Ending{Outcome: Redirected}, nil
-			}
-		}
-		first, leave := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		defer leave()
-		var second Ending
-		var joined sync.WaitGroup
-		joined.Go(func() {
-			time.Sleep(5 * time.Millisecond)
-			second, _ = c.share(t.Context(), "key", func(context.Context) (Ending, error) {
-				t.Error("the work began a second time")
-				return Ending{}, nil
-			})
-		})
-		if _, err := c.share(first, "key", work); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("the first: %v; want that its time is up", err)
-		}
-		joined.Wait()
-		if second.Outcome != Redirected {
-			t.Errorf("the second: %v; want redirected", second)
-		}
-		c.Wait()
-	})
-}
-
-func TestShareEndsInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := NewClicks(ClickOptions{Timeout: time.Second})
-		begun := time.Now()
-		_, err := c.share(t.Context(), "key", func(ctx context.Context) (Ending, error) {
-			<-ctx.Done()
-			return Ending{}, ctx.Err()
-		})
-		if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || took != time.Second {
-			t.Errorf("share = %v after %v; want its time to be up after 1s", err, took)
-		}
-		gone, leave := context.WithCancel(t.Context())
-		leave()
-		if _, err := c.share(gone, "key", func(context.Context) (Ending, error) {
-			t.Error("work began for a click that is over")
-			return Ending{}, nil
-		}); !errors.Is(err, context.Canceled) {
-			t.Errorf("share for a click that is over = %v; want canceled", err)
-		}
-	})
-}
-
-// clicksWith are clicks of a shop whose client is asked for by f.
-func clicksWith(t *testing.T, f func(shopify.Shop) *recharge.Client) *Clicks {
-	t.Helper()
-	s, err := store.Open(store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return NewClicks(ClickOptions{Store: s, Recharge: f, Timeout: time.Second})
-}
-
-// TestFaultOfOursIsUnavailable: a panic ends one click, not the process.
-func TestFaultOfOursIsUnavailable(t *testing.T) {
-	c := clicksWith(t, func(shopify.Shop) *recharge.Client { return nil }) // a client that is not there
-	got := c.Open(t.Context(), store.Shopper{Shop: "a.myshopify.com", Customer: "1"}, store.Visit{})
-	var fault *panicked
-	if got.Outcome != Unavailable || !errors.As(got.Cause, &fault) || len(fault.stack) == 0 {
-		t.Errorf("Open = %v; want unavailable, with the stack for the log", got)
-	}
-	if strings.Contains(got.Cause.Error(), "goroutine") || level(got) != slog.LevelError {
-		t.Errorf("cause %q at %v; want no stack in it, at ERROR", got.Cause, level(got))
-	}
-	c.Wait()
-}
-
-// TestJoinedClicksNeverCross: should two shoppers' clicks ever be joined, the
-// second goes nowhere.
-func TestJoinedClicksNeverCross(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := NewClicks(ClickOptions{Recharge: func(shopify.Shop) *recharge.Client { return nil }, Timeout: time.Second})
-		pat := store.Shopper{Shop: "a.myshopify.com", Customer: "1"}
-		key := fmt.Sprintf("%q %q %q %q", pat.Shop, pat.Customer, "orders", "")
-		var robins sync.WaitGroup
-		robins.Go(func() {
-			_, _ = c.share(t.Context(), key, func(context.Context) (Ending, error) {
-				time.Sleep(time.Millisecond)
-				return Ending{Outcome: Redirected, Link: recharge.Link{URL: "https://robins"}, who: store.Shopper{Shop: pat.Shop, Customer: "2"}}, nil
-			})
-		})
-		synctest.Wait()
-		got := c.Open(t.Context(), pat, store.Visit{To: "orders"})
-		if got.Outcome != Unavailable || got.Link.URL != "" {
-			t.Errorf("Open, joined with another shopper's click = %v; want unavailable", got)
-		}
-		robins.Wait()
-	})
-}
-
-func TestTurnsAreOneAfterTheOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var turns turns
-		pat, robin := store.Shopper{Customer: "1"}, store.Shopper{Customer: "2"}
-		begun := time.Now()
-		inside := 0
-		var all sync.WaitGroup
-		for range 3 {
-			all.Go(func() {
-				back, err := turns.take(t.Context(), pat)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer back()
-				if inside++; inside != 1 {
-					t.Errorf("%d at once; want one", inside)
-				}
-				time.Sleep(time.Second)
-				inside--
-			})
-		}
-		synctest.Wait()
-		if back, err := turns.take(t.Context(), robin); err != nil {
-			t.Errorf("another shopper's turn: %v; want it at once", err)
-		} else {
-			back()
-		}
-		short, leave := context.WithTimeout(t.Context(), time.Millisecond)
-		defer leave()
-		if _, err := turns.take(short, pat); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a click without the time to wait: %v; want that its time is up", err)
-		}
-		all.Wait()
-		if took := time.Since(begun); took != 3*time.Second {
-			t.Errorf("three turns of 1s took %v; want 3s", took)
+		// A click that comes later is one of its own.
+		if _, err := turns.do(t.Context(), pat, store.Visit{To: "orders"}, a.give(Ending{})); err != nil || a.asked != 2 {
+			t.Errorf("a later click: %v, answered %d times; want twice", err, a.asked)
 		}
 		if len(turns.held) != 0 {
 			t.Errorf("%d turns are kept; want none", len(turns.held))
 		}
 	})
+}
+
+func TestClicksToTwoPagesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var turns turns
+		var a answers
+		var all sync.WaitGroup
+		begun := time.Now()
+		for _, visit := range []store.Visit{{To: "orders"}, {To: "addresses"}, {To: "orders", Locale: "fr"}} {
+			all.Go(func() {
+				want := recharge.Link{URL: string(visit.To) + string(visit.Locale)}
+				got, err := turns.do(t.Context(), pat, visit, a.give(Ending{Link: want}))
+				if err != nil || got.Link != want {
+					t.Errorf("do(%v) = %v, %v; want %v", visit, got, err, want)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(begun); a.most != 1 || took != 3*time.Second {
+			t.Errorf("%d at once, %v in all; want one at a time, 3s", a.most, took)
+		}
+	})
+}
+
+// TestShoppersNeverJoin: to one page at one time, each gets an answer of their own.
+func TestShoppersNeverJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var turns turns
+		var all sync.WaitGroup
+		begun := time.Now()
+		elsewhere := store.Shopper{Shop: "b.myshopify.com", Customer: pat.Customer}
+		for _, who := range []store.Shopper{pat, robin, elsewhere} {
+			for range 10 {
+				all.Go(func() {
+					want := recharge.Link{URL: string(who.Shop) + string(who.Customer)}
+					got, err := turns.do(t.Context(), who, store.Visit{To: "orders"}, func() Ending {
+						time.Sleep(time.Second)
+						return Ending{Link: want}
+					})
+					if err != nil || got.Link != want {
+						t.Errorf("do(%v) = %v, %v; want %v", who, got, err, want)
+					}
+				})
+			}
+		}
+		all.Wait()
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("all of them took %v; want 1s: nobody waits for another shopper", took)
+		}
+	})
+}
+
+func TestTurnThatDoesNotComeInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var turns turns
+		var a answers
+		var first sync.WaitGroup
+		first.Go(func() { _, _ = turns.do(t.Context(), pat, store.Visit{}, a.give(Ending{})) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := turns.do(ctx, pat, store.Visit{}, a.give(Ending{})); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("do = %v; want that its time is up", err)
+		}
+		first.Wait()
+		if a.asked != 1 || len(turns.held) != 0 {
+			t.Errorf("answered %d times, %d turns kept; want 1 and none", a.asked, len(turns.held))
+		}
+	})
+}
+
+// TestFaultOfOursIsUnavailable: a panic ends one click, not the process.
+func TestFaultOfOursIsUnavailable(t *testing.T) {
+	s, err := store.Open(store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	nobody := func(shopify.Shop) *recharge.Client { return nil } // a client that is not there
+	c := NewClicks(ClickOptions{Store: s, Recharge: nobody, Timeout: time.Second})
+	for range 2 { // and it leaves the shopper's turn free
+		got := c.Open(t.Context(), pat, store.Visit{})
+		var fault *panicked
+		if got.Outcome != Unavailable || !errors.As(got.Cause, &fault) || len(fault.stack) == 0 {
+			t.Fatalf("Open = %v; want unavailable, with the stack for the log", got)
+		}
+		if strings.Contains(got.Cause.Error(), "goroutine") || level(got) != slog.LevelError {
+			t.Errorf("cause %q at %v; want no stack in it, at ERROR", got.Cause, level(got))
+		}
+	}
 }

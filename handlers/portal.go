@@ -3,7 +3,6 @@
 package handlers
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -142,14 +141,12 @@ func (p *Portal) log(c echo.Context, a asked, ending Ending, took time.Duration)
 }
 
 // level makes an error of what somebody must look at: Recharge answers with other
-// people's records, or a fault of ours. A shopper who closes the page is no news.
+// people's records, or a fault of ours.
 func level(ending Ending) slog.Level {
 	var fault *panicked
 	switch {
 	case errors.As(ending.Cause, &fault), recharge.Is(ending.Cause, recharge.FilterIgnored), recharge.Is(ending.Cause, recharge.Foreign), recharge.Is(ending.Cause, recharge.LinkRefused):
 		return slog.LevelError
-	case errors.Is(ending.Cause, context.Canceled):
-		return slog.LevelInfo
 	case ending.Outcome == Unavailable, ending.Cause != nil && ending.Outcome == RedirectedByHash, recharge.Is(ending.Cause, recharge.Ambiguous):
 		return slog.LevelWarn
 	}

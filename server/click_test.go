@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -271,6 +272,53 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 	// Else the search of Redis at the end of each test would search nothing.
 	if got := len(f.redis.Dump()); got != 3 {
 		t.Errorf("Redis holds %d entries; want customer, session and link", got)
+	}
+}
+
+// TestSimultaneousClicksAreOneWithoutRedis, too.
+func TestSimultaneousClicksAreOneWithoutRedis(t *testing.T) {
+	f := start(t)
+	f.redis.Stop()
+	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
+	query := f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret)
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() { f.direct("GET", f.public, "/apps/subscriptions?"+query) })
+	}
+	wg.Wait()
+	if calls := f.calls(); calls["customers"] > 3 {
+		t.Errorf("50 clicks at once made calls %v; want next to one of each", calls)
+	}
+}
+
+// TestShopperWhoLeaves: a closed tab does not waste the calls that it has caused.
+func TestShopperWhoLeaves(t *testing.T) {
+	f := start(t)
+	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
+	query := f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret)
+	ctx, leave := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, "GET", "http://"+f.public+"/apps/subscriptions?"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		answered <- err
+	}()
+	f.until("the lookup has begun", func() bool { return len(f.recharge.Requests()) > 0 })
+	leave()
+	if err := <-answered; err == nil {
+		t.Error("the click was answered before the shopper could leave")
+	}
+	f.until("the click has ended", func() bool { return f.log.last("click") != nil })
+	f.calls()
+	response, _ := f.direct("GET", f.public, "/apps/subscriptions?"+query)
+	if calls := f.calls(); response.StatusCode != http.StatusFound || len(calls) != 0 {
+		t.Errorf("the next click = %d with calls %v; want 302 with none", response.StatusCode, calls)
 	}
 }
 

@@ -90,7 +90,6 @@ type server struct {
 	store    *store.Store
 	shop     shopify.Shop     // the one that is configured here; "" if none is
 	recharge *recharge.Client // nil: not connected
-	clicks   *handlers.Clicks
 	health   *handlers.Health
 	public   *http.Server
 	ops      *http.Server
@@ -118,15 +117,14 @@ func wire(cfg config.Config, o options) (*server, error) {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
 	s.recharge = connect(cfg, o.now)
-	s.clicks = handlers.NewClicks(handlers.ClickOptions{
-		Store:    s.store,
-		Recharge: s.rechargeOf,
-		ByHash:   cfg.LinkByHash,
-		Timeout:  cfg.ClickTimeout,
-	})
 	portal := &handlers.Portal{
-		Verifier:       verifier,
-		Clicks:         s.clicks,
+		Verifier: verifier,
+		Clicks: handlers.NewClicks(handlers.ClickOptions{
+			Store:    s.store,
+			Recharge: s.rechargeOf,
+			ByHash:   cfg.LinkByHash,
+			Timeout:  cfg.ClickTimeout,
+		}),
 		Pages:          pages,
 		LegacyAccounts: cfg.LegacyAccounts,
 		ByPage:         cfg.RedirectByPage,
@@ -299,7 +297,6 @@ func (s *server) drain() error {
 }
 
 func (s *server) close() {
-	s.clicks.Wait()
 	if s.recharge != nil {
 		s.recharge.Close()
 	}

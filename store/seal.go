@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"sync"
 )
 
 const (
@@ -31,7 +33,7 @@ func DeriveKey(clientSecret string) ([]byte, error) {
 type sealer struct {
 	id    [idSize]byte
 	aead  cipher.AEAD
-	names []byte
+	names sync.Pool // of hash.Hash: to set one up takes longer than to use it
 }
 
 func newSealer(key []byte) (*sealer, error) {
@@ -59,7 +61,11 @@ func newSealer(key []byte) (*sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sealer{id: [idSize]byte(id), aead: aead, names: names}, nil
+	return &sealer{
+		id:    [idSize]byte(id),
+		aead:  aead,
+		names: sync.Pool{New: func() any { return hmac.New(sha256.New, names) }},
+	}, nil
 }
 
 // seal encrypts value for one key of Redis: moved to another, it does not open.
@@ -79,7 +85,9 @@ func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
 
 // name is the pseudonym of parts: their HMAC, cut to size bytes, in base64.
 func (s *sealer) name(size int, parts ...string) string {
-	mac := hmac.New(sha256.New, s.names)
+	mac := s.names.Get().(hash.Hash)
+	defer s.names.Put(mac)
+	mac.Reset()
 	for _, part := range parts {
 		// With their lengths, so that no two lists give one text.
 		mac.Write(binary.AppendUvarint(nil, uint64(len(part))))

@@ -3,8 +3,6 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"manage-subscriptions/recharge"
@@ -13,27 +11,14 @@ import (
 )
 
 // Clicks finds the portal link for a shopper: from the store where it can, from
-// Recharge where it must. It is safe for concurrent use; NewClicks makes one.
+// Recharge where it must. All fields are needed; it is safe for concurrent use.
 type Clicks struct {
-	store    *store.Store
-	recharge func(shopify.Shop) *recharge.Client
-	byHash   bool
-	timeout  time.Duration
-
-	turns turns // one shopper's simultaneous clicks cost what one does
-}
-
-// ClickOptions configure Clicks.
-type ClickOptions struct {
 	Store    *store.Store
 	Recharge func(shopify.Shop) *recharge.Client // nil: that shop has not connected Recharge
 	ByHash   bool                                // never ask for a signed-in link
 	Timeout  time.Duration                       // of one click
-}
 
-// NewClicks returns Clicks.
-func NewClicks(o ClickOptions) *Clicks {
-	return &Clicks{store: o.Store, recharge: o.Recharge, byHash: o.ByHash, timeout: o.Timeout}
+	turns turns // one shopper's simultaneous clicks cost what one does
 }
 
 // Ending is how a click ended.
@@ -44,15 +29,15 @@ type Ending struct {
 }
 
 // Connected tells whether the shop has connected Recharge.
-func (c *Clicks) Connected(shop shopify.Shop) bool { return c.recharge(shop) != nil }
+func (c *Clicks) Connected(shop shopify.Shop) bool { return c.Recharge(shop) != nil }
 
 // Open ends the click of a signed-in shopper of a connected shop. It goes on when
 // the shopper leaves: what it learns, the next click would have to ask again.
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 	defer cancel()
 	ending, err := c.turns.do(ctx, who, visit, func() Ending {
-		return c.open(ctx, click{c.recharge(who.Shop), who, visit})
+		return c.open(ctx, click{c.Recharge(who.Shop), who, visit})
 	})
 	if err != nil {
 		return Ending{Outcome: Unavailable, Cause: err}
@@ -67,15 +52,9 @@ type click struct {
 	visit  store.Visit
 }
 
-func (c *Clicks) open(ctx context.Context, k click) (ending Ending) {
-	// A fault of ours ends in a page, too.
-	defer func() {
-		if p := recover(); p != nil {
-			ending = Ending{Outcome: Unavailable, Cause: &panicked{p, debug.Stack()}}
-		}
-	}()
-	known := c.store.Recall(ctx, k.who, k.visit)
-	if !c.byHash && k.client.Allows(known.Link, known.Customer) {
+func (c *Clicks) open(ctx context.Context, k click) Ending {
+	known := c.Store.Recall(ctx, k.who, k.visit)
+	if !c.ByHash && k.client.Allows(known.Link, known.Customer) {
 		return Ending{Outcome: Redirected, Link: known.Link}
 	}
 	if known.NotSubscriber {
@@ -96,7 +75,7 @@ func (c *Clicks) open(ctx context.Context, k click) (ending Ending) {
 		}
 		customer, alert = found.Customer, found.Alert
 	}
-	if c.byHash {
+	if c.ByHash {
 		return linkByHash(k, customer, alert)
 	}
 	link, err := c.signedIn(ctx, k, customer, known.Session)
@@ -111,9 +90,9 @@ func (c *Clicks) find(ctx context.Context, k click) (recharge.Found, error) {
 	found, err := k.client.FindCustomer(ctx, string(k.who.Customer))
 	switch {
 	case err == nil:
-		c.store.RememberCustomer(ctx, k.who, found.Customer)
+		c.Store.RememberCustomer(ctx, k.who, found.Customer)
 	case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Ambiguous):
-		c.store.RememberNotSubscriber(ctx, k.who)
+		c.Store.RememberNotSubscriber(ctx, k.who)
 	}
 	return found, err
 }
@@ -126,12 +105,12 @@ func (c *Clicks) signedIn(ctx context.Context, k click, customer recharge.Custom
 			return link, err
 		}
 		// It is over before its time: a new one may do.
-		c.store.ForgetSession(ctx, k.who)
+		c.Store.ForgetSession(ctx, k.who)
 	}
 	session, err := k.client.CreateSession(ctx, customer)
 	if recharge.Is(err, recharge.Foreign) || recharge.Is(err, recharge.NotFound) {
 		// Recharge does not know the customer by this id any more.
-		c.store.Forget(ctx, k.who)
+		c.Store.Forget(ctx, k.who)
 	}
 	if err != nil {
 		return recharge.Link{}, err
@@ -144,9 +123,9 @@ func (c *Clicks) link(ctx context.Context, k click, customer recharge.Customer, 
 	switch {
 	case recharge.Is(err, recharge.Foreign):
 		// The hash has changed, or the session is not this customer's.
-		c.store.Forget(ctx, k.who)
+		c.Store.Forget(ctx, k.who)
 	case !recharge.Is(err, recharge.Unauthorized):
-		c.store.RememberLink(ctx, k.who, k.visit, session, link)
+		c.Store.RememberLink(ctx, k.who, k.visit, session, link)
 	}
 	return link, err
 }
@@ -158,11 +137,3 @@ func linkByHash(k click, customer recharge.Customer, cause error) Ending {
 	}
 	return Ending{Outcome: RedirectedByHash, Link: link, Cause: cause}
 }
-
-// panicked is a fault of ours.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }

@@ -3,15 +3,12 @@ package handlers
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
@@ -128,25 +125,4 @@ func TestTurnThatDoesNotComeInTime(t *testing.T) {
 			t.Errorf("answered %d times, %d turns kept; want 1 and none", a.asked, len(turns.held))
 		}
 	})
-}
-
-// TestFaultOfOursIsUnavailable: a panic ends one click, not the process.
-func TestFaultOfOursIsUnavailable(t *testing.T) {
-	s, err := store.Open(store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
-	nobody := func(shopify.Shop) *recharge.Client { return nil } // a client that is not there
-	c := NewClicks(ClickOptions{Store: s, Recharge: nobody, Timeout: time.Second})
-	for range 2 { // and it leaves the shopper's turn free
-		got := c.Open(t.Context(), pat, store.Visit{})
-		var fault *panicked
-		if got.Outcome != Unavailable || !errors.As(got.Cause, &fault) || len(fault.stack) == 0 {
-			t.Fatalf("Open = %v; want unavailable, with the stack for the log", got)
-		}
-		if strings.Contains(got.Cause.Error(), "goroutine") || level(got) != slog.LevelError {
-			t.Errorf("cause %q at %v; want no stack in it, at ERROR", got.Cause, level(got))
-		}
-	}
 }

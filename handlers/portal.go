@@ -5,8 +5,10 @@ package handlers
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -45,20 +47,25 @@ func (p *Portal) Register(e *echo.Echo) {
 func (p *Portal) handle(c echo.Context) error {
 	start := p.Now()
 	asked := asked{id: requestID()}
-	var ending Ending
-	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
-	if err != nil {
-		ending = Ending{Outcome: Forbidden, Cause: err}
-	} else {
-		asked.read(request, p.LegacyAccounts)
-		ending = p.end(c, asked)
-	}
-	err = p.answer(c, asked, ending)
+	ending := p.end(c, &asked)
+	err := p.answer(c, asked, ending)
 	p.log(c, asked, ending, p.Now().Sub(start))
 	return err
 }
 
-func (p *Portal) end(c echo.Context, a asked) Ending {
+// end finds out what is asked and how it ends. A fault of ours ends in a page,
+// too: of a 5xx Shopify would make one that says nothing.
+func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
+	defer func() {
+		if value := recover(); value != nil {
+			ending = Ending{Outcome: Unavailable, Cause: &panicked{value, debug.Stack()}}
+		}
+	}()
+	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
+	if err != nil {
+		return Ending{Outcome: Forbidden, Cause: err}
+	}
+	a.read(request, p.LegacyAccounts)
 	switch {
 	case !p.Clicks.Connected(a.who.Shop):
 		return Ending{Outcome: NotConnected}
@@ -139,6 +146,14 @@ func (p *Portal) log(c echo.Context, a asked, ending Ending, took time.Duration)
 	}
 	p.Log.LogAttrs(c.Request().Context(), level(ending), "click", attributes...)
 }
+
+// panicked is a fault of ours.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // level makes an error of what somebody must look at: Recharge answers with other
 // people's records, or a fault of ours.

@@ -14,19 +14,20 @@ type Reason string
 
 // The reasons, by what is answered or seen.
 const (
-	BadRequest    Reason = "bad request"           // 400
-	Unauthorized  Reason = "bad token"             // 401; for a session: expired, or without the scope
-	RequestFailed Reason = "request failed"        // 402: valid, but refused
-	Forbidden     Reason = "scope missing"         // 403; or the store has uninstalled Recharge
-	NotFound      Reason = "not found"             // 404
-	NotAcceptable Reason = "not acceptable"        // 405, 406, 415
-	Locked        Reason = "route locked"          // 409: the same call is in progress
-	Invalid       Reason = "invalid"               // 422
-	TwoFactor     Reason = "two-factor needed"     // 423
-	BadVersion    Reason = "API version unknown"   // 426
-	Limited       Reason = "rate limited"          // 429, and for a while after one
-	Unavailable   Reason = "unavailable"           // 5xx
-	Unexpected    Reason = "unexpected status"     // any other
+	BadRequest    Reason = "bad request"         // 400
+	Unauthorized  Reason = "bad token"           // 401; for a session: expired, or without the scope
+	RequestFailed Reason = "request failed"      // 402: valid, but refused
+	Forbidden     Reason = "scope missing"       // 403; or the store has uninstalled Recharge
+	NotFound      Reason = "not found"           // 404
+	NotAcceptable Reason = "not acceptable"      // 405, 406, 415
+	Locked        Reason = "route locked"        // 409: the same call is in progress
+	Invalid       Reason = "invalid"             // 422
+	TwoFactor     Reason = "two-factor needed"   // 423
+	BadVersion    Reason = "API version unknown" // 426
+	Limited       Reason = "rate limited"        // 429, and for a while after one
+	Unavailable   Reason = "unavailable"         // 5xx
+	Unexpected    Reason = "unexpected status"   // any other
+
 	Unreachable   Reason = "unreachable"           // no answer
 	TooSlow       Reason = "too slow"              // no answer in time
 	Malformed     Reason = "malformed answer"      // a 200 whose body cannot be read: Recharge is known to cut some short

@@ -119,12 +119,12 @@ func wire(cfg config.Config, o options) (*server, error) {
 	s.recharge = connect(cfg, o.now)
 	portal := &handlers.Portal{
 		Verifier: verifier,
-		Clicks: handlers.NewClicks(handlers.ClickOptions{
+		Clicks: &handlers.Clicks{
 			Store:    s.store,
 			Recharge: s.rechargeOf,
 			ByHash:   cfg.LinkByHash,
 			Timeout:  cfg.ClickTimeout,
-		}),
+		},
 		Pages:          pages,
 		LegacyAccounts: cfg.LegacyAccounts,
 		ByPage:         cfg.RedirectByPage,

@@ -31,7 +31,8 @@ func (e *embedded) options() redis.UniversalOptions {
 	}
 }
 
-// age lets entries expire: miniredis has no clock of its own.
+// age lets entries expire. miniredis could do that itself, but would then walk
+// through all of them at every command.
 func (e *embedded) age() {
 	last := time.Now()
 	ticker := time.NewTicker(time.Second)

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"log/slog"
 	"net"
@@ -148,7 +147,7 @@ func (s *Sandbox) startRecharge(secrets secrets, portalBase string) {
 		ClientSecret:    secrets.recharge,
 		PortalBase:      portalBase,
 		Customers:       customers(),
-		Footer:          func() template.HTML { return s.panel.draw() },
+		Footer:          s.panel.draw,
 	})
 }
 

@@ -1,0 +1,72 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
+)
+
+// TestFaultOfOursIsUnavailable: a panic, wherever on the route, ends one click in
+// a page; the stack is for the log.
+func TestFaultOfOursIsUnavailable(t *testing.T) {
+	s, err := store.Open(store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	pages, err := templates.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const secret = "fixture-app-secret"
+	verifier, err := shopify.NewVerifier([]string{secret}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, portal := range map[string]Portal{
+		"before the click": {Clicks: &Clicks{}}, // no verifier
+		"in the click": {Verifier: verifier, Clicks: &Clicks{Store: s, Timeout: time.Second, Recharge: func(shopify.Shop) *recharge.Client {
+			return &recharge.Client{} // one that was never made
+		}}},
+	} {
+		var log bytes.Buffer
+		portal.Pages, portal.Now, portal.Log = pages, time.Now, slog.New(slog.NewJSONHandler(&log, nil))
+		e := echo.New()
+		portal.Register(e)
+		query := url.Values{
+			"shop": {string(pat.Shop)}, "logged_in_customer_id": {string(pat.Customer)}, "path_prefix": {"/apps/subscriptions"},
+			"timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
+		}.Encode()
+		query += "&signature=" + shopifytest.Signature(secret, query)
+		for range 2 { // the first leaves the shopper's turn free
+			log.Reset()
+			response := httptest.NewRecorder()
+			e.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/apps/subscriptions?"+query, nil))
+			if body := response.Body.String(); response.Code != http.StatusOK || !strings.Contains(body, `data-outcome="unavailable"`) || strings.Contains(body, "goroutine") {
+				t.Errorf("%s: %d %s; want the page unavailable, without the stack", name, response.Code, body)
+			}
+			var line struct{ Level, Outcome, Cause, Stack string }
+			if err := json.Unmarshal(log.Bytes(), &line); err != nil {
+				t.Fatalf("%s: log %q: %v", name, &log, err)
+			}
+			if line.Level != "ERROR" || line.Outcome != "unavailable" || !strings.Contains(line.Stack, "goroutine") || strings.Contains(line.Cause, "goroutine") {
+				t.Errorf("%s: logged %+v; want an error with cause and stack apart", name, line)
+			}
+		}
+	}
+}

@@ -1,5 +1,6 @@
 // Package shopifytest is a Shopify storefront to test an app proxy against, in the manner of net/http/httptest: a home
-// page, a sign-in page, an account page, and a proxy that forwards /apps/… to the app, signed as Shopify signs.
+// page, a sign-in page, an account page, and a proxy that forwards /apps/… to the app, signed as Shopify signs. Two themes
+// draw its pages, and in them what an app adds to a theme: Liquid pages, app blocks and app embeds.
 //
 //	shop := shopifytest.NewServer(shopifytest.Options{
 //		Shop:     "sandbox-store.myshopify.com",
@@ -17,17 +18,46 @@
 //
 //	/                                     home page, its menu links to the first app
 //	/collections/all                      placeholder products
-//	/account                              needs sign-in; a#manage-subscriptions links to the first app
+//	/account                              needs sign-in; a#manage-subscriptions links to the first app, but see Themes
+//	/account/addresses                    needs sign-in
 //	/account/logout                       signs out, then the home page
 //	/customer_authentication/login        Accounts "new": signs in, then ?return_to=<relative>
 //	/account/login                        Accounts "new": signs in, then /account, whatever the query asks for
 //	                                      Accounts "legacy": signs in, then ?return_url=<relative>
+//	/cdn/extensions/assets/<file>         an asset of the theme app extension
 //	<PathPrefix>, <PathPrefix>/…          the app
 //
 // All but /customer_authentication/login are also served under a locale prefix such as /fr or /pt-br. A return path that
 // is not relative is ignored: the shopper ends on /account. Signing in is a form POST to the sign-in page's own address
 // with the fields customer (Shopper.ID) and return_to, which a program can send as well as a browser; each button has
 // data-shopper="<Shopper.ID>". A shopper who is already signed in is sent straight on.
+//
+// # Themes
+//
+// "modern" is in the style of Online Store 2.0: sections, two of which take app blocks (under the hero of the home page,
+// below the first card of the account page). Its buttons have the classes button and button--secondary. "classic" is in
+// the style of the themes before: no place for app blocks, an account menu in the header (details#account-menu), and
+// buttons with the classes btn and btn--secondary. With legacy accounts its account page is a customers/account template,
+// with a nav.account-nav that knows no app; an app embed may add to both menus. Otherwise /account stands for Shopify's
+// own account pages, and has a#manage-subscriptions. In both themes a#menu-subscriptions is the menu link that a merchant
+// would set up, and a#account, a#sign-in and a#sign-out are the account links.
+//
+// The themes are responsive, follow the browser's preference for light or dark (?preview_scheme=light or dark forces
+// one, and data-scheme on <html> says so), and mirror for ar, fa, he and ur. Their own words stay English in every
+// language, marked with lang="en".
+//
+// # Theme app extensions
+//
+// Options.Extension is drawn for the blocks in Options.Blocks and Options.Embeds, with block.id, block.settings (the
+// merchant's values over the schema's defaults) and block.shopify_attributes; the schema's stylesheet and javascript,
+// once a page; the targets section, body and head (the last without a wrapper). Beyond what apps' pages have, extensions
+// have the tag render, which gives a snippet its arguments and the store's objects, and the filters t, asset_url,
+// stylesheet_tag and script_tag. t looks into locales/<iso code>.json, then that of the language without region, then
+// en.default.json, text by text; values put into a text are escaped unless the key ends in _html. A Liquid error stands
+// in place of its block, and in Server.LiquidErrors. NewServer panics at what is bound to fail: a block without file or
+// schema, with the wrong target, or with a setting that its schema does not have.
+//
+// Server.Draw draws an app's Liquid page without any request, for a gallery of states.
 //
 // # What the proxy does
 //
@@ -55,8 +85,20 @@
 // search; the Admin API, the admin, OAuth, session tokens and webhooks; the separate account domain of current customer
 // accounts and its session (here sign-in is one page and one cookie, though Faults.ForgetShopper shows the best-known
 // effect), routes.account_url as /customer_authentication/redirect, one-time codes and multipass; markets and
-// currencies; Shopify's own security headers. Liquid is github.com/osteele/liquid with the objects shop, customer,
-// request and routes only: no Shopify filters (t, money, asset_url, …), no tags form, render, section, include, liquid
-// or echo, no inline comments, no theme settings, and blank is just nil, not "". A Liquid error is answered by a 500
-// page with its text, so that a test sees it; a real store may print it in the page.
+// currencies; Shopify's own security headers.
+//
+// Liquid is github.com/osteele/liquid with the objects shop, customer, request and routes. Added are md5, sha256,
+// comparison with blank, inline comments, doc, outputs of several lines, named arguments of filters, and an error for {{
+// or {% that is never closed. Missing are most of Shopify's filters (money, image_url, …), the tags liquid, echo, form,
+// section and include, render with "with" or "for", "or" in when, allow_false of default, and theme settings. An app's
+// page has no t, asset_url and render: they would be the theme's. request.page_type is nil there, for lack of
+// documentation. A Liquid error in an app's page is answered by a 500 page with its text, so that a test sees it; a real
+// store may print it in the page.
+//
+// Of theme app extensions it leaves out: enabled_on, disabled_on and available_if; the schema's class and tag; the target
+// compliance_head; plural forms and dates in t; "t:" in a setting's default; resource settings such as product, which
+// stay what Options gives; Shopify's limits; the theme editor (request.design_mode is false). An error costs the whole
+// block, where Shopify goes on after it. A snippet does not see block, which it may at Shopify. Extensions are drawn on
+// /account also where it stands for Shopify's own account pages, which no theme app extension reaches. Assets are on the
+// store's own host.
 package shopifytest

@@ -1,6 +1,9 @@
 package shopifytest
 
 import (
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"html/template"
@@ -8,13 +11,14 @@ import (
 
 	"github.com/osteele/liquid"
 	"github.com/osteele/liquid/render"
+	"github.com/osteele/liquid/values"
 )
 
 // draw renders an app's Liquid into a whole page. As at Shopify, an output tag does not escape by itself: the app has to
 // say {{ customer.first_name | escape }}, and one that forgets shows it here too.
 func (s *Server) draw(v visit, source []byte) ([]byte, error) {
 	bare := false
-	engine := liquid.NewEngine()
+	engine := newEngine()
 	// {% layout none %} is only known while the body is drawn, so each page has an engine of its own.
 	engine.RegisterTag("layout", func(c render.Context) (string, error) {
 		if name := strings.Trim(strings.TrimSpace(c.TagArgs()), `'"`); name != "none" {
@@ -23,25 +27,71 @@ func (s *Server) draw(v visit, source []byte) ([]byte, error) {
 		bare = true
 		return "", nil
 	})
-	// The library's include would read this machine's files.
-	engine.RegisterTag("include", func(render.Context) (string, error) {
-		return "", errors.New("include: this theme has no snippets")
-	})
 
-	body, err := engine.ParseAndRender(source, s.bindings(v))
+	body, err := renderLiquid(engine, "", source, s.objects(v, nil))
 	if err != nil {
 		return nil, err
 	}
 	if bare {
 		return body, nil
 	}
-	return s.layout(v, s.opts.Name, template.HTML(body)) // the app's own HTML, as Shopify takes it
+	// The title is the theme's guess, the content the app's own HTML, as Shopify takes it.
+	return s.layout(s.newDrawing(v, nil), s.opts.Name, template.HTML(body))
 }
 
-// bindings are the objects that a Liquid page can use.
-func (s *Server) bindings(v visit) liquid.Bindings {
+// newEngine returns what draws Liquid of all kinds. It knows no file.
+func newEngine() *liquid.Engine {
+	engine := liquid.NewEngine()
+	// The library's include would read this machine's files.
+	engine.RegisterTag("include", func(render.Context) (string, error) {
+		return "", errors.New("include: this theme has no snippets")
+	})
+	engine.RegisterFilter("md5", func(s string) string {
+		sum := md5.Sum([]byte(s))
+		return hex.EncodeToString(sum[:])
+	})
+	engine.RegisterFilter("sha256", func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return hex.EncodeToString(sum[:])
+	})
+	return engine
+}
+
+// renderLiquid draws one template, which may write into objects. Its errors name path, if there is one, and a line.
+func renderLiquid(engine *liquid.Engine, path string, source []byte, objects liquid.Bindings) ([]byte, error) {
+	text, err := inDialect(string(source))
+	if err != nil {
+		return nil, err
+	}
+	line := 0
+	if path != "" {
+		line = 1
+	}
+	parsed, err := parseLiquid(engine, text, path, line)
+	if err != nil {
+		return nil, err
+	}
+	page, failed := parsed.Render(objects)
+	if failed != nil {
+		return nil, failed
+	}
+	return page, nil
+}
+
+// parseLiquid keeps the library's own error type, which may hold a nil, to itself.
+func parseLiquid(engine *liquid.Engine, text, path string, line int) (*liquid.Template, error) {
+	parsed, err := engine.ParseTemplateLocation([]byte(text), path, line)
+	if err != nil {
+		return nil, err
+	}
+	return parsed, nil
+}
+
+// objects are what every Liquid template can use. pageType is nil on an app's page.
+func (s *Server) objects(v visit, pageType any) liquid.Bindings {
 	r := s.routes(v)
 	return liquid.Bindings{
+		"blank": blank{values.ValueOf(nil)},
 		"shop": map[string]any{
 			"name":             s.opts.Name,
 			"email":            s.opts.Email,
@@ -49,12 +99,21 @@ func (s *Server) bindings(v visit) liquid.Bindings {
 		},
 		"customer": customer(v.shopper),
 		"request": map[string]any{
-			"path":   v.full,
-			"locale": map[string]any{"iso_code": v.locale},
+			"path":        v.full,
+			"host":        v.host,
+			"origin":      "http://" + v.host,
+			"page_type":   pageType,
+			"design_mode": false,
+			"locale": map[string]any{
+				"iso_code": v.locale,
+				"primary":  v.locale == english,
+				"root_url": r.Root,
+			},
 		},
 		"routes": map[string]any{
 			"root_url":                    r.Root,
 			"account_url":                 r.Account,
+			"account_addresses_url":       r.Addresses,
 			"account_login_url":           r.AccountLogin,
 			"account_logout_url":          r.Logout,
 			"storefront_login_url":        r.StorefrontLogin,
@@ -74,4 +133,24 @@ func customer(shopper *Shopper) any {
 		"last_name":  shopper.LastName,
 		"name":       shopper.Name(),
 	}
+}
+
+// blank is Shopify's word for nil, false, and a text or list without anything in it. It only works on the left of == and
+// !=, where inDialect puts it.
+type blank struct{ values.Value }
+
+func (blank) Equal(other values.Value) bool {
+	switch v := other.Interface().(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case string:
+		return strings.TrimSpace(v) == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
 }

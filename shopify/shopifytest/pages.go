@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 const (
@@ -15,13 +16,14 @@ const (
 
 // routes are the addresses that the theme links to, with the visit's locale prefix.
 type routes struct {
-	Root, Account, AccountLogin, Logout, StorefrontLogin, AllProducts string
+	Root, Account, Addresses, AccountLogin, Logout, StorefrontLogin, AllProducts string
 }
 
 func (s *Server) routes(v visit) routes {
 	r := routes{
 		Root:            v.root,
 		Account:         v.root + "/account",
+		Addresses:       v.root + "/account/addresses",
 		AccountLogin:    v.root + legacyLoginPath,
 		Logout:          v.root + "/account/logout",
 		StorefrontLogin: newLoginPath + "?return_to=" + url.QueryEscape(v.full),
@@ -38,23 +40,48 @@ func (s *Server) routes(v visit) routes {
 
 // view is what every template of the theme is given.
 type view struct {
-	Shop     string // name shown
-	Title    string
-	Language string
-	Shopper  *Shopper
-	Routes   routes
-	App      string // link to the first app, "" if there is none
-	Content  template.HTML
-	Footer   template.HTML
-	Data     any // what one page needs for itself
+	Shop      string // name shown
+	Title     string
+	Language  string
+	Direction string            // "rtl", or "" for left to right
+	Scheme    string            // colours forced, or ""
+	InEnglish template.HTMLAttr // marks the theme's own words where the page is in another language
+	Button    string            // class of a button in this theme
+	Shopper   *Shopper
+	Routes    routes
+	App       string // link to the first app, "" if there is none
+	Blocks    []template.HTML
+	Head      template.HTML // what the extension adds
+	Embeds    template.HTML // what the extension adds at the end
+	Content   template.HTML
+	Footer    template.HTML
+	Data      any // what one page needs for itself
 }
 
 func (s *Server) view(v visit, title string) view {
-	got := view{Shop: s.opts.Name, Title: title, Language: v.locale, Shopper: v.shopper, Routes: s.routes(v)}
+	got := view{
+		Shop: s.opts.Name, Title: title, Language: v.locale, Direction: direction(v.locale), Scheme: v.scheme,
+		Button: "button", Shopper: v.shopper, Routes: s.routes(v),
+	}
+	if s.opts.Theme == themeClassic {
+		got.Button = "btn"
+	}
+	if v.locale != english {
+		got.InEnglish = ` lang="en"`
+	}
 	if apps := s.installed(); len(apps) > 0 {
 		got.App = v.root + apps[0].PathPrefix
 	}
 	return got
+}
+
+// direction returns "rtl" for languages that are written from right to left.
+func direction(locale string) string {
+	switch language, _, _ := strings.Cut(locale, "-"); language {
+	case "ar", "fa", "he", "ur":
+		return "rtl"
+	}
+	return ""
 }
 
 // page answers for the store's own pages.
@@ -65,7 +92,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, v visit) {
 	case "/collections/all":
 		s.themed(w, v, http.StatusOK, "collection.html", "All coffee", nil)
 	case "/account":
-		s.account(w, v)
+		s.account(w, v, s.accountPage(), "Account")
+	case "/account/addresses":
+		s.account(w, v, "addresses.html", "Addresses")
 	case "/account/logout":
 		s.signOut(w, r, v)
 	case newLoginPath, legacyLoginPath:
@@ -73,16 +102,29 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, v visit) {
 	case "/assets/theme.css":
 		s.stylesheet(w, r)
 	default:
+		if strings.HasPrefix(v.path, assetPath) {
+			s.asset(w, r, v)
+			return
+		}
 		s.notFound(w, v)
 	}
 }
 
-func (s *Server) account(w http.ResponseWriter, v visit) {
+// accountPage is the classic theme's own template, which Shopify only uses with legacy accounts. Else the page stands
+// for Shopify's account pages.
+func (s *Server) accountPage() string {
+	if s.opts.Theme == themeClassic && s.opts.Accounts == accountsLegacy {
+		return "customers-account.html"
+	}
+	return "account.html"
+}
+
+func (s *Server) account(w http.ResponseWriter, v visit, name, title string) {
 	if v.shopper == nil {
 		redirect(w, http.StatusFound, v.root+legacyLoginPath)
 		return
 	}
-	s.themed(w, v, http.StatusOK, "account.html", "Account", nil)
+	s.themed(w, v, http.StatusOK, name, title, nil)
 }
 
 func (s *Server) notFound(w http.ResponseWriter, v visit) {
@@ -91,16 +133,37 @@ func (s *Server) notFound(w http.ResponseWriter, v visit) {
 
 func (s *Server) stylesheet(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
-	http.ServeFileFS(w, r, templates, "templates/theme.css")
+	http.ServeFileFS(w, r, templates, "templates/"+s.opts.Theme+"/theme.css")
+}
+
+// pageType is request.page_type of one of the theme's own pages, nil for those where Shopify's documentation names none.
+func pageType(name string) any {
+	switch name {
+	case "home.html":
+		return "index"
+	case "collection.html":
+		return "collection"
+	case "account.html", "customers-account.html":
+		return "customers/account"
+	case "addresses.html":
+		return "customers/addresses"
+	case "sign-in.html":
+		return "customers/login"
+	case "not-found.html":
+		return "404"
+	}
+	return nil
 }
 
 // themed writes one of the theme's own pages.
 func (s *Server) themed(w http.ResponseWriter, v visit, status int, name, title string, data any) {
+	d := s.newDrawing(v, pageType(name))
 	content := s.view(v, title)
+	content.Blocks = d.blocks(v.path)
 	content.Data = data
 	page, err := s.execute(name, content)
 	if err == nil {
-		page, err = s.layout(v, title, template.HTML(page)) // escaped by its own template
+		page, err = s.layout(d, title, template.HTML(page)) // escaped by its own template
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -113,10 +176,14 @@ func (s *Server) themed(w http.ResponseWriter, v visit, status int, name, title 
 }
 
 // layout puts content into the theme's frame.
-func (s *Server) layout(v visit, title string, content template.HTML) ([]byte, error) {
-	frame := s.view(v, title)
+func (s *Server) layout(d *drawing, title string, content template.HTML) ([]byte, error) {
+	frame := s.view(d.visit, title)
 	frame.Content = content
-	frame.Footer = s.opts.Footer()
+	frame.Head, frame.Embeds = d.embeds()
+	frame.Head = d.head() + frame.Head // when all blocks are drawn
+	if !d.visit.noFooter {
+		frame.Footer = s.opts.Footer()
+	}
 	return s.execute("layout.html", frame)
 }
 

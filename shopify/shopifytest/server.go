@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net"
 	"net/http"
 	"slices"
@@ -19,6 +20,9 @@ var templates embed.FS
 const (
 	accountsNew    = "new"
 	accountsLegacy = "legacy"
+
+	themeModern  = "modern"
+	themeClassic = "classic"
 
 	// Not documented by Shopify; "30 s" is what those who measured report.
 	defaultTimeout = 30 * time.Second
@@ -59,11 +63,20 @@ type Options struct {
 	Name     string    // shop.name in Liquid, shown in the header; Shop if empty
 	Email    string    // shop.email in Liquid
 	Accounts string    // which customer accounts: "new" (the default) or "legacy", see the package's Routes
+	Theme    string    // "modern" (the default) or "classic", see the package's Themes
 	Shoppers []Shopper // who can sign in
 	Apps     []App     // apps known already, see also Server.AddApp
 
 	Now     func() time.Time // clock of the timestamp parameter; time.Now if nil
 	Timeout time.Duration    // how long an app may take for one answer; 30 s if zero
+
+	// Extension is the folder of a theme app extension: blocks, snippets, assets and locales. It is read anew for each page,
+	// so that with os.DirFS an edit shows at the next reload.
+	Extension fs.FS
+	// Blocks are the app blocks that the merchant has placed. Only the modern theme has room for them.
+	Blocks []Block
+	// Embeds are the app embeds that are turned on, on each themed page of either theme. Block.Page means nothing for them.
+	Embeds []Block
 
 	// Footer is drawn at the foot of every themed page, as it is, if not nil. It is called once a page.
 	Footer func() template.HTML
@@ -122,6 +135,8 @@ type Server struct {
 	// sessions maps a session cookie's value to who is signed in.
 	sessions map[string]Shopper
 	history  []Forwarded
+	// liquidErrors are those of the extension's blocks.
+	liquidErrors []string
 }
 
 // NewServer starts a store on a free loopback port. It panics if it cannot listen, or if opts make no sense. The caller
@@ -140,11 +155,11 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		URL:      "http://" + l.Addr().String(),
 		opts:     withDefaults(opts),
 		cookie:   cookieName(l.Addr()),
-		theme:    template.Must(template.ParseFS(templates, "templates/*.html")),
 		extra:    http.NewServeMux(),
 		served:   make(chan struct{}),
 		sessions: map[string]Shopper{},
 	}
+	s.theme = template.Must(template.ParseFS(templates, "templates/*.html", "templates/"+s.opts.Theme+"/*.html"))
 	for pattern, h := range opts.Handlers {
 		s.extra.Handle(pattern, h)
 	}
@@ -171,6 +186,15 @@ func withDefaults(opts Options) Options {
 	}
 	if opts.Accounts != accountsNew && opts.Accounts != accountsLegacy {
 		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, neither %q nor %q", opts.Accounts, accountsNew, accountsLegacy))
+	}
+	if opts.Theme == "" {
+		opts.Theme = themeModern
+	}
+	if opts.Theme != themeModern && opts.Theme != themeClassic {
+		panic(fmt.Sprintf("shopifytest: Options.Theme is %q, neither %q nor %q", opts.Theme, themeModern, themeClassic))
+	}
+	if err := checkExtension(opts); err != nil {
+		panic("shopifytest: " + err.Error())
 	}
 	if opts.Name == "" {
 		opts.Name = opts.Shop
@@ -303,7 +327,11 @@ type visit struct {
 	root    string   // locale prefix, "/fr", or ""
 	path    string   // escaped path without the locale prefix
 	locale  string   // ISO code, "fr", "pt-BR"
+	host    string   // "127.0.0.1:40123"
+	scheme  string   // "light" or "dark" if the colours are forced, else ""
 	shopper *Shopper // nil: not signed in
+
+	noFooter bool // leave Options.Footer out
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
@@ -326,8 +354,11 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) visit(r *http.Request) visit {
-	v := visit{full: r.URL.EscapedPath(), locale: "en", shopper: s.signedIn(r)}
+	v := visit{full: r.URL.EscapedPath(), locale: english, host: r.Host, shopper: s.signedIn(r)}
 	v.path = v.full
+	if asked := r.URL.Query().Get("preview_scheme"); validScheme(asked) {
+		v.scheme = asked
+	}
 	if root, rest, ok := cutLocale(v.full); ok {
 		v.root, v.path, v.locale = root, rest, isoCode(root)
 	}

@@ -1,0 +1,411 @@
+package shopifytest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/osteele/liquid"
+	"github.com/osteele/liquid/render"
+)
+
+const (
+	english = "en"
+
+	// Where the extension's assets are. At Shopify they are on another host.
+	assetPath = "/cdn/extensions/assets/"
+
+	// A snippet that draws itself must not end the program.
+	snippetDepth = 20
+)
+
+// A Block is an app block that the merchant has placed, or an app embed that is turned on.
+type Block struct {
+	ID   string // block.id in Liquid
+	Name string // name of the file under blocks/, without ".liquid"
+	// Page is where an app block stands: "/", in a section under the hero, or "/account", below the first card.
+	Page string
+	// Settings are what the merchant has set, by setting id. What is missing has the default of the block's schema.
+	Settings map[string]any
+}
+
+// A schema is what a block's {% schema %} says.
+type schema struct {
+	Target     string    `json:"target"`
+	Stylesheet string    `json:"stylesheet"`
+	Javascript string    `json:"javascript"`
+	Settings   []setting `json:"settings"`
+}
+
+type setting struct {
+	Type    string `json:"type"`
+	ID      string `json:"id"`
+	Default any    `json:"default"`
+	Options []struct {
+		Value string `json:"value"`
+	} `json:"options"`
+}
+
+var (
+	schemaTag = regexp.MustCompile(`(?s)\{%-?\s*schema\s*-?%\}(.*?)\{%-?\s*endschema\s*-?%\}`)
+	// renderTag matches 'snippet' and what follows it; renderArgument the first of the arguments that follow.
+	renderTag      = regexp.MustCompile(`(?s)^\s*(?:'([\w-]+)'|"([\w-]+)")\s*(?:,\s*(.*))?$`)
+	renderArgument = regexp.MustCompile(`^\s*([\w-]+)\s*:\s*('[^']*'|"[^"]*"|[^,\s]+)\s*(?:,|$)`)
+	placeholder    = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
+)
+
+// checkExtension reports blocks that cannot be drawn, so that a typing error does not look like an empty page.
+func checkExtension(opts Options) error {
+	if opts.Extension == nil {
+		if len(opts.Blocks)+len(opts.Embeds) > 0 {
+			return errors.New("Options has Blocks or Embeds, but no Extension")
+		}
+		return nil
+	}
+	for _, b := range opts.Blocks {
+		if b.Page != "/" && b.Page != "/account" {
+			return fmt.Errorf("block %q: no page %q has room for blocks", b.ID, b.Page)
+		}
+		if err := checkBlock(opts.Extension, b, "section"); err != nil {
+			return err
+		}
+	}
+	for _, b := range opts.Embeds {
+		if err := checkBlock(opts.Extension, b, "head", "body"); err != nil {
+			return err
+		}
+	}
+	_, err := readLocales(opts.Extension, english)
+	return err
+}
+
+func checkBlock(extension fs.FS, b Block, targets ...string) error {
+	_, about, err := readBlock(extension, b.Name)
+	if err != nil {
+		return fmt.Errorf("block %q: %w", b.ID, err)
+	}
+	if !slices.Contains(targets, about.Target) {
+		return fmt.Errorf("block %q: the target of blocks/%s.liquid is %q; want %s", b.ID, b.Name, about.Target, strings.Join(targets, " or "))
+	}
+	for id := range b.Settings {
+		if !slices.ContainsFunc(about.Settings, func(s setting) bool { return s.ID == id }) {
+			return fmt.Errorf("block %q: blocks/%s.liquid has no setting %q", b.ID, b.Name, id)
+		}
+	}
+	return nil
+}
+
+func readBlock(extension fs.FS, name string) (source []byte, about schema, err error) {
+	file := "blocks/" + name + ".liquid"
+	source, err = fs.ReadFile(extension, file)
+	if err != nil {
+		return nil, schema{}, err
+	}
+	m := schemaTag.FindSubmatch(source)
+	if m == nil {
+		return nil, schema{}, fmt.Errorf("%s has no schema", file)
+	}
+	if err := json.Unmarshal(m[1], &about); err != nil {
+		return nil, schema{}, fmt.Errorf("schema of %s: %w", file, err)
+	}
+	return source, about, nil
+}
+
+// values are block.settings: what the merchant has set, else the defaults.
+func (s schema) values(set map[string]any) map[string]any {
+	got := map[string]any{}
+	for _, one := range s.Settings {
+		if one.ID == "" { // a heading in the editor
+			continue
+		}
+		got[one.ID] = one.initial()
+		if value, ok := set[one.ID]; ok {
+			got[one.ID] = value
+		}
+	}
+	return got
+}
+
+// initial is the value of a setting that nobody has touched.
+func (s setting) initial() any {
+	if s.Default != nil {
+		return s.Default
+	}
+	switch s.Type {
+	case "checkbox":
+		return false
+	case "text", "textarea":
+		return ""
+	case "select", "radio":
+		if len(s.Options) > 0 {
+			return s.Options[0].Value
+		}
+	}
+	return nil
+}
+
+// locales are the texts of a locale, the first choice first: its own, its language's, the extension's default.
+type locales []map[string]any
+
+func readLocales(extension fs.FS, locale string) (locales, error) {
+	language, _, _ := strings.Cut(locale, "-")
+	var got locales
+	for _, name := range []string{locale, language, english + ".default"} {
+		source, err := fs.ReadFile(extension, "locales/"+name+".json")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var texts map[string]any
+		if err := json.Unmarshal(source, &texts); err != nil {
+			return nil, fmt.Errorf("locales/%s.json: %w", name, err)
+		}
+		got = append(got, texts)
+	}
+	return got, nil
+}
+
+func (l locales) find(key string) (string, bool) {
+	for _, texts := range l {
+		var at any = texts
+		for part := range strings.SplitSeq(key, ".") {
+			group, _ := at.(map[string]any)
+			at = group[part]
+		}
+		if text, ok := at.(string); ok {
+			return text, true
+		}
+	}
+	return "", false
+}
+
+// A drawing is one themed page on its way: which extension assets it needs comes out while its blocks are drawn.
+type drawing struct {
+	server   *Server
+	visit    visit
+	pageType any // request.page_type
+	engine   *liquid.Engine
+	texts    locales
+	depth    int      // snippets in snippets
+	assets   []string // names, in the order of their first use
+}
+
+func (s *Server) newDrawing(v visit, pageType any) *drawing {
+	d := &drawing{server: s, visit: v, pageType: pageType}
+	if s.opts.Extension == nil {
+		return d
+	}
+	texts, err := readLocales(s.opts.Extension, v.locale)
+	if err != nil {
+		s.liquidError(err.Error())
+	}
+	d.texts = texts
+	d.engine = d.newEngine()
+	return d
+}
+
+func (d *drawing) newEngine() *liquid.Engine {
+	engine := newEngine()
+	engine.RegisterTag("render", d.render)
+	engine.RegisterFilter("t", d.translate)
+	engine.RegisterFilter("asset_url", d.assetURL)
+	engine.RegisterFilter("stylesheet_tag", func(url string, _ ...any) string {
+		return `<link href="` + html.EscapeString(url) + `" rel="stylesheet" type="text/css" media="all">`
+	})
+	engine.RegisterFilter("script_tag", func(url string, _ ...any) string {
+		return `<script src="` + html.EscapeString(url) + `" type="text/javascript"></script>`
+	})
+	return engine
+}
+
+// blocks are the app blocks of a page of the modern theme.
+func (d *drawing) blocks(page string) []template.HTML {
+	var got []template.HTML
+	for _, b := range d.server.opts.Blocks {
+		if d.server.opts.Theme == themeModern && b.Page == page {
+			content, _ := d.block(b)
+			got = append(got, wrapped(b, content))
+		}
+	}
+	return got
+}
+
+// embeds are the app embeds, for the page's head and for the end of its body.
+func (d *drawing) embeds() (head, body template.HTML) {
+	for _, b := range d.server.opts.Embeds {
+		content, target := d.block(b)
+		if target == "head" {
+			head += content
+			continue
+		}
+		body += wrapped(b, content) + "\n"
+	}
+	return head, body
+}
+
+// wrapped puts a block into the element that Shopify puts it in.
+func wrapped(b Block, content template.HTML) template.HTML {
+	return template.HTML(fmt.Sprintf(`<div id="shopify-block-%s" class="shopify-block shopify-app-block" data-block-handle="%s">%s</div>`,
+		html.EscapeString(b.ID), html.EscapeString(b.Name), content))
+}
+
+// block draws a block, and says what it targets. An error takes its place.
+func (d *drawing) block(b Block) (content template.HTML, target string) {
+	source, about, err := readBlock(d.server.opts.Extension, b.Name)
+	var drawn []byte
+	if err == nil {
+		drawn, err = d.tryBlock(b, source, about)
+	}
+	if err != nil {
+		text := err.Error()
+		if !strings.HasPrefix(text, "Liquid ") {
+			text = "Liquid error: " + text
+		}
+		d.server.liquidError(text)
+		return template.HTML(html.EscapeString(text)), about.Target
+	}
+	return template.HTML(drawn), about.Target // the extension's own HTML, as Shopify takes it
+}
+
+func (d *drawing) tryBlock(b Block, source []byte, about schema) ([]byte, error) {
+	for _, name := range []string{about.Stylesheet, about.Javascript} {
+		if name == "" {
+			continue
+		}
+		if _, err := d.assetURL(name); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(d.assets, name) {
+			d.assets = append(d.assets, name)
+		}
+	}
+	objects := d.server.objects(d.visit, d.pageType)
+	objects["block"] = map[string]any{
+		"id":       b.ID,
+		"type":     "shopify://apps/shopifytest/blocks/" + b.Name + "/" + b.ID,
+		"settings": about.values(b.Settings),
+		"shopify_attributes": fmt.Sprintf(`data-shopify-editor-block="{&quot;id&quot;:&quot;%s&quot;}"`,
+			html.EscapeString(b.ID)),
+	}
+	return renderLiquid(d.engine, "blocks/"+b.Name+".liquid", source, objects)
+}
+
+// render is {% render 'snippet', name: value %}. A snippet sees its arguments and the store's objects, nothing else.
+func (d *drawing) render(c render.Context) (string, error) {
+	m := renderTag.FindStringSubmatch(c.TagArgs())
+	if m == nil {
+		return "", fmt.Errorf("render: cannot read %q; want 'snippet', name: value", c.TagArgs())
+	}
+	objects := d.server.objects(d.visit, d.pageType)
+	for rest := m[3]; strings.TrimSpace(rest) != ""; {
+		arg := renderArgument.FindStringSubmatch(rest)
+		if arg == nil {
+			return "", fmt.Errorf("render: cannot read %q; want name: value", rest)
+		}
+		value, err := c.EvaluateString(arg[2])
+		if err != nil {
+			return "", err
+		}
+		objects[arg[1]] = value
+		rest = rest[len(arg[0]):]
+	}
+
+	file := "snippets/" + m[1] + m[2] + ".liquid"
+	source, err := fs.ReadFile(d.server.opts.Extension, file)
+	if err != nil {
+		return "", fmt.Errorf("render: %w", err)
+	}
+	if d.depth >= snippetDepth {
+		return "", fmt.Errorf("render %s: nesting too deep", file)
+	}
+	d.depth++
+	defer func() { d.depth-- }()
+	content, err := renderLiquid(d.engine, file, source, objects)
+	return string(content), err
+}
+
+// translate is the filter t. Values put into a text are escaped, unless the key says that all is HTML.
+func (d *drawing) translate(key string, arguments ...any) string {
+	text, ok := d.texts.find(key)
+	if !ok {
+		missing := "Translation missing: " + d.visit.locale + "." + key
+		d.server.liquidError(missing)
+		return html.EscapeString(missing)
+	}
+	given := named(arguments)
+	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
+		name := placeholder.FindStringSubmatch(found)[1]
+		value, ok := given[name]
+		if !ok {
+			d.server.liquidError("Translation " + key + " is not given its " + name)
+			return found
+		}
+		if strings.HasSuffix(key, "_html") {
+			return value
+		}
+		return html.EscapeString(value)
+	})
+}
+
+func (d *drawing) assetURL(name string) (string, error) {
+	if _, err := fs.Stat(d.server.opts.Extension, "assets/"+name); err != nil {
+		return "", fmt.Errorf("asset: %w", err)
+	}
+	return assetPath + name, nil
+}
+
+// head are the tags for the assets that the page's blocks name in their schemas, each once.
+func (d *drawing) head() template.HTML {
+	var tags strings.Builder
+	for _, name := range d.assets {
+		url := html.EscapeString(assetPath + name)
+		if path.Ext(name) == ".css" {
+			fmt.Fprintf(&tags, "<link rel=\"stylesheet\" href=\"%s\" media=\"all\">\n", url)
+			continue
+		}
+		fmt.Fprintf(&tags, "<script src=\"%s\" defer></script>\n", url)
+	}
+	return template.HTML(tags.String())
+}
+
+// asset serves a file of the extension.
+func (s *Server) asset(w http.ResponseWriter, r *http.Request, v visit) {
+	name := "assets/" + strings.TrimPrefix(v.path, assetPath)
+	if s.opts.Extension == nil || !fs.ValidPath(name) {
+		s.notFound(w, v)
+		return
+	}
+	if info, err := fs.Stat(s.opts.Extension, name); err != nil || info.IsDir() {
+		s.notFound(w, v)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeFileFS(w, r, s.opts.Extension, name)
+}
+
+func (s *Server) liquidError(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.liquidErrors) < historyLimit {
+		s.liquidErrors = append(s.liquidErrors, text)
+	}
+}
+
+// LiquidErrors returns what went wrong in the extension's blocks, oldest first, the first 1000: the errors that were
+// shown in place of a block, and translations that are missing or lack a value. An app's own page is not among them: its
+// error is the answer.
+func (s *Server) LiquidErrors() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.liquidErrors)
+}

@@ -1,0 +1,31 @@
+// The block itself, the same on each page: a heading, a sentence and the link.
+
+// Lets components follow Shopify's signals: a changed setting shows at once in the editor.
+import "@shopify/ui-extensions/preact";
+import { render } from "preact";
+import { portalLink, shopHost } from "./link.ts";
+
+/** Draws the block, or nothing where a link would lead nowhere. */
+export default async function manageSubscriptions() {
+  const token = await shopify.sessionToken.get().catch(() => "");
+  render(<ManageSubscriptions shop={shopHost(token)} />, document.body);
+}
+
+function ManageSubscriptions({ shop }: { shop: string | undefined }) {
+  // The shopper's language, not the extension's: the portal may speak more of them.
+  const href = portalLink(shop, shopify.settings.value, shopify.localization.language.value.isoCode);
+  if (!href) return null;
+  return (
+    <s-section heading={shopify.i18n.translate("heading")}>
+      <s-stack gap="base">
+        <s-paragraph>{shopify.i18n.translate("text")}</s-paragraph>
+        <s-stack direction="inline">
+          {/* No target: the storefront takes this tab's place, it is not an addition to the account. */}
+          <s-button href={href} variant="secondary">
+            {shopify.i18n.translate("manage")}
+          </s-button>
+        </s-stack>
+      </s-stack>
+    </s-section>
+  );
+}

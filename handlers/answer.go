@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -25,39 +29,68 @@ func Headers(next echo.HandlerFunc) echo.HandlerFunc {
 func (p *Portal) answer(c echo.Context, a asked, ending Ending) error {
 	switch ending.Outcome {
 	case Redirected, RedirectedByHash:
-		return p.forward(c, ending.Link.URL)
+		return p.forward(c, a, ending.Link.URL)
 	case SignIn:
-		return p.forward(c, a.signIn)
+		return p.forward(c, a, p.signIn()+url.QueryEscape(a.back))
 	case Forbidden:
-		return c.Blob(http.StatusForbidden, "text/plain; charset=utf-8", fmt.Appendf(nil, "403 Forbidden\nRequest id: %s\n", a.id))
+		return forbid(c, a.id)
 	}
 	return p.page(c, a, ending.Outcome)
 }
 
+// forbid is the same whichever check failed.
+func forbid(c echo.Context, id string) error {
+	return c.Blob(http.StatusForbidden, "text/plain; charset=utf-8", fmt.Appendf(nil, "403 Forbidden\nRequest id: %s\n", id))
+}
+
 // forward sends the browser on. The header is set by hand: http.Redirect would
 // clean the path and repeat the link in a body.
-func (p *Portal) forward(c echo.Context, target string) error {
+func (p *Portal) forward(c echo.Context, a asked, target string) error {
 	if !p.ByPage {
 		c.Response().Header().Set(echo.HeaderLocation, target)
 		return c.NoContent(http.StatusFound)
 	}
-	body, err := p.Pages.Forward(target)
+	body, err := p.Pages.Forward(target, string(a.visit.Locale))
 	if err != nil {
 		return fmt.Errorf("draw page that forwards: %w", err)
 	}
-	c.Response().Header().Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	c.Response().Header().Set("Content-Security-Policy", p.Pages.ForwardPolicy())
 	return c.HTMLBlob(http.StatusOK, body)
 }
 
 // page answers with Liquid and 200, since Shopify puts a page of its own in the
 // place of a 5xx. The media type has no parameter: Shopify documents it bare.
 func (p *Portal) page(c echo.Context, a asked, outcome Outcome) error {
-	body, err := p.Pages.Liquid(string(outcome), templates.Page{RequestID: a.id, Path: a.path, SignIn: a.signIn})
+	root := localePrefix(a.path)
+	page := templates.Page{
+		RequestID: a.id,
+		Path:      strings.TrimPrefix(a.path, root),
+		SignIn:    p.signIn(),
+		Return:    url.QueryEscape(strings.TrimPrefix(a.back, root)),
+	}
+	if a.who.Shop != "" { // else the fault came before it was known
+		page.ByEmail = p.Clicks.ByEmail(a.who.Shop)
+	}
+	body, err := p.Pages.Liquid(string(outcome), page)
 	if err != nil {
 		return fmt.Errorf("draw %s: %w", outcome, err)
 	}
 	return c.Blob(http.StatusOK, "application/liquid", body)
 }
+
+// localePrefix is the "/fr" of "/fr/apps/subscriptions". Whether Shopify's
+// path_prefix ever holds it is not known; the page, which knows the language it
+// is drawn in, puts it before its links itself.
+func localePrefix(path string) string {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	prefix, _, _ := strings.Cut(rest, "/")
+	if localeShape.MatchString(first) && slices.Contains([]string{"a", "apps", "community", "tools"}, prefix) {
+		return "/" + first
+	}
+	return ""
+}
+
+var localeShape = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,4})?$`)
 
 // Errors answers what no handler has answered: no such route, or a fault of
 // ours. It gives nothing away.

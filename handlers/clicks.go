@@ -31,18 +31,74 @@ type Ending struct {
 // Connected tells whether the shop has connected Recharge.
 func (c *Clicks) Connected(shop shopify.Shop) bool { return c.Recharge(shop) != nil }
 
+// ByEmail is where the shop's shoppers find themselves by e-mail; "" nowhere.
+func (c *Clicks) ByEmail(shop shopify.Shop) string {
+	if client := c.Recharge(shop); client != nil {
+		return client.ByEmail()
+	}
+	return ""
+}
+
 // Open ends the click of a signed-in shopper of a connected shop. It goes on when
 // the shopper leaves: what it learns, the next click would have to ask again.
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 	defer cancel()
-	ending, err := c.turns.do(ctx, who, visit, func() Ending {
+	ending, err := take(ctx, &c.turns, who, visit, func() Ending {
 		return c.open(ctx, click{c.Recharge(who.Shop), who, visit})
 	})
 	if err != nil {
 		return Ending{Outcome: Unavailable, Cause: err}
 	}
 	return ending
+}
+
+// Standing is how a shopper stands with Recharge. The zero value is not known.
+type Standing struct {
+	Known      bool
+	Subscriber bool  // a click would open the portal
+	Active     int   // subscriptions
+	Cause      error // why it is not known, or an alert; safe to log
+}
+
+// aboutStanding is what Standing asks in a shopper's turn.
+type aboutStanding struct{}
+
+// Standing tells how a signed-in shopper of a connected shop stands, by what is
+// remembered, which may be older than a click would take it, or by one lookup.
+// The lookup is remembered for the click to come. Nothing is opened.
+func (c *Clicks) Standing(ctx context.Context, who store.Shopper) Standing {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
+	defer cancel()
+	standing, err := take(ctx, &c.turns, who, aboutStanding{}, func() Standing { return c.standing(ctx, who) })
+	if err != nil {
+		return Standing{Cause: err}
+	}
+	return standing
+}
+
+func (c *Clicks) standing(ctx context.Context, who store.Shopper) Standing {
+	known := c.Store.Recall(ctx, who, store.Visit{})
+	customer := known.Customer
+	var cause error
+	switch {
+	case known.NotSubscriber:
+		return Standing{Known: true}
+	case !known.Fresh:
+		found, err := c.find(ctx, who, c.Recharge(who.Shop).PeekCustomer)
+		switch {
+		case nobody(err):
+			return Standing{Known: true, Cause: err}
+		case err == nil:
+			customer, cause = found.Customer, found.Alert
+		default:
+			cause = err
+		}
+	}
+	if customer.ID == 0 {
+		return Standing{Cause: cause}
+	}
+	return Standing{Known: true, Subscriber: true, Active: customer.Active, Cause: cause}
 }
 
 // click is one shopper on the way to one page.
@@ -57,15 +113,15 @@ func (c *Clicks) open(ctx context.Context, k click) Ending {
 	if !c.ByHash && k.client.Allows(known.Link, known.Customer) {
 		return Ending{Outcome: Redirected, Link: known.Link}
 	}
-	if known.NotSubscriber {
+	if known.NotSubscriber && known.Fresh {
 		return Ending{Outcome: NotASubscriber}
 	}
 	customer := known.Customer
 	var alert error
 	if !known.Fresh {
-		found, err := c.find(ctx, k)
+		found, err := c.find(ctx, k.who, k.client.FindCustomer)
 		switch {
-		case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Ambiguous):
+		case nobody(err):
 			return Ending{Outcome: NotASubscriber, Cause: err}
 		case err != nil && customer.ID == 0:
 			return Ending{Outcome: Unavailable, Cause: err}
@@ -86,15 +142,20 @@ func (c *Clicks) open(ctx context.Context, k click) Ending {
 }
 
 // find asks Recharge who the shopper is and remembers the answer.
-func (c *Clicks) find(ctx context.Context, k click) (recharge.Found, error) {
-	found, err := k.client.FindCustomer(ctx, string(k.who.Customer))
+func (c *Clicks) find(ctx context.Context, who store.Shopper, ask func(context.Context, string) (recharge.Found, error)) (recharge.Found, error) {
+	found, err := ask(ctx, string(who.Customer))
 	switch {
 	case err == nil:
-		c.Store.RememberCustomer(ctx, k.who, found.Customer)
-	case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Ambiguous):
-		c.Store.RememberNotSubscriber(ctx, k.who)
+		c.Store.RememberCustomer(ctx, who, found.Customer)
+	case nobody(err):
+		c.Store.RememberNotSubscriber(ctx, who)
 	}
 	return found, err
+}
+
+// nobody tells that Recharge knows no customer to open the portal for.
+func nobody(err error) bool {
+	return recharge.Is(err, recharge.NoCustomer) || recharge.Is(err, recharge.Ambiguous)
 }
 
 // signedIn asks for a signed-in link, by the remembered session if there is one.

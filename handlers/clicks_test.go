@@ -38,7 +38,7 @@ func TestClicksToOnePageAreOne(t *testing.T) {
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				got, err := turns.do(t.Context(), pat, store.Visit{To: "orders"}, a.give(Ending{Outcome: Redirected}))
+				got, err := take(t.Context(), &turns, pat, store.Visit{To: "orders"}, a.give(Ending{Outcome: Redirected}))
 				if err != nil || got.Outcome != Redirected {
 					t.Errorf("do = %v, %v; want redirected", got, err)
 				}
@@ -49,7 +49,7 @@ func TestClicksToOnePageAreOne(t *testing.T) {
 			t.Errorf("100 clicks were answered %d times; want once", a.asked)
 		}
 		// A click that comes later is one of its own.
-		if _, err := turns.do(t.Context(), pat, store.Visit{To: "orders"}, a.give(Ending{})); err != nil || a.asked != 2 {
+		if _, err := take(t.Context(), &turns, pat, store.Visit{To: "orders"}, a.give(Ending{})); err != nil || a.asked != 2 {
 			t.Errorf("a later click: %v, answered %d times; want twice", err, a.asked)
 		}
 		if len(turns.held) != 0 {
@@ -67,7 +67,7 @@ func TestClicksToTwoPagesTakeTurns(t *testing.T) {
 		for _, visit := range []store.Visit{{To: "orders"}, {To: "addresses"}, {To: "orders", Locale: "fr"}} {
 			all.Go(func() {
 				want := recharge.Link{URL: string(visit.To) + string(visit.Locale)}
-				got, err := turns.do(t.Context(), pat, visit, a.give(Ending{Link: want}))
+				got, err := take(t.Context(), &turns, pat, visit, a.give(Ending{Link: want}))
 				if err != nil || got.Link != want {
 					t.Errorf("do(%v) = %v, %v; want %v", visit, got, err, want)
 				}
@@ -91,7 +91,7 @@ func TestShoppersNeverJoin(t *testing.T) {
 			for range 10 {
 				all.Go(func() {
 					want := recharge.Link{URL: string(who.Shop) + string(who.Customer)}
-					got, err := turns.do(t.Context(), who, store.Visit{To: "orders"}, func() Ending {
+					got, err := take(t.Context(), &turns, who, store.Visit{To: "orders"}, func() Ending {
 						time.Sleep(time.Second)
 						return Ending{Link: want}
 					})
@@ -113,11 +113,11 @@ func TestTurnThatDoesNotComeInTime(t *testing.T) {
 		var turns turns
 		var a answers
 		var first sync.WaitGroup
-		first.Go(func() { _, _ = turns.do(t.Context(), pat, store.Visit{}, a.give(Ending{})) })
+		first.Go(func() { _, _ = take(t.Context(), &turns, pat, store.Visit{}, a.give(Ending{})) })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := turns.do(ctx, pat, store.Visit{}, a.give(Ending{})); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := take(ctx, &turns, pat, store.Visit{}, a.give(Ending{})); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("do = %v; want that its time is up", err)
 		}
 		first.Wait()

@@ -65,7 +65,7 @@ func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
 	if err != nil {
 		return Ending{Outcome: Forbidden, Cause: err}
 	}
-	a.read(request, p.LegacyAccounts)
+	a.read(request)
 	switch {
 	case !p.Clicks.Connected(a.who.Shop):
 		return Ending{Outcome: NotConnected}
@@ -83,11 +83,11 @@ type asked struct {
 	who      store.Shopper
 	visit    store.Visit
 	path     string // this page on the storefront
-	signIn   string // the storefront's sign-in, returning here
+	back     string // the same, marked as returned from the sign-in
 	returned bool   // from there
 }
 
-func (a *asked) read(request shopify.ProxyRequest, legacyAccounts bool) {
+func (a *asked) read(request shopify.ProxyRequest) {
 	a.who = store.Shopper{Shop: request.Shop, Customer: request.Customer}
 	a.visit = store.Visit{
 		To:     recharge.ParseDestination(request.Destination),
@@ -104,7 +104,7 @@ func (a *asked) read(request shopify.ProxyRequest, legacyAccounts bool) {
 	}
 	a.path = withQuery(path, query)
 	query.Set(returned, "1")
-	a.signIn = signIn(legacyAccounts, withQuery(path, query))
+	a.back = withQuery(path, query)
 }
 
 func withQuery(path string, query url.Values) string {
@@ -114,14 +114,14 @@ func withQuery(path string, query url.Values) string {
 	return path + "?" + query.Encode()
 }
 
-// signIn is the storefront's sign-in page, on its own host. Shopify takes only
-// relative paths to return to.
+// signIn is the storefront's sign-in page, on its own host, up to the path that
+// it returns to. Shopify takes only relative ones.
 // https://shopify.dev/docs/storefronts/themes/login
-func signIn(legacyAccounts bool, back string) string {
-	if legacyAccounts {
-		return "/account/login?return_url=" + url.QueryEscape(back)
+func (p *Portal) signIn() string {
+	if p.LegacyAccounts {
+		return "/account/login?return_url="
 	}
-	return "/customer_authentication/login?return_to=" + url.QueryEscape(back)
+	return "/customer_authentication/login?return_to="
 }
 
 // requestID is short enough to be read out on the telephone. It is never taken
@@ -137,14 +137,21 @@ func (p *Portal) log(c echo.Context, a asked, ending Ending, took time.Duration)
 	if a.who.Shop != "" {
 		attributes = append(attributes, slog.String("shop", string(a.who.Shop)))
 	}
-	if ending.Cause != nil {
-		attributes = append(attributes, slog.String("cause", ending.Cause.Error()))
+	attributes = append(attributes, causes(ending.Cause)...)
+	p.Log.LogAttrs(c.Request().Context(), ending.level(), "click", attributes...)
+}
+
+// causes are what the log says of why something is not as it should be.
+func causes(cause error) []slog.Attr {
+	if cause == nil {
+		return nil
 	}
+	attributes := []slog.Attr{slog.String("cause", cause.Error())}
 	var fault *panicked
-	if errors.As(ending.Cause, &fault) {
+	if errors.As(cause, &fault) {
 		attributes = append(attributes, slog.String("stack", string(fault.stack)))
 	}
-	p.Log.LogAttrs(c.Request().Context(), level(ending), "click", attributes...)
+	return attributes
 }
 
 // panicked is a fault of ours.
@@ -157,13 +164,22 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // level makes an error of what somebody must look at: Recharge answers with other
 // people's records, or a fault of ours.
-func level(ending Ending) slog.Level {
+func level(cause error) slog.Level {
 	var fault *panicked
 	switch {
-	case errors.As(ending.Cause, &fault), recharge.Is(ending.Cause, recharge.FilterIgnored), recharge.Is(ending.Cause, recharge.Foreign), recharge.Is(ending.Cause, recharge.LinkRefused):
+	case errors.As(cause, &fault), recharge.Is(cause, recharge.FilterIgnored), recharge.Is(cause, recharge.Foreign), recharge.Is(cause, recharge.LinkRefused):
 		return slog.LevelError
-	case ending.Outcome == Unavailable, ending.Cause != nil && ending.Outcome == RedirectedByHash, recharge.Is(ending.Cause, recharge.Ambiguous):
+	case recharge.Is(cause, recharge.Ambiguous):
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
+}
+
+// level adds that a shopper got less than the portal, signed in.
+func (e Ending) level() slog.Level {
+	lessThanAsked := e.Outcome == Unavailable || e.Outcome == RedirectedByHash && e.Cause != nil
+	if lessThanAsked {
+		return max(slog.LevelWarn, level(e.Cause))
+	}
+	return level(e.Cause)
 }

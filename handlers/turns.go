@@ -9,8 +9,8 @@ import (
 
 // turns lets each shopper's clicks through one after the other, so that the
 // second finds in the store what the first has asked Recharge for. Whoever
-// waited while a click to the same page was answered takes that answer: that
-// holds without a store, too. The zero value is ready.
+// waited while the same was answered takes that answer: that holds without a
+// store, too. The zero value is ready.
 type turns struct {
 	mu   sync.Mutex
 	held map[store.Shopper]*turn
@@ -20,27 +20,30 @@ type turn struct {
 	free    chan struct{} // holds one thing, which is the right to go on
 	holders int           // who has it or waits for it; the last one out forgets the turn
 
-	ended int         // clicks that were answered
-	visit store.Visit // where the last of them led
-	last  Ending      // and how it ended
+	ended  int // turns that were taken
+	asked  any // what was asked in the last of them
+	answer any // and answered
 }
 
-// do answers a click when its shopper's turn has come. Its error is that of ctx.
-func (t *turns) do(ctx context.Context, who store.Shopper, visit store.Visit, answer func() Ending) (Ending, error) {
+// take answers what a shopper asks when their turn has come. Questions are
+// comparable, and those of one type have answers of one type. Its error is that
+// of ctx.
+func take[Question comparable, Answer any](ctx context.Context, t *turns, who store.Shopper, asked Question, answer func() Answer) (Answer, error) {
 	mine, before := t.join(who)
 	defer t.leave(who, mine)
 	select {
 	case <-mine.free:
 	case <-ctx.Done():
-		return Ending{}, ctx.Err()
+		var none Answer
+		return none, ctx.Err()
 	}
 	defer func() { mine.free <- struct{}{} }()
-	if ending, ok := t.since(mine, before, visit); ok {
-		return ending, nil
+	if last, ok := t.since(mine, before, asked).(Answer); ok {
+		return last, nil
 	}
-	ending := answer()
-	t.end(mine, visit, ending)
-	return ending, nil
+	last := answer()
+	t.end(mine, asked, last)
+	return last, nil
 }
 
 func (t *turns) join(who store.Shopper) (mine *turn, before int) {
@@ -67,16 +70,20 @@ func (t *turns) leave(who store.Shopper, mine *turn) {
 	}
 }
 
-// since is the answer to a click to the same page that was given in the meantime.
-func (t *turns) since(mine *turn, before int, visit store.Visit) (Ending, bool) {
+// since is the answer to the same question that was given in the meantime; nil if
+// none was.
+func (t *turns) since(mine *turn, before int, asked any) any {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return mine.last, mine.ended > before && mine.visit == visit
+	if mine.ended == before || mine.asked != asked {
+		return nil
+	}
+	return mine.answer
 }
 
-func (t *turns) end(mine *turn, visit store.Visit, ending Ending) {
+func (t *turns) end(mine *turn, asked, answer any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mine.ended++
-	mine.visit, mine.last = visit, ending
+	mine.asked, mine.answer = asked, answer
 }

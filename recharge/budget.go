@@ -12,10 +12,20 @@ import (
 // longer goes on without the call.
 const patience = time.Second
 
+// urgency tells what a call is for. The less it matters, the more of the burst it
+// leaves to the others.
+type urgency int
+
+const (
+	needed  urgency = iota // a click goes nowhere without it
+	helpful                // a click goes on by hash without it: leaves a quarter
+	spare                  // no click waits for it: leaves half, and waits for no turn
+)
+
 // budget keeps a token inside its leaky bucket, as far as this process spends it.
 type budget struct {
 	limiter *rate.Limiter
-	reserve float64 // turns that are kept for calls a click cannot do without
+	burst   float64
 	now     func() time.Time
 
 	mu     sync.Mutex
@@ -23,18 +33,17 @@ type budget struct {
 }
 
 func newBudget(perSecond float64, burst int, now func() time.Time) *budget {
-	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), reserve: float64(burst) / 4, now: now}
+	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: float64(burst), now: now}
 }
 
 // take waits for the right to make one call. It returns the reason if there is
-// none to be had in time. A call that a click can do without, as it can go on by
-// hash, leaves the last turns to those who are not known yet.
-func (b *budget) take(ctx context.Context, optional bool) Reason {
+// none to be had in time.
+func (b *budget) take(ctx context.Context, of urgency) Reason {
 	now := b.now()
 	if b.pausedAt(now) {
 		return Limited
 	}
-	delay, ok := b.turn(now, optional)
+	delay, ok := b.turn(now, of)
 	if !ok {
 		return OverBudget
 	}
@@ -49,10 +58,14 @@ func (b *budget) take(ctx context.Context, optional bool) Reason {
 
 // turn reserves a turn, if one comes soon. It gives a late one back before
 // anybody can reserve behind it: afterwards the limiter would not take it back.
-func (b *budget) turn(now time.Time, optional bool) (time.Duration, bool) {
+func (b *budget) turn(now time.Time, of urgency) (time.Duration, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if optional && b.limiter.TokensAt(now) < b.reserve {
+	leave := float64(of) * b.burst / 4
+	if of == spare {
+		leave = max(leave, 1)
+	}
+	if of != needed && b.limiter.TokensAt(now) < leave {
 		return 0, false
 	}
 	turn := b.limiter.ReserveN(now, 1)

@@ -44,6 +44,7 @@ type Client struct {
 	http    *http.Client
 	budget  *budget
 	guard   guard
+	byEmail string
 }
 
 // NewClient returns a client for one store.
@@ -62,8 +63,9 @@ func NewClient(o Options) *Client {
 			// Following one would carry the token to wherever it points.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		budget: newBudget(o.Rate, o.Burst, o.Now),
-		guard:  guard{shop: o.Shop, portal: o.PortalURL},
+		budget:  newBudget(o.Rate, o.Burst, o.Now),
+		guard:   guard{shop: o.Shop, portal: o.PortalURL},
+		byEmail: byEmail(o.PortalURL),
 	}
 }
 
@@ -75,17 +77,17 @@ type call struct {
 	endpoint string // its name in errors and metrics
 	method   string
 	path     []string // segments, escaped here, so that none can become two
-	optional bool     // a click goes on without it, if the budget is short
+	urgency  urgency
 	query    url.Values
 	header   http.Header
 }
 
 // do makes the call and returns its answer. A GET is tried twice where another
-// try may help and the context leaves time for it, a POST once: it may have been
-// carried out.
+// try may help and the context leaves time for it, unless nobody waits for it; a
+// POST once, as it may have been carried out.
 func do[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	answer, failed := try[T](ctx, c, call)
-	if failed == nil || call.method != http.MethodGet || !failed.retryable() {
+	if failed == nil || call.method != http.MethodGet || call.urgency == spare || !failed.retryable() {
 		return answer, failed
 	}
 	if !wait(ctx, failed.retryDelay()) {
@@ -109,7 +111,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 // what another has left behind, which encoding/json would do.
 func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	var none, answer T
-	if reason := c.budget.take(ctx, call.optional); reason != "" {
+	if reason := c.budget.take(ctx, call.urgency); reason != "" {
 		return none, &Error{Endpoint: call.endpoint, Reason: reason}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)

@@ -93,6 +93,18 @@ func (c *Client) LinkByHash(customer Customer, to Destination, locale Locale) (L
 	return Link{URL: target}, nil
 }
 
+// ByEmail is the path on the store's own host where Recharge finds a customer by
+// e-mail address, for shoppers whom the id does not find. It is "" where the
+// portal is not on that host, as Recharge then has no page there.
+func (c *Client) ByEmail() string { return c.byEmail }
+
+func byEmail(portal *url.URL) string {
+	if strings.TrimRight(portal.Path, "/") != "/tools/recurring/portal" {
+		return ""
+	}
+	return "/tools/recurring/get-subscription-access"
+}
+
 func portalPage(base *url.URL, hash string, to Destination, query url.Values) string {
 	target := base.JoinPath(hash, to.path())
 	target.RawQuery = query.Encode()

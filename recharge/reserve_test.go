@@ -2,28 +2,36 @@ package recharge
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 )
 
 // TestLastTurnsAreForLookups: a click goes on by hash without a session, but
-// nowhere without knowing who the shopper is.
+// nowhere without knowing who the shopper is; and no click waits for a theme's
+// question.
 func TestLastTurnsAreForLookups(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	b := newBudget(2, 40, func() time.Time { return now })
-	sessions, lookups := 0, 0
-	for b.take(t.Context(), true) == "" {
-		sessions++
+	got := map[urgency]int{}
+	for _, of := range []urgency{spare, helpful, needed} {
+		for b.take(canceled(t), of) == "" {
+			got[of]++
+		}
 	}
-	for b.take(canceled(t), false) == "" {
-		lookups++
-	}
-	if sessions != 31 || lookups != 9 {
-		t.Errorf("%d optional calls, then %d others; want 31 and 9 of a burst of 40", sessions, lookups)
+	if want := map[urgency]int{spare: 21, helpful: 10, needed: 9}; !maps.Equal(got, want) {
+		t.Errorf("calls that went out, by urgency: %v; want %v of a burst of 40", got, want)
 	}
 	now = now.Add(6 * time.Second)
-	if got := b.take(t.Context(), true); got != "" {
-		t.Errorf("an optional call after 6s = %q; want it to go out", got)
+	if got := b.take(t.Context(), spare); got != OverBudget {
+		t.Errorf("a spare call after 6s = %q; want %q", got, OverBudget)
+	}
+	if got := b.take(t.Context(), helpful); got != "" {
+		t.Errorf("a helpful call after 6s = %q; want it to go out", got)
+	}
+	now = now.Add(6 * time.Second)
+	if got := b.take(t.Context(), spare); got != "" {
+		t.Errorf("a spare call after 12s = %q; want it to go out", got)
 	}
 }
 

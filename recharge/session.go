@@ -50,7 +50,7 @@ func (c *Client) CreateSession(ctx context.Context, customer Customer) (Session,
 	}
 	answer, failed := do[sessionAnswer](ctx, c, call{
 		endpoint: "sessions",
-		optional: true,
+		urgency:  helpful,
 		method:   http.MethodPost,
 		path:     []string{"customers", strconv.FormatInt(customer.ID, 10), "sessions"},
 		header:   header,
@@ -108,7 +108,7 @@ func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Se
 	}
 	access, failed := do[portalAccess](ctx, c, call{
 		endpoint: "portal_access",
-		optional: true,
+		urgency:  helpful,
 		method:   http.MethodGet,
 		path:     []string{"portal_access"},
 		query:    query,

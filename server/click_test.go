@@ -2,8 +2,11 @@ package server_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,6 +21,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store/storetest"
 )
 
 // TestOutcomes is the contract's table of outcomes.
@@ -45,9 +49,9 @@ func TestOutcomes(t *testing.T) {
 		{name: "sign in", outcome: "sign_in", status: 302, location: "/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%3Fms_returned%3D1"},
 		{name: "sign in, destination and locale", path: "/orders?locale=pt-BR&utm_source=x", outcome: "sign_in", status: 302, location: "/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%2Forders%3Flocale%3Dpt-BR%26ms_returned%3D1"},
 		{name: "sign in, legacy", set: func(s *config.Settings) { s.CustomerAccounts = "legacy" }, outcome: "sign_in", status: 302, location: "/account/login?return_url=%2Fapps%2Fsubscriptions%3Fms_returned%3D1"},
-		{name: "sign in failed", path: "?ms_returned=1", outcome: "sign_in_failed", status: 200, says: "Please sign in once more"},
-		{name: "not a subscriber", shopper: robin, outcome: "not_a_subscriber", status: 200, says: "No subscription yet"},
-		{name: "not a subscriber, two active records", shopper: kim, outcome: "not_a_subscriber", status: 200, says: "No subscription yet"},
+		{name: "sign in failed", path: "?ms_returned=1", outcome: "sign_in_failed", status: 200, says: "Please sign in again"},
+		{name: "not a subscriber", shopper: robin, outcome: "not_a_subscriber", status: 200, says: "No subscriptions found"},
+		{name: "not a subscriber, two active records", shopper: kim, outcome: "not_a_subscriber", status: 200, says: "No subscriptions found"},
 		{name: "unavailable", breaks: recharge(func(f *rechargetest.Faults) { f.Down = true }), shopper: pat, outcome: "unavailable", status: 200, says: "cannot be opened right now"},
 		{name: "not connected", set: func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, shopper: pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
 		{name: "not connected, another shop", breaks: shopify(func(f *shopifytest.Faults) { f.Shop = "another-shop.myshopify.com" }), shopper: pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
@@ -126,7 +130,9 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 		{"GET", "/apps/subscriptions//", 403},
 		{"GET", "/apps/subscriptions/%zz", 400},
 		{"GET", "/livez", 404},
-		{"GET", "/", 404},
+		{"GET", "/nonsense", 404},
+		{"GET", "/apps/subscriptions/status", 403},
+		{"POST", "/apps/subscriptions/status", 405},
 	} {
 		response, body := f.direct(test.method, f.public, test.path)
 		if response.StatusCode != test.status {
@@ -453,24 +459,65 @@ func TestAnotherShopsEntryIsNotRead(t *testing.T) {
 	}
 }
 
-// TestSignInOnce walks the whole round trip, as a browser does.
+// TestSignInOnce walks the whole round trip to every destination, as a browser
+// does: with both kinds of customer accounts and of link, under a locale's prefix
+// and a path that the merchant has renamed.
 func TestSignInOnce(t *testing.T) {
-	f := start(t)
-	client := f.shopper("")
-	to := f.click(client, "/apps/subscriptions/orders?locale=fr").location
+	pages := map[string]string{ // what the portal calls them
+		"": "subscriptions", "/": "subscriptions", "/nonsense": "subscriptions", "/subscriptions/x1": "subscriptions", "/subscriptions/1/delete": "subscriptions",
+		"/overview": "overview", "/subscriptions": "subscriptions", "/schedule": "schedule", "/orders": "orders", "/addresses/": "addresses",
+		"/payment-methods": "payment_methods", "/subscriptions/50500600": "subscriptions/50500600", "/subscriptions/50500600/cancel": "subscriptions/50500600/cancel",
+	}
+	for _, way := range []struct{ accounts, link, redirect, path string }{
+		{"new", "signed_in", "location", "/apps/subscriptions"},
+		{"new", "hash", "location", "/apps/subscriptions"},
+		{"legacy", "signed_in", "location", "/apps/subscriptions"},
+		{"legacy", "hash", "page", "/fr/a/mon-abo_1"},
+		{"new", "signed_in", "page", "/pt-br/community/abo"},
+	} {
+		t.Run(strings.Join([]string{way.accounts, way.link, way.redirect, way.path}, " "), func(t *testing.T) {
+			prefix := regexp.MustCompile(`^/(fr|pt-br)/`).ReplaceAllString(way.path, "/")
+			f := startIn(t, storetest.Redis(t), way.accounts, prefix, func(s *config.Settings) { s.PortalLink, s.Redirect = way.link, way.redirect })
+			for to, page := range pages {
+				client := f.shopper("")
+				opening := f.land(client, f.signIn(client, way.path+to+"?utm_source=mail&locale=fr-CA"))
+				if opening.Customer.ShopifyCustomerID != pat || opening.Page != page || opening.Locale != "fr-CA" {
+					t.Errorf("%s%s opened the portal for %q at %q in %q; want %s at %s in fr-CA", way.path, to, opening.Customer.ShopifyCustomerID, opening.Page, opening.Locale, pat, page)
+				}
+			}
+			for _, forwarded := range f.store.Forwarded() {
+				if strings.HasPrefix(forwarded.App, "/tools/recurring") && strings.Contains(forwarded.Query, "ms_returned") {
+					t.Errorf("the portal was asked for %s?%s; want no marker in it", forwarded.Path, forwarded.Query)
+				}
+			}
+		})
+	}
+}
+
+// signIn follows a signed-out shopper's click to the sign-in, signs Pat in, and
+// returns where the store then sends the browser.
+func (f *fixture) signIn(client *http.Client, path string) string {
+	f.t.Helper()
+	to := f.click(client, path).next()
 	login, err := url.Parse(to)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	response, err := client.PostForm(f.store.URL+to, url.Values{"customer": {pat}, "return_to": {login.Query().Get("return_to")}})
+	response, err := client.PostForm(f.store.URL+to, url.Values{"customer": {pat}, "return_to": {login.Query().Get("return_to") + login.Query().Get("return_url")}})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	opening := f.land(client, response.Header.Get("Location"))
-	if opening.Customer.ShopifyCustomerID != pat || opening.Page != "orders" || opening.Locale != "fr" {
-		t.Errorf("the portal opened for %q at %q in %q; want %s at orders in fr", opening.Customer.ShopifyCustomerID, opening.Page, opening.Locale, pat)
+	return response.Header.Get("Location")
+}
+
+// next is where an answer sends the browser: by Location, or by a page.
+func (a answer) next() string {
+	link := regexp.MustCompile(`<a href="([^"]*)"`).FindStringSubmatch(a.body)
+	if a.location == "" && len(link) == 2 {
+		return html.UnescapeString(link[1])
 	}
+	return a.location
 }
 
 // TestSignInThatDoesNotTakeEnds: Shopify is known to leave the id empty for some
@@ -504,6 +551,18 @@ func TestForwardByPage(t *testing.T) {
 	if got := got.header.Get("Content-Type"); got != "text/html; charset=UTF-8" {
 		t.Errorf("Content-Type = %q; want HTML, not Liquid", got)
 	}
+	script := regexp.MustCompile(`(?s)<script>(.*)</script>`).FindStringSubmatch(got.body)
+	if len(script) != 2 {
+		t.Fatalf("page = %s; want one script", got.body)
+	}
+	hash := sha256.Sum256([]byte(script[1]))
+	policy := got.header.Get("Content-Security-Policy")
+	if want := "script-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "';"; !strings.Contains(policy, want) || !strings.Contains(policy, "default-src 'none';") {
+		t.Errorf("Content-Security-Policy = %q; want %q and nothing else allowed", policy, want)
+	}
+	if got := got.header.Get("Cache-Control") + " " + got.header.Get("Referrer-Policy"); got != "no-store no-referrer" {
+		t.Errorf("headers = %q; want no-store no-referrer", got)
+	}
 	if got := f.click(f.shopper(""), "/apps/subscriptions"); got.status != 200 || !strings.Contains(got.body, "/customer_authentication/login") {
 		t.Errorf("signed out: %d %s; want a page to the sign-in", got.status, got.body)
 	}
@@ -513,7 +572,7 @@ func TestForwardByPage(t *testing.T) {
 func TestLogLine(t *testing.T) {
 	f := start(t)
 	got := f.click(f.shopper(robin), "/apps/subscriptions")
-	id := regexp.MustCompile(`Reference: ([a-z0-9]{10})`).FindStringSubmatch(got.body)
+	id := regexp.MustCompile(`Reference for support: <bdi>([a-z0-9]{10})<`).FindStringSubmatch(got.body)
 	if len(id) != 2 || got.line["request_id"] != id[1] {
 		t.Errorf("the page shows the reference %q, the log %v; want the same", id, got.line["request_id"])
 	}

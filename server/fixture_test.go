@@ -88,6 +88,13 @@ func start(t *testing.T, change ...func(*config.Settings)) *fixture {
 // startWith runs the program; without a Redis, with the embedded one.
 func startWith(t *testing.T, redis *storetest.Server, change ...func(*config.Settings)) *fixture {
 	t.Helper()
+	return startIn(t, redis, "new", "/apps/subscriptions", change...)
+}
+
+// startIn runs the program for a store with these customer accounts, where the
+// merchant has put the app at prefix.
+func startIn(t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings)) *fixture {
+	t.Helper()
 	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: redis}
 	f.recharge = rechargetest.NewServer(rechargetest.Options{
 		Shop:            shop,
@@ -100,13 +107,13 @@ func startWith(t *testing.T, redis *storetest.Server, change ...func(*config.Set
 	})
 	t.Cleanup(f.recharge.Close)
 	f.store = shopifytest.NewServer(shopifytest.Options{
-		Shop: shop, Name: "Fixture Shop", Email: "owner@fixture.example", Now: f.clock.now,
+		Shop: shop, Name: "Fixture Shop", Email: "owner@fixture.example", Now: f.clock.now, Accounts: accounts,
 		Shoppers: []shopifytest.Shopper{{ID: pat, FirstName: "Pat"}, {ID: robin, FirstName: "Robin"}, {ID: sam, FirstName: "Sam"}, {ID: kim, FirstName: "Kim"}},
 	})
 	t.Cleanup(f.store.Close)
 	f.recharge.SetPortalBase(f.store.URL + "/tools/recurring/portal/")
-	f.run(change...)
-	f.store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + f.public + "/apps/subscriptions", Secret: appSecret, OldSecret: oldSecret})
+	f.run(append([]func(*config.Settings){func(s *config.Settings) { s.CustomerAccounts = accounts }}, change...)...)
+	f.store.AddApp(shopifytest.App{PathPrefix: prefix, ProxyURL: "http://" + f.public + "/apps/subscriptions", Secret: appSecret, OldSecret: oldSecret})
 	f.store.AddApp(shopifytest.App{PathPrefix: "/tools/recurring", ProxyURL: f.recharge.URL + "/proxy", Secret: rcSecret})
 	t.Cleanup(f.nothingInTheOpen)
 	return f
@@ -220,11 +227,23 @@ func (f *fixture) land(client *http.Client, path string) rechargetest.Opening {
 	before := len(f.recharge.Openings())
 	follower := *client
 	follower.CheckRedirect = nil
-	response, err := follower.Get(f.store.URL + path)
-	if err != nil {
-		f.t.Fatal(err)
+	// A page that forwards is followed like a redirect, and like that not for ever.
+	at := f.store.URL + path
+	for hops := 0; at != "" && hops < 10; hops++ {
+		response, err := follower.Get(at)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		at = ""
+		if strings.Contains(string(body), `http-equiv="refresh"`) {
+			at = answer{body: string(body)}.next()
+		}
 	}
-	_ = response.Body.Close()
 	openings := f.recharge.Openings()
 	if len(openings) == before {
 		return rechargetest.Opening{}

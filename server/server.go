@@ -117,23 +117,29 @@ func wire(cfg config.Config, o options) (*server, error) {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
 	s.recharge = connect(cfg, o.now)
+	clicks := &handlers.Clicks{
+		Store:    s.store,
+		Recharge: s.rechargeOf,
+		ByHash:   cfg.LinkByHash,
+		Timeout:  cfg.ClickTimeout,
+	}
+	status := &handlers.Status{Verifier: verifier, Clicks: clicks, Log: o.log}
 	portal := &handlers.Portal{
-		Verifier: verifier,
-		Clicks: &handlers.Clicks{
-			Store:    s.store,
-			Recharge: s.rechargeOf,
-			ByHash:   cfg.LinkByHash,
-			Timeout:  cfg.ClickTimeout,
-		},
+		Verifier:       verifier,
+		Clicks:         clicks,
 		Pages:          pages,
 		LegacyAccounts: cfg.LegacyAccounts,
 		ByPage:         cfg.RedirectByPage,
 		Log:            o.log,
 		Now:            o.now,
 	}
+	webhooks := &handlers.Webhooks{Verifier: verifier, Store: s.store, Log: o.log}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers)
 		portal.Register(e)
+		status.Register(e)
+		webhooks.Register(e)
+		handlers.RegisterHome(e)
 	})
 	s.ops = s.httpServer(s.health.Register)
 	s.warn()

@@ -11,7 +11,7 @@ import (
 // is packed, not JSON: half of Redis' memory a customer would be field names.
 const (
 	kindCustomer      = 'c' // time: fresh until; then id, active subscriptions, hash
-	kindNotSubscriber = 'n' // time: until
+	kindNotSubscriber = 'n' // time: fresh until
 	kindSession       = 's' // time: expires; then the token
 	kindLink          = 'l' // time: reused until; then the URL
 )
@@ -27,7 +27,7 @@ func encodeCustomer(customer recharge.Customer, freshUntil time.Time) []byte {
 	return append(entry, customer.Hash...)
 }
 
-func encodeNotSubscriber(until time.Time) []byte { return encode(kindNotSubscriber, until) }
+func encodeNotSubscriber(freshUntil time.Time) []byte { return encode(kindNotSubscriber, freshUntil) }
 
 func encodeSession(session recharge.Session) []byte {
 	return append(encode(kindSession, session.Expires), session.Token...)
@@ -46,12 +46,13 @@ func (m *Memory) add(entry []byte, now time.Time) {
 	}
 	until := time.Unix(int64(binary.BigEndian.Uint64(entry[1:9])), 0)
 	kind, rest, live := entry[0], entry[9:], now.Before(until)
+	told := m.Customer.ID != 0 || m.NotSubscriber
 	switch {
-	case kind == kindCustomer && m.Customer.ID == 0 && !m.NotSubscriber:
+	case kind == kindCustomer && !told:
 		m.Customer = decodeCustomer(rest)
 		m.Fresh = live && m.Customer.ID != 0
-	case kind == kindNotSubscriber && m.Customer.ID == 0 && live:
-		m.NotSubscriber = true
+	case kind == kindNotSubscriber && !told && now.Before(until.Add(wasNotSubscriberFor-notSubscriberFor)):
+		m.NotSubscriber, m.Fresh = true, live
 	case kind == kindSession && live && m.Session.Token == "":
 		m.Session = recharge.Session{Token: string(rest), Expires: until}
 	case kind == kindLink && live && m.Link.URL == "":

@@ -215,7 +215,7 @@ func testRotation(t *testing.T, open func(testing.TB, store.Options) *store.Stor
 		redis.with(before).RememberCustomer(t.Context(), pat, known)
 		s := redis.with(after, before)
 		s.RememberNotSubscriber(t.Context(), pat)
-		recall(t, redis, store.Memory{NotSubscriber: true})
+		recall(t, redis, store.Memory{NotSubscriber: true, Fresh: true})
 	})
 	t.Run("a customer replaces the old key's not a subscriber", func(t *testing.T) {
 		redis := &shared{t: t, open: open}

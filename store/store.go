@@ -25,6 +25,9 @@ const (
 	staleFor = 7 * 24 * time.Hour
 	// notSubscriberFor is short: who has just subscribed wants in.
 	notSubscriberFor = time.Minute
+	// wasNotSubscriberFor is how long that is kept for questions that must not
+	// cost a call each minute.
+	wasNotSubscriberFor = 10 * time.Minute
 )
 
 // Options configure a Store.
@@ -120,8 +123,8 @@ type Visit struct {
 // Memory is what is remembered of a shopper. The zero value is nothing.
 type Memory struct {
 	Customer      recharge.Customer // zero ID: not known
-	Fresh         bool              // the customer need not be asked for again
-	NotSubscriber bool              // Recharge had no such customer a moment ago
+	NotSubscriber bool              // Recharge had no such customer
+	Fresh         bool              // a click need not ask for either again
 	Session       recharge.Session  // "" token: none
 	Link          recharge.Link     // "" URL: none
 }
@@ -171,7 +174,7 @@ func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer rech
 
 // RememberNotSubscriber remembers that Recharge has no such customer.
 func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
-	s.write(ctx, put{customerKey, who, encodeNotSubscriber(s.options.Now().Add(notSubscriberFor)), notSubscriberFor})
+	s.write(ctx, put{customerKey, who, encodeNotSubscriber(s.options.Now().Add(notSubscriberFor)), wasNotSubscriberFor})
 }
 
 // RememberLink remembers a signed-in link for LinkTTL, and the session that

@@ -121,13 +121,15 @@ func testMemory(t *testing.T, open func(testing.TB, store.Options) *store.Store)
 			rememberPat(ctx, s)
 		}, time.Minute, 0, pat, schedule, store.Memory{Customer: known, Fresh: true}},
 
-		{"not a subscriber", notSubscriber, time.Minute, 0, pat, schedule, store.Memory{NotSubscriber: true}},
+		{"not a subscriber", notSubscriber, time.Minute, 0, pat, schedule, store.Memory{NotSubscriber: true, Fresh: true}},
 		{"not a subscriber, a stranger", notSubscriber, time.Minute, 0, other, schedule, store.Memory{}},
 		{"not a subscriber, another shop", notSubscriber, time.Minute, 0, patsTwin, schedule, store.Memory{}},
-		{"not a subscriber for 60 s", notSubscriber, time.Minute, 59 * time.Second, pat, schedule, store.Memory{NotSubscriber: true}},
-		{"not a subscriber, 60 s later", notSubscriber, time.Minute, 60 * time.Second, pat, schedule, store.Memory{}},
+		{"not a subscriber for 60 s", notSubscriber, time.Minute, 59 * time.Second, pat, schedule, store.Memory{NotSubscriber: true, Fresh: true}},
+		{"not a subscriber, 60 s later", notSubscriber, time.Minute, 60 * time.Second, pat, schedule, store.Memory{NotSubscriber: true}},
+		{"not a subscriber for 10 min", notSubscriber, time.Minute, 10*time.Minute - time.Second, pat, schedule, store.Memory{NotSubscriber: true}},
+		{"not a subscriber, 10 min later", notSubscriber, time.Minute, 10 * time.Minute, pat, schedule, store.Memory{}},
 		{"not a subscriber any more", func(ctx context.Context, s *store.Store) { rememberPat(ctx, s); notSubscriber(ctx, s) },
-			time.Minute, 0, pat, schedule, store.Memory{NotSubscriber: true}},
+			time.Minute, 0, pat, schedule, store.Memory{NotSubscriber: true, Fresh: true}},
 		{"a subscriber now", func(ctx context.Context, s *store.Store) { notSubscriber(ctx, s); rememberPat(ctx, s) },
 			time.Minute, 0, pat, schedule, store.Memory{Customer: known, Fresh: true}},
 
@@ -246,11 +248,11 @@ func testLifetimes(t *testing.T, open func(testing.TB, store.Options) *store.Sto
 		{"customer", func(ctx context.Context, s *store.Store) { s.RememberCustomer(ctx, pat, known) },
 			[]time.Duration{day*9/10 + 7*day}, []time.Duration{day*11/10 + 7*day}},
 		{"not a subscriber", func(ctx context.Context, s *store.Store) { s.RememberNotSubscriber(ctx, pat) },
-			[]time.Duration{time.Minute}, []time.Duration{time.Minute}},
+			[]time.Duration{10 * time.Minute}, []time.Duration{10 * time.Minute}},
 		{"not a subscriber any more", func(ctx context.Context, s *store.Store) {
 			s.RememberCustomer(ctx, pat, known)
 			s.RememberNotSubscriber(ctx, pat)
-		}, []time.Duration{time.Minute}, []time.Duration{time.Minute}},
+		}, []time.Duration{10 * time.Minute}, []time.Duration{10 * time.Minute}},
 		{"session and link", func(ctx context.Context, s *store.Store) {
 			s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{URL: linkURL})
 		}, []time.Duration{59 * time.Minute, time.Minute}, []time.Duration{59 * time.Minute, time.Minute}},
@@ -416,7 +418,7 @@ func TestEmbeddedAges(t *testing.T) {
 		for _, tt := range []struct {
 			after time.Duration
 			want  int
-		}{{0, 3}, {58 * time.Second, 3}, {4 * time.Second, 1}, {time.Hour, 0}} {
+		}{{0, 3}, {58 * time.Second, 3}, {4 * time.Second, 2}, {9 * time.Minute, 1}, {time.Hour, 0}} {
 			time.Sleep(tt.after) // in the bubble's time
 			if got := len(dump(t, s)); got != tt.want {
 				t.Errorf("%d keys, %v later; want %d", got, tt.after, tt.want)

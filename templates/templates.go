@@ -1,59 +1,107 @@
 // Package templates holds what a shopper is shown: Liquid, which the store
-// renders inside its theme, and the page that forwards where a 302 would not
-// arrive.
+// renders inside its theme and in its language, and the page that forwards where
+// a 302 would not arrive.
 package templates
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"html/template"
-	"io/fs"
+	"path"
 	"strings"
 )
 
-//go:embed pages/*.liquid forward.html
+//go:embed pages/*.liquid forward.html forward.js
 var files embed.FS
 
-// Pages are all templates, parsed.
+// Pages are all templates, parsed. They are safe for concurrent use.
 type Pages struct {
-	liquid  *template.Template
-	forward *template.Template
+	catalogues []catalogue
+	liquid     map[string]*template.Template // by the page's name
+	choices    map[string]template.HTML      // of the language, by the page's name
+	forward    *template.Template
+	script     template.JS
+	policy     string
 }
 
-// Page is what this program knows and a page shows; the store's name, address
-// and links come from Liquid.
+// Page is what this program knows and a page shows; the store's name, address,
+// language and links come from Liquid.
 type Page struct {
 	RequestID string // for support: the log has it too
-	Path      string // this page on the storefront, for "try again"
-	SignIn    string // the store's sign-in, returning here
+	Path      string // this page on the storefront, without a locale's prefix, for "try again"
+	SignIn    string // the store's sign-in, up to the value that says where to return to
+	Return    string // that value, escaped for a query, without a locale's prefix
+	ByEmail   string // where Recharge finds a shopper by e-mail, on the storefront; "" if it does not
 }
 
 // Load parses the templates.
 func Load() (*Pages, error) {
-	pages, err := fs.Sub(files, "pages")
+	catalogues, err := loadCatalogues()
+	if err != nil {
+		return nil, fmt.Errorf("load catalogues: %w", err)
+	}
+	p := &Pages{catalogues: catalogues, liquid: map[string]*template.Template{}, choices: map[string]template.HTML{}}
+	for _, name := range names() {
+		// Other delimiters than Liquid's, so that both fit into one file.
+		page, err := template.New(name+".liquid").Delims("[[", "]]").ParseFS(files, "pages/frame.liquid", path.Join("pages", name+".liquid"))
+		if err != nil {
+			return nil, fmt.Errorf("parse page: %w", err)
+		}
+		p.liquid[name] = page
+		p.choices[name] = template.HTML(choice(catalogues, name)) //nolint:gosec // the catalogues are ours, and escaped
+	}
+	if p.forward, err = template.ParseFS(files, "forward.html"); err != nil {
+		return nil, fmt.Errorf("parse page that forwards: %w", err)
+	}
+	script, err := files.ReadFile("forward.js")
 	if err != nil {
 		return nil, err
 	}
-	// Other delimiters than Liquid's, so that both fit into one file.
-	liquid, err := template.New("").Delims("[[", "]]").ParseFS(pages, "*.liquid")
-	if err != nil {
-		return nil, fmt.Errorf("parse pages: %w", err)
+	p.script = template.JS(bytes.TrimSpace(script)) //nolint:gosec // ours
+	hash := sha256.Sum256([]byte(p.script))
+	p.policy = "default-src 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return p, nil
+}
+
+// names are the pages: one for each outcome that ends in one.
+func names() []string {
+	return []string{"sign_in_failed", "not_a_subscriber", "unavailable", "not_connected"}
+}
+
+// Languages are the codes of those that the pages are written in, as Shopify
+// writes them.
+func (p *Pages) Languages() []string {
+	var codes []string
+	for _, c := range p.catalogues {
+		codes = append(codes, c.code)
 	}
-	forward, err := template.ParseFS(files, "forward.html")
-	if err != nil {
-		return nil, fmt.Errorf("parse page that forwards: %w", err)
-	}
-	return &Pages{liquid, forward}, nil
+	return codes
 }
 
 // Liquid returns the page called name, for the store to render.
 func (p *Pages) Liquid(name string, page Page) ([]byte, error) {
+	parsed, ok := p.liquid[name]
+	if !ok {
+		return nil, fmt.Errorf("no page is called %q", name)
+	}
 	var out bytes.Buffer
-	err := p.liquid.ExecuteTemplate(&out, name+".liquid", Page{
-		RequestID: inert(page.RequestID),
-		Path:      inert(page.Path),
-		SignIn:    inert(page.SignIn),
+	err := parsed.Execute(&out, struct {
+		Page
+		Outcome string
+		Choice  template.HTML
+	}{
+		Page{
+			RequestID: inert(page.RequestID),
+			Path:      onStore(inert(page.Path)),
+			SignIn:    onStore(inert(page.SignIn)),
+			Return:    inert(page.Return),
+			ByEmail:   onStore(inert(page.ByEmail)),
+		},
+		name,
+		p.choices[name],
 	})
 	return out.Bytes(), err
 }
@@ -64,9 +112,30 @@ func inert(s string) string {
 	return strings.NewReplacer("{", "", "}", "").Replace(s)
 }
 
-// Forward returns an HTML page that sends the browser to target at once.
-func (p *Pages) Forward(target string) ([]byte, error) {
+// onStore is a path that cannot lead off the store's host, else nothing:
+// html/template does not look behind the Liquid that stands before it.
+func onStore(path string) string {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.HasPrefix(path, `/\`) {
+		return ""
+	}
+	return path
+}
+
+// Forward returns an HTML page that sends the browser to target at once. What it
+// says for a moment is in the language of locale, a tag such as "fr" or "pt-BR".
+func (p *Pages) Forward(target, locale string) ([]byte, error) {
+	words := choose(p.catalogues, locale)
 	var out bytes.Buffer
-	err := p.forward.Execute(&out, target)
+	err := p.forward.Execute(&out, map[string]any{
+		"Target":    target,
+		"Script":    p.script,
+		"Language":  words.code,
+		"Direction": words.direction(),
+		"Texts":     words.texts,
+	})
 	return out.Bytes(), err
 }
+
+// ForwardPolicy is the Content-Security-Policy of that page: it does nothing but
+// forward.
+func (p *Pages) ForwardPolicy() string { return p.policy }

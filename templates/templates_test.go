@@ -1,74 +1,323 @@
 package templates
 
 import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/html"
+
+	"manage-subscriptions/shopify/shopifytest"
 )
 
-func TestPagesNameTheNextStep(t *testing.T) {
+func load(t *testing.T) *Pages {
+	t.Helper()
 	pages, err := Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := Page{RequestID: "abc123", Path: "/apps/subscriptions/orders?locale=fr", SignIn: "/customer_authentication/login?return_to=x"}
-	for name, want := range map[string][]string{
-		"sign_in_failed":   {page.RequestID, page.SignIn, "mailto:"},
-		"not_a_subscriber": {page.RequestID, page.Path, "{{ routes.all_products_collection_url }}", "mailto:"},
-		"unavailable":      {page.RequestID, page.Path, "mailto:"},
-		"not_connected":    {page.RequestID, "{{ routes.root_url }}", "mailto:"},
+	return pages
+}
+
+// store draws what a store would.
+func store(t *testing.T, o shopifytest.Options) *shopifytest.Server {
+	t.Helper()
+	o.Shop = "fixture-shop.myshopify.com"
+	s := shopifytest.NewServer(o)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// draw is a page as the store shows it.
+func draw(t *testing.T, s *shopifytest.Server, locale, name string, page Page) string {
+	t.Helper()
+	source, err := load(t).Liquid(name, page)
+	if err != nil {
+		t.Fatalf("Liquid(%q): %v", name, err)
+	}
+	drawn, err := s.Draw(shopifytest.Look{Locale: locale, NoFooter: true}, source)
+	if err != nil {
+		t.Fatalf("draw %s in %q: %v", name, locale, err)
+	}
+	return string(drawn)
+}
+
+func page() Page {
+	return Page{
+		RequestID: "abc123defg",
+		Path:      "/apps/subscriptions/orders?locale=fr",
+		SignIn:    "/customer_authentication/login?return_to=",
+		Return:    "%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1",
+		ByEmail:   "/tools/recurring/get-subscription-access",
+	}
+}
+
+// TestPagesNameTheNextStep: each says what happened and what to do now, without
+// a dead end, in the language's own part of the store.
+func TestPagesNameTheNextStep(t *testing.T) {
+	s := store(t, shopifytest.Options{Name: "Fixture & Sons", Email: "owner@fixture.example"})
+	const contact = `href="mailto:owner@fixture.example?subject=Manage%20Subscriptions%20abc123defg"`
+	for _, tt := range []struct {
+		locale, name string
+		want         []string
+	}{
+		{"en", "sign_in_failed", []string{`href="/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
+		{"fr", "sign_in_failed", []string{`href="/customer_authentication/login?return_to=%2Ffr%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"`}},
+		{"en", "not_a_subscriber", []string{`href="/collections/all"`, `href="/apps/subscriptions/orders?locale=fr"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
+		{"pt-BR", "not_a_subscriber", []string{`href="/pt-br/collections/all"`, `href="/pt-br/apps/subscriptions/orders?locale=fr"`, `href="/pt-br/"`}},
+		{"en", "unavailable", []string{`href="/apps/subscriptions/orders?locale=fr"`, contact, `href="/"`}},
+		{"fr", "unavailable", []string{`href="/fr/apps/subscriptions/orders?locale=fr"`, `href="/fr/"`}},
+		{"en", "not_connected", []string{contact, `href="/"`}},
 	} {
-		body, err := pages.Liquid(name, page)
-		if err != nil {
-			t.Errorf("Liquid(%q): %v", name, err)
-		}
-		for _, part := range want {
-			if !strings.Contains(string(body), part) {
-				t.Errorf("Liquid(%q) = %s; want %q in it", name, body, part)
+		drawn := draw(t, s, tt.locale, tt.name, page())
+		for _, part := range append(tt.want, `data-outcome="`+tt.name+`"`, "abc123defg", "<bdi>Fixture &amp; Sons</bdi>") {
+			if !strings.Contains(drawn, part) {
+				t.Errorf("%s in %s = %s; want %s in it", tt.name, tt.locale, drawn, part)
 			}
 		}
 	}
-	if _, err := pages.Liquid("nonsense", page); err == nil {
+	if _, err := load(t).Liquid("nonsense", page()); err == nil {
 		t.Error("Liquid(nonsense) = nil; want an error")
 	}
 }
 
-// TestInputIsInert: whatever reaches a page is neither HTML nor Liquid there.
-func TestInputIsInert(t *testing.T) {
-	pages, err := Load()
-	if err != nil {
-		t.Fatal(err)
+// TestPagesOfferNothingThatIsNotThere: no way in by e-mail where Recharge has
+// none, and no mail to nobody.
+func TestPagesOfferNothingThatIsNotThere(t *testing.T) {
+	s := store(t, shopifytest.Options{Name: "Fixture Shop"})
+	for _, name := range names() {
+		drawn := draw(t, s, "en", name, Page{RequestID: "abc123defg", Path: "/apps/subscriptions", SignIn: "/account/login"})
+		for _, part := range []string{"mailto:", "/tools/recurring", `href=""`} {
+			if strings.Contains(drawn, part) {
+				t.Errorf("%s = %s; want no %s in it", name, drawn, part)
+			}
+		}
+		if !strings.Contains(drawn, `href="/"`) {
+			t.Errorf("%s = %s; want a way on", name, drawn)
+		}
 	}
-	attack := `"><script>alert(1)</script>{{ shop.email }}{% layout none %}{{{{ javascript:alert(1)`
-	for _, name := range []string{"sign_in_failed", "not_a_subscriber", "unavailable", "not_connected"} {
-		clean, err := pages.Liquid(name, Page{})
-		if err != nil {
-			t.Fatal(err)
+}
+
+// TestLanguage: the store's choice, else the language without its region, else
+// English; the page and the page that forwards agree.
+func TestLanguage(t *testing.T) {
+	s := store(t, shopifytest.Options{Name: "Fixture Shop"})
+	for _, tt := range []struct{ asked, want, direction string }{
+		{"en", "en", "ltr"}, {"en-GB", "en", "ltr"}, {"fr", "fr", "ltr"}, {"fr-CA", "fr", "ltr"},
+		{"pt-BR", "pt-BR", "ltr"}, {"pt-PT", "pt-PT", "ltr"}, {"pt", "pt-PT", "ltr"}, {"pt-AO", "pt-PT", "ltr"},
+		{"zh-CN", "zh-CN", "ltr"}, {"zh-TW", "zh-TW", "ltr"}, {"zh-HK", "zh-TW", "ltr"}, {"zh-SG", "zh-CN", "ltr"},
+		{"no", "nb", "ltr"}, {"nn", "nb", "ltr"}, {"nb", "nb", "ltr"},
+		{"ar", "ar", "rtl"}, {"ar-EG", "ar", "rtl"}, {"he", "he", "rtl"},
+		{"is", "en", "ltr"}, {"uk", "en", "ltr"},
+	} {
+		drawn := draw(t, s, tt.asked, "unavailable", page())
+		if want := `lang="` + tt.want + `" dir="` + tt.direction + `" aria-labelledby`; !strings.Contains(drawn, want) {
+			t.Errorf("the page in %q = %s; want %s in it", tt.asked, drawn, want)
 		}
-		body, err := pages.Liquid(name, Page{RequestID: attack, Path: attack, SignIn: attack})
-		if err != nil {
-			t.Fatal(err)
+		if title := choose(load(t).catalogues, tt.want).texts["unavailable.title"]; !strings.Contains(drawn, ">"+title+"</h1>") {
+			t.Errorf("the page in %q = %s; want the title %q", tt.asked, drawn, title)
 		}
-		for _, opening := range []string{"<script", "{{", "{%", `href="javascript:`} {
-			if got, want := strings.Count(string(body), opening), strings.Count(string(clean), opening); got != want {
-				t.Errorf("Liquid(%q) has %q %d times; want the page's own %d:\n%s", name, opening, got, want, body)
+		forward, err := load(t).Forward("https://portal.example/", tt.asked)
+		if want := `<html lang="` + tt.want + `" dir="` + tt.direction + `">`; err != nil || !strings.Contains(string(forward), want) {
+			t.Errorf("Forward in %q = %s, %v; want %s in it", tt.asked, forward, err, want)
+		}
+	}
+	for _, tag := range []string{"", "-", "x", "en_US", "123"} {
+		if got := choose(load(t).catalogues, tag).code; got != "en" {
+			t.Errorf("choose(%q) = %q; want en", tag, got)
+		}
+	}
+}
+
+// TestEveryTextIsDrawn shows each page in each language, whole.
+func TestEveryTextIsDrawn(t *testing.T) {
+	s := store(t, shopifytest.Options{Name: "Fixture Shop", Email: "owner@fixture.example"})
+	blank := strings.NewReplacer("{shop}", "<bdi>Fixture Shop</bdi>", "{id}", "<bdi>abc123defg</bdi>")
+	for _, c := range load(t).catalogues {
+		for _, name := range names() {
+			drawn := draw(t, s, c.code, name, page())
+			for key, text := range c.texts {
+				if of, _, owned := strings.Cut(key, "."); owned && of == name && !strings.Contains(drawn, blank.Replace(text)) {
+					t.Errorf("%s in %s = %s; want %s in it", name, c.code, drawn, key)
+				}
+			}
+			if left := regexp.MustCompile(`ms_|\{|\}\}`).FindString(cutStyle(drawn)); left != "" {
+				t.Errorf("%s in %s = %s; want no %q left", name, c.code, drawn, left)
 			}
 		}
 	}
 }
 
+func cutStyle(page string) string {
+	return regexp.MustCompile(`(?s)<style>.*?</style>`).ReplaceAllString(strings.ReplaceAll(page, "ms_returned", ""), "")
+}
+
+// TestCatalogues: all say the same things, and each is used.
+func TestCatalogues(t *testing.T) {
+	files := map[string]map[string]string{}
+	names, err := fs.Glob(locales, "locales/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		raw, err := locales.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var texts map[string]string
+		strict := json.NewDecoder(bytes.NewReader(raw))
+		if err := strict.Decode(&texts); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		files[strings.TrimSuffix(path.Base(name), ".json")] = texts
+	}
+	shipped := []string{"cs", "da", "de", "en", "es", "fi", "fr", "it", "ja", "ko", "nb", "nl", "pl", "pt-BR", "pt-PT", "sv", "th", "tr", "vi", "zh-CN", "zh-TW"}
+	for _, code := range shipped {
+		if files[code] == nil {
+			t.Errorf("there is no locales/%s.json, a language of Shopify's themes", code)
+		}
+	}
+	english := files["en"]
+	gaps := regexp.MustCompile(`\{[^}]*\}`)
+	for code, texts := range files {
+		for key, text := range texts {
+			want, known := english[key]
+			if !known {
+				t.Errorf("locales/%s.json has %q, which en.json does not", code, key)
+			}
+			if got, want := gaps.FindAllString(text, -1), gaps.FindAllString(want, -1); !slices.Equal(got, want) {
+				t.Errorf("locales/%s.json: %q has the gaps %v; want %v", code, key, got, want)
+			}
+			if strings.TrimSpace(text) != text || text == "" || strings.ContainsAny(gaps.ReplaceAllString(text, ""), "{}<>\"'") {
+				t.Errorf("locales/%s.json: %q is %q; want a plain text", code, key, text)
+			}
+		}
+		for key := range english {
+			if texts[key] == "" {
+				t.Errorf("locales/%s.json lacks %q", code, key)
+			}
+		}
+	}
+	for key := range maps.Keys(english) {
+		if !used(t, key) {
+			t.Errorf("no page uses %q", key)
+		}
+	}
+}
+
+// used tells whether a page shows a text.
+func used(t *testing.T, key string) bool {
+	t.Helper()
+	of, _, owned := strings.Cut(key, ".")
+	use := "{{ " + variable(key) + " }}"
+	sources := []string{"pages/frame.liquid", "pages/" + of + ".liquid"}
+	if of == "forward" {
+		sources, use = []string{"forward.html"}, `{{index .Texts "`+key+`"}}`
+	}
+	if !owned {
+		var err error
+		if sources, err = fs.Glob(files, "pages/*.liquid"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, source := range sources {
+		raw, err := files.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(raw, []byte(use)) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestInputIsInert: whatever reaches a page, from a request or from a merchant's
+// settings, is text there: neither HTML nor Liquid, drawn by the engine.
+func TestInputIsInert(t *testing.T) {
+	plain := store(t, shopifytest.Options{Name: "x", Email: "x"})
+	for _, attack := range []string{
+		`"><script>alert(1)</script>`, `'><img src=x onerror=alert(1)>`, `</section></main><h1>gone</h1>`, `javascript:alert(1)`, `" onmouseover="alert(1)`, `<!--`,
+		`{{ 'dr' | append: 'awn' }}`, `{% assign x = 'dr' %}{{ x }}awn`, `{{{{ 'dr' | append: 'awn' }}}}`, `{%- layout none -%}`, `{% raw %}`, `{% comment %}`, `{{`, `{%`, `}}`, `%}`,
+		`' | append: 'drawn' | append: '`, `'%}{{ 'drawn`, "\x00\xff\u2028", strings.Repeat(`{{"<'`, 2500),
+	} {
+		hostile := store(t, shopifytest.Options{Name: attack, Email: attack})
+		for _, name := range names() {
+			want := shape(t, draw(t, plain, "en", name, Page{RequestID: "x", Path: "/x", SignIn: "/x", Return: "x", ByEmail: "/x"}))
+			drawn := draw(t, hostile, "en", name, Page{RequestID: attack, Path: "/x" + attack, SignIn: "/x" + attack, Return: attack, ByEmail: "/x" + attack})
+			if got := shape(t, drawn); !slices.Equal(got, want) {
+				t.Errorf("%s with %.80q has other elements than without:\n%v\n%v\n%.5000s", name, attack, got, want, drawn)
+			}
+			if strings.Contains(drawn, "drawn") && !strings.Contains(attack, "drawn") {
+				t.Errorf("%s with %.80q was read as Liquid: %.5000s", name, attack, drawn)
+			}
+			if elsewhere := draw(t, plain, "en", name, Page{Path: "//evil.example/", SignIn: `/\evil.example`, Return: "evil", ByEmail: "https://evil.example"}); strings.Contains(elsewhere, "evil") {
+				t.Errorf("%s leads off the store: %s", name, elsewhere)
+			}
+			if scripted := regexp.MustCompile(`href="\s*javascript:`).FindString(drawn); scripted != "" {
+				t.Errorf("%s with %.80q has %s", name, attack, scripted)
+			}
+		}
+	}
+}
+
+// shape is a page's elements with the names of their attributes.
+func shape(t *testing.T, page string) []string {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var elements []string
+	for node := range root.Descendants() {
+		if node.Type == html.CommentNode {
+			elements = append(elements, "comment")
+		}
+		if node.Type == html.ElementNode {
+			element := node.Data
+			for _, attribute := range node.Attr {
+				element += " " + attribute.Key
+			}
+			elements = append(elements, element)
+		}
+	}
+	return elements
+}
+
 func TestForwardCannotBeBrokenOutOf(t *testing.T) {
-	pages, err := Load()
+	pages := load(t)
+	want := shape(t, forward(t, pages, "https://portal.example/"))
+	for _, attack := range []string{
+		`https://portal.example/a?token=1&b="><script>alert(1)</script>`, `https://portal.example/;url=javascript:alert(1)`, `javascript:alert(1)`, `data:text/html,<script>alert(1)</script>`,
+		`"><script>`, `'`, `0;url=https://evil.example`, strings.Repeat(`<'">`, 2500),
+	} {
+		page := forward(t, pages, attack)
+		if got := shape(t, page); !slices.Equal(got, want) {
+			t.Errorf("Forward(%.80q) has other elements: %.2000s", attack, page)
+		}
+		for _, opening := range []string{`href="javascript:`, `href="data:`, `url=javascript:`, `url=data:`} {
+			if strings.Contains(page, opening) && !strings.HasPrefix(attack, "https:") {
+				t.Errorf("Forward(%.80q) = %.2000s; want no %s", attack, page, opening)
+			}
+		}
+	}
+	const link = "https://portal.example/a?token=1&amp;b=2"
+	if page := forward(t, pages, "https://portal.example/a?token=1&b=2"); strings.Count(page, link) != 2 {
+		t.Errorf("Forward = %s; want the target twice: to be followed, and to be clicked", page)
+	}
+}
+
+func forward(t *testing.T, pages *Pages, target string) string {
+	t.Helper()
+	page, err := pages.Forward(target, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := pages.Forward(`https://portal.example/a?token=1&b="><script>alert(1)</script>`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(body), "<script") || strings.Count(string(body), "https://portal.example/a?token=1") != 2 {
-		t.Errorf("Forward = %s; want the target twice, and no script", body)
-	}
-	if body, err := pages.Forward("javascript:alert(1)"); err != nil || strings.Contains(string(body), `href="javascript:`) {
-		t.Errorf("Forward(javascript:) = %s, %v; want no such link", body, err)
-	}
+	return string(page)
 }

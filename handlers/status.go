@@ -1,0 +1,70 @@
+package handlers
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// Status answers a theme that wants to know whom to show the link to. It opens
+// nothing, and says no more than docs/openapi.yaml does.
+type Status struct {
+	Verifier *shopify.Verifier
+	Clicks   *Clicks
+	Log      *slog.Logger
+}
+
+// status is the answer; nil is not known.
+type status struct {
+	SignedIn            bool  `json:"signed_in"`
+	Subscriber          *bool `json:"subscriber"`
+	ActiveSubscriptions *int  `json:"active_subscriptions"`
+}
+
+// Register adds the route, in both forms of its path.
+func (s *Status) Register(e *echo.Echo) {
+	for _, path := range []string{"/apps/subscriptions/status", "/apps/subscriptions/status/"} {
+		e.Match([]string{echo.GET, echo.HEAD}, path, s.handle)
+	}
+}
+
+func (s *Status) handle(c echo.Context) error {
+	id := requestID()
+	request, err := s.Verifier.Verify(c.Request().URL.RawQuery, "")
+	if err != nil {
+		s.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
+		return forbid(c, id)
+	}
+	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
+	standing := s.standing(c.Request().Context(), who)
+	if standing.Cause != nil {
+		s.Log.LogAttrs(c.Request().Context(), level(standing.Cause), "status", append([]slog.Attr{
+			slog.String("request_id", id), slog.String("shop", string(who.Shop)), slog.Bool("known", standing.Known),
+		}, causes(standing.Cause)...)...)
+	}
+	answer := status{SignedIn: who.Customer != ""}
+	if standing.Known {
+		answer.Subscriber, answer.ActiveSubscriptions = &standing.Subscriber, &standing.Active
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// standing is not known of a visitor, nor where Recharge is not connected. A
+// fault of ours is not the theme's: of a 5xx Shopify would make a page.
+func (s *Status) standing(ctx context.Context, who store.Shopper) (standing Standing) {
+	defer func() {
+		if value := recover(); value != nil {
+			standing = Standing{Cause: &panicked{value, debug.Stack()}}
+		}
+	}()
+	if who.Customer == "" || !s.Clicks.Connected(who.Shop) {
+		return Standing{}
+	}
+	return s.Clicks.Standing(ctx, who)
+}

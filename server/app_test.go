@@ -1,0 +1,164 @@
+package server_test
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pelletier/go-toml/v2"
+)
+
+// app is shopify.app.toml, as Shopify CLI 4.8 reads it.
+type app struct {
+	ClientID       string `toml:"client_id"`
+	Name           string `toml:"name"`
+	ApplicationURL string `toml:"application_url"`
+	Embedded       bool   `toml:"embedded"`
+	AccessScopes   struct {
+		Scopes               string `toml:"scopes"`
+		UseLegacyInstallFlow bool   `toml:"use_legacy_install_flow"`
+	} `toml:"access_scopes"`
+	Auth struct {
+		RedirectURLs []string `toml:"redirect_urls"`
+	} `toml:"auth"`
+	Webhooks struct {
+		APIVersion    string         `toml:"api_version"`
+		Subscriptions []subscription `toml:"subscriptions"`
+	} `toml:"webhooks"`
+	AppProxy struct {
+		URL     string `toml:"url"`
+		Prefix  string `toml:"prefix"`
+		Subpath string `toml:"subpath"`
+	} `toml:"app_proxy"`
+	Build struct {
+		AutomaticallyUpdateURLsOnDev bool `toml:"automatically_update_urls_on_dev"`
+	} `toml:"build"`
+}
+
+type subscription struct {
+	Topics           []string `toml:"topics"`
+	ComplianceTopics []string `toml:"compliance_topics"`
+	URI              string   `toml:"uri"`
+}
+
+func readApp(t *testing.T) app {
+	t.Helper()
+	file, err := os.Open("../shopify.app.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	var a app
+	if err := toml.NewDecoder(file).DisallowUnknownFields().Decode(&a); err != nil {
+		t.Fatalf("read shopify.app.toml: %v", err)
+	}
+	return a
+}
+
+// join is what the CLI does with an address that begins with a slash.
+func (a app) join(address string) string {
+	if !strings.HasPrefix(address, "/") {
+		return address
+	}
+	return strings.TrimSuffix(a.ApplicationURL, "/") + address
+}
+
+// path is what this server is asked for when Shopify asks for address.
+func (a app) path(t *testing.T, address string) string {
+	t.Helper()
+	u, err := url.Parse(a.join(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if server, err := url.Parse(a.ApplicationURL); err != nil || u.Scheme != "https" || u.Host != server.Host || u.RawQuery != "" {
+		t.Fatalf("%q is not on the server at %q", address, a.ApplicationURL)
+	}
+	if u.Path == "" {
+		return "/"
+	}
+	return u.Path
+}
+
+// TestAppAsks holds what the app asks of a merchant to the contract.
+func TestAppAsks(t *testing.T) {
+	a := readApp(t)
+	if a.AccessScopes.Scopes != "write_app_proxy" || a.AccessScopes.UseLegacyInstallFlow {
+		t.Errorf("access_scopes = %+v; want write_app_proxy, installed by Shopify", a.AccessScopes)
+	}
+	if a.ClientID != "" {
+		t.Errorf("client_id = %q; want none in the repository", a.ClientID)
+	}
+	if a.Embedded || a.Name == "" || len(a.Name) > 30 {
+		t.Errorf("embedded = %v, name = %q; want an app outside the admin with a name of at most 30", a.Embedded, a.Name)
+	}
+	if a.Build.AutomaticallyUpdateURLsOnDev {
+		t.Error("automatically_update_urls_on_dev = true; want the server that shoppers use left alone")
+	}
+	if !regexp.MustCompile(`^20[0-9]{2}-(01|04|07|10)$`).MatchString(a.Webhooks.APIVersion) {
+		t.Errorf("api_version = %q; want one of Shopify's", a.Webhooks.APIVersion)
+	}
+	var topics, compliance []string
+	for _, s := range a.Webhooks.Subscriptions {
+		topics, compliance = append(topics, s.Topics...), append(compliance, s.ComplianceTopics...)
+	}
+	if diff := cmp.Diff([]string{"app/uninstalled"}, topics); diff != "" {
+		t.Errorf("topics (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"customers/data_request", "customers/redact", "shop/redact"}, sorted(compliance)); diff != "" {
+		t.Errorf("compliance_topics (-want +got):\n%s", diff)
+	}
+}
+
+// TestAppReachesTheServer asks a running server for every address in the file.
+func TestAppReachesTheServer(t *testing.T) {
+	a := readApp(t)
+	f := start(t)
+	if len(a.Auth.RedirectURLs) == 0 {
+		t.Error("no redirect_urls; want one, or the CLI refuses the file")
+	}
+	for _, address := range append(slices.Clone(a.Auth.RedirectURLs), a.ApplicationURL) {
+		response, body := f.direct("GET", f.public, a.path(t, address))
+		if response.StatusCode != http.StatusOK || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "<h1>") {
+			t.Errorf("GET %s = %d %s; want 200 and a page", address, response.StatusCode, response.Header.Get("Content-Type"))
+		}
+	}
+
+	pathPrefix := "/" + a.AppProxy.Prefix + "/" + a.AppProxy.Subpath
+	proxied := a.path(t, a.AppProxy.URL)
+	for _, path := range []string{proxied, proxied + "/", proxied + "/orders"} {
+		response, _ := f.direct("GET", f.public, path+"?"+f.store.SignedQuery("", pat, pathPrefix, appSecret))
+		if response.StatusCode != http.StatusFound || f.log.last("click")["outcome"] != "redirected" {
+			t.Errorf("a signed click on %s = %d; want 302 to the portal", path, response.StatusCode)
+		}
+	}
+	// Where merchants and theme developers are told to link to.
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, home := f.direct("GET", f.public, "/")
+	if !strings.Contains(string(readme), "`"+pathPrefix+"`") || !strings.Contains(home, "<code>"+pathPrefix+"</code>") {
+		t.Errorf("the README and the app's own page do not both link to %s, where the proxy is", pathPrefix)
+	}
+
+	for _, s := range a.Webhooks.Subscriptions {
+		path := a.path(t, s.URI)
+		for _, topic := range append(slices.Clone(s.Topics), s.ComplianceTopics...) {
+			body := map[string]string{
+				"customers/data_request": aboutShopper(pat), "customers/redact": aboutShopper(pat), "shop/redact": aboutShop(), "app/uninstalled": aboutUninstalled(),
+			}[topic]
+			response, _ := f.webhook(path, topic, body, appSecret)
+			if did := f.log.last("webhook")["did"]; response.StatusCode != http.StatusOK || did == nil || did == "ignored" {
+				t.Errorf("signed %s to %s = %d, %v; want 200, and something done", topic, path, response.StatusCode, did)
+			}
+			if response, _ := f.webhook(path, topic, body, "other-secret"); response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s to %s, not signed by Shopify = %d; want 401", topic, path, response.StatusCode)
+			}
+		}
+	}
+}

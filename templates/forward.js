@@ -1,0 +1,1 @@
+location.replace(document.querySelector("a").href)

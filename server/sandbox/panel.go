@@ -20,8 +20,9 @@ type panel struct {
 	sandbox *Sandbox
 	page    *template.Template
 
-	mu   sync.Mutex
-	last map[string]string // the last click's line in the log
+	mu    sync.Mutex
+	last  map[string]string // the last click's line in the log
+	other string            // the other store's address; "" if there is none
 }
 
 func newPanel(s *Sandbox) *panel {
@@ -44,11 +45,25 @@ func (p *panel) draw() template.HTML {
 		"Switches": p.sandbox.switches,
 		"Broken":   broken,
 		"Last":     last,
+		"Other":    p.elsewhere(),
 	})
 	if err != nil {
 		return template.HTML(template.HTMLEscapeString(err.Error()))
 	}
 	return template.HTML(out.String()) // html/template has escaped it
+}
+
+// lead makes the panel lead to another sandbox, too.
+func (p *panel) lead(other *Sandbox) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.other = other.Store.URL
+}
+
+func (p *panel) elsewhere() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.other
 }
 
 // turn is what the panel's buttons do.

@@ -13,11 +13,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/alicebob/miniredis/v2"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/extensions"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/shopify/shopifytest"
@@ -36,6 +39,20 @@ type Options struct {
 	Port        int       // of the storefront; 0, or one that is taken: a free one
 	Out         io.Writer // what a person reads
 	Log         io.Writer // the server's log; nil drops it
+
+	Classic  bool   // a store with legacy customer accounts and an older theme
+	Path     string // where the merchant has put the app; "" is /apps/subscriptions
+	Redirect string // "page" for a page that forwards; "" is a 302
+}
+
+// kind is what one of the two stores is like.
+type kind struct{ name, email, theme, accounts string }
+
+func (o Options) kind() kind {
+	if o.Classic {
+		return kind{"Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy"}
+	}
+	return kind{"Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new"}
 }
 
 // Sandbox is a running one.
@@ -43,6 +60,7 @@ type Sandbox struct {
 	Store    *shopifytest.Server
 	Recharge *rechargetest.Server
 
+	kind     kind
 	redis    *miniredis.Miniredis
 	panel    *panel
 	switches []*toggle
@@ -50,7 +68,8 @@ type Sandbox struct {
 	ended    chan error // what the server ended with
 }
 
-// Run starts a sandbox and keeps it until ctx ends, or for one click.
+// Run starts two sandboxes, a store of today and an older one, and keeps them
+// until ctx ends; or one for one click.
 func Run(ctx context.Context, o Options) error {
 	if o.Once {
 		o.Port = 0
@@ -62,14 +81,25 @@ func Run(ctx context.Context, o Options) error {
 	if o.Once {
 		return errors.Join(s.once(ctx, o), s.Close())
 	}
-	s.welcome(o.Out)
-	select {
-	case <-ctx.Done():
-		return s.Close()
-	case err := <-s.ended:
-		s.ended <- nil
+	o.Classic = true
+	if o.Port != 0 {
+		o.Port++
+	}
+	older, err := Start(ctx, o)
+	if err != nil {
 		return errors.Join(err, s.Close())
 	}
+	s.panel.lead(older)
+	older.panel.lead(s)
+	welcome(o.Out, s, older)
+	select {
+	case <-ctx.Done():
+	case err = <-s.ended:
+		s.ended <- nil
+	case err = <-older.ended:
+		older.ended <- nil
+	}
+	return errors.Join(err, s.Close(), older.Close())
 }
 
 // Start starts a sandbox. The caller closes it.
@@ -79,7 +109,10 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	s := &Sandbox{redis: miniredis.NewMiniRedis(), stop: stop, ended: make(chan error, 1)}
+	if o.Path == "" {
+		o.Path = mountPath
+	}
+	s := &Sandbox{kind: o.kind(), redis: miniredis.NewMiniRedis(), stop: stop, ended: make(chan error, 1)}
 	s.redis.ClockTTL(true)
 	if err := s.redis.StartAddr("127.0.0.1:0"); err != nil {
 		stop()
@@ -88,13 +121,19 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 	secrets := newSecrets()
 	s.switches = s.toggles()
 	s.panel = newPanel(s)
+	gallery, err := newGallery(s)
+	if err != nil {
+		stop()
+		s.redis.Close()
+		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), listener.Close())
+	}
 	s.startRecharge(secrets, "http://"+listener.Addr().String()+portalPath+"/portal/")
-	s.startStore(listener)
-	public, err := s.startServer(ctx, secrets, o.Log)
+	s.startStore(listener, gallery, o)
+	public, err := s.startServer(ctx, secrets, o)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), s.Close())
 	}
-	s.Store.AddApp(shopifytest.App{PathPrefix: mountPath, ProxyURL: "http://" + public + mountPath, Secret: secrets.app})
+	s.Store.AddApp(shopifytest.App{PathPrefix: o.Path, ProxyURL: "http://" + public + mountPath, Secret: secrets.app})
 	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: secrets.recharge})
 	return s, nil
 }
@@ -126,17 +165,52 @@ func newSecrets() secrets {
 	return secrets{rand.Text(), rand.Text(), "sk_test_" + rand.Text(), "strfnt_" + rand.Text()}
 }
 
-func (s *Sandbox) startStore(listener net.Listener) {
+func (s *Sandbox) startStore(listener net.Listener, gallery *gallery, o Options) {
 	s.Store = shopifytest.NewServerOn(listener, shopifytest.Options{
-		Shop:     shop,
-		Name:     "Sandbox Coffee",
-		Email:    "hello@sandbox-coffee.example",
-		Shoppers: shoppers(),
-		Footer:   s.panel.draw,
+		Shop:      shop,
+		Name:      s.kind.name,
+		Email:     s.kind.email,
+		Theme:     s.kind.theme,
+		Accounts:  s.kind.accounts,
+		Shoppers:  shoppers(),
+		Extension: extensions.Theme(),
+		Blocks:    blocks(o.Path),
+		Embeds:    embeds(o),
+		Footer:    s.panel.draw,
 		Handlers: map[string]http.Handler{
 			"POST /sandbox/switch": http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.turn)),
+			"GET /sandbox/gallery": http.HandlerFunc(gallery.index),
+			"GET /sandbox/page":    http.HandlerFunc(gallery.show),
 		},
 	})
+}
+
+// blocks are the app blocks that the merchant has placed: one for each audience.
+func blocks(path string) []shopifytest.Block {
+	var blocks []shopifytest.Block
+	for audience, style := range map[string]string{"everyone": "button", "signed_in": "secondary", "subscribers": "link"} {
+		blocks = append(blocks, shopifytest.Block{ID: audience, Name: "manage-subscriptions", Page: "/", Settings: proxied(path, map[string]any{
+			"audience": audience, "style": style, "text": "For " + strings.ReplaceAll(audience, "_", " "),
+		})})
+	}
+	slices.SortFunc(blocks, func(a, b shopifytest.Block) int { return strings.Compare(a.ID, b.ID) })
+	return blocks
+}
+
+// embeds are the app embeds that are turned on: in the older theme, which has no
+// room for blocks.
+func embeds(o Options) []shopifytest.Block {
+	if !o.Classic {
+		return nil
+	}
+	return []shopifytest.Block{{ID: "account-link", Name: "account-link", Settings: proxied(o.Path, map[string]any{})}}
+}
+
+// proxied adds where the merchant has put the app to a block's settings.
+func proxied(path string, settings map[string]any) map[string]any {
+	parts := strings.Split(path, "/") // "", prefix, subpath
+	settings["prefix"], settings["subpath"] = parts[1], parts[2]
+	return settings
 }
 
 func (s *Sandbox) startRecharge(secrets secrets, portalBase string) {
@@ -153,19 +227,24 @@ func (s *Sandbox) startRecharge(secrets secrets, portalBase string) {
 
 // startServer runs the real server, configured as an operator would, and
 // returns where it listens once it does.
-func (s *Sandbox) startServer(ctx context.Context, secrets secrets, log io.Writer) (string, error) {
+func (s *Sandbox) startServer(ctx context.Context, secrets secrets, o Options) (string, error) {
+	redirect := "location"
+	if o.Redirect != "" {
+		redirect = o.Redirect
+	}
 	cfg, err := config.Settings{
-		ShopifyAPIKey: "sandbox", ShopifyAPISecret: secrets.app, ShopifyShop: shop, CustomerAccounts: "new",
+		ShopifyAPIKey: "sandbox", ShopifyAPISecret: secrets.app, ShopifyShop: shop, CustomerAccounts: s.kind.accounts,
 		AppURL: s.Store.URL, Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: "redis://" + s.redis.Addr(),
 		RechargeAPIToken: secrets.token, RechargeStorefrontToken: secrets.storefront, RechargeRate: "2,40",
 		RechargeAPIURL: s.Recharge.URL, RechargePortalURL: s.Store.URL + portalPath + "/portal/",
-		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
+		PortalLink: "signed_in", Redirect: redirect, CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
 		LogLevel: "info", LogFormat: "text",
 	}.Check()
 	if err != nil {
 		s.ended <- nil
 		return "", err
 	}
+	log := o.Log
 	if log == nil {
 		log = io.Discard
 	}
@@ -184,7 +263,7 @@ func (s *Sandbox) startServer(ctx context.Context, secrets secrets, log io.Write
 	}
 }
 
-func (s *Sandbox) welcome(out io.Writer) {
+func welcome(out io.Writer, s, older *Sandbox) {
 	fmt.Fprintf(out, `
   The sandbox is running, on this machine only.
 
@@ -192,10 +271,13 @@ func (s *Sandbox) welcome(out io.Writer) {
     Sign in   as Pat, who subscribes; Robin, who never did; or Sam, who has two records
     Click     Subscriptions, in the menu or on the account page
 
+    %[1]s/sandbox/gallery   every page a shopper can meet, in every language
+    %[2]s/                  another store: an older theme, legacy customer accounts
+
   The panel at the foot of each page breaks things, so that you see every outcome.
   Ctrl-C ends it. Below is the server's log.
 
-`, s.Store.URL)
+`, s.Store.URL, older.Store.URL)
 }
 
 // shoppers are who can sign in.

@@ -1,0 +1,188 @@
+package sandbox
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/templates"
+)
+
+//go:embed gallery.html
+var galleryHTML string
+
+// state is one page that a click can end in, or one of the store's own that
+// shows the theme app extension.
+type state struct {
+	Name    string // in addresses
+	Label   string
+	When    string
+	outcome string // whose page it is; "" is none
+	byEmail bool   // the portal is on the store's own host
+	shopper string // who is signed in, by id; "" is nobody
+	path    string // of the store's own page
+}
+
+func states() []state {
+	return []state{
+		{Name: "sign-in-failed", Label: "Sign-in failed", When: "The shopper comes back from the sign-in, and Shopify still does not say who it is.", outcome: "sign_in_failed", byEmail: true},
+		{Name: "sign-in-failed-hosted", Label: "Sign-in failed, portal at Recharge", When: "The same, where Recharge hosts the portal: there is no way in by e-mail on the store.", outcome: "sign_in_failed"},
+		{Name: "not-a-subscriber", Label: "Not a subscriber", When: "Recharge knows no customer of that id.", outcome: "not_a_subscriber", shopper: "6100200300500", byEmail: true},
+		{Name: "not-a-subscriber-hosted", Label: "Not a subscriber, portal at Recharge", When: "The same, where Recharge hosts the portal.", outcome: "not_a_subscriber", shopper: "6100200300500"},
+		{Name: "unavailable", Label: "Unavailable", When: "Recharge is down, and the shopper is not remembered.", outcome: "unavailable", shopper: "6100200300400"},
+		{Name: "not-connected", Label: "Not connected", When: "The store has no Recharge credentials yet.", outcome: "not_connected", shopper: "6100200300400"},
+		{Name: "forward", Label: "Forwarding", When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays."},
+		{Name: "home", Label: "Home page", When: "With the app block, where the theme has room for it, as you are signed in now.", path: "/"},
+		{Name: "account", Label: "Account page", When: "With the link that leads into the portal, as you are signed in now.", path: "/account"},
+	}
+}
+
+// gallery shows every state in every language, width and colour scheme.
+type gallery struct {
+	sandbox *Sandbox
+	pages   *templates.Pages
+	page    *template.Template
+}
+
+func newGallery(s *Sandbox) (*gallery, error) {
+	pages, err := templates.Load()
+	if err != nil {
+		return nil, err
+	}
+	page, err := template.New("gallery").Parse(galleryHTML)
+	if err != nil {
+		return nil, err
+	}
+	return &gallery{s, pages, page}, nil
+}
+
+type row struct {
+	State state
+	Views []view
+}
+
+type view struct{ Width, Title, Caption, URL string }
+
+// index is the gallery itself: ?language= is a code or "all", ?state= one state.
+func (g *gallery) index(w http.ResponseWriter, r *http.Request) {
+	language := r.URL.Query().Get("language")
+	if language == "" {
+		language = "en"
+	}
+	var rows []row
+	for _, state := range states() {
+		if asked := r.URL.Query().Get("state"); asked == "" || asked == state.Name {
+			rows = append(rows, row{state, g.views(state, language)})
+		}
+	}
+	var out bytes.Buffer
+	err := g.page.Execute(&out, map[string]any{
+		"Store":     g.sandbox.kind.name,
+		"Theme":     g.sandbox.kind.theme,
+		"Other":     g.sandbox.panel.elsewhere(),
+		"Languages": g.pages.Languages(),
+		"Language":  language,
+		"States":    states(),
+		"State":     r.URL.Query().Get("state"),
+		"Rows":      rows,
+	})
+	g.write(w, out.Bytes(), err)
+}
+
+func (g *gallery) views(state state, language string) []view {
+	var views []view
+	if language == "all" {
+		for _, code := range g.pages.Languages() {
+			views = append(views, newView(state, code, "narrow", "light"))
+		}
+		return views
+	}
+	for _, width := range []string{"narrow", "wide"} {
+		for _, scheme := range []string{"light", "dark"} {
+			views = append(views, newView(state, language, width, scheme))
+		}
+	}
+	return views
+}
+
+func newView(state state, language, width, scheme string) view {
+	caption := fmt.Sprintf("%s, %s, %s", language, width, scheme)
+	query := url.Values{"state": {state.Name}, "language": {language}, "scheme": {scheme}}
+	return view{Width: width, Title: state.Label + ", " + caption, Caption: caption, URL: "/sandbox/page?" + query.Encode()}
+}
+
+// show draws one state: ?state=, ?language= and ?scheme=light or dark.
+func (g *gallery) show(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	all := states()
+	i := slices.IndexFunc(all, func(s state) bool { return s.Name == query.Get("state") })
+	if i < 0 || !slices.Contains(g.pages.Languages(), query.Get("language")) {
+		http.NotFound(w, r)
+		return
+	}
+	if all[i].path != "" {
+		w.Header().Set("Location", localePath(query.Get("language"))+all[i].path+"?preview_scheme="+url.QueryEscape(query.Get("scheme")))
+		w.WriteHeader(http.StatusFound)
+		return
+	}
+	body, err := g.draw(all[i], query.Get("language"), query.Get("scheme"))
+	g.write(w, body, err)
+}
+
+// localePath is where a store keeps its pages in a language; English is its own.
+func localePath(language string) string {
+	if language == "en" {
+		return ""
+	}
+	return "/" + strings.ToLower(language)
+}
+
+func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
+	if state.outcome == "" {
+		return g.forward(language, scheme)
+	}
+	page := templates.Page{RequestID: "k3vq7m2xwa", Path: mountPath, SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(mountPath)}
+	if state.byEmail {
+		page.ByEmail = portalPath + "/get-subscription-access"
+	}
+	source, err := g.pages.Liquid(state.outcome, page)
+	if err != nil {
+		return nil, err
+	}
+	look := shopifytest.Look{Locale: language, Scheme: scheme, Path: mountPath, NoFooter: true}
+	for _, shopper := range shoppers() {
+		if shopper.ID == state.shopper {
+			look.Shopper = &shopper
+		}
+	}
+	return g.sandbox.Store.Draw(look, source)
+}
+
+// forward is the page that forwards, held: without its script and its refresh,
+// which the sandbox attribute of a frame would not stop.
+func (g *gallery) forward(language, scheme string) ([]byte, error) {
+	body, err := g.pages.Forward("/account", language)
+	for _, moving := range [][2]string{{`http-equiv="refresh"`, `name="held"`}, {"<script>", "<template>"}, {"</script>", "</template>"}} {
+		body = bytes.ReplaceAll(body, []byte(moving[0]), []byte(moving[1]))
+	}
+	if scheme != "" {
+		body = bytes.ReplaceAll(body, []byte(`content="light dark"`), []byte(`content="`+template.HTMLEscapeString(scheme)+`"`))
+	}
+	return body, err
+}
+
+func (g *gallery) write(w http.ResponseWriter, body []byte, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(body) // a browser that has left misses nothing
+}

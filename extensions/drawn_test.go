@@ -142,23 +142,14 @@ func TestSettingsAreInert(t *testing.T) {
 	}
 }
 
-// shape is a page's elements with the names of their attributes.
+// shape is what an attack would change in a page.
 func shape(t *testing.T, page string) []string {
 	t.Helper()
-	var elements []string
-	for node := range root(t, page).Descendants() {
-		switch node.Type {
-		case html.ElementNode:
-			element := node.Data
-			for _, attribute := range node.Attr {
-				element += " " + attribute.Key
-			}
-			elements = append(elements, element)
-		case html.CommentNode:
-			elements = append(elements, "comment")
-		}
+	found, err := shopifytest.Elements(page)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return elements
+	return found
 }
 
 func links(t *testing.T, page string) []string {

@@ -90,7 +90,7 @@ func localePrefix(path string) string {
 	return ""
 }
 
-var localeShape = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,4})?$`)
+var localeShape = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]+)*$`)
 
 // Errors answers what no handler has answered: no such route, or a fault of
 // ours. It gives nothing away.

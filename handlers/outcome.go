@@ -10,7 +10,7 @@ const (
 	SignIn           Outcome = "sign_in"            // to the store's sign-in, and back here
 	SignInFailed     Outcome = "sign_in_failed"     // back, and still nobody is signed in
 	NotASubscriber   Outcome = "not_a_subscriber"   // Recharge does not know the customer
-	Unavailable      Outcome = "unavailable"        // neither Recharge nor Redis could tell
+	Unavailable      Outcome = "unavailable"        // Recharge could not tell, and nothing is remembered
 	NotConnected     Outcome = "not_connected"      // the store has no Recharge credentials
 	Forbidden        Outcome = "forbidden"          // not Shopify's request
 )

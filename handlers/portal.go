@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"runtime/debug"
 	"strings"
@@ -62,6 +63,9 @@ func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
 		}
 	}()
 	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
+	if err == nil && p.ByPage && !navigates(c.Request().Header) {
+		err = errNoNavigation
+	}
 	if err != nil {
 		return Ending{Outcome: Forbidden, Cause: err}
 	}
@@ -75,6 +79,16 @@ func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
 		return Ending{Outcome: SignIn}
 	}
 	return p.Clicks.Open(c.Request().Context(), a.who, a.visit)
+}
+
+var errNoNavigation = errors.New("a script or a frame asks, not the shopper")
+
+// navigates tells that the browser is on its way to another page, as far as it
+// says. A page that forwards is the store's own, so that any of the store's
+// scripts could read the portal's address in it.
+func navigates(header http.Header) bool {
+	mode, destination := header.Get("Sec-Fetch-Mode"), header.Get("Sec-Fetch-Dest")
+	return (mode == "" || mode == "navigate") && (destination == "" || destination == "document")
 }
 
 // asked is what a verified request asks for.

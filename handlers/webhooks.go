@@ -15,12 +15,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-const (
-	// webhookTimeout is below the 5 s that Shopify waits.
-	webhookTimeout = 4 * time.Second
-	// webhookSize is far above any body of a topic that we ask for.
-	webhookSize = 1 << 20
-)
+// webhookSize is far above any body of a topic that we ask for.
+const webhookSize = 1 << 20
 
 // Webhooks answers what Shopify has to say of shops and shoppers: that
 // something of them is to be erased, or to be told.
@@ -30,6 +26,7 @@ const (
 type Webhooks struct {
 	Verifier *shopify.Verifier
 	Store    *store.Store
+	Timeout  time.Duration // of one webhook; Shopify waits 5 s
 	Log      *slog.Logger
 }
 
@@ -41,7 +38,7 @@ func (w *Webhooks) Register(e *echo.Echo) { e.POST("/webhooks/shopify", w.handle
 // same as once, no message has to be remembered. A body that says nothing we
 // understand is answered by 400: to say 200 would be to say that it was done.
 func (w *Webhooks) handle(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), webhookTimeout)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), w.Timeout)
 	defer cancel()
 	webhook, err := w.read(c)
 	did := ""

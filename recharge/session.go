@@ -118,6 +118,11 @@ func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Se
 			"X-Recharge-App": {"manage-subscriptions"},
 		},
 	})
+	if failed != nil && (failed.Reason == Invalid || failed.Reason == BadRequest) && locale != "" {
+		// Which languages Recharge knows is not known. One that it does not is no
+		// reason to be signed out.
+		return c.SignedInLink(ctx, customer, session, to, "")
+	}
 	if failed != nil {
 		return Link{}, failed
 	}

@@ -520,6 +520,29 @@ func (a answer) next() string {
 	return a.location
 }
 
+// TestLocaleInThePrefix: whether Shopify's path_prefix holds the language's path
+// is not known. The page puts it before its links; a redirect keeps what it has.
+func TestLocaleInThePrefix(t *testing.T) {
+	f := start(t)
+	for prefix, root := range map[string]string{
+		"/apps/subscriptions": "", "/fr/apps/subscriptions": "/fr", "/pt-br/tools/abo": "/pt-br", "/zh-hant-hk/a/abo": "/zh-hant-hk", "/en-europe/apps/abo": "/en-europe", "/a/apps": "", "/apps/tools": "", "/tools/a": "",
+	} {
+		path := strings.TrimPrefix(prefix, root)
+		_, page := f.direct("GET", f.public, "/apps/subscriptions/orders?"+f.store.SignedQuery("", robin, prefix, appSecret))
+		if want := `href="{{ ms_root }}` + path + `/orders"`; !strings.Contains(page, want) {
+			t.Errorf("path_prefix %s: the page has no %s: %s", prefix, want, page)
+		}
+		_, page = f.direct("GET", f.public, "/apps/subscriptions/orders?"+f.store.SignedQuery("ms_returned=1", "", prefix, appSecret))
+		if want := `return_to={{ ms_root | url_encode }}` + url.QueryEscape(path+"/orders?ms_returned=1") + `"`; !strings.Contains(page, want) {
+			t.Errorf("path_prefix %s: the page has no %s: %s", prefix, want, page)
+		}
+		response, _ := f.direct("GET", f.public, "/apps/subscriptions/orders?"+f.store.SignedQuery("", "", prefix, appSecret))
+		if got, want := response.Header.Get("Location"), "/customer_authentication/login?return_to="+url.QueryEscape(prefix+"/orders?ms_returned=1"); got != want {
+			t.Errorf("path_prefix %s: sent to %s; want %s", prefix, got, want)
+		}
+	}
+}
+
 // TestSignInThatDoesNotTakeEnds: Shopify is known to leave the id empty for some
 // shoppers who are signed in.
 func TestSignInThatDoesNotTakeEnds(t *testing.T) {
@@ -565,6 +588,57 @@ func TestForwardByPage(t *testing.T) {
 	}
 	if got := f.click(f.shopper(""), "/apps/subscriptions"); got.status != 200 || !strings.Contains(got.body, "/customer_authentication/login") {
 		t.Errorf("signed out: %d %s; want a page to the sign-in", got.status, got.body)
+	}
+}
+
+// TestNoScriptReadsTheForwardingPage: it is the store's own page, with the
+// portal's address in it. A browser that says what it is doing is believed.
+func TestNoScriptReadsTheForwardingPage(t *testing.T) {
+	for _, test := range []struct{ redirect, mode, destination, outcome string }{
+		{"page", "navigate", "document", "redirected"}, {"page", "", "", "redirected"}, {"page", "navigate", "", "redirected"},
+		{"page", "cors", "empty", "forbidden"}, {"page", "same-origin", "empty", "forbidden"}, {"page", "navigate", "iframe", "forbidden"}, {"page", "no-cors", "script", "forbidden"},
+		{"location", "cors", "empty", "redirected"},
+	} {
+		f := start(t, func(s *config.Settings) { s.Redirect = test.redirect })
+		client := f.shopper(pat)
+		client.Transport = sending{"Sec-Fetch-Mode": test.mode, "Sec-Fetch-Dest": test.destination}
+		got := f.click(client, "/apps/subscriptions")
+		if got.outcome() != test.outcome {
+			t.Errorf("%+v: %s; want %s", test, got.outcome(), test.outcome)
+		}
+		if test.outcome == "forbidden" && (got.status != http.StatusForbidden || strings.Contains(got.body, "portal")) {
+			t.Errorf("%+v: %d %s; want 403 and no link", test, got.status, got.body)
+		}
+	}
+}
+
+// sending adds headers to every request.
+type sending map[string]string
+
+func (s sending) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	for name, value := range s {
+		if value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	return http.DefaultTransport.RoundTrip(request)
+}
+
+// TestLocaleThatRechargeDoesNotKnow is no reason to be signed out: the portal
+// opens in its own language.
+func TestLocaleThatRechargeDoesNotKnow(t *testing.T) {
+	f := start(t)
+	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.RefuseLocales = true })
+	got := f.click(f.shopper(pat), "/apps/subscriptions?locale=nb")
+	if calls := f.calls(); got.outcome() != "redirected" || calls["portal_access"] != 2 {
+		t.Errorf("click = %s, calls %v; want redirected, by asking for portal_access twice", got.outcome(), calls)
+	}
+	if link := got.location; strings.Contains(link, "locale") {
+		t.Errorf("the link %s asks for the language again", link)
+	}
+	if f.click(f.shopper(pat), "/apps/subscriptions"); f.calls()["portal_access"] != 1 {
+		t.Error("a click without a language asks for portal_access twice, too")
 	}
 }
 

@@ -133,7 +133,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Log:            o.log,
 		Now:            o.now,
 	}
-	webhooks := &handlers.Webhooks{Verifier: verifier, Store: s.store, Log: o.log}
+	webhooks := &handlers.Webhooks{Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers)
 		portal.Register(e)

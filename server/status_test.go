@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,33 +28,45 @@ const (
 	notKnown      = `{"signed_in":true,"subscriber":null,"active_subscriptions":null}`
 )
 
-// statuses are all that a theme can be told, and what it costs.
-var statuses = []struct {
+// statusCase is a theme's question.
+type statusCase struct {
 	name   string
 	who    string
 	path   string
 	broken func(*fixture)
 	want   string
-	calls  map[string]int
-}{
-	{"subscriber", pat, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
-	{"with a slash", pat, "/apps/subscriptions/status/", nil, subscriber, map[string]int{"customers": 1}},
-	{"under a locale", pat, "/fr/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
-	{"two records, one active", sam, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
-	{"two records, no telling", kim, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
-	{"never subscribed", robin, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
-	{"signed out", "", "/apps/subscriptions/status", nil, signedOut, map[string]int{}},
-	{"limited", pat, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited = true }) }, notKnown, map[string]int{"customers": 1}},
-	{"Recharge down", pat, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, notKnown, map[string]int{"customers": 1}},
-	{"filter ignored", robin, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.IgnoreFilter = true }) }, notKnown, map[string]int{"customers": 1}},
-	{"another store's", pat, "/apps/subscriptions/status", func(f *fixture) {
-		f.store.SetFaults(func(x *shopifytest.Faults) { x.Shop = "another-shop.myshopify.com" })
-	}, notKnown, map[string]int{}},
-	{"Redis gone", pat, "/apps/subscriptions/status", func(f *fixture) { f.redis.Stop() }, subscriber, map[string]int{"customers": 1}},
+	calls  map[string]int // to Recharge
+}
+
+// refused is one that is not Shopify's.
+func refused() statusCase {
+	return statusCase{name: "wrong signature", who: pat, path: "/apps/subscriptions/status", broken: func(f *fixture) {
+		f.store.SetFaults(func(x *shopifytest.Faults) { x.WrongSecret = true })
+	}}
+}
+
+// statuses are all that a theme can be told, and what it costs.
+func statuses() []statusCase {
+	return []statusCase{
+		{"subscriber", pat, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
+		{"with a slash", pat, "/apps/subscriptions/status/", nil, subscriber, map[string]int{"customers": 1}},
+		{"under a locale", pat, "/fr/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
+		{"two records, one active", sam, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
+		{"two records, no telling", kim, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
+		{"never subscribed", robin, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
+		{"signed out", "", "/apps/subscriptions/status", nil, signedOut, map[string]int{}},
+		{"limited", pat, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited = true }) }, notKnown, map[string]int{"customers": 1}},
+		{"Recharge down", pat, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, notKnown, map[string]int{"customers": 1}},
+		{"filter ignored", robin, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.IgnoreFilter = true }) }, notKnown, map[string]int{"customers": 1}},
+		{"another store's", pat, "/apps/subscriptions/status", func(f *fixture) {
+			f.store.SetFaults(func(x *shopifytest.Faults) { x.Shop = "another-shop.myshopify.com" })
+		}, notKnown, map[string]int{}},
+		{"Redis gone", pat, "/apps/subscriptions/status", func(f *fixture) { f.redis.Stop() }, subscriber, map[string]int{"customers": 1}},
+	}
 }
 
 func TestStatus(t *testing.T) {
-	for _, tt := range statuses {
+	for _, tt := range statuses() {
 		t.Run(tt.name, func(t *testing.T) {
 			f := start(t)
 			shopper := f.shopper(tt.who)
@@ -76,8 +89,8 @@ func TestStatus(t *testing.T) {
 
 func TestStatusRefusesWhatIsNotShopifys(t *testing.T) {
 	f := start(t)
-	f.store.SetFaults(func(x *shopifytest.Faults) { x.WrongSecret = true })
-	got := f.click(f.shopper(pat), "/apps/subscriptions/status")
+	refused().broken(f)
+	got := f.click(f.shopper(pat), refused().path)
 	if got.status != http.StatusForbidden || strings.Contains(got.body, "{") || len(f.calls()) != 0 {
 		t.Errorf("status with a wrong signature = %d %s; want 403, and nothing asked", got.status, got.body)
 	}
@@ -176,8 +189,8 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := map[string]bool{}
-	for _, tt := range statuses {
+	answers, codes := map[string]bool{}, map[string]bool{}
+	for _, tt := range append(statuses(), refused()) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := start(t)
 			shopper := f.shopper(tt.who)
@@ -198,10 +211,15 @@ func TestOpenAPI(t *testing.T) {
 			}
 			answer.SetBodyBytes([]byte(got.body))
 			answers[strings.TrimSpace(got.body)] = true
+			codes[strconv.Itoa(got.status)] = true
 			if err := openapi3filter.ValidateResponse(t.Context(), answer); err != nil {
 				t.Errorf("docs/openapi.yaml does not describe %d %s: %v", got.status, got.body, err)
 			}
 		})
+	}
+	described := slices.Sorted(maps.Keys(doc.Paths.Value("/status").Get.Responses.Map()))
+	if given := slices.Sorted(maps.Keys(codes)); !slices.Equal(described, given) {
+		t.Errorf("docs/openapi.yaml describes the answers %v; the server gives %v", described, given)
 	}
 	for name, example := range doc.Paths.Value("/status").Get.Responses.Status(http.StatusOK).Value.Content["application/json"].Examples {
 		var said struct {

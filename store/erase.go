@@ -11,9 +11,9 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// page is how many keys Redis looks at, or drops, in one command: so many that
+// batch is how many keys Redis looks at, or drops, in one command: so many that
 // a million go by in a second or two, so few that no click waits for it.
-const page = 1000
+const batch = 1000
 
 // EraseShopper drops what is kept of a shopper, under every encryption key.
 //
@@ -71,12 +71,12 @@ func (s *Store) erase(ctx context.Context, pattern string) error {
 func (s *Store) eraseFrom(ctx context.Context, node redis.Cmdable, pattern string) error {
 	var cursor uint64
 	for {
-		keys, next, err := node.Scan(ctx, cursor, pattern, page).Result()
+		keys, next, err := node.Scan(ctx, cursor, pattern, batch).Result()
 		if err != nil {
 			return err
 		}
 		// The embedded Redis returns all keys at once.
-		for keys := range slices.Chunk(keys, page) {
+		for keys := range slices.Chunk(keys, batch) {
 			if err := s.redis.Unlink(ctx, keys...).Err(); err != nil {
 				return err
 			}

@@ -73,19 +73,28 @@ func loadCatalogues() ([]catalogue, error) {
 	return all, nil
 }
 
-// choose is the catalogue for a language tag: of the language with its region,
-// else of the language, else English.
-func choose(all []catalogue, tag string) catalogue {
-	tag = strings.ToLower(tag)
-	language, _, _ := strings.Cut(tag, "-")
-	for _, code := range []string{tag, language, english} {
-		for _, c := range all {
-			if slices.Contains(c.speaks(), code) {
-				return c
-			}
+// byCode are the catalogues by all codes that they answer to.
+func byCode(all []catalogue) map[string]catalogue {
+	codes := map[string]catalogue{}
+	for _, c := range all {
+		for _, code := range c.speaks() {
+			codes[code] = c
 		}
 	}
-	return catalogue{}
+	return codes
+}
+
+// choose is the catalogue for a language tag: of the language with its region,
+// else of the language, else English.
+func choose(codes map[string]catalogue, tag string) catalogue {
+	tag = strings.ToLower(tag)
+	language, _, _ := strings.Cut(tag, "-")
+	for _, code := range []string{tag, language} {
+		if c, ok := codes[code]; ok {
+			return c
+		}
+	}
+	return codes[english]
 }
 
 // choice is Liquid that makes the same choice where the page is drawn, by the

@@ -20,6 +20,7 @@ var files embed.FS
 // Pages are all templates, parsed. They are safe for concurrent use.
 type Pages struct {
 	catalogues []catalogue
+	codes      map[string]catalogue
 	liquid     map[string]*template.Template // by the page's name
 	choices    map[string]template.HTML      // of the language, by the page's name
 	forward    *template.Template
@@ -43,7 +44,7 @@ func Load() (*Pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load catalogues: %w", err)
 	}
-	p := &Pages{catalogues: catalogues, liquid: map[string]*template.Template{}, choices: map[string]template.HTML{}}
+	p := &Pages{catalogues: catalogues, codes: byCode(catalogues), liquid: map[string]*template.Template{}, choices: map[string]template.HTML{}}
 	for _, name := range names() {
 		// Other delimiters than Liquid's, so that both fit into one file.
 		page, err := template.New(name+".liquid").Delims("[[", "]]").ParseFS(files, "pages/frame.liquid", path.Join("pages", name+".liquid"))
@@ -124,7 +125,7 @@ func onStore(path string) string {
 // Forward returns an HTML page that sends the browser to target at once. What it
 // says for a moment is in the language of locale, a tag such as "fr" or "pt-BR".
 func (p *Pages) Forward(target, locale string) ([]byte, error) {
-	words := choose(p.catalogues, locale)
+	words := choose(p.codes, locale)
 	var out bytes.Buffer
 	err := p.forward.Execute(&out, map[string]any{
 		"Target":    target,

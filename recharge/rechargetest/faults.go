@@ -20,6 +20,7 @@ type Faults struct {
 	IgnoreFilter       bool // GET /customers ignores external_customer_id: the unfiltered first page
 	RefuseSessions     bool // POST sessions: 403, as if the token lacked the scope
 	RefusePortalAccess bool // GET portal_access: 401, though the session is fine
+	RefuseLocales      bool // GET portal_access with a locale: 422; what Recharge does with one that it does not know is not known
 
 	// Only, if set, is the one endpoint (see the Endpoint constants) that Down, Status, Limited, Latency and Truncate hit.
 	Only string

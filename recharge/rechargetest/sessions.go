@@ -119,6 +119,9 @@ func (s *Server) portalAccess(c call) answer {
 	if c.faults.RefusePortalAccess || !ok {
 		return refusal(http.StatusUnauthorized)
 	}
+	if c.faults.RefuseLocales && c.query.Has("locale") {
+		return invalid("locale")
+	}
 	if c.faults.ForeignPortal {
 		customer = s.somebodyElse(customer)
 	}

@@ -86,7 +86,8 @@
       add(menu, () => append(menu, link));
     }
     for (const logout of document.querySelectorAll('a[href*="/account/logout"]')) {
-      if (!logout.pathname.includes('/account/logout')) continue;
+      // An SVG's link has no pathname, and "Not you? Log out" is a sentence, no menu.
+      if (!logout.pathname?.includes('/account/logout') || inSentence(logout)) continue;
       const item = logout.closest('li');
       // A list item with more links in it is the menu's own, not this link's.
       const entry = item?.querySelectorAll('a').length === 1 ? item : logout;
@@ -94,6 +95,10 @@
       add(menu, () => entry.before(entryLike(entry === item && item, logout, link), ' '));
     }
     return found;
+  }
+
+  function inSentence(link) {
+    return [...link.parentElement.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && /\p{L}/u.test(node.data));
   }
 
   function chosenMenus(selector) {

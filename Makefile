@@ -1,4 +1,4 @@
-.PHONY: help run once test race lint fuzz pictures
+.PHONY: help run once test race lint extensions fuzz pictures
 .DEFAULT_GOAL := help
 
 help: ## what you may do
@@ -20,6 +20,9 @@ lint: ## formatter and linter
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go tool -modfile=tools/go.mod golangci-lint run ./...
 
+extensions: ## Shopify's theme checks, and the account extension's types, tests and bundle
+	npm ci && npm test
+
 fuzz: ## every fuzz target, 200,000 tries each
 	@grep -rl '^func Fuzz' --include='*_test.go' . | while read -r file; do \
 	  grep -o '^func Fuzz[A-Za-z]*' $$file | sed 's/func //' | while read -r target; do \
@@ -27,6 +30,6 @@ fuzz: ## every fuzz target, 200,000 tries each
 	  done || exit 1; \
 	done
 
-pictures: ## the README's picture, and more of them in the folder that is printed
+pictures: ## those of README and docs, and more of them in the folder that is printed
 	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./server/sandbox -run TestPictures -count=1 && \
-	  cp $$folder/sandbox.png docs/ && ls $$folder/*
+	  cp $$folder/sandbox.png docs/ && for name in menu block account-menu gallery; do cp $$folder/$$name.png docs/pictures/; done && ls $$folder/*

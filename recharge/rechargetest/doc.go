@@ -54,6 +54,7 @@
 //   - that a limit above 250, or a parameter beside cursor and limit, is 422;
 //   - that calls by session token count against the bucket of the Admin API token which made the session, that refused calls
 //     fill no bucket, and that a call without a known token gets no X-Recharge-Limit;
+//   - that the access link asks for an e-mail address when the store, after signing in, still names nobody;
 //   - the answer of the closed portal (200), of the proxied portal to somebody else's login (closed), and the values of
 //     customer_portal_base_url and merchant_portal_base_url in /store.
 package rechargetest

@@ -140,7 +140,11 @@ func (s *Server) renderClosed(w http.ResponseWriter, v visit) {
 		s.render(w, http.StatusNotFound, missingView())
 		return
 	}
-	s.render(w, http.StatusOK, view{State: "closed", Title: "Enter your e-mail to get a link", Locale: v.query.Get("locale")})
+	s.render(w, http.StatusOK, closedView(v.query))
+}
+
+func closedView(query url.Values) view {
+	return view{State: "closed", Title: "Enter your e-mail to get a link", Locale: query.Get("locale")}
 }
 
 func missingView() view { return view{State: "missing", Title: "No such page"} }

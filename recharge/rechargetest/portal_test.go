@@ -262,7 +262,7 @@ const pathPrefix = "/tools/recurring"
 // sign adds Shopify's signature to a query, by an implementation of its own.
 func sign(secret string, q url.Values) string {
 	var message string
-	names := []string{"locale", "logged_in_customer_id", "path_prefix", "shop", "timestamp", "token"} // in order, as they must be
+	names := []string{"locale", "logged_in_customer_id", "path_prefix", "returned", "shop", "timestamp", "token"} // in order, as they must be
 	for _, name := range names {
 		if q.Has(name) {
 			message += name + "=" + q.Get(name)
@@ -323,7 +323,8 @@ func TestProxiedPortal(t *testing.T) {
 		{"unknown path", "/elsewhere", "", pat.ShopifyCustomerID, 404, map[string]string{"portal": "missing", "locale": ""}, ""},
 		{"access link", "/get-subscription-access", "", pat.ShopifyCustomerID, 302, map[string]string{}, pathPrefix + subscriptions},
 		{"access link, nobody", "/get-subscription-access", "", "", 302, map[string]string{},
-			login + url.QueryEscape(pathPrefix+"/get-subscription-access")},
+			login + url.QueryEscape(pathPrefix+"/get-subscription-access?returned=1")},
+		{"access link, nobody after signing in", "/get-subscription-access", "returned=1", "", 200, closed, ""},
 		{"access link, stranger", "/get-subscription-access", "", "1", 200, map[string]string{"portal": "none", "locale": ""}, ""},
 	}
 	for _, tt := range tests {

@@ -118,7 +118,13 @@ func (s *Server) serveProxiedPortal(w http.ResponseWriter, r *http.Request, f fo
 
 // serveSubscriptionAccess is Recharge's "Account Access link": from a storefront login to the portal.
 func (s *Server) serveSubscriptionAccess(w http.ResponseWriter, f forwarded, path []string) {
+	const returned = "returned"
+	if f.shopifyCustomerID == "" && f.own.Has(returned) {
+		s.render(w, http.StatusOK, closedView(f.own))
+		return
+	}
 	if f.shopifyCustomerID == "" {
+		f.own.Set(returned, "1")
 		redirectToLogin(w, f, path)
 		return
 	}

@@ -1,0 +1,65 @@
+package sandbox_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"manage-subscriptions/server/sandbox"
+)
+
+// TestPictures takes the pictures of README and docs, and others to look at.
+func TestPictures(t *testing.T) {
+	ctx := browser(t)
+	s := start(t)
+	at := func(path string, shown css) {
+		do(t, ctx, chromedp.Navigate(s.Store.URL+path), chromedp.WaitVisible(shown))
+	}
+
+	do(t, ctx, chromedp.EmulateViewport(900, 700))
+	at("/", "#menu-subscriptions")
+	crop(t, ctx, "menu", ".site-header")
+	signIn(t, ctx, s, pat)
+	at("/", ".shopify-app-block")
+	crop(t, ctx, "block", "section:has(.shopify-app-block)")
+
+	at("/account", "#manage-subscriptions")
+	picture(t, ctx, "sandbox", 1200, 800)
+	picture(t, ctx, "sandbox-phone", 390, 844)
+	do(t, ctx, chromedp.Click(css("#manage-subscriptions")), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
+	picture(t, ctx, "portal", 1200, 800)
+	picture(t, ctx, "portal-phone", 390, 844)
+
+	do(t, ctx, chromedp.EmulateViewport(1400, 900))
+	at("/sandbox/gallery?state=not-a-subscriber", "section iframe")
+	crop(t, ctx, "gallery", "section")
+	picture(t, ctx, "gallery-page", 1400, 900)
+	at("/sandbox/gallery?state=unavailable&language=all", "section iframe")
+	picture(t, ctx, "gallery-languages", 1400, 900)
+
+	older := startWith(t, sandbox.Options{Classic: true})
+	do(t, ctx, chromedp.EmulateViewport(1000, 600))
+	do(t, ctx,
+		chromedp.Navigate(older.Store.URL+"/account/login"),
+		chromedp.Click(css(`[data-shopper="`+pat+`"]`)),
+		chromedp.WaitVisible(css(`.account-nav a[href*="/apps/subscriptions"]`)), // the app embed's
+	)
+	crop(t, ctx, "account-menu", "main")
+}
+
+// crop keeps one element of what the browser shows, where SCREENSHOTS names a
+// folder.
+func crop(t *testing.T, ctx context.Context, name string, element css) {
+	t.Helper()
+	folder := os.Getenv("SCREENSHOTS")
+	png := read(t, ctx, chromedp.Screenshot(element))
+	if folder == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -30,7 +30,7 @@ func TestHome(t *testing.T) {
 		t.Fatalf("the page has %d styles; want the one that the policy names", len(styles))
 	}
 	sum := sha256.Sum256([]byte(styles[0][1]))
-	want := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	want := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; script-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	if policy != want {
 		t.Errorf("Content-Security-Policy = %q; want %q", policy, want)
 	}

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-//go:embed pages/*.liquid forward.html forward.js
+//go:embed pages/*.liquid forward.html forward.css forward.js
 var files embed.FS
 
 // Pages are all templates, parsed. They are safe for concurrent use.
@@ -24,8 +24,8 @@ type Pages struct {
 	liquid     map[string]*template.Template // by the page's name
 	choices    map[string]template.HTML      // of the language, by the page's name
 	forward    *template.Template
+	style      template.CSS
 	script     template.JS
-	policy     string
 }
 
 // Page is what this program knows and a page shows; the store's name, address,
@@ -57,13 +57,15 @@ func Load() (*Pages, error) {
 	if p.forward, err = template.ParseFS(files, "forward.html"); err != nil {
 		return nil, fmt.Errorf("parse page that forwards: %w", err)
 	}
+	style, err := files.ReadFile("forward.css")
+	if err != nil {
+		return nil, err
+	}
 	script, err := files.ReadFile("forward.js")
 	if err != nil {
 		return nil, err
 	}
-	p.script = template.JS(bytes.TrimSpace(script)) //nolint:gosec // ours
-	hash := sha256.Sum256([]byte(p.script))
-	p.policy = "default-src 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	p.style, p.script = template.CSS(bytes.TrimSpace(style)), template.JS(bytes.TrimSpace(script)) //nolint:gosec // ours
 	return p, nil
 }
 
@@ -129,6 +131,7 @@ func (p *Pages) Forward(target, locale string) ([]byte, error) {
 	var out bytes.Buffer
 	err := p.forward.Execute(&out, map[string]any{
 		"Target":    target,
+		"Style":     p.style,
 		"Script":    p.script,
 		"Language":  words.code,
 		"Direction": words.direction(),
@@ -139,4 +142,18 @@ func (p *Pages) Forward(target, locale string) ([]byte, error) {
 
 // ForwardPolicy is the Content-Security-Policy of that page: it does nothing but
 // forward.
-func (p *Pages) ForwardPolicy() string { return p.policy }
+func (p *Pages) ForwardPolicy() string { return Policy(string(p.style), string(p.script)) }
+
+// Policy is the Content-Security-Policy of a page of our own with one style and
+// one script element, "" being none: nothing else is let in, and no frame shows it.
+func Policy(style, script string) string {
+	return "default-src 'none'; style-src " + hash(style) + "; script-src " + hash(script) + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+func hash(element string) string {
+	if element == "" {
+		return "'none'"
+	}
+	sum := sha256.Sum256([]byte(element))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}

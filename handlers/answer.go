@@ -55,6 +55,8 @@ func (p *Portal) forward(c echo.Context, a asked, target string) error {
 		return fmt.Errorf("draw page that forwards: %w", err)
 	}
 	c.Response().Header().Set("Content-Security-Policy", p.Pages.ForwardPolicy())
+	// A window that one of the store's scripts has opened is not its to read.
+	c.Response().Header().Set("Cross-Origin-Opener-Policy", "same-origin")
 	return c.HTMLBlob(http.StatusOK, body)
 }
 

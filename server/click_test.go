@@ -600,6 +600,7 @@ func TestForwardByPage(t *testing.T) {
 func TestNoScriptReadsTheForwardingPage(t *testing.T) {
 	for _, test := range []struct{ redirect, mode, destination, outcome string }{
 		{"page", "navigate", "document", "redirected"}, {"page", "", "", "redirected"}, {"page", "navigate", "", "redirected"},
+		{"page", "navigate", "empty", "redirected"}, // through a service worker
 		{"page", "cors", "empty", "forbidden"}, {"page", "same-origin", "empty", "forbidden"}, {"page", "navigate", "iframe", "forbidden"}, {"page", "no-cors", "script", "forbidden"},
 		{"location", "cors", "empty", "redirected"},
 	} {
@@ -609,6 +610,9 @@ func TestNoScriptReadsTheForwardingPage(t *testing.T) {
 		got := f.click(client, "/apps/subscriptions")
 		if got.outcome() != test.outcome {
 			t.Errorf("%+v: %s; want %s", test, got.outcome(), test.outcome)
+		}
+		if opener := got.header.Get("Cross-Origin-Opener-Policy"); test.redirect == "page" && test.outcome == "redirected" && opener != "same-origin" {
+			t.Errorf("%+v: Cross-Origin-Opener-Policy %q; want same-origin", test, opener)
 		}
 		if test.outcome == "forbidden" && (got.status != http.StatusForbidden || strings.Contains(got.body, "portal")) {
 			t.Errorf("%+v: %d %s; want 403 and no link", test, got.status, got.body)

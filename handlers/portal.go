@@ -85,8 +85,10 @@ var errNoNavigation = errors.New("a script or a frame asks, not the shopper")
 
 // navigates tells that the browser is on its way to another page, as far as it
 // says. A page that forwards is the store's own, so that any of the store's
-// scripts could read the portal's address in it. A service worker that passes a
-// visit on leaves its destination empty; no script can ask in the mode of a visit.
+// scripts could read the portal's address in it. A visit that the store's
+// service worker passes on has no destination any more. No script of a page can
+// ask in that mode; the worker itself could read the answer, and to refuse it
+// would be a dead end for every shopper of that store.
 func navigates(header http.Header) bool {
 	mode, destination := header.Get("Sec-Fetch-Mode"), header.Get("Sec-Fetch-Dest")
 	return (mode == "" || mode == "navigate") && (destination == "" || destination == "document" || mode == "navigate" && destination == "empty")

@@ -147,7 +147,10 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	if state.outcome == "" {
 		return g.forward(language, scheme)
 	}
-	page := templates.Page{RequestID: "k3vq7m2xwa", Path: mountPath, SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(mountPath)}
+	page := templates.Page{RequestID: "k3vq7m2xwa", Path: mountPath, SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(mountPath + "?ms_returned=1")}
+	if g.sandbox.kind.accounts == "legacy" {
+		page.SignIn = "/account/login?return_url="
+	}
 	if state.byEmail {
 		page.ByEmail = portalPath + "/get-subscription-access"
 	}

@@ -136,6 +136,24 @@ func TestEverySwitch(t *testing.T) {
 	}
 }
 
+// TestGalleryLeadsWhereTheServerDoes: the gallery fills the pages itself, with
+// what the server would.
+func TestGalleryLeadsWhereTheServerDoes(t *testing.T) {
+	for theme, classic := range themes() {
+		s := startWith(t, sandbox.Options{Classic: classic})
+		person := &person{t, s, &http.Client{Timeout: 30 * time.Second}}
+		links := regexp.MustCompile(`class="button btn" href="([^"]*)"`)
+		got := links.FindStringSubmatch(person.get("/sandbox/page?state=sign-in-failed&language=en&scheme=light"))
+		want := links.FindStringSubmatch(person.get("/apps/subscriptions?ms_returned=1"))
+		if len(want) != 2 {
+			t.Fatalf("%s: the server's page has no first step", theme)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-server +gallery):\n%s", theme, diff)
+		}
+	}
+}
+
 // TestPanelTakesNoOrdersFromElsewhere: a web page that a developer has open must
 // not press its buttons.
 func TestPanelTakesNoOrdersFromElsewhere(t *testing.T) {

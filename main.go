@@ -28,7 +28,8 @@ const (
 
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server, configured by environment, .env and flags."`
-	Sandbox sandboxCommand `cmd:"" name:"sandbox" help:"Run a store, its Recharge and this server on loopback: no account, no configuration."`
+	Rekey   rekeyCommand   `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
+	Sandbox sandboxCommand `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
 }
 
 func main() {
@@ -113,6 +114,18 @@ func (s *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return server.Run(ctx, cfg)
+}
+
+type rekeyCommand struct {
+	config.Settings
+}
+
+func (r *rekeyCommand) Run(ctx context.Context, std streams) error {
+	cfg, err := r.Check()
+	if err != nil {
+		return err
+	}
+	return server.Rekey(ctx, cfg, std.out)
 }
 
 type sandboxCommand struct {

@@ -133,9 +133,17 @@ func (c *checker) together(s Settings, config Config) {
 	}
 }
 
+// withoutShop is for many stores: what their merchants save has to be kept, and
+// sealed with a key that is nobody else's.
 func (c *checker) withoutShop(s Settings) {
-	if s.RedisURL == "" || s.EncryptionKey == "" {
-		c.problem("SHOPIFY_SHOP", "is missing", "the one store this server is for, such as my-store.myshopify.com (without it, REDIS_URL and ENCRYPTION_KEY are needed)")
+	const many = "without SHOPIFY_SHOP, merchants connect their stores in the admin, and "
+	switch {
+	case s.RedisURL == "" && s.EncryptionKey == "":
+		c.problem("SHOPIFY_SHOP", "is missing", "the one store this server is for, such as my-store.myshopify.com (for many stores, REDIS_URL and ENCRYPTION_KEY instead)")
+	case s.RedisURL == "":
+		c.problem("REDIS_URL", "is missing", many+"what they save is kept in Redis: redis://host:6379")
+	case s.EncryptionKey == "":
+		c.problem("ENCRYPTION_KEY", "is missing", many+"what they save is sealed: openssl rand -base64 32")
 	}
 	for _, of := range []struct{ name, value string }{
 		{"RECHARGE_API_TOKEN", s.RechargeAPIToken},

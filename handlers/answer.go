@@ -31,11 +31,11 @@ func (p *Portal) answer(c echo.Context, a asked, ending Ending) error {
 	case Redirected, RedirectedByHash:
 		return p.forward(c, a, ending.Link.URL)
 	case SignIn:
-		return p.forward(c, a, p.signIn()+url.QueryEscape(a.back))
+		return p.forward(c, a, p.signIn(ending.Way)+url.QueryEscape(a.back))
 	case Forbidden:
 		return forbid(c, a.id)
 	}
-	return p.page(c, a, ending.Outcome)
+	return p.page(c, a, ending)
 }
 
 // forbid is the same whichever check failed.
@@ -62,20 +62,20 @@ func (p *Portal) forward(c echo.Context, a asked, target string) error {
 
 // page answers with Liquid and 200, since Shopify puts a page of its own in the
 // place of a 5xx. The media type has no parameter: Shopify documents it bare.
-func (p *Portal) page(c echo.Context, a asked, outcome Outcome) error {
+func (p *Portal) page(c echo.Context, a asked, ending Ending) error {
 	root := localePrefix(a.path)
 	page := templates.Page{
 		RequestID: a.id,
 		Path:      strings.TrimPrefix(a.path, root),
-		SignIn:    p.signIn(),
+		SignIn:    p.signIn(ending.Way),
 		Return:    url.QueryEscape(strings.TrimPrefix(a.back, root)),
 	}
-	if a.who.Shop != "" { // else the fault came before it was known
-		page.ByEmail = p.Clicks.ByEmail(a.who.Shop)
+	if ending.Way != nil {
+		page.ByEmail = ending.Way.Client.ByEmail()
 	}
-	body, err := p.Pages.Liquid(string(outcome), page)
+	body, err := p.Pages.Liquid(string(ending.Outcome), page)
 	if err != nil {
-		return fmt.Errorf("draw %s: %w", outcome, err)
+		return fmt.Errorf("draw %s: %w", ending.Outcome, err)
 	}
 	return c.Blob(http.StatusOK, "application/liquid", body)
 }

@@ -6,17 +6,15 @@ import (
 	"time"
 
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
 // Clicks finds the portal link for a shopper: from the store where it can, from
 // Recharge where it must. All fields are needed; it is safe for concurrent use.
 type Clicks struct {
-	Store    *store.Store
-	Recharge func(shopify.Shop) *recharge.Client // nil: that shop has not connected Recharge
-	ByHash   bool                                // never ask for a signed-in link
-	Timeout  time.Duration                       // of one click
+	Store   *store.Store
+	Shops   *Shops
+	Timeout time.Duration // of one click
 
 	turns turns // one shopper's simultaneous clicks cost what one does
 }
@@ -26,32 +24,26 @@ type Ending struct {
 	Outcome Outcome
 	Link    recharge.Link // where to, with Redirected and RedirectedByHash
 	Cause   error         // why it is not a better outcome; safe to log
+	Way     *Way          // the shop's; nil: not connected, or not known
 }
 
-// Connected tells whether the shop has connected Recharge.
-func (c *Clicks) Connected(shop shopify.Shop) bool { return c.Recharge(shop) != nil }
-
-// ByEmail is where the shop's shoppers find themselves by e-mail; "" nowhere.
-func (c *Clicks) ByEmail(shop shopify.Shop) string {
-	if client := c.Recharge(shop); client != nil {
-		return client.ByEmail()
-	}
-	return ""
-}
-
-// Open ends the click of a signed-in shopper of a connected shop. It goes on when
-// the shopper leaves: what it learns, the next click would have to ask again.
+// Open ends the click of a signed-in shopper. It goes on when the shopper
+// leaves: what it learns, the next click would have to ask again.
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 	defer cancel()
 	ending, err := take(ctx, &c.turns, who, visit, func() Ending {
-		return c.open(ctx, click{c.Recharge(who.Shop), who, visit})
+		return c.open(ctx, who, visit)
 	})
 	if err != nil {
 		return Ending{Outcome: Unavailable, Cause: err}
 	}
 	return ending
 }
+
+// standingTimeout is how long a question of how a shopper stands may take. The
+// shopper may be about to click, and would wait for it.
+const standingTimeout = 1500 * time.Millisecond
 
 // Standing is how a shopper stands with Recharge. The zero value is not known.
 type Standing struct {
@@ -64,11 +56,11 @@ type Standing struct {
 // aboutStanding is what Standing asks in a shopper's turn.
 type aboutStanding struct{}
 
-// Standing tells how a signed-in shopper of a connected shop stands, by what is
-// remembered, which may be older than a click would take it, or by one lookup.
-// The lookup is remembered for the click to come. Nothing is opened.
+// Standing tells how a signed-in shopper stands, by what is remembered, which may
+// be older than a click would take it, or by one lookup. The lookup is remembered
+// for the click to come. Nothing is opened.
 func (c *Clicks) Standing(ctx context.Context, who store.Shopper) Standing {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(c.Timeout, standingTimeout))
 	defer cancel()
 	standing, err := take(ctx, &c.turns, who, aboutStanding{}, func() Standing { return c.standing(ctx, who) })
 	if err != nil {
@@ -79,13 +71,17 @@ func (c *Clicks) Standing(ctx context.Context, who store.Shopper) Standing {
 
 func (c *Clicks) standing(ctx context.Context, who store.Shopper) Standing {
 	known := c.Store.Recall(ctx, who, store.Visit{})
+	way, err := c.Shops.recalled(who.Shop, known)
+	if way == nil {
+		return Standing{Cause: err}
+	}
 	customer := known.Customer
 	var cause error
 	switch {
 	case known.NotSubscriber:
 		return Standing{Known: true}
 	case !known.Fresh:
-		found, err := c.find(ctx, who, c.Recharge(who.Shop).PeekCustomer)
+		found, err := c.find(ctx, who, way.Client.PeekCustomer)
 		switch {
 		case nobody(err):
 			return Standing{Known: true, Cause: err}
@@ -108,9 +104,23 @@ type click struct {
 	visit  store.Visit
 }
 
-func (c *Clicks) open(ctx context.Context, k click) Ending {
-	known := c.Store.Recall(ctx, k.who, k.visit)
-	if !c.ByHash && k.client.Allows(known.Link, known.Customer) {
+func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
+	known := c.Store.Recall(ctx, who, visit)
+	way, err := c.Shops.recalled(who.Shop, known)
+	switch {
+	case err != nil:
+		return Ending{Outcome: Unavailable, Cause: err}
+	case way == nil:
+		return Ending{Outcome: NotConnected}
+	}
+	ending := c.follow(ctx, click{way.Client, who, visit}, known, way.ByHash)
+	ending.Way = way
+	return ending
+}
+
+// follow goes the way of a connected shop, from what is known already.
+func (c *Clicks) follow(ctx context.Context, k click, known store.Memory, byHash bool) Ending {
+	if !byHash && k.client.Allows(known.Link, known.Customer) {
 		return Ending{Outcome: Redirected, Link: known.Link}
 	}
 	if known.NotSubscriber && known.Fresh {
@@ -131,7 +141,7 @@ func (c *Clicks) open(ctx context.Context, k click) Ending {
 		}
 		customer, alert = found.Customer, found.Alert
 	}
-	if c.ByHash {
+	if byHash {
 		return linkByHash(k, customer, alert)
 	}
 	link, err := c.signedIn(ctx, k, customer, known.Session)

@@ -3,6 +3,7 @@
 package handlers
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -30,8 +31,9 @@ type Portal struct {
 	Verifier       *shopify.Verifier
 	Clicks         *Clicks
 	Pages          *templates.Pages
-	LegacyAccounts bool // sign in at /account/login
+	LegacyAccounts bool // of a shop of which it is not known: sign in at /account/login
 	ByPage         bool // forward by a page instead of a 302
+	Numbers        Numbers
 	Log            *slog.Logger
 	Now            func() time.Time
 }
@@ -50,7 +52,11 @@ func (p *Portal) handle(c echo.Context) error {
 	asked := asked{id: requestID()}
 	ending := p.end(c, &asked)
 	err := p.answer(c, asked, ending)
-	p.log(c, asked, ending, p.Now().Sub(start))
+	took := p.Now().Sub(start)
+	p.log(c, asked, ending, took)
+	if ending.Way != nil { // of a shop that is not connected nothing is kept
+		p.Numbers.click(asked, ending, took)
+	}
 	return err
 }
 
@@ -70,15 +76,24 @@ func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
 		return Ending{Outcome: Forbidden, Cause: err}
 	}
 	a.read(request)
-	switch {
-	case !p.Clicks.Connected(a.who.Shop):
-		return Ending{Outcome: NotConnected}
-	case a.who.Customer == "" && a.returned:
-		return Ending{Outcome: SignInFailed}
-	case a.who.Customer == "":
-		return Ending{Outcome: SignIn}
+	if a.who.Customer == "" {
+		return p.nobody(c.Request().Context(), a)
 	}
 	return p.Clicks.Open(c.Request().Context(), a.who, a.visit)
+}
+
+// nobody ends the click of a visitor whom Shopify does not know.
+func (p *Portal) nobody(ctx context.Context, a *asked) Ending {
+	way, err := p.Clicks.Shops.Find(ctx, a.who.Shop)
+	switch {
+	case err != nil:
+		return Ending{Outcome: Unavailable, Cause: err}
+	case way == nil:
+		return Ending{Outcome: NotConnected}
+	case a.returned:
+		return Ending{Outcome: SignInFailed, Way: way}
+	}
+	return Ending{Outcome: SignIn, Way: way}
 }
 
 var errNoNavigation = errors.New("a script or a frame asks, not the shopper")
@@ -134,8 +149,8 @@ func withQuery(path string, query url.Values) string {
 // signIn is the storefront's sign-in page, on its own host, up to the path that
 // it returns to. Shopify takes only relative ones.
 // https://shopify.dev/docs/storefronts/themes/login
-func (p *Portal) signIn() string {
-	if p.LegacyAccounts {
+func (p *Portal) signIn(way *Way) string {
+	if way == nil && p.LegacyAccounts || way != nil && way.LegacyAccounts {
 		return "/account/login?return_url="
 	}
 	return "/customer_authentication/login?return_to="

@@ -40,8 +40,8 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 	}
 	for name, portal := range map[string]Portal{
 		"before the click": {Clicks: &Clicks{}}, // no verifier
-		"in the click": {Verifier: verifier, Clicks: &Clicks{Store: s, Timeout: time.Second, Recharge: func(shopify.Shop) *recharge.Client {
-			return &recharge.Client{} // one that was never made
+		"in the click": {Verifier: verifier, Clicks: &Clicks{Store: s, Timeout: time.Second, Shops: &Shops{
+			Own: pat.Shop, Mine: &Way{Client: &recharge.Client{}}, // one that was never made
 		}}},
 	} {
 		var log bytes.Buffer

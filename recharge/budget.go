@@ -91,3 +91,22 @@ func (b *budget) pause(d time.Duration) {
 		b.paused = until
 	}
 }
+
+// Budget is how a token stands, as far as this process spends it.
+type Budget struct {
+	Left, Burst int           // calls that could be made at once, of how many at most
+	Rate        float64       // calls that are added each second
+	Paused      time.Duration // no call before then: Recharge has asked for it
+}
+
+// Budget tells how the client's token stands. It makes no call.
+func (c *Client) Budget() Budget {
+	b := c.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	return Budget{
+		Left: max(0, int(b.limiter.TokensAt(now))), Burst: int(b.burst), Rate: float64(b.limiter.Limit()),
+		Paused: max(0, b.paused.Sub(now)),
+	}
+}

@@ -25,7 +25,8 @@ const (
 	maxBody = 4 << 20
 )
 
-// Options configure a Client. All of them are needed but the storefront token.
+// Options configure a Client. Needed are all down to Now, but the storefront
+// token.
 type Options struct {
 	Shop            string   // x.myshopify.com
 	APIURL          *url.URL // https://api.rechargeapps.com
@@ -36,6 +37,10 @@ type Options struct {
 	Burst           int      // calls
 	Timeout         time.Duration
 	Now             func() time.Time
+
+	HTTP   *http.Transport                      // shared with other clients; nil: one of its own
+	OnCall func(endpoint string, failed *Error) // after each call that was sent; nil is an answer that will do
+	Like   *Client                              // one for the same shop that this one follows: what that has spent of a token is spent
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
@@ -49,23 +54,40 @@ type Client struct {
 
 // NewClient returns a client for one store.
 func NewClient(o Options) *Client {
-	return &Client{
+	if o.HTTP == nil {
+		o.HTTP = NewTransport(o.Timeout)
+	}
+	if o.OnCall == nil {
+		o.OnCall = func(string, *Error) {}
+	}
+	c := &Client{
 		options: o,
 		http: &http.Client{
-			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
-				DialContext:         (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext,
-				TLSHandshakeTimeout: o.Timeout,
-				MaxIdleConnsPerHost: 16,
-				IdleConnTimeout:     90 * time.Second,
-				ForceAttemptHTTP2:   true,
-			},
+			Transport: o.HTTP,
 			// Following one would carry the token to wherever it points.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		budget:  newBudget(o.Rate, o.Burst, o.Now),
 		guard:   guard{shop: o.Shop, portal: o.PortalURL},
 		byEmail: byEmail(o.PortalURL),
+	}
+	if o.Like != nil && o.Like.options.Token == o.Token {
+		c.budget = o.Like.budget
+	}
+	c.options.Like = nil // not the whole line of ancestors
+	return c
+}
+
+// NewTransport returns what carries the calls of one client or of many, each of
+// which may take that long.
+func NewTransport(timeout time.Duration) *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: timeout,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   true,
 	}
 }
 
@@ -80,6 +102,7 @@ type call struct {
 	urgency  urgency
 	query    url.Values
 	header   http.Header
+	body     string // of a POST; "" is {}
 }
 
 // do makes the call and returns its answer. A GET is tried twice where another
@@ -107,13 +130,20 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// try decodes into a value of its own: one try's records must never mix with
-// what another has left behind, which encoding/json would do.
 func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
-	var none, answer T
 	if reason := c.budget.take(ctx, call.urgency); reason != "" {
+		var none T
 		return none, &Error{Endpoint: call.endpoint, Reason: reason}
 	}
+	answer, failed := ask[T](ctx, c, call)
+	c.options.OnCall(call.endpoint, failed)
+	return answer, failed
+}
+
+// ask decodes into a value of its own: one try's records must never mix with
+// what another has left behind, which encoding/json would do.
+func ask[T any](ctx context.Context, c *Client, call call) (T, *Error) {
+	var none, answer T
 	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
 	response, err := c.send(ctx, call)
@@ -122,6 +152,9 @@ func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if call.method == http.MethodDelete && (response.StatusCode == http.StatusNoContent || response.StatusCode == http.StatusOK) {
+		return none, nil
+	}
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
 		return none, c.refused(call, response)
 	}
@@ -140,7 +173,7 @@ func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
 	target := *c.options.APIURL
 	target.RawQuery = call.query.Encode()
-	request, err := http.NewRequestWithContext(ctx, call.method, target.JoinPath(escaped(call.path)...).String(), requestBody(call.method))
+	request, err := http.NewRequestWithContext(ctx, call.method, target.JoinPath(escaped(call.path)...).String(), requestBody(call))
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +196,14 @@ func escaped(segments []string) []string {
 	return out
 }
 
-func requestBody(method string) io.Reader {
-	if method == http.MethodPost {
+func requestBody(call call) io.Reader {
+	switch {
+	case call.method != http.MethodPost:
+		return nil
+	case call.body == "":
 		return strings.NewReader("{}")
 	}
-	return nil
+	return strings.NewReader(call.body)
 }
 
 // whyNoAnswer drops err itself: net/http puts the URL into it, and with that a

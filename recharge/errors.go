@@ -37,12 +37,23 @@ const (
 	NoCustomer    Reason = "no such customer"      // Recharge does not know the Shopify customer
 	Foreign       Reason = "someone else's answer" // a session or link for another customer: an alert
 	LinkRefused   Reason = "link refused"          // the guard does not let this link out
+	WrongStore    Reason = "another store's token" // the token is not this shop's
 )
+
+// Passing tells a reason that says nothing of what was asked for: another time
+// the answer may be another.
+func (r Reason) Passing() bool {
+	switch r {
+	case Locked, Limited, Unavailable, Unreachable, TooSlow, Malformed, OverBudget:
+		return true
+	}
+	return false
+}
 
 // Error is what every method of Client fails with. Its text holds no id, hash,
 // token or URL, so it can be logged as it is.
 type Error struct {
-	Endpoint   string // "customers", "sessions", "portal_access"; "link by hash" where none was called
+	Endpoint   string // "customers", "sessions", "portal_access", ...; "link by hash" where none was called
 	Reason     Reason
 	Status     int           // HTTP status, 0 where there was none
 	RetryAfter time.Duration // with a 429: when to ask again
@@ -100,11 +111,7 @@ func reasonFor(status int) Reason {
 // retryable tells the failures that another try may mend. Limited is not one: a
 // 429 is never answered by more calls.
 func (e *Error) retryable() bool {
-	switch e.Reason {
-	case Locked, Unavailable, Unreachable, TooSlow, Malformed:
-		return true
-	}
-	return false
+	return e.Reason.Passing() && e.Reason != Limited && e.Reason != OverBudget
 }
 
 // retryDelay lets a locked route finish; for the rest a moment is enough.

@@ -102,22 +102,7 @@ func (c *Client) sessionEnd(claims sessionClaims) time.Time {
 // Errors: Foreign, LinkRefused, and those of any call; Unauthorized means that
 // the session is over.
 func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Session, to Destination, locale Locale) (Link, error) {
-	query := url.Values{"shop_url": {c.options.Shop}, "page_destination": {to.portalAccess()}}
-	if locale != "" {
-		query.Set("locale", string(locale))
-	}
-	access, failed := do[portalAccess](ctx, c, call{
-		endpoint: "portal_access",
-		urgency:  helpful,
-		method:   http.MethodGet,
-		path:     []string{"portal_access"},
-		query:    query,
-		header: http.Header{
-			"X-Recharge-Access-Token": {session.Token},
-			// The SDK names itself here; whether the route asks for it is not known.
-			"X-Recharge-App": {"manage-subscriptions"},
-		},
-	})
+	access, failed := c.portalAccess(ctx, session, to, locale)
 	if failed != nil && (failed.Reason == Invalid || failed.Reason == BadRequest) && locale != "" {
 		// Which languages Recharge knows is not known. One that it does not is no
 		// reason to be signed out.
@@ -137,6 +122,25 @@ func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Se
 		return Link{}, &Error{Endpoint: "portal_access", Reason: LinkRefused, Detail: detail}
 	}
 	return Link{URL: target, Expires: access.expires()}, nil
+}
+
+func (c *Client) portalAccess(ctx context.Context, session Session, to Destination, locale Locale) (portalAccess, *Error) {
+	query := url.Values{"shop_url": {c.options.Shop}, "page_destination": {to.portalAccess()}}
+	if locale != "" {
+		query.Set("locale", string(locale))
+	}
+	return do[portalAccess](ctx, c, call{
+		endpoint: "portal_access",
+		urgency:  helpful,
+		method:   http.MethodGet,
+		path:     []string{"portal_access"},
+		query:    query,
+		header: http.Header{
+			"X-Recharge-Access-Token": {session.Token},
+			// The SDK names itself here; whether the route asks for it is not known.
+			"X-Recharge-App": {"manage-subscriptions"},
+		},
+	})
 }
 
 type portalAccess struct {

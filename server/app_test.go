@@ -93,8 +93,8 @@ func TestAppAsks(t *testing.T) {
 	if a.ClientID != "" {
 		t.Errorf("client_id = %q; want none in the repository", a.ClientID)
 	}
-	if a.Embedded || a.Name == "" || len(a.Name) > 30 {
-		t.Errorf("embedded = %v, name = %q; want an app outside the admin with a name of at most 30", a.Embedded, a.Name)
+	if !a.Embedded || a.Name == "" || len(a.Name) > 30 {
+		t.Errorf("embedded = %v, name = %q; want an app in the admin with a name of at most 30", a.Embedded, a.Name)
 	}
 	if a.Build.AutomaticallyUpdateURLsOnDev {
 		t.Error("automatically_update_urls_on_dev = true; want the server that shoppers use left alone")
@@ -118,13 +118,13 @@ func TestAppAsks(t *testing.T) {
 func TestAppReachesTheServer(t *testing.T) {
 	a := readApp(t)
 	f := start(t)
-	if len(a.Auth.RedirectURLs) == 0 {
-		t.Error("no redirect_urls; want one, or the CLI refuses the file")
+	if len(a.Auth.RedirectURLs) != 1 {
+		t.Fatal("not one of redirect_urls; want the one that the server sends Shopify")
 	}
-	for _, address := range append(slices.Clone(a.Auth.RedirectURLs), a.ApplicationURL) {
+	for address, want := range map[string]int{a.Auth.RedirectURLs[0]: http.StatusForbidden, a.ApplicationURL: http.StatusOK} {
 		response, body := f.direct("GET", f.public, a.path(t, address))
-		if response.StatusCode != http.StatusOK || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "<h1>") {
-			t.Errorf("GET %s = %d %s; want 200 and a page", address, response.StatusCode, response.Header.Get("Content-Type"))
+		if response.StatusCode != want || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "<h1>") {
+			t.Errorf("GET %s = %d %s; want %d and a page", address, response.StatusCode, response.Header.Get("Content-Type"), want)
 		}
 	}
 
@@ -141,8 +141,8 @@ func TestAppReachesTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, home := f.direct("GET", f.public, "/")
-	if !strings.Contains(string(readme), "`"+pathPrefix+"`") || !strings.Contains(home, "<code>"+pathPrefix+"</code>") {
+	_, home := f.direct("GET", f.public, "/?embedded=1&shop="+shop+"&id_token="+f.sessionToken(nil))
+	if !strings.Contains(string(readme), "`"+pathPrefix+"`") || !strings.Contains(home, ">"+pathPrefix+"</code>") {
 		t.Errorf("the README and the app's own page do not both link to %s, where the proxy is", pathPrefix)
 	}
 

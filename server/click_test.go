@@ -54,14 +54,14 @@ func TestOutcomes(t *testing.T) {
 		{name: "not a subscriber, two active records", shopper: kim, outcome: "not_a_subscriber", status: 200, says: "No subscriptions found"},
 		{name: "unavailable", breaks: recharge(func(f *rechargetest.Faults) { f.Down = true }), shopper: pat, outcome: "unavailable", status: 200, says: "cannot be opened right now"},
 		{name: "not connected", set: func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, shopper: pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
-		{name: "not connected, another shop", breaks: shopify(func(f *shopifytest.Faults) { f.Shop = "another-shop.myshopify.com" }), shopper: pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
-		{name: "forbidden, wrong secret", breaks: shopify(func(f *shopifytest.Faults) { f.WrongSecret = true }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, late", breaks: shopify(func(f *shopifytest.Faults) { f.ClockOffset = -100 * time.Second }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, early", breaks: shopify(func(f *shopifytest.Faults) { f.ClockOffset = 100 * time.Second }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, parameters twice", breaks: shopify(func(f *shopifytest.Faults) { f.Twice = true }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
+		{name: "not connected, another shop", breaks: fromShopify(func(f *shopifytest.Faults) { f.Shop = "another-shop.myshopify.com" }), shopper: pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
+		{name: "forbidden, wrong secret", breaks: fromShopify(func(f *shopifytest.Faults) { f.WrongSecret = true }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
+		{name: "forbidden, late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -100 * time.Second }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
+		{name: "forbidden, early", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = 100 * time.Second }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
+		{name: "forbidden, parameters twice", breaks: fromShopify(func(f *shopifytest.Faults) { f.Twice = true }), shopper: pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
 		{name: "forbidden, the visitor adds an id", shopper: robin, path: "?logged_in_customer_id=" + pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "the old secret still signs", breaks: shopify(func(f *shopifytest.Faults) { f.OldSecret = true }), shopper: pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
-		{name: "a little late", breaks: shopify(func(f *shopifytest.Faults) { f.ClockOffset = -80 * time.Second }), shopper: pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
+		{name: "the old secret still signs", breaks: fromShopify(func(f *shopifytest.Faults) { f.OldSecret = true }), shopper: pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
+		{name: "a little late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -80 * time.Second }), shopper: pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +94,7 @@ func recharge(set func(*rechargetest.Faults)) func(*fixture) {
 	return func(f *fixture) { f.recharge.SetFaults(set) }
 }
 
-func shopify(set func(*shopifytest.Faults)) func(*fixture) {
+func fromShopify(set func(*shopifytest.Faults)) func(*fixture) {
 	return func(f *fixture) { f.store.SetFaults(set) }
 }
 

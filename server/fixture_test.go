@@ -22,6 +22,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/store/storetest"
 )
@@ -134,6 +135,11 @@ func (f *fixture) settings() config.Settings {
 	}
 }
 
+// platform is the emulated Shopify. The admin frames from where the real one does.
+func (f *fixture) platform() shopify.Platform {
+	return shopify.Platform{Shop: func(shopify.Shop) string { return f.store.URL }}
+}
+
 func (f *fixture) run(change ...func(*config.Settings)) {
 	f.t.Helper()
 	settings := f.settings()
@@ -152,6 +158,7 @@ func (f *fixture) run(change ...func(*config.Settings)) {
 		ended <- server.Run(ctx, cfg,
 			server.WithLog(slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 			server.WithClock(f.clock.now),
+			server.WithShopify(f.platform()),
 			server.OnListening(func(at server.Addresses) { listening <- at }))
 	}()
 	select {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -32,6 +33,8 @@ type options struct {
 	log       *slog.Logger
 	now       func() time.Time
 	listening func(Addresses)
+	platform  shopify.Platform
+	public    net.Listener
 }
 
 // Option changes how Run works, for those that embed it.
@@ -42,6 +45,13 @@ func WithLog(log *slog.Logger) Option { return func(o *options) { o.log = log } 
 
 // WithClock takes the time from now.
 func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
+
+// WithShopify puts an emulated Shopify in the place of the real one.
+func WithShopify(p shopify.Platform) Option { return func(o *options) { o.platform = p } }
+
+// WithListener serves the public routes on l instead of ADDR: for those who have
+// to know APP_URL before there is a server.
+func WithListener(l net.Listener) Option { return func(o *options) { o.public = l } }
 
 // OnListening calls f when both listeners are open, before the first request.
 func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
@@ -58,6 +68,9 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 		return err
 	}
 	defer s.close()
+	if err := s.checkRedis(ctx); err != nil {
+		return err
+	}
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
@@ -87,19 +100,28 @@ func (mute) Printf(context.Context, string, ...any) {}
 type server struct {
 	cfg      config.Config
 	log      *slog.Logger
+	now      func() time.Time
 	store    *store.Store
-	shop     shopify.Shop     // the one that is configured here; "" if none is
-	recharge *recharge.Client // nil: not connected
+	calls    *http.Transport // to Recharge, of all shops
+	numbers  handlers.Numbers
+	shops    *handlers.Shops
+	admin    *handlers.Admin
+	webhooks *handlers.RechargeWebhooks
 	health   *handlers.Health
 	public   *http.Server
 	ops      *http.Server
+	wake     chan struct{}  // something is ordered: do it at once
+	leaving  sync.WaitGroup // shops that have uninstalled the app
 
 	publicListener net.Listener
 	opsListener    net.Listener
 }
 
 func wire(cfg config.Config, o options) (*server, error) {
-	s := &server{cfg: cfg, log: o.log, health: &handlers.Health{}}
+	s := &server{
+		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1),
+		calls: recharge.NewTransport(cfg.RechargeTimeout), publicListener: o.public,
+	}
 	verifier, err := shopify.NewVerifier(reveal(cfg.ShopifyAPISecrets), o.now)
 	if err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
@@ -108,21 +130,14 @@ func wire(cfg config.Config, o options) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
-	if cfg.Shop != "" {
-		if s.shop, err = shopify.ParseShop(cfg.Shop); err != nil {
-			return nil, fmt.Errorf("wire: %w", err)
-		}
-	}
 	if s.store, err = openStore(cfg, o); err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
-	s.recharge = connect(cfg, o.now)
-	clicks := &handlers.Clicks{
-		Store:    s.store,
-		Recharge: s.rechargeOf,
-		ByHash:   cfg.LinkByHash,
-		Timeout:  cfg.ClickTimeout,
+	s.numbers = handlers.Numbers{Store: s.store}
+	if err := s.wireShops(); err != nil {
+		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
+	clicks := &handlers.Clicks{Store: s.store, Shops: s.shops, Timeout: cfg.ClickTimeout}
 	status := &handlers.Status{Verifier: verifier, Clicks: clicks, Log: o.log}
 	portal := &handlers.Portal{
 		Verifier:       verifier,
@@ -130,17 +145,31 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Pages:          pages,
 		LegacyAccounts: cfg.LegacyAccounts,
 		ByPage:         cfg.RedirectByPage,
+		Numbers:        s.numbers,
 		Log:            o.log,
 		Now:            o.now,
 	}
-	webhooks := &handlers.Webhooks{Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log}
+	s.webhooks = &handlers.RechargeWebhooks{
+		Store: s.store, Own: s.shops.Own, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
+		Timeout: 4 * time.Second, Numbers: s.numbers, Log: o.log, Now: o.now, Wake: s.wakeUp,
+	}
+	if s.admin, err = s.newAdmin(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+	}
+	fromShopify := &handlers.ShopifyWebhooks{
+		Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log, Now: o.now, Left: s.leave, Wake: s.wakeUp,
+	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers)
 		portal.Register(e)
 		status.Register(e)
-		webhooks.Register(e)
-		handlers.RegisterHome(e)
+		fromShopify.Register(e)
+		s.webhooks.Register(e)
+		err = s.admin.Register(e)
 	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+	}
 	s.ops = s.httpServer(s.health.Register)
 	s.warn()
 	return s, nil
@@ -164,6 +193,7 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 		Keys:        keys,
 		CustomerTTL: cfg.CustomerTTL,
 		LinkTTL:     cfg.LinkTTL,
+		Connections: cfg.Shop == "",
 		Now:         o.now,
 		Log:         o.log,
 	})
@@ -185,34 +215,6 @@ func encryptionKeys(cfg config.Config) ([][]byte, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
-}
-
-// connect returns the client for the store that is configured here, nil if it
-// has not connected Recharge.
-func connect(cfg config.Config, now func() time.Time) *recharge.Client {
-	if cfg.Shop == "" || cfg.RechargeAPIToken.Empty() {
-		return nil
-	}
-	return recharge.NewClient(recharge.Options{
-		Shop:            cfg.Shop,
-		APIURL:          cfg.RechargeAPIURL,
-		PortalURL:       cfg.RechargePortalURL,
-		Token:           cfg.RechargeAPIToken.Reveal(),
-		StorefrontToken: cfg.RechargeStorefrontToken.Reveal(),
-		Rate:            cfg.RechargeRate,
-		Burst:           cfg.RechargeBurst,
-		Timeout:         cfg.RechargeTimeout,
-		Now:             now,
-	})
-}
-
-// rechargeOf is the shop's client. Another shop can have installed the app, too;
-// its clicks are Shopify's, but it has connected nothing here.
-func (s *server) rechargeOf(shop shopify.Shop) *recharge.Client {
-	if shop != s.shop {
-		return nil
-	}
-	return s.recharge
 }
 
 // httpServer bounds everything a client can draw out. Echo redirects nothing:
@@ -240,17 +242,17 @@ func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
 
 // warn says at the start what would otherwise be found out by shoppers.
 func (s *server) warn() {
-	if s.recharge == nil {
-		s.log.Warn("no store has connected Recharge: every click ends in not_connected; set SHOPIFY_SHOP and RECHARGE_API_TOKEN")
+	if s.shops.Own != "" && s.shops.Mine == nil {
+		s.log.Warn("the store has not connected Recharge: every click ends in not_connected; set RECHARGE_API_TOKEN")
 	}
-	if s.recharge != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty() {
+	if s.shops.Mine != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty() {
 		s.log.Warn("no RECHARGE_STOREFRONT_TOKEN: sessions may be refused, and clicks then go on by hash")
 	}
 	if s.cfg.Redis == nil {
 		s.log.Warn("no REDIS_URL: what is remembered is lost when this process ends")
 	}
-	if len(s.cfg.PortalAPIKeys) > 0 || !s.cfg.RechargeClientSecret.Empty() {
-		s.log.Warn("PORTAL_API_KEY and RECHARGE_CLIENT_SECRET are checked but not used by this version")
+	if len(s.cfg.PortalAPIKeys) > 0 {
+		s.log.Warn("PORTAL_API_KEY is checked but not used by this version")
 	}
 }
 
@@ -259,8 +261,10 @@ func (s *server) warn() {
 func (s *server) listen(ctx context.Context) error {
 	var l net.ListenConfig
 	var err error
-	if s.publicListener, err = l.Listen(ctx, "tcp", s.cfg.Addr); err != nil {
-		return fmt.Errorf("listen on ADDR: %w", err)
+	if s.publicListener == nil {
+		if s.publicListener, err = l.Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+			return fmt.Errorf("listen on ADDR: %w", err)
+		}
 	}
 	if s.opsListener, err = l.Listen(ctx, "tcp", s.cfg.OpsAddr); err != nil {
 		_ = s.publicListener.Close()
@@ -273,6 +277,10 @@ func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.public.Serve(s.publicListener) }()
 	go func() { failed <- s.ops.Serve(s.opsListener) }()
+	// Chores go on while the last clicks do.
+	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
+	chores := s.startChores(beside)
+	defer func() { stop(); chores.Wait() }()
 	s.health.SetReady(true)
 	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
 	var err error
@@ -303,9 +311,8 @@ func (s *server) drain() error {
 }
 
 func (s *server) close() {
-	if s.recharge != nil {
-		s.recharge.Close()
-	}
+	s.leaving.Wait()
+	s.calls.CloseIdleConnections()
 	if err := s.store.Close(); err != nil {
 		s.log.Warn("close store", "error", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"time"
 )
 
 // Topic is what a webhook is about.
@@ -27,6 +28,9 @@ type Webhook struct {
 	ID       string     // the message's own; one that is sent again keeps it
 	Shop     Shop       // "" if the topic is none of those above
 	Customer CustomerID // with CustomersRedact
+	// Triggered is when what it tells of happened, which stays when it is sent
+	// again; zero if that is not said. It is not signed.
+	Triggered time.Time
 }
 
 // The errors of VerifyWebhook. They say nothing that the body says.
@@ -39,7 +43,24 @@ var (
 var (
 	topicShape     = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
 	webhookIDShape = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	digestShape    = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=$`)
 )
+
+// CheckWebhookHeader refuses what cannot be a webhook, before its body is read.
+// Its error is ErrForged.
+func CheckWebhookHeader(header http.Header) error {
+	for _, of := range []struct {
+		name  string
+		shape *regexp.Regexp
+	}{
+		{"X-Shopify-Topic", topicShape}, {"X-Shopify-Webhook-Id", webhookIDShape}, {"X-Shopify-Hmac-Sha256", digestShape},
+	} {
+		if values := header.Values(of.name); len(values) != 1 || !of.shape.MatchString(values[0]) {
+			return fmt.Errorf("%w: %s", ErrForged, of.name)
+		}
+	}
+	return nil
+}
 
 // VerifyWebhook reads a webhook from its headers and its raw body, or says
 // ErrForged. With ErrMalformed, topic and id are there.
@@ -54,14 +75,15 @@ var (
 // its caller has read and bounded.
 // https://shopify.dev/docs/apps/build/webhooks/verify-deliveries
 func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, error) {
-	webhook := Webhook{Topic: Topic(header.Get("X-Shopify-Topic")), ID: header.Get("X-Shopify-Webhook-Id")}
-	switch {
-	case !topicShape.MatchString(string(webhook.Topic)):
-		return Webhook{}, fmt.Errorf("%w: X-Shopify-Topic", ErrForged)
-	case !webhookIDShape.MatchString(webhook.ID):
-		return Webhook{}, fmt.Errorf("%w: X-Shopify-Webhook-Id", ErrForged)
-	case !v.signedBody(header, body):
+	if err := CheckWebhookHeader(header); err != nil {
+		return Webhook{}, err
+	}
+	if !v.signedBody(header, body) {
 		return Webhook{}, fmt.Errorf("%w: X-Shopify-Hmac-Sha256", ErrForged)
+	}
+	webhook := Webhook{Topic: Topic(header.Get("X-Shopify-Topic")), ID: header.Get("X-Shopify-Webhook-Id")}
+	if at, err := time.Parse(time.RFC3339Nano, header.Get("X-Shopify-Triggered-At")); err == nil {
+		webhook.Triggered = at
 	}
 	return webhook, webhook.read(body)
 }

@@ -18,9 +18,9 @@ func FuzzEntry(f *testing.F) {
 		nil, {}, []byte("c"), []byte("c1234567"), []byte("c12345678"), []byte("c12345678\x80"), []byte("c12345678\x01\xff"),
 		append([]byte("c12345678"), binary.AppendUvarint(nil, math.MaxUint64)...),
 		[]byte("x12345678abc"), []byte("s\xff\xff\xff\xff\xff\xff\xff\xff"),
-		encodeCustomer(recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", Active: 1}, later),
-		encodeCustomer(recharge.Customer{ID: -1, Active: -1}, now),
-		encodeNotSubscriber(later), encodeNotSubscriber(now),
+		encodeCustomer("6100200300400", recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", Active: 1}, later),
+		encodeCustomer("6100200300400", recharge.Customer{ID: -1, Active: -1}, now),
+		encodeNotSubscriber("6100200300400", later), encodeNotSubscriber("6100200300400", now),
 		encodeSession(recharge.Session{Token: "a.b.c", Expires: later}), encodeSession(recharge.Session{}),
 		encodeLink(recharge.Link{URL: "https://fixture-shop.example/"}, later), encodeLink(recharge.Link{}, time.Time{}),
 	} {
@@ -28,8 +28,8 @@ func FuzzEntry(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, entry []byte) {
 		var memory Memory
-		memory.add(entry, now)
-		memory.add(entry, now) // as if it stood under two encryption keys
+		memory.add(entry, "6100200300400", now)
+		memory.add(entry, "6100200300400", now) // as if it stood under two encryption keys
 		things := 0
 		for _, is := range []bool{
 			memory.Customer != recharge.Customer{}, memory.NotSubscriber, memory.Session != recharge.Session{},
@@ -63,7 +63,7 @@ func FuzzCustomer(f *testing.F) {
 		}
 		want := Memory{Customer: recharge.Customer{ID: id, Active: active, Hash: hash}, Fresh: true}
 		var got Memory
-		got.add(encodeCustomer(want.Customer, now.Add(time.Second)), now)
+		got.add(encodeCustomer("6100200300400", want.Customer, now.Add(time.Second)), "6100200300400", now)
 		if got != want {
 			t.Errorf("add(encodeCustomer(%+v)) = %+v; want %+v", want.Customer, got, want)
 		}

@@ -5,6 +5,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/shopify"
 )
 
 // Rest is how long a Redis that failed is left alone.
@@ -26,4 +28,17 @@ func (s *Store) Patient() {
 	case *redis.ClusterClient:
 		client.Options().ReadTimeout, client.Options().WriteTimeout = long, long
 	}
+}
+
+// Pending is how many shops have numbers that are not flushed, and how many names
+// one of them has.
+func (s *Store) Pending(shop shopify.Shop) (shops, names int) {
+	s.pending.mu.Lock()
+	defer s.pending.mu.Unlock()
+	if g := s.pending.shops[shop]; g != nil {
+		for _, numbers := range g.hours {
+			names += len(numbers)
+		}
+	}
+	return len(s.pending.shops), names
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -115,11 +116,25 @@ func dump(t testing.TB, s *store.Store) map[string]string {
 	}
 	dump := map[string]string{}
 	for _, key := range keys {
-		if dump[key], err = s.Client().Get(ctx, key).Result(); err != nil {
+		if dump[key], err = s.Client().Get(ctx, key).Result(); redis.HasErrorPrefix(err, "WRONGTYPE") {
+			dump[key], err = fields(ctx, s.Client(), key)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dump
+}
+
+// fields are those of a hash, sorted, before their values.
+func fields(ctx context.Context, client redis.UniversalClient, key string) (string, error) {
+	held, err := client.HGetAll(ctx, key).Result()
+	var all []string
+	for field, value := range held {
+		all = append(all, field+"\n"+value)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n"), err
 }
 
 // Two shoppers, what Recharge says of the first, and where they go.

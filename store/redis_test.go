@@ -373,16 +373,16 @@ func TestRoundTrips(t *testing.T) {
 		do   func(context.Context, *store.Store)
 		want map[string]int
 	}{
-		{"Recall", func(ctx context.Context, s *store.Store) { s.Recall(ctx, pat, schedule) }, map[string]int{"mget": 1}},
+		{"Recall", func(ctx context.Context, s *store.Store) { s.Recall(ctx, pat, schedule) }, map[string]int{"mget": 1, "hmget": 1}},
 		{"RememberCustomer", func(ctx context.Context, s *store.Store) { s.RememberCustomer(ctx, pat, known) }, map[string]int{"set": 1}},
 		{"RememberNotSubscriber", func(ctx context.Context, s *store.Store) { s.RememberNotSubscriber(ctx, pat) }, map[string]int{"set": 1}},
 		{"RememberLink", func(ctx context.Context, s *store.Store) {
 			s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{URL: linkURL})
-		}, map[string]int{"set": 2}},
+		}, map[string]int{"multi": 1, "hset": 1, "pexpire": 1, "exec": 1}},
 		{"RememberLink without a link", func(ctx context.Context, s *store.Store) {
 			s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{})
-		}, map[string]int{"set": 1}},
-		{"Forget", func(ctx context.Context, s *store.Store) { s.Forget(ctx, pat) }, map[string]int{"del": 1}},
+		}, map[string]int{"multi": 1, "hset": 1, "pexpire": 1, "exec": 1}},
+		{"Forget", func(ctx context.Context, s *store.Store) { s.Forget(ctx, pat) }, map[string]int{"unlink": 1}},
 	}
 	for _, keys := range [][][]byte{{key(1)}, {key(2), key(1)}} {
 		o := options(c, &logged{})

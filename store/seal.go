@@ -77,10 +77,15 @@ func (s *sealer) seal(key string, value []byte) []byte {
 var errSealed = errors.New("sealed otherwise")
 
 func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
-	if len(sealed) < 1+idSize || sealed[0] != sealVersion || [idSize]byte(sealed[1:1+idSize]) != s.id {
+	if !s.says(sealed) {
 		return nil, errSealed
 	}
 	return s.aead.Open(nil, nil, sealed[1+idSize:], []byte(key))
+}
+
+// says tells whether a sealed value names this key as its own.
+func (s *sealer) says(sealed []byte) bool {
+	return len(sealed) >= 1+idSize && sealed[0] == sealVersion && [idSize]byte(sealed[1:1+idSize]) == s.id
 }
 
 // name is the pseudonym of parts: their HMAC, cut to size bytes, in base64.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"net/url"
 	"slices"
@@ -46,11 +47,8 @@ func testSealing(t *testing.T, open func(testing.TB, store.Options) *store.Store
 		for _, who := range []store.Shopper{pat, other, patsTwin} {
 			keys = append(keys, added(t, s, func() { s.RememberCustomer(t.Context(), who, known) })...)
 		}
-		keys = append(keys, added(t, s, func() {
-			s.RememberLink(t.Context(), pat, schedule, session(c), recharge.Link{URL: linkURL})
-		})...)
-		if len(keys) != 5 {
-			t.Fatalf("%d keys; want 5", len(keys))
+		if len(keys) != 3 {
+			t.Fatalf("%d keys; want 3", len(keys))
 		}
 		held := dump(t, s)
 		for _, from := range keys {
@@ -69,6 +67,32 @@ func testSealing(t *testing.T, open func(testing.TB, store.Options) *store.Store
 		}
 		if lines := l.lines("level=WARN", "does not open"); len(lines) == 0 || len(lines) != len(l.lines()) {
 			t.Errorf("logged %q; want warnings alone", l.lines())
+		}
+	})
+	t.Run("moved to another field, or another's", func(t *testing.T) {
+		c, l := newClock(), &logged{}
+		s := open(t, options(c, l))
+		hash := func(who store.Shopper) (string, map[string]string) {
+			key := added(t, s, func() { s.RememberLink(t.Context(), who, schedule, session(c), recharge.Link{URL: linkURL}) })[0]
+			return key, s.Client().HGetAll(t.Context(), key).Val()
+		}
+		pats, held := hash(pat)
+		others, _ := hash(other)
+		if len(held) != 2 {
+			t.Fatalf("%d fields; want session and link", len(held))
+		}
+		fields := slices.Collect(maps.Keys(held))
+		swapped := []string{fields[0], held[fields[1]], fields[1], held[fields[0]]}
+		if err := errors.Join(s.Client().HSet(t.Context(), pats, swapped).Err(), s.Client().HSet(t.Context(), others, held).Err()); err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range []store.Shopper{pat, other} {
+			if got := s.Recall(t.Context(), who, schedule); got != (store.Memory{}) {
+				t.Errorf("Recall(%v) with another's value = %+v; want nothing", who, got)
+			}
+		}
+		if lines := l.lines("level=WARN", "does not open"); len(lines) != 4 {
+			t.Errorf("logged %q; want four warnings", l.lines())
 		}
 	})
 	t.Run("damaged", func(t *testing.T) {
@@ -126,7 +150,7 @@ type shared struct {
 	t     *testing.T
 	store *store.Store
 	open  func(testing.TB, store.Options) *store.Store
-	held  map[string]string
+	held  map[string]any
 	log   logged
 }
 
@@ -134,15 +158,36 @@ type shared struct {
 func (s *shared) with(keys ...[]byte) *store.Store {
 	s.t.Helper()
 	if s.store != nil {
-		s.held = dump(s.t, s.store)
+		s.held = held(s.t, s.store)
 	}
 	o := options(newClock(), &s.log)
 	o.Keys = keys
 	s.store = s.open(s.t, o)
 	for key, value := range s.held {
-		set(s.t, s.store, key, value)
+		var err error
+		if fields, ok := value.(map[string]string); ok {
+			err = s.store.Client().HSet(s.t.Context(), key, fields).Err()
+		} else {
+			err = s.store.Client().Set(s.t.Context(), key, value, time.Hour).Err()
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	return s.store
+}
+
+// held is what a store's Redis holds: strings, and hashes as maps.
+func held(t *testing.T, s *store.Store) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	for key, value := range dump(t, s) {
+		all[key] = value
+		if s.Client().Type(t.Context(), key).Val() == "hash" {
+			all[key] = s.Client().HGetAll(t.Context(), key).Val()
+		}
+	}
+	return all
 }
 
 func testRotation(t *testing.T, open func(testing.TB, store.Options) *store.Store) {
@@ -201,7 +246,7 @@ func testRotation(t *testing.T, open func(testing.TB, store.Options) *store.Stor
 		s := redis.with(after, before)
 		remember(t.Context(), s)
 		s.Forget(t.Context(), pat)
-		recall(t, redis, store.Memory{Link: everything.Link})
+		recall(t, redis, store.Memory{})
 	})
 	t.Run("what is newer replaces the old key's customer", func(t *testing.T) {
 		redis := &shared{t: t, open: open}
@@ -266,6 +311,15 @@ func TestDumpTellsNothing(t *testing.T) {
 	s.RememberLink(t.Context(), pat, schedule, session(c), recharge.Link{URL: linkURL})
 	s.RememberNotSubscriber(t.Context(), other)
 	s.RememberCustomer(t.Context(), patsTwin, known)
+	connection := connected(pat.Shop)
+	ok(t, s.SaveConnection(t.Context(), connection))
+	ok(t, s.OrderErasure(t.Context(), store.Erasure{Shop: patsTwin.Shop, Customer: pat.Customer, At: c.now}))
+	ok(t, s.Touch(t.Context(), pat.Shop, store.Change{ID: known.ID, Customer: pat.Customer, Hash: known.Hash, Active: known.Active}))
+	s.Count(pat.Shop, "redirected", 1)
+	s.Trouble(pat.Shop, store.Trouble{What: "the trouble that it was", RequestID: "the-request-id"})
+	ok(t, s.Flush(t.Context()))
+	ok(t, s.MarkSeen(t.Context(), "the-webhook-id"))
+	ok(t, s.PutState(t.Context(), "the-oauth-state", pat.Shop, time.Minute))
 
 	fixed := binary.BigEndian.AppendUint64(nil, uint64(known.ID))
 	secrets := map[string]string{
@@ -276,10 +330,12 @@ func TestDumpTellsNothing(t *testing.T) {
 		"hash": known.Hash, "token": token, "token's payload": strings.Split(token, ".")[1],
 		"URL": linkURL, "URL's host": "fixture-shop.example", "URL's token": "00112233445566778899aabbccddeeff",
 		"destination": "schedule", "key": string(key(1)),
+		"API token": connection.APIToken, "storefront token": connection.StorefrontToken, "client secret": connection.ClientSecret,
+		"webhook key": connection.WebhookKey, "trouble": "the trouble", "request": "the-request-id", "webhook": "the-webhook-id", "state": "the-oauth-state",
 	}
 	held := server.Dump()
-	if len(held) != 5 {
-		t.Errorf("%d keys; want 5", len(held))
+	if len(held) != 11 {
+		t.Errorf("%d keys; want 4 of shoppers, and one of each other kind", len(held))
 	}
 	if found := leaks(held, secrets); len(found) > 0 {
 		t.Errorf("a dump of Redis shows %q", found)

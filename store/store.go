@@ -1,6 +1,14 @@
-// Package store remembers, in Redis, what a click would otherwise have to ask
-// Recharge for. Everything in it is sealed, keys are pseudonyms, and all of it
-// can be lost: without Redis a click is slower, not wrong.
+// Package store keeps all that this program keeps, in Redis.
+//
+// Most of it is remembered: what a click would otherwise have to ask Recharge
+// for. That can be lost: without Redis a click is slower, not wrong.
+//
+// What a merchant has given, and what somebody has ordered to be erased, must
+// not be lost: such a write says that it is done only when Redis has it on its
+// disk, as far as Redis can tell.
+//
+// Everything is sealed and keys are pseudonyms; only numbers that tell nothing
+// of anybody are in the clear.
 package store
 
 import (
@@ -9,7 +17,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,6 +35,7 @@ const (
 	// wasNotSubscriberFor is how long that is kept for questions that must not
 	// cost a call each minute.
 	wasNotSubscriberFor = 10 * time.Minute
+	settle              = 75 * time.Second
 )
 
 // Options configure a Store.
@@ -39,8 +47,14 @@ type Options struct {
 	Keys        [][]byte
 	CustomerTTL time.Duration // how long a customer is remembered as fresh
 	LinkTTL     time.Duration // how long a link is reused; 0 never
-	Now         func() time.Time
-	Log         *slog.Logger
+	// Connections: shops connect Recharge by themselves, and Recall tells how.
+	Connections bool
+	// Settle is how long after an order to erase a click may still be under way
+	// that has learned what is to be erased. 0 is 75 s, which is also longer than
+	// a session token of Shopify lives.
+	Settle time.Duration
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Store is safe for concurrent use.
@@ -52,6 +66,11 @@ type Store struct {
 	reach    gate // Redis answers
 	reads    gate // and lets us read
 	writes   gate // and write
+
+	known   known   // connections
+	pending pending // numbers and troubles
+
+	flushing chan struct{} // holds one for each write that waits for the disk
 }
 
 // Open returns a store. It does not wait for Redis: one that is down at the
@@ -60,7 +79,10 @@ func Open(o Options) (*Store, error) {
 	if len(o.Keys) == 0 {
 		return nil, errors.New("open store: no encryption key")
 	}
-	s := &Store{options: o}
+	if o.Settle == 0 {
+		o.Settle = settle
+	}
+	s := &Store{options: o, flushing: make(chan struct{}, flushers)}
 	s.reach = gate{what: "reach Redis", now: o.Now, log: o.Log}
 	s.reads = gate{what: "read from Redis", now: o.Now, log: o.Log}
 	s.writes = gate{what: "write to Redis", now: o.Now, log: o.Log}
@@ -127,91 +149,178 @@ type Memory struct {
 	Fresh         bool              // a click need not ask for either again
 	Session       recharge.Session  // "" token: none
 	Link          recharge.Link     // "" URL: none
+
+	// With Options.Connections:
+	Connection *Connection // nil: the shop has not connected Recharge, unless
+	Lost       bool        // nobody can tell
 }
 
 // Recall returns what is remembered of a shopper's visit, in one round trip. It
 // does not fail: what cannot be read is not remembered.
 func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
-	keys := make([][]string, len(s.sealers))
-	found := make([]*redis.SliceCmd, len(s.sealers))
+	places := make([]place, len(s.sealers))
 	err := s.roundTrip(ctx, &s.reads, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, sealer := range s.sealers {
-			// One MGET a key: in a cluster, pseudonyms of two keys lie in two slots.
-			keys[i] = []string{customerKey(sealer, who), sessionKey(sealer, who), linkKey(sealer, who, visit)}
-			found[i] = pipe.MGet(ctx, keys[i]...)
+			places[i] = s.look(ctx, pipe, sealer, who, visit)
 		}
 	})
 	var memory Memory
-	if err != nil {
-		return memory
-	}
-	for i, sealer := range s.sealers {
-		for j, value := range found[i].Val() {
-			if sealed, ok := value.(string); ok {
-				s.unseal(ctx, sealer, keys[i][j], sealed, &memory)
-			}
+	if err == nil {
+		for _, place := range places {
+			s.recall(ctx, place, who, &memory)
 		}
+	}
+	if s.options.Connections {
+		memory.Connection, memory.Lost = s.recallConnection(ctx, who.Shop, places, err)
 	}
 	return memory
 }
 
-func (s *Store) unseal(ctx context.Context, sealer *sealer, key, sealed string, memory *Memory) {
-	entry, err := sealer.open(key, []byte(sealed))
+// place is where one encryption key has a shopper's entries, and what is there.
+type place struct {
+	sealer             *sealer
+	customer, session  string   // keys
+	connection         string   // key
+	fields             []string // of the session's hash
+	strings, ofSession *redis.SliceCmd
+}
+
+// look asks for what is in one place. Customer and connection are asked for by
+// one command, and links by another: one for all keys has no answer in a
+// cluster, where pseudonyms of two keys lie in two slots.
+func (s *Store) look(ctx context.Context, pipe redis.Pipeliner, sealer *sealer, who Shopper, visit Visit) place {
+	p := place{sealer: sealer}
+	p.customer, p.session = shopperKeys(sealer, who)
+	p.fields = []string{sessionField, visitField(sealer, visit)}
+	keys := []string{p.customer}
+	if s.options.Connections {
+		p.connection = connectionKey(sealer, who.Shop)
+		keys = append(keys, p.connection)
+	}
+	p.strings = pipe.MGet(ctx, keys...)
+	p.ofSession = pipe.HMGet(ctx, p.session, p.fields...)
+	return p
+}
+
+func (s *Store) recall(ctx context.Context, p place, who Shopper, memory *Memory) {
+	s.unseal(ctx, p.sealer, p.customer, p.strings.Val()[0], who, memory)
+	for i, value := range p.ofSession.Val() { // none, if it is no hash
+		s.unseal(ctx, p.sealer, fieldOf(p.session, p.fields[i]), value, who, memory)
+	}
+}
+
+func (s *Store) unseal(ctx context.Context, sealer *sealer, place string, value any, who Shopper, memory *Memory) {
+	sealed, ok := value.(string)
+	if !ok {
+		return
+	}
+	entry, err := sealer.open(place, []byte(sealed))
 	if err != nil {
 		// Not sealed with this key, or for another place: not ours to use.
 		s.options.Log.WarnContext(ctx, "an entry in Redis does not open", "error", err)
 		return
 	}
-	memory.add(entry, s.options.Now())
+	memory.add(entry, who.Customer, s.options.Now())
 }
 
 // RememberCustomer remembers who the shopper is at Recharge. How long is spread
 // a little, so that a campaign's shoppers are not all asked for again at once.
 func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
 	ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // a spread, not a secret
-	s.write(ctx, put{customerKey, who, encodeCustomer(customer, s.options.Now().Add(ttl)), ttl + staleFor})
+	s.put(ctx, who, encodeCustomer(who.Customer, customer, s.options.Now().Add(ttl)), ttl+staleFor)
 }
 
 // RememberNotSubscriber remembers that Recharge has no such customer.
 func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
-	s.write(ctx, put{customerKey, who, encodeNotSubscriber(s.options.Now().Add(notSubscriberFor)), wasNotSubscriberFor})
+	s.put(ctx, who, encodeNotSubscriber(who.Customer, s.options.Now().Add(notSubscriberFor)), wasNotSubscriberFor)
+}
+
+// put writes a shopper's customer entry, and drops what older keys had in its
+// place. What a click has learned is kept even if its time is up: the next one
+// needs it more.
+func (s *Store) put(ctx context.Context, who Shopper, entry []byte, ttl time.Duration) {
+	if ttl <= 0 {
+		return
+	}
+	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
+		for i, sealer := range s.sealers {
+			customer, _ := shopperKeys(sealer, who)
+			if i == 0 {
+				pipe.Set(ctx, customer, sealer.seal(customer, entry), ttl)
+			} else {
+				pipe.Del(ctx, customer)
+			}
+		}
+	})
 }
 
 // RememberLink remembers a signed-in link for LinkTTL, and the session that
 // made it for as long as that lives. A zero link is not remembered.
 func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
 	now := s.options.Now()
-	puts := []put{{sessionKey, who, encodeSession(session), session.Expires.Sub(now)}}
+	_, hash := shopperKeys(s.sealers[0], who)
+	var fields []any
+	var ttl time.Duration
+	add := func(field string, entry []byte, life time.Duration) {
+		if life > 0 {
+			fields = append(fields, field, s.sealers[0].seal(fieldOf(hash, field), entry))
+			ttl = max(ttl, life)
+		}
+	}
+	add(sessionField, encodeSession(session), session.Expires.Sub(now))
 	if link.URL != "" {
 		until := now.Add(s.options.LinkTTL)
 		if !link.Expires.IsZero() && link.Expires.Before(until) {
 			until = link.Expires
 		}
-		key := func(sealer *sealer, who Shopper) string { return linkKey(sealer, who, visit) }
-		puts = append(puts, put{key, who, encodeLink(link, until), until.Sub(now)})
+		add(visitField(s.sealers[0], visit), encodeLink(link, until), until.Sub(now))
 	}
-	s.write(ctx, puts...)
+	if len(fields) > 0 {
+		s.putSession(context.WithoutCancel(ctx), who, hash, fields, ttl)
+	}
 }
 
-// Forget drops who the shopper is at Recharge and the session, for when one of
-// them turned out wrong. Links end by themselves, in a minute.
+// putSession writes into a shopper's hash. Its life and what it holds come in
+// one transaction: a crash between the two would leave it there for ever.
+func (s *Store) putSession(ctx context.Context, who Shopper, hash string, fields []any, ttl time.Duration) {
+	older := func(ctx context.Context, pipe redis.Pipeliner) {
+		for _, sealer := range s.sealers[1:] {
+			_, session := shopperKeys(sealer, who)
+			pipe.Del(ctx, session)
+		}
+	}
+	_, cluster := s.redis.(*redis.ClusterClient)
+	apart := cluster && len(s.sealers) > 1 // one transaction, one slot
+	_ = s.roundTripBy(ctx, s.redis.TxPipelined, &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.HSet(ctx, hash, fields...)
+		pipe.PExpire(ctx, hash, ttl)
+		if !apart {
+			older(ctx, pipe)
+		}
+	})
+	if apart {
+		_ = s.roundTrip(ctx, &s.writes, older)
+	}
+}
+
+// Forget drops who the shopper is at Recharge, the session and its links, for
+// when one of them turned out wrong.
 func (s *Store) Forget(ctx context.Context, who Shopper) {
-	s.drop(ctx, who, customerKey, sessionKey)
-}
-
-// ForgetSession drops a session that is over before its time.
-func (s *Store) ForgetSession(ctx context.Context, who Shopper) {
-	s.drop(ctx, who, sessionKey)
-}
-
-func (s *Store) drop(ctx context.Context, who Shopper, keys ...func(*sealer, Shopper) string) {
 	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
 		for _, sealer := range s.sealers {
-			names := make([]string, len(keys))
-			for i, key := range keys {
-				names[i] = key(sealer, who)
-			}
-			pipe.Del(ctx, names...)
+			customer, session := shopperKeys(sealer, who)
+			pipe.Unlink(ctx, customer, session)
+		}
+	})
+}
+
+// ForgetSession drops a session that is over before its time. Links end by
+// themselves, in a minute.
+func (s *Store) ForgetSession(ctx context.Context, who Shopper) {
+	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
+		for _, sealer := range s.sealers {
+			_, session := shopperKeys(sealer, who)
+			pipe.HDel(ctx, session, sessionField)
 		}
 	})
 }
@@ -221,15 +330,18 @@ var errResting = errors.New("left alone for a moment")
 // roundTrip sends all that queue puts into the pipe, unless Redis is left alone.
 // Its own time being up is a failure of Redis, that of the click is none.
 func (s *Store) roundTrip(click context.Context, kind *gate, queue func(context.Context, redis.Pipeliner)) error {
+	return s.roundTripBy(click, s.redis.Pipelined, kind, queue)
+}
+
+type pipelined func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+
+func (s *Store) roundTripBy(click context.Context, send pipelined, kind *gate, queue func(context.Context, redis.Pipeliner)) error {
 	if !s.reach.open() || !kind.open() {
 		return errResting
 	}
 	ctx, cancel := context.WithTimeout(click, patience)
 	defer cancel()
-	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		queue(ctx, pipe)
-		return nil
-	})
+	err := sendBy(ctx, send, queue)
 	var refusal redis.Error
 	switch {
 	case err != nil && click.Err() != nil: // nobody knows whose fault it is
@@ -242,42 +354,24 @@ func (s *Store) roundTrip(click context.Context, kind *gate, queue func(context.
 	return err
 }
 
-type put struct {
-	key   func(*sealer, Shopper) string
-	who   Shopper
-	entry []byte
-	ttl   time.Duration
-}
-
-// write seals and writes all entries that live at all, in one round trip, and
-// drops what older keys had in their places. What a click has learned is kept
-// even if its time is up: the next one needs it more.
-func (s *Store) write(ctx context.Context, puts ...put) {
-	puts = slices.DeleteFunc(puts, func(put put) bool { return put.ttl <= 0 })
-	if len(puts) == 0 {
-		return
-	}
-	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
-		for _, put := range puts {
-			key := put.key(s.sealers[0], put.who)
-			pipe.Set(ctx, key, s.sealers[0].seal(key, put.entry), put.ttl)
-			for _, older := range s.sealers[1:] {
-				pipe.Del(ctx, put.key(older, put.who))
-			}
-		}
+// sendBy sends all that queue puts into the pipe. That there is nothing, or
+// something of another type, in a place is an answer: no failure.
+func sendBy(ctx context.Context, send pipelined, queue func(context.Context, redis.Pipeliner)) error {
+	sent, err := send(ctx, func(pipe redis.Pipeliner) error {
+		queue(ctx, pipe)
+		return nil
 	})
+	if !isAnswer(err) {
+		return err
+	}
+	for _, command := range sent {
+		if err := command.Err(); !isAnswer(err) {
+			return err
+		}
+	}
+	return nil
 }
 
-// A key is ms1:{shop}kind:name. The braces put all keys of a shop into one slot
-// of a cluster; shop and name are pseudonyms.
-func key(s *sealer, who Shopper, kind string, more ...string) string {
-	name := s.name(16, append([]string{kind, string(who.Shop), string(who.Customer)}, more...)...)
-	return "ms1:{" + s.name(8, "shop", string(who.Shop)) + "}" + kind + name
-}
-
-func customerKey(s *sealer, who Shopper) string { return key(s, who, "c") }
-func sessionKey(s *sealer, who Shopper) string  { return key(s, who, "s") }
-
-func linkKey(s *sealer, who Shopper, visit Visit) string {
-	return key(s, who, "l", string(visit.To), string(visit.Locale))
+func isAnswer(err error) bool {
+	return err == nil || errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE")
 }

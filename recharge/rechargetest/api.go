@@ -23,6 +23,8 @@ const (
 	EndpointPortalAccess = "portal_access"     // GET /portal_access
 	EndpointToken        = "token_information" // GET /token_information
 	EndpointStore        = "store"             // GET /store
+	EndpointWebhooks     = "webhooks"          // GET and POST /webhooks
+	EndpointWebhook      = "webhook"           // GET, PUT and DELETE /webhooks/{id}, POST /webhooks/{id}/test
 	EndpointUnknown      = "unknown"           // anything else
 )
 
@@ -44,7 +46,7 @@ type endpoint struct {
 type call struct {
 	endpoint
 	requestMethod string
-	customerID    string // of the path
+	id            string // of the path
 	query         url.Values
 	header        http.Header
 	body          []byte
@@ -70,7 +72,7 @@ func jsonAnswer(status int, v any) answer {
 	return answer{status: status, contentType: "application/json", body: body}
 }
 
-func (s *Server) endpointOf(segments []string) (e endpoint, customerID string) {
+func (s *Server) endpointOf(method string, segments []string) (e endpoint, id string) {
 	switch {
 	case len(segments) == 1 && segments[0] == "customers":
 		return endpoint{name: EndpointCustomers, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).listCustomers}, ""
@@ -86,12 +88,30 @@ func (s *Server) endpointOf(segments []string) (e endpoint, customerID string) {
 		return endpoint{name: EndpointToken, method: "GET", answer: (*Server).tokenInformation}, ""
 	case len(segments) == 1 && segments[0] == "store":
 		return endpoint{name: EndpointStore, method: "GET", scopes: []string{"read_store", "store_info"}, answer: (*Server).store}, ""
+	case segments[0] == "webhooks":
+		return s.webhookEndpoint(method, segments[1:])
+	}
+	return endpoint{name: EndpointUnknown}, ""
+}
+
+func (s *Server) webhookEndpoint(method string, segments []string) (e endpoint, id string) {
+	switch {
+	case len(segments) == 0 && method == http.MethodPost:
+		return endpoint{name: EndpointWebhooks, method: "POST", scopes: []string{"read_customers"}, answer: (*Server).addWebhook}, ""
+	case len(segments) == 0:
+		return endpoint{name: EndpointWebhooks, method: "GET", answer: (*Server).listWebhooks}, ""
+	case len(segments) == 1 && (method == http.MethodPut || method == http.MethodDelete):
+		return endpoint{name: EndpointWebhook, method: method, answer: (*Server).oneWebhook}, segments[0]
+	case len(segments) == 1:
+		return endpoint{name: EndpointWebhook, method: "GET", answer: (*Server).oneWebhook}, segments[0]
+	case len(segments) == 2 && segments[1] == "test":
+		return endpoint{name: EndpointWebhook, method: "POST", answer: (*Server).oneWebhook}, segments[0]
 	}
 	return endpoint{name: EndpointUnknown}, ""
 }
 
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []string) {
-	e, customerID := s.endpointOf(segments)
+	e, id := s.endpointOf(r.Method, segments)
 	now := s.opts.Now()
 	status := s.recordRequest(r, e.name, now)
 	faults := s.Faults().at(e.name)
@@ -107,7 +127,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []str
 		panic(http.ErrAbortHandler) // net/http's way to drop a connection
 	}
 	a := s.decide(call{
-		endpoint: e, requestMethod: r.Method, customerID: customerID, query: r.URL.Query(), header: r.Header, body: body,
+		endpoint: e, requestMethod: r.Method, id: id, query: r.URL.Query(), header: r.Header, body: body,
 		now: now, faults: faults,
 	})
 	status(a.status) // before sending, so that who has the answer also finds the status

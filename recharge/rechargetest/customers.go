@@ -171,7 +171,7 @@ func (s *Server) oneCustomer(c call) answer {
 
 // customerOf is the customer whom the path names.
 func (s *Server) customerOf(c call) (Customer, bool) {
-	id, err := strconv.ParseInt(c.customerID, 10, 64)
+	id, err := strconv.ParseInt(c.id, 10, 64)
 	if err != nil {
 		return Customer{}, false
 	}

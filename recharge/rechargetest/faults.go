@@ -35,6 +35,15 @@ type Faults struct {
 
 	ForeignSession bool // POST sessions answers another customer's session
 	ForeignPortal  bool // GET portal_access answers another customer's hash and link
+
+	// Webhooks.
+
+	NoTopicHeader        bool // without X-Recharge-Topic, which is not documented
+	LegacyOnly           bool // without the newer signature
+	WrongNewSignature    bool // the newer signature is made with another secret; the older is right
+	WrongLegacySignature bool // the other way round
+	DeliverTwice         bool // every delivery is made twice
+	StringID             bool // customer/deleted has the id as a string
 }
 
 // at returns the faults as the endpoint sees them.

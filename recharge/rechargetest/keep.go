@@ -53,9 +53,10 @@ func (l *ledger[T]) live(token string, now time.Time) (T, bool) {
 
 // adminToken is a Token with its bucket. The server's mutex guards the bucket.
 type adminToken struct {
-	id     int64 // api_token_id of the sessions it makes
-	scopes []string
-	bucket bucket
+	id           int64 // api_token_id of the sessions it makes
+	scopes       []string
+	clientSecret string
+	bucket       bucket
 }
 
 func adminTokens(tokens []Token) map[string]*adminToken {
@@ -71,7 +72,7 @@ func adminTokens(tokens []Token) map[string]*adminToken {
 		if b.size == 0 {
 			b.size = defaultBurst
 		}
-		byValue[t.Value] = &adminToken{id: 20001 + int64(i), scopes: slices.Clone(t.Scopes), bucket: b}
+		byValue[t.Value] = &adminToken{id: 20001 + int64(i), scopes: slices.Clone(t.Scopes), clientSecret: t.ClientSecret, bucket: b}
 	}
 	return byValue
 }

@@ -61,6 +61,8 @@ type Token struct {
 	Scopes []string // such as read_customers, write_session (write_sessions is taken too), read_store (or store_info)
 	Rate   float64  // calls that leak out of its bucket in a second; 0 is 2
 	Burst  int      // calls that its bucket holds; 0 is 40
+	// ClientSecret signs the webhooks that are made with the token: Recharge's "API Client Secret".
+	ClientSecret string
 }
 
 // Options is what a server is made of. The zero value works, and refuses every call for lack of tokens.
@@ -74,6 +76,9 @@ type Options struct {
 	Customers       []Customer           // in the order in which GET /customers lists them
 	Now             func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
 	Footer          func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
+
+	// RetryAfter is how long after the nth try, from 1, a webhook is delivered again; nil spreads 20 tries over two days.
+	RetryAfter func(try int) time.Duration
 }
 
 // Request is one call to the API. It holds the caller's credentials; portal pages are not among them.
@@ -109,8 +114,11 @@ type Server struct {
 	signingKey func() (*rsa.PrivateKey, error)
 	pages      *template.Template
 	http       *http.Server
-	stop       context.CancelFunc // ends answers that are being delayed
-	done       chan struct{}      // closed when no connection is accepted any more
+	ctx        context.Context    // ends when stop is called
+	stop       context.CancelFunc // ends answers that are being delayed, and deliveries
+	deliverer  *http.Client
+	delivering sync.WaitGroup
+	done       chan struct{} // closed when no connection is accepted any more
 	conns      sync.WaitGroup
 	closeOnce  sync.Once
 
@@ -123,6 +131,10 @@ type Server struct {
 	links      ledger[int64] // portal token to customer id
 	requests   history[*Request]
 	openings   history[Opening]
+	closed     bool   // nothing is delivered any more
+	hooks      []hook // replaced, never changed in place
+	lastHook   int64
+	deliveries history[Delivery]
 }
 
 // NewServer starts a server on a free loopback port. It panics if it cannot listen, as httptest does.
@@ -152,8 +164,16 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.RetryAfter == nil {
+		opts.RetryAfter = spread
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
+		ctx: ctx,
+		deliverer: &http.Client{
+			Transport:     &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		URL:   "http://" + l.Addr().String(),
 		opts:  opts,
 		pages: parsePages(),
@@ -197,7 +217,12 @@ func (s *Server) countConn(_ net.Conn, state http.ConnState) {
 // readable. Closing twice is fine.
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
 		s.stop()
+		s.delivering.Wait()
+		s.deliverer.CloseIdleConnections()
 		_ = s.http.Close()
 		<-s.done
 		s.conns.Wait()

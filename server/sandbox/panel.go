@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -88,12 +89,11 @@ func whereFrom(r *http.Request) string {
 	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"
 }
 
-// watch reads the server's log on its way: each click writes one line.
-func (p *panel) watch(next slog.Handler) slog.Handler { return &watcher{next, p} }
-
+// watcher reads the server's log on its way: each click writes one line, with the
+// name of the store.
 type watcher struct {
 	slog.Handler
-	panel *panel
+	world *world
 }
 
 func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
@@ -103,9 +103,22 @@ func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
 			line[a.Key] = a.Value.String()
 			return true
 		})
-		w.panel.mu.Lock()
-		w.panel.last = line
-		w.panel.mu.Unlock()
+		for _, s := range w.world.stores {
+			// A click that was refused, or is another store's, names none of them.
+			if string(s.kind.shop) == line["shop"] || !w.world.has(line["shop"]) {
+				s.panel.saw(line)
+			}
+		}
 	}
 	return w.Handler.Handle(ctx, record)
+}
+
+func (w *world) has(shop string) bool {
+	return slices.ContainsFunc(w.stores, func(s *Sandbox) bool { return string(s.kind.shop) == shop })
+}
+
+func (p *panel) saw(line map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = line
 }

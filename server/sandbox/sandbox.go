@@ -1,7 +1,7 @@
-// Package sandbox runs the whole click on one machine: an emulated store, an
-// emulated Recharge and an embedded Redis, with the real server in the middle,
-// started the way production starts it. It needs no account, no configuration
-// and no network, and listens on loopback only.
+// Package sandbox runs the whole click on one machine: two emulated stores with
+// their admin, an emulated Recharge and a Redis, with the real server in the
+// middle, started the way production starts it. It needs no account, no
+// configuration and no network, and listens on loopback only.
 package sandbox
 
 import (
@@ -10,24 +10,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
-	"github.com/alicebob/miniredis/v2"
-
-	"manage-subscriptions/config"
 	"manage-subscriptions/extensions"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 )
 
 const (
-	shop       = "sandbox-store.myshopify.com"
 	mountPath  = "/apps/subscriptions"
 	portalPath = "/tools/recurring"
 )
@@ -40,113 +37,126 @@ type Options struct {
 	Out         io.Writer // what a person reads
 	Log         io.Writer // the server's log; nil drops it
 
-	Classic  bool   // a store with legacy customer accounts and an older theme
-	Path     string // where the merchant has put the app; "" is /apps/subscriptions
-	Redirect string // "page" for a page that forwards; "" is a 302
+	Classic  bool             // a store with legacy customer accounts and an older theme
+	New      bool             // a store that has not installed the app yet
+	Path     string           // where the merchant has put the app; "" is /apps/subscriptions
+	Redirect string           // "page" for a page that forwards; "" is a 302
+	Now      func() time.Time // the clock of all parts; nil is time.Now
 }
 
 // kind is what one of the two stores is like.
-type kind struct{ name, email, theme, accounts string }
+type kind struct {
+	shop                         shopify.Shop
+	name, email, theme, accounts string
+}
 
 func (o Options) kind() kind {
 	if o.Classic {
-		return kind{"Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy"}
+		return kind{"sandbox-roastery.myshopify.com", "Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy"}
 	}
-	return kind{"Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new"}
+	return kind{"sandbox-coffee.myshopify.com", "Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new"}
 }
 
-// Sandbox is a running one.
+// Sandbox is a running store, with its Recharge.
 type Sandbox struct {
 	Store    *shopifytest.Server
 	Recharge *rechargetest.Server
+	Tokens   Tokens // what its merchant pastes
 
 	kind     kind
-	redis    *miniredis.Miniredis
+	listener net.Listener
+	world    *world
 	panel    *panel
 	switches []*toggle
-	stop     context.CancelFunc
-	ended    chan error // what the server ended with
 }
 
-// Run starts two sandboxes, a store of today and an older one, and keeps them
-// until ctx ends; or one for one click.
+// Tokens are drawn anew at every start: none is worth stealing, none is shared.
+type Tokens struct{ Admin, Storefront, Secret string }
+
+// Run starts two stores, one of today that has connected Recharge, and an older
+// one that has not installed the app yet, and keeps them until ctx ends; or one
+// for one click.
 func Run(ctx context.Context, o Options) error {
 	if o.Once {
 		o.Port = 0
+		s, err := Start(ctx, o)
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.once(ctx, o), s.Close())
 	}
-	s, err := Start(ctx, o)
+	older := o
+	older.Classic, older.New = true, true
+	if o.Port != 0 {
+		older.Port++
+	}
+	stores, err := StartAll(ctx, o, older)
 	if err != nil {
 		return err
 	}
-	if o.Once {
-		return errors.Join(s.once(ctx, o), s.Close())
-	}
-	o.Classic = true
-	if o.Port != 0 {
-		o.Port++
-	}
-	older, err := Start(ctx, o)
-	if err != nil {
-		return errors.Join(err, s.Close())
-	}
-	s.panel.lead(older)
-	older.panel.lead(s)
-	welcome(o.Out, s, older)
+	welcome(o.Out, stores[0], stores[1])
+	ended := stores[0].world.ended
 	select {
 	case <-ctx.Done():
-	case err = <-s.ended:
-		s.ended <- nil
-	case err = <-older.ended:
-		older.ended <- nil
+	case err = <-ended:
+		ended <- nil
 	}
-	return errors.Join(err, s.Close(), older.Close())
+	return errors.Join(err, stores[0].Close())
 }
 
-// Start starts a sandbox. The caller closes it.
+// Start starts a sandbox with one store. The caller closes it.
 func Start(ctx context.Context, o Options) (*Sandbox, error) {
-	listener, err := listen(o.Port)
+	stores, err := StartAll(ctx, o)
 	if err != nil {
-		return nil, fmt.Errorf("start sandbox: %w", err)
+		return nil, err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	if o.Path == "" {
-		o.Path = mountPath
-	}
-	s := &Sandbox{kind: o.kind(), redis: miniredis.NewMiniRedis(), stop: stop, ended: make(chan error, 1)}
-	s.redis.ClockTTL(true)
-	if err := s.redis.StartAddr("127.0.0.1:0"); err != nil {
-		stop()
-		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), listener.Close())
-	}
-	secrets := newSecrets()
-	s.switches = s.toggles()
-	s.panel = newPanel(s)
-	gallery, err := newGallery(s)
-	if err != nil {
-		stop()
-		s.redis.Close()
-		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), listener.Close())
-	}
-	s.startRecharge(secrets, "http://"+listener.Addr().String()+portalPath+"/portal/")
-	s.startStore(listener, gallery, o)
-	public, err := s.startServer(ctx, secrets, o)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), s.Close())
-	}
-	s.Store.AddApp(shopifytest.App{PathPrefix: o.Path, ProxyURL: "http://" + public + mountPath, Secret: secrets.app})
-	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: secrets.recharge})
-	return s, nil
+	return stores[0], nil
 }
 
-// Close ends all of it.
-func (s *Sandbox) Close() error {
-	s.stop()
-	err := <-s.ended
-	s.Store.Close()
-	s.Recharge.Close()
-	s.redis.Close()
-	return err
+// StartAll starts a sandbox with several stores, which share the server, as the
+// first of all options has it. To close one is to close all.
+func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
+	var stores []*Sandbox
+	for _, o := range all {
+		listener, err := listen(o.Port)
+		if err != nil {
+			for _, s := range stores {
+				err = errors.Join(err, s.listener.Close())
+			}
+			return nil, fmt.Errorf("start sandbox: %w", err)
+		}
+		o.Path = first(o.Path, mountPath)
+		s := &Sandbox{kind: o.kind(), listener: listener, Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()}}
+		stores = append(stores, s)
+	}
+	w, err := startWorld(ctx, all[0], stores...)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range stores {
+		if i > 0 {
+			s.panel.lead(stores[0])
+			stores[0].panel.lead(s)
+		}
+		if all[i].New {
+			continue
+		}
+		s.Store.Install(clientID)
+		if err := s.connect(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), w.close())
+		}
+	}
+	return stores, nil
 }
+
+// Close ends all of it, other stores included.
+func (s *Sandbox) Close() error { return s.world.close() }
+
+// AppURL is where the server listens.
+func (s *Sandbox) AppURL() string { return s.world.appURL() }
+
+// Held is all that the server's Redis holds: names, and what is under them.
+func (s *Sandbox) Held() map[string]string { return dump(s.world.redis) }
 
 // listen takes the port that the README names, or a free one if that is taken.
 func listen(port int) (net.Listener, error) {
@@ -158,31 +168,80 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0")
 }
 
-// secrets are drawn anew at every start: none is worth stealing, none is shared.
-type secrets struct{ app, recharge, token, storefront string }
-
-func newSecrets() secrets {
-	return secrets{rand.Text(), rand.Text(), "sk_test_" + rand.Text(), "strfnt_" + rand.Text()}
+// build makes the store and its Recharge. The app is known to the store, and not
+// installed.
+func (s *Sandbox) build(w *world, o Options) error {
+	s.world = w
+	s.switches = s.toggles()
+	s.panel = newPanel(s)
+	gallery, err := newGallery(s)
+	if err != nil {
+		return err
+	}
+	url := "http://" + s.listener.Addr().String()
+	rechargeSecret := rand.Text()
+	s.Recharge = rechargetest.NewServer(rechargetest.Options{
+		Shop:            string(s.kind.shop),
+		Tokens:          []rechargetest.Token{{Value: s.Tokens.Admin, Scopes: []string{"read_customers", "write_session", "read_store"}, ClientSecret: s.Tokens.Secret}},
+		StorefrontToken: s.Tokens.Storefront,
+		ClientSecret:    rechargeSecret,
+		PortalBase:      url + portalPath + "/portal/",
+		Customers:       customers(),
+		Footer:          s.panel.draw,
+		Now:             w.now,
+	})
+	s.startStore(gallery, o)
+	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret})
+	s.Store.Register(w.partnerApp(first(o.Path, mountPath)))
+	return nil
 }
 
-func (s *Sandbox) startStore(listener net.Listener, gallery *gallery, o Options) {
-	s.Store = shopifytest.NewServerOn(listener, shopifytest.Options{
-		Shop:      shop,
+func (s *Sandbox) startStore(gallery *gallery, o Options) {
+	path := first(o.Path, mountPath)
+	s.Store = shopifytest.NewServerOn(s.listener, shopifytest.Options{
+		Shop:      string(s.kind.shop),
 		Name:      s.kind.name,
 		Email:     s.kind.email,
 		Theme:     s.kind.theme,
 		Accounts:  s.kind.accounts,
 		Shoppers:  shoppers(),
 		Extension: extensions.Theme(),
-		Blocks:    blocks(o.Path),
-		Embeds:    embeds(o),
+		Blocks:    blocks(path),
+		Embeds:    embeds(s.kind.theme, path),
 		Footer:    s.panel.draw,
+		Now:       s.world.now,
 		Handlers: map[string]http.Handler{
 			"POST /sandbox/switch": http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.turn)),
 			"GET /sandbox/gallery": http.HandlerFunc(gallery.index),
 			"GET /sandbox/page":    http.HandlerFunc(gallery.show),
 		},
 	})
+}
+
+// connect does what the merchant does in the app home: it pastes the tokens.
+func (s *Sandbox) connect(ctx context.Context) error {
+	form := url.Values{"token": {s.Tokens.Admin}, "storefront": {s.Tokens.Storefront}, "secret": {s.Tokens.Secret}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.AppURL()+"/app/connect", strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Authorization", "Bearer "+s.Store.SessionToken(clientID))
+	client := &http.Client{Timeout: time.Minute}
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(body), `data-result="saved"`) {
+		return fmt.Errorf("connect %s: %s %s", s.kind.shop, response.Status, body)
+	}
+	return nil
 }
 
 // blocks are the app blocks that the merchant has placed: one for each audience.
@@ -199,11 +258,11 @@ func blocks(path string) []shopifytest.Block {
 
 // embeds are the app embeds that are turned on: in the older theme, which has no
 // room for blocks.
-func embeds(o Options) []shopifytest.Block {
-	if !o.Classic {
+func embeds(theme, path string) []shopifytest.Block {
+	if theme != "classic" {
 		return nil
 	}
-	return []shopifytest.Block{{ID: "account-link", Name: "account-link", Settings: proxied(o.Path, map[string]any{})}}
+	return []shopifytest.Block{{ID: "account-link", Name: "account-link", Settings: proxied(path, map[string]any{})}}
 }
 
 // proxied adds where the merchant has put the app to a block's settings.
@@ -213,71 +272,29 @@ func proxied(path string, settings map[string]any) map[string]any {
 	return settings
 }
 
-func (s *Sandbox) startRecharge(secrets secrets, portalBase string) {
-	s.Recharge = rechargetest.NewServer(rechargetest.Options{
-		Shop:            shop,
-		Tokens:          []rechargetest.Token{{Value: secrets.token, Scopes: []string{"read_customers", "write_session", "read_store"}}},
-		StorefrontToken: secrets.storefront,
-		ClientSecret:    secrets.recharge,
-		PortalBase:      portalBase,
-		Customers:       customers(),
-		Footer:          s.panel.draw,
-	})
-}
-
-// startServer runs the real server, configured as an operator would, and
-// returns where it listens once it does.
-func (s *Sandbox) startServer(ctx context.Context, secrets secrets, o Options) (string, error) {
-	redirect := "location"
-	if o.Redirect != "" {
-		redirect = o.Redirect
-	}
-	cfg, err := config.Settings{
-		ShopifyAPIKey: "sandbox", ShopifyAPISecret: secrets.app, ShopifyShop: shop, CustomerAccounts: s.kind.accounts,
-		AppURL: s.Store.URL, Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: "redis://" + s.redis.Addr(),
-		RechargeAPIToken: secrets.token, RechargeStorefrontToken: secrets.storefront, RechargeRate: "2,40",
-		RechargeAPIURL: s.Recharge.URL, RechargePortalURL: s.Store.URL + portalPath + "/portal/",
-		PortalLink: "signed_in", Redirect: redirect, CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
-		LogLevel: "info", LogFormat: "text",
-	}.Check()
-	if err != nil {
-		s.ended <- nil
-		return "", err
-	}
-	log := o.Log
-	if log == nil {
-		log = io.Discard
-	}
-	listening := make(chan string, 1)
-	go func() {
-		s.ended <- server.Run(ctx, cfg,
-			server.WithLog(slog.New(s.panel.watch(server.NewLog(log, cfg).Handler()))),
-			server.OnListening(func(at server.Addresses) { listening <- at.Public.String() }))
-	}()
-	select {
-	case public := <-listening:
-		return public, nil
-	case err := <-s.ended:
-		s.ended <- nil
-		return "", err
-	}
-}
-
 func welcome(out io.Writer, s, older *Sandbox) {
 	fmt.Fprintf(out, `
   The sandbox is running, on this machine only.
 
+  As a shopper
     Open      %[1]s/
     Sign in   as Pat, who subscribes; Robin, who never did; or Sam, who has two records
     Click     Subscriptions, in the menu or on the account page
 
+  As a merchant
+    Open      %[2]s/admin
+    Install   Manage Subscriptions, in a store that has not got it yet: an older theme, legacy accounts
+    Paste     Admin token       %[3]s
+              Storefront token  %[4]s
+              Webhook secret    %[5]s
+
     %[1]s/sandbox/gallery   every page a shopper can meet, in every language
-    %[2]s/                  another store: an older theme, legacy customer accounts
+    %[1]s/admin             the admin of the first store
 
   The panel at the foot of each page breaks things, so that you see every outcome.
   Ctrl-C ends it. Below is the server's log.
 
-`, s.Store.URL, older.Store.URL)
+`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret)
 }
 
 // shoppers are who can sign in.

@@ -2,8 +2,11 @@ package sandbox
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
 
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
@@ -33,8 +36,32 @@ func (s *Sandbox) Switch(name string, on bool) error {
 	return fmt.Errorf("no switch is called %q", name)
 }
 
-// Forget empties Redis: every shopper is new again.
-func (s *Sandbox) Forget() { s.redis.FlushAll() }
+// Forget drops what Redis holds of shoppers: every one is new again. What the
+// merchants have saved stays.
+func (s *Sandbox) Forget() {
+	for _, key := range s.world.redis.Keys() {
+		_, kind, _ := strings.Cut(key, "}")
+		if strings.HasPrefix(kind, "c") || strings.HasPrefix(kind, "s") {
+			s.world.redis.Del(key)
+		}
+	}
+}
+
+// dump is all that a Redis holds.
+func dump(redis *miniredis.Miniredis) map[string]string {
+	held := map[string]string{}
+	for _, key := range redis.Keys() {
+		value, err := redis.Get(key)
+		if err != nil { // not a string: a hash
+			fields, _ := redis.HKeys(key)
+			for _, field := range fields {
+				value += field + "=" + redis.HGet(key, field) + "\n"
+			}
+		}
+		held[key] = value
+	}
+	return held
+}
 
 func (s *Sandbox) toggles() []*toggle {
 	return []*toggle{
@@ -79,8 +106,8 @@ func (s *Sandbox) storeToggle(name, label, expect string, set func(*shopifytest.
 
 func (s *Sandbox) setRedisGone(gone bool) error {
 	if gone {
-		s.redis.Close()
+		s.world.redis.Close()
 		return nil
 	}
-	return s.redis.Restart()
+	return s.world.redis.Restart()
 }

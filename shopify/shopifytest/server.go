@@ -69,6 +69,8 @@ type Options struct {
 
 	Now     func() time.Time // clock of the timestamp parameter; time.Now if nil
 	Timeout time.Duration    // how long an app may take for one answer; 30 s if zero
+	// WebhookRetry is how long after the nth try, from 1, a webhook is sent again; nil spreads 8 retries over four hours.
+	WebhookRetry func(try int) time.Duration
 
 	// Extension is the folder of a theme app extension: blocks, snippets, assets and locales. It is read anew for each page,
 	// so that with os.DirFS an edit shows at the next reload.
@@ -99,6 +101,10 @@ type Faults struct {
 	// ForgetShopper leaves logged_in_customer_id empty though the shopper is signed in, a reported Shopify defect. Liquid
 	// still knows the customer.
 	ForgetShopper bool
+	// NoIDToken loads an app in the admin's frame without id_token, so that it has to ask App Bridge for a session token.
+	NoIDToken bool
+	// WebhooksTwice delivers every webhook two times.
+	WebhooksTwice bool
 	// Shop, if set, is sent as shop instead of Options.Shop: another store that installed the app.
 	Shop string
 }
@@ -124,8 +130,13 @@ type Server struct {
 	extra   *http.ServeMux
 	backend *http.Transport
 	front   *http.Server
+	ctx     context.Context
 	cancel  context.CancelFunc
 	served  chan struct{} // closed when the listener's goroutine has ended
+
+	adminPages  *template.Template
+	adminRoutes *http.ServeMux
+	sameOrigin  *http.CrossOriginProtection
 
 	running sync.WaitGroup // requests being answered
 	mu      sync.Mutex     // guards all below
@@ -137,6 +148,8 @@ type Server struct {
 	history  []Forwarded
 	// liquidErrors are those of the extension's blocks.
 	liquidErrors []string
+	partners     []*partner
+	deliveries   []WebhookDelivery
 }
 
 // NewServer starts a store on a free loopback port. It panics if it cannot listen, or if opts make no sense. The caller
@@ -160,6 +173,8 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		sessions: map[string]Shopper{},
 	}
 	s.theme = template.Must(template.ParseFS(templates, "templates/*.html", "templates/"+s.opts.Theme+"/*.html"))
+	s.adminPages = template.Must(template.ParseFS(templates, "templates/admin/*.html"))
+	s.adminRoutes, s.sameOrigin = s.routesOfAdmin(), http.NewCrossOriginProtection()
 	for pattern, h := range opts.Handlers {
 		s.extra.Handle(pattern, h)
 	}
@@ -168,7 +183,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	}
 	s.backend = newBackend()
 	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
+	s.ctx, s.cancel = ctx, cancel
 	s.front = newFront(ctx, http.HandlerFunc(s.handle), s.opts.Timeout)
 	go func() {
 		defer close(s.served)
@@ -186,6 +201,9 @@ func withDefaults(opts Options) Options {
 	}
 	if opts.Accounts != accountsNew && opts.Accounts != accountsLegacy {
 		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, neither %q nor %q", opts.Accounts, accountsNew, accountsLegacy))
+	}
+	if opts.WebhookRetry == nil {
+		opts.WebhookRetry = retries
 	}
 	if opts.Theme == "" {
 		opts.Theme = themeModern
@@ -341,6 +359,15 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	defer s.running.Done()
 
 	w.Header().Set("Server", "shopifytest")
+	switch {
+	case r.URL.Path == "/admin" || strings.HasPrefix(r.URL.Path, "/admin/"):
+		s.admin(w, r)
+		return
+	case r.URL.Path == "/cdn/shopifycloud/app-bridge.js":
+		w.Header().Set("Cache-Control", "no-cache")
+		http.ServeFileFS(w, r, templates, "templates/admin/app-bridge.js")
+		return
+	}
 	v := s.visit(r)
 	if app, rest, ok := s.findApp(v.path); ok {
 		s.proxy(w, r, v, app, rest)

@@ -17,8 +17,9 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Server is a redis-server process on a loopback port. It keeps nothing on
-// disk: stopped and started again, it is empty.
+// Server is a redis-server process on a loopback port. Unless its arguments say
+// otherwise, such as "--appendonly", "yes", it keeps nothing on disk: stopped and
+// started again, it is empty.
 type Server struct {
 	Addr string // host:port, the same after Start
 

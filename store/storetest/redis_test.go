@@ -56,3 +56,17 @@ func TestRedisTakesArguments(t *testing.T) {
 		t.Errorf("maxmemory is not 123 MB:\n%s", info)
 	}
 }
+
+func TestRedisKeepsItsFile(t *testing.T) {
+	s := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
+	client := redis.NewClient(&redis.Options{Addr: s.Addr})
+	defer client.Close()
+	if err := client.Set(t.Context(), "key", "value", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	s.Start()
+	if got := s.Dump(); got["key"] != "value" {
+		t.Errorf("started again, it holds %q; want what was written", got)
+	}
+}

@@ -1,0 +1,272 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
+)
+
+// Admin is the app home: what a merchant sees and does in Shopify's admin. The
+// shop is the one that the session token names; no parameter, header or field
+// says otherwise.
+type Admin struct {
+	ClientID string
+	AppURL   *url.URL
+	Platform shopify.Platform
+	Sessions *shopify.SessionTokens
+	Proofs   *Proofs
+	Grant    *shopify.Grant
+	Shops    *Shops
+	Store    *store.Store
+	Webhooks *RechargeWebhooks
+	Numbers  Numbers
+	Pages    *templates.Admin
+	Defaults store.Traits // of a shop where nothing was found out or chosen, and of the one that is configured here
+	// Options are what a client for the connection is made with.
+	Options func(*store.Connection) (recharge.Options, error)
+	Log     *slog.Logger
+	Now     func() time.Time
+	Wake    func() // has what is ordered done at once
+
+	crossOrigin *http.CrossOriginProtection
+	busy        busy
+	ownKept     time.Time // when the one store's webhooks were looked at; only the chores use it
+}
+
+// Register adds the routes.
+func (a *Admin) Register(e *echo.Echo) error {
+	a.crossOrigin = http.NewCrossOriginProtection()
+	if err := a.crossOrigin.AddTrustedOrigin(a.AppURL.Scheme + "://" + a.AppURL.Host); err != nil {
+		return err
+	}
+	e.Match([]string{echo.GET, echo.HEAD}, "/", a.home)
+	e.GET("/app/bounce", a.bounce)
+	e.GET("/app/install", a.install)
+	e.GET("/app/installed", a.installed)
+	e.GET("/app/home.css", a.file("text/css; charset=utf-8", a.Pages.Style))
+	e.GET("/app/home.js", a.file("text/javascript; charset=utf-8", a.Pages.Script))
+	e.GET("/app/connection", a.signed(a.connection))
+	e.GET("/app/health", a.signed(a.health))
+	e.POST("/app/connect", a.signed(a.connect))
+	e.POST("/app/settings", a.signed(a.settings))
+	e.POST("/app/disconnect", a.signed(a.disconnect))
+	e.POST("/app/try", a.signed(a.try))
+	return nil
+}
+
+func (a *Admin) file(media string, content []byte) echo.HandlerFunc {
+	return func(c echo.Context) error { return c.Blob(http.StatusOK, media, content) }
+}
+
+var errUninstalled = errors.New("issued before the app was uninstalled")
+
+// session is whose a token is: Shopify's, or the proof of one who installed
+// outside of the admin.
+func (a *Admin) session(ctx context.Context, token string) (shopify.Session, error) {
+	session, err := a.Sessions.Verify(token)
+	if err != nil {
+		var proofErr error
+		if session, proofErr = a.Proofs.Verify(token); proofErr != nil {
+			return shopify.Session{}, err
+		}
+	}
+	erased, err := a.Store.ErasedAt(ctx, session.Shop)
+	if err != nil {
+		return shopify.Session{}, err
+	}
+	if !erased.IsZero() && !session.Issued.After(erased) {
+		return shopify.Session{}, errUninstalled
+	}
+	return session, nil
+}
+
+// signed lets a call through whose session token is fresh, and that no other
+// site has made. App Bridge gets a new token, and asks again, for a 401 with that
+// header.
+// https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens
+func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if err := a.crossOrigin.Check(c.Request()); err != nil {
+			a.refused(c, "another site asks")
+			return echo.NewHTTPError(http.StatusForbidden)
+		}
+		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
+		if scheme != "Bearer" {
+			token = ""
+		}
+		session, err := a.session(c.Request().Context(), token)
+		if err != nil {
+			a.refused(c, err.Error())
+			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
+			return echo.NewHTTPError(http.StatusUnauthorized)
+		}
+		return next(c, session.Shop)
+	}
+}
+
+func (a *Admin) refused(c echo.Context, cause string) {
+	a.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
+}
+
+// home is the page that Shopify loads in the admin's frame. With a session token
+// it is drawn; without one App Bridge is asked for one; outside of the admin
+// whoever opens it has to show that the shop is theirs.
+func (a *Admin) home(c echo.Context) error {
+	query := c.Request().URL.Query()
+	if token := query.Get("id_token"); token != "" {
+		session, err := a.session(c.Request().Context(), token)
+		if err == nil {
+			return a.drawHome(c, session.Shop, "")
+		}
+		a.refused(c, err.Error())
+		if query.Has(bounced) {
+			return a.outside(c, http.StatusUnauthorized, "Shopify’s session token was not accepted. Reload the page. If that does not help, whoever runs this server should compare SHOPIFY_API_KEY, SHOPIFY_API_SECRET and its clock.")
+		}
+	}
+	shop, err := shopify.ParseShop(query.Get("shop"))
+	switch {
+	case err != nil:
+		return a.outside(c, http.StatusOK, "")
+	case query.Has("embedded") || query.Has("id_token"):
+		return a.toBounce(c, shop, query)
+	}
+	return a.toInstall(c, shop)
+}
+
+// bounced marks a load that comes from the bounce page, so that a token that is
+// never accepted is asked for once and not for ever.
+const bounced = "ms_bounced"
+
+// toBounce sends the frame to the page where App Bridge gets a session token and
+// comes back with it.
+// https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens/set-up-session-tokens
+func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) error {
+	back := url.Values{"shop": {string(shop)}, "embedded": {"1"}, bounced: {"1"}}
+	for _, name := range []string{"host", "locale"} {
+		if value := query.Get(name); value != "" {
+			back.Set(name, value)
+		}
+	}
+	on := url.Values{"shop": back["shop"], "host": back["host"], "shopify-reload": {a.address("/") + "?" + back.Encode()}}
+	c.Response().Header().Set(echo.HeaderLocation, a.base()+"/app/bounce?"+on.Encode())
+	return c.NoContent(http.StatusFound)
+}
+
+// bounce is an empty page with App Bridge, which reads shopify-reload itself. It
+// would go anywhere with the token: so it is given nothing but our own home.
+func (a *Admin) bounce(c echo.Context) error {
+	shop, err := shopify.ParseShop(c.QueryParam("shop"))
+	reload := c.QueryParam("shopify-reload")
+	if err != nil || len(c.QueryParams()["shopify-reload"]) != 1 || reload != a.address("/") && !strings.HasPrefix(reload, a.address("/")+"?") {
+		return echo.NewHTTPError(http.StatusBadRequest)
+	}
+	return a.draw(c, http.StatusOK, "bounce", map[string]any{"ClientID": a.ClientID, "AppBridge": a.Platform.AppBridge()}, shop)
+}
+
+// outside is for who opens the app's address elsewhere than in the admin.
+func (a *Admin) outside(c echo.Context, status int, problem string) error {
+	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "")
+}
+
+// base is the path of APP_URL, without a slash behind.
+func (a *Admin) base() string { return strings.TrimRight(a.AppURL.Path, "/") }
+
+// address is an absolute one of this server's.
+func (a *Admin) address(path string) string {
+	return a.AppURL.Scheme + "://" + a.AppURL.Host + a.base() + path
+}
+
+// draw answers with a page that only the shop's admin may frame; "" nobody.
+func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy shopify.Shop) error {
+	var page bytes.Buffer
+	if err := a.Pages.Draw(&page, name, data); err != nil {
+		return err
+	}
+	c.Response().Header().Set("Content-Security-Policy", a.policy(framedBy))
+	c.Response().Header().Set("X-Content-Type-Options", "nosniff")
+	return c.HTMLBlob(status, page.Bytes())
+}
+
+// policy lets scripts in from here and from Shopify's CDN. What App Bridge and
+// Polaris load, send and style beside that is not documented, and is left to them.
+// https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
+func (a *Admin) policy(framedBy shopify.Shop) string {
+	ancestors := "'none'"
+	if framedBy != "" {
+		ancestors = a.Platform.FrameAncestors(framedBy)
+	}
+	cdn := origin(a.Platform.CDNURL())
+	return "default-src 'none'; script-src 'self' " + cdn + "; style-src 'self' 'unsafe-inline' " + cdn +
+		"; connect-src 'self' https:; img-src 'self' data: https:; font-src data: https:" +
+		"; base-uri 'none'; form-action 'self'; frame-ancestors " + ancestors
+}
+
+func origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "'none'"
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// part answers with a part of the page.
+func (a *Admin) part(c echo.Context, name string, data any) error {
+	var part bytes.Buffer
+	if err := a.Pages.Draw(&part, name, data); err != nil {
+		return err
+	}
+	return c.HTMLBlob(http.StatusOK, part.Bytes())
+}
+
+// link is one that a merchant may copy.
+type link struct{ ID, What, Path string }
+
+func links() []link {
+	const path = "/apps/subscriptions"
+	return []link{
+		{"link-subscriptions", "Subscriptions", path},
+		{"link-schedule", "Coming deliveries", path + "/schedule"},
+		{"link-orders", "Orders", path + "/orders"},
+		{"link-addresses", "Addresses", path + "/addresses"},
+		{"link-payment", "Payment methods", path + "/payment-methods"},
+		{"link-overview", "Overview", path + "/overview"},
+	}
+}
+
+// homeView is what the home page shows.
+type homeView struct {
+	connectionView
+	Base, Shop, ClientID, AppBridge, Polaris string
+	Proof                                    string // instead of App Bridge, outside of the admin
+	Health                                   healthView
+	Links                                    []link
+	AddBlock, TurnOnEmbed                    string
+}
+
+func (a *Admin) drawHome(c echo.Context, shop shopify.Shop, proof string) error {
+	ctx := c.Request().Context()
+	connection, err := a.connectionView(ctx, shop)
+	if err != nil {
+		return a.outside(c, http.StatusServiceUnavailable, "The app cannot reach its memory right now. Reload the page in a minute. Shoppers are not affected.")
+	}
+	return a.draw(c, http.StatusOK, "home", homeView{
+		connectionView: connection,
+		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
+		AppBridge: a.Platform.AppBridge(), Polaris: a.Platform.Polaris(), Proof: proof,
+		Health: a.healthView(ctx, shop), Links: links(),
+		AddBlock:    a.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
+		TurnOnEmbed: a.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
+	}, shop)
+}

@@ -1,0 +1,443 @@
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// connectTimeout is for all that connecting asks: five calls to Recharge, the
+// store's sign-in, and then the webhooks.
+const connectTimeout = time.Minute
+
+// busy lets each shop do one thing at a time that costs calls.
+type busy struct {
+	mu    sync.Mutex
+	shops map[shopify.Shop]bool
+}
+
+// take returns what ends it, nil if another is under way.
+func (b *busy) take(shop shopify.Shop) (end func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.shops[shop] {
+		return nil
+	}
+	if b.shops == nil {
+		b.shops = map[shopify.Shop]bool{}
+	}
+	b.shops[shop] = true
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.shops, shop)
+	}
+}
+
+// connectionView is what the page says of how a shop is connected.
+type connectionView struct {
+	Fixed     bool // configured on this server, not here
+	Mine      bool // Fixed, and for this shop
+	Connected bool
+
+	store.Traits                              // as they are used
+	PortalFrom, AccountsFrom, LinkFrom string // where they come from
+	Detected, Chosen                   store.Traits
+	HasStorefront, HasSecret           bool
+	Webhooks                           string
+	AccountsChoice, LinkChoice         []option
+
+	Said    string // what has just been done
+	SaidBad bool
+}
+
+type option struct {
+	Value, Label string
+	Chosen       bool
+}
+
+func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
+	if own := a.Shops.Own; own != "" {
+		v := connectionView{Fixed: true, Mine: shop == own, Connected: shop == own && a.Shops.Mine != nil, Traits: a.Defaults}
+		v.Webhooks = "Recharge tells the app when a customer changes."
+		if a.Webhooks.Secret == "" {
+			v.Webhooks = "noticed within a day: whoever runs this server has not set RECHARGE_CLIENT_SECRET."
+		}
+		return v, nil
+	}
+	connection, err := a.Store.Connection(ctx, shop)
+	if err != nil || connection == nil {
+		return connectionView{}, err
+	}
+	used := a.traits(connection)
+	return connectionView{
+		Connected: true, Traits: used, Detected: connection.Detected, Chosen: connection.Chosen,
+		PortalFrom:    from(connection.Chosen.PortalURL, connection.Detected.PortalURL),
+		AccountsFrom:  from(connection.Chosen.Accounts, connection.Detected.Accounts),
+		LinkFrom:      from(connection.Chosen.Link, connection.Detected.Link),
+		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
+		Webhooks: a.webhookWords(connection),
+		AccountsChoice: options(connection.Chosen.Accounts, foundOut(connection.Detected.Accounts),
+			option{Value: "new", Label: "Shopify’s current customer accounts"}, option{Value: "legacy", Label: "Legacy customer accounts"}),
+		LinkChoice: options(connection.Chosen.Link, foundOut(connection.Detected.Link),
+			option{Value: "signed_in", Label: "Signed in"}, option{Value: "hash", Label: "By a link that Recharge checks"}),
+	}, nil
+}
+
+func from(chosen, detected string) string {
+	switch {
+	case chosen != "":
+		return " (you chose this)"
+	case detected != "":
+		return " (found out)"
+	}
+	return " (not found out: this is the usual)"
+}
+
+func foundOut(detected string) string {
+	if detected == "" {
+		return "As in most stores (it could not be found out)"
+	}
+	return "As found out"
+}
+
+func options(chosen, empty string, all ...option) []option {
+	all = append([]option{{Label: empty}}, all...)
+	for i := range all {
+		all[i].Chosen = all[i].Value == chosen
+	}
+	return all
+}
+
+// traits are those of a connection, with what holds where nothing is known.
+func (a *Admin) traits(connection *store.Connection) store.Traits {
+	traits := connection.Traits()
+	if traits.PortalURL == "" {
+		traits.PortalURL = recharge.DefaultPortal(string(connection.Shop)).String()
+	}
+	if traits.Accounts == "" {
+		traits.Accounts = a.Defaults.Accounts
+	}
+	if traits.Link == "" {
+		traits.Link = a.Defaults.Link
+	}
+	return traits
+}
+
+func (a *Admin) webhookWords(connection *store.Connection) string {
+	state := connection.Webhooks
+	switch {
+	case connection.ClientSecret == "":
+		return "noticed within a day. With the webhook secret, at once."
+	case state.CheckedAt.IsZero():
+		return "the webhooks at Recharge are being set up."
+	case !state.OK:
+		return "noticed within a day: the webhooks at Recharge could not be set up. " + state.Problem
+	}
+	return "noticed at once: the webhooks at Recharge were all there " + ago(a.Now().Sub(state.CheckedAt)) + "."
+}
+
+func ago(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return "just now"
+	case d < 2*time.Hour:
+		return plural(int(d/time.Minute), "minute") + " ago"
+	case d < 48*time.Hour:
+		return plural(int(d/time.Hour), "hour") + " ago"
+	}
+	return plural(int(d/(24*time.Hour)), "day") + " ago"
+}
+
+// connection answers with the part of the page that says how the shop is
+// connected.
+func (a *Admin) connection(c echo.Context, shop shopify.Shop) error {
+	return a.say(c, shop, "", false)
+}
+
+func (a *Admin) say(c echo.Context, shop shopify.Shop, said string, bad bool) error {
+	view, err := a.connectionView(c.Request().Context(), shop)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	view.Said, view.SaidBad = said, bad
+	return a.part(c, "connection", view)
+}
+
+// errFixed is for a server that is configured for one store: there is nothing to
+// be set here.
+var errFixed = echo.NewHTTPError(http.StatusForbidden)
+
+// connect checks what the merchant has pasted and, if it will do, saves it. The
+// answer is written as each check is done. Nothing is saved that will not do, and
+// what was saved before then stays.
+func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
+	if a.Shops.Own != "" {
+		return errFixed
+	}
+	end := a.busy.take(shop)
+	if end == nil {
+		return echo.NewHTTPError(http.StatusTooManyRequests)
+	}
+	defer end()
+	// A merchant who leaves in between has still connected.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
+	defer cancel()
+	last, err := a.Store.Connection(ctx, shop)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	next, problem := a.pasted(c, shop, last)
+	steps := &steps{admin: a, response: c.Response()}
+	if err := steps.begin(); err != nil {
+		return err
+	}
+	if problem != "" {
+		return steps.end("not_saved", problem)
+	}
+	return a.check(ctx, steps, last, next)
+}
+
+// pasted is the connection that the merchant asks for: what is left empty stays.
+func (a *Admin) pasted(c echo.Context, shop shopify.Shop, last *store.Connection) (next store.Connection, problem string) {
+	if last != nil {
+		next = *last
+	}
+	next.Shop = shop
+	for _, field := range []struct {
+		name  string
+		value *string
+	}{{"token", &next.APIToken}, {"storefront", &next.StorefrontToken}, {"secret", &next.ClientSecret}} {
+		pasted := strings.TrimSpace(c.FormValue(field.name))
+		if strings.ContainsFunc(pasted, func(r rune) bool { return r <= ' ' || r > '~' }) || len(pasted) > 300 {
+			return next, "One of them has a space or another strange character in it. Copy it again, without what stands around it."
+		}
+		if pasted != "" {
+			*field.value = pasted
+		}
+	}
+	switch {
+	case next.APIToken == "":
+		return next, "Paste the Admin token."
+	case strings.HasPrefix(next.APIToken, "strfnt_"):
+		return next, "What stands in Admin token is a Storefront token: it begins with strfnt_. Paste each into its own field."
+	case strings.HasPrefix(next.StorefrontToken, "sk_"):
+		return next, "What stands in Storefront token is an Admin token: it begins with sk_. Paste each into its own field."
+	}
+	return next, ""
+}
+
+// check asks Recharge and the store, and saves what will do.
+func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection, next store.Connection) error {
+	options, err := a.Options(&next)
+	if err != nil {
+		return steps.end("not_saved", "The app cannot use these. Check each for a slip.")
+	}
+	findings := recharge.Inspect(ctx, options, steps.found)
+	if !findings.Usable() {
+		return steps.end("not_saved", "Not saved. Mend what is marked, and connect again."+stays(last))
+	}
+	next.Detected = store.Traits{PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: a.accounts(ctx, steps, next.Shop)}
+	next.SavedAt = a.Now()
+	next.Webhooks = store.WebhookState{}
+	if next.ClientSecret != "" && next.WebhookKey == "" {
+		next.WebhookKey = rand.Text()
+	}
+	if err := a.Store.SaveConnection(ctx, next); err != nil {
+		a.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
+		return steps.end("not_saved", "All is well, but it could not be saved: the app cannot reach its memory right now. Try again in a minute."+stays(last))
+	}
+	a.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
+	if last != nil && last.APIToken != next.APIToken {
+		// It may be that of another account at Recharge, with other customers.
+		if err := a.Store.OrderErasure(ctx, store.Erasure{Shop: next.Shop}); err != nil {
+			return steps.end("not_saved", "Saved, but what was remembered with the old token could not be forgotten. Connect again.")
+		}
+		a.Wake()
+	}
+	steps.webhooks(a.keepWebhooks(ctx, &next))
+	return steps.end("saved", "Saved. Shoppers who click are taken to their portal.")
+}
+
+func stays(last *store.Connection) string {
+	if last == nil {
+		return ""
+	}
+	return " What was saved before is still in use."
+}
+
+// linkOf is hash only where Recharge has refused sessions: that nobody was there
+// to try with says nothing.
+func linkOf(findings recharge.Findings) string {
+	for _, f := range findings.List {
+		if (f.Check == recharge.CheckSessions || f.Check == recharge.CheckPortal) && f.State == recharge.Failed && !f.Why.Passing() {
+			return "hash"
+		}
+	}
+	if findings.Sessions {
+		return "signed_in"
+	}
+	return ""
+}
+
+func (a *Admin) accounts(ctx context.Context, steps *steps, shop shopify.Shop) string {
+	start := a.Now()
+	accounts, err := shopify.DetectAccounts(ctx, a.Platform, shop)
+	if err != nil {
+		a.Log.InfoContext(ctx, "customer accounts not found out", "shop", string(shop), "cause", err)
+	}
+	steps.accounts(accounts, a.Now().Sub(start))
+	return accounts
+}
+
+// errNoSecret: without it nobody could tell that a webhook is Recharge's.
+var errNoSecret = errors.New("no webhook secret")
+
+// keepWebhooks makes sure that Recharge tells the app what changes, and remembers
+// whether it does.
+func (a *Admin) keepWebhooks(ctx context.Context, connection *store.Connection) error {
+	if connection.ClientSecret == "" {
+		return errNoSecret
+	}
+	options, err := a.Options(connection)
+	if err == nil {
+		err = recharge.NewClient(options).KeepWebhooks(ctx, a.Webhooks.Address(connection.Shop, connection.WebhookKey), a.Webhooks.Ours(connection.Shop))
+	}
+	state := store.WebhookState{CheckedAt: a.Now(), OK: err == nil}
+	if err != nil {
+		state.Problem = advice(err.Error())
+	}
+	return errors.Join(err, a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
+		if c.WebhookKey != connection.WebhookKey {
+			return false // connected anew meanwhile
+		}
+		c.Webhooks = state
+		return true
+	}))
+}
+
+// KeepAllWebhooks does that for each shop that was not looked at for so long, and
+// for the one that is configured here.
+func (a *Admin) KeepAllWebhooks(ctx context.Context, after time.Duration) error {
+	if a.Shops.Own != "" {
+		return a.keepOwnWebhooks(ctx, after)
+	}
+	return a.Store.EachConnection(ctx, func(connection store.Connection) error {
+		due := func(c *store.Connection) bool {
+			return c.ClientSecret != "" && c.WebhookKey != "" && a.Now().Sub(c.Webhooks.CheckedAt) >= after
+		}
+		if !due(&connection) {
+			return nil
+		}
+		// Of several servers one does it: the one that says so first.
+		mine := false
+		err := a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
+			if mine = due(c); mine {
+				c.Webhooks.CheckedAt = a.Now()
+			}
+			return mine
+		})
+		if err != nil || !mine {
+			return err
+		}
+		if err := a.keepWebhooks(ctx, &connection); err != nil {
+			a.Log.WarnContext(ctx, "webhooks at Recharge not kept", "shop", string(connection.Shop), "cause", err)
+		}
+		return nil
+	})
+}
+
+func (a *Admin) keepOwnWebhooks(ctx context.Context, after time.Duration) error {
+	if a.Shops.Mine == nil || a.Webhooks.Secret == "" || a.Now().Sub(a.ownKept) < after {
+		return nil
+	}
+	a.ownKept = a.Now()
+	return a.Shops.Mine.Client.KeepWebhooks(ctx, a.Webhooks.Address(a.Shops.Own, ""), a.Webhooks.Ours(a.Shops.Own))
+}
+
+// settings saves what the merchant chooses instead of what was found out.
+func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
+	if a.Shops.Own != "" {
+		return errFixed
+	}
+	chosen := store.Traits{PortalURL: strings.TrimSpace(c.FormValue("portal")), Accounts: c.FormValue("accounts"), Link: c.FormValue("link")}
+	if chosen.PortalURL != "" {
+		portal, err := recharge.ParsePortalURL(chosen.PortalURL)
+		if err != nil {
+			return a.say(c, shop, "Not saved: the portal’s address must be like https://www.my-store.com/tools/recurring/portal/", true)
+		}
+		chosen.PortalURL = portal.String()
+	}
+	if !oneOf(chosen.Accounts, "", "new", "legacy") || !oneOf(chosen.Link, "", "signed_in", "hash") {
+		return echo.NewHTTPError(http.StatusBadRequest)
+	}
+	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+		connection.Chosen, connection.SavedAt = chosen, a.Now()
+		return true
+	})
+	if err != nil {
+		return a.say(c, shop, "Not saved: the app cannot reach its memory right now. Try again in a minute.", true)
+	}
+	return a.say(c, shop, "Saved.", false)
+}
+
+func oneOf(value string, values ...string) bool {
+	for _, v := range values {
+		if v == value {
+			return true
+		}
+	}
+	return false
+}
+
+// disconnect erases what the merchant gave and what is remembered of the shop's
+// shoppers. Recharge is told first, while there is a token to tell it with.
+func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
+	if a.Shops.Own != "" {
+		return errFixed
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
+	defer cancel()
+	connection, err := a.Store.Connection(ctx, shop)
+	if err == nil && connection != nil {
+		a.Leave(ctx, connection)
+		err = a.Store.DropConnection(ctx, shop)
+	}
+	if err == nil {
+		err = a.Store.OrderErasure(ctx, store.Erasure{Shop: shop})
+	}
+	if err != nil {
+		a.Log.ErrorContext(ctx, "not disconnected", "shop", string(shop), "cause", err)
+		return a.say(c, shop, "Not disconnected: the app cannot reach its memory right now. Try again in a minute.", true)
+	}
+	a.Wake()
+	a.Log.InfoContext(ctx, "disconnected", "shop", string(shop))
+	return a.say(c, shop, "Disconnected. What was saved here is erased.", false)
+}
+
+// Leave removes the app's webhooks at Recharge, as far as that is to be had in a
+// few seconds: Recharge itself drops those that nobody answers.
+func (a *Admin) Leave(ctx context.Context, connection *store.Connection) {
+	if connection.WebhookKey == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	options, err := a.Options(connection)
+	if err == nil {
+		err = recharge.NewClient(options).RemoveWebhooks(ctx, a.Webhooks.Ours(connection.Shop))
+	}
+	if err != nil {
+		a.Log.InfoContext(ctx, "webhooks not removed", "shop", string(connection.Shop), "cause", err)
+	}
+}

@@ -1,0 +1,171 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// healthView is what the page shows of the last 24 hours.
+type healthView struct {
+	Unknown                        bool
+	Width, Height, Base, TextY     int
+	Bars                           []bar
+	Hours                          []hour
+	Outcomes                       []count
+	Summary                        string
+	Clicks, Calls, Failed, Limited int64
+	P50, P95                       string
+	Budget                         *budgetView
+	Webhooks                       string
+	Troubles                       []troubleView
+}
+
+type bar struct {
+	Title string
+	X, W  int
+	Parts []rect
+}
+
+type rect struct {
+	Class   string
+	X, Y, W int
+	H       int
+}
+
+type hour struct {
+	X    int
+	Text string
+}
+
+type count struct {
+	Name, Label, Class string
+	Count              int64
+}
+
+type budgetView struct {
+	Left, Burst int
+	Rate        float64
+	Paused      string
+}
+
+type troubleView struct {
+	At, Ago, Text, RequestID string
+	Times                    int
+}
+
+// The chart's measures, in its own units.
+const (
+	barStep, barWidth    = 26, 20
+	chartBase, chartText = 100, 112
+)
+
+// outcomes are what the chart shows, from the bottom up.
+func outcomes() []count {
+	return []count{
+		{Name: string(Redirected), Label: "In the portal, signed in", Class: "portal"},
+		{Name: string(RedirectedByHash), Label: "To the portal by hash", Class: "hash"},
+		{Name: string(SignIn), Label: "Sent to sign in", Class: "page"},
+		{Name: string(SignInFailed), Label: "Came back not signed in", Class: "page"},
+		{Name: string(NotASubscriber), Label: "No subscriber", Class: "page"},
+		{Name: string(Unavailable), Label: "Asked to try again", Class: "lost"},
+	}
+}
+
+// health answers with the part of the page that shows the last day.
+func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
+	return a.part(c, "health", a.healthView(c.Request().Context(), shop))
+}
+
+func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
+	way, err := a.Shops.Find(ctx, shop)
+	if err != nil {
+		return healthView{Unknown: true}
+	}
+	health, err := a.Store.Health(ctx, shop)
+	if err != nil {
+		return healthView{Unknown: true}
+	}
+	all := map[string]int64{}
+	for _, hour := range health.Hours {
+		for name, n := range hour.Numbers {
+			all[name] += n
+		}
+	}
+	v := healthView{
+		Width: barStep * len(health.Hours), Height: chartText + 4, Base: chartBase, TextY: chartText,
+		Calls: all[callsMade], Failed: all[callsFailed], Limited: all[callsLimited],
+		P50: percentile(all, 0.5), P95: percentile(all, 0.95),
+	}
+	for _, outcome := range outcomes() {
+		outcome.Count = all[outcome.Name]
+		v.Clicks += outcome.Count
+		v.Outcomes = append(v.Outcomes, outcome)
+	}
+	v.draw(health.Hours[:])
+	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", plural(int(v.Clicks), "click"), all[string(Redirected)]+all[string(RedirectedByHash)])
+	v.Webhooks = plural(int(all[webhooksTold]), "message") + " from Recharge"
+	if way != nil {
+		budget := way.Client.Budget()
+		v.Budget = &budgetView{Left: budget.Left, Burst: budget.Burst, Rate: budget.Rate}
+		if budget.Paused > 0 {
+			v.Budget.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
+		}
+	}
+	v.tell(health.Troubles, a.Now())
+	return v
+}
+
+// draw makes a bar of each hour. Times are UTC: where the merchant is, is not
+// known, so the axis counts hours back.
+func (v *healthView) draw(hours []store.Hour) {
+	most := int64(1)
+	for _, hour := range hours {
+		most = max(most, clicksOf(hour))
+	}
+	for i, h := range hours {
+		b := bar{X: i*barStep + (barStep-barWidth)/2, W: barWidth}
+		b.Title = fmt.Sprintf("%s UTC: %s", h.Start.UTC().Format("15:04"), plural(int(clicksOf(h)), "click"))
+		top := int64(0) // of what is drawn so far, in clicks
+		for _, outcome := range outcomes() {
+			n := h.Numbers[outcome.Name]
+			if n == 0 {
+				continue
+			}
+			below, above := int(top*chartBase/most), int((top+n)*chartBase/most)
+			b.Parts = append(b.Parts, rect{Class: outcome.Class, X: b.X, W: b.W, Y: chartBase - above, H: max(above-below, 1)})
+			top += n
+		}
+		v.Bars = append(v.Bars, b)
+		if back := len(hours) - 1 - i; back%6 == 0 {
+			text := fmt.Sprintf("−%d h", back)
+			if back == 0 {
+				text = "now"
+			}
+			v.Hours = append(v.Hours, hour{X: i * barStep, Text: text})
+		}
+	}
+}
+
+func clicksOf(hour store.Hour) (n int64) {
+	for _, outcome := range outcomes() {
+		n += hour.Numbers[outcome.Name]
+	}
+	return n
+}
+
+func (v *healthView) tell(troubles []store.Trouble, now time.Time) {
+	for _, t := range troubles {
+		v.Troubles = append(v.Troubles, troubleView{
+			At: t.At.UTC().Format(time.RFC3339), Ago: ago(now.Sub(t.At)), Text: advice(t.What), RequestID: t.RequestID, Times: t.Times,
+		})
+	}
+}
+
+var errTooMany = echo.NewHTTPError(http.StatusTooManyRequests)

@@ -1,0 +1,190 @@
+package handlers
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// rechargeWebhooks is where Recharge tells what has changed: there for the one
+// store that is configured here, else below it at an address of the shop's own.
+const rechargeWebhooks = "/webhooks/recharge"
+
+// RechargeWebhooks answers what Recharge has to say of a shop's customers. What
+// it says may be old, or said twice: it only ever makes us forget.
+type RechargeWebhooks struct {
+	Store   *store.Store
+	Own     shopify.Shop // the one store that is configured here; "": many
+	Secret  string       // Own's; "": its webhooks are refused
+	AppURL  *url.URL
+	Timeout time.Duration // of one webhook; Recharge waits 5 s
+	Numbers Numbers
+	Log     *slog.Logger
+	Now     func() time.Time
+	Wake    func() // has what is ordered done at once
+}
+
+// Register adds the routes.
+func (w *RechargeWebhooks) Register(e *echo.Echo) {
+	for _, path := range []string{"", "/:handle/:key"} {
+		e.POST(rechargeWebhooks+path, w.handle)
+		e.POST(rechargeWebhooks+path+recharge.UninstalledPath, w.handle)
+	}
+}
+
+// Address is where Recharge tells what has changed in a shop.
+func (w *RechargeWebhooks) Address(shop shopify.Shop, key string) string {
+	if shop == w.Own {
+		return w.AppURL.JoinPath(rechargeWebhooks).String()
+	}
+	return w.AppURL.JoinPath(rechargeWebhooks, shop.Handle(), key).String()
+}
+
+// Ours tells an address that this server has had, or could have had, for a shop:
+// the keys of earlier connections are not known any more.
+func (w *RechargeWebhooks) Ours(shop shopify.Shop) func(string) bool {
+	base := w.Address(shop, "")
+	return func(address string) bool {
+		return address == strings.TrimSuffix(base, "/") || strings.HasPrefix(address, strings.TrimSuffix(base, "/")+"/")
+	}
+}
+
+var errNoSuchAddress = errors.New("no such address, or not connected")
+
+// teller is the shop whose address a webhook came to.
+type teller struct {
+	shop   shopify.Shop
+	secret string
+}
+
+func (w *RechargeWebhooks) handle(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), w.Timeout)
+	defer cancel()
+	from, err := w.from(ctx, c.Param("handle"), c.Param("key"))
+	var webhook recharge.Webhook
+	if err == nil {
+		webhook, err = w.read(c, from)
+	}
+	if err == nil {
+		err = w.do(ctx, from.shop, webhook)
+	}
+	status := rechargeStatus(err)
+	w.log(ctx, from.shop, webhook, status, err)
+	if status != http.StatusOK {
+		return echo.NewHTTPError(status)
+	}
+	w.Numbers.Store.Count(from.shop, webhooksTold, 1)
+	return c.NoContent(http.StatusOK)
+}
+
+// from finds the shop by its address. An address that was never given away is
+// refused like a bad signature, and nobody learns which shops there are.
+func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (teller, error) {
+	if w.Own != "" {
+		if handle != "" || w.Secret == "" {
+			return teller{}, errNoSuchAddress
+		}
+		return teller{w.Own, w.Secret}, nil
+	}
+	shop, err := shopify.ParseShop(handle + ".myshopify.com")
+	if err != nil {
+		return teller{}, errNoSuchAddress
+	}
+	connection, err := w.Store.Connection(ctx, shop)
+	if err != nil {
+		return teller{}, err
+	}
+	if connection == nil || connection.WebhookKey == "" || connection.ClientSecret == "" ||
+		subtle.ConstantTimeCompare([]byte(connection.WebhookKey), []byte(key)) != 1 {
+		return teller{}, errNoSuchAddress
+	}
+	return teller{shop, connection.ClientSecret}, nil
+}
+
+func (w *RechargeWebhooks) read(c echo.Context, from teller) (recharge.Webhook, error) {
+	body, err := readWebhook(c)
+	if err != nil {
+		return recharge.Webhook{}, err
+	}
+	topic := recharge.Topic("")
+	if strings.HasSuffix(c.Path(), recharge.UninstalledPath) {
+		topic = recharge.TopicUninstalled
+	}
+	return recharge.VerifyWebhook(from.secret, c.Request().Header, body, topic, w.Now())
+}
+
+func (w *RechargeWebhooks) do(ctx context.Context, shop shopify.Shop, webhook recharge.Webhook) error {
+	switch webhook.Kind {
+	case recharge.CustomerChanged, recharge.CustomerDeleted:
+		err := w.Store.Touch(ctx, shop, store.Change{
+			ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer), Hash: webhook.Hash, Active: webhook.Active,
+			Gone: webhook.Kind == recharge.CustomerDeleted,
+		})
+		if err != nil {
+			return err
+		}
+	case recharge.Uninstalled:
+		if err := w.disconnect(ctx, shop); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	w.Wake()
+	return nil
+}
+
+// disconnect is for a store that has uninstalled Recharge: its tokens are dead,
+// and its shoppers' portals gone. A message that comes late is about a connection
+// that is not there any more: the next one has another address.
+func (w *RechargeWebhooks) disconnect(ctx context.Context, shop shopify.Shop) error {
+	if w.Own == "" {
+		if err := w.Store.DropConnection(ctx, shop); err != nil {
+			return err
+		}
+	}
+	return w.Store.OrderErasure(ctx, store.Erasure{Shop: shop})
+}
+
+func rechargeStatus(err error) int {
+	switch {
+	case errors.Is(err, recharge.ErrForgedWebhook), errors.Is(err, errNoSuchAddress):
+		return http.StatusUnauthorized
+	case errors.Is(err, recharge.ErrMalformedWebhook):
+		return http.StatusBadRequest
+	}
+	return statusOf(err)
+}
+
+func (w *RechargeWebhooks) log(ctx context.Context, shop shopify.Shop, webhook recharge.Webhook, status int, err error) {
+	level := slog.LevelInfo
+	attributes := []slog.Attr{slog.Int("status", status), slog.String("from", "recharge")}
+	if webhook.Topic != "" {
+		attributes = append(attributes, slog.String("topic", string(webhook.Topic)))
+	}
+	if shop != "" {
+		attributes = append(attributes, slog.String("shop", string(shop)))
+	}
+	if err != nil {
+		attributes = append(attributes, slog.String("cause", err.Error()))
+		if status == http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+	}
+	if webhook.Kind == recharge.Uninstalled && err == nil {
+		level = slog.LevelWarn
+		attributes = append(attributes, slog.String("did", "disconnected"))
+	}
+	w.Log.LogAttrs(ctx, level, "webhook", attributes...)
+}

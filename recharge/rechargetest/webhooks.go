@@ -1,0 +1,321 @@
+package rechargetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	webhookTimeout = 5 * time.Second // to answer a delivery
+	webhookTries   = 20              // then the webhook is deleted
+	webhookSpan    = 48 * time.Hour  // in which the tries are made
+	webhooksATopic = 10              // of a token
+)
+
+// Delivery is one try to deliver a webhook.
+type Delivery struct {
+	Topic, Address string
+	Try            int // from 1
+	Status         int // of the answer; 0 if there was none
+	At             time.Time
+}
+
+// hook is a registered webhook.
+type hook struct {
+	ID       int64    `json:"id"`
+	Address  string   `json:"address"`
+	Topic    string   `json:"topic"`
+	Included []string `json:"included_objects"`
+	by       *adminToken
+}
+
+// topics are those that can be registered here.
+func topics() []string {
+	return []string{
+		"customer/created", "customer/updated", "customer/activated", "customer/deactivated", "customer/deleted",
+		"subscription/created", "subscription/activated", "subscription/cancelled", "subscription/deleted", "subscription/updated",
+		"store/updated", "recharge/uninstalled", "app/uninstalled",
+	}
+}
+
+func (s *Server) listWebhooks(c call) answer {
+	limit, ok := parseLimit(c.query.Get("limit"))
+	if !ok {
+		return invalid("limit")
+	}
+	from, ok := start(c.query)
+	if !ok {
+		return invalid("cursor")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine := slices.DeleteFunc(slices.Clone(s.hooks), func(h hook) bool { return h.by != c.token })
+	first := min(from.Start, len(mine))
+	last := min(first+limit, len(mine))
+	page := map[string]any{"webhooks": append([]hook{}, mine[first:last]...), "next_cursor": nil, "previous_cursor": nil}
+	if last < len(mine) {
+		page["next_cursor"] = position{Start: last}.cursor()
+	}
+	return jsonAnswer(http.StatusOK, page)
+}
+
+func (s *Server) addWebhook(c call) answer {
+	var asked hook
+	if json.Unmarshal(c.body, &asked) != nil {
+		return refusal(http.StatusBadRequest)
+	}
+	if !slices.Contains(topics(), asked.Topic) {
+		return invalid("topic")
+	}
+	if !goodAddress(asked.Address) {
+		return invalid("address")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := 0
+	for _, h := range s.hooks {
+		if h.by == c.token && h.Topic == asked.Topic {
+			have++
+		}
+	}
+	if have >= webhooksATopic {
+		return invalid("topic")
+	}
+	s.lastHook++
+	asked.ID, asked.by = 900100+s.lastHook, c.token
+	s.hooks = append(s.hooks, asked)
+	return jsonAnswer(http.StatusCreated, map[string]hook{"webhook": asked})
+}
+
+// goodAddress is an absolute one: https, or a test's on loopback.
+func goodAddress(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && strings.HasPrefix(u.Host, "127.0.0.1:"))
+}
+
+// oneWebhook reads, changes, deletes or tries the webhook that the path names.
+func (s *Server) oneWebhook(c call) answer {
+	id, err := strconv.ParseInt(c.id, 10, 64)
+	s.mu.Lock()
+	i := slices.IndexFunc(s.hooks, func(h hook) bool { return h.ID == id && h.by == c.token })
+	if err != nil || i < 0 {
+		s.mu.Unlock()
+		return refusal(http.StatusNotFound)
+	}
+	defer s.mu.Unlock()
+	switch c.requestMethod {
+	case http.MethodDelete:
+		s.hooks = slices.Delete(slices.Clone(s.hooks), i, i+1)
+		return jsonAnswer(http.StatusOK, map[string]any{})
+	case http.MethodPut:
+		next := s.hooks[i]
+		if json.Unmarshal(c.body, &next) != nil || !goodAddress(next.Address) || !slices.Contains(topics(), next.Topic) {
+			return invalid("address")
+		}
+		next.ID, next.by = s.hooks[i].ID, c.token
+		s.hooks = slices.Clone(s.hooks)
+		s.hooks[i] = next
+	case http.MethodPost:
+		go s.deliverAll([]hook{s.hooks[i]}, s.sample(s.hooks[i].Topic))
+		return jsonAnswer(http.StatusOK, map[string]any{})
+	}
+	return jsonAnswer(http.StatusOK, map[string]hook{"webhook": s.hooks[i]})
+}
+
+// sample is what a webhook that is tried is sent: a customer of nobody.
+func (s *Server) sample(topic string) []byte {
+	if !strings.HasPrefix(topic, "customer/") {
+		return []byte("{}")
+	}
+	body, _ := json.Marshal(map[string]customerJSON{"customer": toJSON(Customer{ID: 1, Hash: "0000000000000000"})})
+	return body
+}
+
+// ChangeCustomer adds a customer, or replaces the one with that ID, and sends what Recharge sends of it: customer/created or
+// customer/updated, and customer/activated or customer/deactivated if the first active subscription came or the last went.
+func (s *Server) ChangeCustomer(c Customer) {
+	list := slices.Clone(s.customerList())
+	send := []string{"customer/updated"}
+	i := slices.IndexFunc(list, func(other Customer) bool { return other.ID == c.ID })
+	before := 0
+	if i < 0 {
+		send = []string{"customer/created"}
+		list = append(list, c)
+	} else {
+		before = len(list[i].Subscriptions)
+		list[i] = c
+	}
+	switch now := len(c.Subscriptions); {
+	case before == 0 && now > 0:
+		send = append(send, "customer/activated")
+	case before > 0 && now == 0:
+		send = append(send, "customer/deactivated")
+	}
+	s.SetCustomers(list)
+	body, _ := json.Marshal(map[string]customerJSON{"customer": toJSON(c)})
+	for _, topic := range send {
+		s.Send(topic, body)
+	}
+}
+
+// DeleteCustomer removes a customer and sends customer/deleted, which tells the id only.
+func (s *Server) DeleteCustomer(id int64) {
+	s.SetCustomers(slices.DeleteFunc(slices.Clone(s.customerList()), func(c Customer) bool { return c.ID == id }))
+	var told any = id
+	if s.Faults().StringID {
+		told = strconv.FormatInt(id, 10)
+	}
+	body, _ := json.Marshal(map[string]any{"customer": map[string]any{"id": told}})
+	s.Send("customer/deleted", body)
+}
+
+// UninstallApp sends recharge/uninstalled, and then knows none of the tokens any more.
+func (s *Server) UninstallApp() {
+	s.Send("recharge/uninstalled", []byte(`{"shop":{"identifier":`+strconv.Quote(s.opts.Shop)+`}}`))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens = map[string]*adminToken{}
+}
+
+// RevokeToken makes an Admin API token unknown. Its webhooks stay, as they do at Recharge until their deliveries fail.
+func (s *Server) RevokeToken(value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tokens, value)
+}
+
+// Send delivers body to every webhook of the topic, signed anew for each, and returns at once. A delivery that is not
+// answered well is tried again, see Options.RetryAfter.
+func (s *Server) Send(topic string, body []byte) {
+	s.mu.Lock()
+	hooks := slices.DeleteFunc(slices.Clone(s.hooks), func(h hook) bool { return h.Topic != topic })
+	twice := s.faults.DeliverTwice
+	s.mu.Unlock()
+	s.deliverAll(hooks, body)
+	if twice {
+		s.deliverAll(hooks, body)
+	}
+}
+
+func (s *Server) deliverAll(hooks []hook, body []byte) {
+	for _, h := range hooks {
+		s.mu.Lock()
+		if !s.closed {
+			s.delivering.Go(func() { s.deliver(h, body) })
+		}
+		s.mu.Unlock()
+	}
+}
+
+// Webhooks are the addresses that are registered, by topic.
+func (s *Server) Webhooks() map[string][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string][]string{}
+	for _, h := range s.hooks {
+		all[h.Topic] = append(all[h.Topic], h.Address)
+	}
+	return all
+}
+
+// Deliveries returns the newest 10000 tries to deliver a webhook, oldest first.
+func (s *Server) Deliveries() []Delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.deliveries.items)
+}
+
+// deliver tries until the answer is good, and deletes the webhook if none was.
+func (s *Server) deliver(h hook, body []byte) {
+	for try := 1; try <= webhookTries; try++ {
+		if s.try(h, body, try) {
+			return
+		}
+		if try == webhookTries {
+			break
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(s.opts.RetryAfter(try)):
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hooks = slices.DeleteFunc(slices.Clone(s.hooks), func(other hook) bool { return other.ID == h.ID })
+}
+
+// spread makes the tries come ever less often, and the last when two days are over.
+func spread(try int) time.Duration {
+	const between = webhookTries - 1
+	return webhookSpan * time.Duration(2*try-1) / (between * between)
+}
+
+func (s *Server) try(h hook, body []byte, try int) (delivered bool) {
+	ctx, cancel := context.WithTimeout(s.ctx, webhookTimeout)
+	defer cancel()
+	now := s.opts.Now()
+	status := 0
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Address, bytes.NewReader(body))
+	if err == nil {
+		s.sign(request.Header, h, body, now)
+		status = s.post(request)
+	}
+	if ctx.Err() != nil && s.ctx.Err() != nil {
+		return true // the server is being closed: nobody looks any more
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deliveries.add(Delivery{Topic: h.Topic, Address: h.Address, Try: try, Status: status, At: now})
+	return status != 0 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests && status < 500
+}
+
+func (s *Server) post(request *http.Request) (status int) {
+	response, err := s.deliverer.Do(request)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = response.Body.Close() }()
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxBody))
+	return response.StatusCode
+}
+
+// sign puts on what Recharge puts on: the older digest, which is no HMAC, and the newer signature over time and body.
+func (s *Server) sign(header http.Header, h hook, body []byte, now time.Time) {
+	faults := s.Faults()
+	secret := h.by.clientSecret
+	header.Set("Content-Type", "application/json")
+	header.Set("User-Agent", "rechargetest")
+	if !faults.NoTopicHeader {
+		header.Set("X-Recharge-Topic", h.Topic)
+	}
+	older, newer := secret, secret
+	if faults.WrongLegacySignature {
+		older = "not the " + secret
+	}
+	if faults.WrongNewSignature {
+		newer = "not the " + secret
+	}
+	sum := sha256.Sum256(append([]byte(older), body...))
+	header.Set("X-Recharge-Hmac-Sha256", hex.EncodeToString(sum[:]))
+	if faults.LegacyOnly {
+		return
+	}
+	seconds := strconv.FormatInt(now.Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(newer))
+	mac.Write([]byte(seconds + "."))
+	mac.Write(body)
+	header.Set("X-Recharge-Webhook-Timestamp", seconds)
+	header.Set("X-Recharge-Webhook-Signature", "t="+seconds+",v1="+hex.EncodeToString(mac.Sum(nil)))
+}

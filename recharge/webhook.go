@@ -1,0 +1,190 @@
+package recharge
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Topic is what a webhook is about.
+type Topic string
+
+// The topics that are asked for.
+const (
+	TopicCreated     Topic = "customer/created"
+	TopicUpdated     Topic = "customer/updated"
+	TopicActivated   Topic = "customer/activated"
+	TopicDeactivated Topic = "customer/deactivated"
+	TopicDeleted     Topic = "customer/deleted"
+	TopicUninstalled Topic = "recharge/uninstalled"
+)
+
+// UninstalledPath is put behind the address for TopicUninstalled: its body is not
+// documented, and neither is a header that names the topic.
+const UninstalledPath = "/uninstalled"
+
+// webhookAge is how far a webhook's time may be from ours: Recharge tries for two
+// days to deliver one.
+const webhookAge = 48 * time.Hour
+
+// Kind is what a webhook means to us.
+type Kind int
+
+// The kinds.
+const (
+	Other           Kind = iota // nothing
+	CustomerChanged             // a customer is not what it was, or is new
+	CustomerDeleted             // only ID is there
+	Uninstalled                 // the store has left Recharge
+)
+
+// Webhook is a message from Recharge.
+type Webhook struct {
+	Kind     Kind
+	Topic    Topic  // "" if it does not say
+	ID       int64  // Recharge's id of the customer
+	Customer string // Shopify's; "" if it has none
+	Hash     string
+	Active   int
+}
+
+// The errors of VerifyWebhook. They say nothing that the body says.
+var (
+	ErrForgedWebhook    = errors.New("webhook is not Recharge's")
+	ErrMalformedWebhook = errors.New("webhook's body cannot be read")
+)
+
+// The shapes of what is verified. Compiled once and never changed.
+var (
+	topicShape      = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
+	signatureShape  = regexp.MustCompile(`^t=([0-9]{1,12}),v1=([0-9a-f]{64})$`)
+	digestShape     = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	shopifyIDShape  = regexp.MustCompile(`^[0-9]{0,20}$`)
+	webhookHeaders  = [...]string{"X-Recharge-Webhook-Signature", "X-Recharge-Webhook-Timestamp", "X-Recharge-Hmac-Sha256", "X-Recharge-Topic"}
+	errNoWebhook    = errors.New("no signature")
+	errOtherPayload = errors.New("not a customer")
+)
+
+// VerifyWebhook reads a webhook from its headers and its raw body. secret is the
+// token's API client secret. topic is what is known of it by the address that it
+// came to, "" if nothing.
+//
+// Recharge signs in two ways, and sends both. The newer is an HMAC over time and
+// body. Where it is there, in whatever shape, it decides: else a forger would
+// leave the choice to us.
+//
+// The older is SHA-256 of secret and body, which whoever has seen one webhook can
+// go on with, without the secret: its text is then the old body, some bytes of
+// padding, and what the forger likes. Those bytes begin with 0x80 and hold zeros,
+// which no JSON does. So nothing but one JSON text is taken.
+func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, now time.Time) (Webhook, error) {
+	if secret == "" {
+		return Webhook{}, fmt.Errorf("%w: no secret", ErrForgedWebhook)
+	}
+	for _, name := range webhookHeaders {
+		if len(header.Values(name)) > 1 {
+			return Webhook{}, fmt.Errorf("%w: %s twice", ErrForgedWebhook, name)
+		}
+	}
+	if err := signedWebhook(secret, header, body, now); err != nil {
+		return Webhook{}, fmt.Errorf("%w: %w", ErrForgedWebhook, err)
+	}
+	if len(body) > 0 && !oneJSON(body) {
+		return Webhook{}, fmt.Errorf("%w: JSON", ErrMalformedWebhook)
+	}
+	if told := header.Get("X-Recharge-Topic"); topic == "" && topicShape.MatchString(told) {
+		topic = Topic(told)
+	}
+	return readWebhook(topic, body)
+}
+
+func signedWebhook(secret string, header http.Header, body []byte, now time.Time) error {
+	if newer, ok := header["X-Recharge-Webhook-Signature"]; ok {
+		return signedNewly(secret, newer[0], header.Get("X-Recharge-Webhook-Timestamp"), body, now)
+	}
+	digest := header.Get("X-Recharge-Hmac-Sha256")
+	if !digestShape.MatchString(digest) {
+		return errNoWebhook
+	}
+	sum := sha256.Sum256(append([]byte(secret), body...))
+	if !hmac.Equal([]byte(hex.EncodeToString(sum[:])), []byte(digest)) {
+		return errors.New("X-Recharge-Hmac-Sha256")
+	}
+	return nil
+}
+
+func signedNewly(secret, signature, timestamp string, body []byte, now time.Time) error {
+	parts := signatureShape.FindStringSubmatch(signature)
+	if parts == nil || timestamp != "" && timestamp != parts[1] {
+		return errors.New("X-Recharge-Webhook-Signature")
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(parts[1] + "."))
+	mac.Write(body)
+	if !hmac.Equal([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(parts[2])) {
+		return errors.New("X-Recharge-Webhook-Signature")
+	}
+	seconds, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || now.Sub(time.Unix(seconds, 0)).Abs() > webhookAge {
+		return errors.New("too old, or from the future")
+	}
+	return nil
+}
+
+// oneJSON tells a body that is one JSON object and nothing behind it.
+func oneJSON(body []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	var whole map[string]json.RawMessage
+	if decoder.Decode(&whole) != nil {
+		return false
+	}
+	_, err := decoder.Token()
+	return errors.Is(err, io.EOF)
+}
+
+// readWebhook goes by the topic, or by the body where none is known: a customer
+// of whom only the id is told is deleted.
+func readWebhook(topic Topic, body []byte) (Webhook, error) {
+	webhook := Webhook{Topic: topic}
+	switch {
+	case topic == TopicUninstalled:
+		webhook.Kind = Uninstalled
+		return webhook, nil
+	case topic != "" && !strings.HasPrefix(string(topic), "customer/"):
+		return webhook, nil
+	}
+	var message struct {
+		Customer json.RawMessage `json:"customer"`
+	}
+	if err := json.Unmarshal(body, &message); err != nil || len(message.Customer) == 0 {
+		if topic == "" && err == nil {
+			return webhook, nil // some other thing of Recharge's
+		}
+		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
+	}
+	var fields map[string]json.RawMessage
+	var record customerRecord
+	if json.Unmarshal(message.Customer, &fields) != nil || json.Unmarshal(message.Customer, &record) != nil || record.ID <= 0 {
+		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
+	}
+	webhook.ID = int64(record.ID)
+	if topic == TopicDeleted || topic == "" && len(fields) == 1 {
+		webhook.Kind = CustomerDeleted
+		return webhook, nil
+	}
+	if !shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
+		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
+	}
+	webhook.Kind, webhook.Customer, webhook.Hash, webhook.Active = CustomerChanged, string(record.External.Ecommerce), record.Hash, record.Active
+	return webhook, nil
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"manage-subscriptions/store"
+)
+
+const (
+	// beat is how often what is ordered is looked at, and numbers are written.
+	beat = time.Second
+	// round is how often the webhooks at Recharge are looked at: those of a shop
+	// that is due, at most daily.
+	round = time.Hour
+	daily = 24 * time.Hour
+	// startPatience is how long the start waits for Redis to say what it is like.
+	startPatience = 3 * time.Second
+)
+
+// wakeUp has what is ordered done at once.
+func (s *server) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// checkRedis refuses a Redis that could drop what merchants have saved, and warns
+// of one that could lose it. One that is down at the start may be back later.
+func (s *server) checkRedis(ctx context.Context) error {
+	if s.shops.Own != "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	condition, err := s.store.Check(ctx)
+	switch {
+	case errors.Is(err, store.ErrEvicting):
+		return fmt.Errorf("REDIS_URL: %w: what merchants have saved could be dropped; set its maxmemory-policy to noeviction or one of volatile-*", err)
+	case err != nil:
+		s.log.Error("REDIS_URL does not answer: no shop is known until it does", "error", err)
+	}
+	for _, warning := range condition.Warnings {
+		s.log.Warn("REDIS_URL: " + warning)
+	}
+	return nil
+}
+
+// startChores starts what is done beside the clicks, until ctx ends.
+func (s *server) startChores(ctx context.Context) *sync.WaitGroup {
+	var chores sync.WaitGroup
+	chores.Go(func() { s.work(ctx) })
+	chores.Go(func() { s.rounds(ctx) })
+	return &chores
+}
+
+// work does what is ordered and writes the numbers. What it does not get done is
+// still ordered when the next server starts.
+func (s *server) work(ctx context.Context) {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	working, writing := trouble{log: s.log, what: "do what is ordered"}, trouble{log: s.log, what: "write the numbers"}
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			writing.report(s.store.Flush(last))
+			cancel()
+			return
+		case <-ticker.C:
+			writing.report(s.store.Flush(ctx))
+		case <-s.wake:
+		}
+		working.report(s.store.Work(ctx))
+	}
+}
+
+// rounds looks whether Recharge still tells what changes: it deletes webhooks that
+// nobody has answered for two days.
+func (s *server) rounds(ctx context.Context) {
+	ticker := time.NewTicker(round)
+	defer ticker.Stop()
+	for {
+		if err := s.admin.KeepAllWebhooks(ctx, daily); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "webhooks at Recharge not looked at", "cause", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

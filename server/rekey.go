@@ -1,0 +1,31 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"manage-subscriptions/config"
+)
+
+// Rekey seals anew, with the first encryption key, what Redis holds, and says
+// what it did. Servers may go on meanwhile, if they have both keys.
+func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
+	if cfg.Redis == nil {
+		return errors.New("rekey: REDIS_URL is empty: what the embedded Redis holds ends with its process")
+	}
+	s, err := openStore(cfg, options{log: NewLog(os.Stderr, cfg), now: time.Now})
+	if err != nil {
+		return fmt.Errorf("rekey: %w", err)
+	}
+	done, err := s.Rekey(ctx)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return fmt.Errorf("rekey: %w; what is done is done, run it again for the rest", err)
+	}
+	fmt.Fprintf(out, "Sealed anew: %d connected shops, %d shoppers, %d orders. Dropped, to be learned again: %d.\n",
+		done.Connections, done.Customers, done.Orders, done.Dropped)
+	return nil
+}

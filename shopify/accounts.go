@@ -1,0 +1,129 @@
+package shopify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	accountsTimeout = 5 * time.Second
+	accountsHops    = 4
+	accountsBody    = 256 << 10
+)
+
+// DetectAccounts finds out which customer accounts a store has, by what a visitor
+// sees of its sign-in: "new", "legacy", or "" if that does not tell. Shopify's
+// Admin API would know, and would take a token.
+func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
+	defer cancel()
+	client := &http.Client{
+		Transport:     visitor(p),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+	at := p.ShopURL(shop) + "/account/login"
+	for range accountsHops {
+		found, next, err := visit(ctx, client, at)
+		if err != nil || found != "" || next == "" {
+			return found, err
+		}
+		at = next
+	}
+	return "", nil
+}
+
+// visit looks at one page. A store with legacy accounts has a form there; one with
+// the current ones sends its visitors to Shopify. A redirect to the same page on
+// another host is to the store's own domain.
+func visit(ctx context.Context, client *http.Client, at string) (found, next string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return "", "", errNoVisit
+	}
+	request.Header.Set("Accept", "text/html")
+	response, err := client.Do(request)
+	if err != nil {
+		return "", "", fmt.Errorf("%w: %w", errNoVisit, errors.Unwrap(err)) // without the address
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, accountsBody))
+	if err != nil {
+		return "", "", errNoVisit
+	}
+	if response.StatusCode == http.StatusOK {
+		return readLogin(string(body)), "", nil
+	}
+	to, err := response.Location()
+	if err != nil {
+		return "", "", nil //nolint:nilerr // no redirect either: it does not tell
+	}
+	return readRedirect(request.URL, to)
+}
+
+var errNoVisit = errors.New("the store's sign-in cannot be seen")
+
+func readLogin(page string) string {
+	if strings.Contains(page, `action="/account/login"`) || strings.Contains(page, `action="/account/login?`) {
+		return "legacy"
+	}
+	return ""
+}
+
+func readRedirect(from, to *url.URL) (found, next string, err error) {
+	switch {
+	case strings.HasPrefix(to.Path, "/customer_authentication/"), to.Host == "shopify.com", strings.HasPrefix(to.Host, "account."):
+		return "new", "", nil
+	case to.Path == "/password":
+		return "", "", nil
+	case to.Scheme != from.Scheme || !strings.HasSuffix(to.Path, "/account/login"):
+		return "", "", nil
+	}
+	return "", to.String(), nil
+}
+
+// visitor dials public addresses only: a store's own domain is what its merchant
+// says, and could be a name for a machine beside this one. An emulator is beside
+// this one.
+func visitor(p Platform) *http.Transport {
+	dialer := &net.Dialer{Timeout: accountsTimeout}
+	if p.Shop == nil {
+		dialer.Control = publicOnly
+	}
+	return &http.Transport{DialContext: dialer.DialContext, TLSHandshakeTimeout: accountsTimeout, ForceAttemptHTTP2: true}
+}
+
+func publicOnly(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || at.Port() != 443 || !public(at.Addr().Unmap()) {
+		return errors.New("not a public address")
+	}
+	return nil
+}
+
+// notPublic are ranges that netip has no name for.
+// https://www.iana.org/assignments/iana-ipv4-special-registry
+func notPublic() []string {
+	return []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"}
+}
+
+func public(ip netip.Addr) bool {
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
+		return false
+	}
+	for _, text := range notPublic() {
+		if prefix, err := netip.ParsePrefix(text); err != nil || prefix.Contains(ip) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,73 @@
+package shopify
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Platform is where Shopify is. The zero value is Shopify itself; tests and the
+// sandbox put an emulator in its place.
+type Platform struct {
+	Admin func(Shop) string // origin of the admin, which frames the app
+	Shop  func(Shop) string // origin of the shop
+	CDN   string            // what Shopify's scripts are below
+}
+
+// Handle is the shop's name without ".myshopify.com", as the admin has it.
+func (s Shop) Handle() string { return strings.TrimSuffix(string(s), ".myshopify.com") }
+
+// AdminURL is the origin of the admin, "https://admin.shopify.com".
+func (p Platform) AdminURL(shop Shop) string {
+	if p.Admin == nil {
+		return "https://admin.shopify.com"
+	}
+	return p.Admin(shop)
+}
+
+// ShopURL is the origin of the shop, "https://<shop>".
+func (p Platform) ShopURL(shop Shop) string {
+	if p.Shop == nil {
+		return "https://" + string(shop)
+	}
+	return p.Shop(shop)
+}
+
+// CDNURL is what Shopify's scripts are below, "https://cdn.shopify.com".
+func (p Platform) CDNURL() string {
+	if p.CDN == "" {
+		return "https://cdn.shopify.com"
+	}
+	return p.CDN
+}
+
+// AppBridge is the script that every page in the admin's frame begins with.
+// https://shopify.dev/docs/api/app-home
+func (p Platform) AppBridge() string { return p.CDNURL() + "/shopifycloud/app-bridge.js" }
+
+// Polaris is the script of Shopify's web components.
+// https://shopify.dev/docs/api/app-home/using-polaris-components
+func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris.js" }
+
+// FrameAncestors are who may frame a page of the app's, for the directive of that
+// name in a Content-Security-Policy.
+// https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
+func (p Platform) FrameAncestors(shop Shop) string {
+	return p.ShopURL(shop) + " " + p.AdminURL(shop)
+}
+
+// AddBlock leads to the theme editor, where one of the app's blocks is added to
+// the home page and only waits to be saved.
+// https://shopify.dev/docs/apps/build/online-store/theme-app-extensions/configuration
+func (p Platform) AddBlock(shop Shop, clientID, block string) string {
+	return p.editor(shop, url.Values{"template": {"index"}, "addAppBlockId": {clientID + "/" + block}, "target": {"newAppsSection"}})
+}
+
+// TurnOnEmbed leads to the theme editor, where one of the app's embeds is turned
+// on and only waits to be saved.
+func (p Platform) TurnOnEmbed(shop Shop, clientID, embed string) string {
+	return p.editor(shop, url.Values{"context": {"apps"}, "activateAppId": {clientID + "/" + embed}})
+}
+
+func (p Platform) editor(shop Shop, query url.Values) string {
+	return p.ShopURL(shop) + "/admin/themes/current/editor?" + query.Encode()
+}

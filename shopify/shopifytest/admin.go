@@ -1,0 +1,334 @@
+package shopifytest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// sessionTokenLife is how long one of App Bridge's session tokens lives.
+const sessionTokenLife = time.Minute
+
+// A PartnerApp is an app as its developer has configured it, in the Dev Dashboard or by shopify.app.toml. The admin knows
+// it; its merchant may install it.
+type PartnerApp struct {
+	ClientID, Secret string
+	OldSecret        string // the one before rotation: still taken
+	Name             string
+	AppURL           string   // application_url: the app home
+	RedirectURLs     []string // where the code grant may lead
+	Scopes           string   // "write_app_proxy"
+	Embedded         bool     // opens in the admin's frame, by session token
+	LegacyInstall    bool     // installing leads to AppURL, where the app has to begin the code grant
+	PathPrefix       string   // of the app proxy, as App.PathPrefix
+	ProxyURL         string   // of the app proxy, as App.ProxyURL
+	Webhooks         string   // address for app/uninstalled and the compliance topics; "" for none
+}
+
+// partner is an app that the admin knows.
+type partner struct {
+	PartnerApp
+	Installed bool
+	codes     map[string]time.Time // of the code grant, and when each ends
+	tokens    []string             // that the grant has yielded
+}
+
+// Register makes an app known to the store, which has not installed it. It panics if Shopify would not take PathPrefix.
+func (s *Server) Register(app PartnerApp) {
+	if !validPathPrefix(app.PathPrefix) {
+		panic(fmt.Sprintf("shopifytest: PartnerApp.PathPrefix is %q, not one that Shopify would take", app.PathPrefix))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.partners = append(s.partners, &partner{PartnerApp: app, codes: map[string]time.Time{}})
+}
+
+// partner finds a known app.
+func (s *Server) partner(clientID string) *partner {
+	for _, p := range s.partners {
+		if p.ClientID == clientID {
+			return p
+		}
+	}
+	return nil
+}
+
+// Install installs an app, as the button does: its proxy path becomes live. It panics if the app is not known.
+func (s *Server) Install(clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.partner(clientID)
+	if p == nil {
+		panic("shopifytest: no such app: " + clientID)
+	}
+	if p.Installed {
+		return
+	}
+	p.Installed = true
+	// Before those that were added otherwise: menus link to the first.
+	s.apps = append([]App{{PathPrefix: p.PathPrefix, ProxyURL: p.ProxyURL, Secret: p.Secret, OldSecret: p.OldSecret}}, s.apps...)
+}
+
+// Uninstall removes an app, as the button does, and sends it app/uninstalled. See RedactShop for what comes two days later.
+func (s *Server) Uninstall(clientID string) {
+	s.mu.Lock()
+	p := s.partner(clientID)
+	if p == nil || !p.Installed {
+		s.mu.Unlock()
+		return
+	}
+	p.Installed = false
+	s.apps = slices.DeleteFunc(slices.Clone(s.apps), func(a App) bool { return a.PathPrefix == p.PathPrefix && a.ProxyURL == p.ProxyURL })
+	app := p.PartnerApp
+	s.mu.Unlock()
+	s.sendWebhook(app, "app/uninstalled", map[string]any{
+		"id": shopID, "name": s.opts.Name, "email": s.opts.Email, "domain": strings.TrimPrefix(s.URL, "http://"), "myshopify_domain": s.opts.Shop,
+	})
+}
+
+// Installed tells whether an app is installed.
+func (s *Server) Installed(clientID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.partner(clientID)
+	return p != nil && p.Installed
+}
+
+// SessionToken is what App Bridge would get for an app, whether it is installed or not. change may edit its claims.
+func (s *Server) SessionToken(clientID string, change ...func(jwt.MapClaims)) string {
+	s.mu.Lock()
+	p := s.partner(clientID)
+	s.mu.Unlock()
+	if p == nil {
+		panic("shopifytest: no such app: " + clientID)
+	}
+	now := s.opts.Now().Unix()
+	claims := jwt.MapClaims{
+		"iss": "https://" + s.opts.Shop + "/admin", "dest": "https://" + s.opts.Shop, "aud": clientID, "sub": staffID,
+		"iat": now, "nbf": now, "exp": now + int64(sessionTokenLife/time.Second), "jti": randomID(), "sid": randomID(),
+	}
+	for _, edit := range change {
+		edit(claims)
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(p.Secret))
+	if err != nil {
+		panic("shopifytest: sign session token: " + err.Error())
+	}
+	return token
+}
+
+// Ids that are the same in every store: nothing here asks for them.
+const (
+	shopID  = 954889
+	staffID = "42"
+)
+
+// adminView is what every page of the admin is given.
+type adminView struct {
+	Shop, Handle, Name string
+	Title, Here        string
+	Content            template.HTML
+	Data               any
+}
+
+// admin answers below /admin.
+func (s *Server) admin(w http.ResponseWriter, r *http.Request) {
+	if err := s.sameOrigin.Check(r); err != nil && r.URL.Path != accessTokenPath {
+		http.Error(w, "Forbidden", http.StatusForbidden)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	s.adminRoutes.ServeHTTP(w, r)
+}
+
+const accessTokenPath = "/admin/oauth/access_token" //nolint:gosec // no credential
+
+func (s *Server) routesOfAdmin() *http.ServeMux {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /admin", s.adminHome)
+	m.HandleFunc("GET /admin/apps/{id}", s.adminApp)
+	m.HandleFunc("POST /admin/apps/{id}/session-token", s.adminToken)
+	m.HandleFunc("POST /admin/apps/{id}/uninstall", s.adminUninstall)
+	m.HandleFunc("GET /admin/customers", s.adminCustomers)
+	m.HandleFunc("POST /admin/customers/{customer}/{what}", s.adminPrivacy)
+	m.HandleFunc("POST /admin/redact", s.adminPrivacy)
+	m.HandleFunc("GET /admin/webhooks", s.adminWebhooks)
+	m.HandleFunc("GET /admin/themes/current/editor", s.adminEditor)
+	m.HandleFunc("GET /admin/oauth/install", s.adminConsent)
+	m.HandleFunc("POST /admin/oauth/install", s.adminInstall)
+	m.HandleFunc("GET /admin/oauth/authorize", s.authorize)
+	m.HandleFunc("POST /admin/oauth/authorize", s.authorized)
+	m.HandleFunc("POST "+accessTokenPath, s.accessToken)
+	return m
+}
+
+func (s *Server) adminPage(w http.ResponseWriter, status int, name, title, here string, data any) {
+	view := adminView{Shop: s.opts.Shop, Handle: strings.TrimSuffix(s.opts.Shop, ".myshopify.com"), Name: s.opts.Name, Title: title, Here: here, Data: data}
+	var content, page bytes.Buffer
+	err := s.adminPages.ExecuteTemplate(&content, name, view)
+	if err == nil {
+		view.Content = template.HTML(content.String()) // escaped by its own template
+		err = s.adminPages.ExecuteTemplate(&page, "layout.html", view)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Security-Policy", "frame-ancestors 'none'")
+	w.WriteHeader(status)
+	_, _ = w.Write(page.Bytes()) // a browser that has left misses nothing
+}
+
+func (s *Server) known() []partner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []partner
+	for _, p := range s.partners {
+		all = append(all, partner{PartnerApp: p.PartnerApp, Installed: p.Installed})
+	}
+	return all
+}
+
+func (s *Server) adminHome(w http.ResponseWriter, _ *http.Request) {
+	s.adminPage(w, http.StatusOK, "apps.html", "Apps", "apps", s.known())
+}
+
+// find answers for an app that is not known.
+func (s *Server) find(w http.ResponseWriter, id string) (partner, bool) {
+	for _, p := range s.known() {
+		if p.ClientID == id {
+			return p, true
+		}
+	}
+	s.adminPage(w, http.StatusNotFound, "nothing.html", "No such app", "", nil)
+	return partner{}, false
+}
+
+// adminApp is the page with the app's frame.
+func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.find(w, r.PathValue("id"))
+	switch {
+	case !ok:
+		return
+	case !p.Installed:
+		redirect(w, http.StatusSeeOther, "/admin/oauth/install?client_id="+url.QueryEscape(p.ClientID))
+		return
+	case !p.Embedded:
+		redirect(w, http.StatusSeeOther, p.AppURL+"/?"+s.signedLoad(p.PartnerApp, nil))
+		return
+	}
+	query := url.Values{"embedded": {"1"}, "session": {randomID()}, "locale": {"en"}}
+	if r.URL.Query().Get("first") != "bare" && !s.Faults().NoIDToken {
+		query.Set("id_token", s.SessionToken(p.ClientID))
+	}
+	app, err := url.Parse(p.AppURL)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.adminPage(w, http.StatusOK, "app.html", p.Name, "apps", map[string]any{
+		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/?" + s.signedLoad(p.PartnerApp, query), "Origin": app.Scheme + "://" + app.Host,
+	})
+}
+
+// host is what App Bridge finds the admin by: its address, without the scheme, in base64.
+func (s *Server) host() string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strings.TrimPrefix(s.URL, "http://") + "/admin"))
+}
+
+// signedLoad is the query of a load of the app's own address: more, and what Shopify adds to it.
+func (s *Server) signedLoad(app PartnerApp, more url.Values) string {
+	query := url.Values{"shop": {s.opts.Shop}, "host": {s.host()}, "timestamp": {fmt.Sprint(s.opts.Now().Unix())}}
+	for name, values := range more {
+		query[name] = values
+	}
+	query.Set("hmac", grantHMAC(app.Secret, query))
+	return query.Encode()
+}
+
+// adminToken gives the frame's parent a session token, which passes it on to App Bridge.
+func (s *Server) adminToken(w http.ResponseWriter, r *http.Request) {
+	if !s.Installed(r.PathValue("id")) {
+		http.Error(w, "not installed", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": s.SessionToken(r.PathValue("id"))})
+}
+
+func (s *Server) adminConsent(w http.ResponseWriter, r *http.Request) {
+	if p, ok := s.find(w, r.URL.Query().Get("client_id")); ok {
+		s.adminPage(w, http.StatusOK, "consent.html", "Install "+p.Name, "apps", map[string]any{"App": p, "Action": r.URL.RequestURI()})
+	}
+}
+
+func (s *Server) adminInstall(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.find(w, r.URL.Query().Get("client_id"))
+	if !ok {
+		return
+	}
+	if p.LegacyInstall {
+		redirect(w, http.StatusSeeOther, strings.TrimSuffix(p.AppURL, "/")+"/?"+s.signedLoad(p.PartnerApp, nil))
+		return
+	}
+	s.Install(p.ClientID)
+	redirect(w, http.StatusSeeOther, "/admin/apps/"+p.ClientID)
+}
+
+func (s *Server) adminUninstall(w http.ResponseWriter, r *http.Request) {
+	s.Uninstall(r.PathValue("id"))
+	redirect(w, http.StatusSeeOther, "/admin")
+}
+
+func (s *Server) adminCustomers(w http.ResponseWriter, _ *http.Request) {
+	s.adminPage(w, http.StatusOK, "customers.html", "Customers", "customers", s.opts.Shoppers)
+}
+
+// adminPrivacy sends what Shopify sends when a customer asks, or when two days have passed since the uninstall.
+func (s *Server) adminPrivacy(w http.ResponseWriter, r *http.Request) {
+	switch r.PathValue("what") {
+	case "redact":
+		s.Redact(r.PathValue("customer"))
+	case "data_request":
+		s.RequestData(r.PathValue("customer"))
+	case "":
+		s.RedactShop()
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	redirect(w, http.StatusSeeOther, "/admin/webhooks")
+}
+
+func (s *Server) adminWebhooks(w http.ResponseWriter, _ *http.Request) {
+	deliveries := s.WebhookDeliveries()
+	slices.Reverse(deliveries)
+	s.adminPage(w, http.StatusOK, "webhooks.html", "Webhooks", "webhooks", deliveries)
+}
+
+// adminEditor stands for the theme editor: it says what a deep link has asked it for.
+func (s *Server) adminEditor(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	app, block, _ := strings.Cut(query.Get("addAppBlockId")+query.Get("activateAppId"), "/")
+	name := ""
+	for _, p := range s.known() {
+		if p.ClientID == app {
+			name = p.Name
+		}
+	}
+	s.adminPage(w, http.StatusOK, "editor.html", "Theme editor", "theme", map[string]any{
+		"App": name, "Block": block, "Template": query.Get("template"), "Embed": query.Has("activateAppId"),
+	})
+}

@@ -1,0 +1,58 @@
+package store
+
+import (
+	"manage-subscriptions/shopify"
+)
+
+// A key of a shop is ms1:{shop}kind, and a name where there are several of the
+// kind. The braces put all keys of a shop into one slot of a cluster; shop and
+// name are pseudonyms.
+//
+//	c  who a shopper is at Recharge
+//	s  a shopper's session and links, a hash; its name is that of the customer
+//	k  the connection
+//	t  Recharge's customers that have changed, a hash
+//	h  an hour's numbers, a hash
+//	e  the last errors
+//
+// Of no shop are ms1:orders, a hash, ms1:w (webhooks) and ms1:o (OAuth states).
+const (
+	prefix       = "ms1:"
+	ordersKey    = prefix + "orders"
+	sessionField = "s"
+
+	kindShopper    = "c"
+	kindVisits     = "s"
+	kindConnection = "k"
+	kindTouched    = "t"
+	kindHour       = "h"
+	kindTroubles   = "e"
+)
+
+const nameSize = 16 // bytes
+
+// shopOf is how all keys of a shop begin. Nothing in it is special to Redis'
+// patterns: base64 has no such signs.
+func shopOf(s *sealer, shop shopify.Shop) string {
+	return prefix + "{" + s.name(8, "shop", string(shop)) + "}"
+}
+
+// shopperKeys are the two keys of a shopper.
+func shopperKeys(s *sealer, who Shopper) (customer, session string) {
+	shop, name := shopOf(s, who.Shop), s.name(nameSize, "shopper", string(who.Shop), string(who.Customer))
+	return shop + kindShopper + name, shop + kindVisits + name
+}
+
+// visitField is a link's field in a shopper's hash.
+func visitField(s *sealer, visit Visit) string {
+	return s.name(nameSize, "visit", string(visit.To), string(visit.Locale))
+}
+
+func connectionKey(s *sealer, shop shopify.Shop) string {
+	return shopOf(s, shop) + kindConnection + s.name(nameSize, "connection", string(shop))
+}
+
+func touchedKey(s *sealer, shop shopify.Shop) string { return shopOf(s, shop) + kindTouched }
+
+// fieldOf is the place of a hash's field, for which its value is sealed.
+func fieldOf(key, field string) string { return key + "/" + field }

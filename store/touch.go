@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+)
+
+// sweepEvery is how often at most a shop's customers are all looked at.
+const sweepEvery = time.Minute
+
+// Change is what one of Recharge's customer webhooks says.
+type Change struct {
+	ID       int64              // Recharge's
+	Customer shopify.CustomerID // "" not said, or none
+	Hash     string
+	Active   int
+	Gone     bool // deleted
+}
+
+// agrees tells whether what is remembered of a shopper is what the change says.
+func (c Change) agrees(customer recharge.Customer) bool {
+	return !c.Gone && customer == recharge.Customer{ID: c.ID, Hash: c.Hash, Active: c.Active}
+}
+
+// note is a change that sweeps still have to look at.
+type note struct {
+	Shop shopify.Shop
+	Change
+	At time.Time
+}
+
+// field is the note's place. Each thing that was said of a customer has its own:
+// where they differ, nobody agrees with all of them, and is forgotten.
+func (n note) field(s *sealer) string {
+	return s.name(nameSize, "touched", strconv.FormatInt(n.ID, 10), string(n.Customer), n.Hash, strconv.Itoa(n.Active), strconv.FormatBool(n.Gone))
+}
+
+// Touch takes what Recharge says of a changed customer. That may be stale, come
+// twice, or too late: nothing is remembered by it, only forgotten.
+//
+// The shopper it names is looked at now. Another may be remembered by the same
+// id, who had that record before: that is for Work, which looks at all of them.
+func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) error {
+	var errs []error
+	if change.Customer != "" {
+		errs = append(errs, s.recheck(ctx, Shopper{shop, change.Customer}, change))
+	}
+	if change.ID != 0 {
+		errs = append(errs, s.note(ctx, note{shop, change, s.options.Now()}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("touch: %w", err)
+	}
+	return nil
+}
+
+// recheck forgets a shopper of whom something else is remembered.
+func (s *Store) recheck(ctx context.Context, who Shopper, change Change) error {
+	var errs []error
+	for _, sealer := range s.sealers {
+		customer, session := shopperKeys(sealer, who)
+		values, err := s.get(ctx, []string{customer})
+		if err == nil {
+			if held, ok := openCustomer(sealer, customer, values[0]); ok && held.who == number(who.Customer) && change.agrees(held.customer) {
+				continue
+			}
+			err = s.unlink(ctx, customer, session)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// held is a customer entry.
+type held struct {
+	who      uint64
+	customer recharge.Customer // zero: not a subscriber
+}
+
+func openCustomer(sealer *sealer, key, sealed string) (held, bool) {
+	entry, err := sealer.open(key, []byte(sealed))
+	if err != nil {
+		return held{}, false
+	}
+	o, ok := unpack(entry)
+	if !ok {
+		return held{}, false
+	}
+	if o.kind != kindCustomer {
+		return held{who: o.who}, true
+	}
+	return held{o.who, decodeCustomer(o.rest)}, true
+}
+
+func (s *Store) note(ctx context.Context, n note) error {
+	entry, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	sealer := s.sealers[0]
+	key, field := touchedKey(sealer, n.Shop), n.field(sealer)
+	err = s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.HSet(ctx, key, field, sealer.seal(fieldOf(key, field), entry))
+	})
+	if err != nil {
+		return err
+	}
+	return s.orderSweeps(ctx, n.Shop)
+}
+
+// orderSweeps comes after the note, as endSweeps looks for notes after it has
+// dropped the order: one of the two sees the other's.
+func (s *Store) orderSweeps(ctx context.Context, shop shopify.Shop) error {
+	return s.watched(ctx, ordersKey, s.place(order{Erasure: Erasure{Shop: shop}, Sweep: true, Ordered: s.options.Now()}))
+}
+
+// noted is a shop's notes.
+type noted struct {
+	sealed map[string]map[string]string // by key and field, as it was read
+	said   map[int64][]note             // by Recharge's id
+}
+
+func (s *Store) notes(ctx context.Context, shop shopify.Shop) (noted, error) {
+	all := noted{map[string]map[string]string{}, map[int64][]note{}}
+	for _, sealer := range s.sealers {
+		key := touchedKey(sealer, shop)
+		fields, err := s.redis.HGetAll(ctx, key).Result()
+		if err != nil {
+			return noted{}, err
+		}
+		all.sealed[key] = fields
+		for field, sealed := range fields {
+			n, err := openNote(sealer, key, field, sealed)
+			if err != nil {
+				s.options.Log.WarnContext(ctx, "a note in Redis does not open", "error", err)
+				continue
+			}
+			all.said[n.ID] = append(all.said[n.ID], n)
+		}
+	}
+	return all, nil
+}
+
+func openNote(sealer *sealer, key, field, sealed string) (note, error) {
+	entry, err := sealer.open(fieldOf(key, field), []byte(sealed))
+	if err != nil {
+		return note{}, errSealed
+	}
+	var n note
+	if json.Unmarshal(entry, &n) != nil {
+		return note{}, errSealed
+	}
+	return n, nil
+}
+
+// wrong tells whether one of the notes speaks against what is remembered of the
+// shopper whose entry is at key.
+func (n noted) wrong(sealer *sealer, key string, h held) bool {
+	return slices.ContainsFunc(n.said[h.customer.ID], func(n note) bool {
+		own, _ := shopperKeys(sealer, Shopper{n.Shop, n.Customer})
+		return own != key || !n.agrees(h.customer)
+	})
+}
+
+// workSweep looks at all customers of a shop of whom something was said. A note
+// is dropped once it has settled: until then, a click that is under way may
+// write what was true before.
+func (s *Store) workSweep(ctx context.Context, field string, o order) error {
+	now := s.options.Now()
+	if now.Before(o.Due) {
+		return nil
+	}
+	notes, err := s.notes(ctx, o.Shop)
+	if err != nil {
+		return err
+	}
+	if len(notes.said) == 0 {
+		return s.endSweeps(ctx, field, o)
+	}
+	for _, sealer := range s.sealers {
+		err := s.scan(ctx, shopOf(sealer, o.Shop)+kindShopper+"*", func(ctx context.Context, keys []string) error {
+			return s.sweep(ctx, sealer, keys, notes)
+		})
+		if err != nil {
+			return fmt.Errorf("sweep: %w", err)
+		}
+	}
+	if err := s.dropNotes(ctx, notes, now.Add(-s.options.Settle)); err != nil {
+		return err
+	}
+	o.Due = now.Add(max(sweepEvery, s.options.Settle))
+	return s.markOrder(ctx, field, o)
+}
+
+// sweep forgets those of the shoppers, by their customer keys, of whom Recharge
+// says something else.
+func (s *Store) sweep(ctx context.Context, sealer *sealer, keys []string, notes noted) error {
+	values, err := s.get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for i, key := range keys {
+		if h, ok := openCustomer(sealer, key, values[i]); ok && h.customer.ID != 0 && notes.wrong(sealer, key, h) {
+			wrong = append(wrong, key, sessionOf(key))
+		}
+	}
+	return s.unlink(ctx, wrong...)
+}
+
+// sessionOf is the session's key beside a customer's.
+func sessionOf(customer string) string {
+	shop, name, _ := strings.Cut(customer, "}"+kindShopper)
+	return shop + "}" + kindVisits + name
+}
+
+// dropNotes drops the notes that were written up to then, unless the same was
+// said again while the sweep went on.
+func (s *Store) dropNotes(ctx context.Context, notes noted, until time.Time) error {
+	var errs []error
+	for _, said := range notes.said {
+		for _, n := range said {
+			if !n.At.After(until) {
+				errs = append(errs, s.dropNote(ctx, n, notes))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) dropNote(ctx context.Context, n note, notes noted) error {
+	for _, sealer := range s.sealers {
+		key, field := touchedKey(sealer, n.Shop), n.field(sealer)
+		was := notes.sealed[key][field]
+		if was == "" {
+			continue
+		}
+		err := s.watched(ctx, key, func(ctx context.Context, tx *redis.Tx) error {
+			sealed, err := tx.HGet(ctx, key, field).Result()
+			if err != nil || sealed != was {
+				return notNil(err)
+			}
+			_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+				pipe.HDel(ctx, key, field)
+				return nil
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endSweeps drops a shop's order when there was nothing to look at, and places
+// it again if a change was noted meanwhile.
+func (s *Store) endSweeps(ctx context.Context, field string, o order) error {
+	if err := s.redis.HDel(ctx, ordersKey, field).Err(); err != nil {
+		return err
+	}
+	notes, err := s.notes(ctx, o.Shop)
+	if err != nil || len(notes.said) == 0 {
+		return err
+	}
+	return s.orderSweeps(ctx, o.Shop)
+}

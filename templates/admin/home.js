@@ -1,0 +1,83 @@
+// The app home: forms are sent and answered without leaving the page. In
+// Shopify's admin App Bridge puts a fresh session token on every fetch; a page
+// that was opened outside of it has a proof of its own.
+(() => {
+  const { base, shop } = document.body.dataset;
+  const proof = document.querySelector('meta[name="proof"]')?.content;
+  if (proof) history.replaceState(null, '', base + '/?shop=' + encodeURIComponent(shop));
+
+  async function ask(path, body) {
+    const headers = proof ? { Authorization: 'Bearer ' + proof } : {};
+    const answer = await fetch(base + path, body ? { method: 'POST', body, headers } : { headers });
+    if (answer.status === 401 && proof) location.assign(base + '/app/install?shop=' + encodeURIComponent(shop));
+    return answer;
+  }
+
+  const complain = (into, text) => {
+    const note = document.createElement('p');
+    note.className = 'note bad';
+    note.textContent = text;
+    into.replaceChildren(note);
+  };
+
+  // show draws an answer as it comes in, so that each check is seen when it is done.
+  async function show(answer, into) {
+    if (!answer.ok) {
+      const reasons = { 401: 'Your session in the admin is over. Reload the page.', 403: 'This was refused. Reload the page.', 429: 'One thing at a time: another check is still running.' };
+      complain(into, reasons[answer.status] || 'The app cannot answer right now. Try again in a minute.');
+      return false;
+    }
+    const reader = answer.body.getReader();
+    const decoder = new TextDecoder();
+    let html = '';
+    for (;;) {
+      const { done, value } = await reader.read();
+      html += decoder.decode(value, { stream: !done });
+      into.innerHTML = html;
+      if (done) return true;
+    }
+  }
+
+  async function refresh(path, id) {
+    const answer = await ask(path);
+    if (answer.ok) await show(answer, document.getElementById(id));
+  }
+
+  document.addEventListener('submit', async (event) => {
+    const form = event.target;
+    if (!form.dataset.post) return;
+    event.preventDefault();
+    const into = document.getElementById(form.dataset.into);
+    const button = form.querySelector('button');
+    const label = button.textContent;
+    button.disabled = true;
+    button.textContent = form.dataset.busy;
+    try {
+      const good = await show(await ask(form.dataset.post, new URLSearchParams(new FormData(form))), into);
+      if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) await refresh(...form.dataset.then.split(' '));
+      await refresh('/app/health', 'health');
+    } catch {
+      complain(into, 'The app cannot be reached. Try again in a minute.');
+    } finally {
+      button.disabled = false;
+      button.textContent = label;
+    }
+  });
+
+  document.addEventListener('click', async (event) => {
+    const button = event.target.closest('[data-copy]');
+    if (!button) return;
+    const text = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.firstChild.textContent = 'Copied';
+    } catch { // a frame may not: then it is selected, and a key away
+      getSelection().selectAllChildren(text);
+    }
+  });
+
+  const health = document.getElementById('health');
+  setInterval(() => {
+    if (document.visibilityState === 'visible' && !health.matches(':hover')) refresh(health.dataset.poll, 'health').catch(() => {});
+  }, 10000);
+})();

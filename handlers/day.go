@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -110,7 +109,10 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	}
 	v.draw(health.Hours[:])
 	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", plural(int(v.Clicks), "click"), all[string(Redirected)]+all[string(RedirectedByHash)])
-	v.Webhooks = plural(int(all[webhooksTold]), "message") + " from Recharge"
+	v.Webhooks = plural(int(all[webhooksTold]), "message") + " from Recharge in that time"
+	if connection, err := a.Store.Connection(ctx, shop); a.Shops.Own == "" && err == nil && connection != nil {
+		v.Webhooks += ". A change there is " + a.webhookWords(connection)
+	}
 	if way != nil {
 		budget := way.Client.Budget()
 		v.Budget = &budgetView{Left: budget.Left, Burst: budget.Burst, Rate: budget.Rate}
@@ -167,5 +169,3 @@ func (v *healthView) tell(troubles []store.Trouble, now time.Time) {
 		})
 	}
 }
-
-var errTooMany = echo.NewHTTPError(http.StatusTooManyRequests)

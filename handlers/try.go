@@ -30,7 +30,7 @@ func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
 	}
 	end := a.busy.take(shop)
 	if end == nil {
-		return errTooMany
+		return echo.NewHTTPError(http.StatusTooManyRequests)
 	}
 	defer end()
 	ctx, cancel := context.WithTimeout(c.Request().Context(), tryTimeout)

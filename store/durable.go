@@ -23,7 +23,7 @@ const (
 	flushers = 5
 )
 
-var errNotFlushed = errors.New("Redis did not get it on its disk in time")
+var errNotFlushed = errors.New("not on the disk of Redis in time")
 
 // durably lets write write, and returns nil only when Redis has it on its disk,
 // as far as Redis can tell; Check warns of one that cannot.
@@ -109,7 +109,7 @@ func notNil(err error) error {
 }
 
 // ErrEvicting says that Redis may drop what must not be lost.
-var ErrEvicting = errors.New("Redis evicts keys that have no end: set its maxmemory-policy to noeviction or volatile-lru")
+var ErrEvicting = errors.New("keys that have no end may be evicted by Redis: set its maxmemory-policy to noeviction or volatile-lru")
 
 // Condition is what is known of Redis' care for what it keeps.
 type Condition struct {

@@ -65,13 +65,14 @@ func unpack(entry []byte) (opened, bool) {
 		return opened{}, false
 	}
 	o := opened{kind: entry[0], time: time.Unix(int64(binary.BigEndian.Uint64(entry[1:9])), 0), rest: entry[9:]}
-	if o.kind == kindCustomer || o.kind == kindNotSubscriber {
-		n := 0
-		if o.who, n = binary.Uvarint(o.rest); n <= 0 {
-			return opened{}, false
-		}
-		o.rest = o.rest[n:]
+	if o.kind != kindCustomer && o.kind != kindNotSubscriber {
+		return o, true
 	}
+	who, n := binary.Uvarint(o.rest)
+	if n <= 0 {
+		return opened{}, false
+	}
+	o.who, o.rest = who, o.rest[n:]
 	return o, true
 }
 
@@ -88,17 +89,24 @@ func (m *Memory) add(entry []byte, who shopify.CustomerID, now time.Time) {
 		return
 	}
 	live := now.Before(o.time)
-	told := m.Customer.ID != 0 || m.NotSubscriber
 	switch {
-	case o.kind == kindCustomer && !told:
-		m.Customer = decodeCustomer(o.rest)
-		m.Fresh = live && m.Customer.ID != 0
-	case o.kind == kindNotSubscriber && !told && now.Before(o.time.Add(wasNotSubscriberFor-notSubscriberFor)):
-		m.NotSubscriber, m.Fresh = true, live
 	case o.kind == kindSession && live && m.Session.Token == "":
 		m.Session = recharge.Session{Token: string(o.rest), Expires: o.time}
 	case o.kind == kindLink && live && m.Link.URL == "":
 		m.Link = recharge.Link{URL: string(o.rest), Expires: o.time}
+	case m.Customer.ID == 0 && !m.NotSubscriber:
+		m.addCustomer(o, now)
+	}
+}
+
+func (m *Memory) addCustomer(o opened, now time.Time) {
+	live := now.Before(o.time)
+	switch {
+	case o.kind == kindCustomer:
+		m.Customer = decodeCustomer(o.rest)
+		m.Fresh = live && m.Customer.ID != 0
+	case o.kind == kindNotSubscriber && now.Before(o.time.Add(wasNotSubscriberFor-notSubscriberFor)):
+		m.NotSubscriber, m.Fresh = true, live
 	}
 }
 

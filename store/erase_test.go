@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -142,30 +139,7 @@ func TestEraseUnderEveryKey(t *testing.T) {
 func TestEraseInCluster(t *testing.T) {
 	t.Parallel() // a cluster takes some seconds to believe in itself
 	ctx := t.Context()
-	servers := []*storetest.Server{storetest.Redis(t, "--cluster-enabled", "yes"), storetest.Redis(t, "--cluster-enabled", "yes")}
-	nodes := []*redis.Client{direct(t, servers[0]), direct(t, servers[1])}
-	for i, slots := range [][2]int{{0, 8191}, {8192, 16383}} {
-		if err := nodes[i].ClusterAddSlotsRange(ctx, slots[0], slots[1]).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	host, port, _ := strings.Cut(servers[1].Addr, ":")
-	if err := nodes[0].ClusterMeet(ctx, host, port).Err(); err != nil {
-		t.Fatal(err)
-	}
-	up := func() bool {
-		return !slices.ContainsFunc(nodes, func(node *redis.Client) bool {
-			info := node.ClusterInfo(ctx).Val()
-			return !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384")
-		})
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !up(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster is not up after 20 s")
-		}
-	}
+	servers := newCluster(t)
 	o := on(options(newClock(), &logged{}), servers[0])
 	o.Redis.IsClusterMode = true
 	s := open(t, o)

@@ -151,6 +151,9 @@ const (
 	linkURL = "https://fixture-shop.example/tools/recurring/portal/1f2e3d4c5b6a7988/schedule?token=00112233445566778899aabbccddeeff"
 )
 
+// remembered is the link to schedule.
+var remembered = recharge.Link{URL: linkURL}
+
 // session is pat's, for an hour less the margin.
 func session(c *clock) recharge.Session {
 	return recharge.Session{Token: token, Expires: c.now.Add(59 * time.Minute)}

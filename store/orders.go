@@ -199,10 +199,24 @@ func (s *Store) workErasure(ctx context.Context, field string, o order) error {
 		return err
 	}
 	if settled {
-		return s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) { pipe.HDel(ctx, ordersKey, field) })
+		return s.endErasure(ctx, field, o)
 	}
 	o.Once = true
 	return s.markOrder(ctx, field, o)
+}
+
+// endErasure drops an order that is done, and that to sweep a shop of which
+// nothing is left, so that nothing tells of it any more.
+func (s *Store) endErasure(ctx context.Context, field string, o order) error {
+	if o.Customer == "" {
+		sweeps := order{Erasure: Erasure{Shop: o.Shop}, Sweep: true}
+		for _, sealer := range s.sealers {
+			if err := s.endSweeps(ctx, sweeps.field(sealer), sweeps); err != nil {
+				return err
+			}
+		}
+	}
+	return s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) { pipe.HDel(ctx, ordersKey, field) })
 }
 
 // markOrder changes an order, unless somebody has done it meanwhile.

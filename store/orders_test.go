@@ -68,10 +68,11 @@ func TestErasure(t *testing.T) {
 				}
 				c.advance(time.Second)
 				ok(t, s.Work(ctx))
-				c.advance(settle)
-				for range 3 { // sweeps end
-					ok(t, s.Work(ctx))
-					c.advance(2 * settle)
+				if tt.order.Customer != "" {
+					for range 2 { // the sweeps have an end, too
+						c.advance(settle)
+						ok(t, s.Work(ctx))
+					}
 				}
 				left := dump(t, s)
 				for other := range others {

@@ -166,7 +166,7 @@ func (s *shared) with(keys ...[]byte) *store.Store {
 	for key, value := range s.held {
 		var err error
 		if fields, ok := value.(map[string]string); ok {
-			err = s.store.Client().HSet(s.t.Context(), key, fields).Err()
+			err = errors.Join(s.store.Client().HSet(s.t.Context(), key, fields).Err(), s.store.Client().Expire(s.t.Context(), key, time.Hour).Err())
 		} else {
 			err = s.store.Client().Set(s.t.Context(), key, value, time.Hour).Err()
 		}

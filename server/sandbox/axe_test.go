@@ -17,9 +17,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
-	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/handlers"
 	"manage-subscriptions/server/sandbox"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/templates"
@@ -582,10 +580,12 @@ func (w *walk) tools(t *testing.T) {
 	w.open(t, w.s.Store.URL+"/sandbox/gallery")
 	w.inspect(t, "gallery")
 	w.to(t, "/sandbox/gallery?state=account", "gallery of one state")
-	e := echo.New()
-	handlers.RegisterHome(e)
-	server := httptest.NewServer(e)
-	defer server.Close()
-	w.open(t, server.URL)
-	w.at(t, "the app's home")
+	w.open(t, w.s.AppURL())
+	w.at(t, "the app's address, from outside of the admin")
+	for _, page := range []string{"", "/customers", "/webhooks", "/oauth/install?client_id=" + sandbox.ClientID, "/themes/current/editor", "/nothing"} {
+		w.to(t, "/admin"+page, "admin"+page)
+	}
+	// The app home itself, without the frame, in which axe does not look.
+	w.open(t, w.s.AppURL()+"/app/install?shop="+w.s.Shop())
+	w.at(t, "the app home")
 }

@@ -141,7 +141,7 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 		if all[i].New {
 			continue
 		}
-		s.Store.Install(clientID)
+		s.Store.Install(ClientID)
 		if err := s.connect(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), w.close())
 		}
@@ -152,8 +152,16 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 // Close ends all of it, other stores included.
 func (s *Sandbox) Close() error { return s.world.close() }
 
+// Shop is the store's name at Shopify.
+func (s *Sandbox) Shop() string { return string(s.kind.shop) }
+
 // AppURL is where the server listens.
 func (s *Sandbox) AppURL() string { return s.world.appURL() }
+
+// SignedQuery is the query of a click of a shopper's, as Shopify would send it.
+func (s *Sandbox) SignedQuery(customer string) string {
+	return s.Store.SignedQuery("", customer, mountPath, s.world.appSecret)
+}
 
 // Held is all that the server's Redis holds: names, and what is under them.
 func (s *Sandbox) Held() map[string]string { return dump(s.world.redis) }
@@ -226,7 +234,7 @@ func (s *Sandbox) connect(ctx context.Context) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Authorization", "Bearer "+s.Store.SessionToken(clientID))
+	request.Header.Set("Authorization", "Bearer "+s.Store.SessionToken(ClientID))
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	response, err := client.Do(request)

@@ -20,10 +20,10 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-const (
-	clientID = "5d0e2c1b9a8f7e6d5c4b3a2918070605" // the app's, as it would be in the Dev Dashboard
-	appName  = "Manage Subscriptions"
-)
+// ClientID is the app's, as the Dev Dashboard would show it.
+const ClientID = "5d0e2c1b9a8f7e6d5c4b3a2918070605"
+
+const appName = "Manage Subscriptions"
 
 // world is what the stores of a sandbox share: one server, its Redis, and
 // Recharge's one address.
@@ -99,7 +99,7 @@ func (w *world) serve(ctx context.Context, o Options) error {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	cfg, err := config.Settings{
-		ShopifyAPIKey: clientID, ShopifyAPISecret: w.appSecret, CustomerAccounts: "new", AppURL: w.appURL(),
+		ShopifyAPIKey: ClientID, ShopifyAPISecret: w.appSecret, CustomerAccounts: "new", AppURL: w.appURL(),
 		Addr: w.app.Addr().String(), OpsAddr: "127.0.0.1:0",
 		RedisURL: "redis://" + w.redis.Addr(), EncryptionKey: base64.StdEncoding.EncodeToString(key),
 		RechargeAPIURL: w.recharge.URL, RechargeRate: "2,40",
@@ -158,7 +158,7 @@ func (w *world) close() error {
 // partnerApp is the app as shopify.app.toml has it.
 func (w *world) partnerApp(path string) shopifytest.PartnerApp {
 	return shopifytest.PartnerApp{
-		ClientID: clientID, Secret: w.appSecret, Name: appName, AppURL: w.appURL(), Embedded: true, Scopes: "write_app_proxy",
+		ClientID: ClientID, Secret: w.appSecret, Name: appName, AppURL: w.appURL(), Embedded: true, Scopes: "write_app_proxy",
 		RedirectURLs: []string{w.appURL() + "/app/installed"}, Webhooks: w.appURL() + "/webhooks/shopify",
 		PathPrefix: path, ProxyURL: w.appURL() + mountPath,
 	}

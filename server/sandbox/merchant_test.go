@@ -1,0 +1,228 @@
+package sandbox_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"manage-subscriptions/server/sandbox"
+)
+
+// clock is the real time, moved by what a test adds.
+type clock struct {
+	mu    sync.Mutex
+	added time.Duration
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.added)
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.added += d
+}
+
+// merchant is somebody in the admin of a store.
+type merchant struct{ *walker }
+
+func newMerchant(t *testing.T, s *sandbox.Sandbox, machine context.Context) *merchant {
+	t.Helper()
+	return &merchant{newWalker(t, s, machine)}
+}
+
+// app is the frame with the app home.
+func (m *merchant) app() chromedp.QueryOption {
+	m.t.Helper()
+	frames := read(m.t, m.ctx, chromedp.Nodes(css("iframe#app")))
+	return chromedp.FromNode(frames[0])
+}
+
+// open opens the app in the admin, and waits for what is to be seen there.
+func (m *merchant) open(want css) {
+	m.t.Helper()
+	do(m.t, m.ctx, chromedp.Navigate(m.s.Store.URL+"/admin"), chromedp.Click(css(`a[href^="/admin/apps/"]`)), chromedp.WaitVisible(css("iframe#app")))
+	m.sees(want)
+}
+
+func (m *merchant) sees(want css) {
+	m.t.Helper()
+	do(m.t, m.ctx, chromedp.WaitVisible(want, m.app()))
+}
+
+func (m *merchant) reads(from css) string {
+	m.t.Helper()
+	return read(m.t, m.ctx, chromedp.Text(from, m.app()))
+}
+
+// types puts text into a field, in the place of what is there.
+func (m *merchant) types(field css, text string) {
+	m.t.Helper()
+	do(m.t, m.ctx, chromedp.SetValue(field, text, m.app()))
+}
+
+func (m *merchant) clicks(what css) {
+	m.t.Helper()
+	do(m.t, m.ctx, chromedp.Click(what, m.app()))
+}
+
+// paste pastes tokens and connects.
+func (m *merchant) paste(tokens sandbox.Tokens) {
+	m.t.Helper()
+	m.types("#token", tokens.Admin)
+	m.types("#storefront", tokens.Storefront)
+	m.types("#secret", tokens.Secret)
+	m.clicks(`form[data-post="/app/connect"] button`)
+}
+
+// TestMerchant goes a merchant's whole way: install, connect with a wrong token
+// and with the right one, try a customer, go to the store as that shopper and land
+// in the portal, and uninstall.
+func TestMerchant(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	stores, err := sandbox.StartAll(t.Context(), sandbox.Options{Now: c.now, Log: t.Output()}, sandbox.Options{Classic: true, New: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stores[0].Close(); err != nil {
+			t.Errorf("close sandbox: %v", err)
+		}
+	}()
+	coffee, roastery := stores[0], stores[1]
+	machine := chromium(t)
+	m := newMerchant(t, roastery, machine)
+	before := tags(roastery.Held())
+
+	do(t, m.ctx, chromedp.Navigate(roastery.Store.URL+"/admin"), chromedp.Click(css("[data-install]")), chromedp.WaitVisible(css("#install")))
+	picture(t, m.ctx, "install-approve", 1000, 480)
+	do(t, m.ctx, chromedp.Click(css("#install")), chromedp.WaitVisible(css("iframe#app")))
+	m.sees(`[data-state="not_connected"]`)
+
+	wrong := roastery.Tokens
+	wrong.Admin = "sk_test_mistyped"
+	m.paste(wrong)
+	m.sees(`[data-result="not_saved"]`)
+	if got := m.reads(`[data-check="token"][data-state="failed"]`); !strings.Contains(got, "Recharge does not know this token") || !strings.Contains(got, "Tools & apps → API tokens") {
+		t.Errorf("with a wrong token it reads %q; want what is wrong, and where to click", got)
+	}
+	m.paste(coffee.Tokens)
+	m.sees(`[data-check="store"]`)
+	if got := m.reads(`[data-check="store"][data-state="failed"]`); !strings.Contains(got, "belongs to another store") {
+		t.Errorf("with another store's token it reads %q; want that said", got)
+	}
+
+	m.paste(roastery.Tokens)
+	m.sees(`[data-result="saved"]`)
+	for _, check := range []string{"token", "store", "customers", "sessions", "portal", "accounts", "webhooks"} {
+		m.sees(css(`[data-check="` + check + `"][data-state="passed"]`))
+	}
+	m.sees(`[data-state="connected"]`)
+	if got := m.reads("#connection"); !strings.Contains(got, roastery.Store.URL+"/tools/recurring/portal/") || !strings.Contains(got, "legacy") || !strings.Contains(got, "signed in") {
+		t.Errorf("connected, it reads %q; want the portal, legacy accounts and signed in", got)
+	}
+	picture(t, m.ctx, "install-connect", 1000, 1500)
+
+	m.types("#customer", pat)
+	m.clicks(`form[data-post="/app/try"] button`)
+	m.sees(`[data-result="redirected"]`)
+	tried := m.reads("#tried")
+	for _, secret := range []string{"1f2e3d4c5b6a7988", "token=", roastery.Tokens.Admin} {
+		if strings.Contains(tried, secret) {
+			t.Errorf("a try shows %q", secret)
+		}
+	}
+	if len(roastery.Recharge.Openings()) != 0 {
+		t.Error("a try has opened the portal")
+	}
+	picture(t, m.ctx, "install-try", 1000, 2400)
+
+	shopper := newWalker(t, roastery, machine)
+	do(t, shopper.ctx,
+		chromedp.Navigate(roastery.Store.URL+"/account"),
+		chromedp.Click(css(`[data-shopper="`+pat+`"]`)),
+		chromedp.WaitVisible(css("#menu-subscriptions")),
+		chromedp.Click(css("#menu-subscriptions")),
+		chromedp.WaitVisible(css(`main[data-portal="open"][data-customer="Pat Doe"]`)),
+	)
+	if openings := coffee.Recharge.Openings(); len(openings) != 0 {
+		t.Errorf("the other store's portal opened: %v", openings)
+	}
+	// The page asks for its numbers by itself.
+	do(t, m.ctx, chromedp.WaitVisible(css(`#health:has([data-outcome="redirected"])`), m.app()))
+	until(t, "the click is counted", func() bool { return strings.Contains(m.reads("#health"), "In the portal, signed in: 1") })
+
+	connected := tags(roastery.Held())
+	do(t, m.ctx, chromedp.Navigate(roastery.Store.URL+"/admin"), chromedp.Click(css("[data-uninstall]")), chromedp.WaitVisible(css("[data-install]")))
+	until(t, "the server has heard of it", func() bool {
+		deliveries := roastery.Store.WebhookDeliveries()
+		return len(deliveries) > 0 && deliveries[len(deliveries)-1].Status == http.StatusOK
+	})
+	// A click that Shopify still forwards, and one after the app was installed again.
+	if got := clickSigned(t, roastery); !strings.Contains(got, `data-outcome="not_connected"`) {
+		t.Errorf("the next click is answered by %s; want not_connected", got)
+	}
+	until(t, "no webhook is left at Recharge", func() bool { return len(roastery.Recharge.Webhooks()) == 0 })
+	c.add(80 * time.Second)
+	until(t, "Redis holds nothing of the shop", func() bool {
+		held := roastery.Held()
+		_, ordered := held["ms1:orders"]
+		return !ordered && slices.Equal(tags(held), before)
+	})
+	if slices.Equal(connected, before) {
+		t.Errorf("connected, Redis held no more than before: %q", connected)
+	}
+	roastery.Store.Install(sandbox.ClientID)
+	do(t, shopper.ctx, chromedp.Navigate(roastery.Store.URL+"/apps/subscriptions"), chromedp.WaitVisible(css(`[data-outcome="not_connected"]`)))
+}
+
+// tags are the shops that Redis holds something of: their pseudonyms.
+func tags(held map[string]string) []string {
+	var all []string
+	for key := range held {
+		if _, rest, ok := strings.Cut(key, "{"); ok {
+			tag, _, _ := strings.Cut(rest, "}")
+			all = append(all, tag)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// clickSigned is a click of Pat's that goes to the server as Shopify would send it.
+func clickSigned(t *testing.T, s *sandbox.Sandbox) string {
+	t.Helper()
+	response, err := http.Get(s.AppURL() + "/apps/subscriptions?" + s.SignedQuery(pat))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(response.StatusCode, " ", string(body))
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in half a minute: %s", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

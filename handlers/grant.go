@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -56,8 +55,9 @@ func (a *Admin) installed(c echo.Context) error {
 		a.refused(c, "the state is not this browser's, or another shop's")
 		return a.notInstalled(c)
 	}
-	if err := a.useUp(ctx, callback.State); err != nil {
-		a.refused(c, err.Error())
+	first, err := a.Store.MarkSeen(ctx, "state "+callback.State)
+	if err != nil || !first {
+		a.refused(c, "the state was used before, or that is not known")
 		return a.notInstalled(c)
 	}
 	if err := a.Grant.Redeem(ctx, shop, callback.Code); err != nil {
@@ -69,21 +69,6 @@ func (a *Admin) installed(c echo.Context) error {
 		return err
 	}
 	return a.drawHome(c, shop, proof)
-}
-
-var errUsed = errors.New("the state was used before")
-
-// useUp lets a state be used once. The code that comes with it is good for one
-// exchange, too, by Shopify's own count.
-func (a *Admin) useUp(ctx context.Context, state string) error {
-	seen, err := a.Store.Seen(ctx, "state "+state)
-	switch {
-	case err != nil:
-		return err
-	case seen:
-		return errUsed
-	}
-	return a.Store.MarkSeen(ctx, "state "+state)
 }
 
 func (a *Admin) notInstalled(c echo.Context) error {

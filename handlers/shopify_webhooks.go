@@ -100,7 +100,8 @@ func (w *ShopifyWebhooks) once(ctx context.Context, webhook shopify.Webhook) (st
 	if err != nil {
 		return "", err
 	}
-	return did, w.Store.MarkSeen(ctx, webhook.ID)
+	_, err = w.Store.MarkSeen(ctx, webhook.ID)
+	return did, err
 }
 
 // do does what a webhook asks for, and says what that was. What takes long is

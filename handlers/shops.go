@@ -36,7 +36,7 @@ type kept struct {
 }
 
 // errLost is why a shop's way is not known.
-var errLost = errors.New("Redis does not say whether the store has connected Recharge")
+var errLost = errors.New("not known whether the shop has connected Recharge: Redis does not answer")
 
 // Find returns the shop's way, nil if it has not connected Recharge.
 func (s *Shops) Find(ctx context.Context, shop shopify.Shop) (*Way, error) {

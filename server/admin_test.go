@@ -98,7 +98,7 @@ func (f *fixture) ask(path, token string, form url.Values, header ...string) (*h
 }
 
 func tokens() url.Values {
-	return url.Values{"token": {apiToken}, "storefront": {strToken}, "secret": {"fixture-webhook-secret"}}
+	return url.Values{"token": {apiToken}, "storefront": {strToken}, "secret": {whSecret}}
 }
 
 // connect connects the fixture's shop.

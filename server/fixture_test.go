@@ -36,6 +36,7 @@ const (
 	apiToken  = "sk_test_fixture_admin_token"
 	strToken  = "strfnt_fixture_storefront"
 	rcSecret  = "fixture-recharge-secret"
+	whSecret  = "fixture-webhook-secret" // of Recharge's webhooks
 
 	pat   = "6100200300400" // subscribes
 	robin = "6100200300500" // never did
@@ -99,12 +100,14 @@ func startIn(t *testing.T, redis *storetest.Server, accounts, prefix string, cha
 	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: redis}
 	f.recharge = rechargetest.NewServer(rechargetest.Options{
 		Shop:            shop,
-		Tokens:          []rechargetest.Token{{Value: apiToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000}},
+		Tokens:          []rechargetest.Token{{Value: apiToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000, ClientSecret: whSecret}},
 		StorefrontToken: strToken,
 		ClientSecret:    rcSecret,
 		SigningKey:      signingKey(),
 		Customers:       customers(),
 		Now:             f.clock.now,
+		Deliver:         toServer{f},
+		RetryAfter:      func(int) time.Duration { return 20 * time.Millisecond },
 	})
 	t.Cleanup(f.recharge.Close)
 	f.store = shopifytest.NewServer(shopifytest.Options{
@@ -118,6 +121,15 @@ func startIn(t *testing.T, redis *storetest.Server, accounts, prefix string, cha
 	f.store.AddApp(shopifytest.App{PathPrefix: "/tools/recurring", ProxyURL: f.recharge.URL + "/proxy", Secret: rcSecret})
 	t.Cleanup(f.nothingInTheOpen)
 	return f
+}
+
+// toServer carries what goes to APP_URL to the server.
+type toServer struct{ f *fixture }
+
+func (to toServer) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.URL.Scheme, request.URL.Host = "http", to.f.public
+	return http.DefaultTransport.RoundTrip(request)
 }
 
 func (f *fixture) settings() config.Settings {
@@ -300,7 +312,7 @@ func (f *fixture) nothingInTheOpen() {
 func (f *fixture) secrets() map[string]string {
 	secrets := map[string]string{
 		"the app's secret": appSecret, "the old secret": oldSecret, "the Admin token": apiToken, "the storefront token": strToken,
-		"an e-mail address": "@example.test",
+		"an e-mail address": "@example.test", "the webhook secret": whSecret,
 	}
 	for _, c := range customers() {
 		secrets["the hash of "+c.Hash] = c.Hash

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/shopify"
 )
 
 // Rekey seals anew, with the first encryption key, what Redis holds, and says
@@ -21,7 +22,11 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("rekey: %w", err)
 	}
-	done, err := s.Rekey(ctx)
+	var own []shopify.Shop // an entry does not say whose shop's it is
+	if cfg.Shop != "" {
+		own = append(own, shopify.Shop(cfg.Shop))
+	}
+	done, err := s.Rekey(ctx, own...)
 	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("rekey: %w; what is done is done, run it again for the rest", err)
 	}

@@ -19,6 +19,12 @@ import (
 // webhook sends what Shopify would send, signed with secret.
 func (f *fixture) webhook(path, topic, body, secret string, id ...string) (*http.Response, string) {
 	f.t.Helper()
+	return f.webhookAt(path, topic, body, secret, f.clock.now(), id...)
+}
+
+// webhookAt is one that tells of what happened then.
+func (f *fixture) webhookAt(path, topic, body, secret string, triggered time.Time, id ...string) (*http.Response, string) {
+	f.t.Helper()
 	request, err := http.NewRequest("POST", "http://"+f.public+path, strings.NewReader(body))
 	if err != nil {
 		f.t.Fatal(err)
@@ -27,7 +33,7 @@ func (f *fixture) webhook(path, topic, body, secret string, id ...string) (*http
 	mac.Write([]byte(body))
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "X-Shopify-Topic": topic, "X-Shopify-Shop-Domain": shop, "X-Shopify-Webhook-Id": append(id, topicID(topic))[0],
-		"X-Shopify-Api-Version": "2026-07", "X-Shopify-Hmac-Sha256": base64.StdEncoding.EncodeToString(mac.Sum(nil)),
+		"X-Shopify-Api-Version": "2026-07", "X-Shopify-Triggered-At": triggered.UTC().Format(time.RFC3339Nano), "X-Shopify-Hmac-Sha256": base64.StdEncoding.EncodeToString(mac.Sum(nil)),
 	} {
 		request.Header.Set(name, value)
 	}

@@ -64,7 +64,8 @@ func TestCluster(t *testing.T) {
 		shoppers[i] = store.Shopper{Shop: shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i)), Customer: "1"}
 		remember(ctx, before, shoppers[i])
 		ok(t, before.SaveConnection(ctx, connected(shoppers[i].Shop)))
-		ok(t, before.MarkSeen(ctx, fmt.Sprint(i)))
+		_, err := before.MarkSeen(ctx, fmt.Sprint(i))
+		ok(t, err)
 		ok(t, s.Touch(ctx, shoppers[i].Shop, store.Change{ID: 5, Gone: true}))
 		ok(t, s.ReviseConnection(ctx, shoppers[i].Shop, func(c *store.Connection) bool { c.WebhookKey = "new"; return true }))
 		before.Count(shoppers[i].Shop, "redirected", 1)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 )
 
 // FuzzEntry: whatever an entry holds, reading it does not panic, and gives no
@@ -68,4 +69,31 @@ func FuzzCustomer(f *testing.F) {
 			t.Errorf("add(encodeCustomer(%+v)) = %+v; want %+v", want.Customer, got, want)
 		}
 	})
+}
+
+// TestAddIgnoresAnother: an entry that says it is another shopper's is not
+// believed, wherever it stood.
+func TestAddIgnoresAnother(t *testing.T) {
+	now := time.Unix(1735689600, 0)
+	customer := recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", Active: 1}
+	tests := []struct {
+		wrote, asks shopify.CustomerID
+		want        bool
+	}{
+		{"1", "1", true},
+		{"1", "2", false},
+		{"18446744073709551615", "18446744073709551615", true},
+		{"18446744073709551616", "18446744073709551616", true}, // too long: not told
+		{"007", "007", true}, // not a number's own text: not told
+		{"7", "007", false},
+	}
+	for _, tt := range tests {
+		for _, entry := range [][]byte{encodeCustomer(tt.wrote, customer, now.Add(time.Minute)), encodeNotSubscriber(tt.wrote, now.Add(time.Minute))} {
+			var got Memory
+			got.add(entry, tt.asks, now)
+			if (got != Memory{}) != tt.want {
+				t.Errorf("%q reads the entry of %q: %+v; want that it does to be %v", tt.asks, tt.wrote, got, tt.want)
+			}
+		}
+	}
 }

@@ -11,23 +11,6 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// EraseShopper drops what is kept of a shopper, under every encryption key.
-//
-// To erase twice is the same as once. A click that is under way may still
-// remember what it has learned: OrderErasure sees to that, too.
-//
-// Unlike a click, it fails if Redis does, and asks even one that clicks leave
-// alone for a moment: nobody else will do it.
-func (s *Store) EraseShopper(ctx context.Context, who Shopper) error {
-	return s.erase(ctx, Erasure{Shop: who.Shop, Customer: who.Customer})
-}
-
-// EraseShop drops all that is kept of a shop but its connection, under every
-// encryption key. What holds for EraseShopper holds here.
-func (s *Store) EraseShop(ctx context.Context, shop shopify.Shop) error {
-	return s.erase(ctx, Erasure{Shop: shop})
-}
-
 // erase does one pass of an erasure. All keys are tried: errors are joined.
 func (s *Store) erase(ctx context.Context, e Erasure) error {
 	var errs []error

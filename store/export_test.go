@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -41,4 +42,14 @@ func (s *Store) Pending(shop shopify.Shop) (shops, names int) {
 		}
 	}
 	return len(s.pending.shops), names
+}
+
+// EraseShopper is one pass of a shopper's erasure.
+func (s *Store) EraseShopper(ctx context.Context, who Shopper) error {
+	return s.erase(ctx, Erasure{Shop: who.Shop, Customer: who.Customer})
+}
+
+// EraseShop is one pass of a shop's erasure that leaves its connection.
+func (s *Store) EraseShop(ctx context.Context, shop shopify.Shop) error {
+	return s.erase(ctx, Erasure{Shop: shop})
 }

@@ -70,7 +70,6 @@ func (s *Store) OrderErasure(ctx context.Context, e Erasure) error {
 	if e.Customer != "" {
 		return nil
 	}
-	s.pending.forget(e.Shop)
 	if err := s.eraseConnection(ctx, e); err != nil {
 		return fmt.Errorf("order erasure: %w", err)
 	}

@@ -50,6 +50,8 @@ func TestErasure(t *testing.T) {
 				s := redis.with(key(2), key(1))
 				others := written(t, s, func() { remember(ctx, s, patsTwin) })
 
+				s.Count(pat.Shop, "not flushed", 1)
+				s.Trouble(pat.Shop, store.Trouble{What: "not flushed"})
 				for range 2 { // the same order twice is once
 					ok(t, s.OrderErasure(ctx, tt.order))
 				}
@@ -161,14 +163,31 @@ func TestOrdersWithoutRedis(t *testing.T) {
 	_, erased := s.ErasedAt(ctx, pat.Shop)
 	_, health := s.Health(ctx, pat.Shop)
 	_, seen := s.Seen(ctx, "1")
-	_, taken := s.TakeState(ctx, "1")
+	_, marked := s.MarkSeen(ctx, "1")
 	for name, err := range map[string]error{
 		"OrderErasure": s.OrderErasure(ctx, store.Erasure{Shop: pat.Shop}), "Work": s.Work(ctx), "ErasedAt": erased,
-		"Touch": s.Touch(ctx, pat.Shop, store.Change{ID: 1}), "Health": health, "Seen": seen, "TakeState": taken,
-		"MarkSeen": s.MarkSeen(ctx, "1"), "PutState": s.PutState(ctx, "1", pat.Shop, time.Minute),
+		"Touch": s.Touch(ctx, pat.Shop, store.Change{ID: 1}), "Health": health, "Seen": seen, "MarkSeen": marked,
 	} {
 		if err == nil {
 			t.Errorf("%s without Redis = nil; want an error", name)
 		}
+	}
+}
+
+// TestErasureEndsSweeps: of a shop that is erased no order is left, though the
+// next sweep is not due.
+func TestErasureEndsSweeps(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	s := open(t, several(c, &logged{}))
+	ok(t, s.OrderErasure(ctx, store.Erasure{Shop: pat.Shop, At: c.now}))
+	ok(t, s.Work(ctx))
+	c.advance(time.Second)
+	ok(t, s.Touch(ctx, pat.Shop, store.Change{ID: 5, Gone: true}))
+	ok(t, s.Work(ctx))
+	c.advance(settle - time.Second)
+	ok(t, s.Work(ctx))
+	if got := dump(t, s); len(got) > 0 {
+		t.Errorf("after the second pass there is %q; want nothing", keys(got))
 	}
 }

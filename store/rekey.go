@@ -293,8 +293,7 @@ func (s *Store) rekeyMark(ctx context.Context, key string, done *Rekeyed) error 
 		done.Dropped++
 		return s.unlink(ctx, key)
 	}
-	kind := strings.TrimPrefix(key, prefix)[:1]
-	_, err = s.move(ctx, older, key, markKey(s.sealers[0], kind, m.ID), s.watched)
+	_, err = s.move(ctx, older, key, markKey(s.sealers[0], m.ID), s.watched)
 	return err
 }
 

@@ -77,6 +77,8 @@ type Options struct {
 	Now             func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
 	Footer          func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
 
+	// Deliver carries webhooks to their addresses; nil is an http.Transport.
+	Deliver http.RoundTripper
 	// RetryAfter is how long after the nth try, from 1, a webhook is delivered again; nil spreads 20 tries over two days.
 	RetryAfter func(try int) time.Duration
 }
@@ -167,11 +169,14 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	if opts.RetryAfter == nil {
 		opts.RetryAfter = spread
 	}
+	if opts.Deliver == nil {
+		opts.Deliver = &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		ctx: ctx,
 		deliverer: &http.Client{
-			Transport:     &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute},
+			Transport:     opts.Deliver,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		URL:   "http://" + l.Addr().String(),

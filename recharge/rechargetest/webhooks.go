@@ -218,6 +218,13 @@ func (s *Server) deliverAll(hooks []hook, body []byte) {
 	}
 }
 
+// DeleteWebhooks deletes all webhooks, as Recharge does with those that fail for two days.
+func (s *Server) DeleteWebhooks() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hooks = nil
+}
+
 // Webhooks are the addresses that are registered, by topic.
 func (s *Server) Webhooks() map[string][]string {
 	s.mu.Lock()

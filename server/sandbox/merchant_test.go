@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/shopify/shopifytest"
 )
 
 // clock is the real time, moved by what a test adds.
@@ -186,6 +187,26 @@ func TestMerchant(t *testing.T) {
 	}
 	roastery.Store.Install(sandbox.ClientID)
 	do(t, shopper.ctx, chromedp.Navigate(roastery.Store.URL+"/apps/subscriptions"), chromedp.WaitVisible(css(`[data-outcome="not_connected"]`)))
+}
+
+// TestHomeBounces: loaded without a session token, the app home gets one from App
+// Bridge, and goes on getting one for each call.
+func TestHomeBounces(t *testing.T) {
+	t.Parallel()
+	c := &clock{}
+	s := startWith(t, sandbox.Options{Now: c.now})
+	s.Store.SetFaults(func(f *shopifytest.Faults) { f.NoIDToken = true })
+	m := newMerchant(t, s, chromium(t))
+	m.open(`[data-state="connected"]`)
+	c.add(5 * time.Minute) // the token that it was loaded with is long over
+	m.types("#customer", robin)
+	m.clicks(`form[data-post="/app/try"] button`)
+	m.sees(`[data-result="not_a_subscriber"]`)
+	editor := read(t, m.ctx, chromedp.AttributeValue(css(`a[href*="addAppBlockId"]`), "href", m.app())).Value
+	do(t, m.ctx, chromedp.Navigate(editor), chromedp.WaitVisible(css("main code")))
+	if got := read(t, m.ctx, chromedp.Text(css("main"))); !strings.Contains(got, "the block manage-subscriptions of Manage Subscriptions added") {
+		t.Errorf("the link into the theme editor leads to %q", got)
+	}
 }
 
 // tags are the shops that Redis holds something of: their pseudonyms.

@@ -114,7 +114,7 @@ func (w *world) serve(ctx context.Context, o Options) error {
 		log = io.Discard
 	}
 	ctx, w.stop = context.WithCancel(ctx)
-	<-w.ended
+	_ = <-w.ended // nothing ran yet
 	listening := make(chan struct{})
 	go func() {
 		w.ended <- server.Run(ctx, cfg,

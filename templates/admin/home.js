@@ -78,6 +78,6 @@
 
   const health = document.getElementById('health');
   setInterval(() => {
-    if (document.visibilityState === 'visible' && !health.matches(':hover')) refresh(health.dataset.poll, 'health').catch(() => {});
+    if (document.visibilityState === 'visible') refresh(health.dataset.poll, 'health').catch(() => {});
   }, 10000);
 })();

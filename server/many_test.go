@@ -1,0 +1,575 @@
+package server_test
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
+	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store/storetest"
+)
+
+// TestTwoStores: two stores whose shoppers have the same Shopify customer id. Each
+// lands in the portal of their own.
+func TestTwoStores(t *testing.T) {
+	f := start(t, many)
+	const token = "sk_test_other_admin_token"
+	other := rechargetest.NewServer(rechargetest.Options{
+		Shop: otherShop, Tokens: []rechargetest.Token{{Value: token, Scopes: []string{"read_customers", "write_session", "read_store"}, Rate: 1000, Burst: 10000}},
+		ClientSecret: rcSecret, SigningKey: signingKey(), Now: f.clock.now,
+		Customers: []rechargetest.Customer{{ID: 80100200, Hash: "9f8e7d6c5b4a3210", ShopifyCustomerID: pat, FirstName: "Patricia", LastName: "Other"}},
+	})
+	defer other.Close()
+	front := rechargetest.Together(f.recharge, other)
+	defer front.Close()
+	otherStore := shopifytest.NewServer(shopifytest.Options{Shop: otherShop, Now: f.clock.now, Shoppers: []shopifytest.Shopper{{ID: pat, FirstName: "Patricia"}}})
+	defer otherStore.Close()
+	other.SetPortalBase(otherStore.URL + "/tools/recurring/portal/")
+	f.stop()
+	f.run(many, func(s *config.Settings) { s.RechargeAPIURL = front.URL })
+	f.connect()
+	// The token of the one store does not do for the other.
+	if _, body := f.ask("/app/connect", f.sessionToken(nil), url.Values{"token": {token}}); !strings.Contains(body, `data-result="not_saved"`) || !strings.Contains(body, "belongs to another store") {
+		t.Errorf("the other store's token: %s; want it refused", body)
+	}
+	if _, body := f.ask("/app/connect", f.sessionToken(of(otherShop)), url.Values{"token": {token}}); !strings.Contains(body, `data-result="saved"`) {
+		t.Fatalf("connect the other: %s; want it saved", body)
+	}
+	for range 3 { // at first, remembered, and with a link to reuse
+		for _, test := range []struct {
+			store string
+			query string
+			want  string
+		}{
+			{shop, f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret), f.store.URL + "/tools/recurring/portal/1f2e3d4c5b6a7988/"},
+			{otherShop, otherStore.SignedQuery("", pat, "/apps/subscriptions", appSecret), otherStore.URL + "/tools/recurring/portal/9f8e7d6c5b4a3210/"},
+		} {
+			response, body := f.direct("GET", f.public, "/apps/subscriptions?"+test.query)
+			if to := response.Header.Get("Location"); response.StatusCode != http.StatusFound || !strings.HasPrefix(to, test.want) {
+				t.Errorf("%s: %d %q %s; want %s…", test.store, response.StatusCode, to, body, test.want)
+			}
+		}
+	}
+}
+
+// connected is a store of many that is connected, with Pat remembered.
+func connected(t *testing.T) *fixture {
+	t.Helper()
+	f := start(t, many)
+	f.connect()
+	f.clicked(pat, "")
+	f.calls()
+	return f
+}
+
+// hash is the hash in the link that a click ends in.
+func (f *fixture) hash(customer string) string {
+	f.t.Helper()
+	response, body := f.direct("GET", f.public, "/apps/subscriptions?"+f.store.SignedQuery("", customer, "/apps/subscriptions", appSecret))
+	_, rest, _ := strings.Cut(response.Header.Get("Location"), "/portal/")
+	hash, _, _ := strings.Cut(rest, "/")
+	if outcome := regexp.MustCompile(`data-outcome="([a-z_]+)"`).FindStringSubmatch(body); outcome != nil {
+		return outcome[1]
+	}
+	return hash
+}
+
+func change(c rechargetest.Customer, edit func(*rechargetest.Customer)) rechargetest.Customer {
+	edit(&c)
+	return c
+}
+
+// TestRechargeTells: what changes in Recharge is known here at once, and stays so
+// however often and in which order it is told.
+func TestRechargeTells(t *testing.T) {
+	pats := customers()[1]
+	for name, test := range map[string]struct {
+		faults func(*rechargetest.Faults)
+		do     func(*fixture)
+		who    string
+		want   string // hash, or outcome
+	}{
+		"another hash": {do: func(f *fixture) {
+			f.recharge.ChangeCustomer(change(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+		}, who: pat, want: "abcdabcdabcdabcd"},
+		"the older signature only": {faults: func(f *rechargetest.Faults) { f.LegacyOnly = true }, do: func(f *fixture) {
+			f.recharge.ChangeCustomer(change(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+		}, who: pat, want: "abcdabcdabcdabcd"},
+		"twice, without topic": {faults: func(f *rechargetest.Faults) { f.DeliverTwice, f.NoTopicHeader = true, true }, do: func(f *fixture) {
+			f.recharge.ChangeCustomer(change(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+		}, who: pat, want: "abcdabcdabcdabcd"},
+		"deleted": {do: func(f *fixture) { f.recharge.DeleteCustomer(pats.ID) }, who: pat, want: "not_a_subscriber"},
+		"deleted, id as text": {faults: func(f *rechargetest.Faults) { f.StringID, f.NoTopicHeader = true, true }, do: func(f *fixture) {
+			f.recharge.DeleteCustomer(pats.ID)
+		}, who: pat, want: "not_a_subscriber"},
+		"now another shopper's": {do: func(f *fixture) {
+			f.recharge.ChangeCustomer(change(pats, func(c *rechargetest.Customer) { c.ShopifyCustomerID = robin }))
+		}, who: pat, want: "not_a_subscriber"},
+		"subscribed since": {do: func(f *fixture) {
+			f.hash(robin) // remembered as no subscriber
+			f.recharge.ChangeCustomer(rechargetest.Customer{ID: 70100500, Hash: "5d4c5b6a79881155", ShopifyCustomerID: robin})
+		}, who: robin, want: "5d4c5b6a79881155"},
+		"an old message comes late": {do: func(f *fixture) {
+			f.recharge.ChangeCustomer(change(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+			f.until("the new one is known", func() bool { return f.hash(pat) == "abcdabcdabcdabcd" })
+			f.recharge.Send("customer/updated", []byte(`{"customer":{"id":70100200,"hash":"1f2e3d4c5b6a7988","external_customer_id":{"ecommerce":"`+pat+`"},"subscriptions_active_count":1}}`))
+		}, who: pat, want: "abcdabcdabcdabcd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := connected(t)
+			if test.faults != nil {
+				f.recharge.SetFaults(test.faults)
+			}
+			test.do(f)
+			f.until("a click of the shopper's ends in "+test.want, func() bool { return f.hash(test.who) == test.want })
+			for _, delivery := range f.recharge.Deliveries() {
+				if delivery.Status != http.StatusOK {
+					t.Errorf("%s was answered by %d; want 200", delivery.Topic, delivery.Status)
+				}
+			}
+		})
+	}
+}
+
+// TestRechargeTellsNothingNew: a message about a customer who is as remembered
+// costs nothing.
+func TestRechargeTellsNothingNew(t *testing.T) {
+	f := connected(t)
+	f.recharge.ChangeCustomer(customers()[1])
+	f.until("it is delivered", func() bool { return len(f.recharge.Deliveries()) > 0 })
+	f.hash(pat)
+	if calls := f.calls(); calls["customers"] != 0 {
+		t.Errorf("the next click makes calls %v; want no lookup", calls)
+	}
+}
+
+// TestRechargeForged: who is not Recharge, or has another shop's address, changes
+// nothing and learns nothing.
+func TestRechargeForged(t *testing.T) {
+	for name, fault := range map[string]func(*rechargetest.Faults){
+		"wrong newer signature, right older": func(f *rechargetest.Faults) { f.WrongNewSignature = true },
+		"wrong older signature alone":        func(f *rechargetest.Faults) { f.WrongLegacySignature, f.LegacyOnly = true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := connected(t)
+			f.recharge.SetFaults(fault)
+			f.recharge.DeleteCustomer(customers()[1].ID)
+			f.recharge.SetCustomers(customers())
+			f.until("it is refused", func() bool {
+				deliveries := f.recharge.Deliveries()
+				return len(deliveries) > 0 && deliveries[0].Status == http.StatusUnauthorized
+			})
+			f.clock.add(time.Minute)
+			if got := f.hash(pat); got != "1f2e3d4c5b6a7988" {
+				t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+			}
+			if calls := f.calls(); calls["customers"] != 0 {
+				t.Errorf("the next click makes calls %v; want no lookup", calls)
+			}
+		})
+	}
+	f := connected(t)
+	address := f.recharge.Webhooks()["customer/deleted"][0]
+	path := strings.TrimPrefix(address, "https://app.example")
+	var want string
+	for name, to := range map[string]string{
+		"no signature": path, "another key": path[:len(path)-3] + "XYZ", "another shop": strings.Replace(path, "fixture-shop", "other-shop", 1),
+		"the one store's": "/webhooks/recharge", "no shop": "/webhooks/recharge/x.evil.example/" + path[len(path)-26:],
+	} {
+		response, body := f.ask(to, "", url.Values{})
+		response.Header.Del("Date")
+		if want == "" {
+			want = body
+		}
+		if response.StatusCode != http.StatusUnauthorized || body != want {
+			t.Errorf("%s = %d %q; want 401 and what all others get", name, response.StatusCode, body)
+		}
+	}
+}
+
+// TestWebhooksAtRecharge: they are made on connecting at an address that nobody
+// guesses, kept, and removed.
+func TestWebhooksAtRecharge(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	made := f.recharge.Webhooks()
+	shape := regexp.MustCompile(`^https://app\.example/webhooks/recharge/fixture-shop/[A-Z2-7]{26}(/uninstalled)?$`)
+	want := []string{"customer/activated", "customer/created", "customer/deactivated", "customer/deleted", "customer/updated", "recharge/uninstalled"}
+	if got := slices.Sorted(maps.Keys(made)); !slices.Equal(got, want) {
+		t.Errorf("registered topics = %q; want %q", got, want)
+	}
+	for topic, addresses := range made {
+		if len(addresses) != 1 || !shape.MatchString(addresses[0]) {
+			t.Errorf("%s goes to %q; want one address that nobody guesses", topic, addresses)
+		}
+	}
+	// Recharge has deleted them; the next look, a day later, makes them anew.
+	f.recharge.DeleteWebhooks()
+	f.stop()
+	f.run(many)
+	f.until("the health says so", func() bool { return len(f.log.lines("serving")) == 2 })
+	f.stop()
+	f.clock.add(25 * time.Hour)
+	f.run(many)
+	f.until("they are there again", func() bool { return len(f.recharge.Webhooks()) == len(want) })
+	if again := f.recharge.Webhooks(); again["customer/deleted"][0] != made["customer/deleted"][0] {
+		t.Errorf("the address is %q now; want it as it was", again["customer/deleted"][0])
+	}
+	if _, body := f.ask("/app/disconnect", f.sessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {
+		t.Errorf("disconnect: %s", body)
+	}
+	if left := f.recharge.Webhooks(); len(left) != 0 {
+		t.Errorf("after disconnecting Recharge has %v; want none", left)
+	}
+	if got := f.hash(pat); got != "not_connected" {
+		t.Errorf("a click after disconnecting = %q; want not_connected", got)
+	}
+}
+
+// TestRechargeUninstalled: a store that leaves Recharge is disconnected.
+func TestRechargeUninstalled(t *testing.T) {
+	f := connected(t)
+	f.recharge.UninstallApp()
+	f.until("it is disconnected", func() bool { return f.hash(pat) == "not_connected" })
+	if _, body := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(body, `data-state="not_connected"`) {
+		t.Errorf("the app home reads %s; want not connected", body)
+	}
+}
+
+// TestRechargeTellsOneStore is the one-store mode: its webhooks are kept, too.
+func TestRechargeTellsOneStore(t *testing.T) {
+	f := start(t, func(s *config.Settings) { s.RechargeClientSecret = whSecret })
+	f.until("the webhooks are there", func() bool { return len(f.recharge.Webhooks()) == 6 })
+	if got := f.recharge.Webhooks()["customer/updated"]; !slices.Equal(got, []string{"https://app.example/webhooks/recharge"}) {
+		t.Errorf("customer/updated goes to %q; want the one store's address", got)
+	}
+	f.clicked(pat, "")
+	f.recharge.ChangeCustomer(change(customers()[1], func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+	f.until("a click ends in the new hash", func() bool { return f.hash(pat) == "abcdabcdabcdabcd" })
+}
+
+// TestUninstalledAtOnce: the credentials are gone with the answer, before anything
+// that takes time is done.
+func TestUninstalledAtOnce(t *testing.T) {
+	f := connected(t)
+	key := ""
+	for name := range f.redis.Dump() {
+		if _, kind, ok := strings.Cut(name, "}"); ok && strings.HasPrefix(kind, "k") {
+			key = name
+		}
+	}
+	if key == "" {
+		t.Fatal("no connection is in Redis")
+	}
+	f.webhook("/webhooks/shopify", "app/uninstalled", aboutUninstalled(), appSecret)
+	if _, ok := f.redis.Dump()[key]; ok {
+		t.Error("app/uninstalled is answered, and the connection is still there")
+	}
+	if got := f.hash(pat); got != "not_connected" {
+		t.Errorf("the next click = %q; want not_connected", got)
+	}
+	f.settle()
+	for key := range f.redis.Dump() {
+		if !strings.HasPrefix(key, "ms1:w") {
+			t.Errorf("Redis holds %q; want nothing of the shop", key)
+		}
+	}
+}
+
+// TestLateUninstall: a message of an earlier installation, hours late, leaves what
+// was saved since; so does shop/redact, two days after it.
+func TestLateUninstall(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	for i, topic := range []string{"app/uninstalled", "shop/redact"} {
+		body := map[string]string{"app/uninstalled": aboutUninstalled(), "shop/redact": aboutShop()}[topic]
+		triggered := f.clock.now().Add(-time.Hour)
+		f.webhookAt("/webhooks/shopify", topic, body, appSecret, triggered, string(rune('a'+i)))
+		f.settle()
+		if _, page := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(page, `data-state="connected"`) {
+			t.Errorf("after a late %s: %s; want it connected", topic, page)
+		}
+	}
+	f.webhookAt("/webhooks/shopify", "shop/redact", aboutShop(), appSecret, f.clock.now().Add(49*time.Hour), "c")
+	if _, page := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(page, `data-state="connected"`) {
+		t.Errorf("after a shop/redact from the future: %s; want it taken as one of now", page)
+	}
+	f.clock.add(49 * time.Hour)
+	f.webhookAt("/webhooks/shopify", "shop/redact", aboutShop(), appSecret, f.clock.now(), "d")
+	f.until("a shop/redact of this installation erases it", func() bool {
+		_, page := f.ask("/app/connection", f.sessionToken(nil), nil)
+		return strings.Contains(page, `data-state="not_connected"`)
+	})
+}
+
+// TestGrant installs from outside of the admin: the proof is for this browser, for
+// this shop, and once.
+func TestGrant(t *testing.T) {
+	f := start(t, many)
+	app := shopifytest.PartnerApp{
+		ClientID: clientID, Secret: appSecret, Name: "Manage Subscriptions", AppURL: "https://app.example", RedirectURLs: []string{"https://app.example/app/installed"},
+		Scopes: "write_app_proxy", PathPrefix: "/apps/other-path", ProxyURL: "http://" + f.public + "/apps/subscriptions",
+	}
+	f.store.Register(app)
+	begin := func(who *http.Client) (callback string) {
+		response := f.get(who, "http://"+f.public+"/app/install?shop="+shop)
+		to, err := response.Location()
+		if err != nil || response.StatusCode != http.StatusFound || !strings.HasPrefix(to.String(), f.store.URL+"/admin/oauth/authorize?") || to.Query().Get("scope") != "write_app_proxy" {
+			t.Fatalf("install = %d %v; want Shopify's page to authorize", response.StatusCode, to)
+		}
+		cookie := response.Header.Get("Set-Cookie")
+		for _, want := range []string{"__Host-ms_state=", "; Path=/", "; HttpOnly", "; Secure", "; SameSite=Lax"} {
+			if !strings.Contains(cookie, want) {
+				t.Errorf("the state's cookie is %q; want %s in it", cookie, want)
+			}
+		}
+		form, err := who.PostForm(to.String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = form.Body.Close()
+		back, err := form.Location()
+		if err != nil || !strings.HasPrefix(back.String(), "https://app.example/app/installed?") {
+			t.Fatalf("authorized = %d %v; want the way back", form.StatusCode, back)
+		}
+		return "http://" + f.public + back.RequestURI()
+	}
+	pats, robins := newBrowser(t), newBrowser(t)
+	callback := begin(pats)
+	if response := f.get(robins, callback); response.StatusCode != http.StatusForbidden {
+		t.Errorf("another browser comes back with it = %d; want 403", response.StatusCode)
+	}
+	begin(robins)
+	if response := f.get(robins, callback); response.StatusCode != http.StatusForbidden {
+		t.Errorf("a browser with another state comes back with it = %d; want 403", response.StatusCode)
+	}
+	cookie := pats.Jar.(*plainJar).header()
+	response, body := f.ask(strings.TrimPrefix(callback, "http://"+f.public), "", nil, "Cookie", cookie)
+	proof := regexp.MustCompile(`<meta name="proof" content="([^"]+)">`).FindStringSubmatch(body)
+	if response.StatusCode != http.StatusOK || proof == nil || !strings.Contains(body, `data-state="not_connected"`) || strings.Contains(body, "app-bridge.js") {
+		t.Fatalf("installed = %d %s; want the app home with a proof", response.StatusCode, body)
+	}
+	if response, _ := f.ask(strings.TrimPrefix(callback, "http://"+f.public), "", nil, "Cookie", cookie); response.StatusCode != http.StatusForbidden {
+		t.Errorf("the same again = %d; want 403", response.StatusCode)
+	}
+	if _, body := f.ask("/app/connect", proof[1], tokens()); !strings.Contains(body, `data-result="saved"`) {
+		t.Errorf("connect by the proof: %s; want it saved", body)
+	}
+	f.clock.add(11 * time.Minute)
+	if response, _ := f.ask("/app/connection", proof[1], nil); response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the proof, 11 minutes old = %d; want 401", response.StatusCode)
+	}
+	granted := f.store.GrantedTokens()
+	if len(granted) == 0 {
+		t.Fatal("no code was exchanged")
+	}
+	everything := f.log.String()
+	for key, value := range f.redis.Dump() {
+		everything += key + value
+	}
+	for _, token := range granted {
+		if strings.Contains(everything, token) {
+			t.Error("Shopify's token is kept, or logged")
+		}
+	}
+	for name, path := range map[string]string{
+		"no shop": "/app/install", "a host": "/app/install?shop=evil.example", "a path": "/app/install?shop=evil.example/.myshopify.com",
+		"a user": "/app/install?shop=x@evil.example%23.myshopify.com",
+	} {
+		if response, _ := f.ask(path, "", nil); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("install with %s = %d; want 400", name, response.StatusCode)
+		}
+	}
+}
+
+// plainJar is a cookie jar that sends secure cookies to a test's http server, too.
+type plainJar struct {
+	http.CookieJar
+	cookies map[string]string
+}
+
+func (j *plainJar) SetCookies(u *url.URL, cookies []*http.Cookie) {
+	for _, cookie := range cookies {
+		j.cookies[cookie.Name] = cookie.Value
+	}
+	j.CookieJar.SetCookies(u, cookies)
+}
+
+func (j *plainJar) header() string {
+	var pairs []string
+	for name, value := range j.cookies {
+		pairs = append(pairs, name+"="+value)
+	}
+	return strings.Join(pairs, "; ")
+}
+
+func newBrowser(t *testing.T) *http.Client {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &http.Client{
+		Jar: &plainJar{jar, map[string]string{}}, Timeout: time.Minute,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func (f *fixture) get(who *http.Client, address string) *http.Response {
+	f.t.Helper()
+	request, err := http.NewRequest("GET", address, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	request.Header.Set("Cookie", who.Jar.(*plainJar).header())
+	response, err := who.Do(request)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return response
+}
+
+// TestTry tells what a click would do, without doing it.
+func TestTry(t *testing.T) {
+	f := start(t, many)
+	try := func(customer string) string {
+		_, body := f.ask("/app/try", f.sessionToken(nil), url.Values{"customer": {customer}})
+		return body
+	}
+	if got := try(pat); !strings.Contains(got, `data-result="not_connected"`) {
+		t.Errorf("before connecting: %s; want not_connected", got)
+	}
+	f.connect()
+	for _, test := range []struct {
+		customer string
+		fault    func(*rechargetest.Faults)
+		want     string
+	}{
+		{pat, func(*rechargetest.Faults) {}, "redirected"},
+		{robin, func(*rechargetest.Faults) {}, "not_a_subscriber"},
+		{kim, func(*rechargetest.Faults) {}, "not_a_subscriber"},
+		{pat, func(f *rechargetest.Faults) { f.RefuseSessions = true }, "redirected_by_hash"},
+		{pat, func(f *rechargetest.Faults) { f.ForeignPortal = true }, "redirected_by_hash"},
+		{pat, func(f *rechargetest.Faults) { f.Down = true }, "unavailable"},
+		{pat, func(f *rechargetest.Faults) { f.IgnoreFilter = true }, "redirected"},
+		{robin, func(f *rechargetest.Faults) { f.IgnoreFilter = true }, "unavailable"},
+	} {
+		before := f.remembered()
+		f.recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{}; test.fault(f) })
+		got := try(test.customer)
+		if !strings.Contains(got, `data-result="`+test.want+`"`) {
+			t.Errorf("try %s: %s; want %s", test.customer, got, test.want)
+		}
+		for _, c := range customers() {
+			if strings.Contains(got, c.Hash) || strings.Contains(got, c.ShopifyCustomerID) || strings.Contains(got, "token=") {
+				t.Errorf("a try shows a hash, an id or a token: %s", got)
+			}
+		}
+		if after := f.remembered(); !slices.Equal(before, after) {
+			t.Errorf("a try has remembered %q", after)
+		}
+	}
+	if len(f.recharge.Openings()) != 0 {
+		t.Error("a try has opened the portal")
+	}
+	for _, strange := range []string{"", "x", "1 OR 1", strings.Repeat("9", 21), "<script>"} {
+		if response, _ := f.ask("/app/try", f.sessionToken(nil), url.Values{"customer": {strange}}); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("try %q = %d; want 400", strange, response.StatusCode)
+		}
+	}
+}
+
+// TestHealth counts what happens, and says what went wrong in words.
+func TestHealth(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	f.hash(pat)
+	f.hash(pat)
+	f.hash(robin)
+	f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Limited = true })
+	f.hash(sam)
+	health := func() string {
+		_, body := f.ask("/app/health", f.sessionToken(nil), nil)
+		return body
+	}
+	for _, want := range []string{
+		"4 clicks in the last 24 hours, 2 of them in the portal.", "In the portal, signed in: <b>2</b>", "No subscriber: <b>1</b>", "Asked to try again: <b>1</b>",
+		"Recharge has had too many calls", "Reference <code>", "1 refused for being too many", "Recharge has asked to wait",
+	} {
+		if got := health(); !strings.Contains(got, want) {
+			t.Errorf("health = %s; want %q in it", got, want)
+		}
+	}
+	f.until("what is counted is in Redis", func() bool {
+		return slices.ContainsFunc(slices.Collect(maps.Keys(f.redis.Dump())), func(key string) bool { return strings.Contains(key, "}h") })
+	})
+	f.calls()
+	health()
+	if calls := f.calls(); len(calls) != 0 {
+		t.Errorf("health makes calls %v; want none", calls)
+	}
+	if _, other := f.ask("/app/health", f.sessionToken(of(otherShop)), nil); !strings.Contains(other, "0 clicks") || strings.Contains(other, "Reference") {
+		t.Errorf("another shop reads %s; want nothing of this one's", other)
+	}
+}
+
+// TestEvictingRedisIsRefused: one that could drop what merchants save does not do.
+func TestEvictingRedisIsRefused(t *testing.T) {
+	f := start(t, many)
+	for policy, refused := range map[string]bool{"allkeys-lru": true, "allkeys-random": true, "volatile-lru": false, "noeviction": false} {
+		redis := storetest.Redis(t, "--maxmemory-policy", policy)
+		settings := f.settings()
+		many(&settings)
+		settings.RedisURL = "redis://" + redis.Addr
+		cfg, err := settings.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		err = server.Run(ctx, cfg, server.WithLog(slog.New(slog.DiscardHandler)), server.OnListening(func(server.Addresses) { stop() }))
+		stop()
+		if refused != (err != nil) || refused && !strings.Contains(err.Error(), "maxmemory-policy") {
+			t.Errorf("with %s Run = %v; want it refused: %v", policy, err, refused)
+		}
+	}
+}
+
+// TestRekey: what the old key has sealed is found with the new one alone.
+func TestRekey(t *testing.T) {
+	const newKey = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	f := connected(t)
+	f.stop()
+	settings := f.settings()
+	many(&settings)
+	settings.EncryptionKey = newKey + "," + encryptionKey
+	cfg, err := settings.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := server.Rekey(t.Context(), cfg, &out); err != nil || !strings.Contains(out.String(), "1 connected shops, 1 shoppers") {
+		t.Errorf("rekey = %v %q; want one shop and one shopper", err, &out)
+	}
+	f.run(many, func(s *config.Settings) { s.EncryptionKey = newKey })
+	f.calls()
+	if got := f.hash(pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click with the new key = %q; want pat's portal", got)
+	}
+	if calls := f.calls(); calls["customers"]+calls["sessions"] != 0 {
+		t.Errorf("that click makes calls %v; want pat known", calls)
+	}
+}

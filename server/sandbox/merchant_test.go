@@ -57,9 +57,14 @@ func (m *merchant) open(want css) {
 	m.sees(want)
 }
 
+// sees waits for something in the frame, which may load anew meanwhile.
 func (m *merchant) sees(want css) {
 	m.t.Helper()
-	do(m.t, m.ctx, chromedp.WaitVisible(want, m.app()))
+	until(m.t, "the app home shows "+string(want), func() bool {
+		ctx, cancel := context.WithTimeout(m.ctx, time.Second)
+		defer cancel()
+		return chromedp.Do(ctx, chromedp.WaitVisible(want, m.app())) == nil
+	})
 }
 
 func (m *merchant) reads(from css) string {

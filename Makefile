@@ -31,5 +31,5 @@ fuzz: ## every fuzz target, 200,000 tries each
 	done
 
 pictures: ## those of README and docs, and more of them in the folder that is printed
-	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./server/sandbox -run TestPictures -count=1 && \
-	  cp $$folder/sandbox.png docs/ && for name in menu block account-menu gallery; do cp $$folder/$$name.png docs/pictures/; done && ls $$folder/*
+	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./server/sandbox -run 'TestPictures|TestMerchant$$' -count=1 && \
+	  cp $$folder/sandbox.png docs/ && for name in menu block account-menu gallery install-approve install-connect install-try install-health; do cp $$folder/$$name.png docs/pictures/; done && ls $$folder/*

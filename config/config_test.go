@@ -265,3 +265,26 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		t.Error("the zero Secret is not the empty one")
 	}
 }
+
+// TestManyStores: without the one store, what merchants save must be kept, and
+// sealed.
+func TestManyStores(t *testing.T) {
+	const key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	for _, test := range []struct {
+		redis, key string
+		want       string
+	}{
+		{"", "", "SHOPIFY_SHOP is missing"},
+		{"redis://h", "", "ENCRYPTION_KEY is missing"},
+		{"", key, "REDIS_URL is missing"},
+		{"redis://h", "c2hvcnQ=", "ENCRYPTION_KEY has a part that is not the base64 of 32 random bytes"},
+		{"redis://h", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "ENCRYPTION_KEY has a part"},
+		{"redis://h", key + ",c2hvcnQ=", "ENCRYPTION_KEY has a part"},
+		{"redis://h", key, ""},
+	} {
+		_, err := settings(t, oneStore("SHOPIFY_SHOP", "", "RECHARGE_API_TOKEN", "", "RECHARGE_STOREFRONT_TOKEN", "", "REDIS_URL", test.redis, "ENCRYPTION_KEY", test.key)).Check()
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || len(problemNames(t, err)) != 1) {
+			t.Errorf("REDIS_URL=%q ENCRYPTION_KEY=%q: %v; want %q", test.redis, test.key, err, test.want)
+		}
+	}
+}

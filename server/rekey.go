@@ -18,6 +18,13 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if cfg.Redis == nil {
 		return errors.New("rekey: REDIS_URL is empty: what the embedded Redis holds ends with its process")
 	}
+	keys, err := encryptionKeys(cfg)
+	if err != nil {
+		return fmt.Errorf("rekey: %w", err)
+	}
+	if len(keys) < 2 {
+		return errors.New("rekey: there is one key: set ENCRYPTION_KEY to new,old (without it, SHOPIFY_API_SECRET), so that what the old one has sealed can be opened")
+	}
 	s, err := openStore(cfg, options{log: NewLog(os.Stderr, cfg), now: time.Now})
 	if err != nil {
 		return fmt.Errorf("rekey: %w", err)

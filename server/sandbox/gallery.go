@@ -147,7 +147,7 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	if state.outcome == "" {
 		return g.forward(language, scheme)
 	}
-	page := templates.Page{RequestID: "k3vq7m2xwa", Path: mountPath, SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(mountPath + "?ms_returned=1")}
+	page := templates.Page{RequestID: "k3vq7m2xwa", Path: g.sandbox.path, SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1")}
 	if g.sandbox.kind.accounts == "legacy" {
 		page.SignIn = "/account/login?return_url="
 	}
@@ -158,7 +158,7 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	look := shopifytest.Look{Locale: language, Scheme: scheme, Path: mountPath, NoFooter: true}
+	look := shopifytest.Look{Locale: language, Scheme: scheme, Path: g.sandbox.path, NoFooter: true}
 	for _, shopper := range shoppers() {
 		if shopper.ID == state.shopper {
 			look.Shopper = &shopper

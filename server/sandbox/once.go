@@ -31,7 +31,7 @@ func (s *Sandbox) once(ctx context.Context, o Options) error {
 	}
 	pat := shoppers()[0]
 	fmt.Fprintf(o.Out, "%s %s clicks Manage Subscriptions, for %s\n\n", pat.FirstName, pat.LastName, o.Destination)
-	at, err := b.follow(ctx, http.MethodGet, s.Store.URL+mountPath+"/"+strings.Trim(o.Destination, "/"), nil)
+	at, err := b.follow(ctx, http.MethodGet, s.Store.URL+s.path+"/"+strings.Trim(o.Destination, "/"), nil)
 	if err != nil {
 		return err
 	}

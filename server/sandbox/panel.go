@@ -75,15 +75,15 @@ func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Location", whereFrom(r))
+	w.Header().Set("Location", whereFrom(r, p.sandbox.path))
 	w.WriteHeader(http.StatusSeeOther)
 }
 
 // whereFrom is the storefront's page whose button was pressed. Pages of the
 // portal send no referrer.
-func whereFrom(r *http.Request) string {
+func whereFrom(r *http.Request, path string) string {
 	from, err := url.Parse(r.Referer())
-	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") || strings.HasPrefix(from.Path, mountPath) {
+	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") || strings.HasPrefix(from.Path, path) {
 		return "/account" // not back into a click: a fault is to be seen by clicking
 	}
 	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -40,6 +41,7 @@ func TestPictures(t *testing.T) {
 	at("/sandbox/gallery?state=unavailable&language=all", "section iframe")
 	picture(t, ctx, "gallery-languages", 1400, 900)
 
+	day(t, ctx)
 	older := startWith(t, sandbox.Options{Classic: true})
 	do(t, ctx, chromedp.EmulateViewport(1000, 600))
 	do(t, ctx,
@@ -62,4 +64,27 @@ func crop(t *testing.T, ctx context.Context, name string, element css) {
 	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// day takes the picture of a store's last 24 hours.
+func day(t *testing.T, ctx context.Context) {
+	t.Helper()
+	c := &clock{}
+	s := startWith(t, sandbox.Options{Now: c.now})
+	for hour := range 24 {
+		if hour == 9 || hour == 15 {
+			if err := s.Switch("down", hour == 9); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for click := range 3 + 5*(hour%7) {
+			clickSigned(t, s, []string{pat, "6100200300600", robin}[click%7%3])
+		}
+		c.add(time.Hour)
+	}
+	m := &merchant{&walker{t, s, ctx}}
+	do(t, ctx, chromedp.EmulateViewport(1000, 900))
+	m.open(`[data-outcome="redirected"]`)
+	do(t, ctx, chromedp.ScrollIntoView(css("#health .facts"), m.app()))
+	picture(t, ctx, "install-health", 1000, 900)
 }

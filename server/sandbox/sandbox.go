@@ -64,6 +64,7 @@ type Sandbox struct {
 	Tokens   Tokens // what its merchant pastes
 
 	kind     kind
+	path     string // where the merchant has put the app
 	listener net.Listener
 	world    *world
 	panel    *panel
@@ -125,8 +126,7 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 			}
 			return nil, fmt.Errorf("start sandbox: %w", err)
 		}
-		o.Path = first(o.Path, mountPath)
-		s := &Sandbox{kind: o.kind(), listener: listener, Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()}}
+		s := &Sandbox{kind: o.kind(), path: first(o.Path, mountPath), listener: listener, Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()}}
 		stores = append(stores, s)
 	}
 	w, err := startWorld(ctx, all[0], stores...)
@@ -160,7 +160,7 @@ func (s *Sandbox) AppURL() string { return s.world.appURL() }
 
 // SignedQuery is the query of a click of a shopper's, as Shopify would send it.
 func (s *Sandbox) SignedQuery(customer string) string {
-	return s.Store.SignedQuery("", customer, mountPath, s.world.appSecret)
+	return s.Store.SignedQuery("", customer, s.path, s.world.appSecret)
 }
 
 // Held is all that the server's Redis holds: names, and what is under them.
@@ -178,7 +178,7 @@ func listen(port int) (net.Listener, error) {
 
 // build makes the store and its Recharge. The app is known to the store, and not
 // installed.
-func (s *Sandbox) build(w *world, o Options) error {
+func (s *Sandbox) build(w *world) error {
 	s.world = w
 	s.switches = s.toggles()
 	s.panel = newPanel(s)
@@ -198,14 +198,13 @@ func (s *Sandbox) build(w *world, o Options) error {
 		Footer:          s.panel.draw,
 		Now:             w.now,
 	})
-	s.startStore(gallery, o)
+	s.startStore(gallery)
 	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret})
-	s.Store.Register(w.partnerApp(first(o.Path, mountPath)))
+	s.Store.Register(w.partnerApp(s.path))
 	return nil
 }
 
-func (s *Sandbox) startStore(gallery *gallery, o Options) {
-	path := first(o.Path, mountPath)
+func (s *Sandbox) startStore(gallery *gallery) {
 	s.Store = shopifytest.NewServerOn(s.listener, shopifytest.Options{
 		Shop:      string(s.kind.shop),
 		Name:      s.kind.name,
@@ -214,8 +213,8 @@ func (s *Sandbox) startStore(gallery *gallery, o Options) {
 		Accounts:  s.kind.accounts,
 		Shoppers:  shoppers(),
 		Extension: extensions.Theme(),
-		Blocks:    blocks(path),
-		Embeds:    embeds(s.kind.theme, path),
+		Blocks:    blocks(s.path),
+		Embeds:    embeds(s.kind.theme, s.path),
 		Footer:    s.panel.draw,
 		Now:       s.world.now,
 		Handlers: map[string]http.Handler{

@@ -47,7 +47,7 @@ func startWorld(ctx context.Context, o Options, stores ...*Sandbox) (*world, err
 	w.ended <- nil
 	err := w.listen()
 	if err == nil {
-		err = w.build(o)
+		err = w.build()
 	}
 	if err == nil {
 		err = w.serve(ctx, o)
@@ -66,10 +66,10 @@ func (w *world) listen() (err error) {
 	return w.redis.StartAddr("127.0.0.1:0")
 }
 
-func (w *world) build(o Options) error {
+func (w *world) build() error {
 	var recharges []*rechargetest.Server
 	for _, s := range w.stores {
-		if err := s.build(w, o); err != nil {
+		if err := s.build(w); err != nil {
 			return err
 		}
 		recharges = append(recharges, s.Recharge)

@@ -45,8 +45,8 @@ func (p Platform) CDNURL() string {
 func (p Platform) AppBridge() string { return p.CDNURL() + "/shopifycloud/app-bridge.js" }
 
 // Polaris is the script of Shopify's web components.
-// https://shopify.dev/docs/api/app-home/using-polaris-components
-func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris.js" }
+// https://shopify.dev/docs/api/app-home/latest/web-components/versioning
+func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris-1.js" }
 
 // FrameAncestors are who may frame a page of the app's, for the directive of that
 // name in a Content-Security-Policy.

@@ -140,7 +140,8 @@ func TestMerchant(t *testing.T) {
 	if got := m.reads("#connection"); !strings.Contains(got, roastery.Store.URL+"/tools/recurring/portal/") || !strings.Contains(got, "legacy") || !strings.Contains(got, "signed in") {
 		t.Errorf("connected, it reads %q; want the portal, legacy accounts and signed in", got)
 	}
-	picture(t, m.ctx, "install-connect", 1000, 1500)
+	do(t, m.ctx, chromedp.EmulateViewport(1000, 980), chromedp.ScrollIntoView(css("#connect-heading"), m.app()))
+	picture(t, m.ctx, "install-connect", 1000, 980)
 
 	m.types("#customer", pat)
 	m.clicks(`form[data-post="/app/try"] button`)
@@ -154,7 +155,8 @@ func TestMerchant(t *testing.T) {
 	if len(roastery.Recharge.Openings()) != 0 {
 		t.Error("a try has opened the portal")
 	}
-	picture(t, m.ctx, "install-try", 1000, 2400)
+	do(t, m.ctx, chromedp.EmulateViewport(1000, 640), chromedp.ScrollIntoView(css("#try-heading"), m.app()))
+	picture(t, m.ctx, "install-try", 1000, 640)
 
 	shopper := newWalker(t, roastery, machine)
 	do(t, shopper.ctx,

@@ -203,14 +203,16 @@ func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy
 // Polaris load, send and style beside that is not documented, and is left to them.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (a *Admin) policy(framedBy shopify.Shop) string {
-	ancestors := "'none'"
+	// The form that installs leads on to the shop, and from there wherever Shopify
+	// has its merchants sign in: browsers hold each step against form-action.
+	forms, ancestors := "*", "'none'"
 	if framedBy != "" {
-		ancestors = a.Platform.FrameAncestors(framedBy)
+		forms, ancestors = "'self'", a.Platform.FrameAncestors(framedBy)
 	}
 	cdn := origin(a.Platform.CDNURL())
 	return "default-src 'none'; script-src 'self' " + cdn + "; style-src 'self' 'unsafe-inline' " + cdn +
 		"; connect-src 'self' https:; img-src 'self' data: https:; font-src data: https:" +
-		"; base-uri 'none'; form-action 'self'; frame-ancestors " + ancestors
+		"; base-uri 'none'; form-action " + forms + "; frame-ancestors " + ancestors
 }
 
 func origin(address string) string {

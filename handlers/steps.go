@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -42,6 +43,10 @@ func (s step) Said() string {
 }
 
 func (s *steps) begin() error {
+	// It takes longer than any click may.
+	if err := http.NewResponseController(s.response).SetWriteDeadline(time.Now().Add(connectTimeout + 10*time.Second)); err != nil {
+		return err
+	}
 	s.response.Header().Set(echo.HeaderContentType, "text/html; charset=utf-8")
 	s.response.Header().Set("X-Accel-Buffering", "no") // a proxy in between shall not wait for the end
 	s.write("checks-start", nil)

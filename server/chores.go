@@ -30,40 +30,42 @@ func (s *server) wakeUp() {
 }
 
 // checkRedis refuses a Redis that could drop what merchants have saved, and warns
-// of one that could lose it. One that is down at the start may be back later.
+// of one that could lose it. One that is down at the start may be back later: it
+// is looked at then.
 func (s *server) checkRedis(ctx context.Context) error {
-	if s.shops.Own != "" {
+	if s.checked || s.shops.Own != "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	condition, err := s.store.Check(ctx)
-	switch {
-	case errors.Is(err, store.ErrEvicting):
-		return fmt.Errorf("REDIS_URL: %w: what merchants have saved could be dropped; set its maxmemory-policy to noeviction or one of volatile-*", err)
-	case err != nil:
-		s.log.Error("REDIS_URL does not answer: no shop is known until it does", "error", err)
+	if errors.Is(err, store.ErrEvicting) {
+		return fmt.Errorf("REDIS_URL: %w: what merchants have saved could be dropped", err)
 	}
+	s.checking.report(err)
+	s.checked = err == nil
 	for _, warning := range condition.Warnings {
 		s.log.Warn("REDIS_URL: " + warning)
 	}
 	return nil
 }
 
-// startChores starts what is done beside the clicks, until ctx ends.
-func (s *server) startChores(ctx context.Context) *sync.WaitGroup {
+// startChores starts what is done beside the clicks, until ctx ends. What is sent
+// on unfit is why the server must end.
+func (s *server) startChores(ctx context.Context, unfit chan<- error) *sync.WaitGroup {
 	var chores sync.WaitGroup
-	chores.Go(func() { s.work(ctx) })
+	chores.Go(func() { s.work(ctx, unfit) })
 	chores.Go(func() { s.rounds(ctx) })
 	return &chores
 }
 
 // work does what is ordered and writes the numbers. What it does not get done is
 // still ordered when the next server starts.
-func (s *server) work(ctx context.Context) {
+func (s *server) work(ctx context.Context, unfit chan<- error) {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
-	working, writing := trouble{log: s.log, what: "do what is ordered"}, trouble{log: s.log, what: "write the numbers"}
+	working := trouble{log: s.log, what: "do what is ordered"}
+	writing := trouble{log: s.log, what: "write the numbers"}
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,6 +78,10 @@ func (s *server) work(ctx context.Context) {
 		case <-s.wake:
 		}
 		working.report(s.store.Work(ctx))
+		if err := s.checkRedis(ctx); err != nil {
+			unfit <- err
+			return
+		}
 	}
 }
 

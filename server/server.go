@@ -110,6 +110,8 @@ type server struct {
 	health   *handlers.Health
 	public   *http.Server
 	ops      *http.Server
+	checked  bool // that Redis is fit; at first by Run, then by the chores only
+	checking trouble
 	wake     chan struct{}  // something is ordered: do it at once
 	leaving  sync.WaitGroup // shops that have uninstalled the app
 
@@ -121,6 +123,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
 		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1),
 		calls: recharge.NewTransport(cfg.RechargeTimeout), publicListener: o.public,
+		checking: trouble{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
 	verifier, err := shopify.NewVerifier(reveal(cfg.ShopifyAPISecrets), o.now)
 	if err != nil {
@@ -279,7 +282,8 @@ func (s *server) serve(ctx context.Context) error {
 	go func() { failed <- s.ops.Serve(s.opsListener) }()
 	// Chores go on while the last clicks do.
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
-	chores := s.startChores(beside)
+	unfit := make(chan error, 1)
+	chores := s.startChores(beside, unfit)
 	defer func() { stop(); chores.Wait() }()
 	s.health.SetReady(true)
 	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
@@ -289,6 +293,7 @@ func (s *server) serve(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 		running--
+	case err = <-unfit:
 	}
 	err = errors.Join(err, s.drain())
 	for range running {

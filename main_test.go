@@ -169,7 +169,7 @@ func TestThemesDocSaysWhatIs(t *testing.T) {
 	})
 	t.Run("pictures", func(t *testing.T) {
 		shown := map[string]bool{}
-		for _, file := range []string{"README.md", doc} {
+		for _, file := range []string{"README.md", doc, "docs/install.md"} {
 			for _, picture := range match(t, file, `\]\(([a-z/-]+\.png)\)`) {
 				shown[filepath.Join(filepath.Dir(file), picture[1])] = true
 			}
@@ -190,11 +190,57 @@ func TestThemesDocSaysWhatIs(t *testing.T) {
 	})
 }
 
-func match(t *testing.T, file, pattern string) [][]string {
+// TestInstallDocSaysWhatIs: what a merchant is told to look for in the app home is
+// called that there, and each setting that it names is one.
+func TestInstallDocSaysWhatIs(t *testing.T) {
+	const doc = "docs/install.md"
+	var home strings.Builder
+	files, err := filepath.Glob("templates/admin/*.html")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		home.WriteString(strings.ReplaceAll(string(text), "&amp;", "&"))
+	}
+	_, merchants, ok := strings.Cut(read(t, doc), "## In each store")
+	if !ok {
+		t.Fatal("the doc has no part for merchants")
+	}
+	named := regexp.MustCompile(`\*\*([A-Z][A-Za-z &→-]+)\*\*`).FindAllStringSubmatch(merchants, -1)
+	if len(named) < 10 {
+		t.Errorf("the doc names %d things of the app home and of Recharge; want all that are to be clicked", len(named))
+	}
+	steps := map[string]bool{"Install": true, "Make the tokens in Recharge": true, "Paste them": true, "Click it": true, "Connect → Disconnect": true}
+	for _, name := range named {
+		if !strings.Contains(home.String(), name[1]) && !steps[name[1]] {
+			t.Errorf("the doc names %q, which is nowhere in the app home", name[1])
+		}
+	}
+	settings := map[string]bool{}
+	for _, row := range match(t, "README.md", "(?m)^\\| `([A-Z_]+)` \\|") {
+		settings[row[1]] = true
+	}
+	for _, name := range match(t, doc, "`([A-Z]+_[A-Z_]+)[=`]") {
+		if !settings[name[1]] {
+			t.Errorf("the doc names the setting %s, which there is not", name[1])
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1)
+	return string(text)
+}
+
+func match(t *testing.T, file, pattern string) [][]string {
+	t.Helper()
+	return regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, file), -1)
 }

@@ -20,22 +20,31 @@ func DefaultPortal(shop string) *url.URL {
 // nothing behind the path. It ends in a slash afterwards.
 func ParsePortalURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	switch {
-	case err != nil || strings.ContainsFunc(text, notInURL) || len(text) > 300:
-		return nil, errPortalURL
-	case u.Host == "" || u.Opaque != "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
-		return nil, errPortalURL
-	case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
-		return nil, errPortalURL
-	case u.Scheme == "https" && !loopback(u.Hostname()) && !hostShape.MatchString(u.Host):
-		return nil, errPortalURL
-	case strings.Contains(u.EscapedPath(), "%") || strings.Contains(u.Path, "//") || strings.Contains(u.Path, ".."):
+	if err != nil || strings.ContainsFunc(text, notInURL) || len(text) > 300 || !plain(u, text) || !goodHost(u) || !goodPath(u) {
 		return nil, errPortalURL
 	}
 	if !strings.HasSuffix(u.Path, "/") {
 		u.Path += "/"
 	}
 	return u, nil
+}
+
+// plain tells an absolute URL with nothing but host and path.
+func plain(u *url.URL, text string) bool {
+	return u.Host != "" && u.Opaque == "" && u.User == nil && !strings.ContainsAny(text, "?#")
+}
+
+func goodHost(u *url.URL) bool {
+	if loopback(u.Hostname()) {
+		return u.Scheme == "https" || u.Scheme == "http"
+	}
+	return u.Scheme == "https" && hostShape.MatchString(u.Host)
+}
+
+// goodPath has nothing in it that a browser would resolve.
+func goodPath(u *url.URL) bool {
+	path := u.EscapedPath()
+	return !strings.ContainsAny(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "..")
 }
 
 func loopback(host string) bool {

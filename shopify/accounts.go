@@ -51,6 +51,7 @@ func visit(ctx context.Context, client *http.Client, at string) (found, next str
 		return "", "", errNoVisit
 	}
 	request.Header.Set("Accept", "text/html")
+	request.Header.Set("User-Agent", "manage-subscriptions")
 	response, err := client.Do(request)
 	if err != nil {
 		return "", "", fmt.Errorf("%w: %w", errNoVisit, errors.Unwrap(err)) // without the address
@@ -65,7 +66,7 @@ func visit(ctx context.Context, client *http.Client, at string) (found, next str
 	}
 	to, err := response.Location()
 	if err != nil {
-		return "", "", nil //nolint:nilerr // no redirect either: it does not tell
+		return "", "", nil // no redirect either: it does not tell
 	}
 	return readRedirect(request.URL, to)
 }

@@ -2,6 +2,7 @@ package shopify
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,10 @@ func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (
 	)}, nil
 }
 
+// tokenShape is stricter than the decoding, which skips line breaks. Compiled once
+// and never changed.
+var tokenShape = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
+
 // ErrNoSession is what Verify fails with: what was wrong stands behind it, for
 // the log. It never holds the token.
 var ErrNoSession = errors.New("no session token")
@@ -63,8 +68,8 @@ type sessionClaims struct {
 
 // Verify reads a session token.
 func (t *SessionTokens) Verify(token string) (Session, error) {
-	if token == "" || len(token) > sessionSize {
-		return Session{}, refusedSession("missing, or too long")
+	if len(token) > sessionSize || !tokenShape.MatchString(token) {
+		return Session{}, refusedSession("missing, too long, or no token")
 	}
 	var claims sessionClaims
 	var err error

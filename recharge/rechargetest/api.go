@@ -73,23 +73,36 @@ func jsonAnswer(status int, v any) answer {
 }
 
 func (s *Server) endpointOf(method string, segments []string) (e endpoint, id string) {
+	switch segments[0] {
+	case "customers":
+		return s.customerEndpoint(segments[1:])
+	case "webhooks":
+		return s.webhookEndpoint(method, segments[1:])
+	}
+	if len(segments) > 1 {
+		return endpoint{name: EndpointUnknown}, ""
+	}
+	switch segments[0] {
+	case "portal_access":
+		return endpoint{name: EndpointPortalAccess, method: "GET", bySession: true, answer: (*Server).portalAccess}, ""
+	case "token_information":
+		return endpoint{name: EndpointToken, method: "GET", answer: (*Server).tokenInformation}, ""
+	case "store":
+		return endpoint{name: EndpointStore, method: "GET", scopes: []string{"read_store", "store_info"}, answer: (*Server).store}, ""
+	}
+	return endpoint{name: EndpointUnknown}, ""
+}
+
+func (s *Server) customerEndpoint(segments []string) (e endpoint, id string) {
 	switch {
-	case len(segments) == 1 && segments[0] == "customers":
+	case len(segments) == 0:
 		return endpoint{name: EndpointCustomers, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).listCustomers}, ""
-	case len(segments) == 2 && segments[0] == "customers" && segments[1] != "":
-		return endpoint{name: EndpointCustomer, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).oneCustomer}, segments[1]
-	case len(segments) == 3 && segments[0] == "customers" && segments[2] == "sessions":
+	case len(segments) == 1 && segments[0] != "":
+		return endpoint{name: EndpointCustomer, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).oneCustomer}, segments[0]
+	case len(segments) == 2 && segments[1] == "sessions":
 		return endpoint{
 			name: EndpointSessions, method: "POST", scopes: []string{"write_session", "write_sessions"}, answer: (*Server).makeSession,
-		}, segments[1]
-	case len(segments) == 1 && segments[0] == "portal_access":
-		return endpoint{name: EndpointPortalAccess, method: "GET", bySession: true, answer: (*Server).portalAccess}, ""
-	case len(segments) == 1 && segments[0] == "token_information":
-		return endpoint{name: EndpointToken, method: "GET", answer: (*Server).tokenInformation}, ""
-	case len(segments) == 1 && segments[0] == "store":
-		return endpoint{name: EndpointStore, method: "GET", scopes: []string{"read_store", "store_info"}, answer: (*Server).store}, ""
-	case segments[0] == "webhooks":
-		return s.webhookEndpoint(method, segments[1:])
+		}, segments[0]
 	}
 	return endpoint{name: EndpointUnknown}, ""
 }

@@ -150,7 +150,7 @@ func (s *Server) admin(w http.ResponseWriter, r *http.Request) {
 	s.adminRoutes.ServeHTTP(w, r)
 }
 
-const accessTokenPath = "/admin/oauth/access_token" //nolint:gosec // no credential
+const accessTokenPath = "/admin/oauth/access_token"
 
 func (s *Server) routesOfAdmin() *http.ServeMux {
 	m := http.NewServeMux()

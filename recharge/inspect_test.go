@@ -1,0 +1,146 @@
+package recharge_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// inspected is a Recharge to connect to, and the options that a merchant's tokens
+// make.
+func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.Options) {
+	t.Helper()
+	srv := rechargetest.NewServer(rechargetest.Options{
+		Shop: shop, Tokens: []rechargetest.Token{{Value: adminToken, Scopes: scopes, Rate: 1000, Burst: 10000}}, StorefrontToken: storefrontToken,
+		PortalBase: "https://www.brand.example/tools/recurring/portal/",
+		Customers:  []rechargetest.Customer{{ID: rechargeID, Hash: hash, ShopifyCustomerID: shopifyID, Email: "pat@example.test"}},
+	})
+	t.Cleanup(srv.Close)
+	transport := recharge.NewTransport(10 * time.Second)
+	t.Cleanup(transport.CloseIdleConnections)
+	return srv, recharge.Options{
+		Shop: shop, APIURL: mustURL(t, srv.URL), PortalURL: recharge.DefaultPortal(shop), Token: adminToken, StorefrontToken: storefrontToken,
+		Rate: 1000, Burst: 1000, Timeout: 10 * time.Second, Now: time.Now, HTTP: transport,
+	}
+}
+
+// TestInspect is what connecting finds out, and what it says is missing.
+func TestInspect(t *testing.T) {
+	all := []string{"read_customers", "write_session", "read_store"}
+	base := "https://www.brand.example/tools/recurring/portal/"
+	for name, test := range map[string]struct {
+		scopes []string
+		change func(*rechargetest.Server, *recharge.Options)
+		want   string // each check, its state, and why
+		portal string
+		usable bool
+	}{
+		"all is well": {scopes: all, want: "token passed; store passed; customers passed; sessions passed; portal passed www.brand.example", portal: base, usable: true},
+		"wrong token": {scopes: all, change: func(_ *rechargetest.Server, o *recharge.Options) { o.Token = "another" }, want: "token failed bad token"},
+		"customers may not be read": {scopes: []string{"write_session", "read_store"},
+			want: "token failed scope missing [read_customers]"},
+		"sessions may not be made": {scopes: []string{"read_customers", "read_store"}, portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions warned scope missing [write_session]; portal skipped no such customer"},
+		"the other spelling": {scopes: []string{"read_customers", "write_sessions"}, portal: base, usable: true,
+			want: "token passed; store skipped scope missing [read_store]; customers passed; sessions passed; portal passed www.brand.example"},
+		"the store may not be read": {scopes: []string{"read_customers", "write_session"}, portal: base, usable: true,
+			want: "token passed; store skipped scope missing [read_store]; customers passed; sessions passed; portal passed www.brand.example"},
+		"another store's": {scopes: all, change: func(_ *rechargetest.Server, o *recharge.Options) { o.Shop = "another-shop.myshopify.com" },
+			want: "token passed; store failed another store's token"},
+		"nobody there": {scopes: all, change: func(s *rechargetest.Server, _ *recharge.Options) { s.SetCustomers(nil) }, portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions skipped no such customer; portal skipped no such customer"},
+		"wrong storefront token": {scopes: all, change: func(_ *rechargetest.Server, o *recharge.Options) { o.StorefrontToken = "another" }, portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions warned bad token; portal skipped no such customer"},
+		"sessions refused": {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.RefuseSessions = true }), portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions warned scope missing; portal skipped no such customer"},
+		"someone else's session": {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.ForeignSession = true }), portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions warned someone else's answer; portal skipped no such customer"},
+		"portal refused": {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.RefusePortalAccess = true }), portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions passed; portal warned bad token"},
+		"someone else's portal": {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.ForeignPortal = true }), portal: base, usable: true,
+			want: "token passed; store passed; customers passed; sessions passed; portal warned someone else's answer"},
+		"too many calls": {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.Limited = true }), want: "token failed rate limited"},
+		"down":           {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.Down = true }), want: "token failed unreachable"},
+		"customers cut short": {scopes: all, change: faulty(func(f *rechargetest.Faults) { f.Truncate, f.Only = true, rechargetest.EndpointCustomers }), portal: base,
+			want: "token passed; store passed; customers failed malformed answer; sessions skipped no such customer; portal skipped no such customer"},
+		"a portal on a strange host": {scopes: []string{"read_customers", "write_session"}, usable: true,
+			change: func(s *rechargetest.Server, _ *recharge.Options) { s.SetPortalBase("http://brand.example/portal/") },
+			want:   "token passed; store skipped scope missing [read_store]; customers passed; sessions passed; portal warned malformed answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, o := inspected(t, test.scopes...)
+			if test.change != nil {
+				test.change(srv, &o)
+			}
+			var told []recharge.Finding
+			got := recharge.Inspect(t.Context(), o, func(f recharge.Finding) { told = append(told, f) })
+			var parts []string
+			for _, f := range got.List {
+				part := fmt.Sprint(f.Check, " ", f.State, " ", f.Why)
+				if f.Missing != nil {
+					part += fmt.Sprint(" ", f.Missing)
+				}
+				parts = append(parts, strings.TrimSpace(strings.TrimRight(part, " ")+" "+f.Detail))
+			}
+			if said := strings.Join(parts, "; "); said != test.want {
+				t.Errorf("found %q; want %q", said, test.want)
+			}
+			if got.PortalURL != test.portal || got.Usable() != test.usable || got.Sessions != strings.Contains(test.want, "portal passed") || len(told) != len(got.List) {
+				t.Errorf("Inspect = %+v, usable %v, told %d; want portal %q, usable %v", got, got.Usable(), len(told), test.portal, test.usable)
+			}
+			for _, secret := range []string{hash, shopifyID, fmt.Sprint(rechargeID), adminToken, storefrontToken, "example.test"} {
+				if strings.Contains(fmt.Sprintf("%+v", got), secret) {
+					t.Errorf("the findings hold %q", secret)
+				}
+			}
+		})
+	}
+}
+
+func faulty(set func(*rechargetest.Faults)) func(*rechargetest.Server, *recharge.Options) {
+	return func(s *rechargetest.Server, _ *recharge.Options) { s.SetFaults(set) }
+}
+
+func TestParsePortalURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://www.brand.example/tools/recurring/portal/": "https://www.brand.example/tools/recurring/portal/",
+		"https://www.brand.example/tools/recurring/portal":  "https://www.brand.example/tools/recurring/portal/",
+		"https://portal.brand.example":                      "https://portal.brand.example/",
+		"http://127.0.0.1:8088/portal":                      "http://127.0.0.1:8088/portal/",
+		"http://brand.example/portal/":                      "", "//brand.example/": "", "javascript:alert(1)": "", "https://": "", "": "",
+		"https://user@brand.example/": "", "https://brand.example/?a=b": "", "https://brand.example/?": "", "https://brand.example/#": "", "https://brand.example:8443/": "",
+		"https://brand.example/a/../b/": "", "https://brand.example/%2e%2e/": "", `https://brand.example\@evil.example/`: "", "https://brand.example /": "",
+		"https://BRAND.example/": "", "https://localhost.evil.example:80/": "", "https://brand.example//portal/": "", "https://" + strings.Repeat("a", 300) + ".example/": "",
+	} {
+		got, err := recharge.ParsePortalURL(text)
+		if (err == nil) != (want != "") || err == nil && got.String() != want {
+			t.Errorf("ParsePortalURL(%q) = %v, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// TestLike: a merchant who saves the same token again gets no new bucket.
+func TestLike(t *testing.T) {
+	_, o := inspected(t, "read_customers")
+	o.Burst, o.Rate, o.Now = 10, 0.001, newClock().Now
+	calls := 0
+	o.OnCall = func(string, *recharge.Error) { calls++ }
+	first := recharge.NewClient(o)
+	for range 4 {
+		if _, err := first.FindCustomer(t.Context(), shopifyID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Like = first
+	if got := recharge.NewClient(o).Budget(); got.Left != 6 || got.Burst != 10 || calls != 4 {
+		t.Errorf("after 4 calls, of which %d were told, another client's budget is %+v; want 6 of 10 left", calls, got)
+	}
+	o.Token = "another"
+	if got := recharge.NewClient(o).Budget(); got.Left != 10 {
+		t.Errorf("another token's budget is %+v; want it full", got)
+	}
+}

@@ -1,0 +1,96 @@
+package recharge_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+const ourAddress = "https://app.example/webhooks/recharge/fixture-shop/KEY"
+
+func ours(address string) bool { return strings.HasPrefix(address, "https://app.example/") }
+
+// TestKeepWebhooks: one of each, whatever was there, and all others left alone.
+func TestKeepWebhooks(t *testing.T) {
+	srv, o := inspected(t, "read_customers")
+	client := recharge.NewClient(o)
+	calls := func(do func() error) int {
+		t.Helper()
+		srv.ResetRequests()
+		if err := do(); err != nil {
+			t.Errorf("%v", err)
+		}
+		return len(srv.Requests())
+	}
+	keep := func(address string) func() error {
+		return func() error { return client.KeepWebhooks(t.Context(), address, ours) }
+	}
+	check := func(when, address string, more int) {
+		t.Helper()
+		all := srv.Webhooks()
+		count := 0
+		for topic, addresses := range all {
+			for _, got := range addresses {
+				count++
+				want := address
+				if topic == "recharge/uninstalled" {
+					want += "/uninstalled"
+				}
+				if ours(got) && got != want {
+					t.Errorf("%s: %s goes to %q; want %q", when, topic, got, want)
+				}
+			}
+		}
+		if count != 6+more {
+			t.Errorf("%s: there are %v; want six of ours and %d others", when, all, more)
+		}
+	}
+	if got := calls(keep(ourAddress)); got != 7 {
+		t.Errorf("at first it makes %d calls; want one that asks and six", got)
+	}
+	check("at first", ourAddress, 0)
+	if got := calls(keep(ourAddress)); got != 1 {
+		t.Errorf("when all is well it makes %d calls; want one", got)
+	}
+	// Another program's, for which the merchant uses the same token.
+	for i := range 3 {
+		add(t, srv, "customer/updated", fmt.Sprintf("https://other.example/%d", i))
+	}
+	add(t, srv, "customer/updated", ourAddress) // twice
+	calls(keep(ourAddress))
+	check("with some twice", ourAddress, 3)
+	calls(keep("https://app.example/webhooks/recharge/fixture-shop/ANOTHER"))
+	check("at another address", "https://app.example/webhooks/recharge/fixture-shop/ANOTHER", 3)
+	calls(func() error { return client.RemoveWebhooks(t.Context(), ours) })
+	if all := srv.Webhooks(); len(all) != 1 || len(all["customer/updated"]) != 3 {
+		t.Errorf("after RemoveWebhooks there are %v; want the others'", all)
+	}
+}
+
+// TestKeepWebhooksRefused: a topic that Recharge does not take stops no other.
+func TestKeepWebhooksRefused(t *testing.T) {
+	srv, o := inspected(t, "read_customers")
+	for i := range 10 {
+		add(t, srv, "customer/created", fmt.Sprintf("https://other.example/%d", i))
+	}
+	err := recharge.NewClient(o).KeepWebhooks(t.Context(), ourAddress, ours)
+	if !recharge.Is(err, recharge.Invalid) {
+		t.Errorf("KeepWebhooks with one topic full = %v; want it told", err)
+	}
+	if all := srv.Webhooks(); len(all) != 6 || len(all["customer/created"]) != 10 {
+		t.Errorf("there are %v; want five of ours", all)
+	}
+	srv.SetFaults(func(f *rechargetest.Faults) { f.Down = true })
+	if err := recharge.NewClient(o).KeepWebhooks(t.Context(), ourAddress, ours); !recharge.Is(err, recharge.Unreachable) {
+		t.Errorf("KeepWebhooks with Recharge down = %v; want unreachable", err)
+	}
+}
+
+// add registers a webhook that is not the client's doing.
+func add(t *testing.T, srv *rechargetest.Server, topic, address string) {
+	t.Helper()
+	srv.AddWebhook(adminToken, topic, address)
+}

@@ -1,0 +1,124 @@
+package shopify
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const sessionClient = "fixture-client-id"
+
+var sessionSecrets = []string{"fixture-app-secret", "fixture-old-secret"}
+
+func sessionTokens(t testing.TB, now time.Time) *SessionTokens {
+	t.Helper()
+	tokens, err := NewSessionTokens(sessionClient, sessionSecrets, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+// sessionToken is one as App Bridge gets it, but for what change does to it.
+func sessionToken(t testing.TB, at time.Time, secret string, change func(header map[string]any, claims jwt.MapClaims)) string {
+	t.Helper()
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"iss": "https://fixture-shop.myshopify.com/admin", "dest": "https://fixture-shop.myshopify.com", "aud": sessionClient, "sub": "42",
+		"exp": at.Unix() + 60, "nbf": at.Unix(), "iat": at.Unix(), "jti": "1", "sid": "2",
+	})
+	if change != nil {
+		change(token.Header, token.Claims.(jwt.MapClaims))
+	}
+	signed, err := token.SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+// TestSession: what a good token says, and that everything else is refused without
+// being repeated. server/admin_test.go asks a running server the same.
+func TestSession(t *testing.T) {
+	now := time.Unix(1735689600, 0)
+	claim := func(name string, value any) func(map[string]any, jwt.MapClaims) {
+		return func(_ map[string]any, claims jwt.MapClaims) { claims[name] = value }
+	}
+	for name, test := range map[string]struct {
+		token string
+		good  bool
+	}{
+		"good":                   {sessionToken(t, now, sessionSecrets[0], nil), true},
+		"the old secret":         {sessionToken(t, now, sessionSecrets[1], nil), true},
+		"a list of one":          {sessionToken(t, now, sessionSecrets[0], claim("aud", []string{sessionClient})), true},
+		"9 s early":              {sessionToken(t, now.Add(9*time.Second), sessionSecrets[0], nil), true},
+		"9 s late":               {sessionToken(t, now.Add(-69*time.Second), sessionSecrets[0], nil), true},
+		"another kid":            {sessionToken(t, now, sessionSecrets[0], func(h map[string]any, _ jwt.MapClaims) { h["kid"], h["jku"] = "x", "https://evil.example" }), true},
+		"11 s early":             {sessionToken(t, now.Add(11*time.Second), sessionSecrets[0], nil), false},
+		"11 s late":              {sessionToken(t, now.Add(-71*time.Second), sessionSecrets[0], nil), false},
+		"another secret":         {sessionToken(t, now, "another", nil), false},
+		"another app":            {sessionToken(t, now, sessionSecrets[0], claim("aud", "another")), false},
+		"two apps":               {sessionToken(t, now, sessionSecrets[0], claim("aud", []string{sessionClient, "another"})), false},
+		"capitals":               {sessionToken(t, now, sessionSecrets[0], claim("dest", "https://Fixture-shop.myshopify.com")), false},
+		"a port":                 {sessionToken(t, now, sessionSecrets[0], claim("dest", "https://fixture-shop.myshopify.com:443")), false},
+		"a path":                 {sessionToken(t, now, sessionSecrets[0], claim("dest", "https://fixture-shop.myshopify.com/")), false},
+		"another issuer":         {sessionToken(t, now, sessionSecrets[0], claim("iss", "https://other-shop.myshopify.com/admin")), false},
+		"an issuer's path":       {sessionToken(t, now, sessionSecrets[0], claim("iss", "https://fixture-shop.myshopify.com/admin/x")), false},
+		"exp as text":            {sessionToken(t, now, sessionSecrets[0], claim("exp", "9999999999")), false},
+		"exp far":                {sessionToken(t, now, sessionSecrets[0], claim("exp", 9999999999)), false},
+		"exp far, not yet valid": {sessionToken(t, now, sessionSecrets[0], func(_ map[string]any, c jwt.MapClaims) { c["nbf"], c["exp"] = now.Unix()+3600, now.Unix()+3660 }), false},
+		"an old iat, long life":  {sessionToken(t, now, sessionSecrets[0], claim("iat", now.Unix()-3600)), false},
+		"None":                   {unsigned(`{"alg":"None","typ":"JWT"}`), false},
+		"nOnE":                   {unsigned(`{"alg":"nOnE","typ":"JWT"}`), false},
+		"no alg":                 {unsigned(`{"typ":"JWT"}`), false},
+		"long":                   {strings.Repeat("a", 5000), false},
+		"four parts":             {sessionToken(t, now, sessionSecrets[0], nil) + ".x", false},
+		"a line break":           {sessionToken(t, now, sessionSecrets[0], nil) + "\n", false},
+	} {
+		session, err := sessionTokens(t, now).Verify(test.token)
+		switch {
+		case test.good && (err != nil || session.Shop != "fixture-shop.myshopify.com" || session.User != "42"):
+			t.Errorf("%s: %+v, %v; want it taken", name, session, err)
+		case !test.good && (!errors.Is(err, ErrNoSession) || session != Session{}):
+			t.Errorf("%s: %+v, %v; want it refused", name, session, err)
+		case err != nil && (strings.Contains(err.Error(), "eyJ") || strings.Contains(err.Error(), "myshopify")):
+			t.Errorf("%s: the error repeats the token: %v", name, err)
+		}
+	}
+	for _, secrets := range [][]string{nil, {""}, {"a", ""}} {
+		if _, err := NewSessionTokens(sessionClient, secrets, time.Now); err == nil {
+			t.Errorf("NewSessionTokens takes the secrets %q", secrets)
+		}
+	}
+	if _, err := NewSessionTokens("", sessionSecrets, time.Now); err == nil {
+		t.Error("NewSessionTokens takes an empty client id")
+	}
+}
+
+func unsigned(header string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(header)) + "." + encode([]byte(`{"iss":"https://fixture-shop.myshopify.com/admin","dest":"https://fixture-shop.myshopify.com","aud":"fixture-client-id","exp":1735689660,"nbf":1735689600}`)) + "."
+}
+
+// FuzzSessionToken: nothing makes it panic, and what it takes is signed.
+func FuzzSessionToken(f *testing.F) {
+	now := time.Unix(1735689600, 0)
+	f.Add(sessionToken(f, now, sessionSecrets[0], nil))
+	f.Add(unsigned(`{"alg":"none"}`))
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, token string) {
+		if _, err := sessionTokens(t, now).Verify(token); err != nil {
+			return
+		}
+		at := strings.LastIndexByte(token, '.')
+		for _, secret := range sessionSecrets {
+			if signature, err := jwt.SigningMethodHS256.Sign(token[:at], []byte(secret)); err == nil && base64.RawURLEncoding.EncodeToString(signature) == token[at+1:] {
+				return
+			}
+		}
+		t.Errorf("Verify takes %q, which no secret has signed", token)
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -122,18 +123,18 @@ func TestRedeem(t *testing.T) {
 		"no answer":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false},
 		"empty body": {func(http.ResponseWriter, *http.Request) {}, false},
 	} {
-		var path string
+		var path atomic.Value
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/other" {
 				fmt.Fprintf(w, `{"access_token":%q}`, token)
 				return
 			}
-			path = r.Method + " " + r.URL.Path
+			path.Store(r.Method + " " + r.URL.Path)
 			test.answer(w, r)
 		}))
 		err := grant(t, []string{"hush"}, server.URL).Redeem(t.Context(), "some-shop.myshopify.com", "code")
-		if test.good != (err == nil) || err != nil && !errors.Is(err, ErrNoGrant) || path != "POST /admin/oauth/access_token" {
-			t.Errorf("%s: %v by %s; want it to prove: %v", name, err, path, test.good)
+		if test.good != (err == nil) || err != nil && !errors.Is(err, ErrNoGrant) || path.Load() != "POST /admin/oauth/access_token" {
+			t.Errorf("%s: %v by %s; want it to prove: %v", name, err, path.Load(), test.good)
 		}
 		if err != nil && strings.Contains(err.Error(), token) {
 			t.Errorf("%s: the error holds what was answered: %v", name, err)

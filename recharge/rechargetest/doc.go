@@ -23,14 +23,18 @@
 //	GET  /portal_access             by session token: a portal link that lives for [LinkLife]
 //	GET  /token_information
 //	GET  /store
+//	     /webhooks                  GET and POST /webhooks, GET, PUT and DELETE /webhooks/{id}, POST /webhooks/{id}/test
 //
-// the leaky bucket of each Admin API token with its X-Recharge-Limit header, and two portals: one hosted by Recharge, under
+// deliveries of webhooks ([Server.ChangeCustomer], [Server.DeleteCustomer], [Server.UninstallApp], [Server.Send]) with both
+// signatures, 5 seconds to answer, 20 tries in 48 hours, and then the webhook deleted; one address for several stores, where
+// the token tells which ([Together]); the leaky bucket of each Admin API token with its X-Recharge-Limit header, and two portals: one hosted by Recharge, under
 // /portal/, and the one that a Shopify store proxies for its path /tools/recurring, under /proxy/.
 //
 // # What it does not emulate
 //
 //   - Any other endpoint, and version 2021-01: the first is 404, the second 426.
-//   - Writes to customers, subscriptions, orders. Webhooks and their signatures.
+//   - Writes to customers, subscriptions, orders by the API. Webhooks of other topics than a customer's and Recharge's own are
+//     sent only by [Server.Send]; included_objects is remembered and not looked at. Nobody is mailed when a webhook is deleted.
 //   - The query parameters include, sort_by, page and the date filters: they are ignored, as Recharge ignores unknown ones.
 //   - A customer's order by any key: customers come as they were given. A cursor is a position in that list.
 //   - TLS, CORS, compression, request ids, and the headers that Recharge's gateway adds.
@@ -55,6 +59,9 @@
 //   - that calls by session token count against the bucket of the Admin API token which made the session, that refused calls
 //     fill no bucket, and that a call without a known token gets no X-Recharge-Limit;
 //   - that the access link asks for an e-mail address when the store, after signing in, still names nobody;
+//   - how the 20 tries spread over 48 hours; that a 4xx other than 408 and 429 is taken for an answer; that X-Recharge-Topic is
+//     sent ([Faults].NoTopicHeader); the body of recharge/uninstalled; that a webhook needs no scope but its resource's;
+//   - that a token which is revoked, or whose store has uninstalled Recharge, gets 401;
 //   - the answer of the closed portal (200), of the proxied portal to somebody else's login (closed), and the values of
 //     customer_portal_base_url and merchant_portal_base_url in /store.
 package rechargetest

@@ -114,7 +114,9 @@ func (w *world) serve(ctx context.Context, o Options) error {
 		log = io.Discard
 	}
 	ctx, w.stop = context.WithCancel(ctx)
-	_ = <-w.ended // nothing ran yet
+	if err := <-w.ended; err != nil { // nothing ran yet
+		return err
+	}
 	listening := make(chan struct{})
 	go func() {
 		w.ended <- server.Run(ctx, cfg,

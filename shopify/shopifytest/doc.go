@@ -1,6 +1,7 @@
-// Package shopifytest is a Shopify storefront to test an app proxy against, in the manner of net/http/httptest: a home
-// page, a sign-in page, an account page, and a proxy that forwards /apps/… to the app, signed as Shopify signs. Two themes
-// draw its pages, and in them what an app adds to a theme: Liquid pages, app blocks and app embeds.
+// Package shopifytest is a Shopify store to test an app against, in the manner of net/http/httptest: a home page, a sign-in
+// page, an account page, and a proxy that forwards /apps/… to the app, signed as Shopify signs. Two themes draw its pages,
+// and in them what an app adds to a theme: Liquid pages, app blocks and app embeds. It has an admin, where apps are
+// installed and opened.
 //
 //	shop := shopifytest.NewServer(shopifytest.Options{
 //		Shop:     "sandbox-store.myshopify.com",
@@ -26,6 +27,8 @@
 //	                                      Accounts "legacy": signs in, then ?return_url=<relative>
 //	/cdn/extensions/assets/<file>         an asset of the theme app extension
 //	<PathPrefix>, <PathPrefix>/…          the app
+//	/admin                                the admin, see below; it needs no sign-in
+//	/cdn/shopifycloud/app-bridge.js       an emulated App Bridge
 //
 // All but /customer_authentication/login are also served under a locale prefix such as /fr or /pt-br. A return path that
 // is not relative is ignored: the shopper ends on /account. Signing in is a form POST to the sign-in page's own address
@@ -59,6 +62,29 @@
 //
 // Server.Draw draws an app's Liquid page without any request, for a gallery of states.
 //
+// # Admin
+//
+// Server.Register makes an app known as its developer has configured it (PartnerApp), and the merchant may install it:
+//
+//	/admin                                    the apps: a[data-install], button[data-uninstall]
+//	/admin/oauth/install?client_id=…          asks whether to install: button#install. Then the app opens, or with
+//	                                          LegacyInstall its own address is loaded, signed, so that it begins the grant
+//	/admin/apps/<client id>                   the app in a frame, iframe#app, loaded with embedded, shop, host, hmac,
+//	                                          timestamp, locale, session and id_token; without id_token by ?first=bare or
+//	                                          Faults.NoIDToken
+//	/admin/apps/<client id>/session-token     POST: a fresh session token, for the page around the frame
+//	/admin/oauth/authorize, …/access_token    the authorization code grant: a code is good once, for a minute
+//	/admin/customers, /admin/webhooks         the shoppers, whose data can be asked for or erased; deliveries
+//	/admin/themes/current/editor              says which block or embed a deep link has asked for
+//
+// Server.SessionToken makes the tokens that App Bridge would get. The emulated App Bridge has idToken, a fetch that sends a
+// token to the page's own origin and asks once more after a 401 with X-Shopify-Retry-Invalid-Session-Request, and the bounce
+// page's shopify-reload; toast.show writes to the console.
+//
+// Installing makes the app's proxy path live, uninstalling removes it and sends app/uninstalled. Redact, RequestData and
+// RedactShop send the compliance topics. A webhook has 5 seconds to be answered by 2xx, and is sent again 8 times in 4 hours
+// with the same id, see Options.WebhookRetry.
+//
 // # What the proxy does
 //
 // It forwards method, body and the browser's query, and appends shop, logged_in_customer_id, path_prefix, timestamp and
@@ -82,7 +108,8 @@
 //   - Sign-in ignores a bad return path; a real shop may show an error.
 //
 // And it leaves out, among others: TLS; the password page; bot protection and rate limits; checkout, cart, products and
-// search; the Admin API, the admin, OAuth, session tokens and webhooks; the separate account domain of current customer
+// search; the Admin API (what the grant yields opens nothing), staff and their permissions, billing, Polaris and all else of
+// App Bridge; webhooks of other topics; token exchange; the separate account domain of current customer
 // accounts and its session (here sign-in is one page and one cookie, though Faults.ForgetShopper shows the best-known
 // effect), routes.account_url as /customer_authentication/redirect, one-time codes and multipass; markets and
 // currencies; Shopify's own security headers.

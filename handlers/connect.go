@@ -381,12 +381,17 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 	if !oneOf(chosen.Accounts, "", "new", "legacy") || !oneOf(chosen.Link, "", "signed_in", "hash") {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
+	connected := false
 	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+		connected = true
 		connection.Chosen, connection.SavedAt = chosen, a.Now()
 		return true
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return a.say(c, shop, "Not saved: the app cannot reach its memory right now. Try again in a minute.", true)
+	case !connected:
+		return a.say(c, shop, "Not saved: the store is not connected.", true)
 	}
 	return a.say(c, shop, "Saved.", false)
 }

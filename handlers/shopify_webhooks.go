@@ -22,6 +22,9 @@ const (
 	// redactDelay is how long after an uninstall Shopify sends shop/redact.
 	// https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance
 	redactDelay = 48 * time.Hour
+	// clockSkew is how far our clock may be before Shopify's: what was saved so
+	// little after an uninstall was saved before it.
+	clockSkew = 10 * time.Second
 )
 
 // ShopifyWebhooks answers what Shopify has to say of shops and shoppers: that
@@ -134,10 +137,11 @@ func (w *ShopifyWebhooks) leave(ctx context.Context, shop shopify.Shop, at time.
 	if err != nil {
 		return err
 	}
-	if err := w.order(ctx, store.Erasure{Shop: shop, At: at, Connection: at}); err != nil {
+	until := at.Add(clockSkew)
+	if err := w.order(ctx, store.Erasure{Shop: shop, At: at, Connection: until}); err != nil {
 		return err
 	}
-	if connection != nil && !connection.SavedAt.After(at) {
+	if connection != nil && !connection.SavedAt.After(until) {
 		w.Left(connection)
 	}
 	return nil

@@ -213,7 +213,7 @@ func TestSessionTokenOfBefore(t *testing.T) {
 	if response, _ := f.ask("/?embedded=1&shop="+shop+"&id_token="+before, "", nil); response.StatusCode == http.StatusOK {
 		t.Error("the home is drawn for a token of before the uninstall")
 	}
-	f.clock.add(2 * time.Second)
+	f.clock.add(12 * time.Second)
 	after := f.sessionToken(nil) // installed again
 	if response, body := f.ask("/app/connection", after, nil); response.StatusCode != http.StatusOK || !strings.Contains(body, `data-state="not_connected"`) {
 		t.Errorf("installed again = %d %s; want not connected", response.StatusCode, body)

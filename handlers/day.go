@@ -14,9 +14,8 @@ import (
 // healthView is what the page shows of the last 24 hours.
 type healthView struct {
 	Unknown                        bool
-	Width, Height, Base, TextY     int
+	Width, Base                    int // of the chart, in its own units
 	Bars                           []bar
-	Hours                          []hour
 	Outcomes                       []count
 	Summary                        string
 	Clicks, Calls, Failed, Limited int64
@@ -38,11 +37,6 @@ type rect struct {
 	H       int
 }
 
-type hour struct {
-	X    int
-	Text string
-}
-
 type count struct {
 	Name, Label, Class string
 	Count              int64
@@ -60,10 +54,7 @@ type troubleView struct {
 }
 
 // The chart's measures, in its own units.
-const (
-	barStep, barWidth    = 26, 20
-	chartBase, chartText = 100, 112
-)
+const barStep, barWidth, chartBase = 26, 20, 100
 
 // outcomes are what the chart shows, from the bottom up.
 func outcomes() []count {
@@ -98,7 +89,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		}
 	}
 	v := healthView{
-		Width: barStep * len(health.Hours), Height: chartText + 4, Base: chartBase, TextY: chartText,
+		Width: barStep * len(health.Hours), Base: chartBase,
 		Calls: all[callsMade], Failed: all[callsFailed], Limited: all[callsLimited],
 		P50: percentile(all, 0.5), P95: percentile(all, 0.95),
 	}
@@ -124,8 +115,8 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	return v
 }
 
-// draw makes a bar of each hour. Times are UTC: where the merchant is, is not
-// known, so the axis counts hours back.
+// draw makes a bar of each hour. Where the merchant is, is not known: so the axis
+// counts hours back.
 func (v *healthView) draw(hours []store.Hour) {
 	most := int64(1)
 	for _, hour := range hours {
@@ -145,13 +136,6 @@ func (v *healthView) draw(hours []store.Hour) {
 			top += n
 		}
 		v.Bars = append(v.Bars, b)
-		if back := len(hours) - 1 - i; back%6 == 0 {
-			text := fmt.Sprintf("−%d h", back)
-			if back == 0 {
-				text = "now"
-			}
-			v.Hours = append(v.Hours, hour{X: i * barStep, Text: text})
-		}
 	}
 }
 

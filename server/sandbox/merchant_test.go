@@ -112,6 +112,10 @@ func TestMerchant(t *testing.T) {
 	machine := chromium(t)
 	m := newMerchant(t, roastery, machine)
 	before := tags(roastery.Held())
+	do(t, m.ctx, chromedp.Navigate(roastery.Store.URL+"/"), chromedp.WaitVisible(css("main")))
+	if page := read(t, m.ctx, chromedp.OuterHTML(css("html"))); strings.Contains(page, "apps/subscriptions") || strings.Contains(page, "menu-subscriptions") {
+		t.Error("a store that has not installed the app links to it")
+	}
 
 	do(t, m.ctx, chromedp.Navigate(roastery.Store.URL+"/admin"), chromedp.Click(css("[data-install]")), chromedp.WaitVisible(css("#install")))
 	picture(t, m.ctx, "install-approve", 1000, 480)
@@ -155,7 +159,7 @@ func TestMerchant(t *testing.T) {
 	if len(roastery.Recharge.Openings()) != 0 {
 		t.Error("a try has opened the portal")
 	}
-	do(t, m.ctx, chromedp.EmulateViewport(1000, 640), chromedp.ScrollIntoView(css("#try-heading"), m.app()))
+	do(t, m.ctx, chromedp.EmulateViewport(1000, 640), chromedp.ScrollIntoView(css("#tried"), m.app()))
 	picture(t, m.ctx, "install-try", 1000, 640)
 
 	shopper := newWalker(t, roastery, machine)

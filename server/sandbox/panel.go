@@ -97,6 +97,9 @@ type watcher struct {
 }
 
 func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
+	if strings.HasPrefix(record.Message, "REDIS_URL: ") {
+		return nil // the sandbox's is in memory, on purpose
+	}
 	if record.Message == "click" {
 		line := map[string]string{}
 		record.Attrs(func(a slog.Attr) bool {

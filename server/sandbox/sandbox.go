@@ -199,7 +199,7 @@ func (s *Sandbox) build(w *world) error {
 		Now:             w.now,
 	})
 	s.startStore(gallery)
-	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret})
+	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret, NoLink: true})
 	s.Store.Register(w.partnerApp(s.path))
 	return nil
 }

@@ -168,6 +168,9 @@ func (s *Server) routesOfAdmin() *http.ServeMux {
 	m.HandleFunc("GET /admin/oauth/authorize", s.authorize)
 	m.HandleFunc("POST /admin/oauth/authorize", s.authorized)
 	m.HandleFunc("POST "+accessTokenPath, s.accessToken)
+	m.HandleFunc("GET /admin/", func(w http.ResponseWriter, _ *http.Request) {
+		s.adminPage(w, http.StatusNotFound, "nothing.html", "There is nothing here", "", nil)
+	})
 	return m
 }
 

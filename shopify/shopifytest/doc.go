@@ -17,9 +17,9 @@
 //
 // # Routes
 //
-//	/                                     home page, its menu links to the first app
+//	/                                     home page, its menu links to the first app without NoLink
 //	/collections/all                      placeholder products
-//	/account                              needs sign-in; a#manage-subscriptions links to the first app, but see Themes
+//	/account                              needs sign-in; a#manage-subscriptions links to that app, but see Themes
 //	/account/addresses                    needs sign-in
 //	/account/logout                       signs out, then the home page
 //	/customer_authentication/login        Accounts "new": signs in, then ?return_to=<relative>

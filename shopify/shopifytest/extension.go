@@ -228,10 +228,19 @@ func (d *drawing) newEngine() *liquid.Engine {
 	return engine
 }
 
+// placed are blocks that are drawn: all, unless the admin knows apps and none of them is installed.
+func (s *Server) placed(blocks []Block) []Block {
+	known := s.known()
+	if len(known) > 0 && !slices.ContainsFunc(known, func(p partner) bool { return p.Installed }) {
+		return nil
+	}
+	return blocks
+}
+
 // blocks are the app blocks of a page of the modern theme.
 func (d *drawing) blocks(page string) []template.HTML {
 	var got []template.HTML
-	for _, b := range d.server.opts.Blocks {
+	for _, b := range d.server.placed(d.server.opts.Blocks) {
 		if d.server.opts.Theme == themeModern && b.Page == page {
 			content, _ := d.block(b)
 			got = append(got, wrapped(b, content))
@@ -242,7 +251,7 @@ func (d *drawing) blocks(page string) []template.HTML {
 
 // embeds are the app embeds, for the page's head and for the end of its body.
 func (d *drawing) embeds() (head, body template.HTML) {
-	for _, b := range d.server.opts.Embeds {
+	for _, b := range d.server.placed(d.server.opts.Embeds) {
 		content, target := d.block(b)
 		if target == "head" {
 			head += content

@@ -69,8 +69,11 @@ func (s *Server) view(v visit, title string) view {
 	if v.locale != english {
 		got.InEnglish = ` lang="en"`
 	}
-	if apps := s.installed(); len(apps) > 0 {
-		got.App = v.root + apps[0].PathPrefix
+	for _, app := range s.installed() {
+		if !app.NoLink {
+			got.App = v.root + app.PathPrefix
+			break
+		}
 	}
 	return got
 }

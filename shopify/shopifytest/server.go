@@ -55,6 +55,7 @@ type App struct {
 	ProxyURL   string // where the app is, "http://127.0.0.1:8080/proxy": the rest of the storefront's path is appended
 	Secret     string // the app's client secret: signs
 	OldSecret  string // the one before rotation, see Faults.OldSecret
+	NoLink     bool   // the theme does not link to it
 }
 
 // Options describe a store. Only Shop is required.

@@ -70,7 +70,7 @@
     const text = document.getElementById(button.dataset.copy);
     try {
       await navigator.clipboard.writeText(text.textContent);
-      button.firstChild.textContent = 'Copied';
+      button.textContent = 'Copied';
     } catch { // a frame may not: then it is selected, and a key away
       getSelection().selectAllChildren(text);
     }

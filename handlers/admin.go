@@ -74,22 +74,23 @@ var errUninstalled = errors.New("issued before the app was uninstalled")
 
 // session is whose a token is: Shopify's, or the proof of one who installed
 // outside of the admin.
-func (a *Admin) session(ctx context.Context, token string) (shopify.Session, error) {
-	session, err := a.Sessions.Verify(token)
+func (a *Admin) session(ctx context.Context, token string) (session shopify.Session, proof bool, err error) {
+	session, err = a.Sessions.Verify(token)
 	if err != nil {
-		var proofErr error
-		if session, proofErr = a.Proofs.Verify(token); proofErr != nil {
-			return shopify.Session{}, err
+		var notProof error
+		if session, notProof = a.Proofs.Verify(token); notProof != nil {
+			return shopify.Session{}, false, err
 		}
+		proof = true
 	}
 	erased, err := a.Store.ErasedAt(ctx, session.Shop)
 	if err != nil {
-		return shopify.Session{}, err
+		return shopify.Session{}, false, err
 	}
 	if !erased.IsZero() && !session.Issued.After(erased) {
-		return shopify.Session{}, errUninstalled
+		return shopify.Session{}, false, errUninstalled
 	}
-	return session, nil
+	return session, proof, nil
 }
 
 // signed lets a call through whose session token is fresh, and that no other
@@ -106,11 +107,16 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 		if scheme != "Bearer" {
 			token = ""
 		}
-		session, err := a.session(c.Request().Context(), token)
+		session, proof, err := a.session(c.Request().Context(), token)
 		if err != nil {
 			a.refused(c, err.Error())
 			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
 			return echo.NewHTTPError(http.StatusUnauthorized)
+		}
+		if proof {
+			if err := a.renew(c, session.Shop); err != nil {
+				return err
+			}
 		}
 		return next(c, session.Shop)
 	}
@@ -126,7 +132,7 @@ func (a *Admin) refused(c echo.Context, cause string) {
 func (a *Admin) home(c echo.Context) error {
 	query := c.Request().URL.Query()
 	if token := query.Get("id_token"); token != "" {
-		session, err := a.session(c.Request().Context(), token)
+		session, _, err := a.session(c.Request().Context(), token)
 		if err == nil {
 			return a.drawHome(c, session.Shop, "")
 		}

@@ -95,8 +95,20 @@ type Proofs struct {
 	Now      func() time.Time
 }
 
-// proofLife is how long who has installed may go on without asking Shopify anew.
-const proofLife = 10 * time.Minute
+// proofLife is that of Shopify's own session tokens: the page that has one asks for
+// something every few seconds, and is given a new one with each answer. One of
+// before an uninstall must be over before that is forgotten.
+const proofLife = time.Minute
+
+// renew gives the page a proof for its next call.
+func (a *Admin) renew(c echo.Context, shop shopify.Shop) error {
+	proof, err := a.Proofs.Sign(shop)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("X-Proof", proof)
+	return nil
+}
 
 // Sign makes one.
 func (p *Proofs) Sign(shop shopify.Shop) (string, error) {

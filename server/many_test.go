@@ -374,9 +374,21 @@ func TestGrant(t *testing.T) {
 	if _, body := f.ask("/app/connect", proof[1], tokens()); !strings.Contains(body, `data-result="saved"`) {
 		t.Errorf("connect by the proof: %s; want it saved", body)
 	}
-	f.clock.add(11 * time.Minute)
-	if response, _ := f.ask("/app/connection", proof[1], nil); response.StatusCode != http.StatusUnauthorized {
-		t.Errorf("the proof, 11 minutes old = %d; want 401", response.StatusCode)
+	f.clock.add(50 * time.Second)
+	response, _ = f.ask("/app/health", proof[1], nil)
+	renewed := response.Header.Get("X-Proof")
+	f.clock.add(50 * time.Second)
+	for name, test := range map[string]struct {
+		proof string
+		want  int
+	}{"the first": {proof[1], http.StatusUnauthorized}, "the one that came with an answer": {renewed, http.StatusOK}} {
+		if response, _ := f.ask("/app/connection", test.proof, nil); response.StatusCode != test.want {
+			t.Errorf("after 100 s, %s = %d; want %d", name, response.StatusCode, test.want)
+		}
+	}
+	f.webhook("/webhooks/shopify", "app/uninstalled", aboutUninstalled(), appSecret)
+	if response, _ := f.ask("/app/connection", renewed, nil); response.StatusCode != http.StatusUnauthorized || response.Header.Get("X-Proof") != "" {
+		t.Errorf("a proof of before the uninstall = %d; want 401", response.StatusCode)
 	}
 	granted := f.store.GrantedTokens()
 	if len(granted) == 0 {

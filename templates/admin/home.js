@@ -3,12 +3,13 @@
 // that was opened outside of it has a proof of its own.
 (() => {
   const { base, shop } = document.body.dataset;
-  const proof = document.querySelector('meta[name="proof"]')?.content;
+  let proof = document.querySelector('meta[name="proof"]')?.content;
   if (proof) history.replaceState(null, '', base + '/?shop=' + encodeURIComponent(shop));
 
   async function ask(path, body) {
     const headers = proof ? { Authorization: 'Bearer ' + proof } : {};
     const answer = await fetch(base + path, body ? { method: 'POST', body, headers } : { headers });
+    proof = proof && answer.headers.get('X-Proof') || proof;
     if (answer.status === 401 && proof) location.assign(base + '/app/install?shop=' + encodeURIComponent(shop));
     return answer;
   }

@@ -1,10 +1,12 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -122,16 +124,11 @@ func options(chosen, empty string, all ...option) []option {
 // traits are those of a connection, with what holds where nothing is known.
 func (a *Admin) traits(connection *store.Connection) store.Traits {
 	traits := connection.Traits()
-	if traits.PortalURL == "" {
-		traits.PortalURL = recharge.DefaultPortal(string(connection.Shop)).String()
+	return store.Traits{
+		PortalURL: cmp.Or(traits.PortalURL, recharge.DefaultPortal(string(connection.Shop)).String()),
+		Accounts:  cmp.Or(traits.Accounts, a.Defaults.Accounts),
+		Link:      cmp.Or(traits.Link, a.Defaults.Link),
 	}
-	if traits.Accounts == "" {
-		traits.Accounts = a.Defaults.Accounts
-	}
-	if traits.Link == "" {
-		traits.Link = a.Defaults.Link
-	}
-	return traits
 }
 
 func (a *Admin) webhookWords(connection *store.Connection) string {
@@ -378,7 +375,7 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 		}
 		chosen.PortalURL = portal.String()
 	}
-	if !oneOf(chosen.Accounts, "", "new", "legacy") || !oneOf(chosen.Link, "", "signed_in", "hash") {
+	if !slices.Contains([]string{"", "new", "legacy"}, chosen.Accounts) || !slices.Contains([]string{"", "signed_in", "hash"}, chosen.Link) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
 	connected := false
@@ -394,15 +391,6 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 		return a.say(c, shop, "Not saved: the store is not connected.", true)
 	}
 	return a.say(c, shop, "Saved.", false)
-}
-
-func oneOf(value string, values ...string) bool {
-	for _, v := range values {
-		if v == value {
-			return true
-		}
-	}
-	return false
 }
 
 // disconnect erases what the merchant gave and what is remembered of the shop's

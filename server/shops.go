@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -91,18 +92,9 @@ func (s *server) way(connection *store.Connection, last *handlers.Way) (*handler
 	traits, defaults := connection.Traits(), s.defaults()
 	return &handlers.Way{
 		Client:         recharge.NewClient(options),
-		LegacyAccounts: first(traits.Accounts, defaults.Accounts) == "legacy",
-		ByHash:         first(traits.Link, defaults.Link) == "hash",
+		LegacyAccounts: cmp.Or(traits.Accounts, defaults.Accounts) == "legacy",
+		ByHash:         cmp.Or(traits.Link, defaults.Link) == "hash",
 	}, nil
-}
-
-func first(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
 }
 
 func (s *server) newAdmin(o options) (*handlers.Admin, error) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,17 +49,10 @@ type WebhookState struct {
 // Traits are the chosen ones, and the detected where none is chosen.
 func (c Connection) Traits() Traits {
 	return Traits{
-		PortalURL: firstOf(c.Chosen.PortalURL, c.Detected.PortalURL),
-		Accounts:  firstOf(c.Chosen.Accounts, c.Detected.Accounts),
-		Link:      firstOf(c.Chosen.Link, c.Detected.Link),
+		PortalURL: cmp.Or(c.Chosen.PortalURL, c.Detected.PortalURL),
+		Accounts:  cmp.Or(c.Chosen.Accounts, c.Detected.Accounts),
+		Link:      cmp.Or(c.Chosen.Link, c.Detected.Link),
 	}
-}
-
-func firstOf(chosen, detected string) string {
-	if chosen != "" {
-		return chosen
-	}
-	return detected
 }
 
 const redacted = "[redacted]"

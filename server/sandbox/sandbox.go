@@ -5,6 +5,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -126,7 +127,7 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 			}
 			return nil, fmt.Errorf("start sandbox: %w", err)
 		}
-		s := &Sandbox{kind: o.kind(), path: first(o.Path, mountPath), listener: listener, Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()}}
+		s := &Sandbox{kind: o.kind(), path: cmp.Or(o.Path, mountPath), listener: listener, Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()}}
 		stores = append(stores, s)
 	}
 	w, err := startWorld(ctx, all[0], stores...)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -103,7 +104,7 @@ func (w *world) serve(ctx context.Context, o Options) error {
 		Addr: w.app.Addr().String(), OpsAddr: "127.0.0.1:0",
 		RedisURL: "redis://" + w.redis.Addr(), EncryptionKey: base64.StdEncoding.EncodeToString(key),
 		RechargeAPIURL: w.recharge.URL, RechargeRate: "2,40",
-		PortalLink: "signed_in", Redirect: first(o.Redirect, "location"), CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
+		PortalLink: "signed_in", Redirect: cmp.Or(o.Redirect, "location"), CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
 		LogLevel: "info", LogFormat: "text",
 	}.Check()
 	if err != nil {
@@ -164,13 +165,4 @@ func (w *world) partnerApp(path string) shopifytest.PartnerApp {
 		RedirectURLs: []string{w.appURL() + "/app/installed"}, Webhooks: w.appURL() + "/webhooks/shopify",
 		PathPrefix: path, ProxyURL: w.appURL() + mountPath,
 	}
-}
-
-func first(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
 }

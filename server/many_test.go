@@ -591,3 +591,33 @@ func TestRekey(t *testing.T) {
 		t.Errorf("that click makes calls %v; want pat known", calls)
 	}
 }
+
+// TestHomeOfOneStore: what the environment decides is shown and cannot be changed;
+// the rest of the app home is there.
+func TestHomeOfOneStore(t *testing.T) {
+	f := start(t)
+	_, home := f.ask("/?embedded=1&shop="+shop+"&id_token="+f.sessionToken(nil), "", nil)
+	if !strings.Contains(home, `data-state="connected"`) || !strings.Contains(home, f.store.URL+"/tools/recurring/portal/") || strings.Contains(home, `name="token"`) {
+		t.Errorf("home = %s; want it connected, and nothing to paste", home)
+	}
+	for _, path := range []string{"/app/connect", "/app/settings", "/app/disconnect"} {
+		if response, _ := f.ask(path, f.sessionToken(nil), tokens()); response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s = %d; want 403", path, response.StatusCode)
+		}
+	}
+	if _, body := f.ask("/app/try", f.sessionToken(nil), url.Values{"customer": {pat}}); !strings.Contains(body, `data-result="redirected"`) {
+		t.Errorf("try: %s; want redirected", body)
+	}
+	f.hash(pat)
+	if _, body := f.ask("/app/health", f.sessionToken(nil), nil); !strings.Contains(body, "1 click in the last 24 hours") {
+		t.Errorf("health: %s; want the click", body)
+	}
+	// Another shop can have installed the app, too.
+	_, home = f.ask("/?embedded=1&shop="+otherShop+"&id_token="+f.sessionToken(of(otherShop)), "", nil)
+	if !strings.Contains(home, "another store") || strings.Contains(home, "/tools/recurring/portal/") {
+		t.Errorf("another shop's home = %s; want it told, and nothing of the one store's", home)
+	}
+	if _, body := f.ask("/app/try", f.sessionToken(of(otherShop)), url.Values{"customer": {pat}}); !strings.Contains(body, `data-result="not_connected"`) {
+		t.Errorf("another shop's try: %s; want not_connected", body)
+	}
+}

@@ -40,10 +40,9 @@ type Traits struct {
 
 // WebhookState is how Recharge's webhooks stand.
 type WebhookState struct {
-	CheckedAt   time.Time
-	OK          bool
-	Problem     string // in plain words
-	DeliveredAt time.Time
+	CheckedAt time.Time
+	OK        bool
+	Problem   string // in plain words
 }
 
 // Traits are the chosen ones, and the detected where none is chosen.

@@ -15,7 +15,8 @@ import (
 //	h  an hour's numbers, a hash
 //	e  the last errors
 //
-// Of no shop are ms1:orders, a hash, ms1:w (webhooks) and ms1:o (OAuth states).
+// Of no shop are ms1:orders, a hash, and ms1:w, what was seen: webhooks, and states
+// of the code grant.
 const (
 	prefix       = "ms1:"
 	ordersKey    = prefix + "orders"

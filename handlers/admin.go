@@ -42,7 +42,7 @@ type Admin struct {
 
 	crossOrigin *http.CrossOriginProtection
 	busy        busy
-	ownKept     time.Time // when the one store's webhooks were looked at; only the chores use it
+	ownKept     time.Time // when the one store's webhooks were all there; only the chores use it
 }
 
 // Register adds the routes.

@@ -323,24 +323,42 @@ func (a *Admin) keepWebhooks(ctx context.Context, connection *store.Connection) 
 	}))
 }
 
-// KeepAllWebhooks does that for each shop that was not looked at for so long, and
-// for the one that is configured here.
-func (a *Admin) KeepAllWebhooks(ctx context.Context, after time.Duration) error {
+const (
+	// webhooksDaily is how often the webhooks at Recharge are looked at: it deletes
+	// those that nobody has answered for two days.
+	webhooksDaily = 24 * time.Hour
+	// webhooksAgain is when that is tried again if it could not be done.
+	webhooksAgain = time.Hour - time.Minute
+	// webhooksClaim is how long one server may take to look: another may have ended
+	// in the middle of it.
+	webhooksClaim = 5 * time.Minute
+)
+
+// webhooksDue tells whether a shop's webhooks are to be looked at.
+func (a *Admin) webhooksDue(c *store.Connection) bool {
+	after := webhooksDaily
+	if !c.Webhooks.OK {
+		after = webhooksAgain
+	}
+	now := a.Now()
+	return c.ClientSecret != "" && c.WebhookKey != "" && now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
+}
+
+// KeepAllWebhooks looks at those that are due, of every shop, or of the one that
+// is configured here.
+func (a *Admin) KeepAllWebhooks(ctx context.Context) error {
 	if a.Shops.Own != "" {
-		return a.keepOwnWebhooks(ctx, after)
+		return a.keepOwnWebhooks(ctx)
 	}
 	return a.Store.EachConnection(ctx, func(connection store.Connection) error {
-		due := func(c *store.Connection) bool {
-			return c.ClientSecret != "" && c.WebhookKey != "" && a.Now().Sub(c.Webhooks.CheckedAt) >= after
-		}
-		if !due(&connection) {
+		if !a.webhooksDue(&connection) {
 			return nil
 		}
 		// Of several servers one does it: the one that says so first.
 		mine := false
 		err := a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
-			if mine = due(c); mine {
-				c.Webhooks.CheckedAt = a.Now()
+			if mine = a.webhooksDue(c); mine {
+				c.Webhooks.ClaimedAt = a.Now()
 			}
 			return mine
 		})
@@ -354,12 +372,15 @@ func (a *Admin) KeepAllWebhooks(ctx context.Context, after time.Duration) error 
 	})
 }
 
-func (a *Admin) keepOwnWebhooks(ctx context.Context, after time.Duration) error {
-	if a.Shops.Mine == nil || a.Webhooks.Secret == "" || a.Now().Sub(a.ownKept) < after {
+func (a *Admin) keepOwnWebhooks(ctx context.Context) error {
+	if a.Shops.Mine == nil || a.Webhooks.Secret == "" || a.Now().Sub(a.ownKept) < webhooksDaily {
 		return nil
 	}
-	a.ownKept = a.Now()
-	return a.Shops.Mine.Client.KeepWebhooks(ctx, a.Webhooks.Address(a.Shops.Own, ""), a.Webhooks.Ours(a.Shops.Own))
+	err := a.Shops.Mine.Client.KeepWebhooks(ctx, a.Webhooks.Address(a.Shops.Own, ""), a.Webhooks.Ours(a.Shops.Own))
+	if err == nil {
+		a.ownKept = a.Now()
+	}
+	return err
 }
 
 // settings saves what the merchant chooses instead of what was found out.

@@ -165,7 +165,7 @@ func (s *steps) webhooks(err error) {
 	case err == errNoSecret: //nolint:errorlint // it is never wrapped
 		step.State, step.Text = recharge.Skipped, "Without the webhook secret a change is noticed within a day."
 	case err != nil:
-		step.State, step.Text = recharge.Warned, "They could not be set up, and are tried again daily. Until then a change is noticed within a day. "+advice(err.Error())
+		step.State, step.Text = recharge.Warned, "They could not be set up, and are tried again each hour. Until then a change is noticed within a day. "+advice(err.Error())
 	}
 	s.add(step, 0)
 }

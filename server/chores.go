@@ -13,10 +13,8 @@ import (
 const (
 	// beat is how often what is ordered is looked at, and numbers are written.
 	beat = time.Second
-	// round is how often the webhooks at Recharge are looked at: those of a shop
-	// that is due, at most daily.
+	// round is how often it is asked whose webhooks at Recharge are to be looked at.
 	round = time.Hour
-	daily = 24 * time.Hour
 	// startPatience is how long the start waits for Redis to say what it is like.
 	startPatience = 3 * time.Second
 )
@@ -91,7 +89,7 @@ func (s *server) rounds(ctx context.Context) {
 	ticker := time.NewTicker(round)
 	defer ticker.Stop()
 	for {
-		if err := s.admin.KeepAllWebhooks(ctx, daily); err != nil && ctx.Err() == nil {
+		if err := s.admin.KeepAllWebhooks(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "webhooks at Recharge not looked at", "cause", err)
 		}
 		select {

@@ -187,6 +187,16 @@ func (f *fixture) run(change ...func(*config.Settings)) {
 	})
 }
 
+// restart ends the program and runs it anew: it remembers nothing but what Redis
+// has.
+func (f *fixture) restart(meanwhile func(), change ...func(*config.Settings)) {
+	f.t.Helper()
+	f.stop()
+	f.ended <- <-f.ended
+	meanwhile()
+	f.run(change...)
+}
+
 // shopper is a browser at the storefront, signed in as id ("" is signed out).
 func (f *fixture) shopper(id string) *http.Client {
 	f.t.Helper()

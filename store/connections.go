@@ -40,9 +40,10 @@ type Traits struct {
 
 // WebhookState is how Recharge's webhooks stand.
 type WebhookState struct {
-	CheckedAt time.Time
+	CheckedAt time.Time // zero: not yet
 	OK        bool
-	Problem   string // in plain words
+	Problem   string    // in plain words
+	ClaimedAt time.Time // when somebody went to look
 }
 
 // Traits are the chosen ones, and the detected where none is chosen.

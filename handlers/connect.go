@@ -277,7 +277,8 @@ func stays(last *store.Connection) string {
 // to try with says nothing.
 func linkOf(findings recharge.Findings) string {
 	for _, f := range findings.List {
-		if (f.Check == recharge.CheckSessions || f.Check == recharge.CheckPortal) && f.State == recharge.Failed && !f.Why.Passing() {
+		of := f.Check == recharge.CheckSessions || f.Check == recharge.CheckPortal
+		if of && f.State == recharge.Warned && f.Why != recharge.NoCustomer && !f.Why.Passing() {
 			return "hash"
 		}
 	}

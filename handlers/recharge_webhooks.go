@@ -25,6 +25,7 @@ const rechargeWebhooks = "/webhooks/recharge"
 // it says may be old, or said twice: it only ever makes us forget.
 type RechargeWebhooks struct {
 	Store   *store.Store
+	Shops   *Shops
 	Own     shopify.Shop // the one store that is configured here; "": many
 	Secret  string       // Own's; "": its webhooks are refused
 	AppURL  *url.URL
@@ -145,10 +146,27 @@ func (w *RechargeWebhooks) do(ctx context.Context, shop shopify.Shop, webhook re
 	return nil
 }
 
+// errStillKnown has Recharge say it again later.
+var errStillKnown = errors.New("not so: Recharge still takes the store's token")
+
 // disconnect is for a store that has uninstalled Recharge: its tokens are dead,
-// and its shoppers' portals gone. A message that comes late is about a connection
-// that is not there any more: the next one has another address.
+// and its shoppers' portals gone. What says so is not signed with the rest of the
+// message: so Recharge itself is asked, and until it agrees, nothing is done.
 func (w *RechargeWebhooks) disconnect(ctx context.Context, shop shopify.Shop) error {
+	way, err := w.Shops.Find(ctx, shop)
+	if err != nil {
+		return err
+	}
+	if way != nil {
+		err = way.Client.Known(ctx)
+	}
+	switch {
+	case way == nil, recharge.Is(err, recharge.Unauthorized), recharge.Is(err, recharge.Forbidden):
+	case err != nil:
+		return err
+	default:
+		return errStillKnown
+	}
 	if w.Own == "" {
 		if err := w.Store.DropConnection(ctx, shop); err != nil {
 			return err

@@ -84,7 +84,7 @@ func Inspect(ctx context.Context, o Options, tell func(Finding)) Findings {
 		finding.Took = o.Now().Sub(start)
 		i.findings.List = append(i.findings.List, finding)
 		tell(finding)
-		if finding.Check == CheckToken && finding.State == Failed || finding.Why == WrongStore {
+		if finding.Check == CheckToken && finding.State != Passed || finding.Why == WrongStore {
 			break // what follows would only say so again
 		}
 	}
@@ -178,7 +178,10 @@ func (i *inspector) customers(ctx context.Context) Finding {
 // sessions tries one: how Recharge spells the scope for it is not known for sure,
 // nor whether it takes a storefront token.
 func (i *inspector) sessions(ctx context.Context) Finding {
-	if i.customer.ID == 0 {
+	switch {
+	case i.customer.ID == 0 && !i.has(scopeSession()):
+		return Finding{Check: CheckSessions, State: Warned, Why: NoCustomer, Missing: scopeSession()[:1]}
+	case i.customer.ID == 0:
 		return Finding{Check: CheckSessions, State: Skipped, Why: NoCustomer}
 	}
 	session, err := i.client.CreateSession(ctx, i.customer)
@@ -199,7 +202,7 @@ func (i *inspector) sessions(ctx context.Context) Finding {
 // The link is thrown away.
 func (i *inspector) portal(ctx context.Context) Finding {
 	if i.session.Token == "" {
-		return Finding{Check: CheckPortal, State: Skipped, Why: NoCustomer}
+		return Finding{Check: CheckPortal, State: Skipped}
 	}
 	access, failed := i.client.portalAccess(ctx, i.session, Subscriptions, "")
 	if failed != nil {
@@ -227,5 +230,18 @@ func (i *inspector) get(endpoint string, query url.Values) call {
 
 // failing is a check whose call gave nothing.
 func failing(check Check, failed *Error) Finding {
-	return Finding{Check: check, State: Failed, Why: failed.Reason}
+	finding := Finding{Check: check, State: Failed, Why: failed.Reason}
+	if failed.Reason.Passing() {
+		finding.State = Warned
+	}
+	return finding
+}
+
+// Known fails with Unauthorized or Forbidden if Recharge does not take the
+// client's token any more: the store has left Recharge, or has revoked it.
+func (c *Client) Known(ctx context.Context) error {
+	_, failed := do[tokenAnswer](ctx, c, call{
+		endpoint: "token_information", urgency: helpful, method: http.MethodGet, path: []string{"token_information"}, header: c.adminHeader(),
+	})
+	return orNil(failed)
 }

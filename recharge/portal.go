@@ -26,6 +26,7 @@ func ParsePortalURL(text string) (*url.URL, error) {
 	if !strings.HasSuffix(u.Path, "/") {
 		u.Path += "/"
 	}
+	u.Host = strings.ToLower(u.Host)
 	return u, nil
 }
 
@@ -38,13 +39,13 @@ func goodHost(u *url.URL) bool {
 	if loopback(u.Hostname()) {
 		return u.Scheme == "https" || u.Scheme == "http"
 	}
-	return u.Scheme == "https" && hostShape.MatchString(u.Host)
+	return u.Scheme == "https" && hostShape.MatchString(strings.ToLower(u.Host))
 }
 
 // goodPath has nothing in it that a browser would resolve.
 func goodPath(u *url.URL) bool {
 	path := u.EscapedPath()
-	return !strings.ContainsAny(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "..")
+	return !strings.ContainsAny(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
 func loopback(host string) bool {

@@ -109,8 +109,8 @@ func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, 
 }
 
 func signedWebhook(secret string, header http.Header, body []byte, now time.Time) error {
-	if newer, ok := header["X-Recharge-Webhook-Signature"]; ok {
-		return signedNewly(secret, newer[0], header.Get("X-Recharge-Webhook-Timestamp"), body, now)
+	if _, ok := header["X-Recharge-Webhook-Signature"]; ok {
+		return signedNewly(secret, header.Get("X-Recharge-Webhook-Signature"), header.Get("X-Recharge-Webhook-Timestamp"), body, now)
 	}
 	digest := header.Get("X-Recharge-Hmac-Sha256")
 	if !digestShape.MatchString(digest) {
@@ -152,12 +152,31 @@ func oneJSON(body []byte) bool {
 	return errors.Is(err, io.EOF)
 }
 
+// aboutAnother names what a body is about that is no farewell of a store; "": what
+// that looks like is not documented, and there may be no body at all.
+func aboutAnother(body []byte) string {
+	var message map[string]json.RawMessage
+	if json.Unmarshal(body, &message) != nil {
+		return ""
+	}
+	for _, other := range []string{"customer", "subscription", "order", "charge", "address"} {
+		if message[other] != nil {
+			return other
+		}
+	}
+	return ""
+}
+
 // readWebhook goes by the topic, or by the body where none is known: a customer
-// of whom only the id is told is deleted.
+// of whom only the id is told is deleted. Neither topic nor address is signed: a
+// body that is about something else is not taken for a store's farewell.
 func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	webhook := Webhook{Topic: topic}
 	switch {
 	case topic == TopicUninstalled:
+		if other := aboutAnother(body); other != "" {
+			return webhook, fmt.Errorf("%w: about a %s", ErrMalformedWebhook, other)
+		}
 		webhook.Kind = Uninstalled
 		return webhook, nil
 	case topic != "" && !strings.HasPrefix(string(topic), "customer/"):

@@ -104,6 +104,8 @@ func TestVerifyWebhook(t *testing.T) {
 		"uninstalled, by its address":   {body: `{}`, header: headers("older", older(`{}`), "topic", "customer/deleted"), topic: TopicUninstalled, want: Webhook{Kind: Uninstalled, Topic: TopicUninstalled}},
 		"uninstalled, without a body":   {body: ``, header: headers("newer", newer("", vectorTime)), topic: TopicUninstalled, want: Webhook{Kind: Uninstalled, Topic: TopicUninstalled}},
 		"uninstalled, by its topic":     {body: `{}`, header: headers("newer", newer(`{}`, vectorTime), "topic", "recharge/uninstalled"), want: Webhook{Kind: Uninstalled, Topic: TopicUninstalled}},
+		"a customer, called a farewell": {body: bodyA, header: headers("older", olderA, "topic", "recharge/uninstalled"), err: ErrMalformedWebhook},
+		"the same, by its address":      {body: bodyB, header: headers("older", olderB), topic: TopicUninstalled, err: ErrMalformedWebhook},
 		"uninstalled, forged":           {body: `{}`, header: headers("older", olderA), topic: TopicUninstalled, err: ErrForgedWebhook},
 		"customer topic without a body": {body: ``, header: headers("newer", newer("", vectorTime), "topic", "customer/updated"), err: ErrMalformedWebhook},
 	} {
@@ -121,6 +123,9 @@ func TestVerifyWebhook(t *testing.T) {
 		if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
 		}
+	}
+	if _, err := VerifyWebhook(vectorSecret, http.Header{"X-Recharge-Webhook-Signature": nil, "X-Recharge-Hmac-Sha256": {olderA}}, []byte(bodyA), "", now); !errors.Is(err, ErrForgedWebhook) {
+		t.Errorf("with a header that has no value: %v; want it refused", err)
 	}
 	// Whoever has no secret signs with the empty one.
 	sum := sha256.Sum256([]byte(bodyB))

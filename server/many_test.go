@@ -254,6 +254,27 @@ func TestRechargeUninstalled(t *testing.T) {
 	}
 }
 
+// TestRechargeNotUninstalled: topic and address are not signed. Whoever sends a
+// message that is Recharge's again, and calls it a farewell, disconnects nobody.
+func TestRechargeNotUninstalled(t *testing.T) {
+	f := connected(t)
+	f.recharge.Send("recharge/uninstalled", []byte(`{}`))
+	f.recharge.Send("recharge/uninstalled", []byte(`{"customer":{"id":70100200}}`))
+	f.until("both are refused", func() bool {
+		refused := map[int]bool{}
+		for _, delivery := range f.recharge.Deliveries() {
+			refused[delivery.Status] = true
+		}
+		return refused[http.StatusInternalServerError] && refused[http.StatusBadRequest]
+	})
+	if got := f.hash(pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+	}
+	if _, body := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
+		t.Errorf("the app home reads %s; want it connected", body)
+	}
+}
+
 // TestRechargeTellsOneStore is the one-store mode: its webhooks are kept, too.
 func TestRechargeTellsOneStore(t *testing.T) {
 	f := start(t, func(s *config.Settings) { s.RechargeClientSecret = whSecret })

@@ -153,7 +153,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Now:            o.now,
 	}
 	s.webhooks = &handlers.RechargeWebhooks{
-		Store: s.store, Own: s.shops.Own, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
+		Store: s.store, Shops: s.shops, Own: s.shops.Own, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
 		Timeout: 4 * time.Second, Numbers: s.numbers, Log: o.log, Now: o.now, Wake: s.wakeUp,
 	}
 	if s.admin, err = s.newAdmin(o); err != nil {

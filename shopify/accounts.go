@@ -114,7 +114,8 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 // notPublic are ranges that netip has no name for.
 // https://www.iana.org/assignments/iana-ipv4-special-registry
 func notPublic() []string {
-	return []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"}
+	return []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "192.0.2.0/24", "192.88.99.0/24", "198.51.100.0/24", "203.0.113.0/24",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:db8::/32", "2002::/16", "fec0::/10"}
 }
 
 func public(ip netip.Addr) bool {

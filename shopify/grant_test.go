@@ -193,7 +193,7 @@ func TestPublicOnly(t *testing.T) {
 		"127.0.0.1:443": false, "10.0.0.1:443": false, "172.16.0.1:443": false, "192.168.1.1:443": false, "169.254.169.254:443": false,
 		"100.64.0.1:443": false, "0.0.0.0:443": false, "224.0.0.1:443": false, "255.255.255.255:443": false, "198.18.0.1:443": false,
 		"[::1]:443": false, "[::]:443": false, "[fd00::1]:443": false, "[fe80::1]:443": false, "[::ffff:127.0.0.1]:443": false, "[::ffff:10.0.0.1]:443": false,
-		"[64:ff9b::7f00:1]:443": false, "[2002:7f00:1::]:443": false, "nonsense": false,
+		"[64:ff9b::7f00:1]:443": false, "[::127.0.0.1]:443": false, "[fec0::1]:443": false, "192.0.2.1:443": false, "192.88.99.1:443": false, "[2002:7f00:1::]:443": false, "nonsense": false,
 	} {
 		if err := publicOnly("tcp", address, nil); (err == nil) != want {
 			t.Errorf("dial %s: %v; want it let through: %v", address, err, want)

@@ -75,7 +75,12 @@ func (t *SessionTokens) Verify(token string) (Session, error) {
 	var err error
 	for _, secret := range t.secrets {
 		claims = sessionClaims{}
-		_, err = t.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return []byte(secret), nil })
+		_, err = t.parser.ParseWithClaims(token, &claims, func(unread *jwt.Token) (any, error) {
+			if unread.Header["crit"] != nil { // what must be understood, and is not
+				return nil, jwt.ErrTokenUnverifiable
+			}
+			return []byte(secret), nil
+		})
 		if !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
 			break
 		}

@@ -74,6 +74,10 @@ func TestSession(t *testing.T) {
 		"None":                   {unsigned(`{"alg":"None","typ":"JWT"}`), false},
 		"nOnE":                   {unsigned(`{"alg":"nOnE","typ":"JWT"}`), false},
 		"no alg":                 {unsigned(`{"typ":"JWT"}`), false},
+		"none":                   {unsigned(`{"alg":"none","typ":"JWT"}`), false},
+		"HS512":                  {otherwise(t, jwt.SigningMethodHS512, now), false},
+		"HS384":                  {otherwise(t, jwt.SigningMethodHS384, now), false},
+		"crit":                   {sessionToken(t, now, sessionSecrets[0], func(h map[string]any, _ jwt.MapClaims) { h["crit"] = []string{"x"} }), false},
 		"long":                   {strings.Repeat("a", 5000), false},
 		"four parts":             {sessionToken(t, now, sessionSecrets[0], nil) + ".x", false},
 		"a line break":           {sessionToken(t, now, sessionSecrets[0], nil) + "\n", false},
@@ -98,9 +102,21 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// otherwise is a good token that is signed in another way.
+func otherwise(t *testing.T, method jwt.SigningMethod, now time.Time) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(method, jwt.MapClaims{
+		"iss": "https://fixture-shop.myshopify.com/admin", "dest": "https://fixture-shop.myshopify.com", "aud": sessionClient, "exp": now.Unix() + 60, "nbf": now.Unix(),
+	}).SignedString([]byte(sessionSecrets[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 func unsigned(header string) string {
 	encode := base64.RawURLEncoding.EncodeToString
-	return encode([]byte(header)) + "." + encode([]byte(`{"iss":"https://fixture-shop.myshopify.com/admin","dest":"https://fixture-shop.myshopify.com","aud":"fixture-client-id","exp":1735689660,"nbf":1735689600}`)) + "."
+	return encode([]byte(header)) + "." + encode([]byte(`{"iss":"https://fixture-shop.myshopify.com/admin","dest":"https://fixture-shop.myshopify.com","aud":"fixture-client-id","exp":1735689660,"nbf":1735689600}`)) + ".c2lnbmVk"
 }
 
 // FuzzSessionToken: nothing makes it panic, and what it takes is signed.

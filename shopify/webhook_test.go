@@ -134,3 +134,55 @@ func TestVerifyWebhookReads(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckWebhookHeader: what no webhook of Shopify's looks like is refused before
+// its body is read.
+func TestCheckWebhookHeader(t *testing.T) {
+	good := map[string]string{"X-Shopify-Topic": "shop/redact", "X-Shopify-Webhook-Id": "b54557e4-bdd9", "X-Shopify-Hmac-Sha256": strings.Repeat("A", 43) + "="}
+	header := func(change func(http.Header)) http.Header {
+		h := http.Header{}
+		for name, value := range good {
+			h.Set(name, value)
+		}
+		change(h)
+		return h
+	}
+	if err := shopify.CheckWebhookHeader(header(func(http.Header) {})); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+	for name := range good {
+		for what, change := range map[string]func(http.Header){
+			"missing": func(h http.Header) { h.Del(name) }, "twice": func(h http.Header) { h.Add(name, good[name]) },
+			"empty": func(h http.Header) { h.Set(name, "") }, "strange": func(h http.Header) { h.Set(name, "<b>\n") }, "long": func(h http.Header) { h.Set(name, strings.Repeat("a", 500)) },
+		} {
+			if err := shopify.CheckWebhookHeader(header(change)); !errors.Is(err, shopify.ErrForged) {
+				t.Errorf("%s %s: %v; want it refused", name, what, err)
+			}
+		}
+	}
+}
+
+// TestTriggered: when it happened, as far as that is said.
+func TestTriggered(t *testing.T) {
+	v, err := shopify.NewVerifier([]string{"hush"}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"shop_id":1,"shop_domain":"some-shop.myshopify.com"}`
+	mac := hmac.New(sha256.New, []byte("hush"))
+	mac.Write([]byte(body))
+	for said, want := range map[string]time.Time{
+		"2026-11-23T12:00:00.5Z": time.Date(2026, 11, 23, 12, 0, 0, 5e8, time.UTC), "2026-11-23T13:00:00+01:00": time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
+		"": {}, "yesterday": {},
+	} {
+		header := http.Header{}
+		for name, value := range map[string]string{
+			"X-Shopify-Topic": "shop/redact", "X-Shopify-Webhook-Id": "1", "X-Shopify-Hmac-Sha256": base64.StdEncoding.EncodeToString(mac.Sum(nil)), "X-Shopify-Triggered-At": said,
+		} {
+			header.Set(name, value)
+		}
+		if got, err := v.VerifyWebhook(header, []byte(body)); err != nil || !got.Triggered.Equal(want) {
+			t.Errorf("X-Shopify-Triggered-At %q: %v, %v; want %v", said, got.Triggered, err, want)
+		}
+	}
+}

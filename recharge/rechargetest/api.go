@@ -205,7 +205,7 @@ func (s *Server) charge(c *call) (fits bool, limit string) {
 	defer s.mu.Unlock()
 	c.token = s.tokens[value]
 	if c.token == nil {
-		if live, ok := s.sessions.live(value, c.now); ok {
+		if live, ok := s.sessions.live(value, c.now); ok && s.holds(live.by) {
 			c.session, c.token = &live, live.by
 		}
 	}

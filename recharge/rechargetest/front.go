@@ -63,8 +63,8 @@ func (s *Server) knows(token string) bool {
 	if s.tokens[token] != nil {
 		return true
 	}
-	_, ok := s.sessions.live(token, s.opts.Now())
-	return ok
+	session, ok := s.sessions.live(token, s.opts.Now())
+	return ok && s.holds(session.by)
 }
 
 // Close stops listening and waits for the answers under way for as long as one may take.

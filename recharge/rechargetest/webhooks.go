@@ -127,7 +127,9 @@ func (s *Server) oneWebhook(c call) answer {
 		s.hooks = slices.Clone(s.hooks)
 		s.hooks[i] = next
 	case http.MethodPost:
-		go s.deliverAll([]hook{s.hooks[i]}, s.sample(s.hooks[i].Topic))
+		if h := s.hooks[i]; !s.closed {
+			s.delivering.Go(func() { s.deliver(h, s.sample(h.Topic)) })
+		}
 		return jsonAnswer(http.StatusOK, map[string]any{})
 	}
 	return jsonAnswer(http.StatusOK, map[string]hook{"webhook": s.hooks[i]})
@@ -195,6 +197,16 @@ func (s *Server) RevokeToken(value string) {
 	delete(s.tokens, value)
 }
 
+// holds tells whether a token is still known. The server's mutex is held.
+func (s *Server) holds(token *adminToken) bool {
+	for _, known := range s.tokens {
+		if known == token {
+			return true
+		}
+	}
+	return false
+}
+
 // Send delivers body to every webhook of the topic, signed anew for each, and returns at once. A delivery that is not
 // answered well is tried again, see Options.RetryAfter.
 func (s *Server) Send(topic string, body []byte) {
@@ -222,6 +234,9 @@ func (s *Server) deliverAll(hooks []hook, body []byte) {
 func (s *Server) AddWebhook(token, topic, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.tokens[token] == nil {
+		panic("rechargetest: no such token")
+	}
 	s.lastHook++
 	s.hooks = append(slices.Clone(s.hooks), hook{ID: 900100 + s.lastHook, Address: address, Topic: topic, by: s.tokens[token]})
 }
@@ -254,7 +269,7 @@ func (s *Server) Deliveries() []Delivery {
 // deliver tries until the answer is good, and deletes the webhook if none was.
 func (s *Server) deliver(h hook, body []byte) {
 	for try := 1; try <= webhookTries; try++ {
-		if s.try(h, body, try) {
+		if !s.registered(h.ID) || s.try(h, body, try) {
 			return
 		}
 		if try == webhookTries {
@@ -269,6 +284,13 @@ func (s *Server) deliver(h hook, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hooks = slices.DeleteFunc(slices.Clone(s.hooks), func(other hook) bool { return other.ID == h.ID })
+}
+
+// registered tells a webhook from one that was deleted meanwhile.
+func (s *Server) registered(id int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.hooks, func(h hook) bool { return h.ID == id })
 }
 
 // spread makes the tries come ever less often, and the last when two days are over.

@@ -182,27 +182,30 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	case topic != "" && !strings.HasPrefix(string(topic), "customer/"):
 		return webhook, nil
 	}
+	return readChange(webhook, body)
+}
+
+// readChange reads what is said of a customer.
+func readChange(webhook Webhook, body []byte) (Webhook, error) {
 	var message struct {
 		Customer json.RawMessage `json:"customer"`
 	}
 	if err := json.Unmarshal(body, &message); err != nil || len(message.Customer) == 0 {
-		if topic == "" && err == nil {
+		if webhook.Topic == "" && err == nil {
 			return webhook, nil // some other thing of Recharge's
 		}
 		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
 	}
 	var fields map[string]json.RawMessage
 	var record customerRecord
-	if json.Unmarshal(message.Customer, &fields) != nil || json.Unmarshal(message.Customer, &record) != nil || record.ID <= 0 {
+	if json.Unmarshal(message.Customer, &fields) != nil || json.Unmarshal(message.Customer, &record) != nil ||
+		record.ID <= 0 || !shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
 		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
 	}
 	webhook.ID = int64(record.ID)
-	if topic == TopicDeleted || topic == "" && len(fields) == 1 {
+	if webhook.Topic == TopicDeleted || webhook.Topic == "" && len(fields) == 1 {
 		webhook.Kind = CustomerDeleted
 		return webhook, nil
-	}
-	if !shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
-		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
 	}
 	webhook.Kind, webhook.Customer, webhook.Hash, webhook.Active = CustomerChanged, string(record.External.Ecommerce), record.Hash, record.Active
 	return webhook, nil

@@ -70,6 +70,13 @@ func (a *Admin) file(media string, content []byte) echo.HandlerFunc {
 	return func(c echo.Context) error { return c.Blob(http.StatusOK, media, content) }
 }
 
+const noMemory = "The app cannot reach its memory right now. Reload the page in a minute."
+
+// noSession tells a token that is no good from one of which that is not known.
+func noSession(err error) bool {
+	return errors.Is(err, shopify.ErrNoSession) || errors.Is(err, errUninstalled)
+}
+
 var errUninstalled = errors.New("issued before the app was uninstalled")
 
 // session is whose a token is: Shopify's, or the proof of one who installed
@@ -110,11 +117,14 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 		session, proof, err := a.session(c.Request().Context(), token)
 		if err != nil {
 			a.refused(c, err.Error())
+			if !noSession(err) {
+				return echo.NewHTTPError(http.StatusServiceUnavailable)
+			}
 			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
 			return echo.NewHTTPError(http.StatusUnauthorized)
 		}
 		if proof {
-			if err := a.renew(c, session.Shop); err != nil {
+			if err := a.renew(c, session); err != nil {
 				return err
 			}
 		}
@@ -137,6 +147,9 @@ func (a *Admin) home(c echo.Context) error {
 			return a.drawHome(c, session.Shop, "")
 		}
 		a.refused(c, err.Error())
+		if !noSession(err) {
+			return a.outside(c, http.StatusServiceUnavailable, noMemory)
+		}
 		if query.Has(bounced) {
 			return a.outside(c, http.StatusUnauthorized, "Shopify’s session token was not accepted. Reload the page. If that does not help, whoever runs this server should compare SHOPIFY_API_KEY, SHOPIFY_API_SECRET and its clock.")
 		}
@@ -267,7 +280,7 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop, proof string) error 
 	ctx := c.Request().Context()
 	connection, err := a.connectionView(ctx, shop)
 	if err != nil {
-		return a.outside(c, http.StatusServiceUnavailable, "The app cannot reach its memory right now. Reload the page in a minute. Shoppers are not affected.")
+		return a.outside(c, http.StatusServiceUnavailable, noMemory)
 	}
 	return a.draw(c, http.StatusOK, "home", homeView{
 		connectionView: connection,

@@ -89,9 +89,9 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		LinkFrom:      from(connection.Chosen.Link, connection.Detected.Link),
 		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
 		Webhooks: a.webhookWords(connection),
-		AccountsChoice: options(connection.Chosen.Accounts, foundOut(connection.Detected.Accounts),
+		AccountsChoice: choices(connection.Chosen.Accounts, foundOut(connection.Detected.Accounts),
 			option{Value: "new", Label: "Shopify’s current customer accounts"}, option{Value: "legacy", Label: "Legacy customer accounts"}),
-		LinkChoice: options(connection.Chosen.Link, foundOut(connection.Detected.Link),
+		LinkChoice: choices(connection.Chosen.Link, foundOut(connection.Detected.Link),
 			option{Value: "signed_in", Label: "Signed in"}, option{Value: "hash", Label: "By a link that Recharge checks"}),
 	}, nil
 }
@@ -113,7 +113,7 @@ func foundOut(detected string) string {
 	return "As found out"
 }
 
-func options(chosen, empty string, all ...option) []option {
+func choices(chosen, empty string, all ...option) []option {
 	all = append([]option{{Label: empty}}, all...)
 	for i := range all {
 		all[i].Chosen = all[i].Value == chosen
@@ -190,11 +190,14 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	// A merchant who leaves in between has still connected.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
 	defer cancel()
+	begun := a.Now()
 	last, err := a.Store.Connection(ctx, shop)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	next, problem := a.pasted(c, shop, last)
+	// Not when the checks are done: an uninstall meanwhile ends this, too.
+	next.SavedAt = begun
 	steps := &steps{admin: a, response: c.Response()}
 	if err := steps.begin(); err != nil {
 		return err
@@ -234,21 +237,33 @@ func (a *Admin) pasted(c echo.Context, shop shopify.Shop, last *store.Connection
 	return next, ""
 }
 
+// options are what a client for the connection is made with. It shares the budget
+// of the shop's clicks: a 429 holds back both.
+func (a *Admin) options(ctx context.Context, connection *store.Connection) (recharge.Options, error) {
+	options, err := a.Options(connection)
+	if way, lost := a.Shops.Find(ctx, connection.Shop); lost == nil && way != nil {
+		options.Like = way.Client
+	}
+	return options, err
+}
+
 // check asks Recharge and the store, and saves what will do.
 func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection, next store.Connection) error {
-	options, err := a.Options(&next)
+	with, err := a.options(ctx, &next)
 	if err != nil {
 		return steps.end("not_saved", "The app cannot use these. Check each for a slip.")
 	}
-	findings := recharge.Inspect(ctx, options, steps.found)
+	findings := recharge.Inspect(ctx, with, steps.found)
 	if !findings.Usable() {
 		return steps.end("not_saved", "Not saved. Mend what is marked, and connect again."+stays(last))
 	}
 	next.Detected = store.Traits{PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: a.accounts(ctx, steps, next.Shop)}
-	next.SavedAt = a.Now()
 	next.Webhooks = store.WebhookState{}
 	if next.ClientSecret != "" && next.WebhookKey == "" {
 		next.WebhookKey = rand.Text()
+	}
+	if erased, err := a.Store.ErasedAt(ctx, next.Shop); err != nil || !erased.IsZero() && !next.SavedAt.After(erased.Add(clockSkew)) {
+		return steps.end("not_saved", "Not saved: the app was uninstalled meanwhile, or its memory cannot be reached.")
 	}
 	if err := a.Store.SaveConnection(ctx, next); err != nil {
 		a.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
@@ -307,9 +322,9 @@ func (a *Admin) keepWebhooks(ctx context.Context, connection *store.Connection) 
 	if connection.ClientSecret == "" {
 		return errNoSecret
 	}
-	options, err := a.Options(connection)
+	with, err := a.options(ctx, connection)
 	if err == nil {
-		err = recharge.NewClient(options).KeepWebhooks(ctx, a.Webhooks.Address(connection.Shop, connection.WebhookKey), a.Webhooks.Ours(connection.Shop))
+		err = recharge.NewClient(with).KeepWebhooks(ctx, a.Webhooks.Address(connection.Shop, connection.WebhookKey), a.Webhooks.Ours(connection.Shop))
 	}
 	state := store.WebhookState{CheckedAt: a.Now(), OK: err == nil}
 	if err != nil {
@@ -400,10 +415,15 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 	if !slices.Contains([]string{"", "new", "legacy"}, chosen.Accounts) || !slices.Contains([]string{"", "signed_in", "hash"}, chosen.Link) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
+	end := a.busy.take(shop)
+	if end == nil {
+		return echo.NewHTTPError(http.StatusTooManyRequests)
+	}
+	defer end()
 	connected := false
 	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		connected = true
-		connection.Chosen, connection.SavedAt = chosen, a.Now()
+		connection.Chosen = chosen // SavedAt stays: it says which installation this is of
 		return true
 	})
 	switch {
@@ -421,6 +441,11 @@ func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
 	if a.Shops.Own != "" {
 		return errFixed
 	}
+	end := a.busy.take(shop)
+	if end == nil {
+		return echo.NewHTTPError(http.StatusTooManyRequests)
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
 	defer cancel()
 	connection, err := a.Store.Connection(ctx, shop)
@@ -448,9 +473,9 @@ func (a *Admin) Leave(ctx context.Context, connection *store.Connection) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	options, err := a.Options(connection)
+	with, err := a.options(ctx, connection)
 	if err == nil {
-		err = recharge.NewClient(options).RemoveWebhooks(ctx, a.Webhooks.Ours(connection.Shop))
+		err = recharge.NewClient(with).RemoveWebhooks(ctx, a.Webhooks.Ours(connection.Shop))
 	}
 	if err != nil {
 		a.Log.InfoContext(ctx, "webhooks not removed", "shop", string(connection.Shop), "cause", err)

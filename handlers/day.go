@@ -104,6 +104,9 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	if connection, err := a.Store.Connection(ctx, shop); a.Shops.Own == "" && err == nil && connection != nil {
 		v.Webhooks += ". A change there is " + a.webhookWords(connection)
 	}
+	if lost := all[webhooksLost]; lost > 0 {
+		v.Webhooks += " " + plural(int(lost), "message") + " could not be told from forged ones: is the webhook secret the API Client Secret of this Admin token? Paste it again under Connect."
+	}
 	if way != nil {
 		budget := way.Client.Budget()
 		v.Budget = &budgetView{Left: budget.Left, Burst: budget.Burst, Rate: budget.Rate}

@@ -64,7 +64,7 @@ func (a *Admin) installed(c echo.Context) error {
 		a.refused(c, err.Error())
 		return a.notInstalled(c)
 	}
-	proof, err := a.Proofs.Sign(shop)
+	proof, err := a.Proofs.Sign(shop, a.Now())
 	if err != nil {
 		return err
 	}
@@ -100,9 +100,10 @@ type Proofs struct {
 // before an uninstall must be over before that is forgotten.
 const proofLife = time.Minute
 
-// renew gives the page a proof for its next call.
-func (a *Admin) renew(c echo.Context, shop shopify.Shop) error {
-	proof, err := a.Proofs.Sign(shop)
+// renew gives the page a proof for its next call. It is as old as the grant was,
+// and so never older than a session may be: what comes after is asked of Shopify.
+func (a *Admin) renew(c echo.Context, session shopify.Session) error {
+	proof, err := a.Proofs.Sign(session.Shop, session.Issued)
 	if err != nil {
 		return err
 	}
@@ -110,12 +111,12 @@ func (a *Admin) renew(c echo.Context, shop shopify.Shop) error {
 	return nil
 }
 
-// Sign makes one.
-func (p *Proofs) Sign(shop shopify.Shop) (string, error) {
+// Sign makes one, for a shop that was granted then.
+func (p *Proofs) Sign(shop shopify.Shop, granted time.Time) (string, error) {
 	now := p.Now()
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"iss": "https://" + string(shop) + "/admin", "dest": "https://" + string(shop), "aud": p.ClientID, "sub": "grant",
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(proofLife).Unix(),
+		"iat": granted.Unix(), "nbf": now.Unix(), "exp": now.Add(proofLife).Unix(),
 	}).SignedString([]byte(p.Key))
 }
 

@@ -21,6 +21,7 @@ const (
 	callsFailed  = "calls_failed"
 	callsLimited = "calls_limited"
 	webhooksTold = "webhooks"
+	webhooksLost = "webhooks_refused"
 )
 
 // classes are of how long a click took, each by its longest in ms; what takes

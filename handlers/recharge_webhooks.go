@@ -82,6 +82,9 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	}
 	status := rechargeStatus(err)
 	w.log(ctx, from.shop, webhook, status, err)
+	if from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook) {
+		w.Numbers.Store.Count(from.shop, webhooksLost, 1) // of who knows the address
+	}
 	if status != http.StatusOK {
 		return echo.NewHTTPError(status)
 	}

@@ -92,6 +92,9 @@ func readWebhook(c echo.Context) ([]byte, error) {
 // once does what a webhook asks for if that has not been done. It is marked as
 // done afterwards: a message that is lost half-way comes again.
 func (w *ShopifyWebhooks) once(ctx context.Context, webhook shopify.Webhook) (string, error) {
+	if webhook.Shop == "" {
+		return "ignored", nil // a topic that is not ours: nothing of it is kept
+	}
 	seen, err := w.Store.Seen(ctx, webhook.ID)
 	if err != nil {
 		return "", err

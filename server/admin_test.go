@@ -362,3 +362,20 @@ func TestNotSaved(t *testing.T) {
 		t.Errorf("connect without Redis: %s; want it not saved", body)
 	}
 }
+
+// TestRedisDownIsNoBadToken: a merchant is told what it is, and not sent to find
+// another token.
+func TestRedisDownIsNoBadToken(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	f.redis.Stop()
+	for path, form := range guarded() {
+		if response, _ := f.ask(path, f.sessionToken(nil), form); response.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s without Redis = %d; want 503", path, response.StatusCode)
+		}
+	}
+	response, body := f.ask("/?embedded=1&shop="+shop+"&id_token="+f.sessionToken(nil), "", nil)
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "cannot reach its memory") {
+		t.Errorf("home without Redis = %d %s; want 503, and why", response.StatusCode, body)
+	}
+}

@@ -647,3 +647,113 @@ func TestHomeOfOneStore(t *testing.T) {
 		t.Errorf("another shop's try: %s; want not_connected", body)
 	}
 }
+
+// TestUninstalledWhileConnecting: what is saved by a merchant who began before the
+// uninstall goes with it.
+func TestUninstalledWhileConnecting(t *testing.T) {
+	f := start(t, many)
+	f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 300 * time.Millisecond })
+	said := make(chan string)
+	token := f.sessionToken(nil)
+	go func() {
+		_, body := f.ask("/app/connect", token, tokens())
+		said <- body
+	}()
+	f.until("it is asking Recharge", func() bool { return len(f.recharge.Requests()) > 0 })
+	f.clock.add(20 * time.Second)
+	f.webhook("/webhooks/shopify", "app/uninstalled", aboutUninstalled(), appSecret)
+	if body := <-said; strings.Contains(body, `data-result="saved"`) {
+		t.Errorf("connect: %s; want it not saved", body)
+	}
+	f.settle()
+	if got := f.hash(pat); got != "not_connected" {
+		t.Errorf("a click = %q; want not_connected", got)
+	}
+}
+
+// TestProofsEnd: renewed with every answer, a proof is still no older than the
+// grant, and an uninstall ends it.
+func TestProofsEnd(t *testing.T) {
+	f := start(t, many)
+	proof := f.proof()
+	for range 9 {
+		f.clock.add(50 * time.Second)
+		response, _ := f.ask("/app/connection", proof, nil)
+		if proof = response.Header.Get("X-Proof"); proof == "" {
+			t.Fatalf("a call in time = %d; want it renewed", response.StatusCode)
+		}
+	}
+	renewed := 0
+	for range 10 {
+		f.clock.add(50 * time.Second)
+		response, _ := f.ask("/app/connection", proof, nil)
+		if next := response.Header.Get("X-Proof"); next != "" {
+			proof, renewed = next, renewed+1
+		}
+	}
+	if renewed > 2 {
+		t.Errorf("after 10 minutes it was renewed %d times more; want the grant to end", renewed)
+	}
+	proof = f.proof()
+	uninstalled := f.clock.now().Add(2 * time.Second)
+	f.clock.add(5 * time.Second)
+	response, _ := f.ask("/app/connection", proof, nil) // before the webhook is here
+	proof = response.Header.Get("X-Proof")
+	f.webhookAt("/webhooks/shopify", "app/uninstalled", aboutUninstalled(), appSecret, uninstalled, "late")
+	for range 3 {
+		if response, _ := f.ask("/app/connection", proof, nil); response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("a proof of before the uninstall = %d; want 401", response.StatusCode)
+		}
+		f.clock.add(40 * time.Second)
+	}
+}
+
+// proof installs from outside of the admin.
+func (f *fixture) proof() string {
+	f.t.Helper()
+	f.store.Register(shopifytest.PartnerApp{
+		ClientID: clientID, Secret: appSecret, Name: "Manage Subscriptions", AppURL: "https://app.example", RedirectURLs: []string{"https://app.example/app/installed"},
+		Scopes: "write_app_proxy", PathPrefix: "/apps/other-path", ProxyURL: "http://" + f.public + "/apps/subscriptions",
+	})
+	who := newBrowser(f.t)
+	to, err := f.get(who, "http://"+f.public+"/app/install?shop="+shop).Location()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	response, err := who.PostForm(to.String(), nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	back, err := response.Location()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_, body := f.ask(back.RequestURI(), "", nil, "Cookie", who.Jar.(*plainJar).header())
+	proof := regexp.MustCompile(`<meta name="proof" content="([^"]+)">`).FindStringSubmatch(body)
+	if proof == nil {
+		f.t.Fatalf("no proof in %s", body)
+	}
+	return proof[1]
+}
+
+// TestOtherSignatures: Shopify signs more than webhooks with the app's secret, and
+// some of it is in a merchant's hands.
+func TestOtherSignatures(t *testing.T) {
+	f := connected(t)
+	before := len(f.redis.Dump())
+	for i, body := range []string{" " + aboutUninstalled(), "\n" + aboutUninstalled()} {
+		if response, _ := f.webhook("/webhooks/shopify", "app/uninstalled", body, appSecret, "blank-"+string(rune('a'+i))); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("a body that begins with a blank = %d; want 400", response.StatusCode)
+		}
+	}
+	f.webhook("/webhooks/shopify", "a/b", strings.TrimSuffix(f.sessionToken(nil), "."), appSecret, "a-token")
+	if got := f.hash(pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click = %q; want pat's portal", got)
+	}
+	for key := range f.redis.Dump() {
+		if strings.HasPrefix(key, "ms1:w") {
+			t.Errorf("Redis holds %q, beside %d entries of before; want no mark for what was not done", key, before)
+		}
+	}
+}

@@ -117,7 +117,10 @@ func (w *Webhook) read(body []byte) error {
 	default: // not ours: whatever it says is right
 		return nil
 	}
-	if json.Unmarshal(body, &message) != nil {
+	// Shopify signs other texts with the same secret: session tokens, and addresses,
+	// into which a merchant may get what they like. None begins with a brace, which
+	// comes behind every letter in the order that those are signed in.
+	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &message) != nil {
 		return fmt.Errorf("%w: JSON", ErrMalformed)
 	}
 	shop, err := ParseShop(*name)

@@ -41,7 +41,11 @@ func (o order) field(s *sealer) string {
 	if o.Sweep {
 		what = "sweep"
 	}
-	return ordersOf(s, o.Shop, what) + s.name(nameSize, what, string(o.Shop), string(o.Customer), stamp(o.At), stamp(o.Connection))
+	name := []string{what, string(o.Shop), string(o.Customer), stamp(o.At), stamp(o.Connection)}
+	if !o.Sweep { // one that comes later has to settle by itself
+		name = append(name, stamp(o.Ordered))
+	}
+	return ordersOf(s, o.Shop, what) + s.name(nameSize, name...)
 }
 
 func stamp(t time.Time) string { return strconv.FormatInt(t.UnixNano(), 36) }
@@ -61,7 +65,7 @@ func (s *Store) settledAt(o order) time.Time {
 
 // OrderErasure orders to erase a shopper or a shop. Once it returns nil, Redis
 // has the order, and the connection, if that is to go, is gone; Work does the
-// rest. The same order again changes nothing.
+// rest. The same order again is one more, and does the same.
 func (s *Store) OrderErasure(ctx context.Context, e Erasure) error {
 	o := order{Erasure: e, Ordered: s.options.Now()}
 	if err := s.durably(ctx, ordersKey, s.place(o)); err != nil {

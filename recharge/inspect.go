@@ -213,7 +213,8 @@ func (i *inspector) portal(ctx context.Context) Finding {
 	base, err := ParsePortalURL(access.BaseURL)
 	target, ok := access.url(Subscriptions, "")
 	switch {
-	case err != nil || !ok:
+	case err != nil || !ok || hasPart(base, i.customer.Hash) || hasPart(base, access.TempToken):
+		// The base is kept and makes everybody's links: it must not be one customer's.
 		return Finding{Check: CheckPortal, State: Warned, Why: Malformed}
 	case access.CustomerHash != i.customer.Hash:
 		return Finding{Check: CheckPortal, State: Warned, Why: Foreign}
@@ -222,6 +223,12 @@ func (i *inspector) portal(ctx context.Context) Finding {
 	}
 	i.findings.PortalURL, i.findings.Sessions = base.String(), true
 	return Finding{Check: CheckPortal, State: Passed, Detail: base.Host}
+}
+
+// hasPart tells a base that has a secret as a part of its host or path.
+func hasPart(base *url.URL, secret string) bool {
+	parts := strings.FieldsFunc(base.Host+base.Path, func(r rune) bool { return strings.ContainsRune("/.:", r) })
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.EqualFold(part, secret) }) // hosts are lowercase here
 }
 
 func (i *inspector) get(endpoint string, query url.Values) call {

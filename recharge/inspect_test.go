@@ -72,6 +72,18 @@ func TestInspect(t *testing.T) {
 		"a portal on a strange host": {scopes: []string{"read_customers", "write_session"}, usable: true,
 			change: func(s *rechargetest.Server, _ *recharge.Options) { s.SetPortalBase("http://brand.example/portal/") },
 			want:   "token passed; store skipped scope missing [read_store]; customers passed; sessions passed; portal warned malformed answer"},
+		"a portal that is one customer's": {scopes: []string{"read_customers", "write_session"}, usable: true,
+			change: func(s *rechargetest.Server, _ *recharge.Options) { s.SetPortalBase(base + hash) },
+			want:   "token passed; store skipped scope missing [read_store]; customers passed; sessions passed; portal warned malformed answer"},
+		"a portal on one customer's host": {scopes: []string{"read_customers", "write_session"}, usable: true,
+			change: func(s *rechargetest.Server, _ *recharge.Options) {
+				s.SetPortalBase("https://" + hash + ".brand.example/portal/")
+			},
+			want: "token passed; store skipped scope missing [read_store]; customers passed; sessions passed; portal warned malformed answer"},
+		"slow": {scopes: all, want: "token warned too slow", change: func(s *rechargetest.Server, o *recharge.Options) {
+			o.Timeout = 50 * time.Millisecond
+			s.SetFaults(func(f *rechargetest.Faults) { f.Latency = time.Minute })
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv, o := inspected(t, test.scopes...)
@@ -144,5 +156,32 @@ func TestLike(t *testing.T) {
 	o.Token = "another"
 	if got := recharge.NewClient(o).Budget(); got.Left != 10 {
 		t.Errorf("another token's budget is %+v; want it full", got)
+	}
+}
+
+// TestBudgetPaused: a 429 holds all calls back, and Budget says for how long.
+func TestBudgetPaused(t *testing.T) {
+	srv, o := inspected(t, "read_customers")
+	now := newClock()
+	o.Burst, o.Rate, o.Now = 10, 0.001, now.Now
+	client := recharge.NewClient(o)
+	if got, want := client.Budget(), (recharge.Budget{Left: 10, Burst: 10, Rate: 0.001}); got != want {
+		t.Errorf("at first the budget is %+v; want %+v", got, want)
+	}
+	srv.SetFaults(func(f *rechargetest.Faults) { f.Limited, f.RetryAfter = true, 7*time.Second })
+	_, err := client.FindCustomer(t.Context(), shopifyID)
+	checkReason(t, "FindCustomer", err, recharge.Limited)
+	for passed, want := range []time.Duration{7 * time.Second, 6 * time.Second} {
+		if got := client.Budget(); got.Paused != want || got.Left != 9 {
+			t.Errorf("%ds after a 429 the budget is %+v; want 9 left and a pause of %v", passed, got, want)
+		}
+		now.Advance(time.Second)
+	}
+	now.Advance(time.Minute)
+	if got := client.Budget(); got.Paused != 0 {
+		t.Errorf("a minute later the pause is %v; want none", got.Paused)
+	}
+	if n := len(srv.Requests()); n != 1 {
+		t.Errorf("Budget made %d calls; want none", n-1)
 	}
 }

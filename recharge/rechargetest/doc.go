@@ -60,7 +60,7 @@
 //     fill no bucket, and that a call without a known token gets no X-Recharge-Limit;
 //   - that the access link asks for an e-mail address when the store, after signing in, still names nobody;
 //   - how the 20 tries spread over 48 hours; that a 4xx other than 408 and 429 is taken for an answer; that X-Recharge-Topic is
-//     sent ([Faults].NoTopicHeader); the body of recharge/uninstalled; that a webhook needs no scope but its resource's;
+//     sent ([Faults].NoTopicHeader); the body of recharge/uninstalled; that registering needs read_customers, whatever the topic;
 //   - that a token which is revoked, or whose store has uninstalled Recharge, gets 401;
 //   - the answer of the closed portal (200), of the proxied portal to somebody else's login (closed), and the values of
 //     customer_portal_base_url and merchant_portal_base_url in /store.

@@ -120,6 +120,7 @@ func (s *Server) oneWebhook(c call) answer {
 		return jsonAnswer(http.StatusOK, map[string]any{})
 	case http.MethodPut:
 		next := s.hooks[i]
+		next.Included = slices.Clone(next.Included) // encoding/json writes into what is there
 		if json.Unmarshal(c.body, &next) != nil || !goodAddress(next.Address) || !slices.Contains(topics(), next.Topic) {
 			return invalid("address")
 		}

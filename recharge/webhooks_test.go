@@ -94,3 +94,25 @@ func add(t *testing.T, srv *rechargetest.Server, topic, address string) {
 	t.Helper()
 	srv.AddWebhook(adminToken, topic, address)
 }
+
+// TestWebhookPages: what is ours is found behind a first page of others.
+func TestWebhookPages(t *testing.T) {
+	srv, o := inspected(t, "read_customers")
+	client := recharge.NewClient(o)
+	for i := range 300 {
+		add(t, srv, "store/updated", fmt.Sprintf("https://other.example/%d", i))
+	}
+	if err := client.KeepWebhooks(t.Context(), ourAddress, ours); err != nil {
+		t.Fatal(err)
+	}
+	srv.ResetRequests()
+	if err := client.KeepWebhooks(t.Context(), ourAddress, ours); err != nil || len(srv.Requests()) != 2 {
+		t.Errorf("KeepWebhooks of two pages = %v with %d calls; want two", err, len(srv.Requests()))
+	}
+	if err := client.RemoveWebhooks(t.Context(), ours); err != nil {
+		t.Error(err)
+	}
+	if all := srv.Webhooks(); len(all) != 1 || len(all["store/updated"]) != 300 {
+		t.Errorf("after RemoveWebhooks %d topics and %d others are left; want one and 300", len(all), len(all["store/updated"]))
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -73,8 +74,12 @@ func visit(ctx context.Context, client *http.Client, at string) (found, next str
 
 var errNoVisit = errors.New("the store's sign-in cannot be seen")
 
+// loginForm is the sign-in of legacy accounts, in any of the store's languages.
+// Compiled once and never changed.
+var loginForm = regexp.MustCompile(`action="(/[A-Za-z]{2,3}(-[A-Za-z]{2,4})?)?/account/login["?]`)
+
 func readLogin(page string) string {
-	if strings.Contains(page, `action="/account/login"`) || strings.Contains(page, `action="/account/login?`) {
+	if loginForm.MatchString(page) {
 		return "legacy"
 	}
 	return ""

@@ -1,11 +1,13 @@
 package shopify
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +16,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	goshopify "github.com/bold-commerce/go-shopify/v4"
+
+	"manage-subscriptions/shopify/shopifytest"
 )
 
 const grantTime = 1337178173
@@ -46,6 +52,10 @@ func TestVerifyCallback(t *testing.T) {
 	if got := hmacOf("hush", vector); got != "4712bf92ffc2917d15a2f5a273e39f0116667419aa4b6ac0b3baaf26fa3c4d20" {
 		t.Fatalf("the vector signs as %s", got)
 	}
+	signed := &url.URL{RawQuery: vector + "&hmac=" + hmacOf("hush", vector)}
+	if ok, err := (goshopify.App{ApiSecret: "hush"}).VerifyAuthorizationURL(signed); !ok || err != nil {
+		t.Errorf("go-shopify refuses its own vector: %v", err)
+	}
 	good := []string{"code=0907a61c0c8d55e99db179b68161bc00", "host=YWRtaW4uc2hvcGlmeS5jb20vc3RvcmUvc29tZS1zaG9w", "shop=some-shop.myshopify.com", "state=ABC", "timestamp=1337178173"}
 	with := func(i int, pair string) []string {
 		changed := append([]string{}, good...)
@@ -71,6 +81,8 @@ func TestVerifyCallback(t *testing.T) {
 		"a strange state":       {callback("hush", with(3, "state=a b")...), false},
 		"late":                  {callback("hush", with(4, "timestamp=1337178082")...), false},
 		"early":                 {callback("hush", with(4, "timestamp=1337178264")...), false},
+		"90 s early":            {callback("hush", with(4, "timestamp=1337178263")...), true},
+		"one more, signed":      {callback("hush", append(good, "zone=eu")...), true},
 		"90 s late":             {callback("hush", with(4, "timestamp=1337178083")...), true},
 		"& inside a value":      {strings.Replace(callback("hush", good...), "&shop=", "%26shop=", 1), false},
 		"= inside a name":       {strings.Replace(callback("hush", good...), "state=ABC", "state%3DABC=", 1), false},
@@ -88,6 +100,58 @@ func TestVerifyCallback(t *testing.T) {
 	}
 }
 
+// TestVerifyCallbackParameters: each is there once and in its shape, or it is the
+// one that the log names, however well the query is signed.
+func TestVerifyCallbackParameters(t *testing.T) {
+	good := map[string]string{"code": "abc", "shop": "some-shop.myshopify.com", "state": "ABC", "timestamp": "1337178173"}
+	for name, value := range good {
+		for what, pairs := range map[string][]string{
+			"missing": nil, "empty": {name + "="}, "bare": {name}, "twice": {name + "=" + value, name + "=" + value}, "a list": {name + "=" + value + "," + value},
+			"misshapen": {name + "=<b>"}, "long": {name + "=" + strings.Repeat("a", 300)}, "with a line break": {name + "=" + value + "%0A"},
+			"holding another": {name + "=" + value + "%26x%3D1"},
+		} {
+			for other, value := range good {
+				if other != name {
+					pairs = append(pairs, other+"="+value)
+				}
+			}
+			query, err := url.ParseQuery(strings.Join(pairs, "&"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			message, err := url.QueryUnescape(query.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := grant(t, []string{"hush"}, "").VerifyCallback(query.Encode() + "&hmac=" + hmacOf("hush", message))
+			if !errors.Is(err, ErrNoGrant) || got != (Callback{}) || !strings.HasSuffix(err.Error(), ": "+name) {
+				t.Errorf("%s %s: %+v, %v; want it refused for it", name, what, got, err)
+			}
+		}
+	}
+}
+
+// TestVerifyCallbackResplit: go-shopify signs what is left when all escapes are
+// undone, so that these sign as a good query does.
+func TestVerifyCallbackResplit(t *testing.T) {
+	const message = "code=abc&shop=some-shop.myshopify.com&state=ABC&timestamp=1337178173"
+	for _, query := range []string{
+		"code=abc%26shop%3Dsome-shop.myshopify.com&state=ABC&timestamp=1337178173",
+		"code=abc&shop=some-shop.myshopify.com%26state%3DABC&timestamp=1337178173",
+		"code=abc&shop=some-shop.myshopify.com&state=ABC%26timestamp%3D1337178173",
+		"code=abc%26shop%3Dsome-shop.myshopify.com%26state%3DABC%26timestamp%3D1337178173",
+		"code=abc&shop=some-shop.myshopify.com&state%3DABC%26timestamp=1337178173",
+	} {
+		query += "&hmac=" + hmacOf("hush", message)
+		if ok, err := (goshopify.App{ApiSecret: "hush"}).VerifyAuthorizationURL(&url.URL{RawQuery: query}); !ok || err != nil {
+			t.Errorf("%s does not sign as %s: it tries nothing", query, message)
+		}
+		if got, err := grant(t, []string{"hush"}, "").VerifyCallback(query); !errors.Is(err, ErrNoGrant) || got != (Callback{}) {
+			t.Errorf("VerifyCallback(%s) = %+v, %v; want it refused", query, got, err)
+		}
+	}
+}
+
 func TestAuthorizeURL(t *testing.T) {
 	got, err := url.Parse(grant(t, []string{"hush"}, "").AuthorizeURL("some-shop.myshopify.com", "ABC"))
 	want := "client_id=id&redirect_uri=https%3A%2F%2Fapp.example%2Fapp%2Finstalled&scope=write_app_proxy&state=ABC"
@@ -98,6 +162,9 @@ func TestAuthorizeURL(t *testing.T) {
 		if _, err := NewGrant(GrantOptions{ClientID: "id", Secrets: secrets, Now: time.Now}); err == nil {
 			t.Errorf("NewGrant takes the secrets %q", secrets)
 		}
+	}
+	if _, err := NewGrant(GrantOptions{Secrets: []string{"hush"}, Now: time.Now}); err == nil {
+		t.Error("NewGrant takes an empty client id")
 	}
 }
 
@@ -120,6 +187,10 @@ func TestRedeem(t *testing.T) {
 		"huge": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"access_token":"`+strings.Repeat("a", 1<<20)+`"}`)
 		}, false},
+		"a number":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"access_token":1}`) }, false},
+		"null":       {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `null`) }, false},
+		"a list":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `[%q]`, token) }, false},
+		"too many":   {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, token, http.StatusTooManyRequests) }, false},
 		"no answer":  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false},
 		"empty body": {func(http.ResponseWriter, *http.Request) {}, false},
 	} {
@@ -140,6 +211,85 @@ func TestRedeem(t *testing.T) {
 			t.Errorf("%s: the error holds what was answered: %v", name, err)
 		}
 		server.Close()
+	}
+}
+
+// TestRedeemGivesUp: a server that never answers keeps nobody longer than the
+// caller waits.
+func TestRedeemGivesUp(t *testing.T) {
+	ctx, giveUp := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server see that the client has left
+		giveUp()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	if err := grant(t, []string{"hush"}, server.URL).Redeem(ctx, "some-shop.myshopify.com", "code"); !errors.Is(err, ErrNoGrant) {
+		t.Errorf("Redeem = %v; want ErrNoGrant", err)
+	}
+}
+
+// TestRedeemAtTheEmulator goes the whole way of the grant.
+func TestRedeemAtTheEmulator(t *testing.T) {
+	const back = "https://app.example/app/installed"
+	var late atomic.Int64 // seconds
+	now := func() time.Time { return time.Unix(grantTime+late.Load(), 0) }
+	store := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", Now: now})
+	defer store.Close()
+	store.Register(shopifytest.PartnerApp{ClientID: "id", Secret: "hush", RedirectURLs: []string{back}, Scopes: grantScope, PathPrefix: "/apps/x"})
+	by := func(secrets ...string) *Grant {
+		g, err := NewGrant(GrantOptions{ClientID: "id", Secrets: secrets, CallbackURL: back, Platform: Platform{Shop: func(Shop) string { return store.URL }}, Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	approve := func() Callback {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, by("hush").AuthorizeURL("some-shop.myshopify.com", "ABC"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		to, err := response.Location()
+		if err != nil {
+			t.Fatal(err)
+		}
+		callback, err := by("new", "hush").VerifyCallback(to.RawQuery)
+		if err != nil || callback.Shop != "some-shop.myshopify.com" || callback.State != "ABC" {
+			t.Fatalf("VerifyCallback = %+v, %v", callback, err)
+		}
+		return callback
+	}
+	for _, test := range []struct {
+		name, secret string
+		late         int64
+		twice, good  bool
+	}{
+		{"at once", "hush", 0, false, true},
+		{"twice", "hush", 0, true, false},
+		{"a minute late", "hush", 60, false, true},
+		{"too late", "hush", 61, false, false},
+		{"another secret", "other", 0, false, false},
+	} {
+		code := approve().Code
+		if test.twice {
+			if err := by(test.secret).Redeem(t.Context(), "some-shop.myshopify.com", code); err != nil {
+				t.Errorf("%s: %v at first", test.name, err)
+			}
+		}
+		late.Add(test.late)
+		err := by(test.secret).Redeem(t.Context(), "some-shop.myshopify.com", code)
+		if (err == nil) != test.good || err != nil && !errors.Is(err, ErrNoGrant) {
+			t.Errorf("%s: %v; want it to prove: %v", test.name, err, test.good)
+		}
+		if err != nil && strings.Contains(err.Error(), code) {
+			t.Errorf("%s: the error holds the code: %v", test.name, err)
+		}
 	}
 }
 

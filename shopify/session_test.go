@@ -79,8 +79,30 @@ func TestSession(t *testing.T) {
 		"HS384":                  {otherwise(t, jwt.SigningMethodHS384, now), false},
 		"crit":                   {sessionToken(t, now, sessionSecrets[0], func(h map[string]any, _ jwt.MapClaims) { h["crit"] = []string{"x"} }), false},
 		"long":                   {strings.Repeat("a", 5000), false},
-		"four parts":             {sessionToken(t, now, sessionSecrets[0], nil) + ".x", false},
-		"a line break":           {sessionToken(t, now, sessionSecrets[0], nil) + "\n", false},
+		"longest life":           {sessionToken(t, now, sessionSecrets[0], claim("exp", now.Unix()+600)), true},
+		"a longer life":          {sessionToken(t, now, sessionSecrets[0], claim("exp", now.Unix()+601)), false},
+		"no https":               {sessionToken(t, now, sessionSecrets[0], claim("dest", "http://fixture-shop.myshopify.com")), false},
+		"no scheme":              {sessionToken(t, now, sessionSecrets[0], claim("dest", "fixture-shop.myshopify.com")), false},
+		"no shop": {sessionToken(t, now, sessionSecrets[0], func(_ map[string]any, c jwt.MapClaims) {
+			c["dest"], c["iss"] = "https://evil.example", "https://evil.example/admin"
+		}), false},
+		"no exp":              {sessionToken(t, now, sessionSecrets[0], without("exp")), false},
+		"no nbf":              {sessionToken(t, now, sessionSecrets[0], without("nbf")), false},
+		"no aud":              {sessionToken(t, now, sessionSecrets[0], without("aud")), false},
+		"no iss":              {sessionToken(t, now, sessionSecrets[0], without("iss")), false},
+		"no dest":             {sessionToken(t, now, sessionSecrets[0], without("dest")), false},
+		"no iat":              {sessionToken(t, now, sessionSecrets[0], without("iat")), true},
+		"RS256 by the secret": {sessionToken(t, now, sessionSecrets[0], func(h map[string]any, _ jwt.MapClaims) { h["alg"] = "RS256" }), false},
+		"ES256 by the secret": {sessionToken(t, now, sessionSecrets[0], func(h map[string]any, _ jwt.MapClaims) { h["alg"] = "ES256" }), false},
+		"another header":      {tampered(t, now, 0), false},
+		"another payload":     {tampered(t, now, 1), false},
+		"another signature":   {tampered(t, now, 2), false},
+		"no signature":        {strings.TrimRight(sessionToken(t, now, sessionSecrets[0], nil), alphabet), false},
+		"empty":               {"", false},
+		"dots":                {"..", false},
+		"padding":             {sessionToken(t, now, sessionSecrets[0], nil) + "=", false},
+		"four parts":          {sessionToken(t, now, sessionSecrets[0], nil) + ".x", false},
+		"a line break":        {sessionToken(t, now, sessionSecrets[0], nil) + "\n", false},
 	} {
 		session, err := sessionTokens(t, now).Verify(test.token)
 		switch {
@@ -100,6 +122,21 @@ func TestSession(t *testing.T) {
 	if _, err := NewSessionTokens("", sessionSecrets, time.Now); err == nil {
 		t.Error("NewSessionTokens takes an empty client id")
 	}
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+func without(name string) func(map[string]any, jwt.MapClaims) {
+	return func(_ map[string]any, claims jwt.MapClaims) { delete(claims, name) }
+}
+
+// tampered is a good token with one bit changed at the end of a part.
+func tampered(t *testing.T, now time.Time, part int) string {
+	t.Helper()
+	parts := strings.Split(sessionToken(t, now, sessionSecrets[0], nil), ".")
+	last := len(parts[part]) - 1
+	parts[part] = parts[part][:last] + string(alphabet[strings.IndexByte(alphabet, parts[part][last])^1])
+	return strings.Join(parts, ".")
 }
 
 // otherwise is a good token that is signed in another way.

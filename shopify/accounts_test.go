@@ -1,0 +1,119 @@
+package shopify
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+const form = `<form method="post" action="/account/login">`
+
+// detect asks a store that answers so.
+func detect(t *testing.T, answer http.HandlerFunc) (string, error) {
+	t.Helper()
+	store := httptest.NewServer(answer)
+	defer store.Close()
+	return DetectAccounts(t.Context(), Platform{Shop: func(Shop) string { return store.URL }}, "some-shop.myshopify.com")
+}
+
+func TestDetectAccountsOfTheEmulator(t *testing.T) {
+	for _, want := range []string{"new", "legacy"} {
+		store := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", Accounts: want})
+		got, err := DetectAccounts(t.Context(), Platform{Shop: func(Shop) string { return store.URL }}, "some-shop.myshopify.com")
+		if got != want || err != nil {
+			t.Errorf("DetectAccounts = %q, %v; want %s", got, err, want)
+		}
+		store.Close()
+	}
+}
+
+func TestDetectAccountsPages(t *testing.T) {
+	for name, test := range map[string]struct{ page, want string }{
+		"a form":              {form, "legacy"},
+		"with a query":        {`<form action="/account/login?locale=en">`, "legacy"},
+		"with a language":     {`<form action="/fr/account/login">`, "legacy"},
+		"with a region":       {`<form action="/pt-br/account/login">`, "legacy"},
+		"another form":        {`<form action="/account/login-help">`, ""},
+		"another store's":     {`<form action="https://evil.example/account/login">`, ""},
+		"behind much":         {strings.Repeat(" ", accountsBody-len(form)) + form, "legacy"},
+		"behind far too much": {strings.Repeat(" ", accountsBody) + form, ""},
+	} {
+		got, err := detect(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, test.page) })
+		if got != test.want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, test.want)
+		}
+	}
+}
+
+// TestDetectAccountsInALanguage: a store may lead its visitors to their own.
+func TestDetectAccountsInALanguage(t *testing.T) {
+	got, err := detect(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/account/login" {
+			http.Redirect(w, r, "/fr/account/login", http.StatusFound)
+			return
+		}
+		fmt.Fprint(w, `<form method="post" action="/fr/account/login">`)
+	})
+	if got != "legacy" || err != nil {
+		t.Errorf("DetectAccounts = %q, %v; want legacy", got, err)
+	}
+}
+
+// TestDetectAccountsEnds: no store keeps us, or gets more than a few requests.
+func TestDetectAccountsEnds(t *testing.T) {
+	asked := 0
+	if got, err := detect(t, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.Redirect(w, r, fmt.Sprintf("/%d/account/login", asked), http.StatusFound)
+	}); got != "" || err != nil || asked != accountsHops {
+		t.Errorf("without end: %q, %v after %d requests; want nothing after %d", got, err, asked, accountsHops)
+	}
+	for name, begin := range map[string]string{"at once": "", "in the page": "<html>"} {
+		ctx, giveUp := context.WithCancel(t.Context())
+		store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if begin != "" {
+				fmt.Fprint(w, begin)
+				_ = http.NewResponseController(w).Flush()
+			}
+			giveUp()
+			<-r.Context().Done()
+		}))
+		got, err := DetectAccounts(ctx, Platform{Shop: func(Shop) string { return store.URL }}, "some-shop.myshopify.com")
+		if got != "" || err == nil || strings.Contains(err.Error(), store.URL) {
+			t.Errorf("hanging %s: %q, %v; want an error without the address", name, got, err)
+		}
+		store.Close()
+	}
+}
+
+// TestVisitorStaysOutside: the guard is in the transport that visits real stores,
+// and in no other.
+func TestVisitorStaysOutside(t *testing.T) {
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer inside.Close()
+	for name, test := range map[string]struct {
+		platform Platform
+		reaches  bool
+	}{
+		"Shopify": {Platform{}, false}, "an emulator": {Platform{Shop: func(Shop) string { return inside.URL }}, true},
+	} {
+		transport := visitor(test.platform)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, inside.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := transport.RoundTrip(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		if (err == nil) != test.reaches {
+			t.Errorf("%s: %v; want this machine reached: %v", name, err, test.reaches)
+		}
+		transport.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,39 @@
+package shopify_test
+
+import (
+	"testing"
+
+	"manage-subscriptions/shopify"
+)
+
+// TestPlatform: where the zero value leads, and that an emulator takes all of it.
+func TestPlatform(t *testing.T) {
+	const shop = shopify.Shop("some-shop.myshopify.com")
+	real := shopify.Platform{}
+	emulated := shopify.Platform{
+		Admin: func(s shopify.Shop) string { return "http://admin.test/" + s.Handle() },
+		Shop:  func(s shopify.Shop) string { return "http://shop.test/" + s.Handle() },
+		CDN:   "http://cdn.test",
+	}
+	for _, test := range []struct{ name, got, want string }{
+		{"Handle", shop.Handle(), "some-shop"},
+		{"AdminURL", real.AdminURL(shop), "https://admin.shopify.com"},
+		{"ShopURL", real.ShopURL(shop), "https://some-shop.myshopify.com"},
+		{"CDNURL", real.CDNURL(), "https://cdn.shopify.com"},
+		{"AppBridge", real.AppBridge(), "https://cdn.shopify.com/shopifycloud/app-bridge.js"},
+		{"Polaris", real.Polaris(), "https://cdn.shopify.com/shopifycloud/polaris-1.js"},
+		{"FrameAncestors", real.FrameAncestors(shop), "https://some-shop.myshopify.com https://admin.shopify.com"},
+		{"AddBlock", real.AddBlock(shop, "id", "block"), "https://some-shop.myshopify.com/admin/themes/current/editor?addAppBlockId=id%2Fblock&target=newAppsSection&template=index"},
+		{"TurnOnEmbed", real.TurnOnEmbed(shop, "id", "embed"), "https://some-shop.myshopify.com/admin/themes/current/editor?activateAppId=id%2Fembed&context=apps"},
+		{"emulated AdminURL", emulated.AdminURL(shop), "http://admin.test/some-shop"},
+		{"emulated ShopURL", emulated.ShopURL(shop), "http://shop.test/some-shop"},
+		{"emulated AppBridge", emulated.AppBridge(), "http://cdn.test/shopifycloud/app-bridge.js"},
+		{"emulated Polaris", emulated.Polaris(), "http://cdn.test/shopifycloud/polaris-1.js"},
+		{"emulated FrameAncestors", emulated.FrameAncestors(shop), "http://shop.test/some-shop http://admin.test/some-shop"},
+		{"emulated AddBlock", emulated.AddBlock(shop, "id", "a&b"), "http://shop.test/some-shop/admin/themes/current/editor?addAppBlockId=id%2Fa%26b&target=newAppsSection&template=index"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s = %q; want %q", test.name, test.got, test.want)
+		}
+	}
+}

@@ -228,7 +228,7 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 		redirect(w, http.StatusSeeOther, "/admin/oauth/install?client_id="+url.QueryEscape(p.ClientID))
 		return
 	case !p.Embedded:
-		redirect(w, http.StatusSeeOther, p.AppURL+"/?"+s.signedLoad(p.PartnerApp, nil))
+		redirect(w, http.StatusSeeOther, strings.TrimSuffix(p.AppURL, "/")+"/?"+s.signedLoad(p.PartnerApp, nil))
 		return
 	}
 	query := url.Values{"embedded": {"1"}, "session": {randomID()}, "locale": {"en"}}

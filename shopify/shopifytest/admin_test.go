@@ -6,10 +6,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
@@ -35,6 +39,12 @@ const appID = "the-client-id"
 // administered is a store whose admin knows an app that is not installed.
 func administered(t *testing.T, change ...func(*shopifytest.PartnerApp)) (*shopifytest.Server, *embedded) {
 	t.Helper()
+	return store(t, func(*shopifytest.Options) {}, change...)
+}
+
+// store is administered in a store of its own kind.
+func store(t *testing.T, of func(*shopifytest.Options), change ...func(*shopifytest.PartnerApp)) (*shopifytest.Server, *embedded) {
+	t.Helper()
 	e := &embedded{status: http.StatusOK}
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -44,10 +54,12 @@ func administered(t *testing.T, change ...func(*shopifytest.PartnerApp)) (*shopi
 		w.WriteHeader(e.status)
 	}))
 	t.Cleanup(e.Close)
-	s := shopifytest.NewServer(shopifytest.Options{
+	options := shopifytest.Options{
 		Shop: "some-shop.myshopify.com", Name: "Some Shop", Shoppers: []shopifytest.Shopper{{ID: "7", Email: "pat@example.test"}},
 		WebhookRetry: func(int) time.Duration { return time.Millisecond },
-	})
+	}
+	of(&options)
+	s := shopifytest.NewServer(options)
 	t.Cleanup(s.Close)
 	app := shopifytest.PartnerApp{
 		ClientID: appID, Secret: "hush", OldSecret: "old", Name: "The App", AppURL: e.URL, RedirectURLs: []string{e.URL + "/back"}, Scopes: "write_app_proxy",
@@ -128,6 +140,88 @@ func TestAdminInstalls(t *testing.T) {
 	}
 }
 
+// TestAdminButtons: each is a form that sends what it says, and nothing for another
+// site.
+func TestAdminButtons(t *testing.T) {
+	s, _ := administered(t)
+	sent := 0
+	for _, test := range []struct {
+		path, topic string
+		status      int
+	}{
+		{"/admin/customers/7/data_request", "customers/data_request", 303},
+		{"/admin/customers/7/redact", "customers/redact", 303},
+		{"/admin/redact", "shop/redact", 303},
+		{"/admin/customers/7/wave", "", 404},
+		{"/admin/customers/pat/redact", "", 303},
+		{"/admin/apps/the-client-id/uninstall", "", 303}, // not installed
+		{"/admin/apps/another/uninstall", "", 303},
+		{"/admin/oauth/install?client_id=another", "", 404},
+		{"/admin/oauth/authorize?client_id=another", "", 404},
+	} {
+		if response, _ := ask(t, "POST", s.URL+test.path, nil, "Sec-Fetch-Site", "cross-site"); response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s by another site = %d; want 403", test.path, response.StatusCode)
+		}
+		if response, _ := ask(t, "POST", s.URL+test.path, nil); response.StatusCode != test.status {
+			t.Errorf("%s = %d; want %d", test.path, response.StatusCode, test.status)
+		}
+		if test.topic == "" {
+			continue
+		}
+		sent++
+		eventually(t, test.topic, func() bool { return len(s.WebhookDeliveries()) == sent })
+		if got := s.WebhookDeliveries()[sent-1]; got.Topic != test.topic || got.Status != http.StatusOK || got.Try != 1 {
+			t.Errorf("%s sends %+v; want %s", test.path, got, test.topic)
+		}
+	}
+	s.Close()
+	if got := len(s.WebhookDeliveries()); got != sent {
+		t.Errorf("%d webhooks were sent; want %d", got, sent)
+	}
+}
+
+// TestAdminOpens: what is not installed is asked about, and what is not embedded
+// is opened itself.
+func TestAdminOpens(t *testing.T) {
+	for name, test := range map[string]struct {
+		slash, install bool
+		want           string // behind the app's address, or the store's
+	}{
+		"not installed": {false, false, "/admin/oauth/install?client_id=the-client-id"},
+		"installed":     {false, true, "/?"},
+		"with a slash":  {true, true, "/?"},
+	} {
+		s, e := administered(t, func(a *shopifytest.PartnerApp) {
+			a.Embedded = false
+			if test.slash {
+				a.AppURL += "/"
+			}
+		})
+		at := ""
+		if test.install {
+			s.Install(appID)
+			s.Install(appID) // again, which changes nothing
+			at = e.URL
+		}
+		response, _ := ask(t, "GET", s.URL+"/admin/apps/the-client-id", nil)
+		if to := response.Header.Get("Location"); response.StatusCode != http.StatusSeeOther || !strings.HasPrefix(to, at+test.want) {
+			t.Errorf("%s: %d %s; want %s", name, response.StatusCode, to, at+test.want)
+		}
+	}
+}
+
+// TestAdminIsInNoLanguage: it and App Bridge have one address each.
+func TestAdminIsInNoLanguage(t *testing.T) {
+	s, _ := administered(t)
+	for path, want := range map[string]int{
+		"/admin": 200, "/fr/admin": 404, "/cdn/shopifycloud/app-bridge.js": 200, "/fr/cdn/shopifycloud/app-bridge.js": 404,
+	} {
+		if response, _ := ask(t, "GET", s.URL+path, nil); response.StatusCode != want {
+			t.Errorf("GET %s = %d; want %d", path, response.StatusCode, want)
+		}
+	}
+}
+
 // TestAdminFrame: how the app is loaded, and that the tokens are good.
 func TestAdminFrame(t *testing.T) {
 	s, e := administered(t)
@@ -190,6 +284,12 @@ func TestAdminGrant(t *testing.T) {
 	if response, _ := ask(t, "POST", authorize("https://evil.example/"), nil); response.StatusCode != http.StatusBadRequest {
 		t.Errorf("an address that is not registered = %d; want 400", response.StatusCode)
 	}
+	if response, _ := ask(t, "GET", authorize("https://evil.example/"), nil); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("asking for an address that is not registered = %d; want 400", response.StatusCode)
+	}
+	if response, page := ask(t, "GET", authorize(e.URL+"/back"), nil); response.StatusCode != http.StatusOK || !strings.Contains(page, `action="/admin/oauth/authorize?`) || s.Installed(appID) {
+		t.Errorf("asking = %d: %s; want the merchant asked", response.StatusCode, page)
+	}
 	response, _ = ask(t, "POST", authorize(e.URL+"/back"), nil)
 	to, err := response.Location()
 	if err != nil || !s.Installed(appID) || to.Query().Get("state") != "S" {
@@ -205,6 +305,144 @@ func TestAdminGrant(t *testing.T) {
 	code := to.Query().Get("code")
 	if got := []int{exchange("wrong", code), exchange("hush", code), exchange("hush", code)}; got[0] != 400 || got[1] != 200 || got[2] != 400 || len(s.GrantedTokens()) != 1 {
 		t.Errorf("exchanged by a wrong secret, the right one, and again: %v; want only the second", got)
+	}
+}
+
+// TestAdminGrantEnds: a code waits for a minute.
+func TestAdminGrantEnds(t *testing.T) {
+	var late atomic.Int64 // seconds
+	s, e := store(t, func(o *shopifytest.Options) {
+		o.Now = func() time.Time { return time.Unix(1735689600+late.Load(), 0) }
+	})
+	for seconds, want := range map[int64]int{60: 200, 61: 400} {
+		response, _ := ask(t, "POST", s.URL+"/admin/oauth/authorize?"+url.Values{"client_id": {appID}, "redirect_uri": {e.URL + "/back"}}.Encode(), nil)
+		to, err := response.Location()
+		if err != nil {
+			t.Fatal(err)
+		}
+		late.Add(seconds)
+		asked := `{"client_id":"the-client-id","client_secret":"old","code":"` + to.Query().Get("code") + `"}`
+		if response := post(t, s.URL+"/admin/oauth/access_token", asked); response != want {
+			t.Errorf("after %d s = %d; want %d", seconds, response, want)
+		}
+	}
+	for _, asked := range []string{"", "{", `{"client_id":"another","client_secret":"hush","code":"x"}`, `{"client_id":"the-client-id"}`} {
+		if response := post(t, s.URL+"/admin/oauth/access_token", asked); response != http.StatusBadRequest {
+			t.Errorf("%s = %d; want 400", asked, response)
+		}
+	}
+}
+
+// post sends JSON, as go-shopify does.
+func post(t *testing.T, address, body string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	return response.StatusCode
+}
+
+// TestAdminWebhookHeaders: what is sent beside the body.
+func TestAdminWebhookHeaders(t *testing.T) {
+	at := time.Date(2026, 8, 1, 12, 0, 0, 5e8, time.UTC)
+	s, e := store(t, func(o *shopifytest.Options) { o.Now = func() time.Time { return at } })
+	s.RedactShop()
+	eventually(t, "shop/redact", func() bool { return e.count() == 1 })
+	for name, want := range map[string]string{
+		"Content-Type": "application/json", "X-Shopify-Topic": "shop/redact", "X-Shopify-Shop-Domain": "some-shop.myshopify.com",
+		"X-Shopify-Api-Version": "2026-07", "X-Shopify-Triggered-At": "2026-08-01T12:00:00.5Z",
+	} {
+		if got := e.got[0].Header.Get(name); got != want {
+			t.Errorf("%s = %q; want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"X-Shopify-Webhook-Id", "X-Shopify-Event-Id", "X-Shopify-Hmac-Sha256"} {
+		if e.got[0].Header.Get(name) == "" {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
+// TestAdminWebhookSecrets: which of an app's secrets signs.
+func TestAdminWebhookSecrets(t *testing.T) {
+	for name, test := range map[string]struct {
+		faults shopifytest.Faults
+		signed string
+	}{
+		"in order": {shopifytest.Faults{}, "hush"}, "old": {shopifytest.Faults{OldSecret: true}, "old"},
+		"wrong": {shopifytest.Faults{WrongSecret: true}, ""}, "both": {shopifytest.Faults{WrongSecret: true, OldSecret: true}, ""},
+	} {
+		s, e := administered(t)
+		s.SetFaults(func(f *shopifytest.Faults) { *f = test.faults })
+		s.RedactShop()
+		eventually(t, name, func() bool { return e.count() == 1 })
+		for _, secret := range []string{"hush", "old"} {
+			verifier, err := shopify.NewVerifier([]string{secret}, time.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := verifier.VerifyWebhook(e.got[0].Header, []byte(e.bodies[0])); (err == nil) != (secret == test.signed) {
+				t.Errorf("%s: by %q: %v; want %q to have signed", name, secret, err, test.signed)
+			}
+		}
+	}
+}
+
+// TestAdminWebhookRetries: there is no waiting behind the last.
+func TestAdminWebhookRetries(t *testing.T) {
+	var mu sync.Mutex
+	var waits []int
+	s, e := store(t, func(o *shopifytest.Options) {
+		o.WebhookRetry = func(try int) time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			waits = append(waits, try)
+			return 0
+		}
+	})
+	e.status = http.StatusMovedPermanently // counts as a failure
+	s.RedactShop()
+	eventually(t, "nine tries", func() bool { return len(s.WebhookDeliveries()) == 9 })
+	s.Close()
+	if want := []int{1, 2, 3, 4, 5, 6, 7, 8}; !slices.Equal(waits, want) {
+		t.Errorf("waited after the tries %v; want %v", waits, want)
+	}
+}
+
+// TestAdminCloseEndsWebhooks: those on their way, and those that wait to be sent
+// again.
+func TestAdminCloseEndsWebhooks(t *testing.T) {
+	for name, hang := range map[string]bool{"on their way": true, "to be sent again": false} {
+		ignore := goleak.IgnoreCurrent()
+		asked := make(chan struct{}, 1)
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // only then does the server see that the store has left
+			w.WriteHeader(http.StatusInternalServerError)
+			asked <- struct{}{}
+			if hang {
+				<-r.Context().Done()
+			}
+		}))
+		s := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", WebhookRetry: func(int) time.Duration { return time.Hour }})
+		s.Register(shopifytest.PartnerApp{ClientID: appID, Secret: "hush", PathPrefix: "/apps/x", Webhooks: app.URL})
+		s.RedactShop()
+		<-asked
+		if !hang {
+			eventually(t, "the first try", func() bool { return len(s.WebhookDeliveries()) == 1 })
+		}
+		s.Close()
+		s.RedactShop() // which a closed store does not send
+		app.Close()
+		if err := goleak.Find(ignore); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

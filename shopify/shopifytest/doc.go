@@ -30,10 +30,10 @@
 //	/admin                                the admin, see below; it needs no sign-in
 //	/cdn/shopifycloud/app-bridge.js       an emulated App Bridge
 //
-// All but /customer_authentication/login are also served under a locale prefix such as /fr or /pt-br. A return path that
-// is not relative is ignored: the shopper ends on /account. Signing in is a form POST to the sign-in page's own address
-// with the fields customer (Shopper.ID) and return_to, which a program can send as well as a browser; each button has
-// data-shopper="<Shopper.ID>". A shopper who is already signed in is sent straight on.
+// All but /customer_authentication/login, /admin and App Bridge are also served under a locale prefix such as /fr or /pt-br.
+// A return path that is not relative is ignored: the shopper ends on /account. Signing in is a form POST to the sign-in
+// page's own address with the fields customer (Shopper.ID) and return_to, which a program can send as well as a browser;
+// each button has data-shopper="<Shopper.ID>". A shopper who is already signed in is sent straight on.
 //
 // # Themes
 //
@@ -106,6 +106,10 @@
 //   - A HEAD is forwarded as a HEAD. Nothing is retried or cached; an answer is limited to 16 MiB, read
 //     whole, never streamed.
 //   - Sign-in ignores a bad return path; a real shop may show an error.
+//   - A code of the grant lives a minute, and either secret exchanges it. What Shopify documents is that it is short-lived.
+//   - The retries of a webhook come ever less often; only their number and the four hours are documented. None is given up
+//     when the app is uninstalled, and Redact, RequestData and RedactShop reach apps that are not installed, at once.
+//   - The admin is on the store's own host, below /admin, and host is its address and "/admin" in base64.
 //
 // And it leaves out, among others: TLS; the password page; bot protection and rate limits; checkout, cart, products and
 // search; the Admin API (what the grant yields opens nothing), staff and their permissions, billing, Polaris and all else of

@@ -90,9 +90,9 @@ type Options struct {
 
 // Faults make the store misbehave. The zero value is a store in order.
 type Faults struct {
-	// WrongSecret signs with a secret that is not the app's. It goes before OldSecret.
+	// WrongSecret signs with a secret that is not the app's, webhooks too. It goes before OldSecret.
 	WrongSecret bool
-	// OldSecret signs with App.OldSecret, as Shopify may for up to an hour after a rotation.
+	// OldSecret signs with App.OldSecret, webhooks too, as Shopify may for up to an hour after a rotation.
 	OldSecret bool
 	// ClockOffset is added to the timestamp parameter. Negative: an old request, as in a replay.
 	ClockOffset time.Duration

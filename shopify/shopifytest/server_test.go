@@ -794,3 +794,17 @@ func TestCloseEndsEverything(t *testing.T) {
 	backend.Close()
 	goleak.VerifyNone(t, ignore)
 }
+
+func TestRetriesTakeFourHours(t *testing.T) {
+	var all, last time.Duration
+	for try := 1; try <= webhookRetries; try++ {
+		wait := retries(try)
+		if wait <= last {
+			t.Errorf("after try %d it waits %v; want more than %v", try, wait, last)
+		}
+		all, last = all+wait, wait
+	}
+	if all != 4*time.Hour {
+		t.Errorf("the retries take %v; want 4h", all)
+	}
+}

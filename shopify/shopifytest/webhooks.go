@@ -94,9 +94,9 @@ func (s *Server) sendWebhook(app PartnerApp, topic string, message any) {
 	}
 }
 
-// deliver tries until the answer is 200 to 299. A retry is the same message, with the same id.
+// deliver tries until the answer is 200 to 299, or the retries are used up. A retry is the same message, with the same id.
 func (s *Server) deliver(app PartnerApp, topic, id, event string, at time.Time, body []byte) {
-	for try := 1; try <= 1+webhookRetries; try++ {
+	for try := 1; ; try++ {
 		status := s.post(app, topic, id, event, at, body)
 		if s.ctx.Err() != nil {
 			return
@@ -104,7 +104,7 @@ func (s *Server) deliver(app PartnerApp, topic, id, event string, at time.Time, 
 		s.mu.Lock()
 		s.deliveries = append(s.deliveries, WebhookDelivery{topic, id, try, status, s.opts.Now()})
 		s.mu.Unlock()
-		if status >= 200 && status <= 299 {
+		if status >= 200 && status <= 299 || try > webhookRetries {
 			return
 		}
 		select {

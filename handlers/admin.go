@@ -59,10 +59,10 @@ func (a *Admin) Register(e *echo.Echo) error {
 	e.GET("/app/home.js", a.file("text/javascript; charset=utf-8", a.Pages.Script))
 	e.GET("/app/connection", a.signed(a.connection))
 	e.GET("/app/health", a.signed(a.health))
-	e.POST("/app/connect", a.signed(a.connect))
-	e.POST("/app/settings", a.signed(a.settings))
-	e.POST("/app/disconnect", a.signed(a.disconnect))
-	e.POST("/app/try", a.signed(a.try))
+	e.POST("/app/connect", a.signed(a.setting(a.connect)))
+	e.POST("/app/settings", a.signed(a.setting(a.settings)))
+	e.POST("/app/disconnect", a.signed(a.setting(a.disconnect)))
+	e.POST("/app/try", a.signed(a.alone(a.try)))
 	return nil
 }
 

@@ -171,22 +171,33 @@ func (a *Admin) say(c echo.Context, shop shopify.Shop, said string, bad bool) er
 	return a.part(c, "connection", view)
 }
 
-// errFixed is for a server that is configured for one store: there is nothing to
-// be set here.
-var errFixed = echo.NewHTTPError(http.StatusForbidden)
+// alone lets a shop do one thing at a time that costs calls, or waits for the disk.
+func (a *Admin) alone(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
+	return func(c echo.Context, shop shopify.Shop) error {
+		end := a.busy.take(shop)
+		if end == nil {
+			return echo.NewHTTPError(http.StatusTooManyRequests)
+		}
+		defer end()
+		return next(c, shop)
+	}
+}
+
+// setting is alone for what changes how a shop is connected. Where the server is
+// configured for one store, there is nothing to be set.
+func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
+	return a.alone(func(c echo.Context, shop shopify.Shop) error {
+		if a.Shops.Own != "" {
+			return echo.NewHTTPError(http.StatusForbidden)
+		}
+		return next(c, shop)
+	})
+}
 
 // connect checks what the merchant has pasted and, if it will do, saves it. The
 // answer is written as each check is done. Nothing is saved that will not do, and
 // what was saved before then stays.
 func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
-	if a.Shops.Own != "" {
-		return errFixed
-	}
-	end := a.busy.take(shop)
-	if end == nil {
-		return echo.NewHTTPError(http.StatusTooManyRequests)
-	}
-	defer end()
 	// A merchant who leaves in between has still connected.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
 	defer cancel()
@@ -208,7 +219,8 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	return a.check(ctx, steps, last, next)
 }
 
-// pasted is the connection that the merchant asks for: what is left empty stays.
+// pasted is the connection that the merchant asks for: what is left empty stays,
+// but for the secret of another Admin token.
 func (a *Admin) pasted(c echo.Context, shop shopify.Shop, last *store.Connection) (next store.Connection, problem string) {
 	if last != nil {
 		next = *last
@@ -225,6 +237,9 @@ func (a *Admin) pasted(c echo.Context, shop shopify.Shop, last *store.Connection
 		if pasted != "" {
 			*field.value = pasted
 		}
+	}
+	if last != nil && next.APIToken != last.APIToken && c.FormValue("secret") == "" {
+		next.ClientSecret = ""
 	}
 	switch {
 	case next.APIToken == "":
@@ -276,6 +291,7 @@ func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection,
 			return steps.end("not_saved", "Saved, but what was remembered with the old token could not be forgotten. Connect again.")
 		}
 		a.Wake()
+		a.Leave(ctx, last) // the old token's webhooks have the old secret
 	}
 	steps.webhooks(a.keepWebhooks(ctx, &next))
 	return steps.end("saved", "Saved. Shoppers who click are taken to their portal.")
@@ -401,13 +417,10 @@ func (a *Admin) keepOwnWebhooks(ctx context.Context) error {
 
 // settings saves what the merchant chooses instead of what was found out.
 func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
-	if a.Shops.Own != "" {
-		return errFixed
-	}
 	chosen := store.Traits{PortalURL: strings.TrimSpace(c.FormValue("portal")), Accounts: c.FormValue("accounts"), Link: c.FormValue("link")}
 	if chosen.PortalURL != "" {
 		portal, err := recharge.ParsePortalURL(chosen.PortalURL)
-		if err != nil {
+		if err != nil || portal.Scheme != a.AppURL.Scheme { // http is for a server on loopback, which is a test
 			return a.say(c, shop, "Not saved: the portal’s address must be like https://www.my-store.com/tools/recurring/portal/", true)
 		}
 		chosen.PortalURL = portal.String()
@@ -415,11 +428,6 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 	if !slices.Contains([]string{"", "new", "legacy"}, chosen.Accounts) || !slices.Contains([]string{"", "signed_in", "hash"}, chosen.Link) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
-	end := a.busy.take(shop)
-	if end == nil {
-		return echo.NewHTTPError(http.StatusTooManyRequests)
-	}
-	defer end()
 	connected := false
 	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		connected = true
@@ -438,14 +446,6 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 // disconnect erases what the merchant gave and what is remembered of the shop's
 // shoppers. Recharge is told first, while there is a token to tell it with.
 func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
-	if a.Shops.Own != "" {
-		return errFixed
-	}
-	end := a.busy.take(shop)
-	if end == nil {
-		return echo.NewHTTPError(http.StatusTooManyRequests)
-	}
-	defer end()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
 	defer cancel()
 	connection, err := a.Store.Connection(ctx, shop)

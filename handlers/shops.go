@@ -71,6 +71,13 @@ func (s *Shops) fixed(shop shopify.Shop) *Way {
 	return s.Mine
 }
 
+// Forget drops a shop's way, and with it its tokens: who has left clicks no more.
+func (s *Shops) Forget(shop shopify.Shop) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ways, shop)
+}
+
 // of is the way of a connection. A connection never changes, so that its way is
 // made once.
 func (s *Shops) of(shop shopify.Shop, connection *store.Connection) (*Way, error) {

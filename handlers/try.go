@@ -28,11 +28,6 @@ func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
 	if !customerShape.MatchString(customer) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
-	end := a.busy.take(shop)
-	if end == nil {
-		return echo.NewHTTPError(http.StatusTooManyRequests)
-	}
-	defer end()
 	ctx, cancel := context.WithTimeout(c.Request().Context(), tryTimeout)
 	defer cancel()
 	steps := &steps{admin: a, response: c.Response()}

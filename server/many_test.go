@@ -757,3 +757,36 @@ func TestOtherSignatures(t *testing.T) {
 		}
 	}
 }
+
+// TestNewToken: with another Admin token the old one's secret and webhooks go.
+func TestNewToken(t *testing.T) {
+	const another = "sk_test_another_admin_token"
+	f := connected(t)
+	first := f.recharge.Webhooks()["customer/updated"]
+	f.recharge.AddToken(rechargetest.Token{Value: another, Scopes: []string{"read_customers", "write_session"}, ClientSecret: "another-webhook-secret"})
+	if _, body := f.ask("/app/connect", f.sessionToken(nil), url.Values{"token": {another}}); !strings.Contains(body, `data-result="saved"`) || !strings.Contains(body, `data-check="webhooks" data-state="skipped"`) {
+		t.Errorf("another token without its secret: %s; want it saved, without webhooks", body)
+	}
+	if left := f.recharge.Webhooks(); len(left) != 0 || len(first) != 1 {
+		t.Errorf("Recharge has %v; want the old token's webhooks gone", left)
+	}
+	if _, body := f.ask("/app/connect", f.sessionToken(nil), url.Values{"secret": {"another-webhook-secret"}}); !strings.Contains(body, `data-check="webhooks" data-state="passed"`) {
+		t.Errorf("its secret: %s; want the webhooks made", body)
+	}
+	f.recharge.ChangeCustomer(customers()[1])
+	f.until("a message is taken", func() bool {
+		deliveries := f.recharge.Deliveries()
+		return len(deliveries) > 0 && deliveries[len(deliveries)-1].Status == http.StatusOK
+	})
+}
+
+// TestPortalOfMyOwn: a merchant's portal is where links may lead, by https.
+func TestPortalOfMyOwn(t *testing.T) {
+	f := connected(t)
+	for portal, saved := range map[string]bool{"https://portal.brand.example/p": true, "http://localhost/portal/": false, "http://127.0.0.1/portal/": false, "http://brand.example/": false} {
+		_, body := f.ask("/app/settings", f.sessionToken(nil), url.Values{"portal": {portal}})
+		if saved != strings.Contains(body, ">Saved.<") {
+			t.Errorf("portal %s: %s; want it saved: %v", portal, body, saved)
+		}
+	}
+}

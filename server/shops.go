@@ -148,5 +148,6 @@ func newProofs(clientID string, secrets []string, o options) (*handlers.Proofs, 
 // leave tidies up at Recharge for a shop that has uninstalled the app, beside the
 // answer to Shopify: it would not wait for Recharge's.
 func (s *server) leave(connection *store.Connection) {
+	s.shops.Forget(connection.Shop)
 	s.leaving.Go(func() { s.admin.Leave(context.Background(), connection) })
 }

@@ -188,6 +188,12 @@ func (s *Store) workSweep(ctx context.Context, field string, o order) error {
 	if len(notes.said) == 0 {
 		return s.endSweeps(ctx, field, o)
 	}
+	// First, so that of several servers not all go through Redis for it. What fails
+	// is done with the next sweep: the notes stay.
+	o.Due = now.Add(max(sweepEvery, s.options.Settle))
+	if err := s.markOrder(ctx, field, o); err != nil {
+		return err
+	}
 	for _, sealer := range s.sealers {
 		err := s.scan(ctx, shopOf(sealer, o.Shop)+kindShopper+"*", func(ctx context.Context, keys []string) error {
 			return s.sweep(ctx, sealer, keys, notes)
@@ -196,11 +202,7 @@ func (s *Store) workSweep(ctx context.Context, field string, o order) error {
 			return fmt.Errorf("sweep: %w", err)
 		}
 	}
-	if err := s.dropNotes(ctx, notes, now.Add(-s.options.Settle)); err != nil {
-		return err
-	}
-	o.Due = now.Add(max(sweepEvery, s.options.Settle))
-	return s.markOrder(ctx, field, o)
+	return s.dropNotes(ctx, notes, now.Add(-s.options.Settle))
 }
 
 // sweep forgets those of the shoppers, by their customer keys, of whom Recharge

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -189,6 +190,15 @@ func (s *Server) UninstallApp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tokens = map[string]*adminToken{}
+}
+
+// AddToken makes one more Admin API token known.
+func (s *Server) AddToken(token Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := maps.Clone(s.tokens)
+	maps.Copy(known, adminTokens([]Token{token}))
+	s.tokens = known
 }
 
 // RevokeToken makes an Admin API token unknown. Its webhooks stay, as they do at Recharge until their deliveries fail.

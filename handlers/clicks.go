@@ -70,27 +70,40 @@ func (c *Clicks) Standing(ctx context.Context, who store.Shopper) Standing {
 }
 
 func (c *Clicks) standing(ctx context.Context, who store.Shopper) Standing {
-	known := c.Store.Recall(ctx, who, store.Visit{})
-	way, err := c.Shops.recalled(who.Shop, known)
-	if way == nil {
-		return Standing{Cause: err}
-	}
-	customer := known.Customer
-	var cause error
-	switch {
-	case known.NotSubscriber:
-		return Standing{Known: true}
-	case !known.Fresh:
-		found, err := c.find(ctx, who, way.Client.PeekCustomer)
+	for {
+		known := c.Store.Recall(ctx, who, store.Visit{})
+		way, err := c.Shops.recalled(who.Shop, known)
+		if way == nil {
+			return Standing{Cause: err}
+		}
+		if known.NotSubscriber {
+			return Standing{Known: true}
+		}
+		if known.Fresh {
+			return subscriber(known.Customer, nil)
+		}
+		k := &click{client: way.Client, who: who, known: known}
+		if err = c.reserve(ctx, k, recharge.Ask{Spare: 1}); errors.Is(err, recharge.ErrHeld) {
+			if _, err = k.learned.Lease.Wait(ctx); ctx.Err() == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return subscriber(known.Customer, err)
+		}
+		defer c.learn(ctx, k)
+		found, err := c.find(ctx, k, k.client.PeekCustomer)
 		switch {
 		case nobody(err):
 			return Standing{Known: true, Cause: err}
-		case err == nil:
-			customer, cause = found.Customer, found.Alert
-		default:
-			cause = err
+		case err != nil:
+			return subscriber(known.Customer, err)
 		}
+		return subscriber(found.Customer, found.Alert)
 	}
+}
+
+func subscriber(customer recharge.Customer, cause error) Standing {
 	if customer.ID == 0 {
 		return Standing{Cause: cause}
 	}
@@ -99,67 +112,136 @@ func (c *Clicks) standing(ctx context.Context, who store.Shopper) Standing {
 
 // click is one shopper on the way to one page.
 type click struct {
-	client *recharge.Client
-	who    store.Shopper
-	visit  store.Visit
+	client  *recharge.Client
+	who     store.Shopper
+	visit   store.Visit
+	known   store.Memory
+	byHash  bool          // never ask for a signed-in link
+	learned store.Learned // on the way
 }
 
 func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
-	known := c.Store.Recall(ctx, who, visit)
-	way, err := c.Shops.recalled(who.Shop, known)
-	switch {
-	case err != nil:
-		return Ending{Outcome: Unavailable, Cause: err}
-	case way == nil:
-		return Ending{Outcome: NotConnected}
+	for {
+		known := c.Store.Recall(ctx, who, visit)
+		way, err := c.Shops.recalled(who.Shop, known)
+		switch {
+		case err != nil:
+			return Ending{Outcome: Unavailable, Cause: err}
+		case way == nil:
+			return Ending{Outcome: NotConnected}
+		}
+		k := &click{client: way.Client, who: who, visit: visit, known: known, byHash: way.ByHash}
+		ending, held := c.follow(ctx, k)
+		if held {
+			ending, held = c.overhear(ctx, k)
+		}
+		if !held {
+			ending.Way = way
+			return ending
+		}
 	}
-	ending := c.follow(ctx, click{way.Client, who, visit}, known, way.ByHash)
-	ending.Way = way
-	return ending
 }
 
-// follow goes the way of a connected shop, from what is known already.
-func (c *Clicks) follow(ctx context.Context, k click, known store.Memory, byHash bool) Ending {
-	if !byHash && k.client.Allows(known.Link, known.Customer) {
-		return Ending{Outcome: Redirected, Link: known.Link}
+// overhear takes the answer that the shopper gets from another server, if that was
+// asked for the same; else the click has to begin anew.
+func (c *Clicks) overhear(ctx context.Context, k *click) (ending Ending, again bool) {
+	answer, err := k.learned.Lease.Wait(ctx)
+	if ctx.Err() != nil {
+		return orByHash(k, k.known.Customer, ctx.Err()), false
 	}
-	if known.NotSubscriber && known.Fresh {
-		return Ending{Outcome: NotASubscriber}
+	if err != nil {
+		return Ending{}, true
 	}
-	customer := known.Customer
+	return readAnswer(answer, k)
+}
+
+// follow goes the way of a connected shop, from what is known already. It stops
+// where another server is asking Recharge for this shopper.
+func (c *Clicks) follow(ctx context.Context, k *click) (ending Ending, held bool) {
+	switch {
+	case !k.byHash && k.client.Allows(k.known.Link, k.known.Customer):
+		return Ending{Outcome: Redirected, Link: k.known.Link}, false
+	case k.known.NotSubscriber && k.known.Fresh:
+		return Ending{Outcome: NotASubscriber}, false
+	case k.byHash && k.known.Fresh:
+		return linkByHash(k, k.known.Customer, nil), false
+	}
+	if err := c.reserve(ctx, k, k.asks()); err != nil {
+		return orByHash(k, k.known.Customer, err), errors.Is(err, recharge.ErrHeld)
+	}
+	defer func() { // even if that panics, nobody is to wait for it
+		k.learned.Answer = answerOf(ending, k)
+		c.learn(ctx, k)
+	}()
+	return c.ask(ctx, k), false
+}
+
+// asks are the calls that the click will make, if all goes well. Those of an
+// endpoint that is dead are not made.
+func (k *click) asks() (ask recharge.Ask) {
+	if !k.known.Fresh && !k.client.Resting(recharge.Customers) {
+		ask.Needed = 1
+	}
+	if k.byHash || k.client.Resting(recharge.Sessions) || k.client.Resting(recharge.PortalAccess) {
+		return ask
+	}
+	ask.Helpful = 2
+	if k.known.Session.Token != "" {
+		ask.Helpful = 1
+	}
+	return ask
+}
+
+// reserve takes the lease and the calls. For a single link it takes neither: two
+// servers that make one at the same time do no harm, and it saves a round trip.
+func (c *Clicks) reserve(ctx context.Context, k *click, ask recharge.Ask) error {
+	if ask == (recharge.Ask{}) || ask == (recharge.Ask{Helpful: 1}) {
+		return nil
+	}
+	k.learned.Lease = c.Store.Lease(k.who)
+	client, err := k.client.Reserve(ctx, k.learned.Lease, ask)
+	if err == nil {
+		k.client = client
+	}
+	return err
+}
+
+// learn remembers what a click has learned, lets those in who wait for it, and
+// gives back the calls that it did not make.
+func (c *Clicks) learn(ctx context.Context, k *click) {
+	k.client.Settle()
+	c.Store.Learn(ctx, k.who, k.learned)
+}
+
+// ask asks Recharge for what is not known.
+func (c *Clicks) ask(ctx context.Context, k *click) Ending {
+	customer := k.known.Customer
 	var alert error
-	if !known.Fresh {
-		found, err := c.find(ctx, k.who, k.client.FindCustomer)
+	if !k.known.Fresh {
+		found, err := c.find(ctx, k, k.client.FindCustomer)
 		switch {
 		case nobody(err):
 			return Ending{Outcome: NotASubscriber, Cause: err}
-		case err != nil && customer.ID == 0:
-			return Ending{Outcome: Unavailable, Cause: err}
 		case err != nil:
 			// Recharge is in trouble; who the shopper was last time still holds.
-			return linkByHash(k, customer, err)
+			return orByHash(k, customer, err)
 		}
 		customer, alert = found.Customer, found.Alert
 	}
-	if byHash {
+	if k.byHash {
 		return linkByHash(k, customer, alert)
 	}
-	link, err := c.signedIn(ctx, k, customer, known.Session)
+	link, err := c.signedIn(ctx, k, customer)
 	if err != nil {
 		return linkByHash(k, customer, errors.Join(alert, err))
 	}
 	return Ending{Outcome: Redirected, Link: link, Cause: alert}
 }
 
-// find asks Recharge who the shopper is and remembers the answer.
-func (c *Clicks) find(ctx context.Context, who store.Shopper, ask func(context.Context, string) (recharge.Found, error)) (recharge.Found, error) {
-	found, err := ask(ctx, string(who.Customer))
-	switch {
-	case err == nil:
-		c.Store.RememberCustomer(ctx, who, found.Customer)
-	case nobody(err):
-		c.Store.RememberNotSubscriber(ctx, who)
-	}
+// find asks Recharge who the shopper is.
+func (c *Clicks) find(ctx context.Context, k *click, ask func(context.Context, string) (recharge.Found, error)) (recharge.Found, error) {
+	found, err := ask(ctx, string(k.who.Customer))
+	k.learned.Customer, k.learned.NotSubscriber = found.Customer, nobody(err)
 	return found, err
 }
 
@@ -169,9 +251,9 @@ func nobody(err error) bool {
 }
 
 // signedIn asks for a signed-in link, by the remembered session if there is one.
-func (c *Clicks) signedIn(ctx context.Context, k click, customer recharge.Customer, session recharge.Session) (recharge.Link, error) {
-	if session.Token != "" {
-		link, err := c.link(ctx, k, customer, session)
+func (c *Clicks) signedIn(ctx context.Context, k *click, customer recharge.Customer) (recharge.Link, error) {
+	if k.known.Session.Token != "" {
+		link, err := c.link(ctx, k, customer, k.known.Session)
 		if !recharge.Is(err, recharge.Unauthorized) {
 			return link, err
 		}
@@ -181,7 +263,7 @@ func (c *Clicks) signedIn(ctx context.Context, k click, customer recharge.Custom
 	session, err := k.client.CreateSession(ctx, customer)
 	if recharge.Is(err, recharge.Foreign) || recharge.Is(err, recharge.NotFound) {
 		// Recharge does not know the customer by this id any more.
-		c.Store.Forget(ctx, k.who)
+		c.forget(ctx, k)
 	}
 	if err != nil {
 		return recharge.Link{}, err
@@ -189,19 +271,33 @@ func (c *Clicks) signedIn(ctx context.Context, k click, customer recharge.Custom
 	return c.link(ctx, k, customer, session)
 }
 
-func (c *Clicks) link(ctx context.Context, k click, customer recharge.Customer, session recharge.Session) (recharge.Link, error) {
+func (c *Clicks) link(ctx context.Context, k *click, customer recharge.Customer, session recharge.Session) (recharge.Link, error) {
 	link, err := k.client.SignedInLink(ctx, customer, session, k.visit.To, k.visit.Locale)
 	switch {
 	case recharge.Is(err, recharge.Foreign):
 		// The hash has changed, or the session is not this customer's.
-		c.Store.Forget(ctx, k.who)
+		c.forget(ctx, k)
 	case !recharge.Is(err, recharge.Unauthorized):
-		c.Store.RememberLink(ctx, k.who, k.visit, session, link)
+		k.learned.Session, k.learned.Link, k.learned.Visit = session, link, k.visit
 	}
 	return link, err
 }
 
-func linkByHash(k click, customer recharge.Customer, cause error) Ending {
+// forget is for when what is known, or was learned just now, turned out wrong.
+func (c *Clicks) forget(ctx context.Context, k *click) {
+	c.Store.Forget(ctx, k.who)
+	k.learned.Customer = recharge.Customer{}
+}
+
+// orByHash is for when Recharge cannot be asked: whoever is known goes on.
+func orByHash(k *click, customer recharge.Customer, cause error) Ending {
+	if customer.ID == 0 {
+		return Ending{Outcome: Unavailable, Cause: cause}
+	}
+	return linkByHash(k, customer, cause)
+}
+
+func linkByHash(k *click, customer recharge.Customer, cause error) Ending {
 	link, err := k.client.LinkByHash(customer, k.visit.To, k.visit.Locale)
 	if err != nil {
 		return Ending{Outcome: Unavailable, Cause: err}

@@ -2,79 +2,146 @@ package recharge
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
-// patience is how long a call waits for its turn. A click that would wait
-// longer goes on without the call.
-const patience = time.Second
+// ErrHeld is a Ledger's answer when somebody else is asking for the same.
+var ErrHeld = errors.New("somebody else is asking for the same")
 
-// urgency tells what a call is for. The less it matters, the more of the burst it
-// leaves to the others.
-type urgency int
+// ledgerPatience is how long the ledger may take to be told of a 429.
+const ledgerPatience = time.Second
 
-const (
-	needed  urgency = iota // a click goes nowhere without it
-	helpful                // a click goes on by hash without it: leaves a quarter
-	spare                  // no click waits for it: leaves half, and waits for no turn
-)
-
-// budget keeps a token inside its leaky bucket, as far as this process spends it.
+// budget keeps a token inside its leaky bucket: by a ledger where one is shared
+// and answers, else by its own account. Then, of several processes, each takes
+// its share.
 type budget struct {
-	limiter *rate.Limiter
-	burst   float64
-	now     func() time.Time
+	ledger     Ledger  // nil: no other process spends
+	configured float64 // burst
+	now        func() time.Time
 
 	mu     sync.Mutex
+	bucket Bucket
+	at     time.Time
+	level  float64   // calls in the bucket then, as far as is known,
+	seen   float64   // and as Recharge itself said
+	owed   float64   // calls that the ledger was not told of; negative: that were not made
 	paused time.Time // no call before then
 }
 
-func newBudget(perSecond float64, burst int, now func() time.Time) *budget {
-	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: float64(burst), now: now}
+func newBudget(ledger Ledger, perSecond float64, burst int, patience time.Duration, now func() time.Time) *budget {
+	return &budget{ledger: ledger, configured: float64(burst), bucket: Bucket{perSecond, float64(burst), patience}, now: now}
 }
 
-// take waits for the right to make one call. It returns the reason if there is
-// none to be had in time.
-func (b *budget) take(ctx context.Context, of urgency) Reason {
-	now := b.now()
-	if b.pausedAt(now) {
-		return Limited
+// take waits for the right to make calls. It returns what was granted, and the
+// reason if that is nothing.
+func (b *budget) take(ctx context.Context, ledger Ledger, ask Ask) (Turn, error) {
+	if b.pausedAt(b.now()) {
+		return Turn{}, &Error{Endpoint: "budget", Reason: Limited}
 	}
-	delay, ok := b.turn(now, of)
-	if !ok {
-		return OverBudget
+	turn, err := b.turn(ctx, ledger, ask)
+	switch {
+	case err != nil:
+		return Turn{}, err
+	case turn.Refused:
+		return Turn{}, &Error{Endpoint: "budget", Reason: OverBudget}
+	case turn.Wait > 0 && !wait(ctx, turn.Wait):
+		return Turn{}, &Error{Endpoint: "budget", Reason: TooSlow}
+	case b.pausedAt(b.now()): // a 429 came while this call was waiting
+		return Turn{}, &Error{Endpoint: "budget", Reason: Limited}
 	}
-	if delay > 0 && !wait(ctx, delay) {
-		return TooSlow
-	}
-	if b.pausedAt(b.now()) { // a 429 came while this call was waiting
-		return Limited
-	}
-	return ""
+	return turn, nil
 }
 
-// turn reserves a turn, if one comes soon. It gives a late one back before
-// anybody can reserve behind it: afterwards the limiter would not take it back.
-func (b *budget) turn(now time.Time, of urgency) (time.Duration, bool) {
+// turn asks the ledger, if there is one that answers.
+func (b *budget) turn(ctx context.Context, ledger Ledger, ask Ask) (Turn, error) {
+	if ledger == nil {
+		return b.own(ask, 1), nil
+	}
+	bucket, seen, owed := b.account()
+	turn, err := ledger.Take(ctx, bucket, ask, owed, seen)
+	b.mu.Lock()
+	if err != nil {
+		b.owed += owed
+	} else {
+		b.level, b.at = turn.Level+b.owed, b.now()
+	}
+	b.mu.Unlock()
+	if err != nil && !errors.Is(err, ErrHeld) {
+		return b.own(ask, float64(max(ledger.Sharers(), 1))), nil
+	}
+	return turn, err
+}
+
+// own grants by this process' own account. What is its share of the burst and of
+// the rate is the same as if each of its calls were one of every sharer's.
+func (b *budget) own(ask Ask, sharers float64) Turn {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	leave := float64(of) * b.burst / 4
-	if of == spare {
-		leave = max(leave, 1)
+	b.leak()
+	turn := b.bucket.Grant(b.level, ask, min(sharers, b.bucket.Burst))
+	b.level = turn.Level
+	return turn
+}
+
+// postpaid grants a call that the ledger is told of later. That saves a click the
+// round trip where there is plenty: half of the burst, and few calls are owed.
+func (b *budget) postpaid() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leak()
+	if b.now().Before(b.paused) || b.level > b.bucket.Burst/2-1 || b.owed >= b.bucket.Burst/8 {
+		return false
 	}
-	if of != needed && b.limiter.TokensAt(now) < leave {
-		return 0, false
+	b.level++
+	b.owed++
+	return true
+}
+
+// giveBack is for calls that were granted and not made.
+func (b *budget) giveBack(calls int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leak()
+	b.level = max(0, b.level-float64(calls))
+	b.owed -= float64(calls)
+}
+
+// account is what a ledger has to know. What is owed is told with it.
+func (b *budget) account() (bucket Bucket, seen, owed float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leak()
+	owed, b.owed = b.owed, 0
+	return b.bucket, b.seen, owed
+}
+
+// leak brings the account up to now. It is called with the lock held.
+func (b *budget) leak() {
+	now := b.now()
+	gone := max(0, now.Sub(b.at).Seconds()) * b.bucket.Rate
+	b.level, b.seen, b.at = max(0, b.level-gone), max(0, b.seen-gone), now
+}
+
+// follow takes what Recharge itself says of the bucket with every answer. Others
+// may spend the same token; a smaller bucket than was configured is believed, too.
+func (b *budget) follow(header http.Header) {
+	used, size, ok := strings.Cut(header.Get("X-Recharge-Limit"), "/")
+	calls, err := strconv.Atoi(used)
+	burst, err2 := strconv.Atoi(size)
+	if !ok || err != nil || err2 != nil || calls < 0 || burst < 1 {
+		return
 	}
-	turn := b.limiter.ReserveN(now, 1)
-	delay := turn.DelayFrom(now)
-	if delay > patience {
-		turn.CancelAt(now)
-		return 0, false
-	}
-	return delay, true
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leak()
+	b.bucket.Burst = min(b.configured, float64(burst))
+	b.seen = min(float64(calls), b.bucket.Burst)
+	b.level = max(b.level, b.seen)
 }
 
 func (b *budget) pausedAt(now time.Time) bool {
@@ -83,16 +150,26 @@ func (b *budget) pausedAt(now time.Time) bool {
 	return now.Before(b.paused)
 }
 
-// pause holds all calls back after a 429.
-func (b *budget) pause(d time.Duration) {
+// pause holds all calls back after a 429, and tells the other processes: for them
+// the bucket is full until then.
+func (b *budget) pause(ctx context.Context, d time.Duration) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.leak()
 	if until := b.now().Add(d); until.After(b.paused) {
 		b.paused = until
 	}
+	b.level = max(b.level, b.bucket.Burst)
+	full := b.bucket.Burst + d.Seconds()*b.bucket.Rate
+	bucket := b.bucket
+	b.mu.Unlock()
+	if b.ledger != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerPatience)
+		defer cancel()
+		_, _ = b.ledger.Take(ctx, bucket, Ask{}, 0, full) // who cannot be told finds out by a 429 of their own
+	}
 }
 
-// Budget is how a token stands, as far as this process spends it.
+// Budget is how a token stands, as far as this process knows.
 type Budget struct {
 	Left, Burst int           // calls that could be made at once, of how many at most
 	Rate        float64       // calls that are added each second
@@ -104,9 +181,9 @@ func (c *Client) Budget() Budget {
 	b := c.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
+	b.leak()
 	return Budget{
-		Left: max(0, int(b.limiter.TokensAt(now))), Burst: int(b.burst), Rate: float64(b.limiter.Limit()),
-		Paused: max(0, b.paused.Sub(now)),
+		Left: max(0, int(b.bucket.Burst-b.level)), Burst: int(b.bucket.Burst), Rate: b.bucket.Rate,
+		Paused: max(0, b.paused.Sub(b.now())),
 	}
 }

@@ -6,6 +6,7 @@
 package recharge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,18 +39,22 @@ type Options struct {
 	Timeout         time.Duration
 	Now             func() time.Time
 
-	HTTP   *http.Transport                      // shared with other clients; nil: one of its own
-	OnCall func(endpoint string, failed *Error) // after each call that was sent; nil is an answer that will do
-	Like   *Client                              // one for the same shop that this one follows: what that has spent of a token is spent
+	Patience time.Duration                        // how long a click waits for its turn; 0: Patience
+	HTTP     *http.Transport                      // shared with other clients; nil: one of its own
+	OnCall   func(endpoint string, failed *Error) // after each call that was sent; nil is an answer that will do
+	Like     *Client                              // one for the same shop that this one follows: what that has spent of a token is spent
+	Ledger   Ledger                               // accounts for the calls of all processes; nil: there is no other
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
 type Client struct {
-	options Options
-	http    *http.Client
-	budget  *budget
-	guard   guard
-	byEmail string
+	options  Options
+	http     *http.Client
+	budget   *budget
+	breakers *breakers
+	guard    guard
+	byEmail  string
+	reserved *reserved // of a click; nil: each call asks for itself
 }
 
 // NewClient returns a client for one store.
@@ -67,12 +72,13 @@ func NewClient(o Options) *Client {
 			// Following one would carry the token to wherever it points.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		budget:  newBudget(o.Rate, o.Burst, o.Now),
-		guard:   guard{shop: o.Shop, portal: o.PortalURL},
-		byEmail: byEmail(o.PortalURL),
+		budget:   newBudget(o.Ledger, o.Rate, o.Burst, cmp.Or(o.Patience, Patience), o.Now),
+		breakers: &breakers{},
+		guard:    guard{shop: o.Shop, portal: o.PortalURL},
+		byEmail:  byEmail(o.PortalURL),
 	}
 	if o.Like != nil && o.Like.options.Token == o.Token {
-		c.budget = o.Like.budget
+		c.budget, c.breakers = o.Like.budget, o.Like.breakers
 	}
 	c.options.Like = nil // not the whole line of ancestors
 	return c
@@ -93,6 +99,13 @@ func NewTransport(timeout time.Duration) *http.Transport {
 
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// The endpoints of a click, as they are called in errors and numbers.
+const (
+	Customers    = "customers"
+	Sessions     = "sessions"
+	PortalAccess = "portal_access"
+)
 
 // call is one request of the API.
 type call struct {
@@ -130,12 +143,20 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func try[T any](ctx context.Context, c *Client, call call) (T, *Error) {
-	if reason := c.budget.take(ctx, call.urgency); reason != "" {
-		var none T
-		return none, &Error{Endpoint: call.endpoint, Reason: reason}
+func try[T any](ctx context.Context, c *Client, call call) (answer T, failed *Error) {
+	if c.Resting(call.endpoint) {
+		return answer, &Error{Endpoint: call.endpoint, Reason: Tripped}
 	}
-	answer, failed := ask[T](ctx, c, call)
+	if reason := c.allow(ctx, call.urgency); reason != "" {
+		return answer, &Error{Endpoint: call.endpoint, Reason: reason}
+	}
+	done, ok := c.breakers.try(call.endpoint)
+	if !ok {
+		c.budget.giveBack(1)
+		return answer, &Error{Endpoint: call.endpoint, Reason: Tripped}
+	}
+	defer func() { done(failed) }()
+	answer, failed = ask[T](ctx, c, call)
 	c.options.OnCall(call.endpoint, failed)
 	return answer, failed
 }
@@ -151,12 +172,13 @@ func ask[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 		return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(err)}
 	}
 	defer func() { _ = response.Body.Close() }()
+	c.budget.follow(response.Header)
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if call.method == http.MethodDelete && (response.StatusCode == http.StatusNoContent || response.StatusCode == http.StatusOK) {
 		return none, nil
 	}
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
-		return none, c.refused(call, response)
+		return none, c.refused(ctx, call, response)
 	}
 	if err == nil {
 		err = json.Unmarshal(body, &answer)
@@ -216,11 +238,11 @@ func whyNoAnswer(err error) Reason {
 	return Unreachable
 }
 
-func (c *Client) refused(call call, response *http.Response) *Error {
+func (c *Client) refused(ctx context.Context, call call, response *http.Response) *Error {
 	failed := &Error{Endpoint: call.endpoint, Reason: reasonFor(response.StatusCode), Status: response.StatusCode}
 	if failed.Reason == Limited {
 		failed.RetryAfter = retryAfter(response.Header)
-		c.budget.pause(failed.RetryAfter)
+		c.budget.pause(ctx, failed.RetryAfter)
 	}
 	return failed
 }

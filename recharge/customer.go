@@ -72,10 +72,10 @@ func (c *Client) PeekCustomer(ctx context.Context, shopifyID string) (Found, err
 
 func (c *Client) find(ctx context.Context, shopifyID string, of urgency) (Found, error) {
 	if shopifyID == "" {
-		return Found{}, &Error{Endpoint: "customers", Reason: NoCustomer}
+		return Found{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	}
 	page, failed := do[customerPage](ctx, c, call{
-		endpoint: "customers",
+		endpoint: Customers,
 		method:   http.MethodGet,
 		path:     []string{"customers"},
 		query:    url.Values{"external_customer_id": {shopifyID}, "limit": {"10"}},
@@ -86,7 +86,7 @@ func (c *Client) find(ctx context.Context, shopifyID string, of urgency) (Found,
 		return Found{}, failed
 	}
 	if page.Customers == nil {
-		return Found{}, &Error{Endpoint: "customers", Reason: Malformed, Status: http.StatusOK}
+		return Found{}, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
 	}
 	own := named(*page.Customers, shopifyID)
 	strangers := len(own) < len(*page.Customers)
@@ -95,11 +95,11 @@ func (c *Client) find(ctx context.Context, shopifyID string, of urgency) (Found,
 		reason = FilterIgnored
 	}
 	if reason != "" {
-		return Found{}, &Error{Endpoint: "customers", Reason: reason}
+		return Found{}, &Error{Endpoint: Customers, Reason: reason}
 	}
 	found := Found{Customer: customer}
 	if strangers {
-		found.Alert = &Error{Endpoint: "customers", Reason: FilterIgnored}
+		found.Alert = &Error{Endpoint: Customers, Reason: FilterIgnored}
 	}
 	return found, nil
 }

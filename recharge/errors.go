@@ -32,6 +32,7 @@ const (
 	TooSlow       Reason = "too slow"              // no answer in time
 	Malformed     Reason = "malformed answer"      // a 200 whose body cannot be read: Recharge is known to cut some short
 	OverBudget    Reason = "call budget spent"     // not called, to stay inside the token's budget
+	Tripped       Reason = "left alone"            // not called: the last calls of this endpoint have all failed
 	FilterIgnored Reason = "filter ignored"        // a page of other people's records: an alert, not a customer
 	Ambiguous     Reason = "several records"       // more than one record of this customer, none to prefer
 	NoCustomer    Reason = "no such customer"      // Recharge does not know the Shopify customer
@@ -44,7 +45,7 @@ const (
 // the answer may be another.
 func (r Reason) Passing() bool {
 	switch r {
-	case Locked, Limited, Unavailable, Unreachable, TooSlow, Malformed, OverBudget:
+	case Locked, Limited, Unavailable, Unreachable, TooSlow, Malformed, OverBudget, Tripped:
 		return true
 	}
 	return false
@@ -111,7 +112,7 @@ func reasonFor(status int) Reason {
 // retryable tells the failures that another try may mend. Limited is not one: a
 // 429 is never answered by more calls.
 func (e *Error) retryable() bool {
-	return e.Reason.Passing() && e.Reason != Limited && e.Reason != OverBudget
+	return e.Reason.Passing() && e.Reason != Limited && e.Reason != OverBudget && e.Reason != Tripped
 }
 
 // retryDelay lets a locked route finish; for the rest a moment is enough.

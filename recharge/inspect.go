@@ -161,7 +161,7 @@ func (i *inspector) store(ctx context.Context) Finding {
 func (i *inspector) customers(ctx context.Context) Finding {
 	page, failed := do[customerPage](ctx, i.client, i.get("customers", url.Values{"limit": {"5"}}))
 	if failed == nil && page.Customers == nil {
-		failed = &Error{Endpoint: "customers", Reason: Malformed}
+		failed = &Error{Endpoint: Customers, Reason: Malformed}
 	}
 	if failed != nil {
 		return failing(CheckCustomers, failed)

@@ -172,8 +172,8 @@ func TestBudgetPaused(t *testing.T) {
 	_, err := client.FindCustomer(t.Context(), shopifyID)
 	checkReason(t, "FindCustomer", err, recharge.Limited)
 	for passed, want := range []time.Duration{7 * time.Second, 6 * time.Second} {
-		if got := client.Budget(); got.Paused != want || got.Left != 9 {
-			t.Errorf("%ds after a 429 the budget is %+v; want 9 left and a pause of %v", passed, got, want)
+		if got := client.Budget(); got.Paused != want || got.Left != 0 {
+			t.Errorf("%ds after a 429 the budget is %+v; want none left, as Recharge says, and a pause of %v", passed, got, want)
 		}
 		now.Advance(time.Second)
 	}

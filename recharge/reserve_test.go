@@ -12,10 +12,16 @@ import (
 // question.
 func TestLastTurnsAreForLookups(t *testing.T) {
 	now := time.Unix(1735689600, 0)
-	b := newBudget(2, 40, func() time.Time { return now })
+	b := newBudget(nil, 2, 40, Patience, func() time.Time { return now })
+	take := func(ctx context.Context, of urgency) Reason {
+		var ask Ask
+		*ask.of(of) = 1
+		_, err := b.take(ctx, nil, ask)
+		return reasonOf(err)
+	}
 	got := map[urgency]int{}
 	for _, of := range []urgency{spare, helpful, needed} {
-		for b.take(canceled(t), of) == "" {
+		for take(canceled(t), of) == "" {
 			got[of]++
 		}
 	}
@@ -23,14 +29,14 @@ func TestLastTurnsAreForLookups(t *testing.T) {
 		t.Errorf("calls that went out, by urgency: %v; want %v of a burst of 40", got, want)
 	}
 	now = now.Add(6 * time.Second)
-	if got := b.take(t.Context(), spare); got != OverBudget {
+	if got := take(t.Context(), spare); got != OverBudget {
 		t.Errorf("a spare call after 6s = %q; want %q", got, OverBudget)
 	}
-	if got := b.take(t.Context(), helpful); got != "" {
+	if got := take(t.Context(), helpful); got != "" {
 		t.Errorf("a helpful call after 6s = %q; want it to go out", got)
 	}
 	now = now.Add(6 * time.Second)
-	if got := b.take(t.Context(), spare); got != "" {
+	if got := take(t.Context(), spare); got != "" {
 		t.Errorf("a spare call after 12s = %q; want it to go out", got)
 	}
 }

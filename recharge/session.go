@@ -49,7 +49,7 @@ func (c *Client) CreateSession(ctx context.Context, customer Customer) (Session,
 		header.Set("X-Recharge-Storefront-Access-Token", c.options.StorefrontToken)
 	}
 	answer, failed := do[sessionAnswer](ctx, c, call{
-		endpoint: "sessions",
+		endpoint: Sessions,
 		urgency:  helpful,
 		method:   http.MethodPost,
 		path:     []string{"customers", strconv.FormatInt(customer.ID, 10), "sessions"},
@@ -63,12 +63,12 @@ func (c *Client) CreateSession(ctx context.Context, customer Customer) (Session,
 		token = answer.Session.APITokenSnake
 	}
 	if token == "" {
-		return Session{}, &Error{Endpoint: "sessions", Reason: Malformed, Status: http.StatusOK}
+		return Session{}, &Error{Endpoint: Sessions, Reason: Malformed, Status: http.StatusOK}
 	}
 	claims := readClaims(token)
 	for _, id := range []number{answer.Session.CustomerID, answer.Session.CustomerSnake, claims.CustomerID} {
 		if id != 0 && int64(id) != customer.ID {
-			return Session{}, &Error{Endpoint: "sessions", Reason: Foreign}
+			return Session{}, &Error{Endpoint: Sessions, Reason: Foreign}
 		}
 	}
 	return Session{Token: token, Expires: c.sessionEnd(claims)}, nil
@@ -113,13 +113,13 @@ func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Se
 	}
 	target, ok := access.url(to, locale)
 	if !ok || access.CustomerHash == "" {
-		return Link{}, &Error{Endpoint: "portal_access", Reason: Malformed, Status: http.StatusOK}
+		return Link{}, &Error{Endpoint: PortalAccess, Reason: Malformed, Status: http.StatusOK}
 	}
 	if access.CustomerHash != customer.Hash {
-		return Link{}, &Error{Endpoint: "portal_access", Reason: Foreign}
+		return Link{}, &Error{Endpoint: PortalAccess, Reason: Foreign}
 	}
 	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
-		return Link{}, &Error{Endpoint: "portal_access", Reason: LinkRefused, Detail: detail}
+		return Link{}, &Error{Endpoint: PortalAccess, Reason: LinkRefused, Detail: detail}
 	}
 	return Link{URL: target, Expires: access.expires()}, nil
 }
@@ -130,7 +130,7 @@ func (c *Client) portalAccess(ctx context.Context, session Session, to Destinati
 		query.Set("locale", string(locale))
 	}
 	return do[portalAccess](ctx, c, call{
-		endpoint: "portal_access",
+		endpoint: PortalAccess,
 		urgency:  helpful,
 		method:   http.MethodGet,
 		path:     []string{"portal_access"},

@@ -13,6 +13,8 @@ import (
 const (
 	// beat is how often what is ordered is looked at, and numbers are written.
 	beat = time.Second
+	// counting is how often the servers count each other.
+	counting = 5 * time.Second
 	// round is how often it is asked whose webhooks at Recharge are to be looked at.
 	round = time.Hour
 	// startPatience is how long the start waits for Redis to say what it is like.
@@ -53,6 +55,7 @@ func (s *server) checkRedis(ctx context.Context) error {
 func (s *server) startChores(ctx context.Context, unfit chan<- error) *sync.WaitGroup {
 	var chores sync.WaitGroup
 	chores.Go(func() { s.work(ctx, unfit) })
+	chores.Go(func() { s.count(ctx) })
 	chores.Go(func() { s.rounds(ctx) })
 	return &chores
 }
@@ -79,6 +82,24 @@ func (s *server) work(ctx context.Context, unfit chan<- error) {
 		if err := s.checkRedis(ctx); err != nil {
 			unfit <- err
 			return
+		}
+	}
+}
+
+// count tells the other servers that this one is there: should Redis go, each
+// takes its share of a token's calls.
+func (s *server) count(ctx context.Context) {
+	ticker := time.NewTicker(counting)
+	defer ticker.Stop()
+	for {
+		_ = s.store.CountSharers(ctx) // the last count holds
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_ = s.store.Leave(last) // if this is not heard, it is forgotten in a while
+			return
+		case <-ticker.C:
 		}
 	}
 }

@@ -309,7 +309,7 @@ func TestUninstalledAtOnce(t *testing.T) {
 	}
 	f.settle()
 	for key := range f.redis.Dump() {
-		if !strings.HasPrefix(key, "ms1:w") {
+		if !ofNobody(key) {
 			t.Errorf("Redis holds %q; want nothing of the shop", key)
 		}
 	}

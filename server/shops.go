@@ -49,6 +49,7 @@ func (s *server) clientOptions(shop shopify.Shop, portal *url.URL, token, storef
 		Now:             s.now,
 		HTTP:            s.calls,
 		OnCall:          func(_ string, err *recharge.Error) { s.numbers.Call(shop, err) },
+		Ledger:          s.ledger(shop),
 	}
 }
 
@@ -150,4 +151,13 @@ func newProofs(clientID string, secrets []string, o options) (*handlers.Proofs, 
 func (s *server) leave(connection *store.Connection) {
 	s.shops.Forget(connection.Shop)
 	s.leaving.Go(func() { s.admin.Leave(context.Background(), connection) })
+}
+
+// ledger is where the calls of all servers come together; none if this one is
+// alone.
+func (s *server) ledger(shop shopify.Shop) recharge.Ledger {
+	if s.cfg.Redis == nil {
+		return nil
+	}
+	return s.store.Ledger(shop)
 }

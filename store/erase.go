@@ -17,7 +17,7 @@ func (s *Store) erase(ctx context.Context, e Erasure) error {
 	if e.Customer != "" {
 		for _, sealer := range s.sealers {
 			customer, session := shopperKeys(sealer, Shopper{e.Shop, e.Customer})
-			errs = append(errs, s.unlink(ctx, customer, session))
+			errs = append(errs, s.unlink(ctx, customer, session, leaseKey(sealer, Shopper{e.Shop, e.Customer})))
 		}
 	} else {
 		s.pending.forget(e.Shop)

@@ -7,8 +7,12 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 )
+
+// LeaseLife is how long a lease lasts.
+const LeaseLife = lease
 
 // Rest is how long a Redis that failed is left alone.
 const Rest = restFor
@@ -52,4 +56,19 @@ func (s *Store) EraseShopper(ctx context.Context, who Shopper) error {
 // EraseShop is one pass of a shop's erasure that leaves its connection.
 func (s *Store) EraseShop(ctx context.Context, shop shopify.Shop) error {
 	return s.erase(ctx, Erasure{Shop: shop})
+}
+
+// RememberCustomer has the store learn a customer, and nothing else.
+func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
+	s.Learn(ctx, who, Learned{Customer: customer})
+}
+
+// RememberNotSubscriber has the store learn that there is none.
+func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
+	s.Learn(ctx, who, Learned{NotSubscriber: true})
+}
+
+// RememberLink has the store learn a session and a link.
+func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
+	s.Learn(ctx, who, Learned{Session: session, Link: link, Visit: visit})
 }

@@ -14,9 +14,11 @@ import (
 //	t  Recharge's customers that have changed, a hash
 //	h  an hour's numbers, a hash
 //	e  the last errors
+//	b  the token's bucket: a time, in the clear
+//	l  who opens a shopper's portal at present, and what came of it
 //
-// Of no shop are ms1:orders, a hash, and ms1:w, what was seen: webhooks, and states
-// of the code grant.
+// Of no shop are ms1:orders, a hash; ms1:w, what was seen: webhooks, and states of
+// the code grant; and ms1:servers, a sorted set of random names.
 const (
 	prefix       = "ms1:"
 	ordersKey    = prefix + "orders"
@@ -40,8 +42,12 @@ func shopOf(s *sealer, shop shopify.Shop) string {
 
 // shopperKeys are the two keys of a shopper.
 func shopperKeys(s *sealer, who Shopper) (customer, session string) {
-	shop, name := shopOf(s, who.Shop), s.name(nameSize, "shopper", string(who.Shop), string(who.Customer))
+	shop, name := shopOf(s, who.Shop), shopperName(s, who)
 	return shop + kindShopper + name, shop + kindVisits + name
+}
+
+func shopperName(s *sealer, who Shopper) string {
+	return s.name(nameSize, "shopper", string(who.Shop), string(who.Customer))
 }
 
 // visitField is a link's field in a shopper's hash.

@@ -374,8 +374,11 @@ func TestRoundTrips(t *testing.T) {
 		want map[string]int
 	}{
 		{"Recall", func(ctx context.Context, s *store.Store) { s.Recall(ctx, pat, schedule) }, map[string]int{"mget": 1, "hmget": 1}},
-		{"RememberCustomer", func(ctx context.Context, s *store.Store) { s.RememberCustomer(ctx, pat, known) }, map[string]int{"set": 1}},
-		{"RememberNotSubscriber", func(ctx context.Context, s *store.Store) { s.RememberNotSubscriber(ctx, pat) }, map[string]int{"set": 1}},
+		{"RememberCustomer", func(ctx context.Context, s *store.Store) { s.RememberCustomer(ctx, pat, known) }, map[string]int{"multi": 1, "set": 1, "exec": 1}},
+		{"RememberNotSubscriber", func(ctx context.Context, s *store.Store) { s.RememberNotSubscriber(ctx, pat) }, map[string]int{"multi": 1, "set": 1, "exec": 1}},
+		{"Learn all of a first click", func(ctx context.Context, s *store.Store) {
+			s.Learn(ctx, pat, store.Learned{Customer: known, Session: session(c), Link: recharge.Link{URL: linkURL}, Visit: schedule})
+		}, map[string]int{"multi": 1, "set": 1, "hset": 1, "pexpire": 1, "exec": 1}},
 		{"RememberLink", func(ctx context.Context, s *store.Store) {
 			s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{URL: linkURL})
 		}, map[string]int{"multi": 1, "hset": 1, "pexpire": 1, "exec": 1}},

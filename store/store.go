@@ -13,10 +13,11 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -67,6 +68,9 @@ type Store struct {
 	reads    gate // and lets us read
 	writes   gate // and write
 
+	id      string       // of this server among others
+	sharers atomic.Int64 // servers, as last counted
+
 	known   known   // connections
 	pending pending // numbers and troubles
 
@@ -82,7 +86,7 @@ func Open(o Options) (*Store, error) {
 	if o.Settle == 0 {
 		o.Settle = settle
 	}
-	s := &Store{options: o, flushing: make(chan struct{}, flushers)}
+	s := &Store{options: o, id: rand.Text(), flushing: make(chan struct{}, flushers)}
 	s.reach = gate{what: "reach Redis", now: o.Now, log: o.Log}
 	s.reads = gate{what: "read from Redis", now: o.Now, log: o.Log}
 	s.writes = gate{what: "write to Redis", now: o.Now, log: o.Log}
@@ -221,86 +225,6 @@ func (s *Store) unseal(ctx context.Context, sealer *sealer, place string, value 
 		return
 	}
 	memory.add(entry, who.Customer, s.options.Now())
-}
-
-// RememberCustomer remembers who the shopper is at Recharge. How long is spread
-// a little, so that a campaign's shoppers are not all asked for again at once.
-func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
-	ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // a spread, not a secret
-	s.put(ctx, who, encodeCustomer(who.Customer, customer, s.options.Now().Add(ttl)), ttl+staleFor)
-}
-
-// RememberNotSubscriber remembers that Recharge has no such customer.
-func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
-	s.put(ctx, who, encodeNotSubscriber(who.Customer, s.options.Now().Add(notSubscriberFor)), wasNotSubscriberFor)
-}
-
-// put writes a shopper's customer entry, and drops what older keys had in its
-// place. What a click has learned is kept even if its time is up: the next one
-// needs it more.
-func (s *Store) put(ctx context.Context, who Shopper, entry []byte, ttl time.Duration) {
-	if ttl <= 0 {
-		return
-	}
-	_ = s.roundTrip(context.WithoutCancel(ctx), &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
-		for i, sealer := range s.sealers {
-			customer, _ := shopperKeys(sealer, who)
-			if i == 0 {
-				pipe.Set(ctx, customer, sealer.seal(customer, entry), ttl)
-			} else {
-				pipe.Del(ctx, customer)
-			}
-		}
-	})
-}
-
-// RememberLink remembers a signed-in link for LinkTTL, and the session that
-// made it for as long as that lives. A zero link is not remembered.
-func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
-	now := s.options.Now()
-	_, hash := shopperKeys(s.sealers[0], who)
-	var fields []any
-	var ttl time.Duration
-	add := func(field string, entry []byte, life time.Duration) {
-		if life > 0 {
-			fields = append(fields, field, s.sealers[0].seal(fieldOf(hash, field), entry))
-			ttl = max(ttl, life)
-		}
-	}
-	add(sessionField, encodeSession(session), session.Expires.Sub(now))
-	if link.URL != "" {
-		until := now.Add(s.options.LinkTTL)
-		if !link.Expires.IsZero() && link.Expires.Before(until) {
-			until = link.Expires
-		}
-		add(visitField(s.sealers[0], visit), encodeLink(link, until), until.Sub(now))
-	}
-	if len(fields) > 0 {
-		s.putSession(context.WithoutCancel(ctx), who, hash, fields, ttl)
-	}
-}
-
-// putSession writes into a shopper's hash. Its life and what it holds come in
-// one transaction: a crash between the two would leave it there for ever.
-func (s *Store) putSession(ctx context.Context, who Shopper, hash string, fields []any, ttl time.Duration) {
-	older := func(ctx context.Context, pipe redis.Pipeliner) {
-		for _, sealer := range s.sealers[1:] {
-			_, session := shopperKeys(sealer, who)
-			pipe.Del(ctx, session)
-		}
-	}
-	_, cluster := s.redis.(*redis.ClusterClient)
-	apart := cluster && len(s.sealers) > 1 // one transaction, one slot
-	_ = s.roundTripBy(ctx, s.redis.TxPipelined, &s.writes, func(ctx context.Context, pipe redis.Pipeliner) {
-		pipe.HSet(ctx, hash, fields...)
-		pipe.PExpire(ctx, hash, ttl)
-		if !apart {
-			older(ctx, pipe)
-		}
-	})
-	if apart {
-		_ = s.roundTrip(ctx, &s.writes, older)
-	}
 }
 
 // Forget drops who the shopper is at Recharge, the session and its links, for

@@ -126,7 +126,7 @@ func do[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	if failed == nil || call.method != http.MethodGet || call.urgency == spare || !failed.retryable() {
 		return answer, failed
 	}
-	if !wait(ctx, failed.retryDelay()) {
+	if c.Resting(call.endpoint) || !wait(ctx, failed.retryDelay()) {
 		return answer, failed
 	}
 	return try[T](ctx, c, call)

@@ -29,6 +29,7 @@ const (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server, configured by environment, .env and flags."`
 	Rekey   rekeyCommand   `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
+	Index   indexCommand   `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
 	Sandbox sandboxCommand `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
 }
 
@@ -128,14 +129,28 @@ func (r *rekeyCommand) Run(ctx context.Context, std streams) error {
 	return server.Rekey(ctx, cfg, std.out)
 }
 
+type indexCommand struct {
+	config.Settings
+	Shop string `help:"One store, such as my-store.myshopify.com; without it, all that have connected Recharge."`
+}
+
+func (i *indexCommand) Run(ctx context.Context, std streams) error {
+	cfg, err := i.Check()
+	if err != nil {
+		return err
+	}
+	return server.Index(ctx, cfg, i.Shop, std.out)
+}
+
 type sandboxCommand struct {
 	Once        bool   `help:"Make one click without a browser, print every hop; exit 0 only in the portal."`
 	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
+	Index       bool   `help:"Remember all customers beforehand, as serve does: nobody is new then."`
 	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"`
 }
 
 func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
-	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Out: std.out}
+	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Index: s.Index, Out: std.out}
 	if !s.Once { // its hops are not to be mixed with log lines
 		o.Log = std.err
 	}

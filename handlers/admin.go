@@ -38,7 +38,8 @@ type Admin struct {
 	Options func(*store.Connection) (recharge.Options, error)
 	Log     *slog.Logger
 	Now     func() time.Time
-	Wake    func() // has what is ordered done at once
+	Wake    func()   // has what is ordered done at once
+	Indexer *Indexer // nil: nobody is remembered before they click
 
 	crossOrigin *http.CrossOriginProtection
 	busy        busy

@@ -97,7 +97,7 @@ func (c *Clicks) standing(ctx context.Context, who store.Shopper) Standing {
 		case nobody(err):
 			return Standing{Known: true, Cause: err}
 		case err != nil:
-			return subscriber(known.Customer, err)
+			return subscriber(k.known.Customer, err)
 		}
 		return subscriber(found.Customer, found.Alert)
 	}
@@ -215,8 +215,7 @@ func (c *Clicks) learn(ctx context.Context, k *click) {
 
 // ask asks Recharge for what is not known.
 func (c *Clicks) ask(ctx context.Context, k *click) Ending {
-	customer := k.known.Customer
-	var alert error
+	customer, alert := k.known.Customer, error(nil)
 	if !k.known.Fresh {
 		found, err := c.find(ctx, k, k.client.FindCustomer)
 		switch {
@@ -224,7 +223,7 @@ func (c *Clicks) ask(ctx context.Context, k *click) Ending {
 			return Ending{Outcome: NotASubscriber, Cause: err}
 		case err != nil:
 			// Recharge is in trouble; who the shopper was last time still holds.
-			return orByHash(k, customer, err)
+			return orByHash(k, k.known.Customer, err)
 		}
 		customer, alert = found.Customer, found.Alert
 	}
@@ -241,8 +240,32 @@ func (c *Clicks) ask(ctx context.Context, k *click) Ending {
 // find asks Recharge who the shopper is.
 func (c *Clicks) find(ctx context.Context, k *click, ask func(context.Context, string) (recharge.Found, error)) (recharge.Found, error) {
 	found, err := ask(ctx, string(k.who.Customer))
+	if recharge.Is(err, recharge.FilterIgnored) {
+		found, err = c.findUnfiltered(ctx, k, err)
+	}
 	k.learned.Customer, k.learned.NotSubscriber = found.Customer, nobody(err)
 	return found, err
+}
+
+// findUnfiltered is for a store whose filter does not work. Whoever is known is
+// asked for by Recharge's id; whoever is not in an index of all is nobody.
+func (c *Clicks) findUnfiltered(ctx context.Context, k *click, alert error) (recharge.Found, error) {
+	none := &recharge.Error{Endpoint: recharge.Customers, Reason: recharge.NoCustomer}
+	if id := k.known.Customer.ID; id != 0 {
+		customer, err := k.client.CustomerByID(ctx, id, string(k.who.Customer))
+		if err == nil {
+			return recharge.Found{Customer: customer, Alert: alert}, nil
+		}
+		if !recharge.Is(err, recharge.NoCustomer) {
+			return recharge.Found{}, alert
+		}
+		// It is not theirs any more, so it must not open for them.
+		c.forget(ctx, k)
+	}
+	if c.Store.Indexed(ctx, k.who.Shop) {
+		return recharge.Found{}, none
+	}
+	return recharge.Found{}, alert
 }
 
 // nobody tells that Recharge knows no customer to open the portal for.
@@ -286,7 +309,7 @@ func (c *Clicks) link(ctx context.Context, k *click, customer recharge.Customer,
 // forget is for when what is known, or was learned just now, turned out wrong.
 func (c *Clicks) forget(ctx context.Context, k *click) {
 	c.Store.Forget(ctx, k.who)
-	k.learned.Customer = recharge.Customer{}
+	k.known.Customer, k.learned.Customer = recharge.Customer{}, recharge.Customer{}
 }
 
 // orByHash is for when Recharge cannot be asked: whoever is known goes on.

@@ -293,6 +293,9 @@ func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection,
 		a.Wake()
 		a.Leave(ctx, last) // the old token's webhooks have the old secret
 	}
+	if a.Indexer != nil {
+		a.Indexer.Order(ctx, next.Shop)
+	}
 	steps.webhooks(a.keepWebhooks(ctx, &next))
 	return steps.end("saved", "Saved. Shoppers who click are taken to their portal.")
 }

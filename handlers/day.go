@@ -21,6 +21,7 @@ type healthView struct {
 	Clicks, Calls, Failed, Limited int64
 	P50, P95                       string
 	Budget                         *budgetView
+	Index                          *indexView
 	Webhooks                       string
 	Troubles                       []troubleView
 }
@@ -46,6 +47,13 @@ type budgetView struct {
 	Left, Burst int
 	Rate        float64
 	Paused      string
+}
+
+// indexView is how far the index is.
+type indexView struct {
+	Text, Problem string
+	Running       bool
+	Percent       int // of what the last sweep read; 0: there was none
 }
 
 type troubleView struct {
@@ -114,7 +122,26 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 			v.Budget.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
 		}
 	}
+	if index, err := a.Store.Index(ctx, shop); a.Indexer != nil && err == nil && way != nil {
+		v.Index = viewIndex(index, a.Now())
+	}
 	v.tell(health.Troubles, a.Now())
+	return v
+}
+
+func viewIndex(index store.Index, now time.Time) *indexView {
+	v := &indexView{Running: index.Running, Problem: index.Problem, Percent: index.Percent()}
+	switch {
+	case index.Running:
+		v.Text = plural(index.Customers, "customer") + " read so far"
+		if index.Size > 0 {
+			v.Text += fmt.Sprintf(", about %d %%", v.Percent)
+		}
+	case index.Done.IsZero():
+		v.Text = "not read yet"
+	default:
+		v.Text = plural(index.Size, "customer") + ", read " + ago(now.Sub(index.Done)) + ". They are read again each night."
+	}
 	return v
 }
 

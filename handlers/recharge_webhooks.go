@@ -33,7 +33,8 @@ type RechargeWebhooks struct {
 	Numbers Numbers
 	Log     *slog.Logger
 	Now     func() time.Time
-	Wake    func() // has what is ordered done at once
+	Wake    func()                           // has what is ordered done at once
+	Learn   func(shopify.Shop, store.Change) // has somebody asked for of whom nothing is remembered any more
 }
 
 // Register adds the routes.
@@ -131,12 +132,16 @@ func (w *RechargeWebhooks) read(c echo.Context, from teller) (recharge.Webhook, 
 func (w *RechargeWebhooks) do(ctx context.Context, shop shopify.Shop, webhook recharge.Webhook) error {
 	switch webhook.Kind {
 	case recharge.CustomerChanged, recharge.CustomerDeleted:
-		err := w.Store.Touch(ctx, shop, store.Change{
+		change := store.Change{
 			ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer), Hash: webhook.Hash, Active: webhook.Active,
 			Gone: webhook.Kind == recharge.CustomerDeleted,
-		})
+		}
+		known, err := w.Store.Touch(ctx, shop, change)
 		if err != nil {
 			return err
+		}
+		if !known && !change.Gone && change.Customer != "" {
+			w.Learn(shop, change)
 		}
 	case recharge.Uninstalled:
 		if err := w.disconnect(ctx, shop); err != nil {

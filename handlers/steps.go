@@ -185,6 +185,7 @@ func advice(cause string) string {
 		{recharge.Forbidden, "The token lacks a permission, or Recharge is not installed any more."},
 		{recharge.Limited, "Recharge has had too many calls. It is asked again in a moment."},
 		{recharge.OverBudget, "The calls that Recharge allows are used up by shoppers. It is asked again in a moment."},
+		{recharge.Tripped, "Recharge has not answered several times in a row. It is tried again in a moment."},
 		{recharge.TooSlow, "Recharge took too long to answer."},
 		{recharge.Unreachable, "Recharge cannot be reached."},
 		{recharge.Unavailable, "Recharge is down."},

@@ -31,6 +31,7 @@ type budget struct {
 	seen   float64   // and as Recharge itself said
 	owed   float64   // calls that the ledger was not told of; negative: that were not made
 	paused time.Time // no call before then
+	paced  time.Time // no call of Pace before then
 }
 
 func newBudget(ledger Ledger, perSecond float64, burst int, patience time.Duration, now func() time.Time) *budget {
@@ -167,6 +168,22 @@ func (b *budget) pause(ctx context.Context, d time.Duration) {
 		defer cancel()
 		_, _ = b.ledger.Take(ctx, bucket, Ask{}, 0, full) // who cannot be told finds out by a 429 of their own
 	}
+}
+
+// Pace waits for the time of the next call of those that go on and on, such as a
+// sweep's: they make half of the calls that the token may, at most. It tells
+// whether it is to be made.
+func (c *Client) Pace(ctx context.Context) bool {
+	b := c.budget
+	b.mu.Lock()
+	now := b.now()
+	at := b.paced
+	if at.Before(now) {
+		at = now
+	}
+	b.paced = at.Add(time.Duration(2 / b.bucket.Rate * float64(time.Second)))
+	b.mu.Unlock()
+	return wait(ctx, at.Sub(now))
 }
 
 // Budget is how a token stands, as far as this process knows.

@@ -78,6 +78,15 @@ func Is(err error, reason Reason) bool {
 	return errors.As(err, &e) && e.Reason == reason
 }
 
+// ReasonOf is the reason of an *Error; "" of any other.
+func ReasonOf(err error) Reason {
+	var failed *Error
+	if errors.As(err, &failed) {
+		return failed.Reason
+	}
+	return ""
+}
+
 func reasonFor(status int) Reason {
 	switch status {
 	case http.StatusBadRequest:

@@ -2,7 +2,6 @@ package recharge
 
 import (
 	"context"
-	"errors"
 )
 
 // reserved is what a click was granted in one go.
@@ -62,7 +61,7 @@ func (c *Client) allow(ctx context.Context, of urgency) Reason {
 	var ask Ask
 	*ask.of(of) = 1
 	_, err := c.budget.take(ctx, c.budget.ledger, ask)
-	return reasonOf(err)
+	return ReasonOf(err)
 }
 
 func (a *Ask) of(of urgency) *int {
@@ -73,12 +72,4 @@ func (a *Ask) of(of urgency) *int {
 		return &a.Helpful
 	}
 	return &a.Spare
-}
-
-func reasonOf(err error) Reason {
-	var failed *Error
-	if errors.As(err, &failed) {
-		return failed.Reason
-	}
-	return ""
 }

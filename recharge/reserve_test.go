@@ -17,7 +17,7 @@ func TestLastTurnsAreForLookups(t *testing.T) {
 		var ask Ask
 		*ask.of(of) = 1
 		_, err := b.take(ctx, nil, ask)
-		return reasonOf(err)
+		return ReasonOf(err)
 	}
 	got := map[urgency]int{}
 	for _, of := range []urgency{spare, helpful, needed} {

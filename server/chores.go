@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
@@ -57,6 +58,9 @@ func (s *server) startChores(ctx context.Context, unfit chan<- error) *sync.Wait
 	chores.Go(func() { s.work(ctx, unfit) })
 	chores.Go(func() { s.count(ctx) })
 	chores.Go(func() { s.rounds(ctx) })
+	if s.indexer != nil {
+		chores.Go(func() { s.indexer.Run(ctx); s.indexer.Wait() })
+	}
 	return &chores
 }
 
@@ -104,12 +108,24 @@ func (s *server) count(ctx context.Context) {
 	}
 }
 
-// rounds looks whether Recharge still tells what changes: it deletes webhooks that
+// learn has somebody asked for whom a webhook was about, beside the clicks.
+func (s *server) learn(shop shopify.Shop, change store.Change) {
+	if s.indexer != nil {
+		s.indexer.Learn(s.beside, shop, change)
+	}
+}
+
+// rounds has every shop swept that is not, and looks whether Recharge still tells what changes: it deletes webhooks that
 // nobody has answered for two days.
 func (s *server) rounds(ctx context.Context) {
 	ticker := time.NewTicker(round)
 	defer ticker.Stop()
 	for {
+		if s.indexer != nil {
+			if err := s.indexer.WatchAll(ctx); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "shops without an index not looked for", "cause", err)
+			}
+		}
 		if err := s.admin.KeepAllWebhooks(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "webhooks at Recharge not looked at", "cause", err)
 		}

@@ -79,6 +79,8 @@ type fixture struct {
 	stop     context.CancelFunc
 	ended    chan error
 	seen     []rechargetest.Request // those that calls has counted
+	index    bool                   // all customers are remembered beforehand
+	people   []rechargetest.Customer
 }
 
 // start runs the program with a real Redis; change edits its settings first.
@@ -97,14 +99,22 @@ func startWith(t *testing.T, redis *storetest.Server, change ...func(*config.Set
 // merchant has put the app at prefix.
 func startIn(t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: redis}
+	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: redis, people: customers()}
+	f.begin(accounts, prefix, change...)
+	return f
+}
+
+// begin runs the emulators and the program.
+func (f *fixture) begin(accounts, prefix string, change ...func(*config.Settings)) {
+	t := f.t
+	t.Helper()
 	f.recharge = rechargetest.NewServer(rechargetest.Options{
 		Shop:            shop,
 		Tokens:          []rechargetest.Token{{Value: apiToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000, ClientSecret: whSecret}},
 		StorefrontToken: strToken,
 		ClientSecret:    rcSecret,
 		SigningKey:      signingKey(),
-		Customers:       customers(),
+		Customers:       f.people,
 		Now:             f.clock.now,
 		Deliver:         toServer{f},
 		RetryAfter:      func(int) time.Duration { return 20 * time.Millisecond },
@@ -120,7 +130,6 @@ func startIn(t *testing.T, redis *storetest.Server, accounts, prefix string, cha
 	f.store.AddApp(shopifytest.App{PathPrefix: prefix, ProxyURL: "http://" + f.public + "/apps/subscriptions", Secret: appSecret, OldSecret: oldSecret})
 	f.store.AddApp(shopifytest.App{PathPrefix: "/tools/recurring", ProxyURL: f.recharge.URL + "/proxy", Secret: rcSecret})
 	t.Cleanup(f.nothingInTheOpen)
-	return f
 }
 
 // toServer carries what goes to APP_URL to the server.
@@ -167,11 +176,11 @@ func (f *fixture) run(change ...func(*config.Settings)) {
 	f.stop, f.ended = stop, ended
 	listening := make(chan server.Addresses, 1)
 	go func() {
-		ended <- server.Run(ctx, cfg,
+		ended <- server.Run(ctx, cfg, f.options(
 			server.WithLog(slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 			server.WithClock(f.clock.now),
 			server.WithShopify(f.platform()),
-			server.OnListening(func(at server.Addresses) { listening <- at }))
+			server.OnListening(func(at server.Addresses) { listening <- at }))...)
 	}()
 	select {
 	case at := <-listening:
@@ -185,6 +194,14 @@ func (f *fixture) run(change ...func(*config.Settings)) {
 			f.t.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// options are those of a server without an index, unless the test is about that.
+func (f *fixture) options(all ...server.Option) []server.Option {
+	if !f.index {
+		all = append(all, server.WithoutIndex())
+	}
+	return all
 }
 
 // restart ends the program and runs it anew: it remembers nothing but what Redis

@@ -35,6 +35,7 @@ type options struct {
 	listening func(Addresses)
 	platform  shopify.Platform
 	public    net.Listener
+	noIndex   bool
 }
 
 // Option changes how Run works, for those that embed it.
@@ -52,6 +53,10 @@ func WithShopify(p shopify.Platform) Option { return func(o *options) { o.platfo
 // WithListener serves the public routes on l instead of ADDR: for those who have
 // to know APP_URL before there is a server.
 func WithListener(l net.Listener) Option { return func(o *options) { o.public = l } }
+
+// WithoutIndex remembers nobody before they click: for a test, or a demonstration,
+// of what a shopper meets who is new.
+func WithoutIndex() Option { return func(o *options) { o.noIndex = true } }
 
 // OnListening calls f when both listeners are open, before the first request.
 func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
@@ -107,13 +112,15 @@ type server struct {
 	shops    *handlers.Shops
 	admin    *handlers.Admin
 	webhooks *handlers.RechargeWebhooks
+	indexer  *handlers.Indexer // nil: there is no index
 	health   *handlers.Health
 	public   *http.Server
 	ops      *http.Server
 	checked  bool // that Redis is fit; at first by Run, then by the chores only
 	checking trouble
-	wake     chan struct{}  // something is ordered: do it at once
-	leaving  sync.WaitGroup // shops that have uninstalled the app
+	beside   context.Context // of what is done beside the clicks
+	wake     chan struct{}   // something is ordered: do it at once
+	leaving  sync.WaitGroup  // shops that have uninstalled the app
 
 	publicListener net.Listener
 	opsListener    net.Listener
@@ -152,9 +159,12 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Log:            o.log,
 		Now:            o.now,
 	}
+	if !o.noIndex {
+		s.indexer = &handlers.Indexer{Store: s.store, Shops: s.shops, Log: o.log, Now: o.now, Due: make(chan struct{}, 1)}
+	}
 	s.webhooks = &handlers.RechargeWebhooks{
 		Store: s.store, Shops: s.shops, Own: s.shops.Own, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
-		Timeout: 4 * time.Second, Numbers: s.numbers, Log: o.log, Now: o.now, Wake: s.wakeUp,
+		Timeout: 4 * time.Second, Numbers: s.numbers, Log: o.log, Now: o.now, Wake: s.wakeUp, Learn: s.learn,
 	}
 	if s.admin, err = s.newAdmin(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
@@ -278,10 +288,11 @@ func (s *server) listen(ctx context.Context) error {
 
 func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 2)
-	go func() { failed <- s.public.Serve(s.publicListener) }()
-	go func() { failed <- s.ops.Serve(s.opsListener) }()
 	// Chores go on while the last clicks do.
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.beside = beside
+	go func() { failed <- s.public.Serve(s.publicListener) }()
+	go func() { failed <- s.ops.Serve(s.opsListener) }()
 	unfit := make(chan error, 1)
 	chores := s.startChores(beside, unfit)
 	defer func() { stop(); chores.Wait() }()

@@ -124,7 +124,7 @@ func (s *server) newAdmin(o options) (*handlers.Admin, error) {
 		Sessions: sessions, Proofs: proofs, Grant: grant,
 		Shops: s.shops, Store: s.store, Webhooks: s.webhooks, Numbers: s.numbers, Pages: pages,
 		Defaults: s.defaults(), Options: s.connectedOptions,
-		Log: o.log, Now: o.now, Wake: s.wakeUp,
+		Log: o.log, Now: o.now, Wake: s.wakeUp, Indexer: s.indexer,
 	}, nil
 }
 

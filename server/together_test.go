@@ -23,8 +23,8 @@ func (f *fixture) second(change ...func(*config.Settings)) []string {
 	return []string{first, f.public}
 }
 
-// crowd are shoppers of the fixture's store that it has nobody else of.
-func (f *fixture) crowd(shoppers int) []rechargetest.Customer {
+// crowd are customers that no other test has.
+func crowd(shoppers int) []rechargetest.Customer {
 	people := make([]rechargetest.Customer, shoppers)
 	for i := range people {
 		people[i] = rechargetest.Customer{
@@ -32,6 +32,12 @@ func (f *fixture) crowd(shoppers int) []rechargetest.Customer {
 			Subscriptions: []rechargetest.Subscription{{ID: int64(i), Product: "Morning House"}},
 		}
 	}
+	return people
+}
+
+// crowd makes shoppers known to the fixture's Recharge.
+func (f *fixture) crowd(shoppers int) []rechargetest.Customer {
+	people := crowd(shoppers)
 	f.recharge.SetCustomers(append(people, customers()...))
 	return people
 }

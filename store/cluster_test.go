@@ -66,7 +66,7 @@ func TestCluster(t *testing.T) {
 		ok(t, before.SaveConnection(ctx, connected(shoppers[i].Shop)))
 		_, err := before.MarkSeen(ctx, fmt.Sprint(i))
 		ok(t, err)
-		ok(t, s.Touch(ctx, shoppers[i].Shop, store.Change{ID: 5, Gone: true}))
+		ok(t, touched(s.Touch(ctx, shoppers[i].Shop, store.Change{ID: 5, Gone: true})))
 		ok(t, s.ReviseConnection(ctx, shoppers[i].Shop, func(c *store.Connection) bool { c.WebhookKey = "new"; return true }))
 		before.Count(shoppers[i].Shop, "redirected", 1)
 		before.Trouble(shoppers[i].Shop, store.Trouble{What: "down"})

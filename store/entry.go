@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"strconv"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 // is packed, not JSON: half of Redis' memory a customer would be field names.
 const (
 	kindCustomer      = 'C' // time: fresh until; then the shopper's id, Recharge's, active subscriptions, hash
+	kindIndexed       = 'I' // time: fresh until; then the shopper's id, the sweep's number, and as kindCustomer
+	kindSeveral       = 'A' // time: none; then the shopper's id, the sweep's number, and how many are active
 	kindNotSubscriber = 'N' // time: fresh until; then the shopper's id
 	kindSession       = 's' // time: expires; then the token
 	kindLink          = 'l' // time: reused until; then the URL
@@ -23,10 +26,40 @@ func encode(kind byte, t time.Time) []byte {
 }
 
 func encodeCustomer(who shopify.CustomerID, customer recharge.Customer, freshUntil time.Time) []byte {
-	entry := binary.AppendUvarint(encode(kindCustomer, freshUntil), number(who))
+	return appendCustomer(binary.AppendUvarint(encode(kindCustomer, freshUntil), number(who)), customer)
+}
+
+func encodeIndexed(who shopify.CustomerID, found indexed, freshUntil time.Time) []byte {
+	if found.several {
+		entry := binary.AppendUvarint(encode(kindSeveral, time.Time{}), number(who))
+		return binary.AppendUvarint(binary.AppendUvarint(entry, found.sweep), uint64(found.customer.Active))
+	}
+	entry := binary.AppendUvarint(encode(kindIndexed, freshUntil), number(who))
+	return appendCustomer(binary.AppendUvarint(entry, found.sweep), found.customer)
+}
+
+func appendCustomer(entry []byte, customer recharge.Customer) []byte {
 	entry = binary.AppendUvarint(entry, uint64(customer.ID))
 	entry = binary.AppendUvarint(entry, uint64(max(customer.Active, 0)))
-	return append(entry, customer.Hash...)
+	return appendHash(entry, customer.Hash)
+}
+
+// appendHash packs a hash of hex digits, as nearly all are, into half as much.
+func appendHash(entry []byte, hash string) []byte {
+	if packed, err := hex.DecodeString(hash); err == nil && hex.EncodeToString(packed) == hash && hash != "" {
+		return append(append(entry, hexMark), packed...)
+	}
+	return append(entry, hash...)
+}
+
+// hexMark is before a packed hash; no other begins with it.
+const hexMark = 0
+
+func decodeHash(rest []byte) string {
+	if len(rest) > 0 && rest[0] == hexMark {
+		return hex.EncodeToString(rest[1:])
+	}
+	return string(rest)
 }
 
 func encodeNotSubscriber(who shopify.CustomerID, freshUntil time.Time) []byte {
@@ -53,10 +86,11 @@ func encodeLink(link recharge.Link, until time.Time) []byte {
 
 // opened is an entry, unpacked.
 type opened struct {
-	kind byte
-	time time.Time
-	who  uint64 // the shopper's number, 0 unknown; of the first two kinds
-	rest []byte
+	kind  byte
+	time  time.Time
+	who   uint64 // the shopper's number, 0 unknown; of the kinds that say who somebody is
+	sweep uint64 // its number; of the kinds that a sweep writes
+	rest  []byte
 }
 
 // unpack reads an entry. It does not look at rest.
@@ -65,15 +99,24 @@ func unpack(entry []byte) (opened, bool) {
 		return opened{}, false
 	}
 	o := opened{kind: entry[0], time: time.Unix(int64(binary.BigEndian.Uint64(entry[1:9])), 0), rest: entry[9:]}
-	if o.kind != kindCustomer && o.kind != kindNotSubscriber {
-		return o, true
+	ok := true
+	switch o.kind {
+	case kindCustomer, kindNotSubscriber:
+		o.who, o.rest, ok = cutNumber(o.rest)
+	case kindIndexed, kindSeveral:
+		if o.who, o.rest, ok = cutNumber(o.rest); ok {
+			o.sweep, o.rest, ok = cutNumber(o.rest)
+		}
 	}
-	who, n := binary.Uvarint(o.rest)
-	if n <= 0 {
-		return opened{}, false
+	return o, ok
+}
+
+func cutNumber(b []byte) (n uint64, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 {
+		return 0, nil, false
 	}
-	o.who, o.rest = who, o.rest[n:]
-	return o, true
+	return n, b[size:], true
 }
 
 // of tells whether an entry may be the shopper's. Its place in Redis says so
@@ -102,7 +145,7 @@ func (m *Memory) add(entry []byte, who shopify.CustomerID, now time.Time) {
 func (m *Memory) addCustomer(o opened, now time.Time) {
 	live := now.Before(o.time)
 	switch {
-	case o.kind == kindCustomer:
+	case o.kind == kindCustomer || o.kind == kindIndexed:
 		m.Customer = decodeCustomer(o.rest)
 		m.Fresh = live && m.Customer.ID != 0
 	case o.kind == kindNotSubscriber && now.Before(o.time.Add(wasNotSubscriberFor-notSubscriberFor)):
@@ -119,5 +162,5 @@ func decodeCustomer(rest []byte) recharge.Customer {
 	if m <= 0 {
 		return recharge.Customer{}
 	}
-	return recharge.Customer{ID: int64(id), Active: int(active), Hash: string(rest[n+m:])}
+	return recharge.Customer{ID: int64(id), Active: int(active), Hash: decodeHash(rest[n+m:])}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ func FuzzEntry(f *testing.F) {
 		[]byte("x12345678abc"), []byte("s\xff\xff\xff\xff\xff\xff\xff\xff"),
 		encodeCustomer("6100200300400", recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", Active: 1}, later),
 		encodeCustomer("6100200300400", recharge.Customer{ID: -1, Active: -1}, now),
+		encodeIndexed("6100200300400", indexed{sweep: 300, customer: recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988"}}, later),
+		encodeIndexed("6100200300400", indexed{sweep: 300, several: true}, later),
 		encodeNotSubscriber("6100200300400", later), encodeNotSubscriber("6100200300400", now),
 		encodeSession(recharge.Session{Token: "a.b.c", Expires: later}), encodeSession(recharge.Session{}),
 		encodeLink(recharge.Link{URL: "https://fixture-shop.example/"}, later), encodeLink(recharge.Link{}, time.Time{}),
@@ -58,14 +61,19 @@ func FuzzCustomer(f *testing.F) {
 	f.Add(int64(70100200), 1, "1f2e3d4c5b6a7988")
 	f.Add(int64(math.MaxInt64), math.MaxInt, "")
 	f.Add(int64(1), 0, "\x80\xff")
+	f.Add(int64(1), 0, "ABCDEF12")
+	f.Add(int64(1), 0, "abc")
+	f.Add(int64(1), 0, "00")
 	f.Fuzz(func(t *testing.T, id int64, active int, hash string) {
-		if id == 0 || active < 0 {
-			return // no customer
+		if id == 0 || active < 0 || strings.HasPrefix(hash, "\x00") {
+			return // no customer, or no hash
 		}
 		want := Memory{Customer: recharge.Customer{ID: id, Active: active, Hash: hash}, Fresh: true}
 		var got Memory
 		got.add(encodeCustomer("6100200300400", want.Customer, now.Add(time.Second)), "6100200300400", now)
-		if got != want {
+		var swept Memory
+		swept.add(encodeIndexed("6100200300400", indexed{sweep: uint64(active), customer: want.Customer}, now.Add(time.Second)), "6100200300400", now)
+		if got != want || swept != want {
 			t.Errorf("add(encodeCustomer(%+v)) = %+v; want %+v", want.Customer, got, want)
 		}
 	})

@@ -21,10 +21,10 @@ func (s *Store) erase(ctx context.Context, e Erasure) error {
 		}
 	} else {
 		s.pending.forget(e.Shop)
+		errs = append(errs, s.eraseConnection(ctx, e), s.eraseIndex(ctx, e.Shop))
 		for _, sealer := range s.sealers {
 			errs = append(errs, s.eraseShop(ctx, sealer, e.Shop))
 		}
-		errs = append(errs, s.eraseConnection(ctx, e))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("erase: %w", err)
@@ -32,11 +32,30 @@ func (s *Store) erase(ctx context.Context, e Erasure) error {
 	return nil
 }
 
-// eraseShop drops all of a shop but the connection, which has its own bound.
+// eraseIndex drops how far the index of a shop is, unless that is connected still:
+// then it is swept anew when nothing is to be erased any more.
+func (s *Store) eraseIndex(ctx context.Context, shop shopify.Shop) error {
+	if s.options.Connections {
+		all, err := s.readConnection(ctx, shop)
+		if err != nil || slices.ContainsFunc(all, func(f found) bool { return f.sealed != nil }) {
+			return err
+		}
+	}
+	var errs []error
+	for _, sealer := range s.sealers {
+		errs = append(errs, s.unlink(ctx, indexOf(sealer, shop)), s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+			pipe.ZRem(ctx, indexKey, member(sealer, shop))
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// eraseShop drops all of a shop but the connection and the index, which have their
+// own bounds.
 func (s *Store) eraseShop(ctx context.Context, sealer *sealer, shop shopify.Shop) error {
-	keep := connectionKey(sealer, shop)
+	keep := []string{connectionKey(sealer, shop), indexOf(sealer, shop)}
 	return s.scan(ctx, shopOf(sealer, shop)+"*", func(ctx context.Context, keys []string) error {
-		keys = slices.DeleteFunc(keys, func(key string) bool { return key == keep })
+		keys = slices.DeleteFunc(keys, func(key string) bool { return slices.Contains(keep, key) })
 		return s.unlink(ctx, keys...)
 	})
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -130,6 +131,13 @@ func dump(t testing.TB, s *store.Store) map[string]string {
 func fields(ctx context.Context, client redis.UniversalClient, key string) (string, error) {
 	held, err := client.HGetAll(ctx, key).Result()
 	var all []string
+	if redis.HasErrorPrefix(err, "WRONGTYPE") { // a sorted set
+		var scored []redis.Z
+		scored, err = client.ZRangeWithScores(ctx, key, 0, -1).Result()
+		for _, z := range scored {
+			all = append(all, fmt.Sprintf("%v\n%v", z.Member, z.Score))
+		}
+	}
 	for field, value := range held {
 		all = append(all, field+"\n"+value)
 	}
@@ -158,3 +166,6 @@ var remembered = recharge.Link{URL: linkURL}
 func session(c *clock) recharge.Session {
 	return recharge.Session{Token: token, Expires: c.now.Add(59 * time.Minute)}
 }
+
+// touched is what Touch fails with.
+func touched(_ bool, err error) error { return err }

@@ -15,10 +15,12 @@ import (
 //	h  an hour's numbers, a hash
 //	e  the last errors
 //	b  the token's bucket: a time, in the clear
+//	i  how far the index is
 //	l  who opens a shopper's portal at present, and what came of it
 //
 // Of no shop are ms1:orders, a hash; ms1:w, what was seen: webhooks, and states of
-// the code grant; and ms1:servers, a sorted set of random names.
+// the code grant; ms1:servers, a sorted set of random names; and ms1:index, one of
+// shops' pseudonyms, by when they are swept next.
 const (
 	prefix       = "ms1:"
 	ordersKey    = prefix + "orders"
@@ -30,6 +32,7 @@ const (
 	kindTouched    = "t"
 	kindHour       = "h"
 	kindTroubles   = "e"
+	kindIndex      = "i"
 )
 
 const nameSize = 16 // bytes

@@ -79,7 +79,9 @@ func (s *Store) putCustomer(who Shopper, l Learned) func(context.Context, redis.
 	default:
 		return nil
 	}
-	return func(ctx context.Context, pipe redis.Pipeliner) { pipe.Set(ctx, key, s.sealers[0].seal(key, entry), life) }
+	return func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.Set(ctx, key, s.sealers[0].seal(key, entry), life)
+	}
 }
 
 // putSession remembers a signed-in link for LinkTTL, and the session that made it

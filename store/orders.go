@@ -139,6 +139,21 @@ func (s *Store) ErasedAt(ctx context.Context, shop shopify.Shop) (time.Time, err
 	return last, nil
 }
 
+// Erasing tells whether a shop is to be erased, and is not yet.
+func (s *Store) Erasing(ctx context.Context, shop shopify.Shop) (bool, error) {
+	erasing := false
+	for _, sealer := range s.sealers {
+		err := s.eachOrder(ctx, ordersOf(sealer, shop, "erase")+"*", func(_ string, o order) error {
+			erasing = erasing || o.Shop == shop && o.Customer == ""
+			return nil
+		})
+		if err != nil {
+			return false, fmt.Errorf("read orders: %w", err)
+		}
+	}
+	return erasing, nil
+}
+
 // eachOrder calls do with the orders whose fields match. All are tried: errors
 // are joined.
 func (s *Store) eachOrder(ctx context.Context, pattern string, do func(field string, o order) error) error {

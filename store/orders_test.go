@@ -20,7 +20,7 @@ func everything(t *testing.T, s *store.Store, who store.Shopper) {
 	s.Count(who.Shop, "redirected", 1)
 	s.Trouble(who.Shop, store.Trouble{What: "unauthorized"})
 	ok(t, s.Flush(ctx))
-	ok(t, s.Touch(ctx, who.Shop, store.Change{ID: 5, Hash: "another"}))
+	ok(t, touched(s.Touch(ctx, who.Shop, store.Change{ID: 5, Hash: "another"})))
 	s.Count(who.Shop, "redirected", 1) // is not flushed
 }
 
@@ -166,7 +166,7 @@ func TestOrdersWithoutRedis(t *testing.T) {
 	_, marked := s.MarkSeen(ctx, "1")
 	for name, err := range map[string]error{
 		"OrderErasure": s.OrderErasure(ctx, store.Erasure{Shop: pat.Shop}), "Work": s.Work(ctx), "ErasedAt": erased,
-		"Touch": s.Touch(ctx, pat.Shop, store.Change{ID: 1}), "Health": health, "Seen": seen, "MarkSeen": marked,
+		"Touch": touched(s.Touch(ctx, pat.Shop, store.Change{ID: 1})), "Health": health, "Seen": seen, "MarkSeen": marked,
 	} {
 		if err == nil {
 			t.Errorf("%s without Redis = nil; want an error", name)
@@ -183,7 +183,7 @@ func TestErasureEndsSweeps(t *testing.T) {
 	ok(t, s.OrderErasure(ctx, store.Erasure{Shop: pat.Shop, At: c.now}))
 	ok(t, s.Work(ctx))
 	c.advance(time.Second)
-	ok(t, s.Touch(ctx, pat.Shop, store.Change{ID: 5, Gone: true}))
+	ok(t, touched(s.Touch(ctx, pat.Shop, store.Change{ID: 5, Gone: true})))
 	ok(t, s.Work(ctx))
 	c.advance(settle - time.Second)
 	ok(t, s.Work(ctx))

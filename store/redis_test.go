@@ -439,21 +439,7 @@ func TestMemoryOfACustomer(t *testing.T) {
 
 	// MEMORY USAGE leaves out the expiry and the tables that lead to both.
 	const customers = 10_000
-	used := func() int {
-		t.Helper()
-		info, err := client.Info(t.Context(), "memory").Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, behind, _ := strings.Cut(info, "used_memory:")
-		line, _, _ := strings.Cut(behind, "\r\n")
-		bytes, err := strconv.Atoi(line)
-		if err != nil {
-			t.Fatalf("INFO memory: %q", info)
-		}
-		return bytes
-	}
-	before := used()
+	before := usedMemory(t, client)
 	for i := range customers {
 		who := store.Shopper{Shop: pat.Shop, Customer: shopify.CustomerID(strconv.Itoa(6100200400000 + i))}
 		s.RememberCustomer(t.Context(), who, known)
@@ -461,9 +447,25 @@ func TestMemoryOfACustomer(t *testing.T) {
 	if got := len(server.Dump()); got != customers+3 {
 		t.Fatalf("%d keys; want %d", got, customers+3)
 	}
-	each := (used() - before) / customers
+	each := (usedMemory(t, client) - before) / customers
 	t.Logf("%d customers: %d bytes each, with expiry and tables", customers, each)
 	if each > most {
 		t.Errorf("%d bytes a customer; want at most %d", each, most)
 	}
+}
+
+// usedMemory is what Redis says that it uses, in bytes.
+func usedMemory(t *testing.T, client *redis.Client) int {
+	t.Helper()
+	info, err := client.Info(t.Context(), "memory").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, behind, _ := strings.Cut(info, "used_memory:")
+	line, _, _ := strings.Cut(behind, "\r\n")
+	bytes, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatalf("INFO memory: %q", info)
+	}
+	return bytes
 }

@@ -49,37 +49,41 @@ func (n note) field(s *sealer) string {
 // Touch takes what Recharge says of a changed customer. That may be stale, come
 // twice, or too late: nothing is remembered by it, only forgotten.
 //
-// The shopper it names is looked at now. Another may be remembered by the same
+// The shopper it names is looked at now; known tells whether the same is remembered
+// of that one. Another may be remembered by the same
 // id, who had that record before: that is for Work, which looks at all of them.
-func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) error {
+func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) (known bool, err error) {
 	var errs []error
 	if change.Customer != "" {
-		errs = append(errs, s.recheck(ctx, Shopper{shop, change.Customer}, change))
+		known, err = s.recheck(ctx, Shopper{shop, change.Customer}, change)
+		errs = append(errs, err)
 	}
 	if change.ID != 0 {
 		errs = append(errs, s.note(ctx, note{shop, change, s.options.Now()}))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("touch: %w", err)
+		return false, fmt.Errorf("touch: %w", err)
 	}
-	return nil
+	return known, nil
 }
 
-// recheck forgets a shopper of whom something else is remembered.
-func (s *Store) recheck(ctx context.Context, who Shopper, change Change) error {
+// recheck forgets a shopper of whom something else is remembered. It tells whether
+// the same is.
+func (s *Store) recheck(ctx context.Context, who Shopper, change Change) (known bool, err error) {
 	var errs []error
 	for _, sealer := range s.sealers {
 		customer, session := shopperKeys(sealer, who)
 		values, err := s.get(ctx, []string{customer})
 		if err == nil {
 			if held, ok := openCustomer(sealer, customer, values[0]); ok && held.who == number(who.Customer) && change.agrees(held.customer) {
+				known = true
 				continue
 			}
 			err = s.unlink(ctx, customer, session)
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return known, errors.Join(errs...)
 }
 
 // held is a customer entry.
@@ -97,7 +101,7 @@ func openCustomer(sealer *sealer, key, sealed string) (held, bool) {
 	if !ok {
 		return held{}, false
 	}
-	if o.kind != kindCustomer {
+	if o.kind != kindCustomer && o.kind != kindIndexed {
 		return held{who: o.who}, true
 	}
 	return held{o.who, decodeCustomer(o.rest)}, true

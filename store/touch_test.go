@@ -47,7 +47,7 @@ func TestTouch(t *testing.T) {
 					remember(ctx, s, patsTwin)
 				})
 				for _, change := range tt.changes {
-					ok(t, s.Touch(ctx, pat.Shop, change))
+					ok(t, touched(s.Touch(ctx, pat.Shop, change)))
 				}
 				want := func(when string, remembered bool) {
 					t.Helper()
@@ -84,7 +84,7 @@ func TestTouch(t *testing.T) {
 func TestTouchNotSubscriber(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	s.RememberNotSubscriber(t.Context(), pat)
-	ok(t, s.Touch(t.Context(), pat.Shop, store.Change{ID: 1, Customer: pat.Customer, Active: 1}))
+	ok(t, touched(s.Touch(t.Context(), pat.Shop, store.Change{ID: 1, Customer: pat.Customer, Active: 1})))
 	if got := s.Recall(t.Context(), pat, schedule); got.NotSubscriber {
 		t.Error("who has just subscribed is still remembered as no subscriber")
 	}
@@ -96,7 +96,7 @@ func TestTouchAndAClickUnderWay(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
 	s := open(t, options(c, &logged{}))
-	ok(t, s.Touch(ctx, pat.Shop, store.Change{ID: known.ID, Customer: "6100200300777"}))
+	ok(t, touched(s.Touch(ctx, pat.Shop, store.Change{ID: known.ID, Customer: "6100200300777"})))
 	ok(t, s.Work(ctx))
 	remember(ctx, s, pat)
 	c.advance(settle)
@@ -124,13 +124,13 @@ func TestSweepsAreRare(t *testing.T) {
 	scans := func() int { return commands(t, client, func() { ok(t, s.Work(ctx)) })["scan"] }
 	for i := range 1500 {
 		if i%3 == 0 {
-			ok(t, s.Touch(ctx, pat.Shop, store.Change{ID: int64(1 + i), Gone: true}))
+			ok(t, touched(s.Touch(ctx, pat.Shop, store.Change{ID: int64(1 + i), Gone: true})))
 		}
 	}
 	if got := scans(); got == 0 {
 		t.Error("the first sweep scanned nothing")
 	}
-	ok(t, s.Touch(ctx, pat.Shop, store.Change{ID: 2, Gone: true}))
+	ok(t, touched(s.Touch(ctx, pat.Shop, store.Change{ID: 2, Gone: true})))
 	c.advance(59 * time.Second)
 	if got := scans(); got != 0 {
 		t.Errorf("%d scans within a minute of the last; want none", got)

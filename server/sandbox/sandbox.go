@@ -21,6 +21,7 @@ import (
 
 	"manage-subscriptions/extensions"
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 )
@@ -42,6 +43,7 @@ type Options struct {
 	New      bool             // a store that has not installed the app yet
 	Path     string           // where the merchant has put the app; "" is /apps/subscriptions
 	Redirect string           // "page" for a page that forwards; "" is a 302
+	Index    bool             // remember all customers beforehand, as serve does
 	Now      func() time.Time // the clock of all parts; nil is time.Now
 }
 
@@ -70,6 +72,15 @@ type Sandbox struct {
 	world    *world
 	panel    *panel
 	switches []*toggle
+}
+
+// index is no option where customers are indexed: then who is in Recharge is known
+// before they first click, and much that can go wrong does not.
+func (o Options) index() []server.Option {
+	if o.Index {
+		return nil
+	}
+	return []server.Option{server.WithoutIndex()}
 }
 
 // Tokens are drawn anew at every start: none is worth stealing, none is shared.

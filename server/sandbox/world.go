@@ -120,12 +120,12 @@ func (w *world) serve(ctx context.Context, o Options) error {
 	}
 	listening := make(chan struct{})
 	go func() {
-		w.ended <- server.Run(ctx, cfg,
+		w.ended <- server.Run(ctx, cfg, append(o.index(),
 			server.WithLog(slog.New(&watcher{server.NewLog(log, cfg).Handler(), w})),
 			server.WithClock(w.now),
 			server.WithShopify(w.platform()),
 			server.WithListener(w.app),
-			server.OnListening(func(server.Addresses) { close(listening) }))
+			server.OnListening(func(server.Addresses) { close(listening) }))...)
 	}()
 	select {
 	case <-listening:

@@ -1,0 +1,124 @@
+package recharge_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// TestCustomerPages reads all customers of a store, 250 a call.
+func TestCustomerPages(t *testing.T) {
+	t.Parallel()
+	var people []rechargetest.Customer
+	for i := range 600 {
+		people = append(people, rechargetest.Customer{ID: int64(i + 1), Hash: fmt.Sprintf("%016x", i), ShopifyCustomerID: fmt.Sprint(6100 + i)})
+	}
+	people[7].ShopifyCustomerID = "" // null: somebody without an account
+	people[8].Hash = "../8"
+	srv := rechargetest.NewServer(rechargetest.Options{Tokens: []rechargetest.Token{{Value: adminToken, Scopes: []string{"read_customers"}}}, Customers: people})
+	t.Cleanup(srv.Close)
+	c := newClient(t, srv.URL)
+	seen, read, cursor := map[string]recharge.Customer{}, 0, ""
+	for page := 0; ; page++ {
+		got, err := c.CustomerPage(t.Context(), cursor)
+		if err != nil || page > 2 {
+			t.Fatalf("page %d: %v; want three", page, err)
+		}
+		read += got.Read
+		for _, record := range got.Records {
+			seen[record.ShopifyID] = record.Customer
+		}
+		if cursor = got.Next; cursor == "" {
+			break
+		}
+	}
+	if read != 600 || len(seen) != 598 || seen["6107"].ID != 0 || seen["6108"].ID != 0 {
+		t.Errorf("%d customers read, %d of them of use; want 600 and 598", read, len(seen))
+	}
+	if want := (recharge.Customer{ID: 100, Hash: fmt.Sprintf("%016x", 99)}); seen["6199"] != want {
+		t.Errorf("6199 is %+v; want %+v", seen["6199"], want)
+	}
+	_, err := c.CustomerPage(t.Context(), "not a cursor")
+	checkReason(t, "CustomerPage at a bad cursor", err, recharge.Invalid)
+}
+
+// TestCustomerPageOfAnything: a page that is not one is no empty one.
+func TestCustomerPageOfAnything(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]recharge.Reason{
+		`{"customers":[],"next_cursor":null}`: "",
+		`{"customers":null}`:                  recharge.Malformed,
+		`{}`:                                  recharge.Malformed,
+		`[]`:                                  recharge.Malformed,
+		`{"customers":[{"id":1}`:              recharge.Malformed,
+		`{"customers":[{"id":"x"}]}`:          recharge.Malformed,
+		`{"customers":[{"id":1,"external_customer_id":null}]}`:                           "",
+		`{"customers":[{"id":1,"hash":"a","external_customer_id":{"ecommerce":"x/y"}}]}`: "",
+	} {
+		c := newClient(t, newScript(t, answer{body: body}).URL)
+		page, err := c.CustomerPage(t.Context(), "")
+		checkReason(t, body, err, want)
+		if len(page.Records) != 0 {
+			t.Errorf("%s: records %+v; want none", body, page.Records)
+		}
+	}
+}
+
+// TestCustomerByID: a record counts only if it names the shopper.
+func TestCustomerByID(t *testing.T) {
+	t.Parallel()
+	single := fixture(t, "customer_single_2021_11_hash_30hex")
+	want := recharge.Customer{ID: 70100200, Hash: "0a1b2c3d4e5f60718293a4b5c6d7e8", Active: 1}
+	for _, test := range []struct {
+		name, body string
+		status     int
+		id         int64
+		who        string
+		reason     recharge.Reason
+	}{
+		{"theirs", single, 200, want.ID, "6100200300400", ""},
+		{"another shopper's", single, 200, want.ID, "6100200300401", recharge.NoCustomer},
+		{"nobody's", strings.ReplaceAll(single, `"6100200300400"`, "null"), 200, want.ID, "", recharge.NoCustomer},
+		{"another record", single, 200, want.ID + 1, "6100200300400", recharge.NoCustomer},
+		{"gone", fixture(t, "error_404"), 404, want.ID, "6100200300400", recharge.NoCustomer},
+		{"nothing", `{}`, 200, want.ID, "6100200300400", recharge.Malformed},
+		{"a bad hash", strings.ReplaceAll(single, want.Hash, "a/b"), 200, want.ID, "6100200300400", recharge.Malformed},
+		{"refused", fixture(t, "error_401"), 401, want.ID, "6100200300400", recharge.Unauthorized},
+	} {
+		srv := newScript(t, answer{status: test.status, body: test.body})
+		got, err := newClient(t, srv.URL).CustomerByID(t.Context(), test.id, test.who)
+		checkReason(t, test.name, err, test.reason)
+		if ok := cmp.Equal(got, want); ok != (test.reason == "") {
+			t.Errorf("%s: CustomerByID = %+v", test.name, got)
+		}
+		if path := srv.requests()[0].URL.Path; path != fmt.Sprint("/customers/", test.id) {
+			t.Errorf("%s: asked at %s", test.name, path)
+		}
+	}
+}
+
+// TestPace: what goes on and on makes half of the calls that the token may.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Now = time.Now })
+		start := time.Now()
+		for range 101 {
+			if !c.Pace(t.Context()) {
+				t.Fatal("Pace = false")
+			}
+		}
+		if took := time.Since(start); took != 100*time.Second {
+			t.Errorf("101 calls at the pace took %v; want 100s, at 2 calls a second", took)
+		}
+		if _, err := c.CustomerPage(t.Context(), ""); err != nil {
+			t.Errorf("CustomerPage = %v", err)
+		}
+	})
+}

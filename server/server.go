@@ -35,6 +35,7 @@ type options struct {
 	listening func(Addresses)
 	platform  shopify.Platform
 	public    net.Listener
+	network   Network
 }
 
 // Option changes how Run works, for those that embed it.
@@ -52,6 +53,17 @@ func WithShopify(p shopify.Platform) Option { return func(o *options) { o.platfo
 // WithListener serves the public routes on l instead of ADDR: for those who have
 // to know APP_URL before there is a server.
 func WithListener(l net.Listener) Option { return func(o *options) { o.public = l } }
+
+// Network is what the program listens on and dials. A nil function is the real
+// one.
+type Network struct {
+	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// WithNetwork listens on n, and reaches Recharge and Redis over it: for those who
+// try the whole program inside one process. Redis is then spoken to without TLS.
+func WithNetwork(n Network) Option { return func(o *options) { o.network = n } }
 
 // OnListening calls f when both listeners are open, before the first request.
 func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
@@ -103,6 +115,7 @@ type server struct {
 	now      func() time.Time
 	store    *store.Store
 	calls    *http.Transport // to Recharge, of all shops
+	open     func(ctx context.Context, network, address string) (net.Listener, error)
 	numbers  handlers.Numbers
 	shops    *handlers.Shops
 	admin    *handlers.Admin
@@ -122,7 +135,7 @@ type server struct {
 func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
 		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1),
-		calls: recharge.NewTransport(cfg.RechargeTimeout), publicListener: o.public,
+		calls: newCalls(cfg, o.network), open: o.network.Listen, publicListener: o.public,
 		checking: trouble{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
 	verifier, err := shopify.NewVerifier(reveal(cfg.ShopifyAPISecrets), o.now)
@@ -178,6 +191,15 @@ func wire(cfg config.Config, o options) (*server, error) {
 	return s, nil
 }
 
+// newCalls carries the calls to Recharge. A network of its own has no proxy.
+func newCalls(cfg config.Config, n Network) *http.Transport {
+	calls := recharge.NewTransport(cfg.RechargeTimeout)
+	if n.Dial != nil {
+		calls.Proxy, calls.DialContext = nil, n.Dial
+	}
+	return calls
+}
+
 func reveal(secrets []config.Secret) []string {
 	out := make([]string, len(secrets))
 	for i, secret := range secrets {
@@ -192,7 +214,7 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 		return nil, err
 	}
 	return store.Open(store.Options{
-		Redis:       redisOptions(cfg.Redis),
+		Redis:       redisOptions(cfg.Redis, o.network),
 		Keys:        keys,
 		CustomerTTL: cfg.CustomerTTL,
 		LinkTTL:     cfg.LinkTTL,
@@ -262,14 +284,17 @@ func (s *server) warn() {
 // listen opens both listeners before anything is served, so that a taken port
 // stops the start.
 func (s *server) listen(ctx context.Context) error {
-	var l net.ListenConfig
+	open := s.open
+	if open == nil {
+		open = (&net.ListenConfig{}).Listen
+	}
 	var err error
 	if s.publicListener == nil {
-		if s.publicListener, err = l.Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+		if s.publicListener, err = open(ctx, "tcp", s.cfg.Addr); err != nil {
 			return fmt.Errorf("listen on ADDR: %w", err)
 		}
 	}
-	if s.opsListener, err = l.Listen(ctx, "tcp", s.cfg.OpsAddr); err != nil {
+	if s.opsListener, err = open(ctx, "tcp", s.cfg.OpsAddr); err != nil {
 		_ = s.publicListener.Close()
 		return fmt.Errorf("listen on OPS_ADDR: %w", err)
 	}

@@ -71,11 +71,13 @@ type World struct {
 	toRedis atomic.Int64 // connections
 	stop    context.CancelFunc
 	ended   chan error
+	closing chan struct{}
+	aging   sync.WaitGroup
 }
 
 // Start returns when the server listens. Who starts a World must Close it.
 func Start(o Options) (*World, error) {
-	w := &World{ended: make(chan error, 1)}
+	w := &World{ended: make(chan error, 1), closing: make(chan struct{})}
 	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
 	if err != nil {
 		return nil, err
@@ -97,7 +99,7 @@ func Start(o Options) (*World, error) {
 	}
 	if o.OwnRedis {
 		w.Redis = miniredis.NewMiniRedis()
-		w.Redis.ClockTTL(true)
+		w.aging.Go(w.age)
 	}
 	if err := w.run(o); err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -135,6 +137,22 @@ type counted struct {
 func (c *counted) Close() error {
 	c.closed()
 	return c.Conn.Close()
+}
+
+// age lets entries of a Redis of one's own expire, up to a tick late: miniredis
+// walks through all of them for it, and a day has many seconds.
+func (w *World) age() {
+	const tick = 5 * time.Second
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-w.closing:
+			return
+		case <-ticker.C:
+			w.Redis.FastForward(tick)
+		}
+	}
 }
 
 func (w *World) settings() config.Settings {
@@ -190,6 +208,8 @@ func (w *World) Close() error {
 		w.stop()
 		err = <-w.ended
 	}
+	close(w.closing)
+	w.aging.Wait()
 	w.client.CloseIdleConnections()
 	w.Recharge.Close()
 	if w.Redis != nil {

@@ -26,6 +26,7 @@ import (
 	"manage-subscriptions/server"
 	"manage-subscriptions/server/memnet"
 	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store"
 )
 
 // The store, and what it has agreed on with Shopify and Recharge.
@@ -66,13 +67,14 @@ type World struct {
 	Redis    *miniredis.Miniredis // nil without Options.OwnRedis
 	Config   config.Config
 
-	network memnet.Network
-	client  *http.Client
-	toRedis atomic.Int64 // connections
-	stop    context.CancelFunc
-	ended   chan error
-	closing chan struct{}
-	aging   sync.WaitGroup
+	network   memnet.Network
+	client    *http.Client
+	toRedis   atomic.Int64 // connections
+	dialRedis func() (net.Conn, error)
+	stop      context.CancelFunc
+	ended     chan error
+	closing   chan struct{}
+	aging     sync.WaitGroup
 }
 
 // Start returns when the server listens. Who starts a World must Close it.
@@ -99,6 +101,9 @@ func Start(o Options) (*World, error) {
 	}
 	if o.OwnRedis {
 		w.Redis = miniredis.NewMiniRedis()
+		if w.dialRedis, err = store.PipeTo(w.Redis); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
 		w.aging.Go(w.age)
 	}
 	if err := w.run(o); err != nil {
@@ -121,7 +126,7 @@ func (w *World) dial(ctx context.Context, network, address string) (net.Conn, er
 	if address != redisAddr || w.Redis == nil {
 		return w.network.Dial(ctx, network, address)
 	}
-	c, err := w.Redis.Dial()
+	c, err := w.dialRedis()
 	if err != nil {
 		return nil, err
 	}

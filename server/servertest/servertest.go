@@ -147,7 +147,7 @@ func (c *counted) Close() error {
 // age lets entries of a Redis of one's own expire, up to a tick late: miniredis
 // walks through all of them for it, and a day has many seconds.
 func (w *World) age() {
-	const tick = 5 * time.Second
+	const tick = 10 * time.Second
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {

@@ -98,7 +98,7 @@ func TestCustomerByID(t *testing.T) {
 		if ok := cmp.Equal(got, want); ok != (test.reason == "") {
 			t.Errorf("%s: CustomerByID = %+v", test.name, got)
 		}
-		if path := srv.requests()[0].URL.Path; path != fmt.Sprint("/customers/", test.id) {
+		if path := srv.requests()[0].path; path != fmt.Sprint("/customers/", test.id) {
 			t.Errorf("%s: asked at %s", test.name, path)
 		}
 	}

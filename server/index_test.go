@@ -26,7 +26,7 @@ import (
 func indexed(t *testing.T, more int, change ...func(*config.Settings)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: storetest.Redis(t), index: true}
-	f.people = append(crowd(more), customers()...)
+	f.people = append(strangers(more), customers()...)
 	f.begin("new", "/apps/subscriptions", change...)
 	return f
 }
@@ -233,7 +233,7 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 func TestIndexCommand(t *testing.T) {
 	f := start(t)
 	f.stop()
-	f.recharge.SetCustomers(append(crowd(600), customers()...))
+	f.recharge.SetCustomers(append(strangers(600), customers()...))
 	settings := f.settings()
 	settings.RechargeRate = "2,40"
 	run := func() (string, error) {

@@ -9,7 +9,7 @@ import (
 )
 
 // redisOptions are nil for the embedded Redis.
-func redisOptions(r *config.Redis) *redis.UniversalOptions {
+func redisOptions(r *config.Redis, n Network) *redis.UniversalOptions {
 	if r == nil {
 		return nil
 	}
@@ -19,6 +19,7 @@ func redisOptions(r *config.Redis) *redis.UniversalOptions {
 		Username:   r.Username,
 		Password:   r.Password.Reveal(),
 		DB:         r.DB,
+		Dialer:     n.Dial,
 	}
 	if r.TLS {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}

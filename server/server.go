@@ -36,6 +36,7 @@ type options struct {
 	platform  shopify.Platform
 	public    net.Listener
 	noIndex   bool
+	network   Network
 }
 
 // Option changes how Run works, for those that embed it.
@@ -57,6 +58,17 @@ func WithListener(l net.Listener) Option { return func(o *options) { o.public = 
 // WithoutIndex remembers nobody before they click: for a test, or a demonstration,
 // of what a shopper meets who is new.
 func WithoutIndex() Option { return func(o *options) { o.noIndex = true } }
+
+// Network is what the program listens on and dials. A nil function is the real
+// one.
+type Network struct {
+	Listen func(ctx context.Context, network, address string) (net.Listener, error)
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// WithNetwork listens on n, and reaches Recharge and Redis over it: for those who
+// try the whole program inside one process. Redis is then spoken to without TLS.
+func WithNetwork(n Network) Option { return func(o *options) { o.network = n } }
 
 // OnListening calls f when both listeners are open, before the first request.
 func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
@@ -108,6 +120,7 @@ type server struct {
 	now      func() time.Time
 	store    *store.Store
 	calls    *http.Transport // to Recharge, of all shops
+	open     func(ctx context.Context, network, address string) (net.Listener, error)
 	numbers  handlers.Numbers
 	shops    *handlers.Shops
 	admin    *handlers.Admin
@@ -129,7 +142,7 @@ type server struct {
 func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
 		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1),
-		calls: recharge.NewTransport(cfg.RechargeTimeout), publicListener: o.public,
+		calls: newCalls(cfg, o.network), open: o.network.Listen, publicListener: o.public,
 		checking: trouble{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
 	verifier, err := shopify.NewVerifier(reveal(cfg.ShopifyAPISecrets), o.now)
@@ -188,6 +201,15 @@ func wire(cfg config.Config, o options) (*server, error) {
 	return s, nil
 }
 
+// newCalls carries the calls to Recharge. A network of its own has no proxy.
+func newCalls(cfg config.Config, n Network) *http.Transport {
+	calls := recharge.NewTransport(cfg.RechargeTimeout)
+	if n.Dial != nil {
+		calls.Proxy, calls.DialContext = nil, n.Dial
+	}
+	return calls
+}
+
 func reveal(secrets []config.Secret) []string {
 	out := make([]string, len(secrets))
 	for i, secret := range secrets {
@@ -202,7 +224,7 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 		return nil, err
 	}
 	return store.Open(store.Options{
-		Redis:       redisOptions(cfg.Redis),
+		Redis:       redisOptions(cfg.Redis, o.network),
 		Keys:        keys,
 		CustomerTTL: cfg.CustomerTTL,
 		LinkTTL:     cfg.LinkTTL,
@@ -272,14 +294,17 @@ func (s *server) warn() {
 // listen opens both listeners before anything is served, so that a taken port
 // stops the start.
 func (s *server) listen(ctx context.Context) error {
-	var l net.ListenConfig
+	open := s.open
+	if open == nil {
+		open = (&net.ListenConfig{}).Listen
+	}
 	var err error
 	if s.publicListener == nil {
-		if s.publicListener, err = l.Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+		if s.publicListener, err = open(ctx, "tcp", s.cfg.Addr); err != nil {
 			return fmt.Errorf("listen on ADDR: %w", err)
 		}
 	}
-	if s.opsListener, err = l.Listen(ctx, "tcp", s.cfg.OpsAddr); err != nil {
+	if s.opsListener, err = open(ctx, "tcp", s.cfg.OpsAddr); err != nil {
 		_ = s.publicListener.Close()
 		return fmt.Errorf("listen on OPS_ADDR: %w", err)
 	}

@@ -23,8 +23,8 @@ func (f *fixture) second(change ...func(*config.Settings)) []string {
 	return []string{first, f.public}
 }
 
-// crowd are customers that no other test has.
-func crowd(shoppers int) []rechargetest.Customer {
+// strangers are customers that no other test has.
+func strangers(shoppers int) []rechargetest.Customer {
 	people := make([]rechargetest.Customer, shoppers)
 	for i := range people {
 		people[i] = rechargetest.Customer{
@@ -37,7 +37,7 @@ func crowd(shoppers int) []rechargetest.Customer {
 
 // crowd makes shoppers known to the fixture's Recharge.
 func (f *fixture) crowd(shoppers int) []rechargetest.Customer {
-	people := crowd(shoppers)
+	people := strangers(shoppers)
 	f.recharge.SetCustomers(append(people, customers()...))
 	return people
 }

@@ -98,7 +98,10 @@ func Open(o Options) (*Store, error) {
 		s.sealers = append(s.sealers, sealer)
 	}
 	if o.Redis == nil {
-		s.embedded = newEmbedded()
+		var err error
+		if s.embedded, err = newEmbedded(); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
 		s.redis = redis.NewUniversalClient(withTimeouts(s.embedded.options()))
 	} else {
 		s.redis = redis.NewUniversalClient(withTimeouts(*o.Redis))

@@ -108,12 +108,18 @@ func (s *Server) listCustomers(c call) answer {
 	if c.faults.IgnoreFilter {
 		filter.Del("external_customer_id")
 	}
-	all := slices.DeleteFunc(slices.Clone(s.customerList()), func(x Customer) bool { return !matches(x, filter) })
+	var all []*Customer
+	passes, list := matching(filter), s.customerList()
+	for i := range list {
+		if passes(list[i]) {
+			all = append(all, &list[i])
+		}
+	}
 	first := min(from.Start, len(all))
 	last := min(first+limit, len(all))
 	page := customersPage{Customers: make([]customerJSON, 0, last-first)}
 	for _, x := range all[first:last] {
-		page.Customers = append(page.Customers, toJSON(x))
+		page.Customers = append(page.Customers, toJSON(*x))
 	}
 	if last < len(all) {
 		page.NextCursor = position{last, from.Filter}.cursor()
@@ -146,19 +152,19 @@ func start(query url.Values) (position, bool) {
 	return parseCursor(query.Get("cursor"))
 }
 
-// matches reports whether the customer passes every filter that is known and not empty; Recharge silently ignores others.
-func matches(c Customer, filter url.Values) bool {
-	for name, passes := range map[string]func(want string) bool{
-		"external_customer_id": func(want string) bool { return c.ShopifyCustomerID == want },
-		"email":                func(want string) bool { return strings.EqualFold(c.Email, want) },
-		"hash":                 func(want string) bool { return c.Hash == want },
-		"ids":                  func(want string) bool { return slices.Contains(strings.Split(want, ","), strconv.FormatInt(c.ID, 10)) },
-	} {
-		if want := filter.Get(name); want != "" && !passes(want) {
-			return false
-		}
+// matching tells whether a customer passes every filter that is known and not empty; Recharge silently ignores others.
+func matching(filter url.Values) func(Customer) bool {
+	id, email, hash := filter.Get("external_customer_id"), filter.Get("email"), filter.Get("hash")
+	var ids []string
+	if list := filter.Get("ids"); list != "" {
+		ids = strings.Split(list, ",")
 	}
-	return true
+	return func(c Customer) bool {
+		return (id == "" || c.ShopifyCustomerID == id) &&
+			(email == "" || strings.EqualFold(c.Email, email)) &&
+			(hash == "" || c.Hash == hash) &&
+			(ids == nil || slices.Contains(ids, strconv.FormatInt(c.ID, 10)))
+	}
 }
 
 func (s *Server) oneCustomer(c call) answer {

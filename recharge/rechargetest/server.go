@@ -25,9 +25,12 @@ const (
 // DefaultPage is the page of a portal link whose page_destination is missing or unknown.
 const DefaultPage = "schedule"
 
+// Remembered is how many requests, openings and deliveries a server remembers; the oldest go first.
+const Remembered = 10000
+
 // Bounds that keep a server small which runs for days, as the sandbox's does.
 const (
-	maxHistory = 10000 // requests and openings remembered
+	maxHistory = Remembered
 	maxGrants  = 20000 // live sessions and live portal links remembered; the oldest go first
 )
 

@@ -1,0 +1,45 @@
+package campaign_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/goleak"
+
+	"manage-subscriptions/bench/campaign"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestCampaign is a mail to all subscribers, who click 14 times a second; in
+// virtual time. CAMPAIGN_SHOPPERS says how many they are.
+func TestCampaign(t *testing.T) {
+	shoppers := 3000
+	if text := os.Getenv("CAMPAIGN_SHOPPERS"); text != "" {
+		var err error
+		if shoppers, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("CAMPAIGN_SHOPPERS: %v", err)
+		}
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		report, err := campaign.Run(t.Context(), campaign.Options{Shoppers: shoppers, Rate: 14, SigningKey: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("\n%s", report)
+		for _, broken := range report.Broken() {
+			t.Error(broken)
+		}
+		if report.Outcomes["redirected"] == 0 {
+			t.Error("nobody was signed in")
+		}
+	})
+}

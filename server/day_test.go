@@ -1,0 +1,302 @@
+package server_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server/servertest"
+)
+
+// TestDay lives through a day in virtual time, faults included. Afterwards there
+// must be no more of anything than after its first hour, but what is remembered
+// of shoppers.
+func TestDay(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	key, err := rsa.GenerateKey(rand.Reader, 1024) // weak and quick: it signs a thousand times
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := &day{t: t, chance: mathrand.New(mathrand.NewPCG(5, 24)), outcomes: map[string]int{}}
+		d.people()
+		d.world, err = servertest.Start(servertest.Options{OwnRedis: true, Customers: d.customers, SigningKey: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := d.world.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}()
+		d.plan()
+		d.live(firstHour)
+		early := d.look()
+		d.live(wholeDay)
+		late := d.look()
+		d.compare(early, late)
+		d.keys()
+		t.Logf("%d clicks of %d people ended so: %v; after an hour and a day: %s; %s", d.clicks, len(d.all), d.outcomes, early, late)
+		for _, outcome := range []string{"redirected", "redirected_by_hash", "not_a_subscriber", "unavailable"} {
+			if d.outcomes[outcome] == 0 {
+				t.Errorf("no click ended in %s: that was no whole day", outcome)
+			}
+		}
+	})
+	goleak.VerifyNone(t, before)
+}
+
+const (
+	// A look is taken when nothing of a full hour's chores is under way, the last one
+	// when no session of the evening lives any more.
+	firstHour = time.Hour + quiet
+	evening   = 23*time.Hour - 2*quiet
+	wholeDay  = 24*time.Hour - quiet
+	// quiet is before each look: connections that nobody uses are closed after two
+	// minutes at most.
+	quiet = 5 * time.Minute
+	crowd = 200 // people
+)
+
+// person is a shopper; one without a hash never subscribed.
+type person struct{ id, hash string }
+
+// event is something that happens at a time of the day.
+type event struct {
+	at time.Duration
+	do func()
+}
+
+type day struct {
+	t         *testing.T
+	world     *servertest.World
+	chance    *mathrand.Rand
+	all       []person
+	customers []rechargetest.Customer
+	events    []event
+	start     time.Time
+	clicks    int
+
+	mu       sync.Mutex
+	outcomes map[string]int
+	over     time.Time // when Recharge's sessions were last ended before their time
+}
+
+func (d *day) expired() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = time.Now()
+}
+
+func (d *day) people() {
+	for i := range crowd {
+		who := person{id: fmt.Sprint(6100200300000 + i)}
+		if i%10 != 0 {
+			who.hash = fmt.Sprintf("%016x", 0x1f2e3d4c00000000+i)
+			d.customers = append(d.customers, rechargetest.Customer{
+				ID: int64(70100000 + i), Hash: who.hash, ShopifyCustomerID: who.id, FirstName: fmt.Sprint("Pat ", i),
+				Subscriptions: []rechargetest.Subscription{{ID: int64(50500000 + i), Product: "Morning House"}},
+			})
+		}
+		d.all = append(d.all, who)
+	}
+}
+
+// plan says what happens when. Nothing does shortly before a look.
+func (d *day) plan() {
+	d.start = time.Now()
+	for _, who := range d.all {
+		for range 1 + d.chance.IntN(3) {
+			d.visit(d.hour(), who)
+		}
+	}
+	// An e-mail goes out: in the first hour, so that the crowd is nothing new in the
+	// evening, and then.
+	for _, at := range []time.Duration{10 * time.Minute, 20 * time.Hour} {
+		for _, who := range d.all[:crowd/3] {
+			d.click(at+time.Duration(d.chance.IntN(int(20*time.Second))), who, "")
+		}
+	}
+	for i, fault := range []rechargetest.Faults{
+		{Down: true}, {Status: 503}, {Limited: true}, {Limited: true, RetryAfter: time.Minute}, {Latency: 10 * time.Second},
+		{Truncate: true}, {Status: 500, Only: "sessions"}, {Latency: 5 * time.Second, Only: "portal_access"}, {Down: true, Only: "customers"},
+	} {
+		at := time.Duration(4+2*i)*time.Hour + 30*time.Minute
+		d.add(at, func() { d.world.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = fault }) })
+		for range 10 {
+			d.visit(at+time.Duration(d.chance.IntN(int(5*time.Minute))), d.all[d.chance.IntN(crowd)])
+		}
+		d.add(at+5*time.Minute, func() { d.world.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{} }) })
+	}
+	for at := 15 * time.Minute; at < evening; at += 25 * time.Minute {
+		changed := d.customers[d.chance.IntN(len(d.customers))]
+		d.add(at, func() { d.world.Recharge.ChangeCustomer(changed) })
+		if d.chance.IntN(5) == 0 {
+			d.add(at+time.Minute, func() { d.expired(); d.world.Recharge.ExpireSessions() })
+		}
+	}
+	slices.SortStableFunc(d.events, func(a, b event) int { return int(a.at - b.at) })
+}
+
+// hour is a moment of the day: few shop at night, most do in the evening.
+func (d *day) hour() time.Duration {
+	for {
+		hour := d.chance.IntN(22)
+		if d.chance.IntN(10) < []int{2, 1, 1, 1, 1, 2, 4, 6, 6, 5, 5, 6, 8, 6, 5, 5, 6, 7, 8, 9, 10, 9}[hour] {
+			return time.Duration(hour)*time.Hour + time.Duration(d.chance.IntN(int(45*time.Minute)))
+		}
+	}
+}
+
+// visit is one click, or a double click, or one to several pages.
+func (d *day) visit(at time.Duration, who person) {
+	pages := []string{"", "/orders", "/schedule", "/payment-methods", "/overview/"}
+	page := pages[d.chance.IntN(len(pages))]
+	d.click(at, who, page)
+	switch d.chance.IntN(4) {
+	case 0:
+		d.click(at+200*time.Millisecond, who, page)
+	case 1:
+		d.click(at+30*time.Second, who, page)
+		d.click(at+2*time.Minute, who, pages[d.chance.IntN(len(pages))])
+	}
+}
+
+func (d *day) add(at time.Duration, do func()) { d.events = append(d.events, event{at, do}) }
+
+func (d *day) click(at time.Duration, who person, page string) {
+	d.clicks++
+	d.add(at, func() { d.land(who, page) })
+}
+
+// land clicks and compares what comes of it with who it was.
+func (d *day) land(who person, page string) {
+	answer, err := d.world.Click(d.t.Context(), who.id, page)
+	outcome := answer.Outcome()
+	d.mu.Lock()
+	d.outcomes[outcome]++
+	reused := time.Since(d.over) <= d.world.Config.LinkTTL // nobody tells us that such a link is over
+	d.mu.Unlock()
+	at := time.Since(d.start)
+	switch {
+	case err != nil || answer.Status >= http.StatusInternalServerError || answer.Took > d.world.Config.ClickTimeout:
+		d.t.Errorf("%s: click = %d, %v after %s; want an answer within %s", at, answer.Status, err, answer.Took, d.world.Config.ClickTimeout)
+	case outcome == "redirected" || outcome == "redirected_by_hash":
+		if who.hash == "" || answer.Hash() != who.hash {
+			d.t.Errorf("%s: %+v is sent to the portal of %q", at, who, answer.Hash())
+		}
+	case outcome == "not_a_subscriber" && who.hash == "", outcome == "unavailable":
+	default:
+		d.t.Errorf("%s: click of %+v ended in %q", at, who, outcome)
+	}
+	if outcome != "redirected" {
+		return
+	}
+	if opens, err := d.world.Open(d.t.Context(), answer); err != nil || !opens && !reused {
+		d.t.Errorf("%s: the signed-in portal opens: %t, %v", at, opens, err)
+	}
+}
+
+// live lets everything happen up to then.
+func (d *day) live(until time.Duration) {
+	var under sync.WaitGroup
+	for len(d.events) > 0 && d.events[0].at < until-quiet {
+		time.Sleep(time.Until(d.start.Add(d.events[0].at)))
+		under.Go(d.events[0].do)
+		d.events = d.events[1:]
+	}
+	under.Wait()
+	time.Sleep(time.Until(d.start.Add(until)))
+}
+
+// sight is what there is at a quiet moment.
+type sight struct {
+	goroutines  int
+	stacks      string
+	connections map[string]int
+	heap        uint64
+}
+
+func (s sight) String() string {
+	return fmt.Sprintf("%d goroutines, connections %v, %d KiB", s.goroutines, s.connections, s.heap>>10)
+}
+
+func (d *day) look() sight {
+	d.world.Recharge.ResetRequests() // the emulator's memory is not what is measured
+	synctest.Wait()
+	var s sight
+	var stacks strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+	s.goroutines, s.stacks, s.connections = runtime.NumGoroutine(), stacks.String(), d.world.Connections()
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what sync.Pool holds goes with the second
+	runtime.ReadMemStats(&memory)
+	s.heap = memory.HeapAlloc
+	return s
+}
+
+// moreHeap is for what is remembered of shoppers, here and in the emulators. One
+// byte more for each second would be 80 KiB; a kilobyte for each 80 MiB.
+const moreHeap = 4 << 20
+
+// ofRedis is how many goroutines the emulated Redis has for a connection.
+const ofRedis = 3
+
+func (d *day) compare(early, late sight) {
+	// go-redis keeps as many connections as were ever needed at once, up to the size
+	// of its pool, and how many that were is chance.
+	pool := 10 * runtime.GOMAXPROCS(0)
+	more := late.connections["redis"] - early.connections["redis"]
+	if late.goroutines > early.goroutines+more*ofRedis {
+		d.t.Errorf("%d goroutines after the day, %d after its first hour, and %d more connections to Redis:\n%s\n%s",
+			late.goroutines, early.goroutines, more, late.stacks, early.stacks)
+	}
+	for what, n := range late.connections {
+		if what == "redis" && n > pool || what != "redis" && n > early.connections[what] {
+			d.t.Errorf("%d connections to %s after the day, %d after its first hour", n, what, early.connections[what])
+		}
+	}
+	if late.heap > early.heap+moreHeap {
+		d.t.Errorf("%d KiB of heap after the day, %d after its first hour", late.heap>>10, early.heap>>10)
+	}
+}
+
+// keys are what Redis should hold at the end: a shopper each, the day's numbers,
+// and next to nothing else; nothing for ever.
+func (d *day) keys() {
+	kinds := map[string]int{}
+	for _, key := range d.world.Redis.Keys() {
+		_, kind, _ := strings.Cut(key, "}")
+		kinds[(kind + "?")[:1]]++
+		if d.world.Redis.TTL(key) == 0 {
+			d.t.Errorf("%s is kept for ever", key)
+		}
+	}
+	for kind, most := range map[string]int{"c": crowd, "s": 0, "h": 25} {
+		if kinds[kind] > most {
+			d.t.Errorf("Redis holds %d keys of kind %s; want %d at most", kinds[kind], kind, most)
+		}
+		delete(kinds, kind)
+	}
+	others := 0
+	for _, n := range kinds {
+		others += n
+	}
+	if others > 10 {
+		d.t.Errorf("Redis holds %d other keys, by kind: %v; want a handful", others, kinds)
+	}
+}

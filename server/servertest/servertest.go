@@ -1,0 +1,311 @@
+// Package servertest runs the whole program on a network in memory: the server,
+// an emulated Recharge, Redis, and shoppers who click as Shopify would forward
+// it. In a bubble of testing/synctest all of it lives in virtual time.
+package servertest
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
+	"manage-subscriptions/server/memnet"
+	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store"
+)
+
+// The store, and what it has agreed on with Shopify and Recharge.
+const (
+	Shop   = "fixture-shop.myshopify.com"
+	Portal = "https://" + Shop + "/tools/recurring/portal/"
+
+	prefix        = "/apps/subscriptions"
+	appSecret     = "fixture-app-secret"
+	apiToken      = "sk_test_fixture_admin_token"
+	strToken      = "strfnt_fixture_storefront"
+	webhookSecret = "fixture-webhook-secret"
+
+	appHost      = "app.example"
+	publicAddr   = "127.0.0.1:8080"
+	opsAddr      = "127.0.0.1:9090"
+	redisAddr    = "127.0.0.1:6379"
+	rechargeAddr = "127.0.0.1:8443"
+)
+
+// Options say what there is. The zero value is a store without customers, with
+// Recharge's real limits.
+type Options struct {
+	Customers  []rechargetest.Customer
+	Rate       float64         // calls a second that Recharge takes; 0 is its own 2
+	Burst      int             // and at once; 0 is its own 40
+	SigningKey *rsa.PrivateKey // Recharge's; nil: one is drawn
+	// OwnRedis is one that can be looked into, instead of that in the server.
+	OwnRedis bool
+	Log      slog.Handler // of the server; nil: nowhere
+	Change   func(*config.Settings)
+	Server   []server.Option
+}
+
+// World is what runs.
+type World struct {
+	Recharge *rechargetest.Server
+	Redis    *miniredis.Miniredis // nil without Options.OwnRedis
+	Config   config.Config
+
+	network   memnet.Network
+	client    *http.Client
+	toRedis   atomic.Int64 // connections
+	dialRedis func() (net.Conn, error)
+	stop      context.CancelFunc
+	ended     chan error
+	closing   chan struct{}
+	aging     sync.WaitGroup
+}
+
+// Start returns when the server listens. Who starts a World must Close it.
+func Start(o Options) (*World, error) {
+	w := &World{ended: make(chan error, 1), closing: make(chan struct{})}
+	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
+	if err != nil {
+		return nil, err
+	}
+	w.Recharge = rechargetest.NewServerOn(l, rechargetest.Options{
+		Shop: Shop,
+		Tokens: []rechargetest.Token{{
+			Value: apiToken, Scopes: []string{"read_customers", "write_session"}, Rate: o.Rate, Burst: o.Burst, ClientSecret: webhookSecret,
+		}},
+		StorefrontToken: strToken,
+		PortalBase:      Portal,
+		SigningKey:      o.SigningKey,
+		Customers:       o.Customers,
+		Deliver:         &http.Transport{DialContext: w.dialApp, DialTLSContext: w.dialApp, IdleConnTimeout: time.Minute},
+	})
+	w.client = &http.Client{
+		Transport:     &http.Transport{DialContext: w.network.Dial, MaxIdleConnsPerHost: 100, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if o.OwnRedis {
+		w.Redis = miniredis.NewMiniRedis()
+		if w.dialRedis, err = store.PipeTo(w.Redis); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+		w.aging.Go(w.age)
+	}
+	if err := w.run(o); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// dialApp finds APP_URL. What runs there is spoken to without TLS: that is what
+// is between Recharge and the program, not a part of it.
+func (w *World) dialApp(ctx context.Context, network, address string) (net.Conn, error) {
+	if address != appHost+":443" {
+		return nil, fmt.Errorf("servertest: no host at %s", address)
+	}
+	return w.network.Dial(ctx, network, publicAddr)
+}
+
+// dial is the server's way out.
+func (w *World) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if address != redisAddr || w.Redis == nil {
+		return w.network.Dial(ctx, network, address)
+	}
+	c, err := w.dialRedis()
+	if err != nil {
+		return nil, err
+	}
+	w.toRedis.Add(1)
+	return &counted{Conn: c, closed: sync.OnceFunc(func() { w.toRedis.Add(-1) })}, nil
+}
+
+type counted struct {
+	net.Conn
+	closed func()
+}
+
+func (c *counted) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// age lets entries of a Redis of one's own expire, up to a tick late: miniredis
+// walks through all of them for it, and a day has many seconds.
+func (w *World) age() {
+	const tick = 10 * time.Second
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-w.closing:
+			return
+		case <-ticker.C:
+			w.Redis.FastForward(tick)
+		}
+	}
+}
+
+func (w *World) settings() config.Settings {
+	redis := ""
+	if w.Redis != nil {
+		redis = "redis://" + redisAddr
+	}
+	return config.Settings{
+		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: appSecret, ShopifyShop: Shop, CustomerAccounts: "new",
+		AppURL: "https://" + appHost, Addr: publicAddr, OpsAddr: opsAddr, RedisURL: redis,
+		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeClientSecret: webhookSecret, RechargeRate: "2,40",
+		RechargeAPIURL: w.Recharge.URL, RechargePortalURL: Portal,
+		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
+		LogLevel: "info", LogFormat: "json",
+	}
+}
+
+func (w *World) run(o Options) error {
+	settings := w.settings()
+	if o.Change != nil {
+		o.Change(&settings)
+	}
+	var err error
+	if w.Config, err = settings.Check(); err != nil {
+		return err
+	}
+	if o.Log == nil {
+		o.Log = slog.DiscardHandler
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	listening := make(chan struct{})
+	go func() {
+		w.ended <- server.Run(ctx, w.Config, append([]server.Option{
+			server.WithLog(slog.New(o.Log)),
+			server.WithNetwork(server.Network{Listen: w.network.Listen, Dial: w.dial}),
+			server.OnListening(func(server.Addresses) { close(listening) }),
+		}, o.Server...)...)
+	}()
+	select {
+	case <-listening:
+		return nil
+	case err := <-w.ended:
+		w.stop = nil
+		return err
+	}
+}
+
+// Close ends the server, in order, and everything else.
+func (w *World) Close() error {
+	var err error
+	if w.stop != nil {
+		w.stop()
+		err = <-w.ended
+	}
+	close(w.closing)
+	w.aging.Wait()
+	w.client.CloseIdleConnections()
+	w.Recharge.Close()
+	if w.Redis != nil {
+		w.Redis.Close()
+	}
+	return err
+}
+
+// Answer is what a click was answered with.
+type Answer struct {
+	Status   int
+	Location string
+	Body     string
+	Took     time.Duration
+}
+
+// Click is a shopper's, as Shopify forwards it: path is below the prefix and may
+// be "". An error is no answer at all.
+func (w *World) Click(ctx context.Context, customer, path string) (Answer, error) {
+	start := time.Now()
+	query := "shop=" + Shop + "&logged_in_customer_id=" + customer + "&path_prefix=" + url.QueryEscape(prefix) +
+		"&timestamp=" + strconv.FormatInt(start.Unix(), 10)
+	query += "&signature=" + shopifytest.Signature(appSecret, query)
+	answer, err := w.get(ctx, "http://"+publicAddr+prefix+path+"?"+query)
+	answer.Took = time.Since(start)
+	return answer, err
+}
+
+func (w *World) get(ctx context.Context, address string) (Answer, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return Answer{}, err
+	}
+	response, err := w.client.Do(request)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Body: string(body)}, err
+}
+
+// Outcome tells how the click ended, by what the shopper has got; "" is none that
+// there should be.
+func (a Answer) Outcome() string {
+	switch {
+	case a.Status == http.StatusFound && strings.HasPrefix(a.Location, Portal) && a.token() != "":
+		return "redirected"
+	case a.Status == http.StatusFound && strings.HasPrefix(a.Location, Portal):
+		return "redirected_by_hash"
+	case a.Status == http.StatusFound && strings.HasPrefix(a.Location, "/customer_authentication/login?"):
+		return "sign_in"
+	case a.Status == http.StatusOK && strings.Contains(a.Body, "routes.all_products_collection_url"):
+		return "not_a_subscriber"
+	case a.Status == http.StatusOK:
+		return "unavailable"
+	}
+	return ""
+}
+
+func (a Answer) token() string {
+	u, err := url.Parse(a.Location)
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get("token")
+}
+
+// Hash is whose portal it leads to; "" is nobody's.
+func (a Answer) Hash() string {
+	rest, ok := strings.CutPrefix(a.Location, Portal)
+	if !ok {
+		return ""
+	}
+	hash, _, _ := strings.Cut(rest, "/")
+	return hash
+}
+
+// Open follows a signed-in link and tells whether the portal opens.
+func (w *World) Open(ctx context.Context, a Answer) (bool, error) {
+	rest, _ := strings.CutPrefix(a.Location, Portal)
+	page, err := w.get(ctx, w.Recharge.URL+"/portal/"+rest)
+	return page.Status == http.StatusOK && strings.Contains(page.Body, `data-portal="open"`), err
+}
+
+// Connections are those that are open, by what is at their other end. Those to
+// the Redis in the server are not among them.
+func (w *World) Connections() map[string]int {
+	open := map[string]int{"public": w.network.Open(publicAddr), "recharge": w.network.Open(rechargeAddr)}
+	if w.Redis != nil {
+		open["redis"] = int(w.toRedis.Load())
+	}
+	return open
+}

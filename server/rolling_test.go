@@ -83,11 +83,8 @@ func (b *balancer) pick() string {
 	return picked.public
 }
 
-// add asks the instance from now on whether it is ready, and returns when it is.
+// add asks a ready instance from now on whether it still is.
 func (b *balancer) add(i *instance) {
-	if !isReady(i) {
-		b.t.Fatal("an instance is not ready when it has begun")
-	}
 	b.set(i, true)
 	asks, stop := time.NewTicker(askEvery), b.t.Context().Done()
 	go func() {
@@ -170,6 +167,7 @@ func newRolling(t *testing.T, secret, before string, change ...func(*config.Sett
 func (r *rolling) begin(change ...func(*config.Settings)) *instance {
 	r.t.Helper()
 	i := r.instance([]server.Option{server.WithNotice(noticed)}, append(r.change, change...)...)
+	r.until("it is ready", func() bool { return isReady(i) })
 	r.balancer.add(i)
 	return i
 }
@@ -352,6 +350,46 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 	}
 	if calls := r.calls(); calls["customers"] != len(r.people) || calls["sessions"] != len(r.people) {
 		t.Errorf("with the old key alone: calls %v; want all to be asked for", calls)
+	}
+}
+
+// TestKeyRotationOfManyStores: what a merchant saves while only some instances
+// have the new key is found by all, because none seals with a key that another
+// does not have.
+func TestKeyRotationOfManyStores(t *testing.T) {
+	t.Parallel()
+	const before, after = encryptionKey, "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	keys := func(text string) func(*config.Settings) {
+		return func(s *config.Settings) { s.EncryptionKey = text }
+	}
+	r := newRolling(t, appSecret, oldSecret, many)
+	r.connect()
+	instances := []*instance{r.begin(), r.begin()}
+	stop := r.load()
+	defer stop()
+	for _, step := range []string{before + "," + after, after + "," + before, after} {
+		if step == after {
+			settings := r.settings()
+			many(&settings)
+			keys(after + "," + before)(&settings)
+			cfg, err := settings.Check()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Rekey(t.Context(), cfg, t.Output()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// One has the step's keys, the other those of before.
+		next := r.begin(keys(step))
+		r.public = next.public
+		r.connect()
+		r.more(30)
+		for _, i := range instances {
+			r.end(i)
+		}
+		instances = []*instance{next, r.begin(keys(step))}
+		r.more(30)
 	}
 }
 

@@ -183,6 +183,13 @@ func TestMatrix(t *testing.T) {
 			m := newMatrix(t)
 			m.try(m.redis, fault.put, fault.redis)
 		})
+		// A store that was connected stays so for an instance that has seen it.
+		t.Run("Redis, many stores/"+fault.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMatrix(t, many)
+			m.connect()
+			m.try(m.redis, fault.put, fault.redis)
+		})
 		t.Run("Recharge/"+fault.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMatrix(t)
@@ -199,10 +206,10 @@ type matrix struct {
 	client          *http.Client
 }
 
-func newMatrix(t *testing.T) *matrix {
+func newMatrix(t *testing.T, change ...func(*config.Settings)) *matrix {
 	t.Helper()
 	m := &matrix{people: crowd(6), client: newClicker(t)}
-	m.fixture = startWith(t, storetest.Redis(t), func(s *config.Settings) {
+	change = append(change, func(s *config.Settings) {
 		m.redis = newCable(t, strings.TrimPrefix(s.RedisURL, "redis://"))
 		m.redis.hangUp = func() { hangUpRedis(t, m.redis.upstream) }
 		s.RedisURL = "redis://" + m.redis.addr()
@@ -210,6 +217,7 @@ func newMatrix(t *testing.T) *matrix {
 		s.RechargeAPIURL = "http://" + m.recharge.addr()
 		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
 	})
+	m.fixture = startWith(t, storetest.Redis(t), change...)
 	m.fixture.recharge.SetCustomers(append(customers(), m.people...))
 	return m
 }

@@ -130,6 +130,28 @@ func TestTerminatedUnderLoad(t *testing.T) {
 	}
 }
 
+// TestTerminatedTwice: who cannot wait signals again, and it is over at once.
+func TestTerminatedTwice(t *testing.T) {
+	t.Parallel()
+	_, _, ended, process := serveProcess(t, map[string]string{
+		"SHOPIFY_API_KEY": "fixture", "SHOPIFY_API_SECRET": "fixture-secret", "SHOPIFY_SHOP": "fixture-shop.myshopify.com", "APP_URL": "https://app.example",
+	})
+	// The first is taken in; from some moment on, the next is not.
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		_ = process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("it ended in order; want the second signal to end it at once")
+			}
+			return
+		case <-again.C:
+		}
+	}
+}
+
 // serveProcess runs this binary as 'manage-subscriptions serve', and returns when
 // it serves.
 func serveProcess(t *testing.T, environ map[string]string) (addr, ops string, ended <-chan error, process *os.Process) {

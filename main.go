@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -114,8 +115,13 @@ func (s *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return server.Run(ctx, cfg)
+	return server.Run(ctx, cfg, server.WithNotice(notice))
 }
+
+// notice is longer than a balancer that asks /readyz every second or two takes
+// to send clicks elsewhere, and leaves the longest of them time to end within the
+// 30 s that supervisors give.
+const notice = 5 * time.Second
 
 type rekeyCommand struct {
 	config.Settings

@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
+	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +26,8 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/templates"
 )
 
@@ -57,6 +66,133 @@ func TestTerminated(t *testing.T) {
 	if got := <-exit; got != 0 {
 		t.Errorf("exit code after SIGTERM = %d; want 0", got)
 	}
+}
+
+// TestTerminatedUnderLoad: a real process under steady load gets a real SIGTERM.
+// Whoever looks at /readyz before each click gets an answer to each, and the exit
+// code is 0.
+func TestTerminatedUnderLoad(t *testing.T) {
+	t.Parallel()
+	people := []rechargetest.Customer{
+		{ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: "6100200300400"},
+		{ID: 70100300, Hash: "2e3d4c5b6a798811", ShopifyCustomerID: "6100200300500"},
+	}
+	api := rechargetest.NewServer(rechargetest.Options{
+		Shop: "fixture-shop.myshopify.com", Customers: people,
+		Tokens: []rechargetest.Token{{Value: "sk_test_fixture", Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000}},
+	})
+	defer api.Close()
+	api.SetFaults(func(f *rechargetest.Faults) { f.Latency = 30 * time.Millisecond })
+	shop := shopifytest.NewServer(shopifytest.Options{Shop: "fixture-shop.myshopify.com"})
+	defer shop.Close()
+	addr, ops, ended, process := serveProcess(t, map[string]string{
+		"SHOPIFY_API_KEY": "fixture", "SHOPIFY_API_SECRET": "fixture-secret", "SHOPIFY_SHOP": "fixture-shop.myshopify.com", "APP_URL": "https://app.example",
+		"RECHARGE_API_TOKEN": "sk_test_fixture", "RECHARGE_API_URL": api.URL, "LINK_TTL": "0s", "RECHARGE_RATE": "1000,10000",
+	})
+	get := func(address string) (*http.Response, error) {
+		client := &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		response, err := client.Get("http://" + address)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return response, err
+	}
+	ready := func() bool {
+		response, err := get(ops + "/readyz")
+		return err == nil && response.StatusCode == http.StatusOK
+	}
+	var clicks atomic.Int64
+	var load sync.WaitGroup
+	for _, person := range people {
+		for range 3 {
+			load.Go(func() {
+				for ready() {
+					response, err := get(addr + "/apps/subscriptions?" + shop.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", "fixture-secret"))
+					switch {
+					case err != nil:
+						t.Errorf("a click gets no answer: %v", err)
+					case !strings.Contains(response.Header.Get("Location"), "/"+person.Hash+"/"):
+						t.Errorf("a click of %s = %d %q; want the shopper's own portal", person.Hash, response.StatusCode, response.Header.Get("Location"))
+					}
+					if clicks.Add(1) == 50 {
+						_ = process.Signal(syscall.SIGTERM)
+					}
+				}
+			})
+		}
+	}
+	load.Wait()
+	if err := <-ended; err != nil {
+		t.Errorf("after SIGTERM: %v; want exit code 0", err)
+	}
+	if n := clicks.Load(); n < 50 {
+		t.Errorf("%d clicks; want 50 before the signal", n)
+	}
+}
+
+// TestTerminatedTwice: who cannot wait signals again, and it is over at once.
+func TestTerminatedTwice(t *testing.T) {
+	t.Parallel()
+	_, _, ended, process := serveProcess(t, map[string]string{
+		"SHOPIFY_API_KEY": "fixture", "SHOPIFY_API_SECRET": "fixture-secret", "SHOPIFY_SHOP": "fixture-shop.myshopify.com", "APP_URL": "https://app.example",
+	})
+	// The first is taken in; from some moment on, the next is not.
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		_ = process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("it ended in order; want the second signal to end it at once")
+			}
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// serveProcess runs this binary as 'manage-subscriptions serve', and returns when
+// it serves.
+func serveProcess(t *testing.T, environ map[string]string) (addr, ops string, ended <-chan error, process *os.Process) {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), binary)
+	command.Args = []string{"manage-subscriptions", "serve", "--addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0"}
+	command.Dir = t.TempDir() // there is no .env
+	for name, value := range environ {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	said, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for addr == "" && lines.Scan() {
+		var line struct {
+			Msg, Addr string
+			OpsAddr   string `json:"ops_addr"`
+		}
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+			addr, ops = line.Addr, line.OpsAddr
+		}
+	}
+	end := make(chan error, 1)
+	go func() {
+		for lines.Scan() { // or the pipe fills up and it stands still
+		}
+		end <- command.Wait()
+	}()
+	if addr == "" {
+		t.Fatalf("it does not serve: %v", <-end)
+	}
+	return addr, ops, end, command.Process
 }
 
 // TestDocsSayWhatIsRead holds the README's table and .env.example together with

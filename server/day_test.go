@@ -68,7 +68,7 @@ const (
 	// quiet is before each look: connections that nobody uses are closed after two
 	// minutes at most.
 	quiet = 5 * time.Minute
-	crowd = 200 // people
+	town  = 200 // people
 )
 
 // person is a shopper; one without a hash never subscribed.
@@ -102,7 +102,7 @@ func (d *day) expired() {
 }
 
 func (d *day) people() {
-	for i := range crowd {
+	for i := range town {
 		who := person{id: fmt.Sprint(6100200300000 + i)}
 		if i%10 != 0 {
 			who.hash = fmt.Sprintf("%016x", 0x1f2e3d4c00000000+i)
@@ -123,10 +123,10 @@ func (d *day) plan() {
 			d.visit(d.hour(), who)
 		}
 	}
-	// An e-mail goes out: in the first hour, so that the crowd is nothing new in the
+	// An e-mail goes out: in the first hour, so that the town is nothing new in the
 	// evening, and then.
 	for _, at := range []time.Duration{10 * time.Minute, 20 * time.Hour} {
-		for _, who := range d.all[:crowd/3] {
+		for _, who := range d.all[:town/3] {
 			d.click(at+time.Duration(d.chance.IntN(int(20*time.Second))), who, "")
 		}
 	}
@@ -137,7 +137,7 @@ func (d *day) plan() {
 		at := time.Duration(4+2*i)*time.Hour + 30*time.Minute
 		d.add(at, func() { d.world.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = fault }) })
 		for range 10 {
-			d.visit(at+time.Duration(d.chance.IntN(int(5*time.Minute))), d.all[d.chance.IntN(crowd)])
+			d.visit(at+time.Duration(d.chance.IntN(int(5*time.Minute))), d.all[d.chance.IntN(town)])
 		}
 		d.add(at+5*time.Minute, func() { d.world.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{} }) })
 	}
@@ -286,7 +286,7 @@ func (d *day) keys() {
 			d.t.Errorf("%s is kept for ever", key)
 		}
 	}
-	for kind, most := range map[string]int{"c": crowd, "s": 0, "h": 25} {
+	for kind, most := range map[string]int{"c": town, "s": 0, "h": 25} {
 		if kinds[kind] > most {
 			d.t.Errorf("Redis holds %d keys of kind %s; want %d at most", kinds[kind], kind, most)
 		}

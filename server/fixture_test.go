@@ -122,7 +122,7 @@ func (f *fixture) begin(accounts, prefix string, change ...func(*config.Settings
 	t.Cleanup(f.recharge.Close)
 	f.store = shopifytest.NewServer(shopifytest.Options{
 		Shop: shop, Name: "Fixture Shop", Email: "owner@fixture.example", Now: f.clock.now, Accounts: accounts,
-		Shoppers: []shopifytest.Shopper{{ID: pat, FirstName: "Pat"}, {ID: robin, FirstName: "Robin"}, {ID: sam, FirstName: "Sam"}, {ID: kim, FirstName: "Kim"}},
+		Shoppers: append([]shopifytest.Shopper{{ID: pat, FirstName: "Pat"}, {ID: robin, FirstName: "Robin"}, {ID: sam, FirstName: "Sam"}, {ID: kim, FirstName: "Kim"}}, crowdAtStore()...),
 	})
 	t.Cleanup(f.store.Close)
 	f.recharge.SetPortalBase(f.store.URL + "/tools/recurring/portal/")
@@ -163,6 +163,20 @@ func (f *fixture) platform() shopify.Platform {
 
 func (f *fixture) run(change ...func(*config.Settings)) {
 	f.t.Helper()
+	i := f.instance(nil, change...)
+	f.public, f.ops, f.stop, f.ended = i.public, i.ops, i.stop, i.ended
+}
+
+// instance is one running program of several.
+type instance struct {
+	public, ops string
+	stop        context.CancelFunc
+	ended       chan error // has Run's error in it when that is over; whoever takes it puts it back
+}
+
+// instance runs one more program, beside what runs already.
+func (f *fixture) instance(options []server.Option, change ...func(*config.Settings)) *instance {
+	f.t.Helper()
 	settings := f.settings()
 	for _, edit := range change {
 		edit(&settings)
@@ -172,28 +186,28 @@ func (f *fixture) run(change ...func(*config.Settings)) {
 		f.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	f.stop, f.ended = stop, ended
+	i := &instance{stop: stop, ended: make(chan error, 1)}
 	listening := make(chan server.Addresses, 1)
-	go func() {
-		ended <- server.Run(ctx, cfg, f.options(
-			server.WithLog(slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
-			server.WithClock(f.clock.now),
-			server.WithShopify(f.platform()),
-			server.OnListening(func(at server.Addresses) { listening <- at }))...)
-	}()
+	options = append([]server.Option{
+		server.WithLog(slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
+		server.WithClock(f.clock.now),
+		server.WithShopify(f.platform()),
+		server.OnListening(func(at server.Addresses) { listening <- at }),
+	}, f.options(options...)...)
+	go func() { i.ended <- server.Run(ctx, cfg, options...) }()
 	select {
 	case at := <-listening:
-		f.public, f.ops = at.Public.String(), at.Ops.String()
-	case err := <-ended:
+		i.public, i.ops = at.Public.String(), at.Ops.String()
+	case err := <-i.ended:
 		f.t.Fatalf("Run: %v", err)
 	}
 	f.t.Cleanup(func() {
 		stop()
-		if err := <-ended; err != nil {
+		if err := <-i.ended; err != nil {
 			f.t.Errorf("Run: %v", err)
 		}
 	})
+	return i
 }
 
 // options are those of a server without an index, unless the test is about that.
@@ -297,6 +311,23 @@ func (f *fixture) land(client *http.Client, path string) rechargetest.Opening {
 	return openings[len(openings)-1]
 }
 
+// opening follows a link and returns what it has opened; the zero Opening if it
+// is nothing. Nobody else may open a portal meanwhile.
+func (f *fixture) opening(client *http.Client, location string) rechargetest.Opening {
+	f.t.Helper()
+	before := len(f.recharge.Openings())
+	response, err := client.Get(location)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	openings := f.recharge.Openings()
+	if len(openings) == before {
+		return rechargetest.Opening{}
+	}
+	return openings[len(openings)-1]
+}
+
 // calls counts Recharge's requests by endpoint since the last call of it.
 func (f *fixture) calls() map[string]int {
 	calls := map[string]int{}
@@ -378,6 +409,13 @@ func (c *clock) add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.added += d
+}
+
+// set moves it to that long after the real time.
+func (c *clock) set(added time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.added = added
 }
 
 // logs keeps every line of the log.

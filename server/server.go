@@ -37,6 +37,8 @@ type options struct {
 	public    net.Listener
 	noIndex   bool
 	network   Network
+
+	notice time.Duration
 }
 
 // Option changes how Run works, for those that embed it.
@@ -70,11 +72,15 @@ type Network struct {
 // try the whole program inside one process. Redis is then spoken to without TLS.
 func WithNetwork(n Network) Option { return func(o *options) { o.network = n } }
 
+// WithNotice serves on for d when it is told to end, not ready any more: whoever
+// passes clicks on finds out, and no click comes to a closed door.
+func WithNotice(d time.Duration) Option { return func(o *options) { o.notice = d } }
+
 // OnListening calls f when both listeners are open, before the first request.
 func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
 
-// Run serves until ctx ends: then it is no longer ready, lets the clicks under
-// way end, and returns. A nil error is an orderly end.
+// Run serves until ctx ends: then it is no longer ready, gives notice if it has
+// been told how long, lets the clicks under way end, and returns. A nil error is an orderly end.
 func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	o := options{log: NewLog(os.Stderr, cfg), now: time.Now, listening: func(Addresses) {}}
 	for _, opt := range opts {
@@ -134,6 +140,7 @@ type server struct {
 	beside   context.Context // of what is done beside the clicks
 	wake     chan struct{}   // something is ordered: do it at once
 	leaving  sync.WaitGroup  // shops that have uninstalled the app
+	notice   time.Duration
 
 	publicListener net.Listener
 	opsListener    net.Listener
@@ -141,7 +148,7 @@ type server struct {
 
 func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
-		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1),
+		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1), notice: o.notice,
 		calls: newCalls(cfg, o.network), open: o.network.Listen, publicListener: o.public,
 		checking: trouble{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
@@ -323,14 +330,7 @@ func (s *server) serve(ctx context.Context) error {
 	defer func() { stop(); chores.Wait() }()
 	s.health.SetReady(true)
 	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
-	var err error
-	running := 2
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-		running--
-	case err = <-unfit:
-	}
+	running, err := s.last(ctx, failed, unfit)
 	err = errors.Join(err, s.drain())
 	for range running {
 		if end := <-failed; !errors.Is(end, http.ErrServerClosed) {
@@ -338,6 +338,27 @@ func (s *server) serve(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// last returns when it is time to drain, and how many of the listeners are still
+// served. Notice is given only where the end was asked for: what is broken goes
+// at once.
+func (s *server) last(ctx context.Context, failed, unfit <-chan error) (running int, err error) {
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		return 1, err
+	case err = <-unfit:
+		return 2, err
+	}
+	s.health.SetReady(false)
+	s.log.Info("no longer ready", "notice", s.notice.String())
+	select {
+	case <-time.After(s.notice):
+		return 2, nil
+	case err = <-failed:
+		return 1, err
+	}
 }
 
 // drain ends in order: no new clicks, then those under way, then the operator's

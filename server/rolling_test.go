@@ -1,0 +1,439 @@
+package server_test
+
+// What an operator does while shoppers click: end one instance of several,
+// replace them all, change the app's secret and the encryption key; and what a
+// host does by itself, which is to have its clock off.
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// noticed is long for a balancer that asks every askEvery.
+const (
+	noticed  = 500 * time.Millisecond
+	askEvery = 50 * time.Millisecond
+)
+
+// balancer passes clicks to the instances that say that they are ready. It
+// retries nothing.
+type balancer struct {
+	t   *testing.T
+	url string
+
+	mu     sync.Mutex
+	ready  []*instance
+	next   int
+	passed map[*instance]int
+}
+
+func newBalancer(t *testing.T) *balancer {
+	t.Helper()
+	b := &balancer{t: t, passed: map[*instance]int{}}
+	backend := &http.Transport{MaxIdleConnsPerHost: 64}
+	front := httptest.NewServer(&httputil.ReverseProxy{
+		Transport: once{backend},
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: b.pick()})
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			t.Errorf("a click gets no answer: %v", err)
+			w.WriteHeader(http.StatusBadGateway)
+		},
+	})
+	t.Cleanup(func() { front.Close(); backend.CloseIdleConnections() })
+	b.url = front.URL
+	return b
+}
+
+// once keeps net/http from trying a GET again where a connection was closed: a
+// request with a body is sent once.
+type once struct{ http.RoundTripper }
+
+func (o once) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.Body, request.ContentLength = io.NopCloser(strings.NewReader("-")), 1
+	return o.RoundTripper.RoundTrip(request)
+}
+
+func (b *balancer) pick() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.ready) == 0 {
+		b.t.Error("no instance is ready")
+		return "127.0.0.1:1"
+	}
+	b.next++
+	picked := b.ready[b.next%len(b.ready)]
+	b.passed[picked]++
+	return picked.public
+}
+
+// add asks a ready instance from now on whether it still is.
+func (b *balancer) add(i *instance) {
+	b.set(i, true)
+	asks, stop := time.NewTicker(askEvery), b.t.Context().Done()
+	go func() {
+		defer asks.Stop()
+		for isReady(i) {
+			select {
+			case <-asks.C:
+			case <-stop:
+				return
+			}
+		}
+		b.set(i, false)
+	}()
+}
+
+func isReady(i *instance) bool {
+	response, err := http.Get("http://" + i.ops + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+func (b *balancer) set(i *instance, ready bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var others []*instance
+	for _, other := range b.ready {
+		if other != i {
+			others = append(others, other)
+		}
+	}
+	b.ready = others
+	if ready {
+		b.ready = append(b.ready, i)
+	}
+}
+
+func (b *balancer) clicks(i *instance) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.passed[i]
+}
+
+// crowdAtStore are the shoppers of crowd, who can sign in.
+func crowdAtStore() []shopifytest.Shopper {
+	var shoppers []shopifytest.Shopper
+	for _, person := range crowd(8) {
+		shoppers = append(shoppers, shopifytest.Shopper{ID: person.ShopifyCustomerID})
+	}
+	return shoppers
+}
+
+// rolling is a store with a balancer in front of the instances. Where the app is
+// in the store is a path of its own: what the fixture has started stands aside.
+type rolling struct {
+	*fixture
+	balancer *balancer
+	people   []rechargetest.Customer
+	change   []func(*config.Settings) // of all instances
+	done     atomic.Int64
+}
+
+const rollingPath = "/a/subscriptions"
+
+func newRolling(t *testing.T, secret, before string, change ...func(*config.Settings)) *rolling {
+	t.Helper()
+	// No link is used twice, and Recharge takes its time: there is always a click
+	// under way.
+	change = append(change, func(s *config.Settings) { s.LinkTTL = "0s" })
+	r := &rolling{fixture: start(t, change...), balancer: newBalancer(t), people: crowd(8), change: change}
+	r.recharge.SetCustomers(append(customers(), r.people...))
+	r.recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 30 * time.Millisecond })
+	r.store.AddApp(shopifytest.App{PathPrefix: rollingPath, ProxyURL: r.balancer.url + "/apps/subscriptions", Secret: secret, OldSecret: before})
+	return r
+}
+
+// begin starts one more instance and lets clicks come to it.
+func (r *rolling) begin(change ...func(*config.Settings)) *instance {
+	r.t.Helper()
+	i := r.instance([]server.Option{server.WithNotice(noticed)}, append(r.change, change...)...)
+	r.until("it is ready", func() bool { return isReady(i) })
+	r.balancer.add(i)
+	return i
+}
+
+// end ends an instance, and returns when it is gone.
+func (r *rolling) end(i *instance) {
+	r.t.Helper()
+	i.stop()
+	err := <-i.ended
+	if err != nil {
+		r.t.Errorf("Run = %v; want an orderly end", err)
+	}
+	i.ended <- nil
+}
+
+// replace lets each instance be followed by a new one.
+func (r *rolling) replace(instances []*instance, change ...func(*config.Settings)) []*instance {
+	r.t.Helper()
+	var next []*instance
+	for _, i := range instances {
+		next = append(next, r.begin(change...))
+		r.end(i)
+		r.more(30)
+	}
+	return next
+}
+
+// load lets all shoppers click for as long as the test wants: each click ends in
+// the portal, signed in, and in nobody else's.
+func (r *rolling) load() (stop func()) {
+	r.t.Helper()
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, person := range r.people {
+		client := r.shopper(person.ShopifyCustomerID)
+		wg.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				got, err := rideTo(client, strings.TrimPrefix(r.store.URL, "http://"), rollingPath)
+				if err == nil {
+					err = got.own(person)
+				}
+				if err == nil && got.outcome != "redirected" {
+					err = fmt.Errorf("click = %s; want redirected", got.outcome)
+				}
+				if err != nil {
+					r.t.Error(err)
+				}
+				r.done.Add(1)
+			}
+		})
+	}
+	r.more(30)
+	return sync.OnceFunc(func() { close(over); wg.Wait() })
+}
+
+// more waits for that many more clicks.
+func (r *rolling) more(n int64) {
+	r.t.Helper()
+	want := r.done.Load() + n
+	r.until(fmt.Sprintf("%d clicks more", n), func() bool { return r.done.Load() >= want })
+}
+
+// TestEndsUnderLoad: one of two instances is told to end, as by SIGTERM, while
+// clicks come without a pause. None is lost.
+func TestEndsUnderLoad(t *testing.T) {
+	t.Parallel()
+	r := newRolling(t, appSecret, oldSecret)
+	one, other := r.begin(), r.begin()
+	stop := r.load()
+	defer stop()
+	if r.balancer.clicks(one) == 0 || r.balancer.clicks(other) == 0 {
+		t.Error("one of the two gets no clicks; want both to")
+	}
+	r.end(one)
+	passed := r.balancer.clicks(one)
+	r.more(50)
+	stop()
+	if now := r.balancer.clicks(one); now != passed {
+		t.Errorf("%d clicks are sent to an instance that has ended", now-passed)
+	}
+}
+
+// TestNotice: told to end, the program says so at once and still takes clicks;
+// what is broken does not wait.
+func TestNotice(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	i := f.instance([]server.Option{server.WithNotice(noticed)})
+	i.stop()
+	f.until("it is not ready", func() bool { return !isReady(i) })
+	for range 3 {
+		query := f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret)
+		if response, _ := f.direct("GET", i.public, "/apps/subscriptions?"+query); response.StatusCode != http.StatusFound {
+			t.Errorf("a click after the notice = %d; want 302", response.StatusCode)
+		}
+	}
+	if err := <-i.ended; err != nil {
+		t.Errorf("Run = %v; want an orderly end", err)
+	}
+	i.ended <- nil
+}
+
+// TestSecretRotation: Shopify goes over to a new secret at a time of its own, and
+// the instances are replaced before and after. No click fails, and in the end the
+// old secret is worth nothing.
+func TestSecretRotation(t *testing.T) {
+	t.Parallel()
+	const before, after = "rotation-old-secret", "rotation-new-secret"
+	secrets := func(text string) func(*config.Settings) {
+		return func(s *config.Settings) { s.ShopifyAPISecret = text }
+	}
+	r := newRolling(t, after, before)
+	r.store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = true })
+	instances := []*instance{r.begin(secrets(before)), r.begin(secrets(before))}
+	stop := r.load()
+	defer stop()
+	instances = r.replace(instances, secrets(after+","+before))
+	// Now one click is signed by the new secret and the next by the old.
+	for i := range 20 {
+		r.store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = i%2 == 0 })
+		r.more(5)
+	}
+	instances = r.replace(instances, secrets(after))
+	stop()
+	for _, i := range instances {
+		for secret, want := range map[string]int{before: http.StatusForbidden, after: http.StatusFound} {
+			query := r.store.SignedQuery("", r.people[0].ShopifyCustomerID, rollingPath, secret)
+			if response, _ := r.direct("GET", i.public, "/apps/subscriptions?"+query); response.StatusCode != want {
+				t.Errorf("signed by %s: %d; want %d", secret, response.StatusCode, want)
+			}
+		}
+	}
+}
+
+// TestKeyRotationUnderLoad: the same with the key of what Redis holds, and rekey
+// between the steps. What is remembered is of use all the time, and in the end
+// the old key opens nothing of it.
+func TestKeyRotationUnderLoad(t *testing.T) {
+	t.Parallel()
+	const before, after = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	keys := func(text string) func(*config.Settings) {
+		return func(s *config.Settings) { s.EncryptionKey = text }
+	}
+	r := newRolling(t, appSecret, oldSecret, keys(before))
+	instances := []*instance{r.begin(), r.begin()}
+	stop := r.load()
+	defer stop()
+	instances = r.replace(instances, keys(after+","+before))
+	settings := r.settings()
+	keys(after + "," + before)(&settings)
+	cfg, err := settings.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Rekey(t.Context(), cfg, t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	r.more(30)
+	r.calls()
+	r.replace(instances, keys(after))
+	stop()
+	if calls := r.calls(); calls["customers"]+calls["sessions"] != 0 {
+		t.Errorf("after the rotation: calls %v; want shoppers and sessions known", calls)
+	}
+	old := r.instance(nil, keys(before))
+	for _, person := range r.people {
+		query := r.store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", appSecret)
+		got, err := rideTo(http.DefaultClient, old.public, "/apps/subscriptions?"+query)
+		if err == nil {
+			err = got.own(person)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if calls := r.calls(); calls["customers"] != len(r.people) || calls["sessions"] != len(r.people) {
+		t.Errorf("with the old key alone: calls %v; want all to be asked for", calls)
+	}
+}
+
+// TestKeyRotationOfManyStores: what a merchant saves while only some instances
+// have the new key is found by all, because none seals with a key that another
+// does not have.
+func TestKeyRotationOfManyStores(t *testing.T) {
+	t.Parallel()
+	const before, after = encryptionKey, "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	keys := func(text string) func(*config.Settings) {
+		return func(s *config.Settings) { s.EncryptionKey = text }
+	}
+	r := newRolling(t, appSecret, oldSecret, many)
+	r.connect()
+	instances := []*instance{r.begin(), r.begin()}
+	stop := r.load()
+	defer stop()
+	for _, step := range []string{before + "," + after, after + "," + before, after} {
+		if step == after {
+			settings := r.settings()
+			many(&settings)
+			keys(after + "," + before)(&settings)
+			cfg, err := settings.Check()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Rekey(t.Context(), cfg, t.Output()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// One has the step's keys, the other those of before.
+		next := r.begin(keys(step))
+		r.public = next.public
+		r.connect()
+		r.more(30)
+		for _, i := range instances {
+			r.end(i)
+		}
+		instances = []*instance{next, r.begin(keys(step))}
+		r.more(30)
+	}
+}
+
+// TestClockOff: a host whose clock is 80 s off serves like any other, one that is
+// 100 s off lets nobody in. Nothing that is over is used for longer than it takes
+// Recharge to say so.
+func TestClockOff(t *testing.T) {
+	for _, off := range []time.Duration{-100 * time.Second, -80 * time.Second, 80 * time.Second, 100 * time.Second} {
+		t.Run(off.String(), func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			wrong := f.instance([]server.Option{server.WithClock(func() time.Time { return f.clock.now().Add(off) })})
+			people := crowd(2)
+			f.recharge.SetCustomers(append(customers(), people...))
+			client := newClicker(t)
+			// The two instances share what is remembered.
+			for _, at := range []time.Duration{0, time.Second, 59 * time.Second, 61 * time.Second, 50 * time.Minute, time.Hour - time.Minute, time.Hour, time.Hour + 79*time.Second, 24 * time.Hour, 48 * time.Hour} {
+				f.clock.set(at)
+				for _, i := range []*instance{wrong, {public: f.public}} {
+					for _, person := range people {
+						query := f.store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", appSecret)
+						got, err := rideTo(client, i.public, "/apps/subscriptions?"+query)
+						if err == nil {
+							err = got.own(person)
+						}
+						if err != nil {
+							t.Fatal(err)
+						}
+						want := "redirected"
+						if i == wrong && off.Abs() > 90*time.Second {
+							want = "403 Forbidden"
+						}
+						if got.outcome != want {
+							t.Fatalf("after %v, click = %s; want %s", at, got.outcome, want)
+						}
+						if got.location == "" {
+							continue
+						}
+						if opening := f.opening(client, got.location); opening.Customer.ShopifyCustomerID != person.ShopifyCustomerID || opening.How != rechargetest.HowToken {
+							t.Errorf("after %v the link opens for %q by %q; want its shopper, by token", at, opening.Customer.ShopifyCustomerID, opening.How)
+						}
+					}
+				}
+			}
+		})
+	}
+}

@@ -41,8 +41,9 @@ func (g *gate) open() bool {
 	return true
 }
 
-// report takes the result of a try.
-func (g *gate) report(ctx context.Context, err error) {
+// report takes the result of a try, and tells whether this one has closed the
+// gate.
+func (g *gate) report(ctx context.Context, err error) (closed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	was := g.down
@@ -56,4 +57,5 @@ func (g *gate) report(ctx context.Context, err error) {
 	case was:
 		g.log.InfoContext(ctx, "can "+g.what+" again")
 	}
+	return g.down && !was
 }

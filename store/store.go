@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +68,7 @@ type Store struct {
 	reach    gate // Redis answers
 	reads    gate // and lets us read
 	writes   gate // and write
+	shaking  sync.WaitGroup
 
 	id      string       // of this server among others
 	sharers atomic.Int64 // servers, as last counted
@@ -131,6 +133,7 @@ func withTimeouts(o redis.UniversalOptions) *redis.UniversalOptions {
 // Close ends the connections, and the embedded Redis.
 func (s *Store) Close() error {
 	err := s.redis.Close()
+	s.shaking.Wait()
 	if s.embedded != nil {
 		s.embedded.close()
 	}
@@ -276,9 +279,25 @@ func (s *Store) roundTripBy(click context.Context, send pipelined, kind *gate, q
 		s.reach.report(click, nil)
 		kind.report(click, err)
 	default:
-		s.reach.report(click, err)
+		if s.reach.report(click, err) {
+			s.shaking.Go(s.shake)
+		}
 	}
 	return err
+}
+
+// shake lets go of connections that are dead without anybody having said so, as
+// after a failover that took an address along: each would cost a click its
+// patience, one in every rest. There are as many pings as connections lie idle,
+// all at once, so that each has one.
+func (s *Store) shake() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var pings sync.WaitGroup
+	for range s.redis.PoolStats().IdleConns {
+		pings.Go(func() { _ = s.redis.Ping(ctx).Err() })
+	}
+	pings.Wait()
 }
 
 // sendBy sends all that queue puts into the pipe. That there is nothing, or

@@ -94,6 +94,9 @@ func NewTransport(timeout time.Duration) *http.Transport {
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     90 * time.Second,
 		ForceAttemptHTTP2:   true,
+		// A dead connection with HTTP/2 takes every call with it until the kernel
+		// gives up, which is a quarter of an hour.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: timeout, PingTimeout: timeout},
 	}
 }
 
@@ -157,6 +160,11 @@ func try[T any](ctx context.Context, c *Client, call call) (answer T, failed *Er
 	}
 	defer func() { done(failed) }()
 	answer, failed = ask[T](ctx, c, call)
+	if failed != nil && failed.Reason == TooSlow {
+		// It may be the connection that is dead, and nobody has said so: then those
+		// that lie idle are, too, and would cost a call each.
+		c.Close()
+	}
 	c.options.OnCall(call.endpoint, failed)
 	return answer, failed
 }

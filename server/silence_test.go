@@ -4,7 +4,10 @@ package server_test
 // address moves: nothing comes back on them, while a new one would do.
 
 import (
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +15,8 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	rc "manage-subscriptions/recharge"
+	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/store/storetest"
 )
 
@@ -125,5 +130,63 @@ func TestRedisFallsSilent(t *testing.T) {
 	})
 	if waited > 3 {
 		t.Errorf("%d clicks wait for Redis; want what is dead to be found out by one", waited)
+	}
+}
+
+// TestRechargeFallsSilent: many dead connections cost one click a call, not one
+// click for each.
+func TestRechargeFallsSilent(t *testing.T) {
+	t.Parallel()
+	var api *wire
+	m := &matrix{people: crowd(24), client: newClicker(t)}
+	m.fixture = startWith(t, storetest.Redis(t), func(s *config.Settings) {
+		api = newWire(t, strings.TrimPrefix(s.RechargeAPIURL, "http://"))
+		s.RechargeAPIURL = "http://" + api.addr()
+		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
+	})
+	m.fixture.recharge.SetCustomers(append(customers(), m.people...))
+	m.fixture.recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // each needs a connection of its own
+	m.well(m.people[:20])
+	api.silence()
+	for i, person := range m.people[20:] {
+		if r := m.click(person)[0]; r.outcome != "redirected" || i > 0 && r.took > inOrder {
+			t.Errorf("click %d = %s after %v; want redirected, and only the first to wait", i+1, r.outcome, r.took)
+		}
+	}
+}
+
+// TestRechargeFallsSilentWithHTTP2, which puts all calls on one connection.
+func TestRechargeFallsSilentWithHTTP2(t *testing.T) {
+	t.Parallel()
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("a call comes by %s; want HTTP/2", r.Proto)
+		}
+		_, _ = fmt.Fprint(w, "{}")
+	}))
+	front.EnableHTTP2 = true
+	front.StartTLS()
+	defer front.Close()
+	api := newWire(t, front.Listener.Addr().String())
+	transport := rc.NewTransport(oneCall)
+	transport.TLSClientConfig = front.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	client := &http.Client{Transport: transport, Timeout: oneCall}
+	defer client.CloseIdleConnections()
+	call := func() error {
+		response, err := client.Get("https://" + api.addr())
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
+	}
+	if err := call(); err != nil {
+		t.Fatal(err)
+	}
+	api.silence()
+	begun := time.Now()
+	for call() != nil {
+		if took := time.Since(begun); took > 4*oneCall {
+			t.Fatalf("nothing gets through after %v", took)
+		}
 	}
 }

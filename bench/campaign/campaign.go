@@ -21,14 +21,9 @@ import (
 
 // Options say who clicks, and how fast.
 type Options struct {
-	Shoppers int     // each clicks once
-	Rate     float64 // clicks a second, at random moments
-	// Ready is asked every second, and the clicks begin when it says yes; nil: at
-	// once. Patience bounds that.
-	Ready    func(*servertest.World) bool
-	Patience time.Duration
-	// Index is for the report only.
-	Index      bool
+	Shoppers   int             // each clicks once
+	Rate       float64         // clicks a second, at random moments
+	Index      bool            // all customers are remembered before the first click
 	SigningKey *rsa.PrivateKey // Recharge's; nil: one is drawn
 	OwnRedis   bool            // beside the server instead of in it
 	Change     func(*config.Settings)
@@ -85,7 +80,7 @@ type runner struct {
 // answers is in the report.
 func Run(ctx context.Context, o Options) (report Report, err error) {
 	w, err := servertest.Start(servertest.Options{
-		Customers: customers(o.Shoppers), SigningKey: o.SigningKey, OwnRedis: o.OwnRedis, Change: o.Change,
+		Customers: customers(o.Shoppers), SigningKey: o.SigningKey, OwnRedis: o.OwnRedis, Change: o.Change, Index: o.Index,
 	})
 	if err != nil {
 		return Report{}, err
@@ -113,23 +108,17 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	return r.report, nil
 }
 
+// prepare waits until all customers are remembered, and the bucket is empty again.
 func (r *runner) prepare(ctx context.Context) error {
-	ready := r.report.Options.Ready
-	if ready == nil {
+	if !r.report.Options.Index {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.report.Options.Patience)
-	defer cancel()
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for !ready(r.world) {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("campaign: not ready after %s", r.report.Options.Patience)
-		case <-ticker.C:
-		}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.world.Indexed:
+		return pause(ctx, time.Minute)
 	}
-	return nil
 }
 
 // clicks come at random moments, as independent people's do: at times none for a

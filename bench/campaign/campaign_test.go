@@ -3,6 +3,7 @@ package campaign_test
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -29,17 +30,24 @@ func TestCampaign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, func(t *testing.T) {
-		report, err := campaign.Run(t.Context(), campaign.Options{Shoppers: shoppers, Rate: 14, SigningKey: key})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("\n%s", report)
-		for _, broken := range report.Broken() {
-			t.Error(broken)
-		}
-		if report.Outcomes["redirected"] == 0 {
-			t.Error("nobody was signed in")
-		}
-	})
+	for _, index := range []bool{false, true} {
+		t.Run(fmt.Sprintf("index %t", index), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				report, err := campaign.Run(t.Context(), campaign.Options{Shoppers: shoppers, Rate: 14, SigningKey: key, Index: index})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("\n%s", report)
+				for _, broken := range report.Broken() {
+					t.Error(broken)
+				}
+				if report.Outcomes["redirected"] == 0 {
+					t.Error("nobody was signed in")
+				}
+				if index && report.Share("redirected", "redirected_by_hash") != 1 {
+					t.Errorf("%.3f of the subscribers reach the portal; want all", report.Share("redirected", "redirected_by_hash"))
+				}
+			})
+		})
+	}
 }

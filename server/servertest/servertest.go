@@ -56,9 +56,11 @@ type Options struct {
 	SigningKey *rsa.PrivateKey // Recharge's; nil: one is drawn
 	// OwnRedis is one that can be looked into, instead of that in the server.
 	OwnRedis bool
-	Log      slog.Handler // of the server; nil: nowhere
-	Change   func(*config.Settings)
-	Server   []server.Option
+	// Index has the server remember all customers before they click.
+	Index  bool
+	Log    slog.Handler // of the server; nil: nowhere
+	Change func(*config.Settings)
+	Server []server.Option
 }
 
 // World is what runs.
@@ -66,6 +68,9 @@ type World struct {
 	Recharge *rechargetest.Server
 	Redis    *miniredis.Miniredis // nil without Options.OwnRedis
 	Config   config.Config
+
+	// Indexed is closed when all customers were read for the first time.
+	Indexed chan struct{}
 
 	network   memnet.Network
 	client    *http.Client
@@ -79,7 +84,7 @@ type World struct {
 
 // Start returns when the server listens. Who starts a World must Close it.
 func Start(o Options) (*World, error) {
-	w := &World{ended: make(chan error, 1), closing: make(chan struct{})}
+	w := &World{ended: make(chan error, 1), closing: make(chan struct{}), Indexed: make(chan struct{})}
 	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
 	if err != nil {
 		return nil, err
@@ -187,12 +192,15 @@ func (w *World) run(o Options) error {
 	if o.Log == nil {
 		o.Log = slog.DiscardHandler
 	}
+	if !o.Index {
+		o.Server = append(o.Server, server.WithoutIndex())
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
 	listening := make(chan struct{})
 	go func() {
 		w.ended <- server.Run(ctx, w.Config, append([]server.Option{
-			server.WithLog(slog.New(o.Log)),
+			server.WithLog(slog.New(&watcher{o.Log, sync.OnceFunc(func() { close(w.Indexed) })})),
 			server.WithNetwork(server.Network{Listen: w.network.Listen, Dial: w.dial}),
 			server.OnListening(func(server.Addresses) { close(listening) }),
 		}, o.Server...)...)
@@ -204,6 +212,21 @@ func (w *World) run(o Options) error {
 		w.stop = nil
 		return err
 	}
+}
+
+// watcher hears when the index is complete.
+type watcher struct {
+	slog.Handler
+	indexed func()
+}
+
+func (h *watcher) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *watcher) Handle(ctx context.Context, record slog.Record) error {
+	if record.Message == "index complete" {
+		h.indexed()
+	}
+	return h.Handler.Handle(ctx, record)
 }
 
 // Close ends the server, in order, and everything else.

@@ -4,6 +4,8 @@ go 1.26.0
 
 ignore ./node_modules // npm packages, for extensions/
 
+ignore ./bench/node
+
 require (
 	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/alecthomas/kong v1.17.0

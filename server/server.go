@@ -119,6 +119,10 @@ type mute struct{}
 
 func (mute) Printf(context.Context, string, ...any) {}
 
+// recentFor is how long a link is served from this process' memory before Redis is
+// asked again: long enough for who clicks twice, or goes back and clicks again.
+const recentFor = 2 * time.Second
+
 // server is the program, wired.
 type server struct {
 	cfg      config.Config
@@ -235,6 +239,7 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 		Keys:        keys,
 		CustomerTTL: cfg.CustomerTTL,
 		LinkTTL:     cfg.LinkTTL,
+		Recent:      recentFor,
 		Connections: cfg.Shop == "",
 		Now:         o.now,
 		Log:         o.log,

@@ -241,6 +241,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 }
 
 func (s *Store) saveConnection(ctx context.Context, shop shopify.Shop, entry []byte) error {
+	defer s.dropRecent(shop)
 	newest := s.sealers[0]
 	key := connectionKey(newest, shop)
 	sealed := string(newest.seal(key, entry))
@@ -263,6 +264,7 @@ func (s *Store) saveConnection(ctx context.Context, shop shopify.Shop, entry []b
 // change is called again with what the other made of it. Where it returns false,
 // or the shop is not connected, nothing is written.
 func (s *Store) ReviseConnection(ctx context.Context, shop shopify.Shop, change func(*Connection) bool) error {
+	defer s.dropRecent(shop)
 	for _, sealer := range s.sealers {
 		found, err := s.revise(ctx, sealer, shop, change)
 		if err != nil {
@@ -308,6 +310,7 @@ func (s *Store) revise(ctx context.Context, sealer *sealer, shop shopify.Shop, c
 
 // DropConnection drops a shop's connection, under every encryption key.
 func (s *Store) DropConnection(ctx context.Context, shop shopify.Shop) error {
+	defer s.dropRecent(shop)
 	s.known.forget(shop)
 	// The oldest first: Rekey moves towards the newest, and must not carry it past.
 	for i := len(s.sealers) - 1; i >= 0; i-- {
@@ -318,6 +321,11 @@ func (s *Store) DropConnection(ctx context.Context, shop shopify.Shop) error {
 	}
 	s.known.forget(shop)
 	return nil
+}
+
+// dropRecent has all clicks of a shop look at its connection again.
+func (s *Store) dropRecent(shop shopify.Shop) {
+	s.recent.drop(func(who Shopper, _ Memory) bool { return who.Shop == shop })
 }
 
 // EachConnection calls do with every connection, in no order, each once. What do

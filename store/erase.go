@@ -13,6 +13,9 @@ import (
 
 // erase does one pass of an erasure. All keys are tried: errors are joined.
 func (s *Store) erase(ctx context.Context, e Erasure) error {
+	defer s.recent.drop(func(who Shopper, _ Memory) bool {
+		return who.Shop == e.Shop && (e.Customer == "" || e.Customer == who.Customer)
+	})
 	var errs []error
 	if e.Customer != "" {
 		for _, sealer := range s.sealers {

@@ -62,6 +62,7 @@ func (s *Store) Learn(ctx context.Context, who Shopper, l Learned) {
 	if apart {
 		_ = s.roundTrip(ctx, &s.writes, older)
 	}
+	s.recent.forget(who)
 }
 
 // putCustomer remembers who the shopper is at Recharge. How long is spread a

@@ -115,6 +115,7 @@ func (s *Store) eraseConnection(ctx context.Context, e Erasure) error {
 				return nil
 			}
 			s.known.forget(e.Shop)
+			defer s.dropRecent(e.Shop)
 			// One that does not open is no good to anybody.
 			return unlinkWatched(ctx, tx, key)
 		}))

@@ -51,6 +51,9 @@ type Options struct {
 	LinkTTL     time.Duration // how long a link is reused; 0 never
 	// Connections: shops connect Recharge by themselves, and Recall tells how.
 	Connections bool
+	// Recent is how long a link that was just recalled is, again, without asking
+	// Redis; 0 never.
+	Recent time.Duration
 	// Settle is how long after an order to erase a click may still be under way
 	// that has learned what is to be erased. 0 is 75 s, which is also longer than
 	// a session token of Shopify lives.
@@ -73,6 +76,7 @@ type Store struct {
 	id      string       // of this server among others
 	sharers atomic.Int64 // servers, as last counted
 
+	recent  recent
 	known   known   // connections
 	pending pending // numbers and troubles
 
@@ -88,7 +92,7 @@ func Open(o Options) (*Store, error) {
 	if o.Settle == 0 {
 		o.Settle = settle
 	}
-	s := &Store{options: o, id: rand.Text(), flushing: make(chan struct{}, flushers)}
+	s := &Store{options: o, id: rand.Text(), recent: recent{life: o.Recent}, flushing: make(chan struct{}, flushers)}
 	s.reach = gate{what: "reach Redis", now: o.Now, log: o.Log}
 	s.reads = gate{what: "read from Redis", now: o.Now, log: o.Log}
 	s.writes = gate{what: "write to Redis", now: o.Now, log: o.Log}
@@ -124,6 +128,7 @@ func withTimeouts(o redis.UniversalOptions) *redis.UniversalOptions {
 	o.MinRetryBackoff = time.Millisecond
 	o.MaxRetryBackoff = 10 * time.Millisecond
 	o.DialerRetries = 1
+	o.Protocol = 2          // nothing here needs what 3 adds, which is looked for before each answer
 	o.PipelinePoolSize = -1 // all there is are pipelines: one pool will do
 	o.ConnMaxIdleTime = 5 * time.Minute
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
@@ -165,9 +170,20 @@ type Memory struct {
 	Lost       bool        // nobody can tell
 }
 
-// Recall returns what is remembered of a shopper's visit, in one round trip. It
-// does not fail: what cannot be read is not remembered.
+// Recall returns what is remembered of a shopper's visit, in one round trip, or
+// without one if that was just done. It does not fail: what cannot be read is not
+// remembered.
 func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
+	memory, epoch, ok := s.recent.get(who, visit, s.options.Now())
+	if ok {
+		return memory
+	}
+	memory = s.read(ctx, who, visit)
+	s.recent.put(who, visit, memory, epoch, s.options.Now())
+	return memory
+}
+
+func (s *Store) read(ctx context.Context, who Shopper, visit Visit) Memory {
 	places := make([]place, len(s.sealers))
 	err := s.roundTrip(ctx, &s.reads, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, sealer := range s.sealers {
@@ -242,6 +258,7 @@ func (s *Store) Forget(ctx context.Context, who Shopper) {
 			pipe.Unlink(ctx, customer, session)
 		}
 	})
+	s.recent.forget(who)
 }
 
 // ForgetSession drops a session that is over before its time. Links end by
@@ -253,6 +270,7 @@ func (s *Store) ForgetSession(ctx context.Context, who Shopper) {
 			pipe.HDel(ctx, session, sessionField)
 		}
 	})
+	s.recent.forget(who)
 }
 
 var errResting = errors.New("left alone for a moment")

@@ -61,6 +61,10 @@ func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) (kn
 	if change.ID != 0 {
 		errs = append(errs, s.note(ctx, note{shop, change, s.options.Now()}))
 	}
+	// Whoever is held by this record: it may be another shopper's by now.
+	s.recent.drop(func(who Shopper, memory Memory) bool {
+		return who == Shopper{shop, change.Customer} || who.Shop == shop && memory.Customer.ID == change.ID
+	})
 	if err := errors.Join(errs...); err != nil {
 		return false, fmt.Errorf("touch: %w", err)
 	}
@@ -222,7 +226,11 @@ func (s *Store) sweep(ctx context.Context, sealer *sealer, keys []string, notes 
 			wrong = append(wrong, key, sessionOf(key))
 		}
 	}
-	return s.unlink(ctx, wrong...)
+	err = s.unlink(ctx, wrong...)
+	if len(wrong) > 0 {
+		s.recent.drop(func(Shopper, Memory) bool { return true })
+	}
+	return err
 }
 
 // sessionOf is the session's key beside a customer's.

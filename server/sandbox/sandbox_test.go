@@ -115,7 +115,7 @@ func TestEverySwitch(t *testing.T) {
 				t.Errorf("Robin: %s; want %s", got, want.robin)
 			}
 			pat.press(name, "false")
-			for range 40 { // a 429 and a dead Redis are left alone for a moment
+			for range 120 { // a 429 and a dead Redis are left alone for a while, and a full bucket has to leak
 				if pat.click("") == "redirected" {
 					return
 				}

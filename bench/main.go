@@ -1,0 +1,49 @@
+// Command bench measures this program beside others, in one run: machines differ,
+// and one machine differs from minute to minute, but what is done side by side can
+// be compared.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+type commands struct {
+	All       allCommand       `cmd:"" help:"Everything, and write RESULTS.md."`
+	Warm      warmCommand      `cmd:"" help:"Warm clicks: this program, a bare Echo handler, a Node app."`
+	ServeBare serveBareCommand `cmd:"" hidden:""`
+	ServeOurs serveOursCommand `cmd:"" hidden:""`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	command := kong.Parse(new(commands), kong.Name("bench"), kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)))
+	command.FatalIfErrorf(command.Run())
+}
+
+type allCommand struct {
+	warmCommand
+	Write string `help:"Where to." default:"bench/RESULTS.md"`
+}
+
+// Run measures everything and writes the results.
+func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
+	report := &report{}
+	both := io.MultiWriter(out, report)
+	fmt.Fprintf(both, "# What was measured\n\nBy `make bench`, on %s.\n%s\n", time.Now().UTC().Format("2006-01-02"), machine())
+	for _, part := range []interface {
+		Run(context.Context, io.Writer) error
+	}{&a.warmCommand} {
+		if err := part.Run(ctx, both); err != nil {
+			return err
+		}
+	}
+	return report.write(a.Write)
+}

@@ -1,0 +1,79 @@
+package shopify
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"strings"
+	"testing"
+
+	goshopify "github.com/bold-commerce/go-shopify/v4"
+)
+
+// FuzzShapes compares what a click is read by with the shapes that say the same.
+func FuzzShapes(f *testing.F) {
+	for _, s := range []string{
+		"", "a", "-", "shop.myshopify.com", "-shop.myshopify.com", "s-.myshopify.com", "Shop.myshopify.com", ".myshopify.com", "shop.myshopify.com\n",
+		strings.Repeat("a", 63) + ".myshopify.com", strings.Repeat("a", 64) + ".myshopify.com", "a.b.myshopify.com",
+		"1", "12345678901234567890", "123456789012345678901", "١", "123456789012", "1234567890123",
+		"/", "/a", "/a/", "//a", "/a/b/c/d", "/a/b/c/d/e", "/a.b", "/" + strings.Repeat("a", 64), "/" + strings.Repeat("a", 65), "a/b", "/apps/my_subs-1",
+		strings.Repeat("0", 64), strings.Repeat("f", 63), strings.Repeat("g", 64), strings.Repeat("F", 64), strings.Repeat("a", 65),
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for what, is := range map[string][2]bool{
+			"shop":        {isShop(s), shopShape.MatchString(s)},
+			"customer":    {isCustomer(s), customerShape.MatchString(s)},
+			"path prefix": {isPathPrefix(s), pathPrefixShape.MatchString(s)},
+			"timestamp":   {isTimestamp(s), timestampShape.MatchString(s)},
+			"signature":   {isSignature(s), signatureShape.MatchString(s)},
+		} {
+			if is[0] != is[1] {
+				t.Errorf("%q is a %s: %v; the shape says %v", s, what, is[0], is[1])
+			}
+		}
+	})
+}
+
+// FuzzSignature compares the signature with that of go-shopify.
+func FuzzSignature(f *testing.F) {
+	const secret = "hush"
+	for _, query := range []string{
+		"", "a=1", "a=1&a=2", "a=1,2", "b=2&a=1", "a=%20&b=+", "a=1&A=2", "=1", "a", "a=&b=", "shop=s.myshopify.com&timestamp=1&extra=1&extra=2", "a%3D1=2", "é=ü", "signature=x",
+	} {
+		f.Add(query)
+	}
+	v, err := NewVerifier([]string{"other", secret}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return // refused before anybody asks
+		}
+		values.Del("signature")
+		text := signedText(values)
+		signature := sign(secret, text)
+		theirs := (goshopify.App{ApiSecret: secret}).VerifySignature(&url.URL{RawQuery: values.Encode() + "&signature=" + signature})
+		if ours := v.signed(text, signature); !ours || !theirs {
+			t.Errorf("%q: signed says %v, go-shopify %v; want both true", query, ours, theirs)
+		}
+		wrong := "0" + signature[1:]
+		if signature[0] == '0' {
+			wrong = "1" + signature[1:]
+		}
+		if v.signed(text, wrong) || v.signed(text+"x", signature) || v.signed(text, "") || v.signed(text, "zz") {
+			t.Errorf("%q: a wrong signature passes", query)
+		}
+	})
+}
+
+// sign is the signature of a text.
+func sign(secret, text string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
+}

@@ -17,6 +17,11 @@ import (
 type commands struct {
 	All       allCommand       `cmd:"" help:"Everything, and write RESULTS.md."`
 	Warm      warmCommand      `cmd:"" help:"Warm clicks: this program, a bare Echo handler, a Node app."`
+	Trips     tripsCommand     `cmd:"" help:"What each kind of click costs in calls and round trips."`
+	Together  togetherCommand  `cmd:"" help:"A thousand simultaneous first clicks of one shopper, on two servers."`
+	Campaign  campaignPart     `cmd:"" help:"A mail to 20,000 subscribers, in virtual time."`
+	Sweep     sweepCommand     `cmd:"" help:"The sweep of a large store: calls, bytes, memory."`
+	Size      sizeCommand      `cmd:"" help:"Start-up, idle memory, size of the binary."`
 	ServeBare serveBareCommand `cmd:"" hidden:""`
 	ServeOurs serveOursCommand `cmd:"" hidden:""`
 }
@@ -40,7 +45,10 @@ func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(both, "# What was measured\n\nBy `make bench`, on %s.\n%s\n", time.Now().UTC().Format("2006-01-02"), machine())
 	for _, part := range []interface {
 		Run(context.Context, io.Writer) error
-	}{&a.warmCommand} {
+	}{
+		&a.warmCommand, &tripsCommand{}, &togetherCommand{Clicks: 1000}, &campaignPart{Shoppers: 20000},
+		&sweepCommand{Customers: 100000}, &sizeCommand{Starts: 10, Idle: 5 * time.Second},
+	} {
 		if err := part.Run(ctx, both); err != nil {
 			return err
 		}

@@ -31,6 +31,7 @@ const (
 type serveOursCommand struct {
 	Redis, Recharge string
 	LinkTTL         string `default:"60m"`
+	NoIndex         bool
 	Profile         string // where a processor profile is written; "": none
 }
 
@@ -54,9 +55,14 @@ func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
 		defer pprof.StopCPUProfile()
 	}
 	server.MuteLibraries()
-	return server.Run(untilClosed(ctx), cfg,
+	options := []server.Option{
 		server.WithLog(server.NewLog(null, cfg)),
-		server.OnListening(func(at server.Addresses) { fmt.Fprintln(out, "ready", at.Public, at.Ops) }))
+		server.OnListening(func(at server.Addresses) { fmt.Fprintln(out, "ready", at.Public, at.Ops) }),
+	}
+	if s.NoIndex {
+		options = append(options, server.WithoutIndex())
+	}
+	return server.Run(untilClosed(ctx), cfg, options...)
 }
 
 func (s *serveOursCommand) settings() config.Settings {

@@ -197,13 +197,17 @@ func (s *Store) openOrder(field, sealed string) (order, error) {
 // An erasure is done twice, at once and when it has settled: a click that is
 // under way may still write what it has learned.
 func (s *Store) Work(ctx context.Context) error {
+	var due []dueSweep
 	err := s.eachOrder(ctx, "*", func(field string, o order) error {
-		if o.Sweep {
-			return s.workSweep(ctx, field, o)
+		if !o.Sweep {
+			return s.workErasure(ctx, field, o)
 		}
-		return s.workErasure(ctx, field, o)
+		if !s.options.Now().Before(o.Due) {
+			due = append(due, dueSweep{field: field, order: o})
+		}
+		return nil
 	})
-	if err != nil {
+	if err := errors.Join(err, s.workSweeps(ctx, due)); err != nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	return nil

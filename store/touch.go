@@ -16,8 +16,16 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// sweepEvery is how often at most a shop's customers are all looked at.
-const sweepEvery = time.Minute
+const (
+	// sweepEvery is how often at most all customers are looked at, and sweepShare
+	// what part of Redis' time at most that takes: one in so many.
+	sweepEvery = time.Minute
+	sweepShare = 20
+
+	// sweepingKey is held by the one server that looks.
+	sweepingKey = prefix + "sweeping"
+	sweepingFor = 10 * time.Minute // after it died
+)
 
 // Change is what one of Recharge's customer webhooks says.
 type Change struct {
@@ -50,15 +58,18 @@ func (n note) field(s *sealer) string {
 // twice, or too late: nothing is remembered by it, only forgotten.
 //
 // The shopper it names is looked at now; known tells whether the same is remembered
-// of that one. Another may be remembered by the same
-// id, who had that record before: that is for Work, which looks at all of them.
+// of that one. Another may be remembered by the same id, who had that record
+// before: that is for Work, which looks at all of them. Where the one it names was
+// remembered by that id already, nobody else is: that was looked for when it came
+// to be so.
 func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) (known bool, err error) {
 	var errs []error
+	var before held
 	if change.Customer != "" {
-		known, err = s.recheck(ctx, Shopper{shop, change.Customer}, change)
+		known, before, err = s.recheck(ctx, Shopper{shop, change.Customer}, change)
 		errs = append(errs, err)
 	}
-	if change.ID != 0 {
+	if change.ID != 0 && (change.Gone || before.customer.ID != change.ID) {
 		errs = append(errs, s.note(ctx, note{shop, change, s.options.Now()}))
 	}
 	// Whoever is held by this record: it may be another shopper's by now.
@@ -72,22 +83,27 @@ func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) (kn
 }
 
 // recheck forgets a shopper of whom something else is remembered. It tells whether
-// the same is.
-func (s *Store) recheck(ctx context.Context, who Shopper, change Change) (known bool, err error) {
+// the same is, and what was.
+func (s *Store) recheck(ctx context.Context, who Shopper, change Change) (known bool, before held, err error) {
 	var errs []error
 	for _, sealer := range s.sealers {
 		customer, session := shopperKeys(sealer, who)
 		values, err := s.get(ctx, []string{customer})
 		if err == nil {
-			if held, ok := openCustomer(sealer, customer, values[0]); ok && held.who == number(who.Customer) && change.agrees(held.customer) {
-				known = true
-				continue
+			if held, ok := openCustomer(sealer, customer, values[0]); ok && held.who == number(who.Customer) {
+				if before.customer.ID != change.ID {
+					before = held
+				}
+				if change.agrees(held.customer) {
+					known = true
+					continue
+				}
 			}
 			err = s.unlink(ctx, customer, session)
 		}
 		errs = append(errs, err)
 	}
-	return known, errors.Join(errs...)
+	return known, before, errors.Join(errs...)
 }
 
 // held is a customer entry.
@@ -181,36 +197,87 @@ func (n noted) wrong(sealer *sealer, key string, h held) bool {
 	})
 }
 
-// workSweep looks at all customers of a shop of whom something was said. A note
-// is dropped once it has settled: until then, a click that is under way may
-// write what was true before.
-func (s *Store) workSweep(ctx context.Context, field string, o order) error {
-	now := s.options.Now()
-	if now.Before(o.Due) {
-		return nil
-	}
-	notes, err := s.notes(ctx, o.Shop)
-	if err != nil {
+// dueSweep is an order to look at a shop's customers, with what was said of them.
+type dueSweep struct {
+	field string
+	order order
+	notes noted
+}
+
+// workSweeps looks at all customers of the shops of whom something was said: of all
+// shops in one go, since it goes through all that Redis holds. A note is dropped
+// once it has settled: until then, a click that is under way may write what was true
+// before.
+func (s *Store) workSweeps(ctx context.Context, due []dueSweep) error {
+	due, err := s.withNotes(ctx, due)
+	if err != nil || len(due) == 0 {
 		return err
 	}
-	if len(notes.said) == 0 {
-		return s.endSweeps(ctx, field, o)
-	}
-	// First, so that of several servers not all go through Redis for it. What fails
-	// is done with the next sweep: the notes stay.
-	o.Due = now.Add(max(sweepEvery, s.options.Settle))
-	if err := s.markOrder(ctx, field, o); err != nil {
+	mine, err := s.redis.SetNX(ctx, sweepingKey, "", sweepingFor).Result()
+	if err != nil || !mine {
 		return err
 	}
-	for _, sealer := range s.sealers {
-		err := s.scan(ctx, shopOf(sealer, o.Shop)+kindShopper+"*", func(ctx context.Context, keys []string) error {
-			return s.sweep(ctx, sealer, keys, notes)
-		})
-		if err != nil {
-			return fmt.Errorf("sweep: %w", err)
+	now, begun := s.options.Now(), time.Now()
+	err = s.sweepShops(ctx, due)
+	rest := max(sweepEvery, s.options.Settle, sweepShare*time.Since(begun))
+	errs := []error{err}
+	for _, d := range due {
+		d.order.Due = now.Add(rest) // what failed is done with the next sweep: the notes stay
+		errs = append(errs, s.markOrder(ctx, d.field, d.order))
+		if err == nil {
+			errs = append(errs, s.dropNotes(ctx, d.notes, now.Add(-s.options.Settle)))
 		}
 	}
-	return s.dropNotes(ctx, notes, now.Add(-s.options.Settle))
+	return errors.Join(append(errs, s.redis.Unlink(context.WithoutCancel(ctx), sweepingKey).Err())...)
+}
+
+// withNotes ends the orders that have nothing to look at, and returns the others.
+func (s *Store) withNotes(ctx context.Context, all []dueSweep) ([]dueSweep, error) {
+	var due []dueSweep
+	var errs []error
+	for _, d := range all {
+		var err error
+		if d.notes, err = s.notes(ctx, d.order.Shop); err == nil && len(d.notes.said) == 0 {
+			err = s.endSweeps(ctx, d.field, d.order)
+		} else if err == nil {
+			due = append(due, d)
+		}
+		errs = append(errs, err)
+	}
+	return due, errors.Join(errs...)
+}
+
+// sweepShops goes through the customers of all shops, and looks at those of some.
+func (s *Store) sweepShops(ctx context.Context, due []dueSweep) error {
+	type home struct {
+		sealer *sealer
+		notes  noted
+	}
+	homes := map[string]home{} // by how the keys of their customers begin
+	for _, d := range due {
+		for _, sealer := range s.sealers {
+			homes[shopOf(sealer, d.order.Shop)+kindShopper] = home{sealer, d.notes}
+		}
+	}
+	err := s.scan(ctx, prefix+"{*}"+kindShopper+"*", func(ctx context.Context, keys []string) error {
+		of := map[string][]string{}
+		for _, key := range keys {
+			begin := key[:min(len(key), strings.IndexByte(key, '}')+1+len(kindShopper))]
+			if _, ok := homes[begin]; ok {
+				of[begin] = append(of[begin], key)
+			}
+		}
+		for begin, keys := range of {
+			if err := s.sweep(ctx, homes[begin].sealer, keys, homes[begin].notes); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	return nil
 }
 
 // sweep forgets those of the shoppers, by their customer keys, of whom Recharge

@@ -106,6 +106,39 @@ func TestTouchAndAClickUnderWay(t *testing.T) {
 	}
 }
 
+// TestSweepsAreShared: of many shops of which something was said, all are looked at
+// in one go; and of what is as it was, none.
+func TestSweepsAreShared(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	client := direct(t, server)
+	c := newClock()
+	s := open(t, on(options(c, &logged{}), server))
+	scans := func() int { return commands(t, client, func() { ok(t, s.Work(ctx)) })["scan"] }
+	for i := range 50 {
+		who := store.Shopper{Shop: shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i)), Customer: "1"}
+		remember(ctx, s, who)
+		for _, hash := range []string{"new", known.Hash} { // theirs it was, and is
+			ok(t, touched(s.Touch(ctx, who.Shop, store.Change{ID: known.ID, Customer: who.Customer, Hash: hash, Active: known.Active})))
+			remember(ctx, s, who)
+		}
+	}
+	if got := scans(); got != 0 {
+		t.Errorf("%d scans for records that are whose they were; want none", got)
+	}
+	for i := range 50 {
+		ok(t, touched(s.Touch(ctx, shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i)), store.Change{ID: known.ID, Customer: "2"})))
+	}
+	if got := scans(); got == 0 || got > 3 {
+		t.Errorf("%d scans for 50 shops; want as many as for one", got)
+	}
+	for i := range 50 {
+		if got := s.Recall(ctx, store.Shopper{Shop: shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i)), Customer: "1"}, schedule); got.Customer.ID != 0 {
+			t.Errorf("shop %d: the record that is another's now is still remembered", i)
+		}
+	}
+}
+
 // TestSweepsAreRare: many changes, one look a minute at a whole shop; and it
 // looks at all of it, under every key.
 func TestSweepsAreRare(t *testing.T) {

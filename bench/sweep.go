@@ -73,11 +73,17 @@ func (s *sweepCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil || a.status != "302" {
 		return fmt.Errorf("a click after the sweep: %s %w", a.status, err)
 	}
+	firstClicks := len(recharge.Requests())
+	cpu2 := p.cpu()
+	if err := each(said[0], 16, min(3000, s.Customers)); err != nil {
+		return err
+	}
+	perClick := (p.cpu() - cpu2) / time.Duration(min(3000, s.Customers))
 	fmt.Fprintf(out, "\n## The index\n\n%d customers, with a budget that bounds nothing; at 2 calls a second a sweep makes one each second.\n\n", s.Customers)
 	fmt.Fprint(out, table(
-		[]string{"calls", "bytes read", "took", "at one call a second", "processor time", "Redis", "the process holds", "calls of a first click then"},
+		[]string{"calls", "bytes read", "took", "at one call a second", "processor time", "Redis", "the process holds", "calls of a first click then", "its processor time"},
 		[]string{fmt.Sprint(pages), fmt.Sprintf("%.1f MB", float64(calls.bytes.Load())/1e6), took.Round(time.Millisecond * 10).String(), (time.Duration(pages) * time.Second).String(),
-			cpu.String(), fmt.Sprintf("%d bytes a customer", (used()-before)/s.Customers), fmt.Sprintf("%d MiB", p.resident()>>10), fmt.Sprint(len(recharge.Requests()))},
+			cpu.String(), fmt.Sprintf("%d bytes a customer", (used()-before)/s.Customers), fmt.Sprintf("%d MiB", p.resident()>>10), fmt.Sprint(firstClicks), fmt.Sprintf("%d µs", perClick.Microseconds())},
 	))
 	return nil
 }

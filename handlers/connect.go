@@ -379,32 +379,49 @@ func (a *Admin) webhooksDue(c *store.Connection) bool {
 	return c.ClientSecret != "" && c.WebhookKey != "" && now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
 }
 
-// KeepAllWebhooks looks at those that are due, of every shop, or of the one that
-// is configured here.
-func (a *Admin) KeepAllWebhooks(ctx context.Context) error {
+// Round has every shop swept that is not, and looks at the webhooks at Recharge that
+// are due; or of the one shop that is configured here.
+func (a *Admin) Round(ctx context.Context) error {
 	if a.Shops.Own != "" {
+		if a.Indexer != nil && a.Shops.Mine != nil {
+			if err := a.Indexer.Watch(ctx, a.Shops.Own); err != nil {
+				return err
+			}
+		}
 		return a.keepOwnWebhooks(ctx)
 	}
-	return a.Store.EachConnection(ctx, func(connection store.Connection) error {
-		if !a.webhooksDue(&connection) {
+	var due []store.Connection
+	err := a.Store.EachConnection(ctx, func(connection store.Connection) error {
+		if a.webhooksDue(&connection) {
+			due = append(due, connection)
+		}
+		if a.Indexer == nil {
 			return nil
 		}
-		// Of several servers one does it: the one that says so first.
-		mine := false
-		err := a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
-			if mine = a.webhooksDue(c); mine {
-				c.Webhooks.ClaimedAt = a.Now()
-			}
-			return mine
-		})
-		if err != nil || !mine {
-			return err
-		}
-		if err := a.keepWebhooks(ctx, &connection); err != nil {
-			a.Log.WarnContext(ctx, "webhooks at Recharge not kept", "shop", string(connection.Shop), "cause", err)
-		}
-		return nil
+		return a.Indexer.Watch(ctx, connection.Shop)
 	})
+	for _, connection := range due {
+		err = errors.Join(err, a.keepWebhooksOnce(ctx, connection))
+	}
+	return err
+}
+
+// keepWebhooksOnce looks at a shop's webhooks, if no other server does.
+func (a *Admin) keepWebhooksOnce(ctx context.Context, connection store.Connection) error {
+	mine := false
+	err := a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
+		if mine = a.webhooksDue(c); mine {
+			c.Webhooks.ClaimedAt = a.Now()
+		}
+		return mine
+	})
+	if err != nil || !mine {
+		return err
+	}
+	if err := a.keepWebhooks(ctx, &connection); err != nil {
+		a.Log.WarnContext(ctx, "webhooks at Recharge not kept", "shop", string(connection.Shop), "cause", err)
+	}
+	return nil
 }
 
 func (a *Admin) keepOwnWebhooks(ctx context.Context) error {

@@ -316,16 +316,8 @@ func (x *Indexer) learnOne(ctx context.Context, client *recharge.Client, shop sh
 	return err
 }
 
-// WatchAll has every shop swept that never was.
-func (x *Indexer) WatchAll(ctx context.Context) error {
+// Watch has a shop swept that never was.
+func (x *Indexer) Watch(ctx context.Context, shop shopify.Shop) error {
 	defer x.wake()
-	if x.Shops.Own != "" {
-		if x.Shops.Mine == nil {
-			return nil
-		}
-		return x.Store.WatchIndex(ctx, x.Shops.Own)
-	}
-	return x.Store.EachConnection(ctx, func(connection store.Connection) error {
-		return x.Store.WatchIndex(ctx, connection.Shop)
-	})
+	return x.Store.WatchIndex(ctx, shop)
 }

@@ -120,14 +120,9 @@ func (s *server) learn(shop shopify.Shop, change store.Change) {
 func (s *server) rounds(ctx context.Context) {
 	ticker := time.NewTicker(round)
 	defer ticker.Stop()
-	for {
-		if s.indexer != nil {
-			if err := s.indexer.WatchAll(ctx); err != nil && ctx.Err() == nil {
-				s.log.WarnContext(ctx, "shops without an index not looked for", "cause", err)
-			}
-		}
-		if err := s.admin.KeepAllWebhooks(ctx); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "webhooks at Recharge not looked at", "cause", err)
+	for first := true; ; first = false {
+		if err := s.goRound(ctx, first); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "round of all shops not ended", "cause", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -135,4 +130,16 @@ func (s *server) rounds(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// goRound is for one of several servers, but after a start: to find all shops it
+// goes through all that Redis holds.
+func (s *server) goRound(ctx context.Context, first bool) error {
+	if s.shops.Own == "" && !first {
+		mine, err := s.store.TakeRound(ctx, round-time.Minute)
+		if err != nil || !mine {
+			return err
+		}
+	}
+	return s.admin.Round(ctx)
 }

@@ -17,6 +17,7 @@ import (
 
 const (
 	indexKey = prefix + "index"
+	roundKey = prefix + "round"
 
 	// sweepLease is how long a sweep may say nothing before another server goes on
 	// with it.
@@ -129,6 +130,16 @@ func (s *Store) readIndex(ctx context.Context, key string) (Index, error) {
 		return Index{}, nil //nolint:nilerr // sealed by a key that is not the newest any more: begin anew
 	}
 	return index, nil
+}
+
+// TakeRound tells whether nobody else has made the round of all shops in that time:
+// it goes through all that Redis holds.
+func (s *Store) TakeRound(ctx context.Context, every time.Duration) (bool, error) {
+	mine, err := s.redis.SetNX(ctx, roundKey, "", every).Result()
+	if err != nil {
+		return false, fmt.Errorf("take round: %w", err)
+	}
+	return mine, nil
 }
 
 // TakeSweep takes one that is due, so that nobody else does; nil: none is.

@@ -19,8 +19,9 @@ import (
 //	l  who opens a shopper's portal at present, and what came of it
 //
 // Of no shop are ms1:orders, a hash; ms1:w, what was seen: webhooks, and states of
-// the code grant; ms1:servers, a sorted set of random names; and ms1:index, one of
-// shops' pseudonyms, by when they are swept next.
+// the code grant; ms1:servers, a sorted set of random names; ms1:index, one of shops'
+// pseudonyms, by when they are swept next; and ms1:rekey, ms1:round and ms1:sweeping,
+// which say that somebody is at it.
 const (
 	prefix       = "ms1:"
 	ordersKey    = prefix + "orders"

@@ -1,4 +1,4 @@
-.PHONY: help run once test race lint extensions fuzz pictures
+.PHONY: help run once test race lint extensions fuzz bench pictures
 .DEFAULT_GOAL := help
 
 help: ## what you may do
@@ -29,6 +29,10 @@ fuzz: ## every fuzz target, 200,000 tries each
 	    go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$target\$$" -fuzztime 200000x || exit 1; \
 	  done || exit 1; \
 	done
+
+bench: ## this program beside others, in one run; writes bench/RESULTS.md (some five minutes)
+	cd bench/node && npm ci --no-audit --no-fund
+	go run ./bench all
 
 pictures: ## those of README and docs, and more of them in the folder that is printed
 	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./server/sandbox -run 'TestPictures|TestMerchant$$' -count=1 && \

@@ -16,7 +16,7 @@ type campaignPart struct {
 
 func (c *campaignPart) Run(ctx context.Context, out io.Writer) error {
 	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, against a Recharge that really limits; without an index, and with one.\n\n")
-	test := exec.CommandContext(ctx, "go", "test", "./bench/campaign", "-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m") //nolint:gosec // our own
+	test := exec.CommandContext(ctx, "go", "test", "./bench/campaign", "-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m")
 	test.Env = append(os.Environ(), fmt.Sprint("CAMPAIGN_SHOPPERS=", c.Shoppers))
 	said, err := test.CombinedOutput()
 	if err != nil {

@@ -22,6 +22,7 @@ type commands struct {
 	Campaign  campaignPart     `cmd:"" help:"A mail to 20,000 subscribers, in virtual time."`
 	Sweep     sweepCommand     `cmd:"" help:"The sweep of a large store: calls, bytes, memory."`
 	Size      sizeCommand      `cmd:"" help:"Start-up, idle memory, size of the binary."`
+	Simulate  simulateCommand  `cmd:"" help:"What 100,000 shops need, reckoned from what was measured."`
 	ServeBare serveBareCommand `cmd:"" hidden:""`
 	ServeOurs serveOursCommand `cmd:"" hidden:""`
 }
@@ -33,6 +34,15 @@ func main() {
 	command.FatalIfErrorf(command.Run())
 }
 
+// fromRedis is as many shoppers as none comes back within the moment that the
+// process' memory holds.
+func (a *allCommand) fromRedis() *warmCommand {
+	return &warmCommand{Rounds: 5, Turn: 2 * time.Second, Connections: a.Connections, Shoppers: 30000, Only: "ours,bare"}
+}
+
+// mustParse gives a command its defaults.
+func mustParse(command any) *kong.Kong { return kong.Must(command) }
+
 type allCommand struct {
 	warmCommand
 	Write string `help:"Where to." default:"bench/RESULTS.md"`
@@ -40,14 +50,18 @@ type allCommand struct {
 
 // Run measures everything and writes the results.
 func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
+	simulate := &simulateCommand{}
+	if _, err := mustParse(simulate).Parse(nil); err != nil {
+		return err
+	}
 	report := &report{}
 	both := io.MultiWriter(out, report)
 	fmt.Fprintf(both, "# What was measured\n\nBy `make bench`, on %s.\n%s\n", time.Now().UTC().Format("2006-01-02"), machine())
 	for _, part := range []interface {
 		Run(context.Context, io.Writer) error
 	}{
-		&a.warmCommand, &tripsCommand{}, &togetherCommand{Clicks: 1000}, &campaignPart{Shoppers: 20000},
-		&sweepCommand{Customers: 100000}, &sizeCommand{Starts: 10, Idle: 5 * time.Second},
+		&a.warmCommand, a.fromRedis(), &tripsCommand{}, &togetherCommand{Clicks: 1000}, &campaignPart{Shoppers: 20000},
+		&sweepCommand{Customers: 100000}, &sizeCommand{Starts: 10, Idle: 5 * time.Second}, simulate,
 	} {
 		if err := part.Run(ctx, both); err != nil {
 			return err

@@ -23,7 +23,7 @@ type process struct {
 
 // start returns when the process has said a word, with what it said after it.
 func start(ctx context.Context, word string, environment []string, name string, args ...string) (*process, []string, error) {
-	command := exec.CommandContext(ctx, name, args...) //nolint:gosec // our own
+	command := exec.CommandContext(ctx, name, args...)
 	command.Env = append(os.Environ(), environment...)
 	command.Stderr = os.Stderr
 	stdin, err := command.StdinPipe()

@@ -61,7 +61,7 @@ func (s *sweepCommand) Run(ctx context.Context, out io.Writer) error {
 			pages++
 		}
 	}
-	cpu := p.cpu()
+	cpu, held := p.cpu(), (used()-before)/s.Customers
 	// A customer of the last page is new to everybody but the index.
 	conn, err := dial(said[0])
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *sweepCommand) Run(ctx context.Context, out io.Writer) error {
 	fmt.Fprint(out, table(
 		[]string{"calls", "bytes read", "took", "at one call a second", "processor time", "Redis", "the process holds", "calls of a first click then", "its processor time"},
 		[]string{fmt.Sprint(pages), fmt.Sprintf("%.1f MB", float64(calls.bytes.Load())/1e6), took.Round(time.Millisecond * 10).String(), (time.Duration(pages) * time.Second).String(),
-			cpu.String(), fmt.Sprintf("%d bytes a customer", (used()-before)/s.Customers), fmt.Sprintf("%d MiB", p.resident()>>10), fmt.Sprint(firstClicks), fmt.Sprintf("%d µs", perClick.Microseconds())},
+			cpu.String(), fmt.Sprintf("%d bytes a customer", held), fmt.Sprintf("%d MiB", p.resident()>>10), fmt.Sprint(firstClicks), fmt.Sprintf("%d µs", perClick.Microseconds())},
 	))
 	return nil
 }

@@ -72,7 +72,7 @@ func TestShared(t *testing.T) {
 func TestShare(t *testing.T) {
 	l := &ledger{sharers: 4}
 	_, clients := sharing(t, l, says(fixture(t, "customers_one_match_2021_11")))
-	spent := 0
+	var spent int
 	for range 8 {
 		checkReason(t, "FindCustomer", find(t, clients[0]), "")
 	}

@@ -2,55 +2,20 @@ package store_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/store/storetest"
 )
 
-// newCluster starts a cluster of two masters.
-func newCluster(t *testing.T) []*storetest.Server {
-	t.Helper()
-	ctx := t.Context()
-	servers := []*storetest.Server{storetest.Redis(t, "--cluster-enabled", "yes"), storetest.Redis(t, "--cluster-enabled", "yes")}
-	nodes := []*redis.Client{direct(t, servers[0]), direct(t, servers[1])}
-	for i, slots := range [][2]int{{0, 8191}, {8192, 16383}} {
-		if err := nodes[i].ClusterAddSlotsRange(ctx, slots[0], slots[1]).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	host, port, _ := strings.Cut(servers[1].Addr, ":")
-	if err := nodes[0].ClusterMeet(ctx, host, port).Err(); err != nil {
-		t.Fatal(err)
-	}
-	up := func() bool {
-		return !slices.ContainsFunc(nodes, func(node *redis.Client) bool {
-			info := node.ClusterInfo(ctx).Val()
-			return !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_ok:16384")
-		})
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !up(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster is not up after 20 s")
-		}
-	}
-	return servers
-}
-
-// TestCluster does all that is not a click's on shops of which some are on the
-// one master, some on the other, under two encryption keys.
+// TestCluster does all that is not a click's on shops of which some are on each
+// of three masters, under two encryption keys.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	servers := newCluster(t)
+	servers := storetest.Cluster(t).Masters
 	c := newClock()
 	o := on(several(c, &logged{}), servers[0])
 	o.Redis.IsClusterMode = true
@@ -75,11 +40,11 @@ func TestCluster(t *testing.T) {
 	ok(t, before.Flush(ctx))
 	for i, server := range servers {
 		if len(server.Dump()) == 0 {
-			t.Fatalf("master %d holds nothing; want shops on both", i)
+			t.Fatalf("master %d holds nothing; want shops on each", i)
 		}
 	}
 	if condition, err := s.Check(ctx); err != nil || len(condition.Warnings) != 1 {
-		t.Errorf("Check = %+v, %v; want the same warning of both once", condition, err)
+		t.Errorf("Check = %+v, %v; want the same warning of all once", condition, err)
 	}
 	health := healthOf(t, s, shoppers[3].Shop)
 	if got := health.Hours[23].Numbers["redirected"]; got != 1 || len(health.Troubles) != 1 {

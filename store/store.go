@@ -300,8 +300,18 @@ func (s *Store) roundTripBy(click context.Context, send pipelined, kind *gate, q
 		if s.reach.report(click, err) {
 			s.shaking.Go(s.shake)
 		}
+		s.relearn()
 	}
 	return err
+}
+
+// relearn lets a cluster's client ask who is master of what. By itself it asks a
+// minute after it last did, or when a node sends it elsewhere, which one that is
+// dead does not.
+func (s *Store) relearn() {
+	if cluster, ok := s.redis.(*redis.ClusterClient); ok {
+		cluster.ReloadState(context.Background())
+	}
 }
 
 // shake lets go of connections that are dead without anybody having said so, as

@@ -5,6 +5,7 @@ package storetest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +29,9 @@ type Server struct {
 	binary string
 	dir    string
 	args   []string
+	// What differs between kinds of servers:
+	tls      *tls.Config // a client's; nil without TLS
+	sentinel bool
 	// While it runs:
 	end    func() error  // kills it
 	exited chan struct{} // closed when it is gone
@@ -40,6 +44,12 @@ type Server struct {
 // environment says CI=true: what is skipped there is tested nowhere.
 func Redis(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return launch(t, &Server{args: args})
+}
+
+// launch starts a server of whatever kind on a free port.
+func launch(t testing.TB, s *Server) *Server {
+	t.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -47,10 +57,11 @@ func Redis(t testing.TB, args ...string) *Server {
 		}
 		t.Skip("no redis-server on the PATH")
 	}
-	s := &Server{t: t, binary: binary, dir: t.TempDir(), args: args}
+	s.t, s.binary, s.dir = t, binary, t.TempDir()
 	t.Cleanup(s.Stop)
-	// Between finding a port and listening on it, somebody else may take it.
-	for range 5 {
+	// Between finding a port and listening on it, somebody else may take it; and a
+	// cluster's node needs the one 10000 above, too.
+	for range 10 {
 		s.Addr = freeAddr(t)
 		if err = s.start(); err == nil {
 			return s
@@ -106,13 +117,22 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	args := []string{
-		"-c", guarded, s.binary, "--port", port, "--bind", host, "--dir", s.dir,
-		"--save", "", "--appendonly", "no", "--loglevel", "notice",
+	args := []string{"-c", guarded, s.binary}
+	switch {
+	case s.sentinel:
+		args = append(args, s.sentinelConf(), "--sentinel", "--port", port, "--bind", host, "--dir", s.dir)
+	case s.tls != nil:
+		args = append(args, "--port", "0", "--tls-port", port)
+	default:
+		args = append(args, "--port", port)
+	}
+	if !s.sentinel {
+		args = append(args, "--bind", host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "notice")
+		args = append(args, s.args...)
 	}
 	// Not bound to the test's context: that ends before Cleanup, which may still
 	// want a dump.
-	command := exec.Command("sh", append(args, s.args...)...)
+	command := exec.Command("sh", args...)
 	open, err := command.StdinPipe()
 	if err != nil {
 		return err
@@ -131,7 +151,7 @@ func (s *Server) start() error {
 		defer close(exited)
 		said := bufio.NewScanner(output)
 		for said.Scan() {
-			if last = said.Text(); strings.Contains(last, "Ready to accept connections") {
+			if last = said.Text(); strings.Contains(last, "Ready to accept connections") || strings.Contains(last, "Sentinel ID is") {
 				close(ready)
 				break
 			}
@@ -163,10 +183,7 @@ func (s *Server) Dump() map[string]string {
 	// Its own context: a dump may be taken in a test's Cleanup.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	client := redis.NewClient(&redis.Options{
-		Addr:                     s.Addr,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+	client := s.client()
 	defer client.Close()
 	keys, err := client.Keys(ctx, "*").Result()
 	if err != nil {
@@ -184,6 +201,16 @@ func (s *Server) Dump() map[string]string {
 		dump[key] = value
 	}
 	return dump
+}
+
+// client speaks to this server alone, and ends with whoever asked for it.
+func (s *Server) client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr:                     s.Addr,
+		TLSConfig:                s.tls,
+		Protocol:                 2,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 }
 
 func value(ctx context.Context, client *redis.Client, key string) (string, error) {

@@ -1,0 +1,258 @@
+// The program on each kind of Redis, by REDIS_URL alone, and while a master of
+// Sentinel's or of a cluster is killed.
+
+package server_test
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/store/storetest"
+)
+
+// at is a program on that Redis.
+func at(url string) func(*config.Settings) {
+	return func(s *config.Settings) { s.RedisURL, s.RechargeTimeout, s.ClickTimeout = url, "3s", "5s" }
+}
+
+// remembers tells whether a shopper's second click costs nothing, after a restart
+// that leaves only what Redis has.
+func (f *fixture) remembers(who rechargetest.Customer, change func(*config.Settings)) {
+	f.t.Helper()
+	client := clicking(f.t)
+	for _, want := range []map[string]int{{"customers": 1, "sessions": 1, "portal_access": 1}, {}} {
+		f.calls()
+		if location := f.clickAt(client, f.public, who, ""); !strings.Contains(location, "/"+who.Hash+"/") || !strings.Contains(location, "token=") {
+			f.t.Errorf("a click goes to %q; want their own portal, signed in", location)
+		}
+		if diff := cmp.Diff(want, f.calls()); diff != "" {
+			f.t.Errorf("calls (-want +got):\n%s\nof Redis: %v", diff, f.log.last("cannot reach Redis; clicks go on without it"))
+		}
+		if len(want) > 0 {
+			f.restart(func() {}, change)
+		}
+	}
+}
+
+// holds tells that the servers together hold who the shopper is, and a session.
+func holds(t *testing.T, servers ...*storetest.Server) {
+	t.Helper()
+	found := 0
+	for _, s := range servers {
+		for key := range s.Dump() {
+			if strings.Contains(key, "}c") || strings.Contains(key, "}s") {
+				found++
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("Redis holds %d entries of the shopper; want customer and session", found)
+	}
+}
+
+func TestRedisKinds(t *testing.T) {
+	kinds := map[string]func(*testing.T) (string, []*storetest.Server){
+		"plain": func(t *testing.T) (string, []*storetest.Server) {
+			s := storetest.Redis(t)
+			return "redis://" + s.Addr + "/0", []*storetest.Server{s}
+		},
+		"an ACL user": func(t *testing.T) (string, []*storetest.Server) {
+			s := limited(t)
+			return (&url.URL{Scheme: "redis", User: url.UserPassword("app", aclPassword), Host: s.Addr}).String(), []*storetest.Server{s}
+		},
+		"Sentinel": func(t *testing.T) (string, []*storetest.Server) {
+			w := storetest.Sentinel(t)
+			return w.URL(), []*storetest.Server{w.Master}
+		},
+		"Cluster": func(t *testing.T) (string, []*storetest.Server) {
+			n := storetest.Cluster(t)
+			return n.URL(), n.Masters
+		},
+	}
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, servers := kind(t)
+			f := startWith(t, nil, at(url))
+			f.remembers(customers()[1], at(url))
+			holds(t, servers...)
+		})
+	}
+}
+
+// TestRedisKindsTLS runs itself again as a process that trusts the authority by
+// SSL_CERT_FILE alone: Go reads that once a process.
+func TestRedisKindsTLS(t *testing.T) {
+	const address = "TEST_REDIS_TLS"
+	if url := os.Getenv(address); url != "" {
+		f := startWith(t, nil, at(url))
+		f.remembers(customers()[1], at(url))
+		return
+	}
+	t.Parallel()
+	s, authority := storetest.TLS(t)
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRedisKindsTLS$", "-test.v")
+	again.Env = append(os.Environ(), address+"=rediss://"+s.Addr, "SSL_CERT_FILE="+authority)
+	said, err := again.CombinedOutput()
+	if err != nil || !strings.Contains(string(said), "--- PASS: TestRedisKindsTLS") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	holds(t, s)
+}
+
+const aclPassword = "p@ss:w/rd"
+
+// limited is a Redis with a user who may do what docs/install.md says is enough.
+func limited(t *testing.T) *storetest.Server {
+	t.Helper()
+	doc, err := os.ReadFile("../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := regexp.MustCompile("`(~ms1:[^`]+)`").FindSubmatch(doc)
+	if rule == nil {
+		t.Fatal("docs/install.md has no ACL rule")
+	}
+	return storetest.Redis(t, append([]string{"--user", "app", "on", ">" + aclPassword}, strings.Fields(string(rule[1]))...)...)
+}
+
+// TestRedisKindsACL asks Redis what the documented user may do: all that the
+// program does, and nothing to others' keys or to the server.
+func TestRedisKindsACL(t *testing.T) {
+	t.Parallel()
+	s := limited(t)
+	client := redis.NewClient(&redis.Options{Addr: s.Addr})
+	defer client.Close()
+	for _, test := range []struct {
+		commands string
+		may      bool
+	}{
+		{"GET k,SET k v,MGET k,HSET k f v,HGET k f,HMGET k f,HGETALL k,HDEL k f,HSETNX k f v,HEXISTS k f,HINCRBY k f 1", true},
+		{"DEL k,UNLINK k,EXISTS k,PEXPIRE k 1,PTTL k,TTL k,SCAN 0,HSCAN k 0,LPUSH k v,EVAL s 1 k,TIME", true},
+		{"ZADD k 1 m,ZREM k m,ZCARD k,ZSCORE k m,ZRANGEBYSCORE k 0 1,ZREMRANGEBYSCORE k 0 1", true},
+		{"WATCH k,MULTI,EXEC,UNWATCH,PING,INFO,CONFIG GET maxmemory,CLUSTER SLOTS,READONLY", true},
+		{"GET other,SET other v,EVAL s 1 other,FLUSHALL,KEYS *,CONFIG SET a b,SHUTDOWN,ACL LIST,CLIENT LIST", false},
+	} {
+		for command := range strings.SplitSeq(test.commands, ",") {
+			args := []any{"ACL", "DRYRUN", "app"}
+			for _, word := range strings.Fields(command) {
+				if word == "k" {
+					word = "ms1:k"
+				}
+				args = append(args, word)
+			}
+			said, err := client.Do(t.Context(), args...).Text()
+			if err != nil || (said == "OK") != test.may {
+				t.Errorf("%s: %q, %v; want allowed: %v", command, said, err, test.may)
+			}
+		}
+	}
+}
+
+// underLoad lets shoppers click while fail runs and until the Redis behind it is
+// used again, and returns how many clicks there were. Each ends in its own portal,
+// within CLICK_TIMEOUT.
+func (f *fixture) underLoad(people []rechargetest.Customer, fail func()) int64 {
+	f.t.Helper()
+	client := clicking(f.t)
+	client.Transport = redirected{client.Transport, f}
+	var clicks atomic.Int64
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := i; ; n++ {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				begun := time.Now()
+				f.clickAt(client, f.public, people[n%len(people)], "")
+				if took := time.Since(begun); took > 5*time.Second {
+					f.t.Errorf("a click took %v; want at most CLICK_TIMEOUT", took)
+				}
+				clicks.Add(1)
+			}
+		})
+	}
+	f.until("the load is there", func() bool { return clicks.Load() > int64(2*len(people)) })
+	fail()
+	before := clicks.Load()
+	f.until("the load goes on", func() bool { return clicks.Load() > before+int64(2*len(people)) })
+	close(over)
+	all.Wait()
+	return clicks.Load()
+}
+
+// redirected fails a test for an answer that is no redirect.
+type redirected struct {
+	http.RoundTripper
+	f *fixture
+}
+
+func (r redirected) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := r.RoundTripper.RoundTrip(request)
+	if err == nil && (response.StatusCode != http.StatusFound || response.Header.Get("Location") == "") {
+		r.f.t.Errorf("a click is answered %d, to %q; want 302", response.StatusCode, response.Header.Get("Location"))
+	}
+	return response, err
+}
+
+func TestFailover(t *testing.T) {
+	kinds := map[string]func(*testing.T) (string, []*storetest.Server, []*storetest.Server){
+		"Sentinel": func(t *testing.T) (string, []*storetest.Server, []*storetest.Server) {
+			w := storetest.Sentinel(t)
+			return w.URL(), []*storetest.Server{w.Master}, []*storetest.Server{w.Replica}
+		},
+		"Cluster": func(t *testing.T) (string, []*storetest.Server, []*storetest.Server) {
+			n := storetest.Cluster(t)
+			return n.URL(), n.Masters, n.Replicas
+		},
+	}
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, masters, replicas := kind(t)
+			f := startWith(t, nil, at(url))
+			people := f.crowd(21)
+			clicks := f.underLoad(people[:20], func() {
+				// In a cluster all of a shop is on one master: that one goes.
+				for i, master := range masters {
+					if busy(master) {
+						master.Stop()
+						replicas[i].AwaitMaster()
+						// Only a click finds out, so this is awaited under load.
+						f.until("Redis is used again", func() bool { return f.log.last("can reach Redis again") != nil })
+						return
+					}
+				}
+				t.Error("no master holds a shopper")
+			})
+			t.Logf("%d clicks", clicks)
+			f.remembers(people[20], at(url))
+		})
+	}
+}
+
+func busy(s *storetest.Server) bool {
+	for key := range s.Dump() {
+		if strings.Contains(key, "}c") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,95 @@
+package storetest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/store/storetest"
+)
+
+// survives writes what is there after a failover, too.
+func survives(t *testing.T, client redis.UniversalClient, key string, fail func()) {
+	t.Helper()
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := client.Set(ctx, key, "value", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	// The replica has it: otherwise it may be lost, as Redis says itself.
+	fail()
+	var got string
+	err := error(redis.ErrClosed)
+	for err != nil && ctx.Err() == nil {
+		if result, failed := client.Get(ctx, key).Result(); ctx.Err() == nil {
+			got, err = result, failed
+		}
+		if cluster, ok := client.(*redis.ClusterClient); ok && err != nil {
+			cluster.ReloadState(ctx) // by itself it asks only when it is told MOVED, or after a while
+		}
+	}
+	if got != "value" {
+		t.Errorf("after the failover there is %q, %v; want what was written", got, err)
+	}
+}
+
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	w := storetest.Sentinel(t)
+	_, hosts, _ := strings.Cut(w.URL(), "//")
+	hosts, _, _ = strings.Cut(hosts, "?")
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: strings.Split(hosts, ","), MasterName: "main"})
+	survives(t, client, "key", func() {
+		await(t, func() bool { return w.Replica.Dump()["key"] != "" })
+		w.Master.Stop()
+		w.Replica.AwaitMaster()
+	})
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	n := storetest.Cluster(t)
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: strings.Split(strings.TrimPrefix(n.URL(), "redis://"), ",")})
+	survives(t, client, "key", func() { // its slot is 12539: the third master's
+		master, replica := n.Masters[2], n.Replicas[2]
+		if master.Dump()["key"] != "value" {
+			t.Error("the third master does not have it")
+		}
+		direct := redis.NewClient(&redis.Options{Addr: replica.Addr})
+		defer direct.Close()
+		await(t, func() bool { return direct.DBSize(t.Context()).Val() == 1 })
+		master.Stop()
+		replica.AwaitMaster()
+	})
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s, _ := storetest.TLS(t)
+	if got := s.Dump(); len(got) > 0 {
+		t.Errorf("Dump = %q; want nothing", got)
+	}
+	for name, config := range map[string]*tls.Config{"without TLS": nil, "who does not know the authority": {}} {
+		client := redis.NewClient(&redis.Options{Addr: s.Addr, TLSConfig: config, MaxRetries: -1})
+		if err := client.Ping(t.Context()).Err(); err == nil {
+			t.Errorf("it answers somebody %s", name)
+		}
+		client.Close()
+	}
+}
+
+func await(t *testing.T, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !done(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("in vain")
+		}
+	}
+}

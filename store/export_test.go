@@ -72,3 +72,27 @@ func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
 func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
 	s.Learn(ctx, who, Learned{Session: session, Link: link, Visit: visit})
 }
+
+// IsRecent tells whether the process' memory holds a shopper.
+func (s *Store) IsRecent(who Shopper) bool {
+	s.recent.mu.RLock()
+	defer s.recent.mu.RUnlock()
+	return len(s.recent.young[who])+len(s.recent.old[who]) > 0
+}
+
+// RecallWhile is Recall, with something that happens after Redis was read.
+func (s *Store) RecallWhile(ctx context.Context, who Shopper, visit Visit, happens func()) {
+	_, epoch, _ := s.recent.get(who, visit, s.options.Now())
+	memory := s.read(ctx, who, visit)
+	happens()
+	s.recent.put(who, visit, memory, epoch, s.options.Now())
+}
+
+// HoldRecent holds what was not recalled.
+func (s *Store) HoldRecent(who Shopper, visit Visit, memory Memory) {
+	memory.Link.Expires = s.options.Now().Add(time.Hour)
+	s.recent.put(who, visit, memory, s.recent.epoch, s.options.Now())
+}
+
+// RecentSize is how many shoppers the process' memory holds.
+func (s *Store) RecentSize() int { return len(s.recent.young) + len(s.recent.old) }

@@ -53,6 +53,7 @@ type Config struct {
 type Redis struct {
 	Addrs      []string // host:port; several: a cluster, or the sentinels of MasterName
 	MasterName string   // the master's name, if Addrs are sentinels
+	Cluster    bool     // though there is one address
 	Username   string
 	Password   Secret
 	DB         int
@@ -344,7 +345,7 @@ func (c *checker) redis(name, text string) *Redis {
 	}
 	redis, err := parseRedis(text)
 	if err != nil {
-		c.problem(name, err.Error(), "redis://host:6379/0, rediss:// for TLS, redis://user:password@host; host1:6379,host2:6379 for a cluster, with ?master_name= for sentinels")
+		c.problem(name, err.Error(), "redis://host:6379/0, rediss:// for TLS, redis://user:password@host; host1:6379,host2:6379 or ?cluster=true for a cluster, with ?master_name= for sentinels")
 		return nil
 	}
 	return redis
@@ -370,15 +371,19 @@ func parseRedis(text string) (*Redis, error) {
 	query := u.Query()
 	master := query.Get("master_name")
 	query.Del("master_name")
-	if len(query) > 0 {
-		return nil, errors.New("has a parameter other than master_name")
+	cluster := query.Get("cluster") == "true"
+	if cluster {
+		query.Del("cluster")
+	}
+	if len(query) > 0 || cluster && master != "" {
+		return nil, errors.New("has a parameter other than master_name, or cluster=true")
 	}
 	password, _ := u.User.Password()
-	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password), MasterName: master}
+	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password), MasterName: master, Cluster: cluster}
 	if redis.Addrs, err = redisAddrs(hosts); err != nil {
 		return nil, err
 	}
-	redis.DB, err = redisDB(strings.Trim(u.Path, "/"), len(redis.Addrs) > 1 && master == "")
+	redis.DB, err = redisDB(strings.Trim(u.Path, "/"), cluster || len(redis.Addrs) > 1 && master == "")
 	return redis, err
 }
 

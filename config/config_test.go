@@ -138,6 +138,9 @@ func TestProblems(t *testing.T) {
 		{"REDIS_URL", "redis://host/name", "REDIS_URL"},
 		{"REDIS_URL", "redis://a,b/1", "REDIS_URL"},
 		{"REDIS_URL", "redis://a?pool_size=1", "REDIS_URL"},
+		{"REDIS_URL", "redis://a/1?cluster=true", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?cluster=yes", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?cluster=true&master_name=main", "REDIS_URL"},
 		{"ENCRYPTION_KEY", "c2hvcnQ=", "ENCRYPTION_KEY"},
 		{"ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "ENCRYPTION_KEY"},
 		{"RECHARGE_API_TOKEN", "two words", "RECHARGE_API_TOKEN"},
@@ -187,6 +190,7 @@ func TestRedisURL(t *testing.T) {
 		{"rediss://user:p%40ss@cache", "[cache:6379]  | user p@ss 0 true"},
 		{"redis://a:1,b:2,c", "[a:1 b:2 c:6379]  |  0 false"},
 		{"redis://a:1,b:2/4?master_name=main", "[a:1 b:2] main |  4 false"},
+		{"redis://a:1?cluster=true", "[a:1]  |  0 false cluster"},
 		{"redis://[::1]:6379", "[[::1]:6379]  |  0 false"},
 	} {
 		c, err := settings(t, oneStore("REDIS_URL", test.url)).Check()
@@ -196,6 +200,9 @@ func TestRedisURL(t *testing.T) {
 		}
 		r := c.Redis
 		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password.Reveal(), r.DB, r.TLS)
+		if r.Cluster {
+			got += " cluster"
+		}
 		if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(test.want), " ") {
 			t.Errorf("REDIS_URL=%s gives %s; want %s", test.url, got, test.want)
 		}

@@ -51,6 +51,14 @@ func (s *server) checkRedis(ctx context.Context) error {
 	return nil
 }
 
+// reachRedis has a connection ready for the first click: with TLS to make one can
+// take longer than a click waits.
+func (s *server) reachRedis(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, counting/5)
+	defer cancel()
+	_ = s.store.CountSharers(ctx) // one that is down is like one that goes down later
+}
+
 // startChores starts what is done beside the clicks, until ctx ends. What is sent
 // on unfit is why the server must end.
 func (s *server) startChores(ctx context.Context, unfit chan<- error) *sync.WaitGroup {

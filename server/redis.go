@@ -16,10 +16,12 @@ func redisOptions(r *config.Redis, n Network) *redis.UniversalOptions {
 	o := &redis.UniversalOptions{
 		Addrs:      r.Addrs,
 		MasterName: r.MasterName,
-		Username:   r.Username,
-		Password:   r.Password.Reveal(),
-		DB:         r.DB,
-		Dialer:     n.Dial,
+
+		IsClusterMode: r.Cluster,
+		Username:      r.Username,
+		Password:      r.Password.Reveal(),
+		DB:            r.DB,
+		Dialer:        n.Dial,
 	}
 	if r.TLS {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -81,6 +81,10 @@ func TestRedisKinds(t *testing.T) {
 			n := storetest.Cluster(t)
 			return n.URL(), n.Masters
 		},
+		"Cluster, by one address": func(t *testing.T) (string, []*storetest.Server) {
+			n := storetest.Cluster(t)
+			return "redis://" + n.Masters[0].Addr + "?cluster=true", n.Masters
+		},
 	}
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {

@@ -94,6 +94,7 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	if err := s.checkRedis(ctx); err != nil {
 		return err
 	}
+	s.reachRedis(ctx)
 	if err := s.listen(ctx); err != nil {
 		return err
 	}

@@ -75,8 +75,8 @@ func (s *sizeCommand) start(ctx context.Context, binary, ops, redisPort, recharg
 	if err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, binary, "serve") //nolint:gosec // our own
-	command.Dir = filepath.Dir(binary)                   // where no .env is
+	command := exec.CommandContext(ctx, binary, "serve")
+	command.Dir = filepath.Dir(binary) // where no .env is
 	command.Env = []string{
 		"SHOPIFY_API_KEY=bench", "SHOPIFY_API_SECRET=" + appSecret, "SHOPIFY_SHOP=" + benchShop, "APP_URL=https://bench.example",
 		"RECHARGE_API_TOKEN=" + adminToken, "RECHARGE_API_URL=" + recharge, "REDIS_URL=redis://127.0.0.1:" + redisPort,

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,12 +72,7 @@ func Cluster(t testing.TB, args ...string) *Nodes {
 		must(t, clients[0].ClusterMeet(ctx, host, port).Err())
 	}
 	eventually(ctx, t, "all nodes know of all", func() bool {
-		for _, client := range clients {
-			if !strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_known_nodes:6") || strings.Contains(client.ClusterNodes(ctx).Val(), "handshake") {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(clients, func(c *redis.Client) bool { return !knowsAll(ctx, c) })
 	})
 	for i := range n.Replicas {
 		id, err := clients[i].Do(ctx, "CLUSTER", "MYID").Text()
@@ -84,16 +80,22 @@ func Cluster(t testing.TB, args ...string) *Nodes {
 		must(t, clients[3+i].ClusterReplicate(ctx, id).Err())
 	}
 	eventually(ctx, t, "the cluster is up", func() bool {
-		for i, client := range clients {
-			slots := client.ClusterSlots(ctx).Val()
-			if len(slots) != 3 || len(slots[0].Nodes) != 2 || len(slots[1].Nodes) != 2 || len(slots[2].Nodes) != 2 ||
-				!strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_state:ok") || i >= 3 && !follows(ctx, client) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(clients, func(c *redis.Client) bool { return !isUp(ctx, c) }) &&
+			!slices.ContainsFunc(clients[3:], func(c *redis.Client) bool { return !follows(ctx, c) })
 	})
 	return n
+}
+
+// knowsAll tells whether a node knows of all six.
+func knowsAll(ctx context.Context, client *redis.Client) bool {
+	return strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_known_nodes:6") && !strings.Contains(client.ClusterNodes(ctx).Val(), "handshake")
+}
+
+// isUp tells whether a node knows of three masters, each with its replica.
+func isUp(ctx context.Context, client *redis.Client) bool {
+	shards := client.ClusterShards(ctx).Val()
+	return len(shards) == 3 && strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_state:ok") &&
+		!slices.ContainsFunc(shards, func(shard redis.ClusterShard) bool { return len(shard.Nodes) != 2 })
 }
 
 // Watched are a master, its replica, and the sentinels that watch both.

@@ -24,7 +24,7 @@ func survives(t *testing.T, client redis.UniversalClient, key string, fail func(
 	// The replica has it: otherwise it may be lost, as Redis says itself.
 	fail()
 	var got string
-	err := error(redis.ErrClosed)
+	err := context.Canceled // not asked yet
 	for err != nil && ctx.Err() == nil {
 		if result, failed := client.Get(ctx, key).Result(); ctx.Err() == nil {
 			got, err = result, failed

@@ -109,26 +109,32 @@ func (s *Server) Running() bool { return s.end != nil }
 // runs: nothing is left behind.
 const guarded = `"$0" "$@" & exec >/dev/null; read -r _; kill -9 $!`
 
-func (s *Server) start() error {
-	if s.end != nil {
-		return nil
-	}
+// arguments are those of the shell that runs the server.
+func (s *Server) arguments() ([]string, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	args := []string{"-c", guarded, s.binary}
 	switch {
 	case s.sentinel:
-		args = append(args, s.sentinelConf(), "--sentinel", "--port", port, "--bind", host, "--dir", s.dir)
+		return append(args, s.sentinelConf(), "--sentinel", "--port", port, "--bind", host, "--dir", s.dir), nil
 	case s.tls != nil:
 		args = append(args, "--port", "0", "--tls-port", port)
 	default:
 		args = append(args, "--port", port)
 	}
-	if !s.sentinel {
-		args = append(args, "--bind", host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "notice")
-		args = append(args, s.args...)
+	args = append(args, "--bind", host, "--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "notice")
+	return append(args, s.args...), nil
+}
+
+func (s *Server) start() error {
+	if s.end != nil {
+		return nil
+	}
+	args, err := s.arguments()
+	if err != nil {
+		return err
 	}
 	// Not bound to the test's context: that ends before Cleanup, which may still
 	// want a dump.

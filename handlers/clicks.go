@@ -88,10 +88,10 @@ func (c *Clicks) standing(ctx context.Context, who store.Shopper) Standing {
 				continue
 			}
 		}
+		defer c.learn(ctx, k)
 		if err != nil {
 			return subscriber(known.Customer, err)
 		}
-		defer c.learn(ctx, k)
 		found, err := c.find(ctx, k, k.client.PeekCustomer)
 		switch {
 		case nobody(err):
@@ -166,13 +166,17 @@ func (c *Clicks) follow(ctx context.Context, k *click) (ending Ending, held bool
 	case k.byHash && k.known.Fresh:
 		return linkByHash(k, k.known.Customer, nil), false
 	}
-	if err := c.reserve(ctx, k, k.asks()); err != nil {
-		return orByHash(k, k.known.Customer, err), errors.Is(err, recharge.ErrHeld)
+	err := c.reserve(ctx, k, k.asks())
+	if errors.Is(err, recharge.ErrHeld) {
+		return Ending{}, true
 	}
 	defer func() { // even if that panics, nobody is to wait for it
 		k.learned.Answer = answerOf(ending, k)
 		c.learn(ctx, k)
 	}()
+	if err != nil {
+		return orByHash(k, k.known.Customer, err), false
+	}
 	return c.ask(ctx, k), false
 }
 

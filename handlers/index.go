@@ -103,24 +103,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Sweep sweeps one shop, if it is due, and tells what it does. It is what Run does
-// of all.
-func (x *Indexer) Sweep(ctx context.Context, tell func(store.Index)) error {
-	sweep, err := x.Store.TakeSweep(ctx)
-	if err != nil || sweep == nil {
-		return err
-	}
-	x.sweepTelling(ctx, sweep, tell)
-	return nil
-}
-
-func (x *Indexer) sweep(ctx context.Context, sweep *store.Sweep) {
-	x.sweepTelling(ctx, sweep, func(store.Index) {})
-}
-
-// sweepTelling goes on where the sweep was left. If ctx ends it is left there, and
+// sweep goes on where the sweep was left. If ctx ends it is left there, and
 // somebody else may go on at once; if Redis is gone, when the lease is over.
-func (x *Indexer) sweepTelling(ctx context.Context, sweep *store.Sweep, tell func(store.Index)) {
+func (x *Indexer) sweep(ctx context.Context, sweep *store.Sweep) {
 	way, wait := x.ready(ctx, sweep.Shop)
 	if way == nil {
 		x.end(ctx, sweep, wait)
@@ -130,7 +115,6 @@ func (x *Indexer) sweepTelling(ctx context.Context, sweep *store.Sweep, tell fun
 		sweep.Index = store.Index{Shop: sweep.Shop, Number: sweep.Number + 1, Running: true, Began: x.Now(), Done: sweep.Done, Size: sweep.Size}
 	}
 	for x.page(ctx, sweep, way) {
-		tell(sweep.Index)
 		if !sweep.Running {
 			x.Log.InfoContext(ctx, "index complete", "shop", string(sweep.Shop), "customers", sweep.Size, "calls", sweep.Pages)
 			x.end(ctx, sweep, untilNight(x.Now(), sweep.Shop))
@@ -145,7 +129,6 @@ func (x *Indexer) sweepTelling(ctx context.Context, sweep *store.Sweep, tell fun
 		defer cancel()
 		x.end(last, sweep, 0)
 	}
-	tell(sweep.Index)
 }
 
 // ready is the way of a shop that can be swept; nil with how long to wait.

@@ -51,8 +51,10 @@ func (b *budget) take(ctx context.Context, ledger Ledger, ask Ask) (Turn, error)
 	case turn.Refused:
 		return Turn{}, &Error{Endpoint: "budget", Reason: OverBudget}
 	case turn.Wait > 0 && !wait(ctx, turn.Wait):
+		b.giveBack(turn.Needed + turn.Helpful + turn.Spare)
 		return Turn{}, &Error{Endpoint: "budget", Reason: TooSlow}
 	case b.pausedAt(b.now()): // a 429 came while this call was waiting
+		b.giveBack(turn.Needed + turn.Helpful + turn.Spare)
 		return Turn{}, &Error{Endpoint: "budget", Reason: Limited}
 	}
 	return turn, nil

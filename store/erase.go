@@ -35,13 +35,17 @@ func (s *Store) erase(ctx context.Context, e Erasure) error {
 	return nil
 }
 
-// eraseIndex drops how far the index of a shop is, unless that is connected still:
-// then it is swept anew when nothing is to be erased any more.
+// eraseIndex drops how far the index of a shop is. One that is connected still is
+// swept anew, from the beginning and by nobody who does so now: it may have another
+// token, and other customers.
 func (s *Store) eraseIndex(ctx context.Context, shop shopify.Shop) error {
 	if s.options.Connections {
 		all, err := s.readConnection(ctx, shop)
-		if err != nil || slices.ContainsFunc(all, func(f found) bool { return f.sealed != nil }) {
+		if err != nil {
 			return err
+		}
+		if slices.ContainsFunc(all, func(f found) bool { return f.sealed != nil }) {
+			return s.resetIndex(ctx, shop)
 		}
 	}
 	var errs []error

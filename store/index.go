@@ -100,6 +100,24 @@ func (s *Store) orderIndex(ctx context.Context, shop shopify.Shop, add func(cont
 	return nil
 }
 
+// resetIndex takes the sweep from whoever has it, and forgets how far it was.
+func (s *Store) resetIndex(ctx context.Context, shop shopify.Shop) error {
+	newest := s.sealers[0]
+	key := indexOf(newest, shop)
+	index, err := s.readIndex(ctx, key)
+	if err != nil {
+		return err
+	}
+	entry, err := json.Marshal(Index{Shop: shop, Number: index.Number})
+	if err != nil {
+		return err
+	}
+	return s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+		pipe.SetXX(ctx, key, newest.seal(key, entry), 0)
+		pipe.ZAddXX(ctx, indexKey, redis.Z{Member: member(newest, shop)})
+	})
+}
+
 // Index tells how far the index of a shop is. The zero Index is none.
 func (s *Store) Index(ctx context.Context, shop shopify.Shop) (Index, error) {
 	index, err := s.readIndex(ctx, indexOf(s.sealers[0], shop))

@@ -212,6 +212,10 @@ func TestIndexIsErased(t *testing.T) {
 		}
 		ok(t, s.OrderIndex(t.Context(), pat.Shop))
 		sweep := took(t, s, pat.Shop)
+		sweep.Running, sweep.Cursor, sweep.Number, sweep.Done = true, "of the old token", 7, c.now
+		if had, err := s.Keep(t.Context(), sweep); !had || err != nil {
+			t.Fatalf("Keep = %v, %v; want true", had, err)
+		}
 		ok(t, s.OrderErasure(t.Context(), store.Erasure{Shop: pat.Shop}))
 		if erasing, err := s.Erasing(t.Context(), pat.Shop); err != nil || !erasing {
 			t.Errorf("Erasing = %v, %v; want true", erasing, err)
@@ -223,8 +227,16 @@ func TestIndexIsErased(t *testing.T) {
 		if erasing, err := s.Erasing(t.Context(), pat.Shop); err != nil || erasing {
 			t.Errorf("Erasing = %v, %v; want false", erasing, err)
 		}
-		if had, err := s.Keep(t.Context(), sweep); had != stays || err != nil {
-			t.Errorf("connected %v: Keep = %v, %v; want %v", stays, had, err, stays)
+		if had, err := s.Keep(t.Context(), sweep); had || err != nil {
+			t.Errorf("connected %v: Keep = %v, %v; want it taken away", stays, had, err)
+		}
+		if s.Indexed(t.Context(), pat.Shop) {
+			t.Errorf("connected %v: the index is complete", stays)
+		}
+		if stays {
+			if anew := took(t, s, pat.Shop); anew.Running || anew.Cursor != "" || anew.Number != 7 {
+				t.Errorf("what is swept anew is at %+v; want the beginning", anew.Index)
+			}
 		}
 		if left := slices.Collect(maps.Keys(dump(t, s))); !stays && len(left) > 0 {
 			t.Errorf("left is %q; want nothing", left)

@@ -34,6 +34,8 @@ type Turn struct {
 	Level   float64       // calls in the bucket, with these
 }
 
+func (a Ask) calls() float64 { return float64(a.Needed + a.Helpful + a.Spare) }
+
 // Bucket is the leaky bucket of a token: each call fills it by one, and it leaks.
 // https://docs.getrecharge.com/docs/api-rate-limits
 type Bucket struct {

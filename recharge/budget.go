@@ -51,10 +51,10 @@ func (b *budget) take(ctx context.Context, ledger Ledger, ask Ask) (Turn, error)
 	case turn.Refused:
 		return Turn{}, &Error{Endpoint: "budget", Reason: OverBudget}
 	case turn.Wait > 0 && !wait(ctx, turn.Wait):
-		b.giveBack(turn.Needed + turn.Helpful + turn.Spare)
+		b.giveBack(turn.calls())
 		return Turn{}, &Error{Endpoint: "budget", Reason: TooSlow}
 	case b.pausedAt(b.now()): // a 429 came while this call was waiting
-		b.giveBack(turn.Needed + turn.Helpful + turn.Spare)
+		b.giveBack(turn.calls())
 		return Turn{}, &Error{Endpoint: "budget", Reason: Limited}
 	}
 	return turn, nil
@@ -75,7 +75,11 @@ func (b *budget) turn(ctx context.Context, ledger Ledger, ask Ask) (Turn, error)
 	}
 	b.mu.Unlock()
 	if err != nil && !errors.Is(err, ErrHeld) {
-		return b.own(ask, float64(max(ledger.Sharers(), 1))), nil
+		turn = b.own(ask, float64(max(ledger.Sharers(), 1)))
+		b.mu.Lock()
+		b.owed += turn.calls() // for when it is back
+		b.mu.Unlock()
+		return turn, nil
 	}
 	return turn, err
 }
@@ -106,12 +110,12 @@ func (b *budget) postpaid() bool {
 }
 
 // giveBack is for calls that were granted and not made.
-func (b *budget) giveBack(calls int) {
+func (b *budget) giveBack(calls float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.leak()
-	b.level = max(0, b.level-float64(calls))
-	b.owed -= float64(calls)
+	b.level = max(0, b.level-calls)
+	b.owed -= calls
 }
 
 // account is what a ledger has to know. What is owed is told with it.
@@ -128,6 +132,9 @@ func (b *budget) leak() {
 	now := b.now()
 	gone := max(0, now.Sub(b.at).Seconds()) * b.bucket.Rate
 	b.level, b.seen, b.at = max(0, b.level-gone), max(0, b.seen-gone), now
+	// What was given back has leaked meanwhile, too, and what was made is over when
+	// the bucket is empty.
+	b.owed = min(b.owed+min(gone, max(0, -b.owed)), b.level)
 }
 
 // follow takes what Recharge itself says of the bucket with every answer. Others

@@ -153,12 +153,14 @@ func try[T any](ctx context.Context, c *Client, call call) (answer T, failed *Er
 	if reason := c.allow(ctx, call.urgency); reason != "" {
 		return answer, &Error{Endpoint: call.endpoint, Reason: reason}
 	}
-	done, ok := c.breakers.try(call.endpoint)
-	if !ok {
-		c.budget.giveBack(1)
-		return answer, &Error{Endpoint: call.endpoint, Reason: Tripped}
+	if call.urgency != spare { // a page that is too long says nothing of lookups, and who is in haste gives up early
+		done, ok := c.breakers.try(call.endpoint)
+		if !ok {
+			c.budget.giveBack(1)
+			return answer, &Error{Endpoint: call.endpoint, Reason: Tripped}
+		}
+		defer func() { done(failed) }()
 	}
-	defer func() { done(failed) }()
 	answer, failed = ask[T](ctx, c, call)
 	if failed != nil && failed.Reason == TooSlow {
 		// It may be the connection that is dead, and nobody has said so: then those

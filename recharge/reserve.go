@@ -34,7 +34,7 @@ func (c *Client) Settle() {
 		return
 	}
 	if left := c.reserved.left; left != (Ask{}) {
-		c.budget.giveBack(left.Needed + left.Helpful + left.Spare)
+		c.budget.giveBack(left.calls())
 	}
 	c.reserved.left = Ask{}
 }

@@ -210,3 +210,49 @@ func TestPatience(t *testing.T) {
 	})
 	checkReason(t, "FindCustomer that waits 100ms", find(t, clients[0]), "")
 }
+
+// TestGivenBackOnce: what was granted while the ledger was gone, and not made, is no
+// gift to those who spent by it.
+func TestGivenBackOnce(t *testing.T) {
+	l := &ledger{sharers: 1}
+	_, clients := sharing(t, l, says(fixture(t, "customers_empty_2021_11")))
+	l.fails = errors.New("gone")
+	for range 10 {
+		reserved, err := clients[0].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkReason(t, "FindCustomer", find(t, reserved), recharge.NoCustomer)
+		reserved.Settle()
+	}
+	l.fails, l.level = nil, 20 // what the others have spent
+	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.NoCustomer)
+	if l.level != 31 {
+		t.Errorf("the bucket holds %v; want 31: 20, the 10 that it was not told of, and this one", l.level)
+	}
+}
+
+// TestGivenBackInTime: what was given back long ago has leaked since, and makes no
+// room for others now.
+func TestGivenBackInTime(t *testing.T) {
+	l := &ledger{sharers: 2}
+	now := newClock()
+	_, clients := sharing(t, l, says(fixture(t, "customers_empty_2021_11")), func(o *recharge.Options) { o.Now, o.Rate = now.Now, 2 })
+	var all []*recharge.Client
+	for range 10 {
+		reserved, err := clients[0].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, reserved)
+	}
+	for _, reserved := range all {
+		reserved.Settle()
+	}
+	now.Advance(time.Minute)
+	l.level = 38 // what the other has spent meanwhile
+	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.NoCustomer)
+	if l.level < 39 {
+		t.Errorf("the bucket holds %v; want 39: 38, and this call", l.level)
+	}
+}

@@ -273,13 +273,21 @@ func (s *Store) Fill(ctx context.Context, sweep *Sweep, records []recharge.Recor
 	err = s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, record := range records {
 			found := indexed{sweep: sweep.Number, customer: record.Customer}
-			if met, ok := before[keys[i]]; ok {
+			met, ok := before[keys[i]]
+			switch {
+			case ok && met.sweep == sweep.Number:
 				found = met.with(record.Customer)
+			case ok && met.customer.ID != record.Customer.ID: // a lookup has seen all of the shopper's records
+				continue
 			}
 			before[keys[i]] = found
 			ttl := time.Duration(float64(s.options.CustomerTTL)*(1+0.1*rand.Float64())) + indexSlack //nolint:gosec // a spread, not a secret
 			entry := encodeIndexed(shopify.CustomerID(record.ShopifyID), found, now.Add(ttl))
 			pipe.Set(ctx, keys[i], newest.seal(keys[i], entry), ttl+staleFor)
+			for _, older := range s.sealers[1:] {
+				key, _ := shopperKeys(older, Shopper{sweep.Shop, shopify.CustomerID(record.ShopifyID)})
+				pipe.Del(ctx, key)
+			}
 		}
 	})
 	if err != nil {
@@ -288,7 +296,8 @@ func (s *Store) Fill(ctx context.Context, sweep *Sweep, records []recharge.Recor
 	return nil
 }
 
-// indexedBefore is what this sweep has written at keys, which are of one shop.
+// indexedBefore is what this sweep has written at keys, which are of one shop, and
+// what lookups have that still holds: of no sweep.
 func (s *Store) indexedBefore(ctx context.Context, sweep uint64, keys []string) (map[string]indexed, error) {
 	var values *redis.SliceCmd
 	err := s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) { values = pipe.MGet(ctx, keys...) })
@@ -302,7 +311,9 @@ func (s *Store) indexedBefore(ctx context.Context, sweep uint64, keys []string) 
 		if err != nil {
 			continue
 		}
-		if o, ok := unpack(entry); ok && o.sweep == sweep {
+		o, ok := unpack(entry)
+		lookup := o.kind == kindCustomer && s.options.Now().Before(o.time)
+		if ok && (lookup || o.sweep == sweep && o.kind != kindCustomer && o.kind != kindNotSubscriber) {
 			before[keys[i]] = o.indexed()
 		}
 	}

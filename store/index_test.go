@@ -283,3 +283,45 @@ func TestMemoryOfTheIndex(t *testing.T) {
 		t.Errorf("%d bytes a customer; want at most %d", each, most)
 	}
 }
+
+// TestFillLeavesLookups: a lookup sees all records of a shopper, a page one of them.
+func TestFillLeavesLookups(t *testing.T) {
+	c := newClock()
+	s := open(t, options(c, &logged{}))
+	ok(t, s.WatchIndex(t.Context(), pat.Shop))
+	sweep := took(t, s, pat.Shop)
+	sweep.Number, sweep.Running, sweep.Began = 1, true, c.Now()
+	ok(t, s.Fill(t.Context(), sweep, []recharge.Record{record(string(pat.Customer), known)}))
+	c.advance(time.Minute)
+	changed := known
+	changed.Active = 2
+	// A webhook says so, and somebody has looked it up.
+	ok(t, touched(s.Touch(t.Context(), pat.Shop, store.Change{ID: known.ID, Customer: pat.Customer, Hash: known.Hash, Active: 2})))
+	s.RememberCustomer(t.Context(), pat, changed)
+	// A later page holds the record that the lookup did not choose.
+	ok(t, s.Fill(t.Context(), sweep, []recharge.Record{record(string(pat.Customer), recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811"})}))
+	if got := s.Recall(t.Context(), pat, schedule).Customer; got != changed {
+		t.Errorf("remembered: %+v; want %+v, who was looked up", got, changed)
+	}
+}
+
+// TestFillHoldsOverOlderKeys: where a sweep has found several records with none to
+// prefer, what an older key has of the shopper is not preferred either.
+func TestFillHoldsOverOlderKeys(t *testing.T) {
+	c := newClock()
+	server := storetest.Redis(t)
+	o := on(options(c, &logged{}), server)
+	open(t, o).RememberCustomer(t.Context(), pat, known)
+	o.Keys = [][]byte{key(2), key(1)}
+	s := open(t, o)
+	ok(t, s.WatchIndex(t.Context(), pat.Shop))
+	sweep := took(t, s, pat.Shop)
+	sweep.Number = 1
+	ok(t, s.Fill(t.Context(), sweep, []recharge.Record{
+		record(string(pat.Customer), known),
+		record(string(pat.Customer), recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}),
+	}))
+	if got := s.Recall(t.Context(), pat, schedule); got.Customer.ID != 0 {
+		t.Errorf("remembered: %+v; want nobody to prefer", got.Customer)
+	}
+}

@@ -120,7 +120,7 @@ func leaseKey(s *sealer, who Shopper) string {
 // recharge.ErrHeld where somebody else has it.
 func (l *Lease) Take(ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, owed, level float64) (recharge.Turn, error) {
 	turn, err := l.store.take(ctx, []string{bucketKey(l.store.sealers[0], l.shop), l.key}, l.id, bucket, ask, owed, level)
-	l.taken = err == nil && !turn.Refused
+	l.taken = !turn.Refused && !errors.Is(err, recharge.ErrHeld) // where nobody can tell, it may be
 	return turn, err
 }
 

@@ -142,6 +142,9 @@ func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit)
 	}
 }
 
+// sharedPause is before another server is asked again what it has found out.
+const sharedPause = 50 * time.Millisecond
+
 // overhear takes the answer that the shopper gets from another server, if that was
 // asked for the same; else the click has to begin anew.
 func (c *Clicks) overhear(ctx context.Context, k *click) (ending Ending, again bool) {
@@ -149,7 +152,8 @@ func (c *Clicks) overhear(ctx context.Context, k *click) (ending Ending, again b
 	if ctx.Err() != nil {
 		return orByHash(k, k.known.Customer, ctx.Err()), false
 	}
-	if err != nil {
+	if err != nil { // Redis does not say; it may in a moment
+		pause(ctx, sharedPause)
 		return Ending{}, true
 	}
 	return readAnswer(answer, k)

@@ -20,6 +20,9 @@ const (
 	// sweepAgain is when a page is asked for again that clicks, or a fault, had no
 	// room for. It is shorter than a sweep's lease.
 	sweepAgain = 2 * time.Second
+	// sweepStumbles is how often in a row a page may fail before the sweep is left for
+	// later.
+	sweepStumbles = 30
 	// sweepAnew is when a sweep begins again that has lost its place.
 	sweepAnew = time.Minute
 	// sweepLater is when a sweep begins again that Recharge has refused.
@@ -111,10 +114,18 @@ func (x *Indexer) sweep(ctx context.Context, sweep *store.Sweep) {
 		x.end(ctx, sweep, wait)
 		return
 	}
+	stumbles := 0
 	if !sweep.Running {
 		sweep.Index = store.Index{Shop: sweep.Shop, Number: sweep.Number + 1, Running: true, Began: x.Now(), Done: sweep.Done, Size: sweep.Size}
 	}
 	for x.page(ctx, sweep, way) {
+		if stumbles++; sweep.Problem == "" {
+			stumbles = 0
+		}
+		if stumbles >= sweepStumbles {
+			x.end(ctx, sweep, sweepLater)
+			return
+		}
 		if !sweep.Running {
 			x.Log.InfoContext(ctx, "index complete", "shop", string(sweep.Shop), "customers", sweep.Size, "calls", sweep.Pages)
 			x.end(ctx, sweep, untilNight(x.Now(), sweep.Shop))
@@ -155,6 +166,9 @@ func (x *Indexer) page(ctx context.Context, sweep *store.Sweep, way *Way) bool {
 		return false
 	}
 	page, err := way.Client.CustomerPage(ctx, sweep.Cursor)
+	if err == nil && page.Next != "" && page.Next == sweep.Cursor {
+		err = errSamePage
+	}
 	if err == nil {
 		err = x.Store.Fill(ctx, sweep, page.Records)
 	}
@@ -169,6 +183,9 @@ func (x *Indexer) page(ctx context.Context, sweep *store.Sweep, way *Way) bool {
 	}
 	return true
 }
+
+// errSamePage would have no end.
+var errSamePage = &recharge.Error{Endpoint: recharge.Customers, Reason: recharge.Unexpected, Detail: "the page after a page is the same"}
 
 // stumble tells whether a sweep goes on that could not read a page.
 func (x *Indexer) stumble(ctx context.Context, sweep *store.Sweep, err error) bool {
@@ -187,6 +204,8 @@ func (x *Indexer) stumble(ctx context.Context, sweep *store.Sweep, err error) bo
 		sweep.Running, sweep.Problem = false, advice(err.Error())
 		x.end(ctx, sweep, sweepLater)
 		return false
+	case recharge.ReasonOf(err) == "":
+		sweep.Problem = "The app cannot reach its memory right now."
 	default:
 		sweep.Problem = advice(err.Error())
 	}

@@ -88,9 +88,16 @@ func (b Bucket) Leave() (helpful, spare float64) {
 	return b.Burst / 4, max(b.Burst/2, 1)
 }
 
+// Most is more than a bucket ever holds: all that waits for its turn, and a minute's
+// pause. Where it holds more, a clock was put back.
+func (b Bucket) Most() float64 {
+	return b.Burst + (b.Patience+longestPause).Seconds()*b.Rate
+}
+
 // Ledger accounts for the calls of a token that several processes spend.
 type Ledger interface {
-	// Take grants by the rule of Grant what is asked of the bucket, to which owed
+	// Take grants by the rule of Grant what is asked of the bucket, which holds Most at
+	// most, to which owed
 	// calls are added first, and which holds no less than so many calls then.
 	// An error that is ErrHeld means that nothing was taken, and is not to be;
 	// any other that nobody can tell.

@@ -162,7 +162,7 @@ func try[T any](ctx context.Context, c *Client, call call) (answer T, failed *Er
 		defer func() { done(failed) }()
 	}
 	answer, failed = ask[T](ctx, c, call)
-	if failed != nil && failed.Reason == TooSlow {
+	if failed != nil && failed.Reason == TooSlow && call.urgency != spare {
 		// It may be the connection that is dead, and nobody has said so: then those
 		// that lie idle are, too, and would cost a call each.
 		c.Close()
@@ -265,8 +265,11 @@ func retryAfter(header http.Header) time.Duration {
 	if err != nil || seconds < 1 {
 		seconds = 2
 	}
-	return time.Duration(min(seconds, 60)) * time.Second
+	return min(time.Duration(min(seconds, 3600))*time.Second, longestPause)
 }
+
+// longestPause is how long a 429 may hold back all calls.
+const longestPause = time.Minute
 
 func (c *Client) adminHeader() http.Header {
 	return http.Header{"X-Recharge-Access-Token": {c.options.Token}}

@@ -69,7 +69,7 @@ func (s *Store) take(ctx context.Context, keys []string, id string, bucket recha
 		// has just become the master, knows no script.
 		result = pipe.Eval(ctx, takeScript, keys,
 			bucket.Rate/1e6, bucket.Burst, bucket.Patience.Microseconds(), helpful, spare,
-			ask.Needed, ask.Helpful, ask.Spare, owed, level, id, lease.Milliseconds())
+			ask.Needed, ask.Helpful, ask.Spare, owed, level, id, lease.Milliseconds(), bucket.Most())
 	})
 	if err != nil {
 		return recharge.Turn{}, fmt.Errorf("take calls: %w", err)

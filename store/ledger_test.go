@@ -45,7 +45,7 @@ func TestLedgerGrants(t *testing.T) {
 					}
 					owed := float64(rapid.IntRange(-5, 5).Draw(t, "owed"))
 					seen := float64(rapid.IntRange(0, 50).Draw(t, "seen"))
-					level = max(0, level+owed, seen)
+					level = max(0, min(level, b.Most())+owed, seen)
 					want := b.Grant(level, ask, 1)
 					got, err := ledger.Take(context.Background(), b, ask, owed, seen)
 					if err != nil {
@@ -91,6 +91,23 @@ func TestLedgerIsShared(t *testing.T) {
 	s := open(t, on(options(newClock(), &logged{}), server))
 	if turn, err := s.Ledger(patsTwin.Shop).Take(t.Context(), bucket(), recharge.Ask{Needed: 1}, 0, 0); err != nil || turn.Needed != 1 {
 		t.Errorf("another shop's Take = %+v, %v; want one call", turn, err)
+	}
+}
+
+// TestLedgerClockPutBack: that closes no shop for longer than a pause does.
+func TestLedgerClockPutBack(t *testing.T) {
+	s := open(t, on(options(newClock(), &logged{}), storetest.Redis(t)))
+	b := recharge.Bucket{Rate: 2, Burst: 40, Patience: time.Second}
+	key := added(t, s, func() {
+		if _, err := s.Ledger(pat.Shop).Take(t.Context(), b, recharge.Ask{Needed: 1}, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	})[0]
+	// As an hour's step leaves it.
+	ok(t, s.Client().Set(t.Context(), key, time.Now().Add(time.Hour).UnixMicro(), time.Hour).Err())
+	turn, err := s.Ledger(pat.Shop).Take(t.Context(), b, recharge.Ask{Needed: 1}, 0, 0)
+	if err != nil || turn.Level > b.Most() {
+		t.Errorf("Take = %+v, %v; want no more than %v in the bucket", turn, err, b.Most())
 	}
 }
 

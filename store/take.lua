@@ -5,7 +5,7 @@
 -- ARGV  rate in calls a microsecond, burst, patience in microseconds, what must be
 --       free for a helpful and for a spare call; needed, helpful and spare calls;
 --       calls owed; calls that are in the bucket at least; the lease's holder and
---       its milliseconds
+--       its milliseconds; calls that are in the bucket at most
 --
 -- Returns -1 held, 0 granted or 1 refused; needed, helpful and spare calls granted;
 -- the wait in microseconds; calls in the bucket.
@@ -24,7 +24,7 @@ end
 
 local before = tonumber(redis.call('GET', KEYS[1]) or '0')
 local was = math.max(0, (before - now) * rate)
-local level = math.max(0, was + tonumber(ARGV[9]), tonumber(ARGV[10]))
+local level = math.max(0, math.min(was, tonumber(ARGV[13])) + tonumber(ARGV[9]), tonumber(ARGV[10]))
 local granted, wait, refused = {0, 0, 0}, 0, 0
 for i = 1, 3 do
   local delay = math.max(0, (level + asked[i] - burst) / rate)

@@ -108,6 +108,7 @@ func TestIndexWithoutFilter(t *testing.T) {
 
 // TestOneSweep: of two servers one sweeps, and a restart goes on where it was.
 func TestOneSweep(t *testing.T) {
+	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "10,40" } // five pages a second
 	f := indexed(t, 2000, slowly)
 	f.second(slowly)
@@ -135,6 +136,7 @@ func TestOneSweep(t *testing.T) {
 
 // TestSweepGivesWay: a sweep stops for clicks, and goes on after them.
 func TestSweepGivesWay(t *testing.T) {
+	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "4,20" } // two pages a second
 	f := indexed(t, 1200, slowly)
 	f.until("the sweep has begun", func() bool { return len(f.pages()) > 0 })
@@ -188,6 +190,7 @@ func TestIndexLearns(t *testing.T) {
 
 // TestIndexInAppHome: the merchant sees how far it is.
 func TestIndexInAppHome(t *testing.T) {
+	t.Parallel()
 	f := indexed(t, 600, many)
 	f.connect()
 	f.complete()
@@ -212,6 +215,7 @@ func TestIndexInAppHome(t *testing.T) {
 // TestIndexGoesWithTheShop: after an uninstall nothing is left of it, though a sweep
 // was under way.
 func TestIndexGoesWithTheShop(t *testing.T) {
+	t.Parallel()
 	f := indexed(t, 2000, many, func(s *config.Settings) { s.RechargeRate = "10,40" })
 	f.connect()
 	f.until("the sweep has begun", func() bool { return len(f.remembered()) > 250 })
@@ -231,6 +235,7 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 // TestIndexCommand: the command sweeps by itself, says how far it is, and what is
 // wrong.
 func TestIndexCommand(t *testing.T) {
+	t.Parallel()
 	f := start(t)
 	f.stop()
 	f.recharge.SetCustomers(append(strangers(600), customers()...))

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,9 @@ type Redis struct {
 	Password   Secret
 	DB         int
 	TLS        bool
+
+	SentinelUsername string // how to sign in to sentinels, where they ask for it
+	SentinelPassword Secret
 }
 
 // Problem is one mistake in the configuration.
@@ -337,7 +341,8 @@ func (c *checker) level(name, text string) slog.Level {
 	return level
 }
 
-// redis reads redis://user:password@host:port,host:port/db?master_name=name.
+// redis reads redis://user:password@host:port,host:port/db?master_name=name, with
+// &sentinel_username= and &sentinel_password= where sentinels ask for them.
 // net/url refuses several hosts, so they are taken out before it sees the rest.
 func (c *checker) redis(name, text string) *Redis {
 	if text == "" {
@@ -368,23 +373,42 @@ func parseRedis(text string) (*Redis, error) {
 	if err != nil || u.Fragment != "" {
 		return nil, errors.New("is not a URL")
 	}
-	query := u.Query()
-	master := query.Get("master_name")
-	query.Del("master_name")
-	cluster := query.Get("cluster") == "true"
-	if cluster {
-		query.Del("cluster")
-	}
-	if len(query) > 0 || cluster && master != "" {
-		return nil, errors.New("has a parameter other than master_name, or cluster=true")
-	}
 	password, _ := u.User.Password()
-	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password), MasterName: master, Cluster: cluster}
-	if redis.Addrs, err = redisAddrs(hosts); err != nil {
+	redis := &Redis{TLS: scheme == "rediss", Username: u.User.Username(), Password: NewSecret(password)}
+	if err := redis.parameters(u.RawQuery); err != nil {
 		return nil, err
 	}
-	redis.DB, err = redisDB(strings.Trim(u.Path, "/"), cluster || len(redis.Addrs) > 1 && master == "")
+	port := "6379"
+	if redis.MasterName != "" {
+		port = "26379"
+	}
+	if redis.Addrs, err = redisAddrs(hosts, port); err != nil {
+		return nil, err
+	}
+	redis.DB, err = redisDB(strings.Trim(u.Path, "/"), redis.Cluster || len(redis.Addrs) > 1 && redis.MasterName == "")
 	return redis, err
+}
+
+// parameters takes those of a cluster and of sentinels: there are no others.
+func (r *Redis) parameters(text string) error {
+	query, err := url.ParseQuery(text)
+	if err != nil {
+		return errors.New("has parameters that cannot be read: write & as %26, ; as %3B and % as %25 in a value")
+	}
+	for name, values := range query {
+		known := slices.Contains([]string{"cluster", "master_name", "sentinel_username", "sentinel_password"}, name)
+		if !known || len(values) > 1 || name == "cluster" && (values[0] != "true" || len(query) > 1) {
+			return errors.New("has a parameter other than cluster=true, or master_name, sentinel_username and sentinel_password, or one twice")
+		}
+	}
+	r.Cluster = query.Has("cluster")
+	r.MasterName = query.Get("master_name")
+	r.SentinelUsername = query.Get("sentinel_username")
+	r.SentinelPassword = NewSecret(query.Get("sentinel_password"))
+	if r.MasterName == "" && len(query) > 0 && !r.Cluster {
+		return errors.New("has a parameter of sentinels, but no master_name")
+	}
+	return nil
 }
 
 func redisDB(path string, cluster bool) (int, error) {
@@ -401,10 +425,10 @@ func redisDB(path string, cluster bool) (int, error) {
 	return db, nil
 }
 
-func redisAddrs(hosts string) ([]string, error) {
+func redisAddrs(hosts, port string) ([]string, error) {
 	var addrs []string
 	for host := range strings.SplitSeq(hosts, ",") {
-		addr, err := redisAddr(host)
+		addr, err := redisAddr(host, port)
 		if err != nil {
 			return nil, err
 		}
@@ -413,14 +437,14 @@ func redisAddrs(hosts string) ([]string, error) {
 	return addrs, nil
 }
 
-func redisAddr(host string) (string, error) {
+// redisAddr is host:port, with the port that a host has who names none.
+func redisAddr(host, port string) (string, error) {
 	u, err := url.Parse("redis://" + host)
 	if err != nil || u.Hostname() == "" || u.User != nil {
 		return "", errors.New("has a host that is not host:port")
 	}
-	port := u.Port()
-	if port == "" {
-		port = "6379"
+	if u.Port() != "" {
+		port = u.Port()
 	}
 	return net.JoinHostPort(u.Hostname(), port), nil
 }

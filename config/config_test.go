@@ -141,6 +141,11 @@ func TestProblems(t *testing.T) {
 		{"REDIS_URL", "redis://a/1?cluster=true", "REDIS_URL"},
 		{"REDIS_URL", "redis://a?cluster=yes", "REDIS_URL"},
 		{"REDIS_URL", "redis://a?cluster=true&master_name=main", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?pool_size=1&master_name=main", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?master_name=", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?master_name=main&master_name=other", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?sentinel_password=secret", "REDIS_URL"},
+		{"REDIS_URL", "redis://a?master_name=main&sentinel_password=a;b", "REDIS_URL"},
 		{"ENCRYPTION_KEY", "c2hvcnQ=", "ENCRYPTION_KEY"},
 		{"ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "ENCRYPTION_KEY"},
 		{"RECHARGE_API_TOKEN", "two words", "RECHARGE_API_TOKEN"},
@@ -191,6 +196,8 @@ func TestRedisURL(t *testing.T) {
 		{"redis://a:1,b:2,c", "[a:1 b:2 c:6379]  |  0 false"},
 		{"redis://a:1,b:2/4?master_name=main", "[a:1 b:2] main |  4 false"},
 		{"redis://a:1?cluster=true", "[a:1]  |  0 false cluster"},
+		{"redis://user:pass@a,b:2?master_name=main&sentinel_username=u&sentinel_password=p%26p", "[a:26379 b:2] main | user pass 0 false u p&p"},
+		{"redis://a,a", "[a:6379 a:6379]  |  0 false"},
 		{"redis://[::1]:6379", "[[::1]:6379]  |  0 false"},
 	} {
 		c, err := settings(t, oneStore("REDIS_URL", test.url)).Check()
@@ -199,7 +206,7 @@ func TestRedisURL(t *testing.T) {
 			continue
 		}
 		r := c.Redis
-		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password.Reveal(), r.DB, r.TLS)
+		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password.Reveal(), r.DB, r.TLS, r.SentinelUsername, r.SentinelPassword.Reveal())
 		if r.Cluster {
 			got += " cluster"
 		}

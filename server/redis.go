@@ -22,6 +22,9 @@ func redisOptions(r *config.Redis, n Network) *redis.UniversalOptions {
 		Password:      r.Password.Reveal(),
 		DB:            r.DB,
 		Dialer:        n.Dial,
+
+		SentinelUsername: r.SentinelUsername,
+		SentinelPassword: r.SentinelPassword.Reveal(),
 	}
 	if r.TLS {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -6,11 +6,18 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"manage-subscriptions/recharge/rechargetest"
 )
+
+// countedShoppers click for each kind of click. A chore of the server's now and then
+// asks Redis during one of the clicks, and is counted with it: so it is the median
+// that tells of trips. No chore here calls Recharge: of calls, it is the most.
+const countedShoppers = 5
 
 // tripsCommand counts what the design bounds: calls to Recharge and round trips to
 // Redis.
@@ -22,18 +29,27 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.close()
-	fmt.Fprint(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips as a proxy before Redis does.\n\n")
+	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips as a proxy before Redis does; of %d shoppers the most calls and the median of the trips.\n\n", countedShoppers)
 	rows := [][]string{{"click", "calls", "wanted", "round trips", "wanted"}}
-	ask := func(what, shopper, path string, wantCalls, wantTrips int) error {
-		calls, trips, a, err := w.click(ctx, shopper, path)
-		if err == nil && a.status != "302" {
-			err = fmt.Errorf("%s: %s", what, a.status)
+	ask := func(what, path string, wantCalls, wantTrips int) error {
+		var calls, trips []int
+		for i := range countedShoppers {
+			called, tripped, a, err := w.click(ctx, shopperID(i), path)
+			if err == nil && a.status != "302" {
+				err = fmt.Errorf("answered %s", a.status)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			calls, trips = append(calls, called), append(trips, tripped)
 		}
-		if calls > wantCalls || trips > wantTrips {
+		slices.Sort(trips)
+		called, tripped := slices.Max(calls), trips[len(trips)/2]
+		if called > wantCalls || tripped > wantTrips {
 			what += " (**too much**)"
 		}
-		rows = append(rows, []string{what, fmt.Sprint(calls), fmt.Sprint("at most ", wantCalls), fmt.Sprint(trips), fmt.Sprint("at most ", wantTrips)})
-		return err
+		rows = append(rows, []string{what, fmt.Sprint(called), fmt.Sprint("at most ", wantCalls), fmt.Sprint(tripped), fmt.Sprint("at most ", wantTrips)})
+		return nil
 	}
 	for _, step := range []struct {
 		what, path   string
@@ -52,7 +68,7 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 				return err
 			}
 		}
-		if err := ask(step.what, shopperID(0), step.path, step.calls, step.trips); err != nil {
+		if err := ask(step.what, step.path, step.calls, step.trips); err != nil {
 			return err
 		}
 	}
@@ -99,8 +115,10 @@ func (w *counted) restart() error {
 		return err
 	}
 	w.ours, w.address = p, said[0]
-	_, _, _, err = w.click(w.ctx, shopperID(9), "") // connects
-	return err
+	if _, _, _, err = w.click(w.ctx, shopperID(9), ""); err != nil { // connects
+		return err
+	}
+	return w.proxy.quiet(w.ctx, 50*time.Millisecond) // until the chores of the start are done
 }
 
 func (w *counted) close() {
@@ -218,6 +236,19 @@ func (p *proxy) close() {
 	}
 	p.mu.Unlock()
 	p.running.Wait()
+}
+
+// quiet returns when nobody has asked for so long.
+func (p *proxy) quiet(ctx context.Context, long time.Duration) error {
+	for before := int64(-1); before != p.trips.Load(); {
+		before = p.trips.Load()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(long):
+		}
+	}
+	return nil
 }
 
 // forget drops what matches, past the proxy.

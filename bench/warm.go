@@ -176,12 +176,12 @@ func seed(ctx context.Context, port string, shoppers int) error {
 }
 
 func (w *warmCommand) tell(out io.Writer, contestants []*contestant) {
-	title := "Warm clicks"
+	title, note := "Warm clicks", " This program holds for two seconds in its memory whom it has just sent on: here that is nearly everybody."
 	if w.Shoppers > 10000 {
-		title = "Warm clicks, each of them from Redis"
+		title, note = "Warm clicks, each of them from Redis", " Nobody comes back within the two seconds that this program holds in its memory."
 	}
-	fmt.Fprintf(out, "\n## %s\n\n%d connections, %d shoppers, %d turns of %s each, one after the other in each round; medians, and the least and the most of all rounds.\n\n",
-		title, w.Connections, w.Shoppers, w.Rounds, w.Turn)
+	fmt.Fprintf(out, "\n## %s\n\n%d connections, %d shoppers, %d turns of %s each, one after the other in each round; medians, and the least and the most of all rounds.%s\n\n",
+		title, w.Connections, w.Shoppers, w.Rounds, w.Turn, note)
 	rows := [][]string{{"", "clicks a second", "p50", "p99", "processor time a click"}}
 	by := map[string][]loaded{}
 	for _, c := range contestants {

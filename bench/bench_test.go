@@ -1,20 +1,16 @@
 package main
 
 import (
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
+
+	"manage-subscriptions/store/storetest"
 )
 
 // TestParts runs what is quick to run, so that it does not rot.
 func TestParts(t *testing.T) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no redis-server on the PATH, and with CI=true nothing is skipped")
-		}
-		t.Skip("no redis-server on the PATH")
-	}
+	storetest.Redis(t) // skips, or with CI=true fails, where none can be had
 	binary := t.TempDir() + "/bench"
 	if said, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v %s", err, said)

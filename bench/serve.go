@@ -2,24 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"runtime/pprof"
-	"slices"
-	"strings"
+	"time"
 
-	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/server"
+	"manage-subscriptions/server/bare"
 )
 
 const (
@@ -86,8 +81,7 @@ func untilClosed(ctx context.Context) context.Context {
 	return ctx
 }
 
-// serveBareCommand is the least that a handler of such a click can do: check the
-// signature, ask Redis once, redirect.
+// serveBareCommand is what this program is measured beside.
 type serveBareCommand struct{ Redis string }
 
 func (s *serveBareCommand) Run(ctx context.Context, out io.Writer) error {
@@ -95,51 +89,16 @@ func (s *serveBareCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	client := redis.NewClient(options)
-	e := echo.New()
-	e.HideBanner, e.HidePort = true, true
-	e.GET("/apps/subscriptions", func(c echo.Context) error {
-		values := c.QueryParams()
-		if !signed(values) {
-			return c.NoContent(http.StatusForbidden)
-		}
-		link, err := client.Get(c.Request().Context(), "bench:"+values.Get("logged_in_customer_id")).Result()
-		if err != nil {
-			return c.NoContent(http.StatusForbidden)
-		}
-		header := c.Response().Header()
-		header.Set("Cache-Control", "no-store")
-		header.Set("Referrer-Policy", "no-referrer")
-		header.Set(echo.HeaderLocation, link)
-		return c.NoContent(http.StatusFound)
-	})
-	port, err := freePort()
+	client := direct(options.Addr)
+	defer func() { _ = client.Close() }()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
 	if err != nil {
 		return err
 	}
-	ctx = untilClosed(ctx)
-	go func() {
-		<-ctx.Done()
-		_ = e.Close()
-	}()
-	fmt.Fprintln(out, "ready 127.0.0.1:"+port)
-	_ = e.Start("127.0.0.1:" + port)
+	served := &http.Server{Handler: bare.Handler(appSecret, client), ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(untilClosed(ctx), func() { _ = served.Close() })
+	defer stop()
+	fmt.Fprintln(out, "ready", listener.Addr())
+	_ = served.Serve(listener) // always ErrServerClosed
 	return nil
-}
-
-func signed(values url.Values) bool {
-	var pairs []string
-	for name, all := range values {
-		if name != "signature" {
-			pairs = append(pairs, name+"="+strings.Join(all, ","))
-		}
-	}
-	slices.Sort(pairs)
-	mac := hmac.New(sha256.New, []byte(appSecret))
-	for _, pair := range pairs {
-		mac.Write([]byte(pair))
-	}
-	given, err := hex.DecodeString(values.Get("signature"))
-	return err == nil && hmac.Equal(mac.Sum(nil), given)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server/bare"
 )
 
 // warmCommand measures what most clicks are: the link is remembered.
@@ -168,7 +169,7 @@ func seed(ctx context.Context, port string, shoppers int) error {
 	defer func() { _ = client.Close() }()
 	_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range shoppers {
-			pipe.Set(ctx, "bench:"+shopperID(i), portalBase+hash(i)+"/subscriptions?token=00112233445566778899aabbccddeeff", time.Hour)
+			pipe.Set(ctx, bare.Key(shopperID(i)), portalBase+hash(i)+"/subscriptions?token=00112233445566778899aabbccddeeff", time.Hour)
 		}
 		return nil
 	})

@@ -26,7 +26,7 @@ import (
 func indexed(t *testing.T, more int, change ...func(*config.Settings)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: storetest.Redis(t), index: true}
-	f.people = append(strangers(more), customers()...)
+	f.people = append(crowd(more), customers()...)
 	f.begin("new", "/apps/subscriptions", change...)
 	return f
 }
@@ -56,7 +56,7 @@ func TestIndex(t *testing.T) {
 	}
 	f.calls()
 	for _, who := range []rechargetest.Customer{f.people[0], f.people[300], customers()[1], customers()[3]} {
-		f.clickAt(clicking(t), f.public, who, "")
+		f.clickAt(newClicker(t), f.public, who, "")
 		if diff := cmp.Diff(map[string]int{"sessions": 1, "portal_access": 1}, f.calls()); diff != "" {
 			t.Errorf("the first click of %s: calls (-want +got):\n%s", who.ShopifyCustomerID, diff)
 		}
@@ -68,7 +68,7 @@ func TestIndex(t *testing.T) {
 	}
 	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Down = true })
 	stranger := f.people[100]
-	if location := f.clickAt(clicking(t), f.public, stranger, ""); !strings.Contains(location, stranger.Hash) {
+	if location := f.clickAt(newClicker(t), f.public, stranger, ""); !strings.Contains(location, stranger.Hash) {
 		t.Errorf("with Recharge down, a first click goes to %q; want the shopper's portal", location)
 	}
 }
@@ -128,7 +128,7 @@ func TestOneSweep(t *testing.T) {
 	}
 	who := f.people[1999]
 	f.calls()
-	f.clickAt(clicking(t), f.public, who, "")
+	f.clickAt(newClicker(t), f.public, who, "")
 	if calls := f.calls(); calls["customers"] != 0 {
 		t.Errorf("the last customer's first click makes calls %v; want no lookup", calls)
 	}
@@ -140,7 +140,7 @@ func TestSweepGivesWay(t *testing.T) {
 	slowly := func(s *config.Settings) { s.RechargeRate = "4,20" } // two pages a second
 	f := indexed(t, 1200, slowly)
 	f.until("the sweep has begun", func() bool { return len(f.pages()) > 0 })
-	client := clicking(t)
+	client := newClicker(t)
 	var all sync.WaitGroup
 	for i := range 40 { // each first click is three calls
 		all.Go(func() { f.clickAt(client, f.public, f.people[i], "") })
@@ -238,7 +238,7 @@ func TestIndexCommand(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	f.stop()
-	f.recharge.SetCustomers(append(strangers(600), customers()...))
+	f.recharge.SetCustomers(append(crowd(600), customers()...))
 	settings := f.settings()
 	settings.RechargeRate = "2,40"
 	run := func() (string, error) {

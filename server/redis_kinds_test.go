@@ -32,7 +32,7 @@ func at(url string) func(*config.Settings) {
 // that leaves only what Redis has.
 func (f *fixture) remembers(who rechargetest.Customer, change func(*config.Settings)) {
 	f.t.Helper()
-	client := clicking(f.t)
+	client := newClicker(f.t)
 	for _, want := range []map[string]int{{"customers": 1, "sessions": 1, "portal_access": 1}, {}} {
 		f.calls()
 		if location := f.clickAt(client, f.public, who, ""); !strings.Contains(location, "/"+who.Hash+"/") || !strings.Contains(location, "token=") {
@@ -171,7 +171,7 @@ func TestRedisKindsACL(t *testing.T) {
 // within CLICK_TIMEOUT.
 func (f *fixture) underLoad(people []rechargetest.Customer, fail func()) int64 {
 	f.t.Helper()
-	client := clicking(f.t)
+	client := newClicker(f.t)
 	client.Transport = redirected{client.Transport, f}
 	var clicks atomic.Int64
 	over := make(chan struct{})

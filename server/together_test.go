@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,34 +22,11 @@ func (f *fixture) second(change ...func(*config.Settings)) []string {
 	return []string{first, f.public}
 }
 
-// strangers are customers that no other test has.
-func strangers(shoppers int) []rechargetest.Customer {
-	people := make([]rechargetest.Customer, shoppers)
-	for i := range people {
-		people[i] = rechargetest.Customer{
-			ID: int64(70200000 + i), Hash: fmt.Sprintf("crowd%019d", i), ShopifyCustomerID: fmt.Sprint(6200000000000 + i),
-			Subscriptions: []rechargetest.Subscription{{ID: int64(i), Product: "Morning House"}},
-		}
-	}
-	return people
-}
-
 // crowd makes shoppers known to the fixture's Recharge.
 func (f *fixture) crowd(shoppers int) []rechargetest.Customer {
-	people := strangers(shoppers)
+	people := crowd(shoppers)
 	f.recharge.SetCustomers(append(people, customers()...))
 	return people
-}
-
-// clicking is a client for many clicks at once.
-func clicking(t *testing.T) *http.Client {
-	client := &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 100},
-		Timeout:       20 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	t.Cleanup(client.CloseIdleConnections)
-	return client
 }
 
 // clickAt clicks at one server, and returns where to. It is nobody else's portal.
@@ -78,7 +54,7 @@ func TestOneLookupEverywhere(t *testing.T) {
 	f := start(t)
 	servers := f.second()
 	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
-	client := clicking(t)
+	client := newClicker(t)
 	who := customers()[1]
 	begin := make(chan struct{})
 	var all sync.WaitGroup
@@ -103,7 +79,7 @@ func TestTwoPagesOnTwoServers(t *testing.T) {
 	f := start(t)
 	servers := f.second()
 	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
-	client := clicking(t)
+	client := newClicker(t)
 	var all sync.WaitGroup
 	for i, page := range []string{"/subscriptions", "/orders"} {
 		all.Go(func() {
@@ -123,7 +99,7 @@ func TestNoAnswerIsShared(t *testing.T) {
 	f := start(t, func(s *config.Settings) { s.RechargeTimeout = "500ms" })
 	servers := f.second(func(s *config.Settings) { s.RechargeTimeout = "500ms" })
 	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Status, r.Latency = 500, 100*time.Millisecond })
-	client := clicking(t)
+	client := newClicker(t)
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() { f.clickAt(client, servers[i%2], customers()[1], "") })
@@ -160,7 +136,7 @@ func TestOneBudget(t *testing.T) {
 			if redis == "gone" {
 				f.redis.Stop()
 			}
-			client := clicking(t)
+			client := newClicker(t)
 			begun := time.Now()
 			var all sync.WaitGroup
 			for i, who := range people {

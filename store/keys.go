@@ -25,6 +25,7 @@ import (
 const (
 	prefix       = "ms1:"
 	ordersKey    = prefix + "orders"
+	sharersKey   = prefix + "servers"
 	sessionField = "s"
 
 	kindShopper    = "c"
@@ -34,6 +35,8 @@ const (
 	kindHour       = "h"
 	kindTroubles   = "e"
 	kindIndex      = "i"
+	kindBucket     = "b"
+	kindLease      = "l"
 )
 
 const nameSize = 16 // bytes

@@ -26,11 +26,6 @@ const (
 	// sharerFor is after what time a process that says nothing is not counted.
 	sharerFor = 20 * time.Second
 
-	sharersKey = prefix + "servers"
-
-	kindBucket = "b"
-	kindLease  = "l"
-
 	heldMark, answerMark = "h", "a" // how a lease begins
 )
 

@@ -180,8 +180,8 @@ func (b *budget) pause(ctx context.Context, d time.Duration) {
 }
 
 // Pace waits for the time of the next call of those that go on and on, such as a
-// sweep's: they make half of the calls that the token may, at most. It tells
-// whether it is to be made.
+// sweep's: of one process they are half of the calls that the token may make, at
+// most. It tells whether it is to be made.
 func (c *Client) Pace(ctx context.Context) bool {
 	b := c.budget
 	b.mu.Lock()

@@ -10,11 +10,12 @@ import (
 )
 
 // Clicks finds the portal link for a shopper: from the store where it can, from
-// Recharge where it must. All fields are needed; it is safe for concurrent use.
+// Recharge where it must. All fields but Dry are needed; it is safe for concurrent use.
 type Clicks struct {
 	Store   *store.Store
 	Shops   *Shops
 	Timeout time.Duration // of one click
+	Dry     bool          // remember nothing: for those who only want to know how a click would end
 
 	turns turns // one shopper's simultaneous clicks cost what one does
 }
@@ -32,10 +33,19 @@ type Ending struct {
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 	defer cancel()
+	trail := trailOf(ctx)
+	trail.from(FromTurn)
+	waited := trail.begin(stepTurn)
 	ending, err := take(ctx, &c.turns, who, visit, func() Ending {
+		waited(nil)
+		waited = nil
 		return c.open(ctx, who, visit)
 	})
+	if waited != nil {
+		waited(err)
+	}
 	if err != nil {
+		trail.from(FromNothingLeft)
 		return Ending{Outcome: Unavailable, Cause: err}
 	}
 	return ending
@@ -117,12 +127,17 @@ type click struct {
 	visit   store.Visit
 	known   store.Memory
 	byHash  bool          // never ask for a signed-in link
+	dry     bool          // remember nothing of it
 	learned store.Learned // on the way
 }
 
 func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
+	trail := trailOf(ctx)
 	for {
+		recalled := trail.begin(stepRecall)
 		known := c.Store.Recall(ctx, who, visit)
+		recalled(nil)
+		trail.from("")
 		way, err := c.Shops.recalled(who.Shop, known)
 		switch {
 		case err != nil:
@@ -130,7 +145,7 @@ func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit)
 		case way == nil:
 			return Ending{Outcome: NotConnected}
 		}
-		k := &click{client: way.Client, who: who, visit: visit, known: known, byHash: way.ByHash}
+		k := &click{client: way.Client, who: who, visit: visit, known: known, byHash: way.ByHash, dry: c.Dry}
 		ending, held := c.follow(ctx, k)
 		if held {
 			ending, held = c.overhear(ctx, k)
@@ -148,9 +163,13 @@ const sharedPause = 50 * time.Millisecond
 // overhear takes the answer that the shopper gets from another server, if that was
 // asked for the same; else the click has to begin anew.
 func (c *Clicks) overhear(ctx context.Context, k *click) (ending Ending, again bool) {
+	trail := trailOf(ctx)
+	trail.from(FromOther)
+	heard := trail.begin(stepOverhear)
 	answer, err := k.learned.Lease.Wait(ctx)
+	heard(err)
 	if ctx.Err() != nil {
-		return orByHash(k, k.known.Customer, ctx.Err()), false
+		return orByHash(ctx, k, ctx.Err()), false
 	}
 	if err != nil { // Redis does not say; it may in a moment
 		pause(ctx, sharedPause)
@@ -162,6 +181,8 @@ func (c *Clicks) overhear(ctx context.Context, k *click) (ending Ending, again b
 // follow goes the way of a connected shop, from what is known already. It stops
 // where another server is asking Recharge for this shopper.
 func (c *Clicks) follow(ctx context.Context, k *click) (ending Ending, held bool) {
+	trail := trailOf(ctx)
+	trail.from(sourceOf(k.known))
 	switch {
 	case !k.byHash && k.client.Allows(k.known.Link, k.known.Customer):
 		return Ending{Outcome: Redirected, Link: k.known.Link}, false
@@ -170,7 +191,16 @@ func (c *Clicks) follow(ctx context.Context, k *click) (ending Ending, held bool
 	case k.byHash && k.known.Fresh:
 		return linkByHash(k, k.known.Customer, nil), false
 	}
+	if k.known.Fresh {
+		known := k.known
+		known.Link, known.Recent = recharge.Link{}, false // there is none, or it is not let out
+		trail.from(sourceOf(known))
+	} else {
+		trail.from(FromRecharge)
+	}
+	reserved := trail.begin(stepBudget)
 	err := c.reserve(ctx, k, k.asks())
+	reserved(err)
 	if errors.Is(err, recharge.ErrHeld) {
 		return Ending{}, true
 	}
@@ -179,7 +209,7 @@ func (c *Clicks) follow(ctx context.Context, k *click) (ending Ending, held bool
 		c.learn(ctx, k)
 	}()
 	if err != nil {
-		return orByHash(k, k.known.Customer, err), false
+		return orByHash(ctx, k, err), false
 	}
 	return c.ask(ctx, k), false
 }
@@ -218,7 +248,12 @@ func (c *Clicks) reserve(ctx context.Context, k *click, ask recharge.Ask) error 
 // gives back the calls that it did not make.
 func (c *Clicks) learn(ctx context.Context, k *click) {
 	k.client.Settle()
+	if k.dry {
+		k.learned = store.Learned{Lease: k.learned.Lease}
+	}
+	remembered := trailOf(ctx).begin(stepRemember)
 	c.Store.Learn(ctx, k.who, k.learned)
+	remembered(nil)
 }
 
 // ask asks Recharge for what is not known.
@@ -231,7 +266,7 @@ func (c *Clicks) ask(ctx context.Context, k *click) Ending {
 			return Ending{Outcome: NotASubscriber, Cause: err}
 		case err != nil:
 			// Recharge is in trouble; who the shopper was last time still holds.
-			return orByHash(k, k.known.Customer, err)
+			return orByHash(ctx, k, err)
 		}
 		customer, alert = found.Customer, found.Alert
 	}
@@ -289,7 +324,9 @@ func (c *Clicks) signedIn(ctx context.Context, k *click, customer recharge.Custo
 			return link, err
 		}
 		// It is over before its time: a new one may do.
-		c.Store.ForgetSession(ctx, k.who)
+		if !k.dry {
+			c.Store.ForgetSession(ctx, k.who)
+		}
 	}
 	session, err := k.client.CreateSession(ctx, customer)
 	if recharge.Is(err, recharge.Foreign) || recharge.Is(err, recharge.NotFound) {
@@ -316,16 +353,22 @@ func (c *Clicks) link(ctx context.Context, k *click, customer recharge.Customer,
 
 // forget is for when what is known, or was learned just now, turned out wrong.
 func (c *Clicks) forget(ctx context.Context, k *click) {
-	c.Store.Forget(ctx, k.who)
+	if !k.dry {
+		c.Store.Forget(ctx, k.who)
+	}
 	k.known.Customer, k.learned.Customer = recharge.Customer{}, recharge.Customer{}
 }
 
 // orByHash is for when Recharge cannot be asked: whoever is known goes on.
-func orByHash(k *click, customer recharge.Customer, cause error) Ending {
-	if customer.ID == 0 {
+func orByHash(ctx context.Context, k *click, cause error) Ending {
+	if k.known.Customer.ID == 0 {
+		trailOf(ctx).from(FromNothingLeft)
 		return Ending{Outcome: Unavailable, Cause: cause}
 	}
-	return linkByHash(k, customer, cause)
+	if !k.known.Fresh {
+		trailOf(ctx).from(FromOutOfDate)
+	}
+	return linkByHash(k, k.known.Customer, cause)
 }
 
 func linkByHash(k *click, customer recharge.Customer, cause error) Ending {

@@ -41,11 +41,11 @@ func class(took time.Duration) string {
 	return slowest
 }
 
-func (n Numbers) click(a asked, ending Ending, took time.Duration) {
-	n.Store.Count(a.who.Shop, string(ending.Outcome), 1)
-	n.Store.Count(a.who.Shop, class(took), 1)
-	if ending.level() >= slog.LevelWarn {
-		n.Store.Trouble(a.who.Shop, store.Trouble{What: ending.Cause.Error(), RequestID: a.id})
+func (n Numbers) click(click Click) {
+	n.Store.Count(click.Shop, string(click.Outcome), 1)
+	n.Store.Count(click.Shop, class(click.Took), 1)
+	if click.Level >= slog.LevelWarn {
+		n.Store.Trouble(click.Shop, store.Trouble{What: click.Cause.Error(), RequestID: click.RequestID})
 	}
 }
 

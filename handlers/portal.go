@@ -36,6 +36,7 @@ type Portal struct {
 	Numbers        Numbers
 	Log            *slog.Logger
 	Now            func() time.Time
+	Observe        []func(Click) // what else is told of each click; must not wait for anything
 }
 
 // Register adds the route. Both forms of the path are there, because a redirect
@@ -46,29 +47,38 @@ func (p *Portal) Register(e *echo.Echo) {
 	}
 }
 
-// handle ends a click, answers it and writes its one line in the log.
+// handle ends a click, answers it and tells of it.
 func (p *Portal) handle(c echo.Context) error {
 	start := p.Now()
 	asked := asked{id: requestID()}
-	ending := p.end(c, &asked)
+	trail, ctx := newTrail(c.Request().Context(), p.Now)
+	ending := p.end(ctx, c, &asked)
 	err := p.answer(c, asked, ending)
-	took := p.Now().Sub(start)
-	p.log(c, asked, ending, took)
+	click := Click{
+		RequestID: asked.id, Shop: asked.who.Shop, Outcome: ending.Outcome, Source: trail.source,
+		Start: start, Took: p.Now().Sub(start), Steps: trail.steps, Cause: ending.Cause, Level: ending.level(),
+	}
+	logClick(ctx, p.Log, click)
 	if ending.Way != nil { // of a shop that is not connected nothing is kept
-		p.Numbers.click(asked, ending, took)
+		p.Numbers.click(click)
+	}
+	for _, observe := range p.Observe {
+		observe(click)
 	}
 	return err
 }
 
 // end finds out what is asked and how it ends. A fault of ours ends in a page,
 // too: of a 5xx Shopify would make one that says nothing.
-func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
+func (p *Portal) end(ctx context.Context, c echo.Context, a *asked) (ending Ending) {
 	defer func() {
 		if value := recover(); value != nil {
 			ending = Ending{Outcome: Unavailable, Cause: &panicked{value, debug.Stack()}}
 		}
 	}()
+	verified := trailOf(ctx).begin(stepVerify)
 	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
+	verified(err)
 	if err == nil && p.ByPage && !navigates(c.Request().Header) {
 		err = errNoNavigation
 	}
@@ -77,9 +87,9 @@ func (p *Portal) end(c echo.Context, a *asked) (ending Ending) {
 	}
 	a.read(request)
 	if a.who.Customer == "" {
-		return p.nobody(c.Request().Context(), a)
+		return p.nobody(ctx, a)
 	}
-	return p.Clicks.Open(c.Request().Context(), a.who, a.visit)
+	return p.Clicks.Open(ctx, a.who, a.visit)
 }
 
 // nobody ends the click of a visitor whom Shopify does not know.
@@ -160,17 +170,26 @@ func (p *Portal) signIn(way *Way) string {
 // from the request, which could write into the log with it.
 func requestID() string { return strings.ToLower(rand.Text()[:10]) }
 
-func (p *Portal) log(c echo.Context, a asked, ending Ending, took time.Duration) {
-	attributes := []slog.Attr{
-		slog.String("request_id", a.id),
-		slog.String("outcome", string(ending.Outcome)),
-		slog.Int64("ms", took.Milliseconds()),
+// logClick writes a click's one line in the log.
+func logClick(ctx context.Context, log *slog.Logger, click Click) {
+	if !log.Enabled(ctx, click.Level) {
+		return
 	}
-	if a.who.Shop != "" {
-		attributes = append(attributes, slog.String("shop", string(a.who.Shop)))
+	attributes := make([]slog.Attr, 0, 8)
+	attributes = append(attributes,
+		slog.String("request_id", click.RequestID),
+		slog.String("outcome", string(click.Outcome)),
+		slog.Float64("ms", milliseconds(click.Took)),
+	)
+	if click.Shop != "" {
+		attributes = append(attributes, slog.String("shop", string(click.Shop)))
 	}
-	attributes = append(attributes, causes(ending.Cause)...)
-	p.Log.LogAttrs(c.Request().Context(), ending.level(), "click", attributes...)
+	if click.Source != "" {
+		attributes = append(attributes, slog.String("source", string(click.Source)))
+	}
+	attributes = append(attributes, slog.String("steps", line(click.Steps)))
+	attributes = append(attributes, causes(click.Cause)...)
+	log.LogAttrs(ctx, click.Level, "click", attributes...)
 }
 
 // causes are what the log says of why something is not as it should be.

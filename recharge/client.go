@@ -39,11 +39,11 @@ type Options struct {
 	Timeout         time.Duration
 	Now             func() time.Time
 
-	Patience time.Duration                        // how long a click waits for its turn; 0: Patience
-	HTTP     *http.Transport                      // shared with other clients; nil: one of its own
-	OnCall   func(endpoint string, failed *Error) // after each call that was sent; nil is an answer that will do
-	Like     *Client                              // one for the same shop that this one follows: what that has spent of a token is spent
-	Ledger   Ledger                               // accounts for the calls of all processes; nil: there is no other
+	Patience time.Duration               // how long a click waits for its turn; 0: Patience
+	HTTP     *http.Transport             // shared with other clients; nil: one of its own
+	OnCall   func(context.Context, Call) // after each call that was sent
+	Like     *Client                     // one for the same shop that this one follows: what that has spent of a token is spent
+	Ledger   Ledger                      // accounts for the calls of all processes; nil: there is no other
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
@@ -63,7 +63,7 @@ func NewClient(o Options) *Client {
 		o.HTTP = NewTransport(o.Timeout)
 	}
 	if o.OnCall == nil {
-		o.OnCall = func(string, *Error) {}
+		o.OnCall = func(context.Context, Call) {}
 	}
 	c := &Client{
 		options: o,
@@ -109,6 +109,14 @@ const (
 	Sessions     = "sessions"
 	PortalAccess = "portal_access"
 )
+
+// Call is one that was sent, as OnCall is told of it.
+type Call struct {
+	Endpoint string
+	Start    time.Time
+	Took     time.Duration
+	Failed   *Error // nil: an answer that will do
+}
 
 // call is one request of the API.
 type call struct {
@@ -161,13 +169,15 @@ func try[T any](ctx context.Context, c *Client, call call) (answer T, failed *Er
 		}
 		defer func() { done(failed) }()
 	}
+	start := c.options.Now()
 	answer, failed = ask[T](ctx, c, call)
+	took := c.options.Now().Sub(start)
 	if failed != nil && failed.Reason == TooSlow && call.urgency != spare {
 		// It may be the connection that is dead, and nobody has said so: then those
 		// that lie idle are, too, and would cost a call each.
 		c.Close()
 	}
-	c.options.OnCall(call.endpoint, failed)
+	c.options.OnCall(ctx, Call{call.endpoint, start, took, failed})
 	return answer, failed
 }
 

@@ -1,6 +1,7 @@
 package recharge_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -142,7 +143,7 @@ func TestLike(t *testing.T) {
 	_, o := inspected(t, "read_customers")
 	o.Burst, o.Rate, o.Now = 10, 0.001, newClock().Now
 	calls := 0
-	o.OnCall = func(string, *recharge.Error) { calls++ }
+	o.OnCall = func(context.Context, recharge.Call) { calls++ }
 	first := recharge.NewClient(o)
 	for range 4 {
 		if _, err := first.FindCustomer(t.Context(), shopifyID); err != nil {

@@ -663,7 +663,7 @@ func TestLogLine(t *testing.T) {
 	for key := range got.line {
 		keys = append(keys, key)
 	}
-	if want := []string{"cause", "level", "ms", "msg", "outcome", "request_id", "shop", "time"}; !cmp.Equal(sorted(keys), want) {
+	if want := []string{"cause", "level", "ms", "msg", "outcome", "request_id", "shop", "source", "steps", "time"}; !cmp.Equal(sorted(keys), want) {
 		t.Errorf("fields = %v; want %v", sorted(keys), want)
 	}
 	if _, err := json.Marshal(got.line); err != nil {

@@ -48,8 +48,11 @@ func (s *server) clientOptions(shop shopify.Shop, portal *url.URL, token, storef
 		Timeout:         s.cfg.RechargeTimeout,
 		Now:             s.now,
 		HTTP:            s.calls,
-		OnCall:          func(_ string, err *recharge.Error) { s.numbers.Call(shop, err) },
-		Ledger:          s.ledger(shop),
+		OnCall: func(ctx context.Context, call recharge.Call) {
+			handlers.Called(ctx, call)
+			s.numbers.Call(shop, call.Failed)
+		},
+		Ledger: s.ledger(shop),
 	}
 }
 

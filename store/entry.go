@@ -148,6 +148,7 @@ func (m *Memory) addCustomer(o opened, now time.Time) {
 	case o.kind == kindCustomer || o.kind == kindIndexed:
 		m.Customer = decodeCustomer(o.rest)
 		m.Fresh = live && m.Customer.ID != 0
+		m.Indexed = o.kind == kindIndexed
 	case o.kind == kindNotSubscriber && now.Before(o.time.Add(wasNotSubscriberFor-notSubscriberFor)):
 		m.NotSubscriber, m.Fresh = true, live
 	}

@@ -162,6 +162,8 @@ type Memory struct {
 	Customer      recharge.Customer // zero ID: not known
 	NotSubscriber bool              // Recharge had no such customer
 	Fresh         bool              // a click need not ask for either again
+	Indexed       bool              // Customer was found by a sweep
+	Recent        bool              // all of this is the process' own memory: Redis was not asked
 	Session       recharge.Session  // "" token: none
 	Link          recharge.Link     // "" URL: none
 
@@ -176,6 +178,7 @@ type Memory struct {
 func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
 	memory, epoch, ok := s.recent.get(who, visit, s.options.Now())
 	if ok {
+		memory.Recent = true
 		return memory
 	}
 	memory = s.read(ctx, who, visit)

@@ -47,7 +47,9 @@ type Config struct {
 	Redis          *Redis   // nil: embedded
 	EncryptionKeys []Secret // 32 raw bytes each, the first seals; nil: derive them from the app's secrets
 	LogLevel       slog.Level
-	LogText        bool // text instead of JSON
+	LogText        bool     // text instead of JSON
+	TracesURL      *url.URL // where spans are sent to, in OTLP over HTTP; nil: nowhere
+	PProf          bool     // profiles on OpsAddr
 }
 
 // Redis says where Redis is and how to sign in there.
@@ -113,6 +115,8 @@ func (s Settings) Check() (Config, error) {
 		EncryptionKeys: c.keys("ENCRYPTION_KEY", s.EncryptionKey),
 		LogLevel:       c.level("LOG_LEVEL", s.LogLevel),
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
+		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),
+		PProf:          c.choice("PPROF", s.PProf, "on", "off") == "on",
 	}
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
 	config.RechargePortalURL = c.portal(s.RechargePortalURL, config.Shop)
@@ -265,6 +269,20 @@ func (c *checker) url(name, text string, need need) *url.URL {
 		return nil
 	}
 	return u
+}
+
+// collector reads the base URL of an OpenTelemetry collector. That stands beside
+// the server more often than not, so http will do.
+func (c *checker) collector(name, text string) *url.URL {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" {
+		c.problem(name, "is not a plain URL", "where the collector takes OTLP over HTTP, such as http://collector:4318")
+		return nil
+	}
+	return u.JoinPath("v1", "traces")
 }
 
 func loopback(host string) bool {

@@ -33,11 +33,13 @@ type Settings struct {
 	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION" help:"How long one click may take."`
 	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"Keys for /api/portal-links and /go; both are off without one."`
 	Addr                    string `name:"addr" group:"Server" default:":8080" placeholder:"HOST:PORT" help:"Public listener."`
-	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"/livez and /readyz; never the public listener."`
+	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"/livez, /readyz and /metrics; never the public listener."`
 	RedisURL                string `name:"redis-url" group:"Server" placeholder:"URL" help:"redis:// or rediss://, several hosts (or ?cluster=true) for Cluster, ?master_name= for Sentinel. Empty: embedded, in memory, one store only."`
 	EncryptionKey           string `name:"encryption-key" group:"Server" placeholder:"NEW[,OLD]" help:"32-byte keys, base64; seals what Redis holds. One store: derived from the app secret if empty."`
 	LogLevel                string `name:"log-level" group:"Server" default:"info" placeholder:"debug|info|warn|error" help:"What is logged."`
 	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text" help:"How it is logged."`
+	OTLPEndpoint            string `name:"otel-exporter-otlp-endpoint" group:"Server" placeholder:"URL" help:"An OpenTelemetry collector, OTLP over HTTP: a span of each click and of each of its steps is sent there. Empty: none is."`
+	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off" help:"'on': /debug/pprof/ on OPS_ADDR."`
 }
 
 // environment returns the variables of environ ("NAME=value"), with those of

@@ -14,3 +14,8 @@ const (
 	NotConnected     Outcome = "not_connected"      // the store has no Recharge credentials
 	Forbidden        Outcome = "forbidden"          // not Shopify's request
 )
+
+// Outcomes are all that there are.
+func Outcomes() []Outcome {
+	return []Outcome{Redirected, RedirectedByHash, SignIn, SignInFailed, NotASubscriber, Unavailable, NotConnected, Forbidden}
+}

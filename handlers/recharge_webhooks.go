@@ -35,6 +35,7 @@ type RechargeWebhooks struct {
 	Now     func() time.Time
 	Wake    func()                           // has what is ordered done at once
 	Learn   func(shopify.Shop, store.Change) // has somebody asked for of whom nothing is remembered any more
+	Observe func(status int)                 // is told how each was answered
 }
 
 // Register adds the routes.
@@ -83,6 +84,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	}
 	status := rechargeStatus(err)
 	w.log(ctx, from.shop, webhook, status, err)
+	w.Observe(status)
 	if from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook) {
 		w.Numbers.Store.Count(from.shop, webhooksLost, 1) // of who knows the address
 	}

@@ -43,6 +43,8 @@ type ShopifyWebhooks struct {
 	Left func(*store.Connection)
 	// Wake has what is ordered done at once.
 	Wake func()
+	// Observe is told how each was answered.
+	Observe func(status int)
 }
 
 // Register adds the route.
@@ -62,6 +64,7 @@ func (w *ShopifyWebhooks) handle(c echo.Context) error {
 	}
 	status := statusOf(err)
 	w.log(ctx, webhook, did, status, err)
+	w.Observe(status)
 	if status != http.StatusOK {
 		return echo.NewHTTPError(status)
 	}

@@ -71,6 +71,24 @@ func (s *Shops) fixed(shop shopify.Shop) *Way {
 	return s.Mine
 }
 
+// Ways are those of the shop that is configured here, or of those whose clicks
+// have come by.
+func (s *Shops) Ways() map[shopify.Shop]*Way {
+	if s.Own != "" {
+		if s.Mine == nil {
+			return nil
+		}
+		return map[shopify.Shop]*Way{s.Own: s.Mine}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ways := make(map[shopify.Shop]*Way, len(s.ways))
+	for shop, kept := range s.ways {
+		ways[shop] = kept.way
+	}
+	return ways
+}
+
 // Forget drops a shop's way, and with it its tokens: who has left clicks no more.
 func (s *Shops) Forget(shop shopify.Shop) {
 	s.mu.Lock()

@@ -110,6 +110,11 @@ const (
 	PortalAccess = "portal_access"
 )
 
+// Endpoints are all that a client calls.
+func Endpoints() []string {
+	return []string{Customers, Sessions, PortalAccess, "store", "token_information", "webhooks"}
+}
+
 // Call is one that was sent, as OnCall is told of it.
 type Call struct {
 	Endpoint string

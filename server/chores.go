@@ -66,6 +66,7 @@ func (s *server) startChores(ctx context.Context, unfit chan<- error) *sync.Wait
 	chores.Go(func() { s.work(ctx, unfit) })
 	chores.Go(func() { s.count(ctx) })
 	chores.Go(func() { s.rounds(ctx) })
+	chores.Go(func() { s.watch(ctx) })
 	if s.indexer != nil {
 		chores.Go(func() { s.indexer.Run(ctx); s.indexer.Wait() })
 	}

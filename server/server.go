@@ -21,6 +21,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/server/metrics"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
@@ -138,6 +139,10 @@ type server struct {
 	webhooks *handlers.RechargeWebhooks
 	indexer  *handlers.Indexer // nil: there is no index
 	health   *handlers.Health
+	version  string
+	metrics  *metrics.Metrics
+	vitals   vitals
+	traces   *traces // nil: no collector
 	public   *http.Server
 	ops      *http.Server
 	checked  bool // that Redis is fit; at first by Run, then by the chores only
@@ -169,6 +174,11 @@ func wire(cfg config.Config, o options) (*server, error) {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
 	s.numbers = handlers.Numbers{Store: s.store}
+	s.version = Version()
+	s.metrics = metrics.New(s.version, s.state)
+	if s.traces, err = s.newTraces(); err != nil {
+		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+	}
 	if err := s.wireShops(); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
@@ -183,6 +193,10 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Numbers:        s.numbers,
 		Log:            o.log,
 		Now:            o.now,
+		Observe:        []func(handlers.Click){s.metrics.Click},
+	}
+	if s.traces != nil {
+		portal.Observe = append(portal.Observe, s.traces.click)
 	}
 	if !o.noIndex {
 		s.indexer = &handlers.Indexer{Store: s.store, Shops: s.shops, Log: o.log, Now: o.now, Due: make(chan struct{}, 1)}
@@ -190,12 +204,14 @@ func wire(cfg config.Config, o options) (*server, error) {
 	s.webhooks = &handlers.RechargeWebhooks{
 		Store: s.store, Shops: s.shops, Own: s.shops.Own, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
 		Timeout: 4 * time.Second, Numbers: s.numbers, Log: o.log, Now: o.now, Wake: s.wakeUp, Learn: s.learn,
+		Observe: func(status int) { s.metrics.Webhook(metrics.FromRecharge, status) },
 	}
 	if s.admin, err = s.newAdmin(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
 	fromShopify := &handlers.ShopifyWebhooks{
 		Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log, Now: o.now, Left: s.leave, Wake: s.wakeUp,
+		Observe: func(status int) { s.metrics.Webhook(metrics.FromShopify, status) },
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers)
@@ -208,7 +224,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
-	s.ops = s.httpServer(s.health.Register)
+	s.ops = s.opsServer()
 	s.warn()
 	return s, nil
 }
@@ -381,6 +397,9 @@ func (s *server) drain() error {
 func (s *server) close() {
 	s.leaving.Wait()
 	s.calls.CloseIdleConnections()
+	if err := s.traces.close(); err != nil {
+		s.log.Warn("send the last traces", "error", err)
+	}
 	if err := s.store.Close(); err != nil {
 		s.log.Warn("close store", "error", err)
 	}

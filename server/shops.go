@@ -50,6 +50,7 @@ func (s *server) clientOptions(shop shopify.Shop, portal *url.URL, token, storef
 		HTTP:            s.calls,
 		OnCall: func(ctx context.Context, call recharge.Call) {
 			handlers.Called(ctx, call)
+			s.metrics.Call(call)
 			s.numbers.Call(shop, call.Failed)
 		},
 		Ledger: s.ledger(shop),

@@ -41,6 +41,13 @@ func (g *gate) open() bool {
 	return true
 }
 
+// up tells whether the last try was answered.
+func (g *gate) up() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.down
+}
+
 // report takes the result of a try, and tells whether this one has closed the
 // gate.
 func (g *gate) report(ctx context.Context, err error) (closed bool) {

@@ -1,0 +1,74 @@
+package metrics_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/server/metrics"
+)
+
+const (
+	rules     = "../../deploy/prometheus/alerts.yml"
+	ruleTests = "../../deploy/prometheus/alerts_test.yml"
+	dashboard = "../../deploy/grafana/dashboard.json"
+)
+
+// TestRules has promtool, of Debian's package prometheus, try each alert with a
+// fault and without.
+func TestRules(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("promtool is not installed: apt-get install prometheus")
+		}
+		t.Skip("promtool is not installed: apt-get install prometheus")
+	}
+	for _, args := range [][]string{{"check", "rules", rules}, {"test", "rules", ruleTests}} {
+		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	tests := read(t, ruleTests)
+	for _, alert := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(read(t, rules), -1) {
+		if !strings.Contains(tests, "- name: "+alert[1]+"\n") || !strings.Contains(tests, "alertname: "+alert[1]+"}") {
+			t.Errorf("%s is not tried with its fault and without", alert[1])
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestNames: whatever the rules and the dashboard ask for, is there; and whatever is
+// there, one of them shows.
+func TestNames(t *testing.T) {
+	if !json.Valid([]byte(read(t, dashboard))) {
+		t.Fatalf("%s is not JSON", dashboard)
+	}
+	asked := read(t, rules) + read(t, dashboard)
+	m := metrics.New("", func() metrics.State { return metrics.State{Budgets: []recharge.Budget{{}}} })
+	var are []string
+	for _, name := range regexp.MustCompile(`# TYPE (manage_subscriptions_\w+)`).FindAllStringSubmatch(scrape(t, m), -1) {
+		are = append(are, name[1])
+		if !strings.Contains(asked, name[1]) {
+			t.Errorf("%s is in no rule and on no dashboard", name[1])
+		}
+	}
+	for _, name := range regexp.MustCompile(`manage_subscriptions_\w+`).FindAllString(asked, -1) {
+		if !slices.Contains(are, strings.TrimSuffix(name, "_bucket")) {
+			t.Errorf("%s is asked for, and not there", name)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+// Package metrics counts what happens, for Prometheus. It has a registry of its own,
+// and no label whose values somebody outside could choose: no shop, no path, no
+// customer.
+package metrics
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"manage-subscriptions/handlers"
+	"manage-subscriptions/recharge"
+)
+
+const namespace = "manage_subscriptions"
+
+// Metrics are those of one server. It is safe for concurrent use.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	clicks       *prometheus.CounterVec
+	sources      *prometheus.CounterVec
+	clickSeconds *prometheus.HistogramVec
+	stepSeconds  *prometheus.HistogramVec
+	calls        *prometheus.CounterVec
+	callSeconds  *prometheus.HistogramVec
+	webhooks     *prometheus.CounterVec
+}
+
+// New returns metrics with every series at 0 that can be, so that a rule about
+// one does not wait for its first event. state is asked at each scrape, and must
+// not wait for anything.
+func New(version string, state func() State) *Metrics {
+	m := &Metrics{
+		registry:     prometheus.NewRegistry(),
+		clicks:       counter("clicks_total", "Clicks that were answered, by how they ended.", "outcome"),
+		sources:      counter("click_sources_total", "Clicks by the nearest place where what they needed was found: the layer of the cache.", "source"),
+		clickSeconds: histogram("click_seconds", "How long a click took, from request to answer.", clickBuckets(), "outcome"),
+		stepSeconds:  histogram("step_seconds", "How long one step of a click took.", clickBuckets(), "step"),
+		calls:        counter("recharge_calls_total", "Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.", "endpoint", "status"),
+		callSeconds:  histogram("recharge_call_seconds", "How long a call of the Recharge API took.", clickBuckets(), "endpoint"),
+		webhooks:     counter("webhooks_total", "Webhooks that were answered, by who sent them and by the status they got.", "from", "status"),
+	}
+	for _, outcome := range handlers.Outcomes() {
+		m.clicks.WithLabelValues(string(outcome))
+		m.clickSeconds.WithLabelValues(string(outcome))
+	}
+	for _, source := range handlers.Sources() {
+		m.sources.WithLabelValues(string(source))
+	}
+	for _, step := range handlers.StepNames() {
+		m.stepSeconds.WithLabelValues(step)
+	}
+	for _, endpoint := range recharge.Endpoints() {
+		m.calls.WithLabelValues(endpoint, "ok")
+		m.callSeconds.WithLabelValues(endpoint)
+	}
+	for _, from := range []string{FromShopify, FromRecharge} {
+		m.webhooks.WithLabelValues(from, "200")
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.clicks, m.sources, m.clickSeconds, m.stepSeconds, m.calls, m.callSeconds, m.webhooks, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(state))
+	return m
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+}
+
+// clickBuckets, in seconds, reach from a click that finds its link in the
+// process to one that takes all of CLICK_TIMEOUT.
+func clickBuckets() []float64 {
+	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25}
+}
+
+// Handler answers a scrape.
+func (m *Metrics) Handler(log *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4, Timeout: 5 * time.Second,
+	})
+}
+
+// Click counts a click.
+func (m *Metrics) Click(click handlers.Click) {
+	outcome := string(click.Outcome)
+	m.clicks.WithLabelValues(outcome).Inc()
+	m.clickSeconds.WithLabelValues(outcome).Observe(click.Took.Seconds())
+	if click.Source != "" {
+		m.sources.WithLabelValues(string(click.Source)).Inc()
+	}
+	for _, step := range click.Steps {
+		m.stepSeconds.WithLabelValues(step.Name).Observe(step.Took.Seconds())
+	}
+}
+
+// Call counts a call of the Recharge API.
+func (m *Metrics) Call(call recharge.Call) {
+	m.calls.WithLabelValues(call.Endpoint, statusOf(call.Failed)).Inc()
+	m.callSeconds.WithLabelValues(call.Endpoint).Observe(call.Took.Seconds())
+}
+
+// statusOf has a bounded number of values: an HTTP status that nobody has heard of
+// is "other".
+func statusOf(failed *recharge.Error) string {
+	switch {
+	case failed == nil:
+		return "ok"
+	case failed.Status < 300: // none, or one whose body cannot be read
+		return strings.ReplaceAll(string(failed.Reason), " ", "_")
+	case http.StatusText(failed.Status) != "":
+		return strconv.Itoa(failed.Status)
+	}
+	return "other"
+}
+
+// Who sends webhooks.
+const (
+	FromShopify  = "shopify"
+	FromRecharge = "recharge"
+)
+
+// Webhook counts a webhook that was answered with an HTTP status.
+func (m *Metrics) Webhook(from string, status int) {
+	m.webhooks.WithLabelValues(from, strconv.Itoa(status)).Inc()
+}

@@ -1,0 +1,186 @@
+package metrics_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"manage-subscriptions/handlers"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/server/metrics"
+)
+
+func scrape(t *testing.T, m *metrics.Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	body, err := io.ReadAll(w.Body)
+	if err != nil || w.Code != 200 {
+		t.Fatalf("GET /metrics = %d, %v", w.Code, err)
+	}
+	return string(body)
+}
+
+func want(t *testing.T, scraped string, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		if !slices.Contains(strings.Split(scraped, "\n"), "manage_subscriptions_"+line) {
+			t.Errorf("no %s in the scrape", line)
+		}
+	}
+}
+
+func TestEvents(t *testing.T) {
+	m := metrics.New("v1.2.3", func() metrics.State { return metrics.State{} })
+	m.Click(handlers.Click{
+		Shop: "a-shop.myshopify.com", Outcome: handlers.Redirected, Source: handlers.FromLink, Took: 3 * time.Millisecond,
+		Steps: []handlers.Step{{Name: "redis_read", Took: 2 * time.Millisecond}},
+		Cause: errors.New("a cause"),
+	})
+	m.Click(handlers.Click{Outcome: handlers.Forbidden})
+	for _, failed := range []*recharge.Error{
+		nil, {Status: 429, Reason: recharge.Limited}, {Status: 200, Reason: recharge.Malformed}, {Reason: recharge.TooSlow}, {Status: 799, Reason: recharge.Unexpected},
+	} {
+		m.Call(recharge.Call{Endpoint: recharge.Customers, Took: time.Second, Failed: failed})
+	}
+	m.Webhook(metrics.FromShopify, 401)
+	scraped := scrape(t, m)
+	want(t, scraped,
+		`clicks_total{outcome="redirected"} 1`, `clicks_total{outcome="forbidden"} 1`, `clicks_total{outcome="unavailable"} 0`,
+		`click_sources_total{source="link"} 1`, `click_sources_total{source="recharge"} 0`,
+		`click_seconds_bucket{outcome="redirected",le="0.0025"} 0`, `click_seconds_bucket{outcome="redirected",le="0.005"} 1`,
+		`step_seconds_count{step="redis_read"} 1`, `step_seconds_count{step="portal_access"} 0`,
+		`recharge_calls_total{endpoint="customers",status="ok"} 1`, `recharge_calls_total{endpoint="customers",status="429"} 1`,
+		`recharge_calls_total{endpoint="customers",status="malformed_answer"} 1`, `recharge_calls_total{endpoint="customers",status="too_slow"} 1`,
+		`recharge_calls_total{endpoint="customers",status="other"} 1`, `recharge_call_seconds_count{endpoint="customers"} 5`,
+		`webhooks_total{from="shopify",status="401"} 1`, `build_info{version="v1.2.3"} 1`)
+	if strings.Contains(scraped, "a-shop") || strings.Contains(scraped, "a cause") {
+		t.Error("the scrape names a shop, or a cause")
+	}
+	if strings.Contains(scraped, "budget_left ") {
+		t.Error("the scrape tells of a budget where there is no token")
+	}
+}
+
+func TestState(t *testing.T) {
+	now := time.Unix(1735689600, 0)
+	m := metrics.New("", func() metrics.State {
+		return metrics.State{
+			Ready: true, Servers: 3, RedisUp: true, RedisSeconds: time.Millisecond, Now: now,
+			RedisPool: metrics.Pool{Connections: 5, Idle: 4, Hits: 9, Misses: 2, Timeouts: 1},
+			Budgets:   []recharge.Budget{{Left: 30, Burst: 40}, {Left: 7, Burst: 80, Paused: time.Second}},
+			Tripped:   map[string]int{recharge.Sessions: 2},
+			Indexes: []metrics.Index{
+				{Customers: 100, Done: now.Add(-time.Hour)}, {Customers: 50, Done: now.Add(-time.Minute), Running: true, Read: 20}, {Stuck: true},
+			},
+		}
+	})
+	want(t, scrape(t, m),
+		"ready 1", "servers 3", "redis_up 1", "redis_ping_seconds 0.001", "redis_connections 5", "redis_connections_idle 4",
+		"redis_pool_hits_total 9", "redis_pool_misses_total 2", "redis_pool_timeouts_total 1",
+		"budget_left 7", "budget_burst 80", "budget_paused 1",
+		`breakers_open{endpoint="sessions"} 2`, `breakers_open{endpoint="customers"} 0`,
+		"index_shops 3", "index_shops_never_read 1", "index_shops_stuck 1", "index_customers 150", "index_age_seconds 3600",
+		"index_sweeps_running 1", "index_progress_customers 20")
+}
+
+const doc = "../../docs/metrics.md"
+
+// TestDoc holds docs/metrics.md to what is scraped. -update writes it anew.
+func TestDoc(t *testing.T) {
+	m := metrics.New("", func() metrics.State { return metrics.State{Budgets: []recharge.Budget{{}}} })
+	before, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- metrics -->\n", "<!-- /metrics -->\n"
+	head, rest, ok := strings.Cut(string(before), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no %q and %q", doc, begin, end)
+	}
+	after := head + begin + table(scrape(t, m)) + end + tail
+	if flag.Lookup("update").Value.String() == "true" {
+		if err := os.WriteFile(doc, []byte(after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(before), after); diff != "" {
+		t.Errorf("%s is not what is scraped; go test ./server/metrics -update writes it (-is +want):\n%s", doc, diff)
+	}
+}
+
+func TestMain(m *testing.M) {
+	flag.Bool("update", false, "write docs/metrics.md")
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+var labelShape = regexp.MustCompile(`(\w+)="([^"]*)"`)
+
+// table has a row for each of our metrics in a scrape.
+func table(scraped string) string {
+	type row struct {
+		help, kind string
+		labels     map[string][]string
+		names      []string
+	}
+	rows := map[string]*row{}
+	var names []string
+	for line := range strings.Lines(scraped) {
+		fields := strings.SplitN(strings.TrimSpace(line), " ", 4)
+		switch {
+		case fields[0] == "#" && fields[1] == "HELP" && strings.HasPrefix(fields[2], "manage_subscriptions_"):
+			rows[fields[2]] = &row{help: fields[3], labels: map[string][]string{}}
+			names = append(names, fields[2])
+		case fields[0] == "#" && rows[fields[2]] != nil:
+			rows[fields[2]].kind = fields[3]
+		case fields[0] != "#":
+			name, _, _ := strings.Cut(fields[0], "{")
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				name = strings.TrimSuffix(name, suffix)
+			}
+			of := rows[name]
+			if of == nil {
+				continue
+			}
+			for _, label := range labelShape.FindAllStringSubmatch(line, -1) {
+				if label[1] == "le" || label[1] == "version" {
+					continue
+				}
+				if of.labels[label[1]] == nil {
+					of.names = append(of.names, label[1])
+				}
+				if !slices.Contains(of.labels[label[1]], label[2]) {
+					of.labels[label[1]] = append(of.labels[label[1]], label[2])
+				}
+			}
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| metric | kind | what it tells | labels |\n|---|---|---|---|\n")
+	for _, name := range names {
+		var labels []string
+		for _, label := range rows[name].names {
+			if label == "status" {
+				labels = append(labels, "`status`")
+				continue
+			}
+			labels = append(labels, fmt.Sprintf("`%s`: `%s`", label, strings.Join(rows[name].labels[label], "` `")))
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, rows[name].kind, rows[name].help, strings.Join(labels, "; "))
+	}
+	return b.String()
+}

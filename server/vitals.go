@@ -1,0 +1,99 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/server/metrics"
+	"manage-subscriptions/store"
+)
+
+const (
+	// watching is how often Redis is asked how it does and how far the indexes are:
+	// a scrape then waits for nothing.
+	watching = 15 * time.Second
+	// watchPatience bounds one such look.
+	watchPatience = 5 * time.Second
+)
+
+// vitals are what a look has found out, for the scrapes until the next. The zero
+// value is that nobody has looked.
+type vitals struct{ last atomic.Pointer[look] }
+
+type look struct {
+	ping    time.Duration
+	up      bool
+	indexes []metrics.Index
+}
+
+func (v *vitals) read() look {
+	if last := v.last.Load(); last != nil {
+		return *last
+	}
+	return look{}
+}
+
+// watch looks after Redis and the indexes, for the metrics.
+func (s *server) watch(ctx context.Context) {
+	ticker := time.NewTicker(watching)
+	defer ticker.Stop()
+	for {
+		last := s.look(ctx)
+		s.vitals.last.Store(&last)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *server) look(ctx context.Context) look {
+	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	defer cancel()
+	var found look
+	var err error
+	if found.ping, err = s.store.Ping(ctx); err != nil {
+		found.indexes = s.vitals.read().indexes // as far as is known
+		return found
+	}
+	found.up = true
+	if s.indexer == nil {
+		return found
+	}
+	for shop := range s.shops.Ways() {
+		index, err := s.store.Index(ctx, shop)
+		if err != nil {
+			break // the next look tells of them
+		}
+		found.indexes = append(found.indexes, metrics.Index{
+			Customers: index.Size, Done: index.Done, Running: index.Running, Read: index.Customers, Stuck: index.Problem != "",
+		})
+	}
+	return found
+}
+
+// state is how things stand, for a scrape. It waits for nothing.
+func (s *server) state() metrics.State {
+	last := s.vitals.read()
+	state := metrics.State{
+		Ready: s.health.Ready(), Servers: s.store.Sharers(), Tripped: map[string]int{},
+		RedisUp: last.up && s.store.Reachable(), RedisSeconds: last.ping, RedisPool: pool(s.store.Pool()),
+		Indexes: last.indexes, Now: s.now(),
+	}
+	for _, way := range s.shops.Ways() {
+		state.Budgets = append(state.Budgets, way.Client.Budget())
+		for _, endpoint := range recharge.Endpoints() {
+			if way.Client.Resting(endpoint) {
+				state.Tripped[endpoint]++
+			}
+		}
+	}
+	return state
+}
+
+func pool(p store.Pool) metrics.Pool {
+	return metrics.Pool{Connections: p.TotalConns, Idle: p.IdleConns, Hits: p.Hits, Misses: p.Misses, Timeouts: p.Timeouts}
+}

@@ -1,0 +1,206 @@
+package server_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// get asks the operator's listener, or the public one.
+func fetch(t *testing.T, at, path string) (int, string) {
+	t.Helper()
+	response, err := http.Get("http://" + at + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// TestSource: each click's line says where its answer came from, and how long each
+// step took.
+func TestSource(t *testing.T) {
+	f := start(t)
+	steps := []struct {
+		name    string
+		shopper string
+		before  func()
+		source  string
+		steps   string
+	}{
+		{"first", pat, func() {}, "recharge", "verify turn redis_read budget customers sessions portal_access redis_write"},
+		{"again", pat, func() {}, "link", "verify turn redis_read"},
+		{"at once", pat, func() {}, "process", "verify turn redis_read"},
+		{"link is over", pat, func() { f.clock.add(2 * time.Minute) }, "session", "verify turn redis_read budget portal_access redis_write"},
+		{"session is over", pat, func() { f.clock.add(2 * time.Hour) }, "customer", "verify turn redis_read budget sessions portal_access redis_write"},
+		{"out of date, and Recharge is down", pat, func() {
+			f.clock.add(30 * time.Hour)
+			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 })
+		}, "out_of_date", "verify turn redis_read budget customers customers redis_write"},
+		{"nobody knows", robin, func() {}, "none", "verify turn redis_read budget customers customers redis_write"},
+		{"does not subscribe", robin, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { *x = rechargetest.Faults{} }) }, "recharge", "verify turn redis_read budget customers redis_write"},
+		{"is known not to", robin, func() {}, "nobody", "verify turn redis_read"},
+		{"signed out", "", func() {}, "", "verify"},
+	}
+	for _, step := range steps {
+		step.before()
+		got := f.click(f.shopper(step.shopper), "/apps/subscriptions")
+		source, _ := got.line["source"].(string)
+		text, _ := got.line["steps"].(string)
+		if names := regexp.MustCompile(`=[0-9.]+`).ReplaceAllString(text, ""); source != step.source || names != step.steps {
+			t.Errorf("%s: source %q, steps %q; want %q, %q", step.name, source, names, step.source, step.steps)
+		}
+	}
+}
+
+// TestMetrics reads what an operator does, after clicks of several kinds.
+func TestMetrics(t *testing.T) {
+	f := start(t)
+	f.click(f.shopper(pat), "/apps/subscriptions")
+	f.click(f.shopper(robin), "/apps/subscriptions")
+	f.click(f.shopper(""), "/apps/subscriptions")
+	fetch(t, f.public, "/apps/subscriptions")
+	response, err := http.Post("http://"+f.public+"/webhooks/shopify", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	status, scraped := fetch(t, f.ops, "/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("GET /metrics = %d", status)
+	}
+	for _, want := range []string{
+		`clicks_total{outcome="redirected"} 1`, `clicks_total{outcome="not_a_subscriber"} 1`, `clicks_total{outcome="sign_in"} 1`, `clicks_total{outcome="forbidden"} 1`,
+		`click_sources_total{source="recharge"} 2`, `step_seconds_count{step="portal_access"} 1`,
+		`recharge_calls_total{endpoint="customers",status="ok"} 2`, `recharge_calls_total{endpoint="sessions",status="ok"} 1`,
+		`webhooks_total{from="shopify",status="` + fmt.Sprint(response.StatusCode) + `"} 1`,
+		"ready 1", "redis_up 1", "servers 1", "budget_burst 10000", `breakers_open{endpoint="customers"} 0`,
+	} {
+		if !slices.Contains(strings.Split(scraped, "\n"), "manage_subscriptions_"+want) {
+			t.Errorf("no %s in the scrape", want)
+		}
+	}
+	secrets := f.secrets()
+	secrets["the shop"], secrets["a customer"], secrets["another customer"] = shop, pat, robin
+	series := regexp.MustCompile(`(?m) [-+.e0-9]+$`).ReplaceAllString(scraped, "") // a number can look like an id
+	for what, secret := range secrets {
+		if strings.Contains(series, secret) {
+			t.Errorf("the scrape holds %s", what)
+		}
+	}
+	for _, path := range []string{"/metrics", "/livez", "/debug/pprof/"} {
+		if status, _ := fetch(t, f.public, path); status != http.StatusNotFound {
+			t.Errorf("GET %s of the public listener = %d; want 404", path, status)
+		}
+	}
+	if status, _ := fetch(t, f.ops, "/debug/pprof/heap"); status != http.StatusNotFound {
+		t.Errorf("GET /debug/pprof/heap, which was not asked for = %d; want 404", status)
+	}
+}
+
+// TestMetricsOfABrokenRedis: the scrape says so, and waits for nothing.
+func TestMetricsOfABrokenRedis(t *testing.T) {
+	f := start(t)
+	f.redis.Stop()
+	f.click(f.shopper(pat), "/apps/subscriptions")
+	if _, scraped := fetch(t, f.ops, "/metrics"); !strings.Contains(scraped, "\nmanage_subscriptions_redis_up 0\n") {
+		t.Error("the scrape does not say that Redis is down")
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	f := start(t, func(s *config.Settings) { s.PProf = "on" })
+	for path, want := range map[string]int{
+		"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/goroutine?debug=1": 200, "/debug/pprof/profile?seconds=1": 200,
+		"/debug/pprof/cmdline": 404, // flags can hold secrets
+	} {
+		if status, _ := fetch(t, f.ops, path); status != want {
+			t.Errorf("GET %s = %d; want %d", path, status, want)
+		}
+	}
+	if status, _ := fetch(t, f.public, "/debug/pprof/heap"); status != http.StatusNotFound {
+		t.Errorf("GET /debug/pprof/heap of the public listener = %d; want 404", status)
+	}
+}
+
+// TestTraces has a collector read the spans of a click.
+func TestTraces(t *testing.T) {
+	sent := make(chan []byte, 10)
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.URL.Path == "/v1/traces" {
+			sent <- body
+		}
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	defer collector.Close()
+	f := start(t, func(s *config.Settings) { s.OTLPEndpoint = collector.URL })
+	got := f.click(f.shopper(pat), "/apps/subscriptions")
+	f.stop() // sends what is left
+	f.ended <- <-f.ended
+	var request tracepb.ExportTraceServiceRequest
+	body := <-sent
+	if err := proto.Unmarshal(body, &request); err != nil {
+		t.Fatal(err)
+	}
+	var root []byte
+	var names []string
+	spans := request.ResourceSpans[0].ScopeSpans[0].Spans
+	for _, span := range spans {
+		if span.Name == "click" {
+			root = span.SpanId
+			attributes := map[string]string{}
+			for _, a := range span.Attributes {
+				attributes[a.Key] = a.Value.GetStringValue()
+			}
+			if attributes["outcome"] != "redirected" || attributes["source"] != "recharge" || attributes["request_id"] != got.line["request_id"] {
+				t.Errorf("the click's attributes are %v", attributes)
+			}
+		}
+	}
+	for _, span := range spans {
+		if span.Name != "click" {
+			names = append(names, span.Name)
+			if string(span.ParentSpanId) != string(root) || span.EndTimeUnixNano < span.StartTimeUnixNano {
+				t.Errorf("the span %s is not one of the click's, or ends before it begins", span.Name)
+			}
+		}
+	}
+	if got, want := strings.Join(names, " "), "verify turn redis_read budget customers sessions portal_access redis_write"; got != want {
+		t.Errorf("spans %q; want %q", got, want)
+	}
+	for what, secret := range f.secrets() {
+		if strings.Contains(string(body), secret) {
+			t.Errorf("a span holds %s", what)
+		}
+	}
+}
+
+// TestTracesNobodyTakes: clicks go on, and the log says so once.
+func TestTracesNobodyTakes(t *testing.T) {
+	f := start(t, func(s *config.Settings) { s.OTLPEndpoint = "http://127.0.0.1:1" })
+	if got := f.click(f.shopper(pat), "/apps/subscriptions"); got.outcome() != "redirected" {
+		t.Errorf("click = %s; want redirected", got.outcome())
+	}
+	f.stop()
+	f.ended <- <-f.ended
+	if line := f.log.last("cannot send traces; it is tried again"); line == nil {
+		t.Error("the log does not say that traces cannot be sent")
+	}
+}

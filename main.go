@@ -31,6 +31,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server, configured by environment, .env and flags."`
 	Rekey   rekeyCommand   `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
 	Index   indexCommand   `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
+	Preview previewCommand `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and remembers nothing."`
 	Sandbox sandboxCommand `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
 }
 
@@ -146,6 +147,21 @@ func (i *indexCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	return server.Index(ctx, cfg, i.Shop, std.out)
+}
+
+type previewCommand struct {
+	config.Settings
+	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their address in the admin."`
+	Shop        string `help:"The store, such as my-store.myshopify.com; without it, SHOPIFY_SHOP."`
+	Destination string `help:"The page of the portal." default:"subscriptions"`
+}
+
+func (p *previewCommand) Run(ctx context.Context, std streams) error {
+	cfg, err := p.Check()
+	if err != nil {
+		return err
+	}
+	return server.Preview(ctx, cfg, server.Question{Customer: p.Customer, Shop: p.Shop, Destination: p.Destination}, std.out)
 }
 
 type sandboxCommand struct {

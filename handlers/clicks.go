@@ -51,6 +51,17 @@ func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit)
 	return ending
 }
 
+// Preview ends a click as Open does, and tells how it went.
+func (c *Clicks) Preview(ctx context.Context, who store.Shopper, visit store.Visit, now func() time.Time) (Ending, Click) {
+	start := now()
+	trail, ctx := newTrail(ctx, now)
+	ending := c.Open(ctx, who, visit)
+	return ending, Click{
+		Shop: who.Shop, Outcome: ending.Outcome, Source: trail.source, Start: start, Took: now().Sub(start),
+		Steps: trail.steps, Cause: ending.Cause, Level: ending.level(),
+	}
+}
+
 // standingTimeout is how long a question of how a shopper stands may take. The
 // shopper may be about to click, and would wait for it.
 const standingTimeout = 1500 * time.Millisecond

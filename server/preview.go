@@ -1,0 +1,135 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"regexp"
+	"text/tabwriter"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/handlers"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// Question is whose click a preview is of.
+type Question struct {
+	Customer    string // Shopify's id
+	Shop        string // "": the one that is configured
+	Destination string
+}
+
+// ErrTurnedAway is a preview's that does not end in the portal, though nothing says
+// that the shopper does not belong there.
+var ErrTurnedAway = errors.New("preview: the shopper would not get to the portal")
+
+var customerShape = regexp.MustCompile(`^[0-9]{1,20}$`)
+
+// Preview goes the way of a click and says where it would end, how long each step
+// took and where the answer came from. It asks Recharge what a click would ask. It
+// opens nothing, remembers nothing, and shows neither hash nor token.
+// Errors: config.Problems where the question is wrong, ErrTurnedAway.
+func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, opts ...Option) error {
+	o := options{log: NewLog(os.Stderr, cfg), now: time.Now}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	who, err := q.who(cfg)
+	if err != nil {
+		return err
+	}
+	s, err := wire(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	visit := store.Visit{To: recharge.ParseDestination(q.Destination)}
+	clicks := &handlers.Clicks{Store: s.store, Shops: s.shops, Timeout: cfg.ClickTimeout, Dry: true}
+	ending, click := clicks.Preview(ctx, who, visit, o.now)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "shop\t%s\n", who.Shop)
+	fmt.Fprintf(table, "destination\t%s\n", visit.To)
+	for _, step := range click.Steps {
+		fmt.Fprintf(table, "  %s\t%8.2f ms\t%s\n", step.Name, float64(step.Took.Microseconds())/1000, step.Error)
+	}
+	fmt.Fprintf(table, "answer from\t%s\n", sourceText(click.Source))
+	fmt.Fprintf(table, "outcome\t%s\n", outcomeText(ending))
+	if ending.Cause != nil {
+		fmt.Fprintf(table, "because\t%s\n", ending.Cause)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if ending.Outcome == handlers.Unavailable || ending.Outcome == handlers.NotConnected {
+		return ErrTurnedAway
+	}
+	return nil
+}
+
+// who lists all that is wrong with a question at once.
+func (q Question) who(cfg config.Config) (store.Shopper, error) {
+	var problems config.Problems
+	if !customerShape.MatchString(q.Customer) {
+		problems = append(problems, config.Problem{Name: "--customer", What: "is not the id of a Shopify customer", Hint: "the digits at the end of the customer's address in Shopify's admin"})
+	}
+	name := q.Shop
+	if name == "" {
+		name = cfg.Shop
+	}
+	shop, err := shopify.ParseShop(name)
+	if err != nil {
+		problems = append(problems, config.Problem{Name: "--shop", What: "is missing, or is not a myshopify.com name", Hint: "my-store.myshopify.com: without SHOPIFY_SHOP there are many"})
+	}
+	if len(problems) > 0 {
+		return store.Shopper{}, problems
+	}
+	return store.Shopper{Shop: shop, Customer: shopify.CustomerID(q.Customer)}, nil
+}
+
+func sourceText(source handlers.Source) string {
+	switch source {
+	case handlers.FromLink:
+		return "cache: a link that was made less than LINK_TTL ago"
+	case handlers.FromNobody:
+		return "cache: Recharge did not know the shopper a moment ago"
+	case handlers.FromSession:
+		return "cache: who the shopper is and a session; the link from Recharge"
+	case handlers.FromCustomer:
+		return "cache: who the shopper is, by an earlier click; the rest from Recharge"
+	case handlers.FromIndex:
+		return "index: who the shopper is, by a sweep; the rest from Recharge"
+	case handlers.FromOutOfDate:
+		return "cache: who the shopper was; Recharge could not be asked"
+	case handlers.FromRecharge:
+		return "Recharge: nothing was remembered"
+	case handlers.FromOther:
+		return "another server, which was asking for the same shopper"
+	}
+	return "nowhere"
+}
+
+// outcomeText says where a click leads, but for what opens it.
+func outcomeText(ending handlers.Ending) string {
+	text := string(ending.Outcome)
+	switch ending.Outcome {
+	case handlers.Redirected, handlers.RedirectedByHash:
+		link, err := url.Parse(ending.Link.URL)
+		if err != nil {
+			return text
+		}
+		text += ": 302 to the portal at " + link.Host
+	case handlers.NotASubscriber:
+		text += ": a page that says what to do next"
+	case handlers.Unavailable:
+		text += ": a page that asks to try again"
+	case handlers.NotConnected:
+		text += ": a page; the store has not connected Recharge"
+	}
+	return text
+}

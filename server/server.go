@@ -289,7 +289,7 @@ func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 	routes(e)
 	e.HTTPErrorHandler = handlers.Errors(s.log)
 	return &http.Server{
-		Handler:           e,
+		Handler:           closeChunked(e),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      s.cfg.ClickTimeout + 10*time.Second,

@@ -1,0 +1,365 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// attack is a line of testdata/attacks, whose README says what may stand there.
+type attack struct{ where, kind, outcome, input string }
+
+func readAttacks(t *testing.T) []attack {
+	t.Helper()
+	files, err := filepath.Glob("testdata/attacks/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []attack
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			parts := strings.SplitN(line, " ", 3)
+			if len(parts) != 3 {
+				t.Fatalf("%s:%d: %q; want kind, outcome and input", file, i+1, line)
+			}
+			a := attack{fmt.Sprintf("%s:%d", filepath.Base(file), i+1), parts[0], parts[1], parts[2]}
+			if strings.HasPrefix(a.input, `"`) {
+				if a.input, err = strconv.Unquote(a.input); err != nil {
+					t.Fatalf("%s: %v", a.where, err)
+				}
+			}
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+const (
+	mostAnswer = 64 << 10        // bytes of any answer, head and body
+	mostTime   = 5 * time.Second // for it
+	mostHeap   = 16 << 20        // bytes that all of the attacks may leave behind
+)
+
+// TestAttacks sends every hostile input there is over a real connection, and holds
+// the answer to the outcome that is named for it, and to what no answer may ever do.
+func TestAttacks(t *testing.T) {
+	f := start(t)
+	attacks := readAttacks(t)
+	if len(attacks) < 300 {
+		t.Errorf("there are %d attacks; want 300", len(attacks))
+	}
+	before := heap()
+	kinds := map[string]int{}
+	for _, a := range attacks {
+		kinds[a.kind]++
+		sent := f.request(a)
+		if got := f.strike(a, sent); got != nil {
+			f.judge(a, sent, got)
+		}
+	}
+	if grown := heap() - before; grown > mostHeap {
+		t.Errorf("the heap has grown by %d KiB; want at most %d", grown>>10, mostHeap>>10)
+	}
+	for line := range strings.Lines(f.log.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("an attack has written into the log: %s", line)
+		}
+	}
+	t.Logf("%d attacks: %v", len(attacks), kinds)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// request is what is sent for an attack.
+func (f *fixture) request(a attack) string {
+	now := f.clock.now().Unix()
+	fill := func(text string) string { return fill(text, now) }
+	input := fill(a.input)
+	good := fill("{good}")
+	goodSigned := good + "&signature=" + shopifytest.Signature(appSecret, good)
+	nobody := fill("logged_in_customer_id=&path_prefix=%2Fapps%2Fsubscriptions&shop={shop}&timestamp={time}")
+	path, query, host, header := "/apps/subscriptions", goodSigned, "app.example", ""
+	switch a.kind {
+	case "visitor":
+		query = signed(input + "&" + good)
+	case "nobody":
+		query = signed(input + "&" + nobody)
+	case "signed":
+		query = signed(input)
+	case "unsigned":
+		query = input
+	case "resplit":
+		from, to, _ := strings.Cut(input, " => ")
+		query = to + "&signature=" + shopifytest.Signature(appSecret, from)
+	case "shop", "customer", "prefix", "timestamp":
+		query = signed(replaced(good, a.kind, input))
+	case "signature":
+		query = good + "&signature=" + input
+	case "locale":
+		query = signed("locale=" + url.QueryEscape(input) + "&" + good)
+	case "return":
+		escaped := url.QueryEscape(input)
+		query = signed("return_to=" + escaped + "&return_url=" + escaped + "&checkout_url=" + escaped + "&locale=" + escaped + "&" + nobody)
+	case "destination":
+		path += "/" + input
+	case "elsewhere":
+		path, query = path+"/"+input, signed(nobody)
+	case "path":
+		path = input
+	case "app":
+		path, query, _ = strings.Cut(input, "?")
+	case "host":
+		host = input
+	case "header":
+		header = input + "\r\n"
+	case "request":
+		return input
+	default:
+		f.t.Fatalf("%s: there is no kind %q", a.where, a.kind)
+	}
+	return "GET " + path + "?" + query + " HTTP/1.1\r\nHost: " + host + "\r\n" + header + "\r\n"
+}
+
+func signed(query string) string {
+	return query + "&signature=" + shopifytest.Signature(appSecret, query)
+}
+
+// replaced puts another value into a good query.
+func replaced(good, kind, value string) string {
+	name := map[string]string{"shop": "shop", "customer": "logged_in_customer_id", "prefix": "path_prefix", "timestamp": "timestamp"}[kind]
+	query, _ := url.ParseQuery(good)
+	query.Set(name, value)
+	return query.Encode()
+}
+
+var (
+	timeShape = regexp.MustCompile(`\{time([+-][0-9]+)?\}`)
+	longShape = regexp.MustCompile(`\{long:([0-9]+)\}`)
+	cutShape  = regexp.MustCompile(`\{sig:([0-9]+)\}`)
+)
+
+// fill puts in what a file cannot know.
+func fill(text string, now int64) string {
+	at := strconv.FormatInt(now, 10)
+	good := "logged_in_customer_id=" + pat + "&path_prefix=%2Fapps%2Fsubscriptions&shop=" + shop + "&timestamp=" + at
+	signature := shopifytest.Signature(appSecret, good)
+	text = strings.NewReplacer(
+		"{good}", good, "{shop}", shop, "{pat}", pat, "{kim}", kim,
+		"{sig}", signature, "{SIG}", strings.ToUpper(signature),
+		"{old}", shopifytest.Signature(oldSecret, good), "{none}", shopifytest.Signature("", good),
+	).Replace(text)
+	text = cutShape.ReplaceAllStringFunc(text, func(s string) string {
+		n, _ := strconv.Atoi(cutShape.FindStringSubmatch(s)[1])
+		return signature[:n]
+	})
+	text = longShape.ReplaceAllStringFunc(text, func(s string) string {
+		n, _ := strconv.Atoi(longShape.FindStringSubmatch(s)[1])
+		return strings.Repeat("a", n)
+	})
+	return timeShape.ReplaceAllStringFunc(text, func(s string) string {
+		n, _ := strconv.ParseInt(timeShape.FindStringSubmatch(s)[1], 10, 64)
+		return strconv.FormatInt(now+n, 10)
+	})
+}
+
+// struck is what came of an attack.
+type struck struct {
+	answer
+	headers []string // the lines of the head
+}
+
+// strike sends an attack, says that nothing follows, and reads all that comes.
+func (f *fixture) strike(a attack, sent string) *struck {
+	f.t.Helper()
+	logged := len(f.log.String())
+	connection, err := net.DialTimeout("tcp", f.public, mostTime)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	_ = connection.SetDeadline(time.Now().Add(mostTime))
+	// Who is refused half-way is answered all the same.
+	_, _ = io.WriteString(connection, sent)
+	_ = connection.(*net.TCPConn).CloseWrite()
+	all, err := io.ReadAll(io.LimitReader(connection, mostAnswer+1))
+	if err != nil || len(all) > mostAnswer {
+		f.t.Errorf("%s: %d bytes and %v; want an answer of at most %d bytes in %v", a.where, len(all), err, mostAnswer, mostTime)
+		return nil
+	}
+	reader := bufio.NewReader(bytes.NewReader(all))
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		f.t.Errorf("%s: answered with %.200q: %v", a.where, all, err)
+		return nil
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.t.Errorf("%s: read the body: %v", a.where, err)
+	}
+	if rest, _ := io.ReadAll(reader); len(rest) > 0 {
+		f.t.Errorf("%s: behind the answer comes %.200q; want one answer", a.where, rest)
+	}
+	head, _, _ := strings.Cut(string(all), "\r\n\r\n")
+	got := &struck{answer: answer{status: response.StatusCode, location: response.Header.Get("Location"), header: response.Header, body: string(body)}}
+	got.headers = strings.Split(head, "\r\n")[1:]
+	for line := range strings.Lines(f.log.String()[logged:]) {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == "click" {
+			got.line = fields
+		}
+	}
+	return got
+}
+
+// judge holds an answer to the outcome that is named, and to all that holds for any.
+func (f *fixture) judge(a attack, sent string, got *struck) {
+	f.t.Helper()
+	ended := strconv.Itoa(got.status)
+	if outcome := got.outcome(); outcome != "" {
+		ended = outcome
+	}
+	if ended != a.outcome {
+		f.t.Errorf("%s: %s %.80q ends in %s (%d); want %s", a.where, a.kind, a.input, ended, got.status, a.outcome)
+	}
+	f.headersAreOurs(a, got)
+	f.leadsNowhereElse(a, got)
+	f.saysNothing(a, sent, got)
+}
+
+// headersAreOurs: an answer has no header that this program does not set.
+func (f *fixture) headersAreOurs(a attack, got *struck) {
+	ours := []string{
+		"Allow", "Cache-Control", "Connection", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Opener-Policy", "Date",
+		"Location", "Referrer-Policy", "Set-Cookie", "Strict-Transport-Security", "Transfer-Encoding", "X-Content-Type-Options", "X-Shopify-Retry-Invalid-Session-Request",
+	}
+	seen := map[string]bool{}
+	for _, line := range got.headers {
+		name, value, _ := strings.Cut(line, ": ")
+		if !slices.Contains(ours, name) || seen[name] {
+			f.t.Errorf("%s: the answer has a header %q; want only what is ours, and once", a.where, line)
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			f.t.Errorf("%s: the header %q has strange characters", a.where, line)
+		}
+		seen[name] = true
+	}
+	if seen["Set-Cookie"] && a.kind != "app" {
+		f.t.Errorf("%s: the answer of a click sets a cookie", a.where)
+	}
+}
+
+// leadsNowhereElse: a Location is the shopper's own portal, the store's sign-in, or
+// a page of the app or of the store's admin.
+func (f *fixture) leadsNowhereElse(a attack, got *struck) {
+	f.t.Helper()
+	outcome := got.outcome()
+	if got.location == "" {
+		if got.status >= 300 && got.status < 400 {
+			f.t.Errorf("%s: %d without a Location", a.where, got.status)
+		}
+		return
+	}
+	u, err := url.Parse(got.location)
+	if err != nil || strings.Contains(got.location, `\`) {
+		f.t.Errorf("%s: Location %q is no address", a.where, got.location)
+		return
+	}
+	good := false
+	switch {
+	case outcome == "redirected":
+		good = f.isPortal(u) && slices.Contains(strings.Split(u.EscapedPath(), "/"), "1f2e3d4c5b6a7988") // Pat's
+	case outcome == "sign_in":
+		good = u.Scheme == "" && u.Host == "" && u.Path == "/customer_authentication/login" && backToUs(u.Query())
+	case outcome == "" && a.kind == "app":
+		good = got.location == "/app/bounce?"+u.RawQuery || strings.HasPrefix(got.location, f.store.URL+"/admin/oauth/authorize?") &&
+			u.Query().Get("redirect_uri") == "https://app.example/app/installed"
+		if reload := u.Query().Get("shopify-reload"); reload != "" && !strings.HasPrefix(reload, "https://app.example/?") {
+			good = false
+		}
+	}
+	if !good {
+		f.t.Errorf("%s: %s %.80q: Location %q; want the shopper's own portal, the store's sign-in or our own page", a.where, a.kind, a.input, got.location)
+	}
+}
+
+// isPortal is what the guard lets out here: the configured portal's host on
+// loopback, or one that is trusted anyhow, over https.
+func (f *fixture) isPortal(u *url.URL) bool {
+	configured, _ := url.Parse(f.store.URL)
+	if u.Scheme == configured.Scheme && u.Host == configured.Host {
+		return true
+	}
+	return u.Scheme == "https" && (u.Host == shop || strings.HasSuffix(u.Host, ".rechargeapps.com"))
+}
+
+// backToUs: the sign-in leads back to the app's own path, with nothing of the
+// visitor's in it but a language.
+func backToUs(query url.Values) bool {
+	back, err := url.Parse(query.Get("return_to"))
+	if err != nil || len(query) != 1 || back.Scheme != "" || back.Host != "" {
+		return false
+	}
+	if back.Path != "/apps/subscriptions" && !strings.HasPrefix(back.Path, "/apps/subscriptions/") {
+		return false
+	}
+	for name := range back.Query() {
+		if name != "ms_returned" && name != "locale" {
+			return false
+		}
+	}
+	return !strings.Contains(back.String(), "evil") && !strings.Contains(back.Path, "..")
+}
+
+var refusal = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`)
+
+// saysNothing: a body repeats nothing of what was sent, and a refusal is no more
+// than that.
+func (f *fixture) saysNothing(a attack, sent string, got *struck) {
+	f.t.Helper()
+	if got.outcome() == "forbidden" && (got.status != http.StatusForbidden || !refusal.MatchString(got.body)) {
+		f.t.Errorf("%s: refused with %d %q", a.where, got.status, got.body)
+	}
+	decoded, _ := url.QueryUnescape(a.input)
+	for _, text := range []string{"evil", "alert(1)", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", pat, kim, a.input, decoded} {
+		if len(text) > 3 && strings.Contains(got.body, text) && (text != a.input && text != decoded || !plainWord.MatchString(text)) {
+			f.t.Errorf("%s: %s %.80q: the body repeats %.40q: %.300s", a.where, a.kind, a.input, text, got.body)
+		}
+	}
+	if !strings.Contains(sent, "HTTP/1.") || got.outcome() == "" {
+		return
+	}
+	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Referrer-Policy") != "no-referrer" {
+		f.t.Errorf("%s: the answer has the headers %v; want no-store and no-referrer", a.where, got.header)
+	}
+}
+
+// plainWord is an input that a page of ours may have of its own accord.
+var plainWord = regexp.MustCompile(`^[a-z/-]{0,24}$`)

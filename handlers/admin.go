@@ -124,6 +124,9 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
 			return echo.NewHTTPError(http.StatusUnauthorized)
 		}
+		if err := readForm(c); err != nil {
+			return err
+		}
 		if proof {
 			if err := a.renew(c, session); err != nil {
 				return err
@@ -215,7 +218,6 @@ func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy
 		return err
 	}
 	c.Response().Header().Set("Content-Security-Policy", a.policy(framedBy))
-	c.Response().Header().Set("X-Content-Type-Options", "nosniff")
 	return c.HTMLBlob(status, page.Bytes())
 }
 

@@ -16,11 +16,13 @@ import (
 )
 
 // Headers are on every answer of the public listener: a portal link must
-// neither be kept by a cache nor passed on as a referrer.
+// neither be kept by a cache nor passed on as a referrer, and nothing is to be
+// taken for something else than it says it is.
 func Headers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "no-store")
 		c.Response().Header().Set("Referrer-Policy", "no-referrer")
+		c.Response().Header().Set("X-Content-Type-Options", "nosniff")
 		return next(c)
 	}
 }

@@ -214,7 +214,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Observe: func(status int) { s.metrics.Webhook(metrics.FromShopify, status) },
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
-		e.Use(handlers.Headers)
+		e.Use(handlers.Headers, handlers.StrictTransport(cfg.AppURL))
 		portal.Register(e)
 		status.Register(e)
 		fromShopify.Register(e)

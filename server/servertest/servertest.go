@@ -254,6 +254,11 @@ type Answer struct {
 	Took     time.Duration
 }
 
+// Dial connects to the server, for who speaks to it by hand.
+func (w *World) Dial(ctx context.Context) (net.Conn, error) {
+	return w.network.Dial(ctx, "tcp", publicAddr)
+}
+
 // Click is a shopper's, as Shopify forwards it: path is below the prefix and may
 // be "". An error is no answer at all.
 func (w *World) Click(ctx context.Context, customer, path string) (Answer, error) {

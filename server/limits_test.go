@@ -1,0 +1,261 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"manage-subscriptions/server/servertest"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// TestSlowClients: who takes their time is cut off, and holds a connection no
+// longer than a limit says. The time is virtual.
+func TestSlowClients(t *testing.T) {
+	const head = "GET /app/home.css HTTP/1.1\r\nHost: a\r\n"
+	const webhook = "POST /webhooks/shopify HTTP/1.1\r\nHost: a\r\nX-Shopify-Topic: shop/redact\r\nX-Shopify-Webhook-Id: 1\r\n" +
+		"X-Shopify-Hmac-Sha256: 4Oc0QpipbBR5oftMiZb7kkJ65B5kaS2EpJWZG3hSuFU=\r\nContent-Length: 1000\r\n\r\n"
+	for _, tt := range []struct {
+		name        string
+		first, then string // then is sent letter by letter, one each second, again and again
+		most        time.Duration
+		status      int // of the answer, 0: none
+	}{
+		{"says nothing", "", "", 5 * time.Second, 0},
+		{"no end of the first line", "", "G", 5 * time.Second, 400},
+		{"no end of the head", head, "X-A: a\r\n", 5 * time.Second, 0},
+		{"no end of a webhook", webhook, "{", 10 * time.Second, 400},
+		{"no webhook at all", webhook, "", 10 * time.Second, 400},
+		{"no end of what nobody reads", strings.Replace(webhook, "shop/redact", "evil", 1), "a", 10 * time.Second, 401},
+		{"nothing more to ask", head + "\r\n", "", 2 * time.Minute, 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				world := startWorld(t)
+				connection, err := world.Dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				var writing sync.WaitGroup
+				writing.Go(func() {
+					_, err := io.WriteString(connection, tt.first)
+					for i := 0; err == nil && tt.then != ""; i++ {
+						time.Sleep(time.Second)
+						_, err = io.WriteString(connection, tt.then[i%len(tt.then):][:1])
+					}
+				})
+				answer, _ := io.ReadAll(connection)
+				took := time.Since(start)
+				_ = connection.Close()
+				writing.Wait()
+				status := 0
+				if response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), nil); err == nil {
+					status = response.StatusCode
+				}
+				// Half a second is net/http's own, to let an answer arrive before it closes.
+				if took > tt.most+time.Second || status != tt.status {
+					t.Errorf("answered with %d, closed after %v; want %d after at most %v", status, took, tt.status, tt.most)
+				}
+			})
+		})
+	}
+}
+
+// TestSlowReader: who does not read the answer is cut off, too.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := startWorld(t)
+		connection, err := world.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(connection, "GET /app/home.js HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(19 * time.Second) // CLICK_TIMEOUT, 10 s, and a little
+		if answer, err := io.ReadAll(connection); err != nil || len(answer) > 0 {
+			t.Errorf("after 19 s there is still an answer of %d bytes, %v; want the connection closed", len(answer), err)
+		}
+		_ = connection.Close()
+	})
+}
+
+func startWorld(t *testing.T) *servertest.World {
+	t.Helper()
+	world, err := servertest.Start(servertest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := world.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return world
+}
+
+// TestTooMuch: no route reads more than it has use for.
+func TestTooMuch(t *testing.T) {
+	f := start(t, many)
+	form, webhook := strings.Repeat("a", 64<<10), strings.Repeat("a", 256<<10)
+	for _, tt := range []struct {
+		path, body string
+		header     []string
+		status     int
+	}{
+		{"/webhooks/shopify", webhook + "a", shopifyHeader(), 413},
+		{"/webhooks/shopify", webhook + "a", nil, 401}, // not read at all
+		{"/webhooks/recharge/fixture-shop/key", webhook + "a", nil, 401},
+		{"/app/connect", "token=" + form, []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
+		{"/app/settings", "link=" + form, []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
+		{"/app/disconnect", form + "a", []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
+		{"/app/try", "customer=" + form, []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
+		{"/app/connect", "token=" + form, nil, 401}, // not read at all
+		{"/app/settings", "a=%zz", []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 400},
+	} {
+		for _, chunked := range []bool{false, true} {
+			request := httptest.NewRequest(http.MethodPost, "http://"+f.public+tt.path, strings.NewReader(tt.body))
+			request.RequestURI = ""
+			if chunked {
+				request.ContentLength = -1
+			}
+			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			for i := 0; i < len(tt.header); i += 2 {
+				request.Header.Set(tt.header[i], tt.header[i+1])
+			}
+			response, err := (&http.Client{Timeout: 20 * time.Second}).Do(request)
+			if err != nil {
+				t.Errorf("%s, %d bytes: %v", tt.path, len(tt.body), err)
+				continue
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != tt.status {
+				t.Errorf("%s, %d bytes (chunks: %t) = %d; want %d", tt.path, len(tt.body), chunked, response.StatusCode, tt.status)
+			}
+		}
+	}
+}
+
+func shopifyHeader() []string {
+	return []string{"X-Shopify-Topic", "shop/redact", "X-Shopify-Webhook-Id", "1", "X-Shopify-Hmac-Sha256", "4Oc0QpipbBR5oftMiZb7kkJ65B5kaS2EpJWZG3hSuFU="}
+}
+
+// TestForbiddenIsOneAnswer: whatever a click is refused for, the answer is the same
+// to the byte, but for the request id and the date.
+func TestForbiddenIsOneAnswer(t *testing.T) {
+	f := start(t)
+	id := regexp.MustCompile(`Request id: [a-z2-7]{10}\n`)
+	causes := map[string]bool{}
+	want, first := "", ""
+	for _, a := range readAttacks(t) {
+		if a.outcome != "forbidden" {
+			continue
+		}
+		got := f.strike(a, f.request(a))
+		if got == nil {
+			continue
+		}
+		var head []string
+		for _, line := range got.headers {
+			if !strings.HasPrefix(line, "Date: ") {
+				head = append(head, line)
+			}
+		}
+		whole := strconv.Itoa(got.status) + "\n" + strings.Join(head, "\n") + "\n\n" + id.ReplaceAllString(got.body, "Request id: -\n")
+		if want == "" {
+			want, first = whole, a.where
+		}
+		if whole != want {
+			t.Errorf("%s is answered with\n%s\n%s with\n%s", a.where, whole, first, want)
+		}
+		cause, _ := got.line["cause"].(string)
+		causes[cause] = true
+	}
+	for _, check := range []string{"query", "parameter shop", "parameter logged_in_customer_id", "parameter path_prefix", "parameter timestamp", "parameter signature", "timestamp", "resplit shop", "signature"} {
+		if !causes["proxy request refused: "+check] {
+			t.Errorf("no attack was refused for %q; want each reason compared", check)
+		}
+	}
+}
+
+// TestHeadersOfPages: what is ours to bind is bound, and nothing of the store's is.
+func TestHeadersOfPages(t *testing.T) {
+	f := start(t)
+	signed := f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret)
+	for path, ours := range map[string]bool{
+		"/": true, "/app/home.css": true, "/app/health": true, "/evil": true, "/app/bounce": true,
+		"/apps/subscriptions?" + signed: false, "/apps/subscriptions": false, "/apps/subscriptions/status?" + signed: false, "/apps/subscriptions/orders": false,
+	} {
+		response, _ := f.direct(http.MethodGet, f.public, path)
+		if got := response.Header.Get("Strict-Transport-Security") != ""; got != ours {
+			t.Errorf("%s has Strict-Transport-Security: %t; want %t", path, got, ours)
+		}
+		if response.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s has no X-Content-Type-Options", path)
+		}
+	}
+	// A page of the app has a policy, whatever it says.
+	for _, path := range []string{"/", "/?shop=evil", "/app/install?shop=evil", "/app/installed?shop=evil", "/?id_token=evil&ms_bounced=1"} {
+		response, _ := f.direct(http.MethodGet, f.public, path)
+		if !strings.Contains(response.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("%s has the policy %q; want one that begins with none", path, response.Header.Get("Content-Security-Policy"))
+		}
+	}
+}
+
+// BenchmarkForbidden tells how long each refusal takes, beside the others, without
+// a network.
+func BenchmarkForbidden(b *testing.B) {
+	world, err := servertest.Start(servertest.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = world.Close() }()
+	now := strconv.FormatInt(time.Now().Unix(), 10)
+	good := url.Values{"shop": {servertest.Shop}, "logged_in_customer_id": {pat}, "path_prefix": {"/apps/subscriptions"}, "timestamp": {now}}.Encode()
+	wrong := shopifytest.Signature("another secret", good)
+	for _, tt := range []struct{ name, query string }{
+		{"nothing", ""},
+		{"malformed", good + "&a=%zz&signature=" + wrong},
+		{"no signature", good},
+		{"shop twice", good + "&shop=evil.myshopify.com&signature=" + wrong},
+		{"too old", strings.Replace(good, now, "1735689600", 1) + "&signature=" + wrong},
+		{"split anew", good + "&workshop=1&signature=" + wrong},
+		{"signed by another", good + "&signature=" + wrong},
+		{"one digit off", good + "&signature=" + wrong[:63] + "0"},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			connection, err := world.Dial(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = connection.Close() }()
+			reader := bufio.NewReader(connection)
+			request := "GET /apps/subscriptions?" + tt.query + " HTTP/1.1\r\nHost: a\r\n\r\n"
+			for b.Loop() {
+				if _, err := io.WriteString(connection, request); err != nil {
+					b.Fatal(err)
+				}
+				response, err := http.ReadResponse(reader, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				if response.StatusCode != http.StatusForbidden {
+					b.Fatalf("%d; want 403", response.StatusCode)
+				}
+			}
+		})
+	}
+}

@@ -40,9 +40,24 @@ func readAnswer(answer []byte, k *click) (ending Ending, again bool) {
 	if json.Unmarshal(answer, &o) != nil || o.Visit != k.visit {
 		return Ending{}, true
 	}
+	if !o.whole() {
+		return Ending{}, true // another version's: ask for ourselves
+	}
 	ending = Ending{Outcome: o.Outcome, Link: o.Link}
 	if o.Cause != "" {
 		ending.Cause = told(o.Cause)
 	}
 	return ending, false
+}
+
+// whole tells an ending of a signed-in shopper's click, with a link where it leads
+// on and nowhere else.
+func (o overheard) whole() bool {
+	switch o.Outcome {
+	case Redirected, RedirectedByHash:
+		return o.Link.URL != ""
+	case NotASubscriber, Unavailable, NotConnected:
+		return o.Link.URL == ""
+	}
+	return false
 }

@@ -30,7 +30,7 @@ func webhookSignature(secret, body string) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-func newVerifier(t *testing.T, secrets ...string) *shopify.Verifier {
+func newVerifier(t testing.TB, secrets ...string) *shopify.Verifier {
 	t.Helper()
 	v, err := shopify.NewVerifier(secrets, time.Now)
 	if err != nil {

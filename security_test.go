@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestSecurityDocNamesRealTests: a promise is held by tests that there are, and
+// each of the seven by one.
+func TestSecurityDocNamesRealTests(t *testing.T) {
+	const doc = "docs/security.md"
+	there := testsInTree(t)
+	for _, name := range match(t, doc, "`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)`") {
+		if !there[name[1]] {
+			t.Errorf("%s names %s, which there is not", doc, name[1])
+		}
+	}
+	promises := match(t, doc, "(?m)^\\| ([0-9])\\. .* \\| .* \\| (`.*`) \\|$")
+	if len(promises) != 7 {
+		t.Errorf("%s has %d promises with tests; want the seven of the design", doc, len(promises))
+	}
+}
+
+func testsInTree(t *testing.T) map[string]bool {
+	t.Helper()
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)\(`)
+	there := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == "node_modules":
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			for _, found := range function.FindAllStringSubmatch(read(t, path), -1) {
+				there[found[1]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return there
+}
+
+// TestDependenciesDoc: whatever is required has a row with its reason, and there is
+// no row of what is not required any more.
+func TestDependenciesDoc(t *testing.T) {
+	const doc = "docs/dependencies.md"
+	rows := map[string]bool{}
+	for _, row := range match(t, doc, "(?m)^\\| `([^`]+)` \\| .*[a-z].* \\|$") {
+		rows[row[1]] = true
+	}
+	want := slices.Concat(goRequirements(t), goTools(t), npmPackages(t))
+	slices.Sort(want)
+	var missing []string
+	for _, name := range want {
+		if !rows[name] {
+			missing = append(missing, name)
+		}
+		delete(rows, name)
+	}
+	if len(missing) > 0 {
+		t.Errorf("%s lacks a row, with where it is used and one reason, for each of:\n\t%s", doc, strings.Join(missing, "\n\t"))
+	}
+	for name := range rows {
+		t.Errorf("%s has a row for %s, which is not required directly", doc, name)
+	}
+}
+
+// goRequirements are the modules that go.mod requires and does not call indirect.
+func goRequirements(t *testing.T) []string { return modfile(t, "go.mod").direct() }
+
+func goTools(t *testing.T) []string {
+	var paths []string
+	for _, tool := range modfile(t, "tools/go.mod").Tool {
+		paths = append(paths, tool.Path)
+	}
+	return paths
+}
+
+// module is a go.mod as 'go mod edit -json' prints it.
+type module struct {
+	Require []struct {
+		Path     string
+		Indirect bool
+	}
+	Tool []struct{ Path string }
+}
+
+func (m module) direct() []string {
+	var paths []string
+	for _, required := range m.Require {
+		if !required.Indirect {
+			paths = append(paths, required.Path)
+		}
+	}
+	return paths
+}
+
+func modfile(t *testing.T, file string) module {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m module
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func npmPackages(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, file := range []string{"package.json", "bench/node/package.json", "extensions/manage-subscriptions-account/package.json"} {
+		var manifest struct{ Dependencies, DevDependencies map[string]string }
+		if err := json.Unmarshal([]byte(read(t, file)), &manifest); err != nil {
+			t.Fatal(err)
+		}
+		for name := range manifest.Dependencies {
+			names = append(names, name)
+		}
+		for name := range manifest.DevDependencies {
+			names = append(names, name)
+		}
+	}
+	return names
+}

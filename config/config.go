@@ -458,11 +458,14 @@ func redisAddrs(hosts, port string) ([]string, error) {
 // redisAddr is host:port, with the port that a host has who names none.
 func redisAddr(host, port string) (string, error) {
 	u, err := url.Parse("redis://" + host)
-	if err != nil || u.Hostname() == "" || u.User != nil {
+	if err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(u.Hostname(), "[]") {
 		return "", errors.New("has a host that is not host:port")
 	}
 	if u.Port() != "" {
 		port = u.Port()
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", errors.New("has a port that there is not")
 	}
 	return net.JoinHostPort(u.Hostname(), port), nil
 }

@@ -33,7 +33,7 @@ func FuzzRedisURL(f *testing.F) {
 		}
 		for _, addr := range redis.Addrs {
 			host, port, err := net.SplitHostPort(addr)
-			if _, noNumber := strconv.ParseUint(port, 10, 64); err != nil || host == "" || noNumber != nil {
+			if _, noNumber := strconv.ParseUint(port, 10, 16); err != nil || host == "" || noNumber != nil {
 				t.Errorf("parseRedis(%q) has the address %q; want host and port", text, addr)
 			}
 		}

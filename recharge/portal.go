@@ -42,9 +42,10 @@ func goodHost(u *url.URL) bool {
 	return u.Scheme == "https" && hostShape.MatchString(strings.ToLower(u.Host))
 }
 
-// goodPath has nothing in it that a browser would resolve.
+// goodPath has nothing in it that a browser would resolve, and nothing that is
+// escaped when a link is put together: the guard lets out no such link.
 func goodPath(u *url.URL) bool {
-	path := u.EscapedPath()
+	path := (&url.URL{Path: u.Path}).EscapedPath()
 	return !strings.ContainsAny(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 

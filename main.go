@@ -28,11 +28,14 @@ const (
 )
 
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run the server, configured by environment, .env and flags."`
-	Rekey   rekeyCommand   `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
-	Index   indexCommand   `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
-	Preview previewCommand `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and remembers nothing."`
-	Sandbox sandboxCommand `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
+	Serve       serveCommand       `cmd:"" help:"Run the server, configured by environment, .env and flags."`
+	Rekey       rekeyCommand       `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
+	Index       indexCommand       `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask the server beside this command, on OPS_ADDR, whether it is ready; exit 0 only then. For the image's HEALTHCHECK."`
+	Preview     previewCommand     `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and remembers nothing."`
+	Sandbox     sandboxCommand     `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
+
+	Version kong.VersionFlag `help:"Print what this binary was built from."`
 }
 
 func main() {
@@ -51,6 +54,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	parser, err := kong.New(&commands,
 		kong.Name("manage-subscriptions"),
 		kong.Description("Sends the signed-in shoppers of a Shopify store to their Recharge customer portal."),
+		kong.Vars{"version": server.Version()},
 		kong.Resolvers(config.Resolver(environ, ".env")),
 		kong.ValueFormatter(config.Help),
 		kong.Writers(stdout, stderr),
@@ -65,7 +69,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		args = []string{"--help"}
 	}
 	command, err := parser.Parse(args)
-	if exit >= 0 { // --help
+	if exit >= 0 { // --help, --version
 		return exit
 	}
 	var problems config.Problems

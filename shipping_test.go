@@ -1,0 +1,366 @@
+// What is shipped: the same bytes for the same commit, and an image that works with
+// nothing in it but what the Dockerfile puts there.
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// TestBuildIsReproducible: two clones of the commit in two folders give the same
+// bytes, which name no folder of whoever built them.
+func TestBuildIsReproducible(t *testing.T) {
+	t.Parallel()
+	if out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
+		skipOrFail(t, "no git repository here: "+string(out))
+	}
+	var first []byte
+	var at string
+	for _, name := range []string{"one", "two/deeper"} {
+		folder := filepath.Join(t.TempDir(), name)
+		command(t, "", "git", "clone", "--quiet", "--no-hardlinks", ".", folder)
+		binary := build(t, folder)
+		bytesOf, err := os.ReadFile(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first, at = bytesOf, folder
+			continue
+		}
+		if !bytes.Equal(first, bytesOf) {
+			t.Errorf("builds in %s and %s differ", at, folder)
+		}
+		for _, place := range []string{at, folder, strings.TrimSpace(command(t, "", "go", "env", "GOMODCACHE"))} {
+			if bytes.Contains(bytesOf, []byte(place)) {
+				t.Errorf("the binary names %s", place)
+			}
+		}
+		said := strings.TrimSpace(command(t, "", binary, "--version"))
+		commit := strings.TrimSpace(command(t, folder, "git", "rev-parse", "--short=12", "HEAD"))
+		tag, _ := exec.CommandContext(t.Context(), "git", "-C", folder, "describe", "--tags", "--exact-match").Output()
+		if !strings.Contains(said, commit) && said != strings.TrimSpace(string(tag)) || strings.Contains(said, "dirty") {
+			t.Errorf("--version = %q; want the commit %s, or its tag", said, commit)
+		}
+	}
+}
+
+// TestImageServesClick starts what the image starts, without an engine: the binary
+// in a root that holds only what the Dockerfile copies, as the user it names, who
+// may write nowhere. The health check is the Dockerfile's, too.
+func TestImageServesClick(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		skipOrFail(t, "a change of root needs root")
+	}
+	image := readImage(t)
+	root := t.TempDir()
+	fill(t, root, image)
+
+	person := rechargetest.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: "6100200300400"}
+	api := rechargetest.NewServer(rechargetest.Options{
+		Shop: "fixture-shop.myshopify.com", Customers: []rechargetest.Customer{person},
+		Tokens: []rechargetest.Token{{Value: "sk_test_fixture", Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000}},
+	})
+	defer api.Close()
+	shop := shopifytest.NewServer(shopifytest.Options{Shop: "fixture-shop.myshopify.com"})
+	defer shop.Close()
+	ops := freeAddress(t)
+	inside := func(argv []string) *exec.Cmd {
+		c := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+		c.Dir = "/"
+		c.Env = []string{
+			"SHOPIFY_API_KEY=fixture", "SHOPIFY_API_SECRET=fixture-secret", "SHOPIFY_SHOP=fixture-shop.myshopify.com", "APP_URL=https://app.example",
+			"RECHARGE_API_TOKEN=sk_test_fixture", "RECHARGE_API_URL=" + api.URL, "ADDR=127.0.0.1:0", "OPS_ADDR=" + ops,
+		}
+		c.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: image.uid, Gid: image.gid}}
+		return c
+	}
+	healthy := func() (string, error) {
+		said, err := inside(image.healthcheck).CombinedOutput()
+		return string(said), err
+	}
+	if said, err := healthy(); err == nil {
+		t.Errorf("health check before the start: %q; want a failure", said)
+	}
+
+	server := inside(append(image.entrypoint, image.cmd...))
+	stderr, err := server.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	addr := ""
+	var log strings.Builder
+	lines := bufio.NewScanner(io.TeeReader(stderr, &log))
+	for addr == "" && lines.Scan() {
+		var line struct{ Msg, Addr string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+			addr = line.Addr
+		}
+	}
+	ended := make(chan error, 1)
+	go func() {
+		for lines.Scan() { // or the pipe fills up and it stands still
+		}
+		ended <- server.Wait()
+	}()
+	if addr == "" {
+		t.Fatalf("it does not serve: %v\n%s", <-ended, log.String())
+	}
+
+	if said, err := healthy(); err != nil {
+		t.Errorf("health check: %v %s; want exit code 0", err, said)
+	}
+	if status, err := os.ReadFile("/proc/" + strconv.Itoa(server.Process.Pid) + "/status"); err != nil || !strings.Contains(string(status), "\nUid:\t65532\t65532\t65532\t65532") {
+		t.Errorf("the process' user is not 65532 alone (%v):\n%s", err, status)
+	}
+	client := &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get("http://" + addr + "/apps/subscriptions?" + shop.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", "fixture-secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if at := response.Header.Get("Location"); response.StatusCode != http.StatusFound || !strings.Contains(at, "/"+person.Hash+"/") {
+		t.Errorf("a click = %d %q; want 302 to the shopper's own portal", response.StatusCode, at)
+	}
+
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("after SIGTERM: %v; want exit code 0\n%s", err, log.String())
+	}
+	if said, err := healthy(); err == nil {
+		t.Errorf("health check after the end: %q; want a failure", said)
+	}
+}
+
+// image is what the Dockerfile's last stage says.
+type image struct {
+	copies                       map[string]string // from the build's file system, to the image's
+	uid, gid                     uint32
+	entrypoint, cmd, healthcheck []string
+}
+
+func readImage(t *testing.T) image {
+	t.Helper()
+	text, err := os.ReadFile("Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stage, found := strings.Cut(string(text), "\nFROM scratch\n")
+	if !found {
+		t.Fatal("the Dockerfile's last stage is not FROM scratch: this test knows no other files of it")
+	}
+	i := image{copies: map[string]string{}}
+	for _, c := range regexp.MustCompile(`(?m)^COPY --from=build (\S+) (\S+)$`).FindAllStringSubmatch(stage, -1) {
+		i.copies[c[1]] = c[2]
+	}
+	if n := strings.Count(stage, "\nCOPY ") + strings.Count(stage, "\nADD "); strings.HasPrefix(stage, "COPY ") && n+1 != len(i.copies) {
+		t.Fatalf("the last stage copies %d times; this test understands %d", n+1, len(i.copies))
+	}
+	user := regexp.MustCompile(`(?m)^USER (\d+):(\d+)$`).FindStringSubmatch(stage)
+	if user == nil {
+		t.Fatal("no USER with two numbers")
+	}
+	uid, _ := strconv.ParseUint(user[1], 10, 32)
+	gid, _ := strconv.ParseUint(user[2], 10, 32)
+	i.uid, i.gid = uint32(uid), uint32(gid)
+	for pattern, into := range map[string]*[]string{
+		`(?m)^ENTRYPOINT (\[.*\])$`: &i.entrypoint, `(?m)^CMD (\[.*\])$`: &i.cmd, `(?m)^HEALTHCHECK .*CMD (\[.*\])$`: &i.healthcheck,
+	} {
+		form := regexp.MustCompile(pattern).FindStringSubmatch(stage)
+		if form == nil || json.Unmarshal([]byte(form[1]), into) != nil {
+			t.Fatalf("no %s in the last stage", pattern)
+		}
+	}
+	return i
+}
+
+// fill puts into root what the image holds: the binary as it is built for release,
+// and this machine's copy of every other file.
+func fill(t *testing.T, root string, i image) {
+	t.Helper()
+	if err := os.Chmod(root, 0o755); err != nil { //nolint:gosec // others must get in
+		t.Fatal(err)
+	}
+	for from, to := range i.copies {
+		if from == i.entrypoint[0] {
+			from = build(t, ".")
+			statically(t, from)
+		}
+		content, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to = filepath.Join(root, to)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// statically tells that a binary asks for no loader and no library.
+func statically(t *testing.T, binary string) {
+	t.Helper()
+	file, err := elf.Open(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	for _, part := range file.Progs {
+		if part.Type == elf.PT_INTERP || part.Type == elf.PT_DYNAMIC {
+			t.Errorf("the binary is not static: it has %v", part.Type)
+		}
+	}
+}
+
+// build builds the program of folder as it is released.
+func build(t *testing.T, folder string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "manage-subscriptions")
+	command(t, "", "sh", filepath.Join(folder, ".ci/build"), binary)
+	return binary
+}
+
+func command(t *testing.T, folder, name string, args ...string) string {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), name, args...)
+	c.Dir = folder
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, stderr.String())
+	}
+	return string(out)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// TestProbeAddress: what listens everywhere is asked over loopback.
+func TestProbeAddress(t *testing.T) {
+	for _, test := range []struct{ opsAddr, want string }{
+		{"127.0.0.1:9090", "127.0.0.1:9090"},
+		{"10.1.2.3:9090", "10.1.2.3:9090"},
+		{"ops.internal:9090", "ops.internal:9090"},
+		{":9090", "127.0.0.1:9090"},
+		{"0.0.0.0:9090", "127.0.0.1:9090"},
+		{"[::]:9090", "[::1]:9090"},
+		{"[::1]:9090", "[::1]:9090"},
+		{"9090", ""},
+		{"127.0.0.1:", ""},
+		{"127.0.0.1:0", ""},
+	} {
+		got, err := probeAddress(test.opsAddr)
+		if got != test.want || (err != nil) != (test.want == "") {
+			t.Errorf("probeAddress(%q) = %q, %v; want %q", test.opsAddr, got, err, test.want)
+		}
+	}
+}
+
+// TestHealthcheck: only a 200 of /readyz itself is health; it needs no secret.
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	var asked string
+	answer := http.StatusOK
+	ops := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(answer)
+	}))
+	defer ops.Close()
+	_, port, _ := net.SplitHostPort(ops.Listener.Addr().String())
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	for _, test := range []struct {
+		name, opsAddr string
+		answer, want  int
+		says          string
+	}{
+		{"ready", "0.0.0.0:" + port, 200, 0, "ready"},
+		{"draining", "127.0.0.1:" + port, 503, 1, "503"},
+		{"redirected", "127.0.0.1:" + port, 302, 1, "302"},
+		{"nobody there", freeAddress(t), 0, 1, "refused"},
+		{"silent", silent.Addr().String(), 0, 1, "deadline"},
+		{"no address", "nonsense", 0, 1, "OPS_ADDR"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			answer, asked = test.answer, ""
+			var out, errs strings.Builder
+			got := run(t.Context(), []string{"healthcheck"}, []string{"OPS_ADDR=" + test.opsAddr, "HTTP_PROXY=http://127.0.0.1:1"}, &out, &errs)
+			if got != test.want || !strings.Contains(out.String()+errs.String(), test.says) {
+				t.Errorf("exit code %d, %q %q; want %d with %q", got, out.String(), errs.String(), test.want, test.says)
+			}
+			if test.answer != 0 && asked != "/readyz" {
+				t.Errorf("it asked %q; want /readyz and nothing after it", asked)
+			}
+		})
+	}
+}
+
+// TestHealthcheckHasServesDefault: without OPS_ADDR both mean the same place.
+func TestHealthcheckHasServesDefault(t *testing.T) {
+	defaults := map[string]string{}
+	for name, settings := range map[string]any{"serve": &config.Settings{}, "healthcheck": &healthcheckCommand{}} {
+		parser, err := kong.New(settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range parser.Model.Flags {
+			if flag.Name == "ops-addr" {
+				defaults[name] = flag.Default
+			}
+		}
+	}
+	if defaults["serve"] == "" || defaults["serve"] != defaults["healthcheck"] {
+		t.Errorf("defaults of OPS_ADDR: %v; want one", defaults)
+	}
+}

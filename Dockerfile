@@ -3,7 +3,7 @@
 # --read-only, as a user that owns nothing. `docker build .` builds for the machine
 # it runs on; `docker buildx build --platform linux/amd64,linux/arm64 .` for both,
 # cross-compiled, so without emulation. Only the build needs the network.
-FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8-trixie AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download

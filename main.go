@@ -32,6 +32,7 @@ type commands struct {
 	Rekey       rekeyCommand       `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
 	Index       indexCommand       `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask the server beside this command, on OPS_ADDR, whether it is ready; exit 0 only then. For the image's HEALTHCHECK."`
+	Doctor      doctorCommand      `cmd:"" help:"Look at settings, clock, Redis, Recharge, the server and the store's proxy; say of each what to do. Changes nothing, but --customer makes sessions."`
 	Preview     previewCommand     `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and remembers nothing."`
 	Sandbox     sandboxCommand     `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
 
@@ -100,12 +101,15 @@ func conceal(message string, args []string) string {
 
 func complain(stderr io.Writer, err error) int {
 	var problems config.Problems
+	var reported reported
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &problems):
 		fmt.Fprint(stderr, problems.Error())
 		return exitUsage
+	case errors.As(err, &reported):
+		return int(reported)
 	}
 	fmt.Fprintln(stderr, err)
 	return exitFailed

@@ -125,11 +125,15 @@ func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Se
 }
 
 func (c *Client) portalAccess(ctx context.Context, session Session, to Destination, locale Locale) (portalAccess, *Error) {
+	return do[portalAccess](ctx, c, c.portalAccessCall(session, to, locale))
+}
+
+func (c *Client) portalAccessCall(session Session, to Destination, locale Locale) call {
 	query := url.Values{"shop_url": {c.options.Shop}, "page_destination": {to.portalAccess()}}
 	if locale != "" {
 		query.Set("locale", string(locale))
 	}
-	return do[portalAccess](ctx, c, call{
+	return call{
 		endpoint: PortalAccess,
 		urgency:  helpful,
 		method:   http.MethodGet,
@@ -140,7 +144,7 @@ func (c *Client) portalAccess(ctx context.Context, session Session, to Destinati
 			// The SDK names itself here; whether the route asks for it is not known.
 			"X-Recharge-App": {"manage-subscriptions"},
 		},
-	})
+	}
 }
 
 type portalAccess struct {

@@ -184,6 +184,11 @@ func wire(cfg config.Config, o options) (*server, error) {
 	}
 	clicks := &handlers.Clicks{Store: s.store, Shops: s.shops, Timeout: cfg.ClickTimeout}
 	status := &handlers.Status{Verifier: verifier, Clicks: clicks, Log: o.log}
+	probes, err := shopify.NewProbes(reveal(cfg.ShopifyAPISecrets), o.now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+	}
+	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Log: o.log}
 	portal := &handlers.Portal{
 		Verifier:       verifier,
 		Clicks:         clicks,
@@ -217,6 +222,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		e.Use(handlers.Headers, handlers.StrictTransport(cfg.AppURL))
 		portal.Register(e)
 		status.Register(e)
+		probe.Register(e)
 		fromShopify.Register(e)
 		s.webhooks.Register(e)
 		err = s.admin.Register(e)

@@ -1,0 +1,456 @@
+package doctor_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
+	"manage-subscriptions/server/doctor"
+	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store/storetest"
+)
+
+const (
+	shop       = "fixture-shop.myshopify.com"
+	appSecret  = "fixture-app-secret"
+	apiToken   = "sk_test_fixture_admin_token"
+	storefront = "strfnt_fixture_storefront"
+	pat        = "6100200300400"
+	hash       = "1f2e3d4c5b6a7988"
+	email      = "pat@example.test"
+)
+
+// ward is the whole program between the emulators, behind TLS, with a real Redis.
+type ward struct {
+	t        *testing.T
+	redis    *storetest.Server
+	recharge *rechargetest.Server
+	store    *shopifytest.Server
+	front    http.HandlerFunc // before the program, if not nil
+	mask     http.HandlerFunc // before the storefront, if not nil
+	shown    *httptest.Server // the storefront, as a browser finds it
+	app      *httptest.Server
+	skew     time.Duration // how far the doctor's clock is ahead
+	scopes   []string
+	burst    int
+	settings config.Settings // the doctor's
+	ask      server.Questions
+}
+
+// newWard is a healthy one. before changes what cannot be changed later.
+func newWard(t *testing.T, redis *storetest.Server, before ...func(*ward)) *ward {
+	t.Helper()
+	w := &ward{t: t, redis: redis, scopes: []string{"read_customers", "write_session", "read_store"}, burst: 40}
+	for _, change := range before {
+		change(w)
+	}
+	w.recharge = rechargetest.NewServer(rechargetest.Options{
+		Shop: shop, StorefrontToken: storefront,
+		Tokens: []rechargetest.Token{{Value: apiToken, Scopes: w.scopes, Burst: w.burst}},
+		Customers: []rechargetest.Customer{
+			{ID: 70999001, Hash: "aaaabbbbccccdddd", ShopifyCustomerID: "6999999999999", Email: "robin@example.test"},
+			{ID: 70100200, Hash: hash, ShopifyCustomerID: pat, Email: email, Subscriptions: []rechargetest.Subscription{{ID: 50500600, Product: "Coffee"}}},
+		},
+	})
+	t.Cleanup(w.recharge.Close)
+	w.store = shopifytest.NewServer(shopifytest.Options{Shop: shop, Shoppers: []shopifytest.Shopper{{ID: pat, FirstName: "Pat"}}})
+	t.Cleanup(w.store.Close)
+	w.shown = w.before(w.store.URL, httptest.NewServer, func() http.HandlerFunc { return w.mask })
+	w.settings = config.Settings{
+		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: appSecret, ShopifyShop: shop, CustomerAccounts: "new",
+		AppURL: "https://app.example", Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: "redis://" + redis.Addr,
+		RechargeAPIToken: apiToken, RechargeStorefrontToken: storefront, RechargeRate: "2,40", RechargeAPIURL: w.recharge.URL,
+		RechargePortalURL: w.recharge.URL + "/portal/", PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h",
+		LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "debug", LogFormat: "json",
+	}
+	public := w.serve()
+	w.app = w.before("http://"+public, httptest.NewTLSServer, func() http.HandlerFunc { return w.front })
+	w.settings.AppURL = w.app.URL
+	w.store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + public + "/apps/subscriptions", Secret: appSecret, OldSecret: "fixture-old-secret"})
+	roots := x509.NewCertPool()
+	roots.AddCert(w.app.Certificate())
+	w.ask = server.Questions{StoreURL: w.shown.URL, Path: "/apps/subscriptions", Customer: pat, Roots: roots}
+	return w
+}
+
+// before puts something before a server that may answer in its place.
+func (w *ward) before(target string, start func(http.Handler) *httptest.Server, instead func() http.HandlerFunc) *httptest.Server {
+	w.t.Helper()
+	u, err := url.Parse(target)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(u)
+	s := start(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if f := instead(); f != nil {
+			f(rw, r)
+			return
+		}
+		proxy.ServeHTTP(rw, r)
+	}))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelInfo)
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+// serve runs the program.
+func (w *ward) serve() (public string) {
+	w.t.Helper()
+	cfg, err := w.settings.Check()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	at, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		ended <- server.Run(ctx, cfg, server.WithoutIndex(), server.WithLog(slog.New(slog.NewTextHandler(io.Discard, nil))),
+			server.OnListening(func(a server.Addresses) { at <- a.Public.String() }))
+	}()
+	w.t.Cleanup(stop)
+	select {
+	case public = <-at:
+		w.t.Cleanup(func() { stop(); <-ended })
+	case err := <-ended:
+		w.t.Fatalf("Run: %v", err)
+	}
+	return public
+}
+
+// examine runs the doctor, and looks through all that it says for secrets.
+func (w *ward) examine() (doctor.Report, string) {
+	w.t.Helper()
+	cfg, err := w.settings.Check()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var out bytes.Buffer
+	begun := time.Now()
+	report, err := server.Doctor(w.t.Context(), cfg, w.ask, func(c doctor.Check) { doctor.Print(&out, c) },
+		server.WithClock(func() time.Time { return time.Now().Add(w.skew) }))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 20*time.Second {
+		w.t.Errorf("it took %v; want less than 20 s", took)
+	}
+	if err := json.NewEncoder(&out).Encode(report); err != nil {
+		w.t.Fatal(err)
+	}
+	w.silent(out.String())
+	return report, out.String()
+}
+
+// silent fails the test if a secret is in what was said: what was configured, and
+// what the emulators have seen or handed out.
+func (w *ward) silent(said string) {
+	w.t.Helper()
+	secrets := []string{appSecret, apiToken, storefront, pat, hash, email, "70100200", "robin@", "aaaabbbbccccdddd", "hush-hush"}
+	for _, request := range w.recharge.Requests() {
+		secrets = append(secrets, request.Header.Get("X-Recharge-Access-Token"))
+	}
+	for _, forwarded := range w.store.Forwarded() {
+		query, _ := url.ParseQuery(forwarded.Query)
+		secrets = append(secrets, query.Get("signature"), query.Get("probe"))
+	}
+	for _, secret := range secrets {
+		if secret != "" && strings.Contains(said, secret) {
+			w.t.Errorf("it says %q:\n%s", secret, said)
+		}
+	}
+}
+
+func find(t *testing.T, report doctor.Report, name string) doctor.Check {
+	t.Helper()
+	for _, check := range report.Checks {
+		if check.Name == name {
+			return check
+		}
+	}
+	t.Fatalf("there is no check %s in %+v", name, report)
+	return doctor.Check{}
+}
+
+func TestHealthy(t *testing.T) {
+	w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")) // everysec will do from 7.2 on
+	report, said := w.examine()
+	for _, check := range report.Checks {
+		if check.Status != doctor.OK || check.Remedy != "" || check.Found == "" || check.Asked == "" {
+			t.Errorf("%+v; want ok, and nothing to do", check)
+		}
+	}
+	if !report.OK || len(report.Checks) < 24 {
+		t.Errorf("%d checks, ok: %v; want all of them:\n%s", len(report.Checks), report.OK, said)
+	}
+	if n := len(w.recharge.Requests()); n > 10 {
+		t.Errorf("%d calls of Recharge; want no more than 10", n)
+	}
+	t.Log("\n" + said)
+}
+
+// TestWithoutCustomer: no session is made unless one was asked for.
+func TestWithoutCustomer(t *testing.T) {
+	w := newWard(t, storetest.Redis(t, "--appendonly", "yes"))
+	w.ask.Customer, w.ask.StoreURL = "", ""
+	report, _ := w.examine()
+	for _, name := range []string{"recharge.customer", "recharge.session", "recharge.session_key", "recharge.portal_access"} {
+		if got := find(t, report, name); got.Status != doctor.Skipped || !strings.Contains(got.Remedy, "pass --customer") {
+			t.Errorf("%+v; want skipped, pass --customer", got)
+		}
+	}
+	if got := find(t, report, "proxy.reach"); got.Status != doctor.Skipped || !strings.Contains(got.Remedy, "pass --store-url") {
+		t.Errorf("%+v; want skipped, pass --store-url", got)
+	}
+	for _, request := range w.recharge.Requests() {
+		if request.Method != http.MethodGet {
+			t.Errorf("%s %s; want nothing but GET", request.Method, request.Path)
+		}
+	}
+	if !report.OK {
+		t.Error("what is skipped is no failure")
+	}
+}
+
+// hang is an address that takes connections and never says anything.
+func hang(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var all []net.Conn
+	t.Cleanup(func() {
+		_ = listener.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, conn := range all {
+			_ = conn.Close()
+		}
+	})
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			all = append(all, conn)
+			mu.Unlock()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func faults(change func(*rechargetest.Faults)) func(*ward) {
+	return func(w *ward) { w.recharge.SetFaults(change) }
+}
+
+func shopFaults(change func(*shopifytest.Faults)) func(*ward) {
+	return func(w *ward) { w.store.SetFaults(change) }
+}
+
+func instead(status int, location, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if location != "" {
+			w.Header().Set("Location", location)
+		}
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, body)
+	}
+}
+
+// TestFaults turns every knob: the check of that name says so, and what to do.
+func TestFaults(t *testing.T) {
+	redis := storetest.Redis(t, "--appendonly", "yes")
+	for name, test := range map[string]struct {
+		before func(*ward)
+		turn   func(*ward)
+		check  string
+		status doctor.Status
+		found  string
+		remedy string
+	}{
+		// The server's doing.
+		"another app's secret here": {turn: func(w *ward) { w.settings.ShopifyAPISecret = "hush-hush-other" },
+			check: "app.server", status: doctor.Fail, found: "refuses", remedy: "SHOPIFY_API_SECRET"},
+		"two secrets": {turn: func(w *ward) { w.settings.ShopifyAPISecret = appSecret + ",hush-hush-old" },
+			check: "configuration", status: doctor.Warn, found: "two app secrets", remedy: "SHOPIFY_API_SECRET"},
+		"clock a little off": {turn: func(w *ward) { w.skew = 45 * time.Second },
+			check: "clock", status: doctor.Warn, found: "s", remedy: "NTP"},
+		"clock far off": {turn: func(w *ward) { w.skew = 85 * time.Second },
+			check: "clock", status: doctor.Fail, found: "APP_URL: -85 s", remedy: "NTP"},
+		"nobody vouches": {turn: func(w *ward) { w.ask.Roots = x509.NewCertPool() },
+			check: "app.reach", status: doctor.Fail, found: "not vouched for", remedy: "certificate"},
+		"another host's certificate": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.app.URL, "127.0.0.1", "localhost", 1) },
+			check: "app.reach", status: doctor.Fail, found: "another host", remedy: "host in APP_URL"},
+		"certificate over": {turn: func(w *ward) { w.settings.AppURL = certified(w, -time.Hour) },
+			check: "app.reach", status: doctor.Fail, found: "over", remedy: "renew"},
+		"certificate nearly over": {turn: func(w *ward) { w.settings.AppURL = certified(w, 5*24*time.Hour) },
+			check: "app.certificate", status: doctor.Warn, found: "4 days", remedy: "renew"},
+		"no TLS": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.shown.URL, "http:", "https:", 1) },
+			check: "app.reach", status: doctor.Fail, found: "TLS", remedy: "TLS"},
+		"app down": {turn: func(w *ward) { w.app.Close() },
+			check: "app.reach", status: doctor.Fail, found: "no connection", remedy: "runs"},
+		"another program": {turn: func(w *ward) { w.front = instead(200, "", "It works!") },
+			check: "app.refuses", status: doctor.Fail, found: "status 200", remedy: "APP_URL"},
+
+		// The store's.
+		"password page": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
+			check: "proxy.reach", status: doctor.Fail, found: "password page", remedy: "password off"},
+		"no proxy": {turn: func(w *ward) { w.ask.Path = "/apps/other" },
+			check: "proxy.reach", status: doctor.Fail, found: "404", remedy: "prefix apps, subpath subscriptions"},
+		"server not reached": {turn: func(w *ward) { w.mask = instead(502, "", "There was an error in the third-party application") },
+			check: "proxy.reach", status: doctor.Fail, found: "502", remedy: "app.reach"},
+		"wrong secret": {turn: shopFaults(func(f *shopifytest.Faults) { f.WrongSecret = true }),
+			check: "proxy.reach", status: doctor.Fail, found: "403 of this program", remedy: "SHOPIFY_API_SECRET"},
+		"old request": {turn: shopFaults(func(f *shopifytest.Faults) { f.ClockOffset = -5 * time.Minute }),
+			check: "proxy.reach", status: doctor.Fail, found: "403 of this program", remedy: "clock"},
+		"another store": {turn: shopFaults(func(f *shopifytest.Faults) { f.Shop = "other.myshopify.com" }),
+			check: "proxy.reach", status: doctor.Fail, found: "another store", remedy: "--store-url"},
+		"another server": {turn: func(w *ward) {
+			w.mask = instead(200, "", `{"shop":"`+shop+`","path_prefix":"/apps/subscriptions","proof":"00"}`)
+		},
+			check: "proxy.reach", status: doctor.Fail, found: "somebody else's", remedy: "prefix apps"},
+		"primary domain": {turn: func(w *ward) { w.mask = instead(301, "https://www.brand.example/apps/subscriptions/doctor", "") },
+			check: "proxy.reach", status: doctor.Fail, found: "www.brand.example", remedy: "--store-url http://www.brand.example"},
+		"firewall": {turn: func(w *ward) { w.mask = instead(403, "", "<html>blocked</html>") },
+			check: "proxy.reach", status: doctor.Fail, found: "403, not this program's", remedy: "firewall"},
+		"redirect followed": {turn: func(w *ward) { w.mask = followed(w) },
+			check: "proxy.redirect", status: doctor.Fail, found: "does not", remedy: "REDIRECT=page"},
+
+		// Recharge's.
+		"bad token": {turn: func(w *ward) { w.settings.RechargeAPIToken = "hush-hush-token" },
+			check: "recharge.token", status: doctor.Fail, found: "bad token (401)", remedy: "RECHARGE_API_TOKEN"},
+		"no token": {turn: func(w *ward) { w.settings.RechargeAPIToken = "" },
+			check: "recharge.token", status: doctor.Fail, found: "no token", remedy: "RECHARGE_API_TOKEN"},
+		"no read scope": {before: func(w *ward) { w.scopes = []string{"write_session"} },
+			check: "recharge.scopes", status: doctor.Fail, found: "write_session", remedy: "read_customers"},
+		"no session scope": {before: func(w *ward) { w.scopes = []string{"read_customers"} },
+			check: "recharge.scopes", status: doctor.Warn, found: "none for sessions", remedy: "write_session"},
+		"the other spelling": {before: func(w *ward) { w.scopes = []string{"read_customers", "write_sessions"} },
+			check: "recharge.scopes", status: doctor.OK, found: "write_sessions"},
+		"no scope for the store": {before: func(w *ward) { w.scopes = []string{"read_customers", "write_session"} },
+			check: "recharge.store", status: doctor.Skipped, found: "may not ask", remedy: "read_store"},
+		"another store's token": {turn: func(w *ward) { w.settings.ShopifyShop = "other-shop.myshopify.com" },
+			check: "recharge.store", status: doctor.Fail, found: "another store's", remedy: "SHOPIFY_SHOP"},
+		"portal elsewhere": {turn: func(w *ward) { w.recharge.SetPortalBase("https://portal.brand.example/portal/") },
+			check: "recharge.base_url", status: doctor.Fail, found: "portal.brand.example", remedy: "RECHARGE_PORTAL_URL"},
+		"portal elsewhere, the store says": {turn: func(w *ward) { w.recharge.SetPortalBase("https://portal.brand.example/portal/") },
+			check: "recharge.store", status: doctor.Warn, found: "portal.brand.example", remedy: "RECHARGE_PORTAL_URL"},
+		"filter ignored": {turn: faults(func(f *rechargetest.Faults) { f.IgnoreFilter = true }),
+			check: "recharge.filter", status: doctor.Fail, found: "ignored", remedy: "index"},
+		"no customers": {turn: func(w *ward) { w.recharge.SetCustomers(nil) },
+			check: "recharge.filter", status: doctor.Warn, found: "no customers", remedy: "ask again"},
+		"unknown customer": {turn: func(w *ward) { w.ask.Customer = "6100200309999" },
+			check: "recharge.customer", status: doctor.Warn, found: "does not know", remedy: "subscribes"},
+		"sessions refused": {turn: faults(func(f *rechargetest.Faults) { f.RefuseSessions = true }),
+			check: "recharge.session", status: doctor.Fail, found: "scope missing (403)", remedy: "write_session"},
+		"no storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "" },
+			check: "recharge.session", status: doctor.Fail, found: "without a storefront token", remedy: "set RECHARGE_STOREFRONT_TOKEN"},
+		"wrong storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "strfnt_hush-hush" },
+			check: "recharge.session", status: doctor.Fail, found: "refused", remedy: "correct RECHARGE_STOREFRONT_TOKEN"},
+		"needs the storefront token": {turn: func(*ward) {},
+			check: "recharge.session_bare", status: doctor.OK, found: "needs the storefront token"},
+		"somebody else's session": {turn: faults(func(f *rechargetest.Faults) { f.ForeignSession = true }),
+			check: "recharge.session", status: doctor.Fail, found: "somebody else's", remedy: "PORTAL_LINK=hash"},
+		"snake case": {turn: faults(func(f *rechargetest.Faults) { f.SnakeCaseSession = true }),
+			check: "recharge.session_key", status: doctor.OK, found: "api_token"},
+		"portal access refused": {turn: faults(func(f *rechargetest.Faults) { f.RefusePortalAccess = true }),
+			check: "recharge.portal_access", status: doctor.Fail, found: "bad token (401)", remedy: "portal access"},
+		"somebody else's portal": {turn: faults(func(f *rechargetest.Faults) { f.ForeignPortal = true }),
+			check: "recharge.portal_access", status: doctor.Fail, found: "somebody else's", remedy: "PORTAL_LINK=hash"},
+		"without a zone": {turn: func(*ward) {},
+			check: "recharge.expires_at", status: doctor.OK, found: "without a zone, taken as UTC; in 24 h"},
+		"zoned": {turn: faults(func(f *rechargetest.Faults) { f.ZonedExpiry = true }),
+			check: "recharge.expires_at", status: doctor.OK, found: "with a zone; in 24 h"},
+		"limited": {turn: faults(func(f *rechargetest.Faults) { f.Limited = true }),
+			check: "recharge.token", status: doctor.Warn, found: "rate limited (429)", remedy: "in a minute"},
+		"retry after": {turn: faults(func(f *rechargetest.Faults) {
+			f.Limited, f.RetryAfter, f.Only = true, 2*time.Second, rechargetest.EndpointPortalAccess
+		}), check: "recharge.limits", status: doctor.Warn, found: "Retry-After was seen", remedy: "token"},
+		"small bucket": {before: func(w *ward) { w.burst = 20 },
+			check: "recharge.limits", status: doctor.Warn, found: "/20", remedy: "RECHARGE_RATE to 20"},
+		"5xx": {turn: faults(func(f *rechargetest.Faults) { f.Status = 503 }),
+			check: "recharge.token", status: doctor.Fail, found: "unavailable (503)", remedy: "wait"},
+		"down": {turn: faults(func(f *rechargetest.Faults) { f.Down = true }),
+			check: "recharge.token", status: doctor.Fail, found: "unreachable", remedy: "RECHARGE_API_URL"},
+		"cut short": {turn: faults(func(f *rechargetest.Faults) { f.Truncate = true }),
+			check: "recharge.token", status: doctor.Fail, found: "malformed", remedy: "wait"},
+		"404": {turn: func(w *ward) { w.settings.RechargeAPIURL += "/nowhere" },
+			check: "recharge.token", status: doctor.Fail, found: "not found (404)", remedy: "RECHARGE_API_URL"},
+		"slow": {turn: faults(func(f *rechargetest.Faults) { f.Latency = time.Hour }),
+			check: "recharge.token", status: doctor.Fail, found: "too slow", remedy: "RECHARGE_TIMEOUT"},
+
+		// Redis'.
+		"no Redis": {turn: func(w *ward) { w.settings.RedisURL = "" },
+			check: "redis", status: doctor.Warn, found: "in memory", remedy: "REDIS_URL"},
+		"Redis down": {turn: func(w *ward) { w.settings.RedisURL = "redis://127.0.0.1:1" },
+			check: "redis.reach", status: doctor.Fail, found: "no connection", remedy: "REDIS_URL"},
+		"Redis hangs": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + hang(w.t) },
+			check: "redis.reach", status: doctor.Fail, found: "no answer in time", remedy: "REDIS_URL"},
+		"wrong password": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://:hush-hush@" + storetest.Redis(w.t, "--requirepass", "right").Addr
+		}, check: "redis.reach", status: doctor.Fail, found: "user or password", remedy: "REDIS_URL"},
+		"no password": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--requirepass", "right").Addr
+		}, check: "redis.reach", status: doctor.Fail, found: "user or password", remedy: "REDIS_URL"},
+		"evicts": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory-policy", "allkeys-lru").Addr
+		}, check: "redis.eviction", status: doctor.Fail, found: "allkeys", remedy: "noeviction or volatile-lru"},
+		"keeps nothing": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + storetest.Redis(w.t).Addr },
+			check: "redis.persistence", status: doctor.Warn, found: "keeps nothing on disk", remedy: "appendonly yes"},
+		"leaves it to the system": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--appendonly", "yes", "--appendfsync", "no").Addr
+		}, check: "redis.persistence", status: doctor.Warn, found: "appendfsync no", remedy: "appendfsync everysec"},
+		"not a cluster": {turn: func(w *ward) { w.settings.RedisURL += "?cluster=true" },
+			check: "redis.reach", status: doctor.Fail, found: "not a cluster", remedy: "cluster=true"},
+		"a cluster's node": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--cluster-enabled", "yes").Addr
+		}, check: "redis.cluster", status: doctor.Fail, found: "one node of a cluster", remedy: "cluster=true"},
+		"a cluster without slots": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--cluster-enabled", "yes").Addr + "?cluster=true"
+		}, check: "redis.reach", status: doctor.Fail, found: "slots", remedy: "--cluster check"},
+		"everything hangs": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + hang(w.t)
+			w.settings.RechargeAPIURL = "http://" + hang(w.t)
+			w.settings.AppURL = "https://" + hang(w.t)
+			w.ask.StoreURL = "http://" + hang(w.t)
+		}, check: "proxy.reach", status: doctor.Fail, found: "no answer in time", remedy: "firewall"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var before []func(*ward)
+			if test.before != nil {
+				before = append(before, test.before)
+			}
+			w := newWard(t, redis, before...)
+			if test.turn != nil {
+				test.turn(w)
+			}
+			report, said := w.examine()
+			got := find(t, report, test.check)
+			if got.Status != test.status || !strings.Contains(got.Found, test.found) || !strings.Contains(got.Remedy, test.remedy) || test.remedy == "" && got.Remedy != "" {
+				t.Errorf("%+v; want %s, %q, %q\n%s", got, test.status, test.found, test.remedy, said)
+			}
+			if got.Status == doctor.Fail && report.OK {
+				t.Error("a failure, and the report is ok")
+			}
+		})
+	}
+}

@@ -1,0 +1,145 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"manage-subscriptions/store"
+)
+
+const (
+	// redisSlow is how long a round trip takes that shoppers notice: a click makes
+	// up to three.
+	redisSlow = 10 * time.Millisecond
+	// redisTooSlow is where a click goes on without.
+	redisTooSlow = 100 * time.Millisecond
+	slots        = 16384
+)
+
+// redis are the checks of Redis.
+func (d *doctor) redis() []step {
+	if d.Config.Redis == nil {
+		return []step{{"redis", "REDIS_URL", func(context.Context) result {
+			return warn("none: an embedded one, in memory", "set REDIS_URL, unless it may forget all when it ends and there is one server")
+		}}}
+	}
+	var facts store.Facts
+	var condition store.Condition
+	var evicting bool
+	reached := false
+	of := func(what func() result) func(context.Context) result {
+		return func(context.Context) result {
+			if !reached {
+				return skipped("Redis was not reached", "mend redis.reach")
+			}
+			return what()
+		}
+	}
+	return []step{
+		{"redis.reach", "PING and INFO", func(ctx context.Context) result {
+			var err error
+			if facts, err = d.Store.Examine(ctx); err != nil {
+				return unreached(err)
+			}
+			condition, err = d.Store.Check(ctx)
+			if evicting = errors.Is(err, store.ErrEvicting); err != nil && !evicting {
+				return unreached(err)
+			}
+			reached = true
+			return ok(fmt.Sprintf("answers; %d node(s) with keys", facts.Nodes))
+		}},
+		{"redis.version", "INFO server", of(func() result { return version(facts) })},
+		{"redis.persistence", "INFO persistence, CONFIG GET appendfsync, save", of(func() result { return persistence(condition) })},
+		{"redis.eviction", "CONFIG GET maxmemory-policy", of(func() result { return eviction(facts, evicting) })},
+		{"redis.latency", "PING, the middle of five", of(func() result { return slow(facts) })},
+		{"redis.cluster", "CLUSTER INFO", of(func() result { return cluster(facts) })},
+	}
+}
+
+// unreached says why, without what somebody else has put into the error.
+func unreached(err error) result {
+	text := err.Error()
+	var network net.Error
+	switch {
+	case strings.Contains(text, "WRONGPASS") || strings.Contains(text, "NOAUTH") || strings.Contains(text, "AUTH <password>"):
+		return fail("Redis does not take the user or password", "correct user and password in REDIS_URL")
+	case strings.Contains(text, "NOPERM"):
+		return fail("Redis does not let this user do what is needed", "give the user the rights that the docs name")
+	case strings.Contains(text, "LOADING"):
+		return fail("Redis is still loading its data", "wait until it has, then ask again")
+	case strings.Contains(text, "cluster support disabled"):
+		return fail("this Redis is not a cluster", "take ?cluster=true, or the hosts but one, out of REDIS_URL")
+	case strings.Contains(text, "CLUSTERDOWN"):
+		return fail("the cluster is down: it does not serve all its slots", "mend the cluster: redis-cli --cluster check")
+	case strings.Contains(text, "MOVED"):
+		return fail("this Redis is a node of a cluster", "add ?cluster=true to REDIS_URL")
+	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout():
+		return fail("no answer in time", "see that Redis runs at the address in REDIS_URL, and that no firewall is between")
+	case strings.Contains(text, "tls:") || strings.Contains(text, "x509:") || strings.Contains(text, "first record does not look"):
+		return fail("TLS does not come about", "see that REDIS_URL begins with rediss:// just where Redis speaks TLS, and that its certificate is valid")
+	}
+	return fail("no connection", "see that Redis runs at the address in REDIS_URL, and that no firewall is between")
+}
+
+func version(facts store.Facts) result {
+	var major, minor int
+	if n, _ := fmt.Sscanf(facts.Version, "%d.%d", &major, &minor); n < 2 {
+		return warn("Redis does not tell its version", "let its user ask INFO")
+	}
+	found := fmt.Sprintf("%d.%d", major, minor)
+	if major < 6 || major == 6 && minor < 2 {
+		return warn(found, "use Redis 6.2 or newer: this one is not tried by anybody")
+	}
+	return ok(found)
+}
+
+// persistence says what the server itself warns of when it starts.
+func persistence(condition store.Condition) result {
+	i := slices.IndexFunc(condition.Warnings, func(w string) bool { return !strings.Contains(w, "maxmemory-policy") })
+	if i < 0 {
+		return ok("append-only file")
+	}
+	found, _, _ := strings.Cut(condition.Warnings[i], ";")
+	if strings.Contains(found, "before 7.2") {
+		return warn(found, "use Redis 7.2 or newer, or set appendfsync always in Redis")
+	}
+	return warn(found, "set appendonly yes and appendfsync everysec in Redis")
+}
+
+func eviction(facts store.Facts, evicting bool) result {
+	switch {
+	case evicting:
+		return fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start", "set Redis' maxmemory-policy to noeviction or volatile-lru")
+	case facts.Policy == "":
+		return warn("Redis does not tell its maxmemory-policy", "see that it is noeviction or volatile-lru")
+	}
+	return ok(facts.Policy)
+}
+
+func slow(facts store.Facts) result {
+	found := fmt.Sprintf("%.1f ms", float64(facts.Latency.Microseconds())/1000)
+	switch {
+	case facts.Latency > redisTooSlow:
+		return fail(found, "put Redis next to the server: clicks go on without it")
+	case facts.Latency > redisSlow:
+		return warn(found, "put Redis into the server's own network: each click waits for it up to three times")
+	}
+	return ok(found)
+}
+
+func cluster(facts store.Facts) result {
+	switch {
+	case !facts.Cluster && facts.State != "":
+		return fail("one node of a cluster, spoken to as if it were alone", "add ?cluster=true to REDIS_URL")
+	case !facts.Cluster:
+		return ok("not a cluster")
+	case facts.State != "ok" || facts.Slots != slots:
+		return fail(fmt.Sprintf("cluster_state is not ok, or not all slots are served: %d of %d", facts.Slots, slots), "mend the cluster: redis-cli --cluster check")
+	}
+	return ok(fmt.Sprintf("ok, all %d slots on %d masters", slots, facts.Nodes))
+}

@@ -93,7 +93,7 @@ func unreachedAt(err error, setting, what string) result {
 		return fail("its certificate is for another host", "get a certificate for the host in "+setting)
 	case errors.As(err, &authority), errors.As(err, &expired):
 		return fail("its certificate is not vouched for", "serve "+what+" with a certificate that browsers trust, and with its whole chain")
-	case errors.As(err, &alert), errors.As(err, &header), strings.Contains(err.Error(), "tls:"):
+	case errors.As(err, &alert), errors.As(err, &header), strings.Contains(err.Error(), "tls:"), errors.Is(err, http.ErrSchemeMismatch):
 		return fail("TLS does not come about", "see that what is at "+setting+" speaks TLS 1.2 or newer")
 	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout():
 		return fail("no answer in time", "see that "+what+" runs, and that no firewall is between")

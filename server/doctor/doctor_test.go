@@ -13,16 +13,21 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/server/doctor"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store"
 	"manage-subscriptions/store/storetest"
 )
 
@@ -39,11 +44,11 @@ const (
 // ward is the whole program between the emulators, behind TLS, with a real Redis.
 type ward struct {
 	t        *testing.T
-	redis    *storetest.Server
 	recharge *rechargetest.Server
 	store    *shopifytest.Server
 	front    http.HandlerFunc // before the program, if not nil
 	mask     http.HandlerFunc // before the storefront, if not nil
+	public   string
 	shown    *httptest.Server // the storefront, as a browser finds it
 	app      *httptest.Server
 	skew     time.Duration // how far the doctor's clock is ahead
@@ -54,9 +59,9 @@ type ward struct {
 }
 
 // newWard is a healthy one. before changes what cannot be changed later.
-func newWard(t *testing.T, redis *storetest.Server, before ...func(*ward)) *ward {
+func newWard(t *testing.T, kept *storetest.Server, before ...func(*ward)) *ward {
 	t.Helper()
-	w := &ward{t: t, redis: redis, scopes: []string{"read_customers", "write_session", "read_store"}, burst: 40}
+	w := &ward{t: t, scopes: []string{"read_customers", "write_session", "read_store"}, burst: 40}
 	for _, change := range before {
 		change(w)
 	}
@@ -74,15 +79,15 @@ func newWard(t *testing.T, redis *storetest.Server, before ...func(*ward)) *ward
 	w.shown = w.before(w.store.URL, httptest.NewServer, func() http.HandlerFunc { return w.mask })
 	w.settings = config.Settings{
 		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: appSecret, ShopifyShop: shop, CustomerAccounts: "new",
-		AppURL: "https://app.example", Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: "redis://" + redis.Addr,
+		AppURL: "https://app.example", Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: "redis://" + kept.Addr,
 		RechargeAPIToken: apiToken, RechargeStorefrontToken: storefront, RechargeRate: "2,40", RechargeAPIURL: w.recharge.URL,
 		RechargePortalURL: w.recharge.URL + "/portal/", PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h",
 		LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "debug", LogFormat: "json",
 	}
-	public := w.serve()
-	w.app = w.before("http://"+public, httptest.NewTLSServer, func() http.HandlerFunc { return w.front })
+	w.public = w.serve()
+	w.app = w.before("http://"+w.public, httptest.NewTLSServer, func() http.HandlerFunc { return w.front })
 	w.settings.AppURL = w.app.URL
-	w.store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + public + "/apps/subscriptions", Secret: appSecret, OldSecret: "fixture-old-secret"})
+	w.store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + w.public + "/apps/subscriptions", Secret: appSecret, OldSecret: "fixture-old-secret"})
 	roots := x509.NewCertPool()
 	roots.AddCert(w.app.Certificate())
 	w.ask = server.Questions{StoreURL: w.shown.URL, Path: "/apps/subscriptions", Customer: pat, Roots: roots}
@@ -277,7 +282,6 @@ func instead(status int, location, body string) http.HandlerFunc {
 
 // TestFaults turns every knob: the check of that name says so, and what to do.
 func TestFaults(t *testing.T) {
-	redis := storetest.Redis(t, "--appendonly", "yes")
 	for name, test := range map[string]struct {
 		before func(*ward)
 		turn   func(*ward)
@@ -294,7 +298,7 @@ func TestFaults(t *testing.T) {
 		"clock a little off": {turn: func(w *ward) { w.skew = 45 * time.Second },
 			check: "clock", status: doctor.Warn, found: "s", remedy: "NTP"},
 		"clock far off": {turn: func(w *ward) { w.skew = 85 * time.Second },
-			check: "clock", status: doctor.Fail, found: "APP_URL: -85 s", remedy: "NTP"},
+			check: "clock", status: doctor.Fail, found: "APP_URL: -8", remedy: "NTP"},
 		"nobody vouches": {turn: func(w *ward) { w.ask.Roots = x509.NewCertPool() },
 			check: "app.reach", status: doctor.Fail, found: "not vouched for", remedy: "certificate"},
 		"another host's certificate": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.app.URL, "127.0.0.1", "localhost", 1) },
@@ -426,6 +430,38 @@ func TestFaults(t *testing.T) {
 		"a cluster without slots": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--cluster-enabled", "yes").Addr + "?cluster=true"
 		}, check: "redis.reach", status: doctor.Fail, found: "slots", remedy: "--cluster check"},
+		"a cluster without some of its slots": {turn: func(w *ward) {
+			node := storetest.Redis(w.t, "--cluster-enabled", "yes").Addr
+			client := redis.NewClient(&redis.Options{Addr: node})
+			defer client.Close()
+			if err := client.ClusterAddSlotsRange(w.t.Context(), 0, 99).Err(); err != nil {
+				w.t.Fatal(err)
+			}
+			w.settings.RedisURL = "redis://" + node + "?cluster=true"
+		}, check: "redis.cluster", status: doctor.Fail, found: "100 of 16384", remedy: "--cluster check"},
+		"Redis hangs, Recharge does not": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + hang(w.t) },
+			check: "recharge.portal_access", status: doctor.OK, found: "a link came"},
+		"page, and a 302 does not arrive": {turn: func(w *ward) { w.settings.Redirect, w.mask = "page", followed(w) },
+			check: "proxy.redirect", status: doctor.OK, found: "REDIRECT=page is right"},
+		"renamed by the merchant": {turn: func(w *ward) {
+			w.store.AddApp(shopifytest.App{PathPrefix: "/tools/abo", ProxyURL: "http://" + w.public + "/apps/subscriptions", Secret: appSecret})
+			w.ask.Path = "/tools/abo/"
+		}, check: "proxy.reach", status: doctor.OK, found: "prefix /tools/abo"},
+		"server down behind Shopify": {turn: func(w *ward) {
+			w.store.AddApp(shopifytest.App{PathPrefix: "/apps/down", ProxyURL: "http://127.0.0.1:1/apps/subscriptions", Secret: appSecret})
+			w.ask.Path = "/apps/down"
+		}, check: "proxy.reach", status: doctor.Fail, found: "502", remedy: "the proxy's url"},
+		"proxy url without the path": {turn: func(w *ward) {
+			w.store.AddApp(shopifytest.App{PathPrefix: "/apps/bare", ProxyURL: "http://" + w.public, Secret: appSecret})
+			w.ask.Path = "/apps/bare"
+		}, check: "proxy.reach", status: doctor.Fail, found: "404", remedy: "url APP_URL/apps/subscriptions"},
+		"black hole": {turn: func(w *ward) { w.settings.AppURL = "https://" + hang(w.t) },
+			check: "app.reach", status: doctor.Fail, found: "no answer in time", remedy: "firewall"},
+		"by hash": {turn: func(w *ward) {
+			w.settings.PortalLink = "hash"
+			w.recharge.SetFaults(func(f *rechargetest.Faults) { f.Only, f.Status = rechargetest.EndpointSessions, 500 })
+		},
+			check: "recharge.limits", status: doctor.OK, found: "X-Recharge-Limit"},
 		"everything hangs": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://" + hang(w.t)
 			w.settings.RechargeAPIURL = "http://" + hang(w.t)
@@ -439,7 +475,8 @@ func TestFaults(t *testing.T) {
 			if test.before != nil {
 				before = append(before, test.before)
 			}
-			w := newWard(t, redis, before...)
+			// One of its own: of one token's budget there is not enough for all.
+			w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"), before...)
 			if test.turn != nil {
 				test.turn(w)
 			}
@@ -450,6 +487,107 @@ func TestFaults(t *testing.T) {
 			}
 			if got.Status == doctor.Fail && report.OK {
 				t.Error("a failure, and the report is ok")
+			}
+		})
+	}
+}
+
+// TestCluster: a real cluster that is well is told to be.
+func TestCluster(t *testing.T) {
+	nodes := storetest.Cluster(t)
+	w := newWard(t, storetest.Redis(t))
+	w.settings.RedisURL = nodes.URL()
+	report, _ := w.examine()
+	if got := find(t, report, "redis.cluster"); got.Status != doctor.OK || !strings.Contains(got.Found, "all 16384 slots on 3 masters") {
+		t.Errorf("%+v; want ok, with all slots", got)
+	}
+}
+
+// TestManyStores: what a merchant has connected is looked at when its store is
+// named.
+func TestManyStores(t *testing.T) {
+	w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"))
+	w.settings.ShopifyShop, w.settings.RechargeAPIToken, w.settings.RechargeStorefrontToken, w.settings.RechargePortalURL = "", "", "", ""
+	w.settings.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	report, _ := w.examine()
+	if got := find(t, report, "recharge.token"); got.Status != doctor.Skipped || got.Remedy != "pass --shop" {
+		t.Errorf("%+v; want skipped, pass --shop", got)
+	}
+	w.ask.Shop = shop
+	report, _ = w.examine()
+	if got := find(t, report, "recharge.token"); got.Status != doctor.Fail || !strings.Contains(got.Remedy, "connect it in the app") {
+		t.Errorf("%+v; want a store that has not connected", got)
+	}
+	key := make([]byte, 32)
+	for i := range key {
+		key[i] = byte(i)
+	}
+	keep, err := store.Open(store.Options{
+		Redis: &redis.UniversalOptions{Addrs: []string{strings.TrimPrefix(w.settings.RedisURL, "redis://")}}, Keys: [][]byte{key},
+		Connections: true, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.Close()
+	err = keep.SaveConnection(t.Context(), store.Connection{Shop: shop, APIToken: apiToken, StorefrontToken: storefront, SavedAt: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, said := w.examine()
+	if got := find(t, report, "recharge.session"); got.Status != doctor.OK {
+		t.Errorf("%+v; want the connection's session\n%s", got, said)
+	}
+}
+
+// TestProbeIsNobodyElses: the route refuses all who are not the doctor, and each in
+// the same words.
+func TestProbeIsNobodyElses(t *testing.T) {
+	w := newWard(t, storetest.Redis(t))
+	probes := func(secret string, off time.Duration) string {
+		p, err := shopify.NewProbes([]string{secret}, func() time.Time { return time.Now().Add(off) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.New()
+	}
+	signed := func(query string) string { return w.store.SignedQuery(query, pat, "/apps/subscriptions", appSecret) }
+	good := probes(appSecret, 0)
+	for name, test := range map[string]struct {
+		path, query string
+		want        int
+	}{
+		"the doctor":            {"", signed("probe=" + good), 200},
+		"with a slash":          {"/", signed("probe=" + good), 200},
+		"a hop":                 {"", signed("hop=302&probe=" + good), 302},
+		"unsigned":              {"", "", 403},
+		"unsigned, with one":    {"", "probe=" + good, 403},
+		"another's signature":   {"", w.store.SignedQuery("probe="+good, pat, "/apps/subscriptions", "hush-hush"), 403},
+		"signed, without":       {"", signed(""), 403},
+		"signed, a hop without": {"", signed("hop=302"), 403},
+		"another secret's":      {"", signed("probe=" + probes("hush-hush", 0)), 403},
+		"over":                  {"", signed("probe=" + probes(appSecret, -3*time.Minute)), 403},
+		"of the future":         {"", signed("probe=" + probes(appSecret, 3*time.Minute)), 403},
+		"changed":               {"", signed("probe=9" + good), 403},
+		"cut":                   {"", signed("probe=" + good[:20]), 403},
+		"where a hop leads":     {"/arrived", signed("probe=" + good), 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+			response, err := client.Get("http://" + w.public + "/apps/subscriptions/doctor" + test.path + "?" + test.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			body, _ := io.ReadAll(response.Body)
+			if response.StatusCode != test.want {
+				t.Fatalf("status %d; want %d", response.StatusCode, test.want)
+			}
+			if test.want == 403 && !regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{10}\n$`).Match(body) {
+				t.Errorf("%q; want what everybody else is refused with", body)
+			}
+			if want := "/apps/subscriptions/doctor/arrived"; test.want == 302 && response.Header.Get("Location") != want {
+				t.Errorf("Location %q; want %q", response.Header.Get("Location"), want)
 			}
 		})
 	}

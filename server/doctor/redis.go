@@ -74,7 +74,7 @@ func unreached(err error) result {
 		return fail("Redis is still loading its data", "wait until it has, then ask again")
 	case strings.Contains(text, "cluster support disabled"):
 		return fail("this Redis is not a cluster", "take ?cluster=true, or the hosts but one, out of REDIS_URL")
-	case strings.Contains(text, "CLUSTERDOWN"):
+	case strings.Contains(text, "CLUSTERDOWN") || strings.Contains(text, "cluster has no nodes"):
 		return fail("the cluster is down: it does not serve all its slots", "mend the cluster: redis-cli --cluster check")
 	case strings.Contains(text, "MOVED"):
 		return fail("this Redis is a node of a cluster", "add ?cluster=true to REDIS_URL")

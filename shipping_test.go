@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,8 +73,8 @@ func TestBuildIsReproducible(t *testing.T) {
 // may write nowhere. The health check is the Dockerfile's, too.
 func TestImageServesClick(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		skipOrFail(t, "a change of root needs root")
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		skipOrFail(t, "a change of root needs Linux and root")
 	}
 	image := readImage(t)
 	root := t.TempDir()
@@ -157,6 +158,49 @@ func TestImageServesClick(t *testing.T) {
 	}
 	if said, err := healthy(); err == nil {
 		t.Errorf("health check after the end: %q; want a failure", said)
+	}
+}
+
+// TestDockerignore: a tracked file that the build does not get makes "+dirty" of the
+// version of every image.
+func TestDockerignore(t *testing.T) {
+	if out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
+		skipOrFail(t, "no git repository here: "+string(out))
+	}
+	if tracked := command(t, "", "git", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore"); tracked != "" {
+		t.Errorf(".dockerignore keeps tracked files from the build:\n%s", tracked)
+	}
+}
+
+// TestKubernetesExample: with its placeholders it is refused, and says where they
+// are; with values in their place it is a good configuration.
+func TestKubernetesExample(t *testing.T) {
+	var environ []string
+	for _, file := range []string{"deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"} {
+		for _, row := range match(t, file, `(?m)^  ([A-Z_]+): (\S+)`) {
+			environ = append(environ, row[1]+"="+row[2])
+		}
+	}
+	var errs strings.Builder
+	if got := run(t.Context(), []string{"serve"}, environ, io.Discard, &errs); got != exitUsage {
+		t.Errorf("exit code with placeholders = %d; want %d", got, exitUsage)
+	}
+	for _, name := range []string{"REDIS_URL", "ENCRYPTION_KEY"} {
+		if !strings.Contains(errs.String(), name) {
+			t.Errorf("it says %q; want something of %s", errs.String(), name)
+		}
+	}
+	environ = append(environ, "REDIS_URL=rediss://user:hush@redis.example:6379/0", "ENCRYPTION_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	var settings config.Settings
+	parser, err := kong.New(&settings, kong.Resolvers(config.Resolver(environ, filepath.Join(t.TempDir(), ".env"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := settings.Check(); err != nil {
+		t.Errorf("with values: %v", err)
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *serveOursCommand) settings() config.Settings {
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: s.Redis,
 		RechargeAPIToken: adminToken, RechargeAPIURL: s.Recharge, RechargePortalURL: portalBase, RechargeRate: "1000,10000",
 		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: s.LinkTTL, RechargeTimeout: "3s", ClickTimeout: "8s",
-		LogLevel: "info", LogFormat: "json", PProf: "off",
+		LogLevel: "info", LogFormat: "json",
 	}
 }
 

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -116,7 +117,7 @@ func (s Settings) Check() (Config, error) {
 		LogLevel:       c.level("LOG_LEVEL", s.LogLevel),
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
 		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),
-		PProf:          c.choice("PPROF", s.PProf, "on", "off") == "on",
+		PProf:          c.choice("PPROF", cmp.Or(s.PProf, "off"), "on", "off") == "on",
 	}
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
 	config.RechargePortalURL = c.portal(s.RechargePortalURL, config.Shop)

@@ -152,7 +152,7 @@ func (f *fixture) settings() config.Settings {
 		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeRate: "1000,10000",
 		RechargeAPIURL: f.recharge.URL, RechargePortalURL: f.store.URL + "/tools/recurring/portal/",
 		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "5s", ClickTimeout: "15s",
-		LogLevel: "debug", LogFormat: "json", PProf: "off",
+		LogLevel: "debug", LogFormat: "json",
 	}
 }
 

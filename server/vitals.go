@@ -80,7 +80,7 @@ func (s *server) state() metrics.State {
 	last := s.vitals.read()
 	state := metrics.State{
 		Ready: s.health.Ready(), Servers: s.store.Sharers(), Tripped: map[string]int{},
-		RedisUp: last.up && s.store.Reachable(), RedisSeconds: last.ping, RedisPool: pool(s.store.Pool()),
+		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping, RedisPool: pool(s.store.Pool()),
 		Indexes: last.indexes, Now: s.now(),
 	}
 	for _, way := range s.shops.Ways() {

@@ -77,7 +77,7 @@ func TestState(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	m := metrics.New("", func() metrics.State {
 		return metrics.State{
-			Ready: true, Servers: 3, RedisUp: true, RedisSeconds: time.Millisecond, Now: now,
+			Ready: true, Servers: 3, RedisUp: true, RedisPing: time.Millisecond, Now: now,
 			RedisPool: metrics.Pool{Connections: 5, Idle: 4, Hits: 9, Misses: 2, Timeouts: 1},
 			Budgets:   []recharge.Budget{{Left: 30, Burst: 40}, {Left: 7, Burst: 80, Paused: time.Second}},
 			Tripped:   map[string]int{recharge.Sessions: 2},

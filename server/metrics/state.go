@@ -17,7 +17,7 @@ type State struct {
 	Tripped map[string]int    // endpoints that are left alone because they are dead, and of how many shops
 
 	RedisUp      bool
-	RedisSeconds time.Duration // of the last round trip that was made to find out
+	RedisPing time.Duration // of the last round trip that was made to find out
 	RedisPool    Pool
 
 	Indexes []Index // one for each shop in use
@@ -69,7 +69,7 @@ func newCollector(state func() State) *collector {
 	c.add("breakers_open", "Shops for which an endpoint of Recharge is left alone because its last calls have failed.", prometheus.GaugeValue, tripped, "endpoint")
 
 	gauge("redis_up", "1 if Redis answers.", func(s State) float64 { return is(s.RedisUp) })
-	gauge("redis_ping_seconds", "How long Redis took for the last question whether it is there.", func(s State) float64 { return s.RedisSeconds.Seconds() })
+	gauge("redis_ping_seconds", "How long Redis took for the last question whether it is there.", func(s State) float64 { return s.RedisPing.Seconds() })
 	gauge("redis_connections", "Connections to Redis.", func(s State) float64 { return float64(s.RedisPool.Connections) })
 	gauge("redis_connections_idle", "Connections to Redis that nobody uses.", func(s State) float64 { return float64(s.RedisPool.Idle) })
 	total("redis_pool_hits_total", "Times that an idle connection to Redis was there.", func(s State) float64 { return float64(s.RedisPool.Hits) })

@@ -105,7 +105,7 @@ func (w *world) serve(ctx context.Context, o Options) error {
 		RedisURL: "redis://" + w.redis.Addr(), EncryptionKey: base64.StdEncoding.EncodeToString(key),
 		RechargeAPIURL: w.recharge.URL, RechargeRate: "2,40",
 		PortalLink: "signed_in", Redirect: cmp.Or(o.Redirect, "location"), CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
-		LogLevel: "info", LogFormat: "text", PProf: "off",
+		LogLevel: "info", LogFormat: "text",
 	}.Check()
 	if err != nil {
 		return err

@@ -176,7 +176,7 @@ func (w *World) settings() config.Settings {
 		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeClientSecret: webhookSecret, RechargeRate: "2,40",
 		RechargeAPIURL: w.Recharge.URL, RechargePortalURL: Portal,
 		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
-		LogLevel: "info", LogFormat: "json", PProf: "off",
+		LogLevel: "info", LogFormat: "json",
 	}
 }
 

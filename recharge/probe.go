@@ -22,8 +22,9 @@ type Prober struct {
 	session  Session
 }
 
-// NewProber returns a prober; heard is told the headers of each answer.
-func NewProber(o Options, heard func(http.Header)) *Prober {
+// NewProber returns a prober; heard is told the headers
+// of each answer, and how long it took.
+func NewProber(o Options, heard func(http.Header, time.Duration)) *Prober {
 	client := NewClient(o)
 	client.http.Transport = hearing{client.options.HTTP, heard}
 	return &Prober{client: client}
@@ -32,13 +33,14 @@ func NewProber(o Options, heard func(http.Header)) *Prober {
 // hearing lets somebody hear the headers of answers.
 type hearing struct {
 	*http.Transport
-	heard func(http.Header)
+	heard func(http.Header, time.Duration)
 }
 
 func (h hearing) RoundTrip(request *http.Request) (*http.Response, error) {
+	start := time.Now()
 	response, err := h.Transport.RoundTrip(request)
 	if err == nil {
-		h.heard(response.Header)
+		h.heard(response.Header, time.Since(start))
 	}
 	return response, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -27,7 +26,7 @@ type Questions struct {
 // check as soon as those before it are told. It serves nothing and changes nothing.
 func Doctor(ctx context.Context, cfg config.Config, ask Questions, tell func(doctor.Check), opts ...Option) (doctor.Report, error) {
 	// What goes wrong is in the report.
-	o := options{log: slog.New(slog.NewTextHandler(io.Discard, nil)), now: time.Now}
+	o := options{log: slog.New(slog.DiscardHandler), now: time.Now}
 	for _, opt := range opts {
 		opt(&o)
 	}

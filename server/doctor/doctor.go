@@ -129,40 +129,53 @@ func Run(ctx context.Context, p Patient, tell func(Check)) Report {
 			add(check)
 		}
 	}
-	add(timed(ctx, step{"clock", "the Date header of each answer against this clock", d.clock}))
+	clock, _ := timed(context.WithoutCancel(ctx), step{"clock", "the Date header of each answer against this clock", d.clock})
+	add(clock)
 	return report
 }
 
 // examine makes the checks of a group one after the other, each as it needs those
-// before it.
+// before it. A check that had to be given up may still be under way: nothing that
+// builds on it is asked then.
 func examine(ctx context.Context, steps []step, done chan<- Check) {
 	defer close(done)
-	for _, step := range steps {
-		done <- timed(ctx, step)
+	for i, s := range steps {
+		check, given := timed(ctx, s)
+		done <- check
+		if !given {
+			for _, s := range steps[i+1:] {
+				done <- Check{s.name, Skipped, s.asked, "was not asked", "mend " + check.Name, 0}
+			}
+			return
+		}
 	}
 }
 
 // timed makes a check and does not wait for longer than it may take, whatever that
-// is: a check that is given up has nobody who listens any more.
-func timed(ctx context.Context, s step) Check {
+// is; false if it has given the check up.
+func timed(ctx context.Context, s step) (Check, bool) {
 	start := time.Now()
-	late := fail("no answer in time", "mend what is marked above, then ask again")
-	came := late
-	if ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(ctx, checkPatience)
-		defer cancel()
-		answer := make(chan result, 1)
-		go func() { answer <- s.do(ctx) }()
-		select {
-		case came = <-answer:
-		case <-ctx.Done():
-			select { // it may just have noticed itself, and knows more
-			case came = <-answer:
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
+	ended := func(r result) Check {
+		return Check{s.name, r.status, s.asked, r.found, r.remedy, time.Since(start).Milliseconds()}
 	}
-	return Check{s.name, came.status, s.asked, came.found, came.remedy, time.Since(start).Milliseconds()}
+	if ctx.Err() != nil {
+		return ended(fail("no time was left", "mend what is marked above, or took long, then ask again")), false
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	answer := make(chan result, 1)
+	go func() { answer <- s.do(ctx) }()
+	select {
+	case r := <-answer:
+		return ended(r), true
+	case <-ctx.Done():
+	}
+	select { // it may just have noticed itself, and knows more
+	case r := <-answer:
+		return ended(r), true
+	case <-time.After(100 * time.Millisecond):
+		return ended(fail("no answer in time", "mend what is marked above, then ask again")), false
+	}
 }
 
 func (d *doctor) configuration() Check {

@@ -109,7 +109,7 @@ func (w *ward) before(target string, start func(http.Handler) *httptest.Server, 
 		}
 		proxy.ServeHTTP(rw, r)
 	}))
-	s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelInfo)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	w.t.Cleanup(s.Close)
 	return s
 }
@@ -124,13 +124,18 @@ func (w *ward) serve() (public string) {
 	ctx, stop := context.WithCancel(context.Background())
 	at, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- server.Run(ctx, cfg, server.WithoutIndex(), server.WithLog(slog.New(slog.NewTextHandler(io.Discard, nil))),
+		ended <- server.Run(ctx, cfg, server.WithoutIndex(), server.WithLog(slog.New(slog.DiscardHandler)),
 			server.OnListening(func(a server.Addresses) { at <- a.Public.String() }))
 	}()
 	w.t.Cleanup(stop)
 	select {
 	case public = <-at:
-		w.t.Cleanup(func() { stop(); <-ended })
+		w.t.Cleanup(func() {
+			stop()
+			if err := <-ended; err != nil {
+				w.t.Errorf("Run: %v", err)
+			}
+		})
 	case err := <-ended:
 		w.t.Fatalf("Run: %v", err)
 	}
@@ -192,8 +197,14 @@ func find(t *testing.T, report doctor.Report, name string) doctor.Check {
 }
 
 func TestHealthy(t *testing.T) {
-	w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")) // everysec will do from 7.2 on
+	kept := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always") // everysec will do from 7.2 on
+	w := newWard(t, kept)
 	report, said := w.examine()
+	for key := range kept.Dump() {
+		if key != "ms1:servers" && !strings.HasSuffix(key, "}b") {
+			t.Errorf("Redis has %s; want nothing but who spends how much of the token's budget", key)
+		}
+	}
 	for _, check := range report.Checks {
 		if check.Status != doctor.OK || check.Remedy != "" || check.Found == "" || check.Asked == "" {
 			t.Errorf("%+v; want ok, and nothing to do", check)
@@ -388,6 +399,8 @@ func TestFaults(t *testing.T) {
 		"retry after": {turn: faults(func(f *rechargetest.Faults) {
 			f.Limited, f.RetryAfter, f.Only = true, 2*time.Second, rechargetest.EndpointPortalAccess
 		}), check: "recharge.limits", status: doctor.Warn, found: "Retry-After was seen", remedy: "token"},
+		"slow, in time": {turn: faults(func(f *rechargetest.Faults) { f.Latency, f.Only = 2*time.Second, rechargetest.EndpointToken }),
+			check: "recharge.latency", status: doctor.Warn, found: "2.", remedy: "RECHARGE_TIMEOUT"},
 		"small bucket": {before: func(w *ward) { w.burst = 20 },
 			check: "recharge.limits", status: doctor.Warn, found: "/20", remedy: "RECHARGE_RATE to 20"},
 		"5xx": {turn: faults(func(f *rechargetest.Faults) { f.Status = 503 }),
@@ -524,7 +537,7 @@ func TestManyStores(t *testing.T) {
 	}
 	keep, err := store.Open(store.Options{
 		Redis: &redis.UniversalOptions{Addrs: []string{strings.TrimPrefix(w.settings.RedisURL, "redis://")}}, Keys: [][]byte{key},
-		Connections: true, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Connections: true, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

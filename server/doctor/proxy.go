@@ -23,7 +23,7 @@ func (d *doctor) proxy() []step {
 				return skipped("the storefront is not known", askStore)
 			}
 			r := d.throughShopify(ctx)
-			reached = r.status == OK || r.status == Warn
+			reached = r.status == OK || r.status == Warn && strings.HasPrefix(r.found, "this server")
 			return r
 		}},
 		{"proxy.redirect", "whether a 302 of the server's arrives at the browser", func(ctx context.Context) result {
@@ -96,15 +96,12 @@ func (d *doctor) throughShopify(ctx context.Context) result {
 // notReached reads an answer that is Shopify's own, or our refusal; the zero result
 // if it is neither.
 func notReached(got page, at *url.URL) result {
-	to, err := url.Parse(got.header.Get("Location"))
-	moved := got.status >= 300 && got.status < 400 && err == nil
+	const noPassword = "take the password off in Online Store, Preferences; the proxy cannot be tried before"
 	switch {
-	case moved && isPassword(to.Path):
-		return fail("the store's password page", "take the password off in Online Store, Preferences; the proxy cannot be tried before")
-	case moved && to.Host != "" && to.Host != at.Host && plainHost.MatchString(to.Host):
-		return fail("the storefront is at "+to.Host, "pass --store-url "+at.Scheme+"://"+to.Host)
-	case moved:
-		return fail(fmt.Sprintf("status %d, to another page", got.status), "pass --store-url as a shopper's browser shows it, without a path")
+	case got.status >= 300 && got.status < 400:
+		return moved(got, at, noPassword)
+	case got.status == http.StatusOK && strings.Contains(got.body, `action="/password"`):
+		return fail("the store's password page", noPassword)
 	case ours(got):
 		return fail("403 of this program: what Shopify signs, it does not take", "set SHOPIFY_API_SECRET of the server to the client secret of the app that has the proxy, and see the line clock")
 	case got.status == http.StatusNotFound:
@@ -115,17 +112,23 @@ func notReached(got page, at *url.URL) result {
 		return fail(fmt.Sprintf("%d, not this program's: something before it refuses", got.status), "let Shopify's requests through to the server, whatever protects it (firewall, bot protection)")
 	case got.status >= 500:
 		return fail(fmt.Sprintf("%d: Shopify did not get an answer of the server's", got.status), "see app.reach, and that the proxy's url in the app's configuration is APP_URL"+proxyPath)
-	case got.status == http.StatusOK && strings.Contains(got.body, `action="/password"`):
-		return fail("the store's password page", "take the password off in Online Store, Preferences; the proxy cannot be tried before")
 	}
 	return result{}
 }
 
-var plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
-
-func isPassword(path string) bool {
-	return path == "/password" || strings.HasSuffix(path, "/password")
+// moved reads a redirect that is not of the server's.
+func moved(got page, at *url.URL, noPassword string) result {
+	to, err := url.Parse(got.header.Get("Location"))
+	switch {
+	case err == nil && (to.Path == "/password" || strings.HasSuffix(to.Path, "/password")):
+		return fail("the store's password page", noPassword)
+	case err == nil && to.Host != "" && to.Host != at.Host && plainHost.MatchString(to.Host):
+		return fail("the storefront is at "+to.Host, "pass --store-url "+at.Scheme+"://"+to.Host)
+	}
+	return fail(fmt.Sprintf("status %d, to another page", got.status), "pass --store-url as a shopper's browser shows it, without a path")
 }
+
+var plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
 
 // hop asks for a 302 into the same store, and looks who gets it.
 func (d *doctor) hop(ctx context.Context) result {

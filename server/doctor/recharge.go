@@ -21,6 +21,7 @@ type atRecharge struct {
 	mu         sync.Mutex
 	limit      string // X-Recharge-Limit
 	retryAfter bool
+	slowest    time.Duration
 
 	scopes    recharge.Scopes
 	customer  bool // somebody is there to try with
@@ -53,7 +54,10 @@ func (d *doctor) recharge() []step {
 			step{"recharge.expires_at", "how expires_at is written, and how far it is", r.needs(r.expiry)},
 		)
 	}
-	return append(steps, step{"recharge.limits", "X-Recharge-Limit and Retry-After of the answers", r.needs(r.limits)})
+	return append(steps,
+		step{"recharge.limits", "X-Recharge-Limit and Retry-After of the answers", r.needs(r.limits)},
+		step{"recharge.latency", "how long the slowest answer took", r.needs(r.latency)},
+	)
 }
 
 // needs skips a check where Recharge cannot be asked at all.
@@ -69,13 +73,14 @@ func (r *atRecharge) needs(check func(context.Context) result) func(context.Cont
 	}
 }
 
-func (r *atRecharge) heard(header http.Header) {
+func (r *atRecharge) heard(header http.Header, took time.Duration) {
 	r.dates.heard("Recharge", header)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if limit := header.Get("X-Recharge-Limit"); limit != "" && len(limit) < 20 {
 		r.limit = limit
 	}
+	r.slowest = max(r.slowest, took)
 	r.retryAfter = r.retryAfter || header.Get("Retry-After") != ""
 }
 
@@ -131,7 +136,13 @@ func refused(err error, remedy string) result {
 }
 
 func (r *atRecharge) scoped(context.Context) result {
-	found := strings.Join(r.scopes.All, ", ")
+	var named []string
+	for _, scope := range r.scopes.All {
+		if plainWord.MatchString(scope) {
+			named = append(named, scope)
+		}
+	}
+	found := strings.Join(named, ", ")
 	if len(found) > 200 {
 		found = fmt.Sprintf("%d scopes", len(r.scopes.All))
 	}
@@ -327,6 +338,16 @@ func (r *atRecharge) limits(context.Context) result {
 		return warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))
 	case used*10 > size*8:
 		return warn(found, "see what else uses the token: little is left for clicks")
+	}
+	return ok(found)
+}
+
+func (r *atRecharge) latency(context.Context) result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := fmt.Sprintf("%.2f s; a call may take %v", r.slowest.Seconds(), r.Config.RechargeTimeout)
+	if r.slowest > r.Config.RechargeTimeout/2 {
+		return warn(found, "ask again later; if it stays, raise RECHARGE_TIMEOUT")
 	}
 	return ok(found)
 }

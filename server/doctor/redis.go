@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -64,26 +65,44 @@ func (d *doctor) redis() []step {
 // unreached says why, without what somebody else has put into the error.
 func unreached(err error) result {
 	text := err.Error()
+	for _, refusal := range refusals() {
+		if strings.Contains(text, refusal.says) {
+			return fail(refusal.found, refusal.remedy)
+		}
+	}
 	var network net.Error
-	switch {
-	case strings.Contains(text, "WRONGPASS") || strings.Contains(text, "NOAUTH") || strings.Contains(text, "AUTH <password>"):
-		return fail("Redis does not take the user or password", "correct user and password in REDIS_URL")
-	case strings.Contains(text, "NOPERM"):
-		return fail("Redis does not let this user do what is needed", "give the user the rights that the docs name")
-	case strings.Contains(text, "LOADING"):
-		return fail("Redis is still loading its data", "wait until it has, then ask again")
-	case strings.Contains(text, "cluster support disabled"):
-		return fail("this Redis is not a cluster", "take ?cluster=true, or the hosts but one, out of REDIS_URL")
-	case strings.Contains(text, "CLUSTERDOWN") || strings.Contains(text, "cluster has no nodes"):
-		return fail("the cluster is down: it does not serve all its slots", "mend the cluster: redis-cli --cluster check")
-	case strings.Contains(text, "MOVED"):
-		return fail("this Redis is a node of a cluster", "add ?cluster=true to REDIS_URL")
-	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout():
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() {
 		return fail("no answer in time", "see that Redis runs at the address in REDIS_URL, and that no firewall is between")
-	case strings.Contains(text, "tls:") || strings.Contains(text, "x509:") || strings.Contains(text, "first record does not look"):
-		return fail("TLS does not come about", "see that REDIS_URL begins with rediss:// just where Redis speaks TLS, and that its certificate is valid")
 	}
 	return fail("no connection", "see that Redis runs at the address in REDIS_URL, and that no firewall is between")
+}
+
+// redisRefusal is what an error of Redis' has in it.
+type redisRefusal struct{ says, found, remedy string }
+
+func refusals() []redisRefusal {
+	const (
+		password = "Redis does not take the user or password"
+		correct  = "correct user and password in REDIS_URL"
+		down     = "the cluster is down: it does not serve all its slots"
+		mend     = "mend the cluster: redis-cli --cluster check"
+		noTLS    = "TLS does not come about"
+		useTLS   = "see that REDIS_URL begins with rediss:// just where Redis speaks TLS, and that its certificate is valid"
+	)
+	return []redisRefusal{
+		{"WRONGPASS", password, correct},
+		{"NOAUTH", password, correct},
+		{"AUTH <password>", password, correct},
+		{"NOPERM", "Redis does not let this user do what is needed", "give the user the rights that the docs name"},
+		{"LOADING", "Redis is still loading its data", "wait until it has, then ask again"},
+		{"cluster support disabled", "this Redis is not a cluster", "take ?cluster=true, or the hosts but one, out of REDIS_URL"},
+		{"CLUSTERDOWN", down, mend},
+		{"cluster has no nodes", down, mend},
+		{"MOVED", "this Redis is a node of a cluster", "add ?cluster=true to REDIS_URL"},
+		{"tls:", noTLS, useTLS},
+		{"x509:", noTLS, useTLS},
+		{"first record does not look", noTLS, useTLS},
+	}
 }
 
 func version(facts store.Facts) result {
@@ -118,8 +137,11 @@ func eviction(facts store.Facts, evicting bool) result {
 	case facts.Policy == "":
 		return warn("Redis does not tell its maxmemory-policy", "see that it is noeviction or volatile-lru")
 	}
-	return ok(facts.Policy)
+	return ok(plainWord.FindString(facts.Policy))
 }
+
+// plainWord is all that is repeated of what somebody else says.
+var plainWord = regexp.MustCompile(`^[a-z_-]{1,40}$`)
 
 func slow(facts store.Facts) result {
 	found := fmt.Sprintf("%.1f ms", float64(facts.Latency.Microseconds())/1000)

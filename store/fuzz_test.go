@@ -24,7 +24,8 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sealed []byte, at string) {
 		value, err := seals.open(at, sealed)
-		if err == nil && (at != place || !bytes.Equal(sealed, good)) && !(at == "elsewhere" && string(value) == "value") {
+		// Each process draws another nonce, so what is good is told by what is in it.
+		if err == nil && (at != place && at != "elsewhere" || string(value) != "value") {
 			t.Errorf("open(%q, %x) = %q; want nothing that was not sealed for it", at, sealed, value)
 		}
 		if err != nil && value != nil {

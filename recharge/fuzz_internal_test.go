@@ -1,0 +1,37 @@
+package recharge
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// FuzzWebhookBody: whatever stands in a signed body, under whatever topic, what is
+// read of a customer has its shapes, and an error repeats nothing of it.
+func FuzzWebhookBody(f *testing.F) {
+	for _, body := range []string{
+		"", "{}", "null", "[]", bodyA, bodyB, `{"customer":null}`, `{"customer":{"id":1}}`, `{"customer":{"id":"1","hash":"a","external_customer_id":{"ecommerce":"2"}}}`,
+		`{"customer":{"id":-1}}`, `{"customer":{"id":1e3}}`, `{"customer":{"id":1,"external_customer_id":{"ecommerce":"../x"}}}`, `{"customer":{"id":1,"ID":2}}`, `{"store":{}}`, `{"subscription":{}}`,
+	} {
+		for _, topic := range []string{"", string(TopicUpdated), string(TopicDeleted), string(TopicUninstalled), "order/created"} {
+			f.Add(topic, body)
+		}
+	}
+	f.Fuzz(func(t *testing.T, topic, body string) {
+		got, err := readWebhook(Topic(topic), []byte(body))
+		if err != nil {
+			if !errors.Is(err, ErrMalformedWebhook) || got.Kind != Other || len(body) > 40 && strings.Contains(err.Error(), body) {
+				t.Errorf("readWebhook(%q, %q) = %+v, %v; want nothing, and that it is malformed", topic, body, got, err)
+			}
+			return
+		}
+		_ = oneJSON([]byte(body))
+		changed := got.Kind == CustomerChanged || got.Kind == CustomerDeleted
+		if changed != (got.ID > 0) || strings.Trim(got.Customer, "0123456789") != "" || len(got.Customer) > 20 {
+			t.Errorf("readWebhook(%q, %q) = %+v; want a customer in its shapes", topic, body, got)
+		}
+		if got.Kind == Uninstalled && Topic(topic) != TopicUninstalled {
+			t.Errorf("readWebhook(%q, %q) says that the store has left", topic, body)
+		}
+	})
+}

@@ -250,7 +250,7 @@ func readImage(t *testing.T) image {
 // and this machine's copy of every other file.
 func fill(t *testing.T, root string, i image) {
 	t.Helper()
-	if err := os.Chmod(root, 0o755); err != nil { //nolint:gosec // others must get in
+	if err := os.Chmod(root, 0o755); err != nil { // the user of the image must get in
 		t.Fatal(err)
 	}
 	for from, to := range i.copies {

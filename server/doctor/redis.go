@@ -82,17 +82,17 @@ type redisRefusal struct{ says, found, remedy string }
 
 func refusals() []redisRefusal {
 	const (
-		password = "Redis does not take the user or password"
-		correct  = "correct user and password in REDIS_URL"
-		down     = "the cluster is down: it does not serve all its slots"
-		mend     = "mend the cluster: redis-cli --cluster check"
-		noTLS    = "TLS does not come about"
-		useTLS   = "see that REDIS_URL begins with rediss:// just where Redis speaks TLS, and that its certificate is valid"
+		signIn  = "Redis does not take the user or password"
+		correct = "correct user and password in REDIS_URL"
+		down    = "the cluster is down: it does not serve all its slots"
+		mend    = "mend the cluster: redis-cli --cluster check"
+		noTLS   = "TLS does not come about"
+		useTLS  = "see that REDIS_URL begins with rediss:// just where Redis speaks TLS, and that its certificate is valid"
 	)
 	return []redisRefusal{
-		{"WRONGPASS", password, correct},
-		{"NOAUTH", password, correct},
-		{"AUTH <password>", password, correct},
+		{"WRONGPASS", signIn, correct},
+		{"NOAUTH", signIn, correct},
+		{"AUTH <password>", signIn, correct},
 		{"NOPERM", "Redis does not let this user do what is needed", "give the user the rights that the docs name"},
 		{"LOADING", "Redis is still loading its data", "wait until it has, then ask again"},
 		{"cluster support disabled", "this Redis is not a cluster", "take ?cluster=true, or the hosts but one, out of REDIS_URL"},

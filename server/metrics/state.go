@@ -16,9 +16,9 @@ type State struct {
 	Budgets []recharge.Budget // one for each token in use
 	Tripped map[string]int    // endpoints that are left alone because they are dead, and of how many shops
 
-	RedisUp      bool
+	RedisUp   bool
 	RedisPing time.Duration // of the last round trip that was made to find out
-	RedisPool    Pool
+	RedisPool Pool
 
 	Indexes []Index // one for each shop in use
 	Now     time.Time

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -24,7 +25,7 @@ func TestDocsNameCommands(t *testing.T) {
 				continue
 			}
 			var commands commands
-			parser, err := kong.New(&commands, kong.Vars{"version": ""}, kong.Exit(func(int) {}))
+			parser, err := kong.New(&commands, kong.Vars{"version": ""}, kong.Exit(func(int) {}), kong.Writers(io.Discard, io.Discard))
 			if err != nil {
 				t.Fatal(err)
 			}

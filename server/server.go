@@ -107,9 +107,9 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 func NewLog(w io.Writer, cfg config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogText {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(newRepeats(slog.NewTextHandler(w, options), time.Now))
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(newRepeats(slog.NewJSONHandler(w, options), time.Now))
 }
 
 // MuteLibraries keeps go-redis from writing to standard error on its own: what

@@ -1,0 +1,48 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRepeats: what says the same is written five times a minute, and the next line
+// says how many were not. A click is always written.
+func TestRepeats(t *testing.T) {
+	now := time.Unix(1735689600, 0)
+	var out bytes.Buffer
+	log := slog.New(newRepeats(slog.NewTextHandler(&out, nil), func() time.Time { return now }))
+	count := func(part string) int { return strings.Count(out.String(), part) }
+	for range 100 {
+		log.Warn("does not open", "error", errors.New("bad seal"), "shop", "a")
+		log.With("at", "x").Error("other", "cause", "why")
+		log.Warn("click", "cause", "why")
+		log.Info("fine")
+	}
+	log.Warn("does not open", "error", errors.New("another reason"))
+	for part, want := range map[string]int{"bad seal": 5, "msg=other": 5, "msg=click": 100, "msg=fine": 100, "another reason": 1, "not_written": 0} {
+		if got := count(part); got != want {
+			t.Errorf("%q is written %d times; want %d", part, got, want)
+		}
+	}
+	now = now.Add(time.Minute)
+	log.Warn("does not open", "error", errors.New("bad seal"))
+	if count("not_written=95") != 1 || count("bad seal") != 6 {
+		t.Error("a minute later, the next line does not say that 95 were not written")
+	}
+}
+
+// TestRepeatsAreBounded whatever is in the lines.
+func TestRepeatsAreBounded(t *testing.T) {
+	repeats := newRepeats(slog.DiscardHandler, time.Now)
+	for i := range 10 * repeatsKept {
+		repeats.seen.add(fmt.Sprint(i))
+	}
+	if n := len(repeats.seen.all); n > repeatsKept {
+		t.Errorf("%d lines are told apart; want at most %d", n, repeatsKept)
+	}
+}

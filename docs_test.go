@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/handlers"
 )
@@ -47,7 +49,7 @@ func documents(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(docs, "README.md", "SECURITY.md")
+	return append(docs, "README.md", "SECURITY.md", "CONTRIBUTING.md")
 }
 
 // names are those of all commands.
@@ -78,5 +80,40 @@ func TestOperateDocSaysWhatIs(t *testing.T) {
 		if !strings.Contains(metrics, "`"+string(source)+"`") {
 			t.Errorf("docs/metrics.md does not say what the source %s is", source)
 		}
+	}
+}
+
+// TestArchitectureDocDrawsTheImports: an arrow for each import between the packages
+// that are drawn, and none besides; and none that serves shoppers is left out.
+func TestArchitectureDocDrawsTheImports(t *testing.T) {
+	drawn, rooms := map[string]bool{}, map[string]bool{"main": true}
+	for _, arrow := range match(t, "docs/architecture.md", `(?m)^  (\S+) --> (\S+)$`) {
+		drawn[arrow[1]+" --> "+arrow[2]] = true
+		rooms[arrow[2]] = true
+	}
+	list := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := func(path string) string {
+		if path == "manage-subscriptions" {
+			return "main"
+		}
+		return strings.TrimPrefix(path, "manage-subscriptions/")
+	}
+	real := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		imports := strings.Fields(line)
+		from := room(imports[0])
+		for _, path := range imports[1:] {
+			to := room(path)
+			if strings.HasPrefix(path, "manage-subscriptions/") && rooms[from] && from != "server/sandbox" {
+				real[from+" --> "+to] = true
+			}
+		}
+	}
+	if diff := cmp.Diff(real, drawn); diff != "" {
+		t.Errorf("docs/architecture.md (-imports +drawn):\n%s", diff)
 	}
 }

@@ -147,7 +147,7 @@ func TestRedisKindsACL(t *testing.T) {
 		{"GET k,SET k v,MGET k,HSET k f v,HGET k f,HMGET k f,HGETALL k,HDEL k f,HSETNX k f v,HEXISTS k f,HINCRBY k f 1", true},
 		{"DEL k,UNLINK k,EXISTS k,PEXPIRE k 1,PTTL k,TTL k,SCAN 0,HSCAN k 0,LPUSH k v,EVAL s 1 k,TIME", true},
 		{"ZADD k 1 m,ZREM k m,ZCARD k,ZSCORE k m,ZRANGEBYSCORE k 0 1,ZREMRANGEBYSCORE k 0 1", true},
-		{"WATCH k,MULTI,EXEC,UNWATCH,PING,INFO,CONFIG GET maxmemory,CLUSTER SLOTS,READONLY,EVALSHA s 1 k", true},
+		{"WATCH k,MULTI,EXEC,UNWATCH,PING,INFO,CONFIG GET maxmemory,CLUSTER SLOTS,CLUSTER INFO,READONLY,EVALSHA s 1 k", true},
 		{"GET other,SET other v,EVAL s 1 other,FLUSHALL,KEYS *,CONFIG SET a b,SHUTDOWN,ACL LIST,CLIENT LIST,FUNCTION FLUSH,FUNCTION LOAD x", false},
 	} {
 		for command := range strings.SplitSeq(test.commands, ",") {

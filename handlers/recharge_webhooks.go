@@ -196,7 +196,7 @@ func rechargeStatus(err error) int {
 }
 
 func (w *RechargeWebhooks) log(ctx context.Context, shop shopify.Shop, webhook recharge.Webhook, status int, err error) {
-	level := slog.LevelInfo
+	level := slog.LevelDebug // a store's customers change all day
 	attributes := []slog.Attr{slog.Int("status", status), slog.String("from", "recharge")}
 	if webhook.Topic != "" {
 		attributes = append(attributes, slog.String("topic", string(webhook.Topic)))
@@ -205,6 +205,7 @@ func (w *RechargeWebhooks) log(ctx context.Context, shop shopify.Shop, webhook r
 		attributes = append(attributes, slog.String("shop", string(shop)))
 	}
 	if err != nil {
+		level = slog.LevelInfo
 		attributes = append(attributes, slog.String("cause", err.Error()))
 		if status == http.StatusInternalServerError {
 			level = slog.LevelError

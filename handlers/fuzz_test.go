@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -22,7 +23,10 @@ func FuzzAnswer(f *testing.F) {
 	} {
 		f.Add([]byte(answer))
 	}
-	k := &click{visit: store.Visit{To: "orders"}}
+	f.Add([]byte(`{"Visit":{"To":"orders","Locale":""},"Outcome":"redirected","Link":{"URL":"https://fixture-shop.myshopify.com/tools/recurring/portal/1f2e/orders"},"Hash":"1f2e"}`))
+	k := &click{visit: store.Visit{To: "orders"}, client: recharge.NewClient(recharge.Options{
+		Shop: "fixture-shop.myshopify.com", PortalURL: recharge.DefaultPortal("fixture-shop.myshopify.com"), Rate: 2, Burst: 40, Now: time.Now,
+	})}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		ending, again := readAnswer(answer, k)
 		if again {
@@ -34,6 +38,9 @@ func FuzzAnswer(f *testing.F) {
 		leads := ending.Outcome == Redirected || ending.Outcome == RedirectedByHash
 		if !leads && !slices.Contains([]Outcome{NotASubscriber, Unavailable, NotConnected}, ending.Outcome) || leads != (ending.Link.URL != "") {
 			t.Errorf("readAnswer(%q) = %+v; want an outcome of a click, with a link where it leads on", answer, ending)
+		}
+		if link, err := url.Parse(ending.Link.URL); leads && (err != nil || link.Scheme != "https" || link.Host != "fixture-shop.myshopify.com" && !strings.HasSuffix(link.Host, ".rechargeapps.com")) {
+			t.Errorf("readAnswer(%q) lets out the link %s", answer, ending.Link.URL)
 		}
 	})
 }

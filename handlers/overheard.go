@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/json"
 
 	"manage-subscriptions/recharge"
@@ -12,6 +13,7 @@ type overheard struct {
 	Visit   store.Visit
 	Outcome Outcome
 	Link    recharge.Link
+	Hash    string `json:",omitzero"` // the shopper's, which the link must hold
 	Cause   string `json:",omitzero"` // as the log has it
 }
 
@@ -22,7 +24,7 @@ type told string
 func (t told) Error() string { return "another server: " + string(t) }
 
 func answerOf(ending Ending, k *click) []byte {
-	o := overheard{Visit: k.visit, Outcome: ending.Outcome, Link: ending.Link}
+	o := overheard{Visit: k.visit, Outcome: ending.Outcome, Link: ending.Link, Hash: cmp.Or(k.learned.Customer.Hash, k.known.Customer.Hash)}
 	if ending.Cause != nil {
 		o.Cause = ending.Cause.Error()
 	}
@@ -40,8 +42,9 @@ func readAnswer(answer []byte, k *click) (ending Ending, again bool) {
 	if json.Unmarshal(answer, &o) != nil || o.Visit != k.visit {
 		return Ending{}, true
 	}
-	if !o.whole() {
-		return Ending{}, true // another version's: ask for ourselves
+	leads := o.Outcome == Redirected || o.Outcome == RedirectedByHash
+	if !o.whole() || leads && !k.client.Allows(o.Link, recharge.Customer{Hash: o.Hash}) {
+		return Ending{}, true // another version's, or one with other hosts: ask for ourselves
 	}
 	ending = Ending{Outcome: o.Outcome, Link: o.Link}
 	if o.Cause != "" {

@@ -12,10 +12,12 @@ import (
 
 // Probe answers the operator's own program (the command doctor), which asks
 // through Shopify whether this server is reached, and under which path. Whoever is
-// not that program learns no more than from any other refusal.
+// not that program learns no more than from any other refusal; and what bears no
+// probe is a click, for which "doctor" is a destination like any unknown one.
 type Probe struct {
 	Verifier *shopify.Verifier
 	Probes   *shopify.Probes
+	Portal   *Portal
 	Log      *slog.Logger
 }
 
@@ -26,23 +28,25 @@ type probed struct {
 	Proof      string       `json:"proof"` // that this server has the app's secret, too
 }
 
-var errNoProbe = errors.New("no probe, or one that is over")
+var errNoProbe = errors.New("no probe of this app's, or one that is over")
 
-// Register adds the route. What is beneath it is where a hop would lead: there is
-// nothing.
+// Register adds the route, in both forms of its path.
 func (p *Probe) Register(e *echo.Echo) {
-	for _, path := range []string{"/apps/subscriptions/doctor", "/apps/subscriptions/doctor/", "/apps/subscriptions/doctor/*"} {
+	for _, path := range []string{"/apps/subscriptions/doctor", "/apps/subscriptions/doctor/"} {
 		e.Match([]string{echo.GET, echo.HEAD}, path, p.handle)
 	}
 }
 
 func (p *Probe) handle(c echo.Context) error {
+	if !c.QueryParams().Has("probe") {
+		return p.Portal.handle(c)
+	}
 	id := requestID()
 	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, "")
 	var proof string
 	if err == nil {
 		var ok bool
-		if proof, ok = p.Probes.Answer(request.Query.Get("probe"), request.Shop, request.PathPrefix); !ok || c.Param("*") != "" {
+		if proof, ok = p.Probes.Answer(request.Query.Get("probe"), request.Shop, request.PathPrefix); !ok {
 			err = errNoProbe
 		}
 	}

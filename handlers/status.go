@@ -18,6 +18,24 @@ type Status struct {
 	Verifier *shopify.Verifier
 	Clicks   *Clicks
 	Log      *slog.Logger
+	Observe  func(StatusAnswer)
+}
+
+// StatusAnswer is what a question came to, for who counts them.
+type StatusAnswer string
+
+// What a theme is told.
+const (
+	StatusSubscriber    StatusAnswer = "subscriber"
+	StatusNotSubscriber StatusAnswer = "not_a_subscriber"
+	StatusNotKnown      StatusAnswer = "not_known"
+	StatusSignedOut     StatusAnswer = "signed_out"
+	StatusForbidden     StatusAnswer = "forbidden"
+)
+
+// StatusAnswers are all of them.
+func StatusAnswers() []StatusAnswer {
+	return []StatusAnswer{StatusSubscriber, StatusNotSubscriber, StatusNotKnown, StatusSignedOut, StatusForbidden}
 }
 
 // status is the answer; nil is not known.
@@ -39,6 +57,7 @@ func (s *Status) handle(c echo.Context) error {
 	request, err := s.Verifier.Verify(c.Request().URL.RawQuery, "")
 	if err != nil {
 		s.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
+		s.Observe(StatusForbidden)
 		return forbid(c, id)
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
@@ -48,6 +67,7 @@ func (s *Status) handle(c echo.Context) error {
 			slog.String("request_id", id), slog.String("shop", string(who.Shop)), slog.Bool("known", standing.Known),
 		}, causes(standing.Cause)...)...)
 	}
+	s.Observe(standing.answer(who))
 	answer := status{SignedIn: who.Customer != ""}
 	if standing.Known {
 		answer.Subscriber, answer.ActiveSubscriptions = &standing.Subscriber, &standing.Active
@@ -67,4 +87,16 @@ func (s *Status) standing(ctx context.Context, who store.Shopper) (standing Stan
 		return Standing{}
 	}
 	return s.Clicks.Standing(ctx, who)
+}
+
+func (s Standing) answer(who store.Shopper) StatusAnswer {
+	switch {
+	case who.Customer == "":
+		return StatusSignedOut
+	case !s.Known:
+		return StatusNotKnown
+	case s.Subscriber:
+		return StatusSubscriber
+	}
+	return StatusNotSubscriber
 }

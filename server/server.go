@@ -183,12 +183,11 @@ func wire(cfg config.Config, o options) (*server, error) {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
 	clicks := &handlers.Clicks{Store: s.store, Shops: s.shops, Timeout: cfg.ClickTimeout}
-	status := &handlers.Status{Verifier: verifier, Clicks: clicks, Log: o.log}
+	status := &handlers.Status{Verifier: verifier, Clicks: clicks, Log: o.log, Observe: s.metrics.Status}
 	probes, err := shopify.NewProbes(reveal(cfg.ShopifyAPISecrets), o.now)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
-	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Log: o.log}
 	portal := &handlers.Portal{
 		Verifier:       verifier,
 		Clicks:         clicks,
@@ -200,6 +199,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		Now:            o.now,
 		Observe:        []func(handlers.Click){s.metrics.Click},
 	}
+	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: portal, Log: o.log}
 	if s.traces != nil {
 		portal.Observe = append(portal.Observe, s.traces.click)
 	}

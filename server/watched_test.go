@@ -76,6 +76,10 @@ func TestMetrics(t *testing.T) {
 	f.click(f.shopper(robin), "/apps/subscriptions")
 	f.click(f.shopper(""), "/apps/subscriptions")
 	fetch(t, f.public, "/apps/subscriptions")
+	for _, shopper := range []string{pat, pat, robin, ""} {
+		f.click(f.shopper(shopper), "/apps/subscriptions/status")
+	}
+	fetch(t, f.public, "/apps/subscriptions/status")
 	response, err := http.Post("http://"+f.public+"/webhooks/shopify", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +94,8 @@ func TestMetrics(t *testing.T) {
 		`click_sources_total{source="recharge"} 2`, `step_seconds_count{step="portal_access"} 1`,
 		`recharge_calls_total{endpoint="customers",status="ok"} 2`, `recharge_calls_total{endpoint="sessions",status="ok"} 1`,
 		`webhooks_total{from="shopify",status="` + fmt.Sprint(response.StatusCode) + `"} 1`,
+		`status_answers_total{answer="subscriber"} 2`, `status_answers_total{answer="not_a_subscriber"} 1`, `status_answers_total{answer="signed_out"} 1`,
+		`status_answers_total{answer="forbidden"} 1`, `status_answers_total{answer="not_known"} 0`,
 		"ready 1", "redis_up 1", "servers 1", "budget_burst 10000", `breakers_open{endpoint="customers"} 0`,
 	} {
 		if !slices.Contains(strings.Split(scraped, "\n"), "manage_subscriptions_"+want) {

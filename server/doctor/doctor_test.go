@@ -553,8 +553,8 @@ func TestManyStores(t *testing.T) {
 	}
 }
 
-// TestProbeIsNobodyElses: the route refuses all who are not the doctor, and each in
-// the same words.
+// TestProbeIsNobodyElses: the route refuses every probe that is not the doctor's,
+// each in the same words; and what bears none is a click like any other.
 func TestProbeIsNobodyElses(t *testing.T) {
 	w := newWard(t, storetest.Redis(t))
 	probes := func(secret string, off time.Duration) string {
@@ -570,20 +570,20 @@ func TestProbeIsNobodyElses(t *testing.T) {
 		path, query string
 		want        int
 	}{
-		"the doctor":            {"", signed("probe=" + good), 200},
-		"with a slash":          {"/", signed("probe=" + good), 200},
-		"a hop":                 {"", signed("hop=302&probe=" + good), 302},
-		"unsigned":              {"", "", 403},
-		"unsigned, with one":    {"", "probe=" + good, 403},
-		"another's signature":   {"", w.store.SignedQuery("probe="+good, pat, "/apps/subscriptions", "hush-hush"), 403},
-		"signed, without":       {"", signed(""), 403},
-		"signed, a hop without": {"", signed("hop=302"), 403},
-		"another secret's":      {"", signed("probe=" + probes("hush-hush", 0)), 403},
-		"over":                  {"", signed("probe=" + probes(appSecret, -3*time.Minute)), 403},
-		"of the future":         {"", signed("probe=" + probes(appSecret, 3*time.Minute)), 403},
-		"changed":               {"", signed("probe=9" + good), 403},
-		"cut":                   {"", signed("probe=" + good[:20]), 403},
-		"where a hop leads":     {"/arrived", signed("probe=" + good), 403},
+		"the doctor":                   {"", signed("probe=" + good), 200},
+		"with a slash":                 {"/", signed("probe=" + good), 200},
+		"a hop":                        {"", signed("hop=302&probe=" + good), 302},
+		"a click":                      {"", signed(""), 302},
+		"a click that asks for a hop":  {"", signed("hop=302"), 302},
+		"a click at where a hop leads": {"/arrived", signed("probe=" + good), 302},
+		"unsigned":                     {"", "", 403},
+		"unsigned, with one":           {"", "probe=" + good, 403},
+		"another's signature":          {"", w.store.SignedQuery("probe="+good, pat, "/apps/subscriptions", "hush-hush"), 403},
+		"another secret's":             {"", signed("probe=" + probes("hush-hush", 0)), 403},
+		"over":                         {"", signed("probe=" + probes(appSecret, -3*time.Minute)), 403},
+		"of the future":                {"", signed("probe=" + probes(appSecret, 3*time.Minute)), 403},
+		"changed":                      {"", signed("probe=9" + good), 403},
+		"cut":                          {"", signed("probe=" + good[:20]), 403},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -599,8 +599,11 @@ func TestProbeIsNobodyElses(t *testing.T) {
 			if test.want == 403 && !regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{10}\n$`).Match(body) {
 				t.Errorf("%q; want what everybody else is refused with", body)
 			}
-			if want := "/apps/subscriptions/doctor/arrived"; test.want == 302 && response.Header.Get("Location") != want {
+			if want := "/apps/subscriptions/doctor/arrived"; name == "a hop" && response.Header.Get("Location") != want {
 				t.Errorf("Location %q; want %q", response.Header.Get("Location"), want)
+			}
+			if to := response.Header.Get("Location"); test.want == 302 && name != "a hop" && !strings.Contains(to, hash) {
+				t.Errorf("Location %q; want the shopper's portal", to)
 			}
 		})
 	}

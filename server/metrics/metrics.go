@@ -31,6 +31,7 @@ type Metrics struct {
 	calls        *prometheus.CounterVec
 	callSeconds  *prometheus.HistogramVec
 	webhooks     *prometheus.CounterVec
+	statuses     *prometheus.CounterVec
 }
 
 // New returns metrics with every series at 0 that can be, so that a rule about
@@ -46,6 +47,7 @@ func New(version string, state func() State) *Metrics {
 		calls:        counter("recharge_calls_total", "Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.", "endpoint", "status"),
 		callSeconds:  histogram("recharge_call_seconds", "How long a call of the Recharge API took.", clickBuckets(), "endpoint"),
 		webhooks:     counter("webhooks_total", "Webhooks that were answered, by who sent them and by the status they got.", "from", "status"),
+		statuses:     counter("status_answers_total", "Questions of themes whether to show the link, by what they were told.", "answer"),
 	}
 	for _, outcome := range handlers.Outcomes() {
 		m.clicks.WithLabelValues(string(outcome))
@@ -64,11 +66,14 @@ func New(version string, state func() State) *Metrics {
 	for _, from := range []string{FromShopify, FromRecharge} {
 		m.webhooks.WithLabelValues(from, "200")
 	}
+	for _, answer := range handlers.StatusAnswers() {
+		m.statuses.WithLabelValues(string(answer))
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.clicks, m.sources, m.clickSeconds, m.stepSeconds, m.calls, m.callSeconds, m.webhooks, build,
+	m.registry.MustRegister(m.clicks, m.sources, m.clickSeconds, m.stepSeconds, m.calls, m.callSeconds, m.webhooks, m.statuses, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(state))
 	return m
 }
@@ -111,6 +116,11 @@ func (m *Metrics) Click(click handlers.Click) {
 func (m *Metrics) Call(call recharge.Call) {
 	m.calls.WithLabelValues(call.Endpoint, statusOf(call.Failed)).Inc()
 	m.callSeconds.WithLabelValues(call.Endpoint).Observe(call.Took.Seconds())
+}
+
+// Status counts a theme's question.
+func (m *Metrics) Status(answer handlers.StatusAnswer) {
+	m.statuses.WithLabelValues(string(answer)).Inc()
 }
 
 // statusOf has a bounded number of values: an HTTP status that nobody has heard of

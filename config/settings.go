@@ -15,15 +15,15 @@ import (
 // strings on purpose: Check reads them, and so can report every mistake at once.
 type Settings struct {
 	ShopifyAPIKey           string `name:"shopify-api-key" group:"Shopify" placeholder:"ID" help:"The app's client id."`
-	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" placeholder:"NEW[,OLD]" help:"The app's client secret. While rotating 'new,old': both verify, the first signs."`
+	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" placeholder:"NEW[,OLD]" help:"The app's client secret. 'new,old' while rotating: both verify, the first signs."`
 	AppURL                  string `name:"app-url" group:"Shopify" placeholder:"URL" help:"Where Shopify reaches this server, https."`
-	ShopifyShop             string `name:"shopify-shop" group:"Shopify" placeholder:"X.myshopify.com" help:"The one store that is configured here."`
-	CustomerAccounts        string `name:"customer-accounts" group:"Shopify" default:"new" placeholder:"new|legacy" help:"Which sign-in page the store has."`
+	ShopifyShop             string `name:"shopify-shop" group:"Shopify" placeholder:"X.myshopify.com" help:"The one store, 'x.myshopify.com'. Empty: merchants connect theirs in the admin."`
+	CustomerAccounts        string `name:"customer-accounts" group:"Shopify" default:"new" placeholder:"new|legacy" help:"Which sign-in page the store has: 'new' or 'legacy'."`
 	RechargeAPIToken        string `name:"recharge-api-token" group:"Recharge" placeholder:"TOKEN" help:"That store's Admin API token."`
 	RechargeStorefrontToken string `name:"recharge-storefront-token" group:"Recharge" placeholder:"TOKEN" help:"That store's storefront token, for sessions."`
-	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" placeholder:"SECRET" help:"That store's API client secret, for webhooks."`
+	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" placeholder:"SECRET" help:"That store's API client secret: with it, webhooks at Recharge are set up and kept."`
 	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com" placeholder:"URL" help:"Recharge's API."`
-	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL" help:"Portal base for links by hash. Empty: https://<shop>/tools/recurring/portal/"`
+	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL" help:"Portal base for links by hash, and a host that links may lead to. Empty: 'https://<shop>/tools/recurring/portal/'."`
 	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"2,40" placeholder:"RATE,BURST" help:"Calls a second and burst of the token."`
 	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"signed_in|hash" help:"'signed_in': session and portal access, else by hash. 'hash': always by hash."`
 	Redirect                string `name:"redirect" group:"Portal" default:"location" placeholder:"location|page" help:"'location': a 302. 'page': a 200 page that forwards at once."`
@@ -31,15 +31,15 @@ type Settings struct {
 	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"60s" placeholder:"DURATION" help:"How long a link is reused; 0 never reuses one."`
 	RechargeTimeout         string `name:"recharge-timeout" group:"Portal" default:"3s" placeholder:"DURATION" help:"How long one call may take."`
 	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION" help:"How long one click may take."`
-	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"Keys for /api/portal-links and /go; both are off without one."`
+	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"'new,old' keys for '/api/portal-links' and '/go'; not used yet."`
 	Addr                    string `name:"addr" group:"Server" default:":8080" placeholder:"HOST:PORT" help:"Public listener."`
-	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"/livez, /readyz and /metrics; never the public listener."`
-	RedisURL                string `name:"redis-url" group:"Server" placeholder:"URL" help:"redis:// or rediss://, several hosts (or ?cluster=true) for Cluster, ?master_name= for Sentinel. Empty: embedded, in memory, one store only."`
-	EncryptionKey           string `name:"encryption-key" group:"Server" placeholder:"NEW[,OLD]" help:"32-byte keys, base64; seals what Redis holds. One store: derived from the app secret if empty."`
-	LogLevel                string `name:"log-level" group:"Server" default:"info" placeholder:"debug|info|warn|error" help:"What is logged."`
-	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text" help:"How it is logged."`
+	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"'/livez', '/readyz' and '/metrics'; never the public listener."`
+	RedisURL                string `name:"redis-url" group:"Server" placeholder:"URL" help:"'redis://' or 'rediss://', several hosts (or '?cluster=true') for Cluster, '?master_name=' for Sentinel (and '&sentinel_password='). Empty: embedded, in memory; for many stores it is required."`
+	EncryptionKey           string `name:"encryption-key" group:"Server" placeholder:"NEW[,OLD]" help:"32-byte key, base64, that seals what Redis holds; 'new,old' while replacing it. One store: derived from the app's secret if empty. Many: required."`
+	LogLevel                string `name:"log-level" group:"Server" default:"info" placeholder:"debug|info|warn|error" help:"What is logged: 'debug', 'info', 'warn' or 'error'."`
+	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text" help:"How it is logged: 'json' or 'text'."`
 	OTLPEndpoint            string `name:"otel-exporter-otlp-endpoint" group:"Server" placeholder:"URL" help:"An OpenTelemetry collector, OTLP over HTTP: a span of each click and of each of its steps is sent there. Empty: none is."`
-	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off" help:"'on': /debug/pprof/ on OPS_ADDR."`
+	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off" help:"'on': '/debug/pprof/' on OPS_ADDR, for who looks for a fault."`
 }
 
 // environment returns the variables of environ ("NAME=value"), with those of

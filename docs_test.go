@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -9,39 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/handlers"
 )
-
-// TestDocsNameCommands: every command of this program that a document tells one to
-// type is taken by its command line, and every command is told of somewhere.
-func TestDocsNameCommands(t *testing.T) {
-	told := map[string]bool{}
-	for _, doc := range documents(t) {
-		for _, line := range match(t, doc, "(?m)(?:^|`)(?:go run \\.|manage-subscriptions) ([a-z-][^`#\n]*)") {
-			args := strings.Fields(line[1])
-			told[args[0]] = true
-			if args[0] == "--version" {
-				continue
-			}
-			var commands commands
-			parser, err := kong.New(&commands, kong.Vars{"version": ""}, kong.Exit(func(int) {}), kong.Writers(io.Discard, io.Discard))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := parser.Parse(args); err != nil && !strings.Contains(err.Error(), "missing flags") && !strings.Contains(err.Error(), "--help") {
-				t.Errorf("%s: %q: %v", doc, line[1], err)
-			}
-		}
-	}
-	for _, name := range names() {
-		if !told[name] {
-			t.Errorf("no document tells of the command %s", name)
-		}
-	}
-}
 
 func documents(t *testing.T) []string {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -160,16 +159,17 @@ func TestTerminatedTwice(t *testing.T) {
 // it serves.
 func serveProcess(t *testing.T, environ map[string]string) (addr, ops string, ended <-chan error, process *os.Process) {
 	t.Helper()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	command := exec.CommandContext(t.Context(), binary)
-	command.Args = []string{"manage-subscriptions", "serve", "--addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0"}
-	command.Dir = t.TempDir() // there is no .env
+	var env []string
 	for name, value := range environ {
-		command.Env = append(command.Env, name+"="+value)
+		env = append(env, name+"="+value)
 	}
+	return serveIn(t, t.TempDir(), env, "serve", "--addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0") // there is no .env
+}
+
+func serveIn(t *testing.T, folder string, environ []string, args ...string) (addr, ops string, ended <-chan error, process *os.Process) {
+	t.Helper()
+	command := thisProgram(t.Context(), t, args...)
+	command.Dir, command.Env = folder, environ
 	said, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,256 @@
+// The documents' commands, typed on a store that is set up the way the README says.
+
+package main
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store/storetest"
+)
+
+// TestDocsCommands types each command that a document names, and every command of
+// the program is in one. What cannot be typed here is listed with the reason.
+func TestDocsCommands(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	elsewhere := map[string]string{
+		"go test ./...":                "this is it",
+		"bash .ci/run":                 "it runs this",
+		"npm ci":                       ".ci/run runs it",
+		"docker compose up --build":    "needs a container engine; tools/shipping checks what it reads, TestImageServesClick runs what it starts",
+		"npx @shopify/cli app deploy":  "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
+		"cp .env.example .env":         "newDesk has run it",
+		"openssl rand -base64 32":      "newDesk has run it",
+		"manage-subscriptions serve":   "newDesk has run it",
+		"manage-subscriptions sandbox": "TestTerminated runs it",
+	}
+	told := map[string]bool{}
+	commands := toldCommands(t)
+	for _, typed := range slices.Sorted(maps.Keys(commands)) {
+		if name, rest, program := strings.Cut(typed, " "); program && name == "manage-subscriptions" {
+			told[strings.Fields(rest)[0]] = true
+		}
+		if elsewhere[typed] != "" {
+			delete(elsewhere, typed)
+			continue
+		}
+		t.Run(typed, func(t *testing.T) {
+			if err := d.try(t, typed); err != nil {
+				t.Errorf("%s: %v", commands[typed], err)
+			}
+		})
+	}
+	for typed := range elsewhere {
+		t.Errorf("%q is excused, and no document names it", typed)
+	}
+	for _, name := range names() {
+		if !told[name] {
+			t.Errorf("no document tells of the command %s", name)
+		}
+	}
+}
+
+// toldCommands are what the documents tell one to type, with the file that does.
+// "go run ." is this program.
+func toldCommands(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	inline := regexp.MustCompile("`((?:manage-subscriptions|go|npm|npx|make|docker|bash|sh|cp|openssl|curl|redis-cli|promtool|kubectl|git) [^`]+)`")
+	fence := regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$")
+	for _, file := range append(documents(t), ".env.example", "shopify.app.toml") {
+		text := read(t, file)
+		var lines []string
+		for _, block := range fence.FindAllStringSubmatch(text, -1) {
+			lines = append(lines, strings.Split(strings.TrimSpace(block[1]), "\n")...)
+		}
+		for _, code := range inline.FindAllStringSubmatch(text, -1) {
+			lines = append(lines, code[1])
+		}
+		for _, line := range lines {
+			line, _, _ = strings.Cut(line, " # ")
+			for command := range strings.SplitSeq(line, " && ") {
+				command = strings.Join(strings.Fields(command), " ")
+				if rest, program := strings.CutPrefix(command, "go run . "); program {
+					command = "manage-subscriptions " + rest
+				}
+				found[command] = file
+			}
+		}
+	}
+	return found
+}
+
+// desk is a store that is served as the README says: .env is filled in, a Redis, a
+// Recharge and a Shopify are there, and the server runs.
+type desk struct {
+	folder, key string
+	environ     []string
+	storeURL    string
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	if _, err := exec.LookPath("openssl"); err != nil {
+		skipOrFail(t, "no openssl on the PATH")
+	}
+	kept := storetest.Redis(t)
+	const shop, customer, secret = "my-store.myshopify.com", "6100200300400", "fixture-secret"
+	person := rechargetest.Customer{
+		ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: customer, Email: "pat@example.test",
+		Subscriptions: []rechargetest.Subscription{{ID: 50500600, Product: "Coffee"}},
+	}
+	api := rechargetest.NewServer(rechargetest.Options{
+		Shop: shop, StorefrontToken: "storefront_fixture", Customers: []rechargetest.Customer{person},
+		Tokens: []rechargetest.Token{{Value: "sk_test_fixture", Scopes: []string{"read_customers", "write_session", "read_store"}, Burst: 40}},
+	})
+	t.Cleanup(api.Close)
+	store := shopifytest.NewServer(shopifytest.Options{Shop: shop, Shoppers: []shopifytest.Shopper{{ID: customer, FirstName: "Pat"}}})
+	t.Cleanup(store.Close)
+	addr, ops := freeAddress(t), freeAddress(t)
+	front := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr}))
+	t.Cleanup(front.Close)
+	store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + addr + "/apps/subscriptions", Secret: secret})
+
+	d := &desk{folder: t.TempDir(), storeURL: store.URL}
+	trusted := filepath.Join(d.folder, "front.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})
+	if err := os.WriteFile(trusted, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.environ = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.folder, "SSL_CERT_FILE=" + trusted}
+	d.key = strings.TrimSpace(command(t, "", "openssl", "rand", "-base64", "32"))
+	command(t, "", "cp", ".env.example", filepath.Join(d.folder, ".env"))
+	d.fillIn(t, map[string]string{
+		"SHOPIFY_API_KEY": "fixture-client-id", "SHOPIFY_API_SECRET": secret, "APP_URL": front.URL, "SHOPIFY_SHOP": shop,
+		"RECHARGE_API_TOKEN": "sk_test_fixture", "RECHARGE_STOREFRONT_TOKEN": "storefront_fixture", "RECHARGE_API_URL": api.URL,
+		"RECHARGE_PORTAL_URL": api.URL + "/portal/", "ADDR": addr, "OPS_ADDR": ops,
+		"REDIS_URL": "redis://" + kept.Addr, "ENCRYPTION_KEY": d.key,
+	})
+	serveIn(t, d.folder, d.environ, "serve")
+
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get("http://" + addr + "/apps/subscriptions?" + store.SignedQuery("", customer, "/apps/subscriptions", secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if to := response.Header.Get("Location"); !strings.Contains(to, "/"+person.Hash+"/") {
+		t.Fatalf("a click = %d %q; want the shopper's own portal", response.StatusCode, to)
+	}
+	return d
+}
+
+// fillIn writes values into .env, each where .env.example has a place for it.
+func (d *desk) fillIn(t *testing.T, values map[string]string) {
+	t.Helper()
+	file := filepath.Join(d.folder, ".env")
+	text := read(t, file)
+	for name, value := range values {
+		place := regexp.MustCompile("(?m)^" + name + "=.*$")
+		if !place.MatchString(text) {
+			t.Fatalf(".env.example has no place for %s", name)
+		}
+		text = place.ReplaceAllLiteralString(text, name+"="+value)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// try types one command.
+func (d *desk) try(t *testing.T, typed string) error {
+	t.Helper()
+	words := strings.Fields(strings.ReplaceAll(typed, "https://www.brand.example", d.storeURL))
+	switch {
+	case words[0] == "manage-subscriptions":
+		return d.run(t, words[1:])
+	case typed == "make help", strings.HasPrefix(typed, "go run ./"):
+		command(t, "", words[0], words[1:]...)
+		return nil
+	case words[0] == "make": // takes minutes: that there is such a goal is all that is asked
+		command(t, "", "make", append([]string{"--dry-run"}, words[1:]...)...)
+		return nil
+	case strings.HasPrefix(typed, "go test "):
+		return goodTest(t, typed)
+	}
+	return errors.New("it is not known how to try this here")
+}
+
+// run runs this program at the desk; it has to end well and say something.
+func (d *desk) run(t *testing.T, args []string) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	program := thisProgram(ctx, t, args...)
+	program.Dir, program.Env = d.folder, d.environ
+	if args[0] == "rekey" { // sealed anew is what another key has sealed
+		program.Env = append(program.Env, "ENCRYPTION_KEY="+d.key+",Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=")
+	}
+	said, err := program.CombinedOutput()
+	if err == nil && len(said) == 0 {
+		err = errors.New("it says nothing")
+	}
+	if err != nil {
+		t.Logf("%s", said)
+	}
+	return err
+}
+
+// thisProgram is a run of this binary as manage-subscriptions.
+func thisProgram(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := exec.CommandContext(ctx, binary)
+	program.Args = append([]string{"manage-subscriptions"}, args...)
+	return program
+}
+
+// goodTest tells that the tests or benchmarks which a go test names are there, and
+// that it has the flag -update where that is used: they are not run within a test.
+func goodTest(t *testing.T, typed string) error {
+	t.Helper()
+	words := strings.Fields(strings.ReplaceAll(typed, "'", ""))
+	files, err := filepath.Glob(filepath.Join(words[2], "*_test.go"))
+	if err != nil || len(files) == 0 {
+		return errors.New("no tests there")
+	}
+	var text strings.Builder
+	for _, file := range files {
+		text.WriteString(read(t, file))
+	}
+	for i, word := range words[3:] {
+		want := ""
+		switch word {
+		case "-update":
+			want = `flag.Bool("update"`
+		case "-run", "-bench":
+			if name := words[3+i+1]; name != "^$" {
+				want = "\nfunc " + map[string]string{"-run": "", "-bench": "Benchmark"}[word] + name + "("
+			}
+		}
+		if !strings.Contains(text.String(), want) {
+			return errors.New("there is no " + strings.TrimSpace(want))
+		}
+	}
+	return nil
+}

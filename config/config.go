@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"manage-subscriptions/recharge"
 )
 
 // Config is what the server works with. Check makes one; every value in it has
@@ -292,15 +294,16 @@ func loopback(host string) bool {
 }
 
 func (c *checker) portal(text, shop string) *url.URL {
-	if text == "" && shop == "" {
+	switch {
+	case text == "" && shop == "":
 		return nil
+	case text == "":
+		return recharge.DefaultPortal(shop)
 	}
-	if text == "" {
-		text = "https://" + shop + "/tools/recurring/portal/"
-	}
-	u := c.url("RECHARGE_PORTAL_URL", text, optional)
-	if u != nil && !strings.HasSuffix(u.Path, "/") {
-		u.Path += "/"
+	u, err := recharge.ParsePortalURL(text)
+	if err != nil {
+		c.problem("RECHARGE_PORTAL_URL", "is not the address of a portal",
+			"https, a host and a path, and nothing behind it: https://www.brand.example/tools/recurring/portal/")
 	}
 	return u
 }

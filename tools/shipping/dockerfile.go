@@ -113,12 +113,20 @@ func (p *Problems) last(stage instructions.Stage) {
 	if entrypoint == nil || entrypoint.PrependShell {
 		p.add("ENTRYPOINT is not in exec form: signals would not reach the server")
 	}
-	switch {
-	case health == nil:
+	p.health(health, entrypoint)
+}
+
+// health checks that the binary itself is asked.
+func (p *Problems) health(check *instructions.HealthCheckCommand, entrypoint *instructions.EntrypointCommand) {
+	if check == nil {
 		p.add("there is no HEALTHCHECK")
-	case len(health.Health.Test) == 0 || health.Health.Test[0] != "CMD":
+		return
+	}
+	test := check.Health.Test
+	switch {
+	case len(test) == 0 || test[0] != "CMD":
 		p.add("HEALTHCHECK is not in exec form: there is no shell")
-	case entrypoint != nil && len(entrypoint.CmdLine) > 0 && (len(health.Health.Test) < 2 || health.Health.Test[1] != entrypoint.CmdLine[0]):
+	case entrypoint != nil && len(entrypoint.CmdLine) > 0 && (len(test) < 2 || test[1] != entrypoint.CmdLine[0]):
 		p.add("HEALTHCHECK is not done by the binary itself: there is nothing else")
 	}
 }

@@ -4,6 +4,7 @@
 package shipping
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -193,6 +194,33 @@ func (p *Problems) selects(what string, selector *meta.LabelSelector, pods map[s
 
 // environment holds what the pods are told together with what the program reads.
 func (p *Problems) environment(all objects, program Program) {
+	sources := p.sources(all)
+	for source, data := range sources {
+		for name := range data {
+			if !slices.Contains(program.Settings, name) {
+				p.add("%s has %s, which the program does not read", source, name)
+			}
+		}
+	}
+	container := all.deployments[0].Spec.Template.Spec.Containers[0]
+	for _, env := range container.Env {
+		if !slices.Contains(program.Settings, env.Name) {
+			p.add("the container gets %s, which the program does not read", env.Name)
+		}
+	}
+	given := p.given(container.EnvFrom, sources)
+	for _, required := range []string{"SHOPIFY_API_KEY", "SHOPIFY_API_SECRET", "APP_URL", "REDIS_URL", "ENCRYPTION_KEY"} {
+		if given[required] == "" {
+			p.add("two replicas need %s", required)
+		}
+	}
+	if !strings.HasPrefix(given["OPS_ADDR"], "0.0.0.0:9090") {
+		p.add("OPS_ADDR %q cannot be asked from the node", given["OPS_ADDR"])
+	}
+}
+
+// sources are the config maps and secrets, each with what is in it.
+func (p *Problems) sources(all objects) map[string]map[string]string {
 	sources := map[string]map[string]string{}
 	for _, c := range all.configs {
 		sources["ConfigMap "+c.Name] = c.Data
@@ -210,42 +238,25 @@ func (p *Problems) environment(all objects, program Program) {
 			}
 		}
 	}
-	for source, data := range sources {
-		for name := range data {
-			if !slices.Contains(program.Settings, name) {
-				p.add("%s has %s, which the program does not read", source, name)
-			}
-		}
-	}
-	container := all.deployments[0].Spec.Template.Spec.Containers[0]
-	for _, env := range container.Env {
-		if !slices.Contains(program.Settings, env.Name) {
-			p.add("the container gets %s, which the program does not read", env.Name)
-		}
-	}
+	return sources
+}
+
+// given is what a container gets from sources.
+func (p *Problems) given(from []core.EnvFromSource, sources map[string]map[string]string) map[string]string {
 	given := map[string]string{}
-	for _, from := range container.EnvFrom {
+	for _, f := range from {
 		source := ""
 		switch {
-		case from.ConfigMapRef != nil:
-			source = "ConfigMap " + from.ConfigMapRef.Name
-		case from.SecretRef != nil:
-			source = "Secret " + from.SecretRef.Name
+		case f.ConfigMapRef != nil:
+			source = "ConfigMap " + f.ConfigMapRef.Name
+		case f.SecretRef != nil:
+			source = "Secret " + f.SecretRef.Name
 		}
 		data, ok := sources[source]
 		if !ok {
 			p.add("the container asks for a %s, which is not there", source)
 		}
-		for name, value := range data {
-			given[name] = value
-		}
+		maps.Copy(given, data)
 	}
-	for _, required := range []string{"SHOPIFY_API_KEY", "SHOPIFY_API_SECRET", "APP_URL", "REDIS_URL", "ENCRYPTION_KEY"} {
-		if given[required] == "" {
-			p.add("two replicas need %s", required)
-		}
-	}
-	if !strings.HasPrefix(given["OPS_ADDR"], "0.0.0.0:9090") {
-		p.add("OPS_ADDR %q cannot be asked from the node", given["OPS_ADDR"])
-	}
+	return given
 }

@@ -128,7 +128,7 @@ func TestParsePortalURL(t *testing.T) {
 		"http://127.0.0.1:8088/portal":                      "http://127.0.0.1:8088/portal/",
 		"http://brand.example/portal/":                      "", "//brand.example/": "", "javascript:alert(1)": "", "https://": "", "": "",
 		"https://user@brand.example/": "", "https://brand.example/?a=b": "", "https://brand.example/?": "", "https://brand.example/#": "", "https://brand.example:8443/": "",
-		"https://brand.example/a/../b/": "", "https://brand.example/%2e%2e/": "", `https://brand.example\@evil.example/`: "", "https://brand.example /": "",
+		"https://brand.example/a/../b/": "", "https://brand.example/%2e%2e/": "", "https://brand.example/a%2e%2e/": "", "https://brand.example/%61/": "", `https://brand.example\@evil.example/`: "", "https://brand.example /": "",
 		"https://BRAND.example/a": "https://brand.example/a/", "https://brand.example/./a/": "", "https://localhost.evil.example:80/": "", "https://brand.example//portal/": "", "https://" + strings.Repeat("a", 300) + ".example/": "",
 	} {
 		got, err := recharge.ParsePortalURL(text)

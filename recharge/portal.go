@@ -43,10 +43,10 @@ func goodHost(u *url.URL) bool {
 }
 
 // goodPath has nothing in it that a browser would resolve, and nothing that is
-// escaped when a link is put together: the guard lets out no such link.
+// escaped, or that is when a link is put together: the guard lets out no such link.
 func goodPath(u *url.URL) bool {
-	path := (&url.URL{Path: u.Path}).EscapedPath()
-	return !strings.ContainsAny(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
+	path := u.EscapedPath()
+	return u.RawPath == "" && !strings.Contains(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
 func loopback(host string) bool {

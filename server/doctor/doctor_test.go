@@ -142,6 +142,12 @@ func (w *ward) serve() (public string) {
 	return public
 }
 
+// manyStores takes away what is configured for one.
+func (w *ward) manyStores() {
+	w.settings.ShopifyShop, w.settings.RechargeAPIToken, w.settings.RechargeStorefrontToken, w.settings.RechargePortalURL = "", "", "", ""
+	w.settings.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+}
+
 // examine runs the doctor, and looks through all that it says for secrets.
 func (w *ward) examine() (doctor.Report, string) {
 	w.t.Helper()
@@ -429,11 +435,20 @@ func TestFaults(t *testing.T) {
 		}, check: "redis.reach", status: doctor.Fail, found: "user or password", remedy: "REDIS_URL"},
 		"evicts": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory-policy", "allkeys-lru").Addr
-		}, check: "redis.eviction", status: doctor.Fail, found: "allkeys", remedy: "noeviction or volatile-lru"},
-		"keeps nothing": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + storetest.Redis(w.t).Addr },
-			check: "redis.persistence", status: doctor.Warn, found: "keeps nothing on disk", remedy: "appendonly yes"},
+			w.manyStores()
+		}, check: "redis.eviction", status: doctor.Fail, found: "the server does not start", remedy: "noeviction or volatile-lru"},
+		"evicts, one store": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory-policy", "allkeys-lru").Addr
+		}, check: "redis.eviction", status: doctor.Warn, found: "order to erase", remedy: "noeviction or volatile-lru"},
+		"keeps nothing": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t).Addr
+			w.manyStores()
+		}, check: "redis.persistence", status: doctor.Warn, found: "keeps nothing on disk", remedy: "appendonly yes"},
+		"keeps nothing, one store": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + storetest.Redis(w.t).Addr },
+			check: "redis.persistence", status: doctor.OK, found: "learned again"},
 		"leaves it to the system": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--appendonly", "yes", "--appendfsync", "no").Addr
+			w.manyStores()
 		}, check: "redis.persistence", status: doctor.Warn, found: "appendfsync no", remedy: "appendfsync everysec"},
 		"not a cluster": {turn: func(w *ward) { w.settings.RedisURL += "?cluster=true" },
 			check: "redis.reach", status: doctor.Fail, found: "not a cluster", remedy: "cluster=true"},
@@ -520,8 +535,7 @@ func TestCluster(t *testing.T) {
 // named.
 func TestManyStores(t *testing.T) {
 	w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"))
-	w.settings.ShopifyShop, w.settings.RechargeAPIToken, w.settings.RechargeStorefrontToken, w.settings.RechargePortalURL = "", "", "", ""
-	w.settings.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	w.manyStores()
 	report, _ := w.examine()
 	if got := find(t, report, "recharge.token"); got.Status != doctor.Skipped || got.Remedy != "pass --shop" {
 		t.Errorf("%+v; want skipped, pass --shop", got)

@@ -55,8 +55,8 @@ func (d *doctor) redis() []step {
 			return ok(fmt.Sprintf("answers; %d node(s) with keys", facts.Nodes))
 		}},
 		{"redis.version", "INFO server", of(func() result { return version(facts) })},
-		{"redis.persistence", "INFO persistence, CONFIG GET appendfsync, save", of(func() result { return persistence(condition) })},
-		{"redis.eviction", "CONFIG GET maxmemory-policy", of(func() result { return eviction(facts, evicting) })},
+		{"redis.persistence", "INFO persistence, CONFIG GET appendfsync, save", of(func() result { return persistence(condition, d.oneStore()) })},
+		{"redis.eviction", "CONFIG GET maxmemory-policy", of(func() result { return eviction(facts, evicting, d.oneStore()) })},
 		{"redis.latency", "PING, the middle of five", of(func() result { return slow(facts) })},
 		{"redis.cluster", "CLUSTER INFO", of(func() result { return cluster(facts) })},
 	}
@@ -117,8 +117,15 @@ func version(facts store.Facts) result {
 	return ok(found)
 }
 
+// oneStore tells that nothing is saved by merchants: what Redis forgets is learned
+// again.
+func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
+
 // persistence says what the server itself warns of when it starts.
-func persistence(condition store.Condition) result {
+func persistence(condition store.Condition, oneStore bool) result {
+	if oneStore {
+		return ok("not needed for one store: what is lost is learned again")
+	}
 	i := slices.IndexFunc(condition.Warnings, func(w string) bool { return !strings.Contains(w, "maxmemory-policy") })
 	if i < 0 {
 		return ok("append-only file")
@@ -130,8 +137,10 @@ func persistence(condition store.Condition) result {
 	return warn(found, "set appendonly yes and appendfsync everysec in Redis")
 }
 
-func eviction(facts store.Facts, evicting bool) result {
+func eviction(facts store.Facts, evicting, oneStore bool) result {
 	switch {
+	case evicting && oneStore:
+		return warn("an allkeys policy: an order to erase a shopper may be dropped before it is carried out", "set Redis' maxmemory-policy to noeviction or volatile-lru")
 	case evicting:
 		return fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start", "set Redis' maxmemory-policy to noeviction or volatile-lru")
 	case facts.Policy == "":

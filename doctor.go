@@ -29,16 +29,12 @@ func (r reported) Error() string { return fmt.Sprintf("exit code %d", int(r)) }
 
 func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 	if d.StoreURL != "" && !doctor.GoodStoreURL(d.StoreURL) {
-		return config.Problems{{Name: "--store-url", What: "is not the address of a storefront", Hint: "such as https://www.brand.example"}}
+		return d.refuse(std, config.Problems{{Name: "--store-url", What: "is not the address of a storefront", Hint: "such as https://www.brand.example"}})
 	}
 	cfg, err := d.Check()
 	var problems config.Problems
 	if errors.As(err, &problems) {
-		report := doctor.Unconfigured(problems)
-		for _, check := range report.Checks {
-			d.teller(std)(check)
-		}
-		return d.end(std, report, exitUsage)
+		return d.refuse(std, problems)
 	}
 	ask := server.Questions{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
 	report, err := server.Doctor(ctx, cfg, ask, d.teller(std))
@@ -46,6 +42,15 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	return d.end(std, report, exitFailed)
+}
+
+// refuse tells what is wrong with the settings, as lines or as an object like all else.
+func (d *doctorCommand) refuse(std streams, problems config.Problems) error {
+	report := doctor.Unconfigured(problems)
+	for _, check := range report.Checks {
+		d.teller(std)(check)
+	}
+	return d.end(std, report, exitUsage)
 }
 
 // teller prints each line as it comes; for JSON they come together.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -74,7 +75,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exit
 	}
 	var problems config.Problems
-	if errors.As(err, &problems) {
+	if errors.As(err, &problems) { // .env cannot be read
+		if len(args) > 0 && args[0] == "doctor" {
+			asked := doctorCommand{JSON: slices.Contains(args, "--json")}
+			return complain(stderr, asked.refuse(streams{stdout, stderr}, problems))
+		}
 		return complain(stderr, problems)
 	}
 	if err != nil {

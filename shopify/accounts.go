@@ -94,7 +94,11 @@ func readRedirect(from, to *url.URL) (found, next string, err error) {
 	case to.Scheme != from.Scheme || !strings.HasSuffix(to.Path, "/account/login"):
 		return "", "", nil
 	}
-	return "", to.String(), nil
+	next = to.String()
+	if _, err := url.Parse(next); err != nil {
+		return "", "", nil // a host that nobody can have
+	}
+	return "", next, nil
 }
 
 // visitor dials public addresses only: a store's own domain is what its merchant

@@ -91,14 +91,17 @@ func readRedirect(from, to *url.URL) (found, next string, err error) {
 		return "new", "", nil
 	case to.Path == "/password":
 		return "", "", nil
-	case to.Scheme != from.Scheme || !strings.HasSuffix(to.Path, "/account/login"):
+	case to.Scheme != from.Scheme || !strings.HasSuffix(to.Path, "/account/login"), !writable(to):
 		return "", "", nil
 	}
-	next = to.String()
-	if _, err := url.Parse(next); err != nil {
-		return "", "", nil // a host that nobody can have
-	}
-	return "", next, nil
+	return "", to.String(), nil
+}
+
+// writable tells a host that some could have: one of other bytes can be read, and
+// not written and read again.
+func writable(u *url.URL) bool {
+	_, err := url.Parse(u.String())
+	return err == nil
 }
 
 // visitor dials public addresses only: a store's own domain is what its merchant

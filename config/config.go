@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"manage-subscriptions/recharge"
 )
@@ -52,7 +53,8 @@ type Config struct {
 	LogLevel       slog.Level
 	LogText        bool     // text instead of JSON
 	TracesURL      *url.URL // where spans are sent to, in OTLP over HTTP; nil: nowhere
-	PProf          bool     // profiles on OpsAddr
+	TracesHeaders  map[string]Secret
+	PProf          bool // profiles on OpsAddr
 }
 
 // Redis says where Redis is and how to sign in there.
@@ -119,6 +121,7 @@ func (s Settings) Check() (Config, error) {
 		LogLevel:       c.level("LOG_LEVEL", s.LogLevel),
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
 		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),
+		TracesHeaders:  c.headers("OTEL_EXPORTER_OTLP_HEADERS", s.OTLPHeaders),
 		PProf:          c.choice("PPROF", cmp.Or(s.PProf, "off"), "on", "off") == "on",
 	}
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
@@ -286,6 +289,26 @@ func (c *checker) collector(name, text string) *url.URL {
 		return nil
 	}
 	return u.JoinPath("v1", "traces")
+}
+
+// headers reads what OpenTelemetry reads, and is no laxer: its library would print
+// what it does not understand, and that is a secret.
+func (c *checker) headers(name, text string) map[string]Secret {
+	if text == "" {
+		return nil
+	}
+	headers := map[string]Secret{}
+	for pair := range strings.SplitSeq(text, ",") {
+		header, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		header = strings.TrimSpace(header)
+		if !ok || err != nil || !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(header) || strings.ContainsFunc(value, unicode.IsControl) {
+			c.problem(name, "is not a list of headers", "x-api-key=…,x-team=…: name=value, with %20 for a space, %2C for a comma and %25 for a percent sign")
+			return nil
+		}
+		headers[header] = NewSecret(value)
+	}
+	return headers
 }
 
 func loopback(host string) bool {

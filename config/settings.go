@@ -39,6 +39,7 @@ type Settings struct {
 	LogLevel                string `name:"log-level" group:"Server" default:"info" placeholder:"debug|info|warn|error" help:"What is logged: 'debug', 'info', 'warn' or 'error'."`
 	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text" help:"How it is logged: 'json' or 'text'."`
 	OTLPEndpoint            string `name:"otel-exporter-otlp-endpoint" group:"Server" placeholder:"URL" help:"An OpenTelemetry collector, OTLP over HTTP: a span of each click and of each of its steps is sent there. Empty: none is."`
+	OTLPHeaders             string `name:"otel-exporter-otlp-headers" group:"Server" placeholder:"NAME=VALUE[,…]" help:"What the collector wants for headers: 'name=value', several with commas, values escaped as in an address."`
 	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off" help:"'on': '/debug/pprof/' on OPS_ADDR, for who looks for a fault."`
 }
 

@@ -14,9 +14,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
@@ -112,10 +114,14 @@ func NewLog(w io.Writer, cfg config.Config) *slog.Logger {
 	return slog.New(newRepeats(slog.NewJSONHandler(w, options), time.Now))
 }
 
-// MuteLibraries keeps go-redis from writing to standard error on its own: what
-// it says there of a Redis that is down, the log says once. It changes the whole
+// MuteLibraries keeps libraries from writing to standard error on their own: what
+// go-redis says there of a Redis that is down, the log says once, and OpenTelemetry
+// repeats what it cannot read of its settings, secrets too. It changes the whole
 // process, so only main calls it.
-func MuteLibraries() { redis.SetLogger(mute{}) }
+func MuteLibraries() {
+	redis.SetLogger(mute{})
+	otel.SetLogger(logr.Discard())
+}
 
 type mute struct{}
 

@@ -28,7 +28,11 @@ func (s *server) newTraces() (*traces, error) {
 	if s.cfg.TracesURL == nil {
 		return nil, nil
 	}
-	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(s.cfg.TracesURL.String()), otlptracehttp.WithTimeout(5 * time.Second)}
+	headers := map[string]string{}
+	for name, value := range s.cfg.TracesHeaders {
+		headers[name] = value.Reveal()
+	}
+	options := []otlptracehttp.Option{otlptracehttp.WithHeaders(headers), otlptracehttp.WithEndpointURL(s.cfg.TracesURL.String()), otlptracehttp.WithTimeout(5 * time.Second)}
 	exporter, err := otlptracehttp.New(context.Background(), options...)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)

@@ -150,13 +150,18 @@ func TestTraces(t *testing.T) {
 	sent := make(chan []byte, 10)
 	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("X-Api-Key") != "hush, hush" {
+			t.Errorf("the collector gets the header X-Api-Key: %q", r.Header.Get("X-Api-Key"))
+		}
 		if r.URL.Path == "/v1/traces" {
 			sent <- body
 		}
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
 	defer collector.Close()
-	f := start(t, func(s *config.Settings) { s.OTLPEndpoint = collector.URL })
+	f := start(t, func(s *config.Settings) {
+		s.OTLPEndpoint, s.OTLPHeaders = collector.URL, "x-team=a, x-api-key=hush%2C%20hush"
+	})
 	got := f.click(f.shopper(pat), "/apps/subscriptions")
 	f.stop() // sends what is left
 	f.ended <- <-f.ended

@@ -38,6 +38,9 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 	}
 	ask := server.Questions{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
 	report, err := server.Doctor(ctx, cfg, ask, d.teller(std))
+	if errors.As(err, &problems) {
+		return d.refuse(std, problems)
+	}
 	if err != nil {
 		return err
 	}

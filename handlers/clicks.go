@@ -138,7 +138,6 @@ type click struct {
 	visit   store.Visit
 	known   store.Memory
 	byHash  bool          // never ask for a signed-in link
-	dry     bool          // remember nothing of it
 	learned store.Learned // on the way
 }
 
@@ -156,7 +155,7 @@ func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit)
 		case way == nil:
 			return Ending{Outcome: NotConnected}
 		}
-		k := &click{client: way.Client, who: who, visit: visit, known: known, byHash: way.ByHash, dry: c.Dry}
+		k := &click{client: way.Client, who: who, visit: visit, known: known, byHash: way.ByHash}
 		ending, held := c.follow(ctx, k)
 		if held {
 			ending, held = c.overhear(ctx, k)
@@ -247,8 +246,12 @@ func (c *Clicks) reserve(ctx context.Context, k *click, ask recharge.Ask) error 
 	if ask == (recharge.Ask{}) || ask == (recharge.Ask{Helpful: 1}) {
 		return nil
 	}
-	k.learned.Lease = c.Store.Lease(k.who)
-	client, err := k.client.Reserve(ctx, k.learned.Lease, ask)
+	var ledger recharge.Ledger // none but the budget's: nobody is to wait for who remembers nothing
+	if !c.Dry {
+		k.learned.Lease = c.Store.Lease(k.who)
+		ledger = k.learned.Lease
+	}
+	client, err := k.client.Reserve(ctx, ledger, ask)
 	if err == nil {
 		k.client = client
 	}
@@ -259,8 +262,8 @@ func (c *Clicks) reserve(ctx context.Context, k *click, ask recharge.Ask) error 
 // gives back the calls that it did not make.
 func (c *Clicks) learn(ctx context.Context, k *click) {
 	k.client.Settle()
-	if k.dry {
-		k.learned = store.Learned{Lease: k.learned.Lease}
+	if c.Dry {
+		return
 	}
 	remembered := trailOf(ctx).begin(stepRemember)
 	c.Store.Learn(ctx, k.who, k.learned)
@@ -335,7 +338,7 @@ func (c *Clicks) signedIn(ctx context.Context, k *click, customer recharge.Custo
 			return link, err
 		}
 		// It is over before its time: a new one may do.
-		if !k.dry {
+		if !c.Dry {
 			c.Store.ForgetSession(ctx, k.who)
 		}
 	}
@@ -364,7 +367,7 @@ func (c *Clicks) link(ctx context.Context, k *click, customer recharge.Customer,
 
 // forget is for when what is known, or was learned just now, turned out wrong.
 func (c *Clicks) forget(ctx context.Context, k *click) {
-	if !k.dry {
+	if !c.Dry {
 		c.Store.Forget(ctx, k.who)
 	}
 	k.known.Customer, k.learned.Customer = recharge.Customer{}, recharge.Customer{}

@@ -242,9 +242,6 @@ func (p *Prober) Portal(ctx context.Context) (PortalSeen, error) {
 	return seen, nil
 }
 
-// Close ends idle connections.
-func (p *Prober) Close() { p.client.Close() }
-
 func (p *Prober) get(endpoint string, query url.Values) call {
 	return call{endpoint: endpoint, urgency: helpful, method: http.MethodGet, path: []string{endpoint}, query: query, header: p.client.adminHeader()}
 }

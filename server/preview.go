@@ -59,7 +59,7 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 		fmt.Fprintf(table, "  %s\t%8.2f ms\t%s\n", step.Name, float64(step.Took.Microseconds())/1000, step.Error)
 	}
 	fmt.Fprintf(table, "answer from\t%s\n", sourceText(click.Source))
-	fmt.Fprintf(table, "outcome\t%s\n", outcomeText(ending))
+	fmt.Fprintf(table, "outcome\t%s\n", outcomeText(ending, cfg.RedirectByPage))
 	if ending.Cause != nil {
 		fmt.Fprintf(table, "because\t%s\n", ending.Cause)
 	}
@@ -99,23 +99,21 @@ func sourceText(source handlers.Source) string {
 	case handlers.FromNobody:
 		return "cache: Recharge did not know the shopper a moment ago"
 	case handlers.FromSession:
-		return "cache: who the shopper is and a session; the link from Recharge"
+		return "cache: who the shopper is and a session"
 	case handlers.FromCustomer:
-		return "cache: who the shopper is, by an earlier click; the rest from Recharge"
+		return "cache: who the shopper is, by an earlier click"
 	case handlers.FromIndex:
-		return "index: who the shopper is, by a sweep; the rest from Recharge"
+		return "index: who the shopper is, by a sweep"
 	case handlers.FromOutOfDate:
 		return "cache: who the shopper was; Recharge could not be asked"
 	case handlers.FromRecharge:
 		return "Recharge: nothing was remembered"
-	case handlers.FromOther:
-		return "another server, which was asking for the same shopper"
 	}
 	return "nowhere"
 }
 
 // outcomeText says where a click leads, but for what opens it.
-func outcomeText(ending handlers.Ending) string {
+func outcomeText(ending handlers.Ending, byPage bool) string {
 	text := string(ending.Outcome)
 	switch ending.Outcome {
 	case handlers.Redirected, handlers.RedirectedByHash:
@@ -123,7 +121,11 @@ func outcomeText(ending handlers.Ending) string {
 		if err != nil {
 			return text
 		}
-		text += ": 302 to the portal at " + link.Host
+		way := ": 302 to the portal at "
+		if byPage {
+			way = ": a page that forwards to the portal at "
+		}
+		text += way + link.Host
 	case handlers.NotASubscriber:
 		text += ": a page that says what to do next"
 	case handlers.Unavailable:

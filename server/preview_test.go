@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
@@ -44,13 +45,13 @@ func TestPreview(t *testing.T) {
 		steps   string
 		refused bool
 	}{
-		{"nobody knows", server.Question{Customer: pat}, func() {}, "Recharge: ", "redirected: ", "turn redis_read budget customers sessions portal_access redis_write", false},
-		{"nothing of it was remembered", server.Question{Customer: pat, Destination: "orders"}, func() {}, "Recharge: ", "redirected: ", "turn redis_read budget customers sessions portal_access redis_write", false},
+		{"nobody knows", server.Question{Customer: pat}, func() {}, "Recharge: ", "redirected: ", "turn redis_read budget customers sessions portal_access", false},
+		{"nothing of it was remembered", server.Question{Customer: pat, Destination: "orders"}, func() {}, "Recharge: ", "redirected: ", "turn redis_read budget customers sessions portal_access", false},
 		{"after a click", server.Question{Customer: pat, Shop: shop}, func() { f.click(f.shopper(pat), "/apps/subscriptions") }, "cache: a link", "redirected: ", "turn redis_read", false},
-		{"another page", server.Question{Customer: pat, Destination: "orders"}, func() {}, "cache: who the shopper is and a session", "redirected: ", "turn redis_read budget portal_access redis_write", false},
-		{"does not subscribe", server.Question{Customer: robin}, func() {}, "Recharge: ", "not_a_subscriber: ", "turn redis_read budget customers redis_write", false},
+		{"another page", server.Question{Customer: pat, Destination: "orders"}, func() {}, "cache: who the shopper is and a session", "redirected: ", "turn redis_read budget portal_access", false},
+		{"does not subscribe", server.Question{Customer: robin}, func() {}, "Recharge: ", "not_a_subscriber: ", "turn redis_read budget customers", false},
 		{"another shop", server.Question{Customer: pat, Shop: "other.myshopify.com"}, func() {}, "nowhere", "not_connected: ", "turn redis_read", true},
-		{"Recharge is down", server.Question{Customer: sam}, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 }) }, "nowhere", "unavailable: ", "turn redis_read budget customers customers redis_write", true},
+		{"Recharge is down", server.Question{Customer: sam}, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 }) }, "nowhere", "unavailable: ", "turn redis_read budget customers customers", true},
 	}
 	for _, test := range all {
 		test.before()
@@ -95,6 +96,35 @@ func TestPreviewOfTheIndex(t *testing.T) {
 	out, err := f.preview(server.Question{Customer: pat})
 	if err != nil || !strings.Contains(out, "index: who the shopper is") {
 		t.Errorf("Preview does not say that the index knows the shopper: %v\n%s", err, out)
+	}
+}
+
+// TestPreviewHoldsNobodyUp: while it asks Recharge, no server is told to wait for
+// what it finds, since it keeps that to itself.
+func TestPreviewHoldsNobodyUp(t *testing.T) {
+	f := start(t)
+	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 150 * time.Millisecond })
+	done := make(chan struct{})
+	var out string
+	var err error
+	go func() {
+		defer close(done)
+		out, err = f.preview(server.Question{Customer: pat}, func(s *config.Settings) { s.Redirect = "page" })
+	}()
+	for asking := true; asking; {
+		select {
+		case <-done:
+			asking = false
+		default:
+		}
+		for key := range f.redis.Dump() {
+			if kind := keyKind.FindStringSubmatch(key); kind != nil && kind[1] == "l" {
+				t.Fatalf("the preview holds %s", key)
+			}
+		}
+	}
+	if err != nil || !strings.Contains(out, "redirected: a page that forwards to the portal at") {
+		t.Errorf("Preview: %v\n%s", err, out)
 	}
 }
 

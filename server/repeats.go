@@ -64,11 +64,11 @@ func (r *repeats) Handle(ctx context.Context, record slog.Record) error {
 	return r.Handler.Handle(ctx, record)
 }
 
-// said is what makes two lines the same: what happened, and why.
+// said is what makes two lines the same: what happened, to which shop, and why.
 func said(record slog.Record) string {
 	text := record.Level.String() + " " + record.Message
 	record.Attrs(func(a slog.Attr) bool {
-		if a.Key == "cause" || a.Key == "error" {
+		if a.Key == "cause" || a.Key == "error" || a.Key == "shop" {
 			text += " " + a.Value.String()
 		}
 		return true

@@ -29,9 +29,13 @@ func TestRepeats(t *testing.T) {
 			t.Errorf("%q is written %d times; want %d", part, got, want)
 		}
 	}
+	log.Warn("does not open", "error", errors.New("bad seal"), "shop", "b")
+	if count("shop=b") != 1 {
+		t.Error("the trouble of another shop is not written")
+	}
 	now = now.Add(time.Minute)
-	log.Warn("does not open", "error", errors.New("bad seal"))
-	if count("not_written=95") != 1 || count("bad seal") != 6 {
+	log.Warn("does not open", "error", errors.New("bad seal"), "shop", "a")
+	if count("not_written=95") != 1 || count("bad seal") != 7 {
 		t.Error("a minute later, the next line does not say that 95 were not written")
 	}
 }

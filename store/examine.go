@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,16 @@ func latency(ctx context.Context, node *redis.Client) (time.Duration, error) {
 		}
 	}
 	return all[examined/2], nil
+}
+
+// TryWrite tells whether Redis takes what a click writes. It changes nothing: a key
+// that is not there is set only if it is, which Redis refuses for the same reasons.
+func (s *Store) TryWrite(ctx context.Context) error {
+	const key = "ms1:doctor"
+	if err := s.redis.SetXX(ctx, key, "", time.Second).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	return s.redis.Eval(ctx, "return 1", []string{key}).Err()
 }
 
 func slotsOf(info string) (state string, slots int) {

@@ -131,6 +131,8 @@ func (d *doctor) app() []step {
 			switch {
 			case !reached:
 				return skipped("there was no answer", "mend app.reach")
+			case unsigned.status >= http.StatusInternalServerError:
+				return fail(fmt.Sprintf("status %d: what stands before the server gets no answer of it", unsigned.status), "see that the server runs, and that what stands before it leads to its ADDR")
 			case !ours(unsigned):
 				return fail(fmt.Sprintf("status %d, which is not this program's refusal", unsigned.status), "let APP_URL lead to this program, with the path "+proxyPath+" as it is")
 			}
@@ -139,6 +141,9 @@ func (d *doctor) app() []step {
 		{"app.server", "the same, signed here as Shopify signs, with a probe", func(ctx context.Context) result {
 			if !reached {
 				return skipped("there was no answer", "mend app.reach")
+			}
+			if !ours(unsigned) { // a stranger gets nothing that is signed
+				return skipped("somebody else answers", "mend app.refuses")
 			}
 			return d.server(ctx, base)
 		}},

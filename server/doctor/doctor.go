@@ -58,8 +58,8 @@ type Patient struct {
 	// Shop is whose Recharge is looked at; "" if none was named.
 	Shop shopify.Shop
 	// Recharge finds the options of the shop's client; nil options: it has not
-	// connected Recharge. It may ask Redis.
-	Recharge func(context.Context) (*recharge.Options, error)
+	// connected Recharge; and whether its links are by hash. It may ask Redis.
+	Recharge func(context.Context) (options *recharge.Options, byHash bool, err error)
 	Now      func() time.Time
 
 	StoreURL string // the storefront; "" leaves the live proxy alone

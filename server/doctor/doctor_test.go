@@ -297,6 +297,22 @@ func instead(status int, location, body string) http.HandlerFunc {
 	}
 }
 
+// onlyHops answers in the storefront's place who asks for a redirect.
+func onlyHops(w *ward, status int) http.HandlerFunc {
+	u, err := url.Parse(w.store.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	store := httputil.NewSingleHostReverseProxy(u)
+	return func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("hop") {
+			rw.WriteHeader(status)
+			return
+		}
+		store.ServeHTTP(rw, r)
+	}
+}
+
 // TestFaults turns every knob: the check of that name says so, and what to do.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -331,7 +347,18 @@ func TestFaults(t *testing.T) {
 		"another program": {turn: func(w *ward) { w.front = instead(200, "", "It works!") },
 			check: "app.refuses", status: doctor.Fail, found: "status 200", remedy: "APP_URL"},
 
+		"server down behind its proxy": {turn: func(w *ward) { w.front = instead(502, "", "Bad Gateway") },
+			check: "app.refuses", status: doctor.Fail, found: "gets no answer of it", remedy: "server runs"},
+		"a stranger gets nothing signed": {turn: func(w *ward) { w.front = instead(200, "", "It works!") },
+			check: "app.server", status: doctor.Skipped, found: "somebody else", remedy: "app.refuses"},
+
 		// The store's.
+		"asked too often for a redirect": {turn: func(w *ward) { w.mask = onlyHops(w, 429) },
+			check: "proxy.redirect", status: doctor.Warn, found: "429", remedy: "in a minute"},
+		"suspicious": {turn: func(w *ward) { w.mask = instead(430, "", "") },
+			check: "proxy.reach", status: doctor.Warn, found: "430", remedy: "in a minute"},
+		"no redirect for lack of a server": {turn: func(w *ward) { w.mask = onlyHops(w, 503) },
+			check: "proxy.redirect", status: doctor.Fail, found: "503", remedy: "app.reach"},
 		"password page": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
 			check: "proxy.reach", status: doctor.Fail, found: "password page", remedy: "password off"},
 		"no proxy": {turn: func(w *ward) { w.ask.Path = "/apps/other" },
@@ -383,9 +410,9 @@ func TestFaults(t *testing.T) {
 		"sessions refused": {turn: faults(func(f *rechargetest.Faults) { f.RefuseSessions = true }),
 			check: "recharge.session", status: doctor.Fail, found: "scope missing (403)", remedy: "write_session"},
 		"no storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "" },
-			check: "recharge.session", status: doctor.Fail, found: "without a storefront token", remedy: "set RECHARGE_STOREFRONT_TOKEN"},
+			check: "recharge.session", status: doctor.Fail, found: "without a storefront token", remedy: "set it as RECHARGE_STOREFRONT_TOKEN"},
 		"wrong storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "strfnt_hush-hush" },
-			check: "recharge.session", status: doctor.Fail, found: "refused", remedy: "correct RECHARGE_STOREFRONT_TOKEN"},
+			check: "recharge.session", status: doctor.Fail, found: "refused", remedy: "in this store's Recharge, with the scope for sessions, and set it as RECHARGE_STOREFRONT_TOKEN"},
 		"needs the storefront token": {turn: func(*ward) {},
 			check: "recharge.session_bare", status: doctor.OK, found: "needs the storefront token"},
 		"somebody else's session": {turn: faults(func(f *rechargetest.Faults) { f.ForeignSession = true }),
@@ -450,6 +477,15 @@ func TestFaults(t *testing.T) {
 			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--appendonly", "yes", "--appendfsync", "no").Addr
 			w.manyStores()
 		}, check: "redis.persistence", status: doctor.Warn, found: "appendfsync no", remedy: "appendfsync everysec"},
+		"a replica": {turn: func(w *ward) {
+			_, port, _ := strings.Cut(storetest.Redis(w.t).Addr, ":")
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--replicaof", "127.0.0.1 "+port).Addr
+		}, check: "redis.write", status: doctor.Fail, found: "replica", remedy: "master"},
+		"full": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory", "100kb").Addr },
+			check: "redis.write", status: doctor.Fail, found: "memory is full", remedy: "maxmemory"},
+		"may only read": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://ro:hush-hush@" + storetest.Redis(w.t, "--user", "ro", "on", ">hush-hush", "~ms1:*", "+@read", "+@connection", "+info").Addr
+		}, check: "redis.write", status: doctor.Fail, found: "does not let this user", remedy: "rights"},
 		"not a cluster": {turn: func(w *ward) { w.settings.RedisURL += "?cluster=true" },
 			check: "redis.reach", status: doctor.Fail, found: "not a cluster", remedy: "cluster=true"},
 		"a cluster's node": {turn: func(w *ward) {
@@ -564,6 +600,27 @@ func TestManyStores(t *testing.T) {
 	report, said := w.examine()
 	if got := find(t, report, "recharge.session"); got.Status != doctor.OK {
 		t.Errorf("%+v; want the connection's session\n%s", got, said)
+	}
+	for what, test := range map[string]struct {
+		change func(*store.Connection)
+		check  string
+		status doctor.Status
+		remedy string
+	}{
+		"another Admin token":      {func(c *store.Connection) { c.APIToken = "sk_hush-hush" }, "recharge.token", doctor.Fail, "paste it in the app"},
+		"no storefront token":      {func(c *store.Connection) { c.StorefrontToken = "" }, "recharge.session", doctor.Fail, "paste it in the app"},
+		"another storefront token": {func(c *store.Connection) { c.StorefrontToken = "strfnt_hush-hush" }, "recharge.session", doctor.Fail, "paste it in the app"},
+		"links by hash":            {func(c *store.Connection) { c.Chosen.Link = "hash" }, "recharge.session", doctor.Skipped, ""},
+	} {
+		connection := store.Connection{Shop: shop, APIToken: apiToken, StorefrontToken: storefront, SavedAt: time.Now()}
+		test.change(&connection)
+		if err := keep.SaveConnection(t.Context(), connection); err != nil {
+			t.Fatal(err)
+		}
+		report, _ := w.examine()
+		if got := find(t, report, test.check); got.Status != test.status || !strings.Contains(got.Remedy, test.remedy) || strings.Contains(got.Remedy, "RECHARGE_") {
+			t.Errorf("%s: %+v; want %s, %q", what, got, test.status, test.remedy)
+		}
 	}
 }
 

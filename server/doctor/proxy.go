@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -69,8 +70,9 @@ func GoodStoreURL(text string) bool {
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return false
 	}
-	host := u.Hostname()
-	return u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || host == "::1" || strings.HasPrefix(host, "127."))
+	ip, err := netip.ParseAddr(u.Hostname())
+	loopback := u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && loopback
 }
 
 func (d *doctor) throughShopify(ctx context.Context) result {
@@ -106,8 +108,8 @@ func notReached(got page, at *url.URL) result {
 		return fail("403 of this program: what Shopify signs, it does not take", "set SHOPIFY_API_SECRET of the server to the client secret of the app that has the proxy, and see the line clock")
 	case got.status == http.StatusNotFound:
 		return fail("404: the store knows no such path", theProxy+"; if the merchant has renamed it, pass --path")
-	case got.status == http.StatusTooManyRequests:
-		return warn("429: Shopify is asked too often", "ask again in a minute")
+	case got.status == http.StatusTooManyRequests || got.status == statusSuspicious:
+		return warn(fmt.Sprintf("%d: Shopify is asked too often", got.status), "ask again in a minute")
 	case got.status == http.StatusForbidden || got.status == http.StatusUnauthorized:
 		return fail(fmt.Sprintf("%d, not this program's: something before it refuses", got.status), "let Shopify's requests through to the server, whatever protects it (firewall, bot protection)")
 	case got.status >= 500:
@@ -128,6 +130,9 @@ func moved(got page, at *url.URL, noPassword string) result {
 	return fail(fmt.Sprintf("status %d, to another page", got.status), "pass --store-url as a shopper's browser shows it, without a path")
 }
 
+// statusSuspicious is Shopify's own, for who asks like a machine.
+const statusSuspicious = 430
+
 var plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
 
 // hop asks for a 302 into the same store, and looks who gets it.
@@ -135,6 +140,9 @@ func (d *doctor) hop(ctx context.Context) result {
 	got, at, _, err := d.ask(ctx, url.Values{"hop": {"302"}})
 	if err != nil {
 		return unreachedAt(err, "--store-url", "the storefront")
+	}
+	if got.status >= http.StatusBadRequest {
+		return notReached(got, at) // that says nothing of redirects
 	}
 	to, err := url.Parse(got.header.Get("Location"))
 	arrived := err == nil && got.status == http.StatusFound && strings.HasSuffix(to.Path, "/doctor/arrived") && (to.Host == "" || to.Host == at.Host)

@@ -23,6 +23,7 @@ type atRecharge struct {
 	retryAfter bool
 	slowest    time.Duration
 
+	byHash    bool // links are: no session is made
 	scopes    recharge.Scopes
 	customer  bool // somebody is there to try with
 	session   recharge.SessionSeen
@@ -85,7 +86,8 @@ func (r *atRecharge) heard(header http.Header, took time.Duration) {
 }
 
 func (r *atRecharge) token(ctx context.Context) result {
-	options, err := r.Recharge(ctx)
+	options, byHash, err := r.Recharge(ctx)
+	r.byHash = byHash
 	switch {
 	case r.Shop == "":
 		r.blind = skipped("which store is not known", "pass --shop")
@@ -107,11 +109,27 @@ func (r *atRecharge) token(ctx context.Context) result {
 		r.prober = prober
 		return ok("the token is accepted")
 	}
-	return refused(err, "make a new Admin token at Recharge and set it as RECHARGE_API_TOKEN")
+	return r.refused(err, "make a new Admin token at Recharge and "+r.put("set it as RECHARGE_API_TOKEN"))
+}
+
+// put is how a setting of one store's is changed, or what a merchant of many does.
+func (r *atRecharge) put(setting string) string {
+	if r.oneStore() {
+		return setting
+	}
+	return "paste it in the app, under Connect"
+}
+
+// portalAt is the remedy for a portal that links may not lead to.
+func (r *atRecharge) portalAt(address string) string {
+	if r.oneStore() {
+		return "set RECHARGE_PORTAL_URL to " + address
+	}
+	return "set the portal to " + address + " in the app, under Change what was found out"
 }
 
 // refused is a call that gave nothing, with what to do where Recharge says no.
-func refused(err error, remedy string) result {
+func (r *atRecharge) refused(err error, remedy string) result {
 	var failed *recharge.Error
 	if !errors.As(err, &failed) {
 		return fail("no answer", "ask again in a minute")
@@ -130,6 +148,9 @@ func refused(err error, remedy string) result {
 	case recharge.Unavailable, recharge.Malformed, recharge.Tripped:
 		return fail(found, "wait for Recharge, and ask again")
 	case recharge.BadVersion, recharge.NotFound, recharge.Unexpected:
+		if r.prober != nil { // it has answered as Recharge does
+			return fail(found, "ask again later; if it stays, ask Recharge's support")
+		}
 		return fail(found, "see that RECHARGE_API_URL is Recharge's API")
 	}
 	return fail(found, remedy)
@@ -149,7 +170,7 @@ func (r *atRecharge) scoped(context.Context) result {
 	switch {
 	case !r.scopes.Read:
 		return fail(found, "give the token the scope "+r.scopes.WantRead+" at Recharge")
-	case r.scopes.Session == "" && !r.Config.LinkByHash:
+	case r.scopes.Session == "" && !r.byHash:
 		return warn(found+"; none for sessions by name", "give the token the scope "+r.scopes.WantSession+" (or write_sessions) at Recharge, or set PORTAL_LINK=hash")
 	}
 	return ok(found)
@@ -162,15 +183,15 @@ func (r *atRecharge) store(ctx context.Context) result {
 	seen, err := r.prober.Store(ctx)
 	switch {
 	case err != nil:
-		return refused(err, "give the token the scope read_store at Recharge")
+		return r.refused(err, "give the token the scope read_store at Recharge")
 	case !seen.Told:
 		return warn("Recharge does not say whose it is", "see at Recharge that the token is this store's")
 	case !seen.Ours:
-		return fail("the token is another store's", "set RECHARGE_API_TOKEN to a token of the store in SHOPIFY_SHOP")
+		return fail("the token is another store's", "make an Admin token in this store's Recharge and "+r.put("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP"))
 	case seen.Portal == "":
 		return ok("this store's; no customer_portal_base_url")
 	case !seen.Usable:
-		return warn("this store's; its portal is at "+seen.Portal+", where no link may lead", "set RECHARGE_PORTAL_URL to the portal's address")
+		return warn("this store's; its portal is at "+seen.Portal+", where no link may lead", r.portalAt("that address"))
 	}
 	return ok("this store's; its portal is at " + seen.Portal)
 }
@@ -179,7 +200,7 @@ func (r *atRecharge) filter(ctx context.Context) result {
 	filter, err := r.prober.Filter(ctx)
 	switch {
 	case err != nil:
-		return refused(err, "give the token the scope "+r.scopes.WantRead+" at Recharge")
+		return r.refused(err, "give the token the scope "+r.scopes.WantRead+" at Recharge")
 	case filter == recharge.FilterNot:
 		return fail("the filter is ignored: other people's records came", "run 'manage-subscriptions index', which does without the filter, and ask Recharge's support why external_customer_id is ignored")
 	case filter == recharge.FilterEmpty:
@@ -189,6 +210,9 @@ func (r *atRecharge) filter(ctx context.Context) result {
 }
 
 func (r *atRecharge) find(ctx context.Context) result {
+	if r.byHash {
+		return skipped("links are by hash: no session is made", "")
+	}
 	if r.Customer == "" {
 		return skipped("no customer was named", passCustomer)
 	}
@@ -200,7 +224,7 @@ func (r *atRecharge) find(ctx context.Context) result {
 		return warn("several records are this customer's, none to prefer", "pass another customer; at Recharge, merge this one's records")
 	}
 	if err != nil {
-		return refused(err, "mend recharge.filter")
+		return r.refused(err, "mend recharge.filter")
 	}
 	r.customer = true
 	return ok("found")
@@ -209,6 +233,8 @@ func (r *atRecharge) find(ctx context.Context) result {
 // withSession skips a check for which there is nobody, or no session.
 func (r *atRecharge) withSession(made bool, check func() result) result {
 	switch {
+	case r.byHash:
+		return skipped("links are by hash: no session is made", "")
 	case r.Customer == "":
 		return skipped("no customer was named", passCustomer)
 	case !r.customer:
@@ -247,11 +273,11 @@ func (r *atRecharge) noSession(err error) result {
 	case recharge.Is(err, recharge.Foreign):
 		return fail("somebody else's session", "tell Recharge's support; set PORTAL_LINK=hash meanwhile")
 	case recharge.Is(err, recharge.Unauthorized) && !r.prober.Storefront():
-		return fail("refused without a storefront token"+byHash, "make a storefront token at Recharge and set RECHARGE_STOREFRONT_TOKEN")
+		return fail("refused without a storefront token"+byHash, "make a storefront token at Recharge and "+r.put("set it as RECHARGE_STOREFRONT_TOKEN"))
 	case recharge.Is(err, recharge.Unauthorized):
-		return fail("refused"+byHash, "correct RECHARGE_STOREFRONT_TOKEN: it has to be this store's, with the scope for sessions")
+		return fail("refused"+byHash, "make a storefront token in this store's Recharge, with the scope for sessions, and "+r.put("set it as RECHARGE_STOREFRONT_TOKEN"))
 	}
-	return refused(err, "give the Admin token the scope write_session at Recharge, and the storefront token that for sessions")
+	return r.refused(err, "give the Admin token the scope write_session at Recharge, and the storefront token that for sessions")
 }
 
 // sessionBare tells what is not known of Recharge; it is no fault either way.
@@ -267,7 +293,7 @@ func (r *atRecharge) sessionBare(ctx context.Context) result {
 		case recharge.Is(err, recharge.Unauthorized), recharge.Is(err, recharge.Forbidden):
 			return ok("refused: this store needs the storefront token")
 		default:
-			return refused(err, "mend recharge.session")
+			return r.refused(err, "mend recharge.session")
 		}
 	})
 }
@@ -286,7 +312,7 @@ func (r *atRecharge) access(ctx context.Context) result {
 		case recharge.Is(err, recharge.Foreign):
 			return fail("somebody else's link", "tell Recharge's support; set PORTAL_LINK=hash meanwhile")
 		default:
-			return refused(err, "give the storefront token customer portal access at Recharge, or set PORTAL_LINK=hash")
+			return r.refused(err, "give the storefront token customer portal access at Recharge, or set PORTAL_LINK=hash")
 		}
 	})
 }
@@ -297,7 +323,7 @@ func (r *atRecharge) baseURL(context.Context) result {
 		case !r.asked:
 			return skipped("no link came", "mend recharge.portal_access")
 		case r.portalErr != nil:
-			return fail(r.portal.Base+", where no link may lead", "set RECHARGE_PORTAL_URL to https://"+r.portal.Base)
+			return fail(r.portal.Base+", where no link may lead", r.portalAt("https://"+r.portal.Base))
 		}
 		return ok(r.portal.Base)
 	})

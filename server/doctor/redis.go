@@ -54,6 +54,15 @@ func (d *doctor) redis() []step {
 			reached = true
 			return ok(fmt.Sprintf("answers; %d node(s) with keys", facts.Nodes))
 		}},
+		{"redis.write", "SET of a key that is not there, only if it is", func(ctx context.Context) result {
+			if !reached {
+				return skipped("Redis was not reached", "mend redis.reach")
+			}
+			if err := d.Store.TryWrite(ctx); err != nil {
+				return unreached(err)
+			}
+			return ok("it would be written")
+		}},
 		{"redis.version", "INFO server", of(func() result { return version(facts) })},
 		{"redis.persistence", "INFO persistence, CONFIG GET appendfsync, save", of(func() result { return persistence(condition, d.oneStore()) })},
 		{"redis.eviction", "CONFIG GET maxmemory-policy", of(func() result { return eviction(facts, evicting, d.oneStore()) })},
@@ -94,6 +103,10 @@ func refusals() []redisRefusal {
 		{"NOAUTH", signIn, correct},
 		{"AUTH <password>", signIn, correct},
 		{"NOPERM", "Redis does not let this user do what is needed", "give the user the rights that the docs name"},
+		{"READONLY", "it is a replica, which takes no writes", "name the master in REDIS_URL; with Sentinel, the sentinels and ?master_name="},
+		{"OOM", "its memory is full, and it takes no writes", "raise maxmemory in Redis, or set maxmemory-policy to volatile-lru"},
+		{"MISCONF", "it cannot write its disk, and takes no writes", "see Redis' log and the disk that it writes to"},
+		{"NOREPLICAS", "it has too few replicas, and takes no writes", "see Redis' replicas, and min-replicas-to-write"},
 		{"LOADING", "Redis is still loading its data", "wait until it has, then ask again"},
 		{"cluster support disabled", "this Redis is not a cluster", "take ?cluster=true, or the hosts but one, out of REDIS_URL"},
 		{"CLUSTERDOWN", down, mend},

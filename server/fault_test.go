@@ -202,9 +202,10 @@ func TestEmbeddedRedis(t *testing.T) {
 // is over.
 func TestEndsInOrder(t *testing.T) {
 	f := start(t)
-	if response, _ := f.direct("GET", f.ops, "/readyz"); response.StatusCode != 200 {
-		t.Errorf("/readyz = %d; want 200", response.StatusCode)
-	}
+	f.until("/readyz = 200", func() bool { // the addresses are told before all is begun
+		response, _ := f.direct("GET", f.ops, "/readyz")
+		return response.StatusCode == 200
+	})
 	if response, _ := f.direct("GET", f.ops, "/livez"); response.StatusCode != 200 {
 		t.Errorf("/livez = %d; want 200", response.StatusCode)
 	}

@@ -227,8 +227,8 @@ func (i *inspector) portal(ctx context.Context) Finding {
 
 // hasPart tells a base that has a secret as a part of its host or path.
 func hasPart(base *url.URL, secret string) bool {
-	parts := strings.FieldsFunc(base.Host+base.Path, func(r rune) bool { return strings.ContainsRune("/.:", r) })
-	return slices.ContainsFunc(parts, func(part string) bool { return strings.EqualFold(part, secret) }) // hosts are lowercase here
+	// Hosts are lowercase here.
+	return secret != "" && strings.Contains(strings.ToLower(base.Host+base.Path), strings.ToLower(secret))
 }
 
 func (i *inspector) get(endpoint string, query url.Values) call {

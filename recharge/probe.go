@@ -211,9 +211,11 @@ func (p *Prober) makeSession(ctx context.Context, storefront bool) (SessionSeen,
 
 // PortalSeen is what GET /portal_access answers.
 type PortalSeen struct {
-	Base    string        // host and path of base_url
-	Zone    bool          // expires_at has one
-	Expires time.Duration // from now; 0: expires_at cannot be read
+	Base     string        // host and path of base_url; "" if it is not said, or is none
+	LinkHost string        // the link's; "(strange)" if it is none to be shown
+	Trusted  bool          // links to that host may leave
+	Zone     bool          // expires_at has one
+	Expires  time.Duration // from now; 0: expires_at cannot be read
 }
 
 // Portal asks for a link with the last session, and throws it away.
@@ -224,14 +226,17 @@ func (p *Prober) Portal(ctx context.Context) (PortalSeen, error) {
 		return PortalSeen{}, failed
 	}
 	target, ok := access.url(Subscriptions, "")
-	base, err := ParsePortalURL(access.BaseURL)
+	link, err := url.Parse(target)
 	switch {
-	case !ok || err != nil || hasPart(base, p.customer.Hash) || hasPart(base, access.TempToken):
+	case !ok || err != nil:
 		return PortalSeen{}, &Error{Endpoint: PortalAccess, Reason: Malformed}
 	case access.CustomerHash != p.customer.Hash:
 		return PortalSeen{}, &Error{Endpoint: PortalAccess, Reason: Foreign}
 	}
-	seen := PortalSeen{Base: base.Host + base.Path}
+	seen := PortalSeen{LinkHost: printable(link, p.customer.Hash), Trusted: p.client.guard.trusts(link)}
+	if base, err := ParsePortalURL(access.BaseURL); err == nil && !hasPart(base, p.customer.Hash) && !hasPart(base, access.TempToken) {
+		seen.Base = base.Host + base.Path
+	}
 	if expires := access.expires(); !expires.IsZero() {
 		_, err := time.Parse(time.RFC3339, access.ExpiresAt)
 		seen.Zone, seen.Expires = err == nil, expires.Sub(p.client.options.Now())

@@ -12,6 +12,7 @@ import (
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/doctor"
 	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
 )
 
 // Questions are what an operator asks the doctor beside the settings.
@@ -85,7 +86,7 @@ func (s *server) examined(ctx context.Context, shop shopify.Shop) (*recharge.Opt
 			return nil, false, err
 		}
 		if options, err = s.connectedOptions(connection); err != nil {
-			return nil, false, err
+			return nil, false, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
 		}
 		byHash = cmp.Or(connection.Traits().Link, s.defaults().Link) == "hash"
 	}

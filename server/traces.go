@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -21,6 +24,7 @@ import (
 type traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
+	sender   *http.Client
 }
 
 // newTraces returns nil where no collector is configured.
@@ -32,8 +36,14 @@ func (s *server) newTraces() (*traces, error) {
 	for name, value := range s.cfg.TracesHeaders {
 		headers[name] = value.Reveal()
 	}
-	options := []otlptracehttp.Option{otlptracehttp.WithHeaders(headers), otlptracehttp.WithEndpointURL(s.cfg.TracesURL.String()), otlptracehttp.WithTimeout(5 * time.Second)}
-	exporter, err := otlptracehttp.New(context.Background(), options...)
+	sender := &http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+		// A redirect would take the headers along, to whatever host it names.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithHTTPClient(sender),
+		otlptracehttp.WithHeaders(headers), otlptracehttp.WithEndpointURL(s.cfg.TracesURL.String()))
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
 	}
@@ -42,7 +52,7 @@ func (s *server) newTraces() (*traces, error) {
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "manage-subscriptions"), attribute.String("service.version", s.version))),
 	)
-	return &traces{provider, provider.Tracer("manage-subscriptions")}, nil
+	return &traces{provider, provider.Tracer("manage-subscriptions"), sender}, nil
 }
 
 // told says once in the log that spans cannot be sent. The batcher has one
@@ -53,8 +63,21 @@ type told struct {
 }
 
 func (t *told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	t.sending.report(t.SpanExporter.ExportSpans(ctx, spans))
+	t.sending.report(untaken(t.SpanExporter.ExportSpans(ctx, spans)))
 	return nil // else the library would write to standard error
+}
+
+// untaken says why in words of ours: the library's have the collector's answer in
+// them, and that may repeat the key it was asked with.
+func untaken(err error) error {
+	var silent *url.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &silent):
+		return errors.New("the collector gives no answer; these spans are lost")
+	}
+	return errors.New("the collector does not take them; these spans are lost")
 }
 
 // click makes the spans of a click. None of what they hold is secret: a cause's
@@ -84,5 +107,6 @@ func (t *traces) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
+	defer t.sender.CloseIdleConnections()
 	return t.provider.Shutdown(ctx)
 }

@@ -203,6 +203,36 @@ func TestTraces(t *testing.T) {
 	}
 }
 
+// TestTracesKeepTheKey: a collector that repeats the key it was asked with does not
+// get it into the log, and one that sends us on does not get it to another host.
+func TestTracesKeepTheKey(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("another host is asked, with the key %q", r.Header.Get("X-Api-Key"))
+	}))
+	defer elsewhere.Close()
+	for name, answer := range map[string]http.HandlerFunc{
+		"repeats it": func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, "unknown key "+r.Header.Get("X-Api-Key"), http.StatusUnauthorized)
+		},
+		"sends us on": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			collector := httptest.NewServer(answer)
+			defer collector.Close()
+			f := start(t, func(s *config.Settings) { s.OTLPEndpoint, s.OTLPHeaders = collector.URL, "x-api-key=hush-hush" })
+			f.click(f.shopper(pat), "/apps/subscriptions")
+			f.stop()
+			f.ended <- <-f.ended
+			line := f.log.last("cannot send traces; it is tried again")
+			if text := fmt.Sprint(line); line == nil || strings.Contains(text, "hush") || !strings.Contains(text, "does not take them") {
+				t.Errorf("the log has %s; want that the collector does not take them, and no key", text)
+			}
+		})
+	}
+}
+
 // TestTracesNobodyTakes: clicks go on, and the log says so once.
 func TestTracesNobodyTakes(t *testing.T) {
 	f := start(t, func(s *config.Settings) { s.OTLPEndpoint = "http://127.0.0.1:1" })

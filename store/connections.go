@@ -205,10 +205,13 @@ func (s *Store) Connection(ctx context.Context, shop shopify.Shop) (*Connection,
 	}
 	connection, err := s.settleOn(shop, all)
 	if err != nil {
-		return nil, fmt.Errorf("read connection: %w", err)
+		return nil, fmt.Errorf("read connection: %w: %w", ErrUnreadable, err)
 	}
 	return connection, nil
 }
+
+// ErrUnreadable is a connection that Redis has and that cannot be used.
+var ErrUnreadable = errors.New("what is saved cannot be read")
 
 func (s *Store) readConnection(ctx context.Context, shop shopify.Shop) ([]found, error) {
 	all := make([]found, len(s.sealers))

@@ -146,10 +146,10 @@ func checkNode(ctx context.Context, node *redis.Client) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(settings["maxmemory_policy"], "allkeys-") {
-		return nil, ErrEvicting
-	}
 	warnings := settings.warnings()
+	if strings.HasPrefix(settings["maxmemory_policy"], "allkeys-") {
+		return warnings, ErrEvicting
+	}
 	if settings["maxmemory_policy"] == "" {
 		warnings = append(warnings, "Redis does not tell its maxmemory-policy: with an allkeys policy, what merchants saved may be evicted")
 	}

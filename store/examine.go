@@ -82,11 +82,22 @@ func latency(ctx context.Context, node *redis.Client) (time.Duration, error) {
 	return all[examined/2], nil
 }
 
-// TryWrite tells whether Redis takes what a click writes. It changes nothing: a key
-// that is not there is set only if it is, which Redis refuses for the same reasons.
+// TryWrite tells whether Redis takes what a click asks of it. It changes nothing: the
+// key is not there, and is set only if it is, which Redis refuses for the same reasons.
 func (s *Store) TryWrite(ctx context.Context) error {
 	const key = "ms1:doctor"
 	if err := s.redis.SetXX(ctx, key, "", time.Second).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	_, err := s.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		tx.MGet(ctx, key)
+		tx.HMGet(ctx, key, "field")
+		tx.HDel(ctx, key, "field")
+		tx.PExpire(ctx, key, time.Second)
+		tx.Del(ctx, key)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	return s.redis.Eval(ctx, "return 1", []string{key}).Err()

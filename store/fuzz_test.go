@@ -66,10 +66,8 @@ func FuzzSealed(f *testing.F) {
 		silent("decodeConnection", err)
 		if err == nil {
 			again, err := encodeConnection(*c)
-			if err != nil {
-				t.Skip() // a time of before the year 0, which JSON has no way to write
-			}
-			if back, err := decodeConnection(again); err != nil || back.Shop != c.Shop || back.APIToken != c.APIToken || !back.SavedAt.Equal(c.SavedAt) {
+			writable := err == nil // JSON has no way to write a time of before the year 0
+			if back, err := decodeConnection(again); writable && (err != nil || back.Shop != c.Shop || back.APIToken != c.APIToken || !back.SavedAt.Equal(c.SavedAt)) {
 				t.Errorf("decodeConnection(%q) = a connection that reads otherwise again: %v", entry, err)
 			}
 		}

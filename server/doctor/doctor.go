@@ -156,6 +156,9 @@ func examine(ctx context.Context, steps []step, done chan<- Check) {
 func timed(ctx context.Context, s step) (Check, bool) {
 	start := time.Now()
 	ended := func(r result) Check {
+		if r.status == "" { // nothing is not good
+			r = fail("the check came to nothing", "report this: it is a fault of doctor's")
+		}
 		return Check{s.name, r.status, s.asked, r.found, r.remedy, time.Since(start).Milliseconds()}
 	}
 	if ctx.Err() != nil {

@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -297,8 +298,47 @@ func instead(status int, location, body string) http.HandlerFunc {
 	}
 }
 
+// portalSays changes what Recharge answers to GET /portal_access.
+func portalSays(change func(answer map[string]any)) func(*ward) {
+	return func(w *ward) {
+		u, err := url.Parse(w.recharge.URL)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		proxy := httputil.NewSingleHostReverseProxy(u)
+		proxy.ModifyResponse = func(r *http.Response) error {
+			if r.Request.URL.Path != "/portal_access" {
+				return nil
+			}
+			var answer map[string]any
+			if err := json.NewDecoder(r.Body).Decode(&answer); err != nil {
+				return err
+			}
+			change(answer)
+			body, err := json.Marshal(answer)
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+			return err
+		}
+		front := httptest.NewServer(proxy)
+		w.t.Cleanup(front.Close)
+		w.settings.RechargeAPIURL = front.URL
+	}
+}
+
 // onlyHops answers in the storefront's place who asks for a redirect.
-func onlyHops(w *ward, status int) http.HandlerFunc {
+func onlyHops(w *ward, status int) http.HandlerFunc { return hops(w, instead(status, "", "")) }
+
+// refusesHops is a Shopify that asks the server for what a redirect names, without a
+// signature.
+func refusesHops(w *ward) http.HandlerFunc {
+	return hops(w, func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		instead(403, "", "403 Forbidden\nRequest id: k3v9x2m7qa\n")(rw, nil)
+	})
+}
+
+func hops(w *ward, answer http.HandlerFunc) http.HandlerFunc {
 	u, err := url.Parse(w.store.URL)
 	if err != nil {
 		w.t.Fatal(err)
@@ -306,7 +346,7 @@ func onlyHops(w *ward, status int) http.HandlerFunc {
 	store := httputil.NewSingleHostReverseProxy(u)
 	return func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("hop") {
-			rw.WriteHeader(status)
+			answer(rw, r)
 			return
 		}
 		store.ServeHTTP(rw, r)
@@ -357,6 +397,12 @@ func TestFaults(t *testing.T) {
 			check: "proxy.redirect", status: doctor.Warn, found: "429", remedy: "in a minute"},
 		"suspicious": {turn: func(w *ward) { w.mask = instead(430, "", "") },
 			check: "proxy.reach", status: doctor.Warn, found: "430", remedy: "in a minute"},
+		"a status that says nothing": {turn: func(w *ward) { w.mask = onlyHops(w, 405) },
+			check: "proxy.redirect", status: doctor.Fail, found: "405", remedy: "ask again"},
+		"Shopify follows by itself": {turn: func(w *ward) { w.mask = refusesHops(w) },
+			check: "proxy.redirect", status: doctor.Fail, found: "does not", remedy: "REDIRECT=page"},
+		"Shopify follows by itself, which is known": {turn: func(w *ward) { w.mask, w.settings.Redirect = refusesHops(w), "page" },
+			check: "proxy.redirect", status: doctor.OK, found: "REDIRECT=page is right"},
 		"no redirect for lack of a server": {turn: func(w *ward) { w.mask = onlyHops(w, 503) },
 			check: "proxy.redirect", status: doctor.Fail, found: "503", remedy: "app.reach"},
 		"password page": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
@@ -409,6 +455,16 @@ func TestFaults(t *testing.T) {
 			check: "recharge.customer", status: doctor.Warn, found: "does not know", remedy: "subscribes"},
 		"sessions refused": {turn: faults(func(f *rechargetest.Faults) { f.RefuseSessions = true }),
 			check: "recharge.session", status: doctor.Fail, found: "scope missing (403)", remedy: "write_session"},
+		"the link alone leads elsewhere": {turn: portalSays(func(a map[string]any) { a["portal_url"] = "https://portal.brand.example/" + hash + "/" }),
+			check: "recharge.base_url", status: doctor.Fail, found: "portal.brand.example", remedy: "on portal.brand.example"},
+		"the link has no hash": {turn: func(w *ward) {
+			base := w.recharge.URL
+			portalSays(func(a map[string]any) { a["portal_url"] = base + "/portal/somebody/" })(w)
+		}, check: "recharge.base_url", status: doctor.Fail, found: "hash where it should", remedy: "Recharge's support"},
+		"no base": {turn: portalSays(func(a map[string]any) { a["base_url"] = "" }),
+			check: "recharge.base_url", status: doctor.Warn, found: "the link itself is good", remedy: "Recharge's support"},
+		"a base that tells": {turn: portalSays(func(a map[string]any) { a["base_url"] = "https://x.rechargeapps.com/portal-" + hash + "/" }),
+			check: "recharge.base_url", status: doctor.Warn, found: "none that can be used", remedy: "Recharge's support"},
 		"no storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "" },
 			check: "recharge.session", status: doctor.Fail, found: "without a storefront token", remedy: "set it as RECHARGE_STOREFRONT_TOKEN"},
 		"wrong storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "strfnt_hush-hush" },
@@ -483,6 +539,13 @@ func TestFaults(t *testing.T) {
 		}, check: "redis.write", status: doctor.Fail, found: "replica", remedy: "master"},
 		"full": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory", "100kb").Addr },
 			check: "redis.write", status: doctor.Fail, found: "memory is full", remedy: "maxmemory"},
+		"may not read all that a click reads": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://few:hush-hush@" + storetest.Redis(w.t, "--user", "few", "on", ">hush-hush", "~ms1:*", "+@connection", "+info", "+set", "+eval").Addr
+		}, check: "redis.write", status: doctor.Fail, found: "does not let this user", remedy: "rights"},
+		"evicts, and keeps nothing": {turn: func(w *ward) {
+			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory-policy", "allkeys-lru").Addr
+			w.manyStores()
+		}, check: "redis.persistence", status: doctor.Warn, found: "keeps nothing on disk", remedy: "appendonly yes"},
 		"may only read": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://ro:hush-hush@" + storetest.Redis(w.t, "--user", "ro", "on", ">hush-hush", "~ms1:*", "+@read", "+@connection", "+info").Addr
 		}, check: "redis.write", status: doctor.Fail, found: "does not let this user", remedy: "rights"},
@@ -621,6 +684,18 @@ func TestManyStores(t *testing.T) {
 		if got := find(t, report, test.check); got.Status != test.status || !strings.Contains(got.Remedy, test.remedy) || strings.Contains(got.Remedy, "RECHARGE_") {
 			t.Errorf("%s: %+v; want %s, %q", what, got, test.status, test.remedy)
 		}
+	}
+	if err := keep.SaveConnection(t.Context(), store.Connection{Shop: shop, APIToken: apiToken, Detected: store.Traits{PortalURL: "://"}, SavedAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	report, _ = w.examine()
+	if got := find(t, report, "recharge.token"); got.Status != doctor.Fail || !strings.Contains(got.Found, "cannot be read") || report.OK {
+		t.Errorf("%+v; want that the connection cannot be read", got)
+	}
+	w.settings.EncryptionKey = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	report, _ = w.examine()
+	if got := find(t, report, "recharge.token"); got.Status != doctor.Fail || !strings.Contains(got.Remedy, "ENCRYPTION_KEY") {
+		t.Errorf("%+v; want that the key may be another", got)
 	}
 }
 

@@ -141,8 +141,12 @@ func (d *doctor) hop(ctx context.Context) result {
 	if err != nil {
 		return unreachedAt(err, "--store-url", "the storefront")
 	}
-	if got.status >= http.StatusBadRequest {
-		return notReached(got, at) // that says nothing of redirects
+	// Our own refusal is Shopify's, who has followed the redirect by itself.
+	if got.status >= http.StatusBadRequest && !ours(got) {
+		if r := notReached(got, at); r.status != "" {
+			return r
+		}
+		return fail(fmt.Sprintf("status %d, which says nothing of redirects", got.status), "ask again in a minute")
 	}
 	to, err := url.Parse(got.header.Get("Location"))
 	arrived := err == nil && got.status == http.StatusFound && strings.HasSuffix(to.Path, "/doctor/arrived") && (to.Host == "" || to.Host == at.Host)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/store"
 )
 
 // atRecharge is what the checks of Recharge learn one after the other.
@@ -34,6 +35,9 @@ type atRecharge struct {
 }
 
 const passCustomer = "pass --customer with the Shopify id of a customer who subscribes: a session is made for them"
+
+// sameKey is for what was sealed with a key that this program has not been given.
+const sameKey = "see that this program has the ENCRYPTION_KEY that the servers have"
 
 // recharge are the checks of Recharge. All in all they make eight calls.
 func (d *doctor) recharge() []step {
@@ -92,6 +96,9 @@ func (r *atRecharge) token(ctx context.Context) result {
 	case r.Shop == "":
 		r.blind = skipped("which store is not known", "pass --shop")
 		return r.blind
+	case errors.Is(err, store.ErrUnreadable):
+		r.blind = skipped("how the store is connected could not be read", "mend recharge.token")
+		return fail("what the merchant has saved cannot be read", sameKey+"; if they do, connect the store again in the app")
 	case err != nil:
 		r.blind = skipped("how the store is connected could not be read", "mend redis.reach")
 		return r.blind
@@ -100,7 +107,7 @@ func (r *atRecharge) token(ctx context.Context) result {
 		return fail("there is no token: every click ends in not_connected", "set RECHARGE_API_TOKEN")
 	case options == nil:
 		r.blind = skipped("there is no token", "mend recharge.token")
-		return fail("the store has not connected Recharge", "connect it in the app, in the store's admin")
+		return fail("the store has not connected Recharge", "connect it in the app, in the store's admin; if it is connected there, "+sameKey)
 	}
 	options.Timeout = min(options.Timeout, checkPatience-time.Second)
 	prober := recharge.NewProber(*options, r.heard)
@@ -305,7 +312,7 @@ func (r *atRecharge) sessionKey(context.Context) result {
 func (r *atRecharge) access(ctx context.Context) result {
 	return r.withSession(true, func() result {
 		r.portal, r.portalErr = r.prober.Portal(ctx)
-		r.asked = r.portal.Base != ""
+		r.asked = r.portal.LinkHost != ""
 		switch err := r.portalErr; {
 		case err == nil || recharge.Is(err, recharge.LinkRefused):
 			return ok("a link came; it was thrown away")
@@ -322,8 +329,14 @@ func (r *atRecharge) baseURL(context.Context) result {
 		switch {
 		case !r.asked:
 			return skipped("no link came", "mend recharge.portal_access")
-		case r.portalErr != nil:
+		case r.portalErr != nil && r.portal.Trusted:
+			return fail("the link has not the customer's hash where it should", "tell Recharge's support; set PORTAL_LINK=hash meanwhile")
+		case r.portalErr != nil && strings.HasPrefix(r.portal.Base, r.portal.LinkHost+"/"):
 			return fail(r.portal.Base+", where no link may lead", r.portalAt("https://"+r.portal.Base))
+		case r.portalErr != nil:
+			return fail("the link leads to "+r.portal.LinkHost+", where no link may lead", r.portalAt("the portal's address on "+r.portal.LinkHost))
+		case r.portal.Base == "":
+			return warn("none that can be used; the link itself is good", "tell Recharge's support: links to a single subscription are made with it")
 		}
 		return ok(r.portal.Base)
 	})

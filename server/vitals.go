@@ -55,8 +55,9 @@ func (s *server) look(ctx context.Context) look {
 	defer cancel()
 	var found look
 	var err error
+	before := s.vitals.read().indexes
 	if found.ping, err = s.store.Ping(ctx); err != nil {
-		found.indexes = s.vitals.read().indexes // as far as is known
+		found.indexes = before
 		return found
 	}
 	found.up = true
@@ -66,7 +67,8 @@ func (s *server) look(ctx context.Context) look {
 	for shop := range s.shops.Ways() {
 		index, err := s.store.Index(ctx, shop)
 		if err != nil {
-			break // the next look tells of them
+			found.indexes = before // some of them would look as if the others were lost
+			break
 		}
 		found.indexes = append(found.indexes, metrics.Index{
 			Customers: index.Size, Done: index.Done, Running: index.Running, Read: index.Customers, Stuck: index.Problem != "",

@@ -130,6 +130,27 @@ func TestMetricsOfABrokenRedis(t *testing.T) {
 	}
 }
 
+// TestMetricsOfAnIndex: what the store knows of an index is in a scrape.
+func TestMetricsOfAnIndex(t *testing.T) {
+	f := indexed(t, 600)
+	f.complete()
+	f.clock.add(time.Hour)
+	f.restart(func() {})
+	scraped := ""
+	f.until("the index is in the scrape", func() bool {
+		_, scraped = fetch(t, f.ops, "/metrics")
+		return strings.Contains(scraped, "\nmanage_subscriptions_index_customers 606\n")
+	})
+	for _, want := range []string{"index_shops 1", "index_shops_never_read 0", "index_shops_stuck 0", "index_sweeps_running 0"} {
+		if !strings.Contains(scraped, "\nmanage_subscriptions_"+want+"\n") {
+			t.Errorf("no %s in the scrape", want)
+		}
+	}
+	if age := regexp.MustCompile(`index_age_seconds 36\d\d`).FindString(scraped); age == "" {
+		t.Error("the index is not an hour old in the scrape")
+	}
+}
+
 func TestProfiles(t *testing.T) {
 	f := start(t, func(s *config.Settings) { s.PProf = "on" })
 	for path, want := range map[string]int{

@@ -238,8 +238,8 @@ type dates struct {
 // heard keeps how far another's clock is from ours.
 func (d *dates) heard(whose string, header http.Header) {
 	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
-		return
+	if err != nil || header.Get("Age") != "" {
+		return // what a cache had, and of when, says nothing of a clock
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -372,6 +372,18 @@ func TestFaults(t *testing.T) {
 			check: "clock", status: doctor.Warn, found: "s", remedy: "NTP"},
 		"clock far off": {turn: func(w *ward) { w.skew = 85 * time.Second },
 			check: "clock", status: doctor.Fail, found: "APP_URL: -8", remedy: "NTP"},
+		"a cache's clock is nobody's": {turn: func(w *ward) {
+			w.mask = func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Age", "3600")
+				rw.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
+				rw.WriteHeader(http.StatusNotFound)
+			}
+		}, check: "clock", status: doctor.OK, found: "APP_URL"},
+		"the store as somebody types it": {turn: func(w *ward) {
+			lower := strings.Replace(w.shown.URL, "127.0.0.1", "localhost", 1)
+			w.ask.StoreURL = strings.Replace(lower, "localhost", "LocalHost", 1)
+			w.mask = hops(w, instead(302, lower+"/apps/subscriptions/doctor/arrived", ""))
+		}, check: "proxy.redirect", status: doctor.OK, found: "it does"},
 		"nobody vouches": {turn: func(w *ward) { w.ask.Roots = x509.NewCertPool() },
 			check: "app.reach", status: doctor.Fail, found: "not vouched for", remedy: "certificate"},
 		"another host's certificate": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.app.URL, "127.0.0.1", "localhost", 1) },

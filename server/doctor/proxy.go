@@ -52,6 +52,8 @@ func (d *doctor) ask(ctx context.Context, more url.Values) (page, *url.URL, stri
 	if err != nil {
 		return page{}, nil, "", err
 	}
+	// As a browser writes it, and a Location does.
+	store.Host = strings.TrimSuffix(strings.ToLower(store.Host), map[string]string{"https": ":443", "http": ":80"}[store.Scheme])
 	probe := d.probes.New()
 	query := url.Values{"probe": {probe}}
 	for name, values := range more {

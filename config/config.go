@@ -165,6 +165,7 @@ func (c *checker) withoutShop(s Settings) {
 		{"RECHARGE_STOREFRONT_TOKEN", s.RechargeStorefrontToken},
 		{"RECHARGE_CLIENT_SECRET", s.RechargeClientSecret},
 		{"RECHARGE_PORTAL_URL", s.RechargePortalURL},
+		{"PORTAL_API_KEY", s.PortalAPIKey},
 	} {
 		if of.value != "" {
 			c.problem(of.name, "is set, but no store", "it belongs to the store named by SHOPIFY_SHOP")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
@@ -31,15 +32,23 @@ type Ending struct {
 // Open ends the click of a signed-in shopper. It goes on when the shopper
 // leaves: what it learns, the next click would have to ask again.
 func (c *Clicks) Open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
+	return c.openFrom(ctx, who, visit, nil)
+}
+
+// openFrom is Open for who has just asked Redis what is remembered; nil: nobody has.
+func (c *Clicks) openFrom(ctx context.Context, who store.Shopper, visit store.Visit, known *store.Memory) Ending {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 	defer cancel()
 	trail := trailOf(ctx)
 	trail.from(FromTurn)
 	waited := trail.begin(stepTurn)
-	ending, err := take(ctx, &c.turns, who, visit, func() Ending {
+	ending, err := take(ctx, &c.turns, who, visit, func(undisturbed bool) Ending {
 		waited(nil)
 		waited = nil
-		return c.open(ctx, who, visit)
+		if !undisturbed {
+			known = nil
+		}
+		return c.open(ctx, who, visit, known)
 	})
 	if waited != nil {
 		waited(err)
@@ -83,7 +92,7 @@ type aboutStanding struct{}
 func (c *Clicks) Standing(ctx context.Context, who store.Shopper) Standing {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(c.Timeout, standingTimeout))
 	defer cancel()
-	standing, err := take(ctx, &c.turns, who, aboutStanding{}, func() Standing { return c.standing(ctx, who) })
+	standing, err := take(ctx, &c.turns, who, aboutStanding{}, func(bool) Standing { return c.standing(ctx, who) })
 	if err != nil {
 		return Standing{Cause: err}
 	}
@@ -141,12 +150,17 @@ type click struct {
 	learned store.Learned // on the way
 }
 
-func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit) Ending {
+func (c *Clicks) open(ctx context.Context, who store.Shopper, visit store.Visit, just *store.Memory) Ending {
 	trail := trailOf(ctx)
 	for {
-		recalled := trail.begin(stepRecall)
-		known := c.Store.Recall(ctx, who, visit)
-		recalled(nil)
+		var known store.Memory
+		if just != nil {
+			known, just = *just, nil // a second look has to be a new one
+		} else {
+			recalled := trail.begin(stepRecall)
+			known = c.Store.Recall(ctx, who, visit)
+			recalled(nil)
+		}
 		trail.from("")
 		way, err := c.Shops.recalled(who.Shop, known)
 		switch {
@@ -296,12 +310,26 @@ func (c *Clicks) ask(ctx context.Context, k *click) Ending {
 
 // find asks Recharge who the shopper is.
 func (c *Clicks) find(ctx context.Context, k *click, ask func(context.Context, string) (recharge.Found, error)) (recharge.Found, error) {
+	if k.who.RechargeID != 0 {
+		return c.findByRecharge(ctx, k)
+	}
 	found, err := ask(ctx, string(k.who.Customer))
 	if recharge.Is(err, recharge.FilterIgnored) {
 		found, err = c.findUnfiltered(ctx, k, err)
 	}
 	k.learned.Customer, k.learned.NotSubscriber = found.Customer, nobody(err)
 	return found, err
+}
+
+// findByRecharge asks for a shopper whom the shop's middleware knows by Recharge's id.
+func (c *Clicks) findByRecharge(ctx context.Context, k *click) (recharge.Found, error) {
+	customer, names, err := k.client.OwnCustomer(ctx, k.who.RechargeID)
+	if recharge.Is(err, recharge.Foreign) {
+		// Recharge mixes customers up: what it said before may be as wrong.
+		c.forget(ctx, k)
+	}
+	k.learned.Customer, k.learned.Names, k.learned.NotSubscriber = customer, shopify.CustomerID(names), nobody(err)
+	return recharge.Found{Customer: customer}, err
 }
 
 // findUnfiltered is for a store whose filter does not work. Whoever is known is

@@ -20,8 +20,8 @@ var (
 // answers counts how often it is asked, and takes its time.
 type answers struct{ asked, inside, most int }
 
-func (a *answers) give(ending Ending) func() Ending {
-	return func() Ending {
+func (a *answers) give(ending Ending) func(bool) Ending {
+	return func(bool) Ending {
 		a.asked++
 		a.inside++
 		a.most = max(a.most, a.inside)
@@ -91,7 +91,7 @@ func TestShoppersNeverJoin(t *testing.T) {
 			for range 10 {
 				all.Go(func() {
 					want := recharge.Link{URL: string(who.Shop) + string(who.Customer)}
-					got, err := take(t.Context(), &turns, who, store.Visit{To: "orders"}, func() Ending {
+					got, err := take(t.Context(), &turns, who, store.Visit{To: "orders"}, func(bool) Ending {
 						time.Sleep(time.Second)
 						return Ending{Link: want}
 					})

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -33,10 +32,7 @@ type Portal struct {
 	Pages          *templates.Pages
 	LegacyAccounts bool // of a shop of which it is not known: sign in at /account/login
 	ByPage         bool // forward by a page instead of a 302
-	Numbers        Numbers
-	Log            *slog.Logger
-	Now            func() time.Time
-	Observe        []func(Click) // what else is told of each click; must not wait for anything
+	*Book
 }
 
 // Register adds the route. Both forms of the path are there, because a redirect
@@ -54,17 +50,7 @@ func (p *Portal) handle(c echo.Context) error {
 	trail, ctx := newTrail(c.Request().Context(), p.Now)
 	ending := p.end(ctx, c, &asked)
 	err := p.answer(c, asked, ending)
-	click := Click{
-		RequestID: asked.id, Shop: asked.who.Shop, Outcome: ending.Outcome, Source: trail.source,
-		Start: start, Took: p.Now().Sub(start), Steps: trail.steps, Cause: ending.Cause, Level: ending.level(),
-	}
-	logClick(ctx, p.Log, click)
-	if ending.Way != nil { // of a shop that is not connected nothing is kept
-		p.Numbers.click(click)
-	}
-	for _, observe := range p.Observe {
-		observe(click)
-	}
+	p.write(ctx, asked.id, asked.who.Shop, FromStorefront, start, trail, ending)
 	return err
 }
 
@@ -175,12 +161,15 @@ func logClick(ctx context.Context, log *slog.Logger, click Click) {
 	if !log.Enabled(ctx, click.Level) {
 		return
 	}
-	attributes := make([]slog.Attr, 0, 8)
+	attributes := make([]slog.Attr, 0, 9)
 	attributes = append(attributes,
 		slog.String("request_id", click.RequestID),
 		slog.String("outcome", string(click.Outcome)),
 		slog.Float64("ms", milliseconds(click.Took)),
 	)
+	if click.Door != FromStorefront {
+		attributes = append(attributes, slog.String("door", string(click.Door)))
+	}
 	if click.Shop != "" {
 		attributes = append(attributes, slog.String("shop", string(click.Shop)))
 	}

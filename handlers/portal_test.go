@@ -45,7 +45,7 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 		}}},
 	} {
 		var log bytes.Buffer
-		portal.Pages, portal.Now, portal.Log = pages, time.Now, slog.New(slog.NewJSONHandler(&log, nil))
+		portal.Pages, portal.Book = pages, &Book{Now: time.Now, Log: slog.New(slog.NewJSONHandler(&log, nil))}
 		e := echo.New()
 		portal.Register(e)
 		query := url.Values{

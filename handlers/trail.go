@@ -16,7 +16,8 @@ import (
 // numbers and the traces. It holds nothing that is secret or names the shopper.
 type Click struct {
 	RequestID string
-	Shop      shopify.Shop // "": not Shopify's request
+	Shop      shopify.Shop // "": not known, or not to be trusted
+	Door      Door
 	Outcome   Outcome
 	Source    Source // "": nothing was asked for
 	Start     time.Time
@@ -25,6 +26,16 @@ type Click struct {
 	Cause     error // why it is not a better outcome
 	Level     slog.Level
 }
+
+// Door is by which way a click comes in.
+type Door string
+
+// The doors.
+const (
+	FromStorefront Door = ""    // Shopify's app proxy
+	FromAPI        Door = "api" // POST /api/portal-links: a middleware asks for the link
+	FromSignedLink Door = "go"  // GET /go: a link that a middleware has signed
+)
 
 // Step is one thing that a click waited for.
 type Step struct {
@@ -42,12 +53,13 @@ const (
 	stepBudget    = "budget"      // the right to call Recharge
 	stepOverhear  = "overhear"    // what another server finds out for the same shopper
 	stepRemember  = "redis_write" // what was learned
+	stepSpend     = "redis_spend" // whether a signed link has been used
 	stepsExpected = 8
 )
 
 // StepNames are all names that a step of a click can have.
 func StepNames() []string {
-	return []string{stepVerify, stepTurn, stepRecall, stepBudget, stepOverhear, recharge.Customers, recharge.Sessions, recharge.PortalAccess, stepRemember}
+	return []string{stepVerify, stepTurn, stepRecall, stepSpend, stepBudget, stepOverhear, recharge.Customers, recharge.Sessions, recharge.PortalAccess, stepRemember}
 }
 
 // Source is the nearest place where a click found what it needed: the cache's

@@ -26,9 +26,10 @@ type turn struct {
 }
 
 // take answers what a shopper asks when their turn has come. Questions are
-// comparable, and those of one type have answers of one type. Its error is that
-// of ctx.
-func take[Question comparable, Answer any](ctx context.Context, t *turns, who store.Shopper, asked Question, answer func() Answer) (Answer, error) {
+// comparable, and those of one type have answers of one type. answer is told whether
+// nobody else's turn has ended meanwhile: what was known before still is. Its error is
+// that of ctx.
+func take[Question comparable, Answer any](ctx context.Context, t *turns, who store.Shopper, asked Question, answer func(undisturbed bool) Answer) (Answer, error) {
 	mine, before := t.join(who)
 	defer t.leave(who, mine)
 	select {
@@ -38,10 +39,11 @@ func take[Question comparable, Answer any](ctx context.Context, t *turns, who st
 		return none, ctx.Err()
 	}
 	defer func() { mine.free <- struct{}{} }()
-	if last, ok := t.since(mine, before, asked).(Answer); ok {
+	said, undisturbed := t.since(mine, before, asked)
+	if last, ok := said.(Answer); ok {
 		return last, nil
 	}
-	last := answer()
+	last := answer(undisturbed)
 	t.end(mine, asked, last)
 	return last, nil
 }
@@ -70,15 +72,15 @@ func (t *turns) leave(who store.Shopper, mine *turn) {
 	}
 }
 
-// since is the answer to the same question that was given in the meantime; nil if
-// none was.
-func (t *turns) since(mine *turn, before int, asked any) any {
+// since is the answer to the same question that was given in the meantime, nil if
+// none was; and whether no turn was taken.
+func (t *turns) since(mine *turn, before int, asked any) (answer any, undisturbed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if mine.ended == before || mine.asked != asked {
-		return nil
+		return nil, mine.ended == before
 	}
-	return mine.answer
+	return mine.answer, false
 }
 
 func (t *turns) end(mine *turn, asked, answer any) {

@@ -61,22 +61,49 @@ func (c *Client) CustomerPage(ctx context.Context, cursor string) (Page, error) 
 // customer. It serves where the filter of FindCustomer does not work.
 // Errors: NoCustomer if it names nobody or somebody else, and those of any call.
 func (c *Client) CustomerByID(ctx context.Context, id int64, shopifyID string) (Customer, error) {
+	record, failed := c.recordByID(ctx, id, helpful)
+	switch {
+	case failed != nil:
+		return Customer{}, failed
+	case shopifyID == "" || string(record.External.Ecommerce) != shopifyID || int64(record.ID) != id:
+		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
+	}
+	return record.checked()
+}
+
+// OwnCustomer returns a customer by Recharge's id, where the shop's own middleware
+// says whose that is, and the Shopify id that the record names; "" none. Another
+// customer's record is an alert, and opens nothing.
+// Errors: NoCustomer, Foreign, and those of any call.
+func (c *Client) OwnCustomer(ctx context.Context, id int64) (customer Customer, shopifyID string, err error) {
+	record, failed := c.recordByID(ctx, id, needed)
+	switch {
+	case failed != nil:
+		return Customer{}, "", failed
+	case int64(record.ID) != id:
+		return Customer{}, "", &Error{Endpoint: Customers, Reason: Foreign, Status: http.StatusOK}
+	}
+	customer, err = record.checked()
+	return customer, string(record.External.Ecommerce), err
+}
+
+func (c *Client) recordByID(ctx context.Context, id int64, of urgency) (*customerRecord, *Error) {
 	answer, failed := do[struct {
 		Customer *customerRecord `json:"customer"`
 	}](ctx, c, call{
-		endpoint: Customers, method: http.MethodGet, path: []string{"customers", strconv.FormatInt(id, 10)}, header: c.adminHeader(), urgency: helpful,
+		endpoint: Customers, method: http.MethodGet, path: []string{"customers", strconv.FormatInt(id, 10)}, header: c.adminHeader(), urgency: of,
 	})
 	switch {
 	case failed != nil && failed.Reason == NotFound:
-		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
-	case failed != nil:
-		return Customer{}, failed
-	case answer.Customer == nil:
-		return Customer{}, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
-	case shopifyID == "" || string(answer.Customer.External.Ecommerce) != shopifyID || int64(answer.Customer.ID) != id:
-		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
+		return nil, &Error{Endpoint: Customers, Reason: NoCustomer}
+	case failed == nil && answer.Customer == nil:
+		return nil, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
 	}
-	customer, reason := answer.Customer.customer()
+	return answer.Customer, failed
+}
+
+func (r customerRecord) checked() (Customer, error) {
+	customer, reason := r.customer()
 	if reason != "" {
 		return Customer{}, &Error{Endpoint: Customers, Reason: reason, Status: http.StatusOK}
 	}

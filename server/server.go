@@ -22,6 +22,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
+	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
 	"manage-subscriptions/shopify"
@@ -194,21 +195,19 @@ func wire(cfg config.Config, o options) (*server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
+	book := &handlers.Book{Numbers: s.numbers, Log: o.log, Now: o.now, Observe: []func(handlers.Click){s.metrics.Click}}
+	if s.traces != nil {
+		book.Observe = append(book.Observe, s.traces.click)
+	}
 	portal := &handlers.Portal{
 		Verifier:       verifier,
 		Clicks:         clicks,
 		Pages:          pages,
 		LegacyAccounts: cfg.LegacyAccounts,
 		ByPage:         cfg.RedirectByPage,
-		Numbers:        s.numbers,
-		Log:            o.log,
-		Now:            o.now,
-		Observe:        []func(handlers.Click){s.metrics.Click},
+		Book:           book,
 	}
 	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: portal, Log: o.log}
-	if s.traces != nil {
-		portal.Observe = append(portal.Observe, s.traces.click)
-	}
 	if !o.noIndex {
 		s.indexer = &handlers.Indexer{Store: s.store, Shops: s.shops, Log: o.log, Now: o.now, Due: make(chan struct{}, 1)}
 	}
@@ -231,6 +230,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		probe.Register(e)
 		fromShopify.Register(e)
 		s.webhooks.Register(e)
+		s.registerVouched(e, clicks, book, pages, o)
 		err = s.admin.Register(e)
 	})
 	if err != nil {
@@ -239,6 +239,21 @@ func wire(cfg config.Config, o options) (*server, error) {
 	s.ops = s.opsServer()
 	s.warn()
 	return s, nil
+}
+
+// registerVouched adds the routes for middleware of the shops' own. Where one store is
+// configured here, there are none without a key; else each shop has its own keys, and
+// those that have none are refused.
+func (s *server) registerVouched(e *echo.Echo, clicks *handlers.Clicks, book *handlers.Book, pages *templates.Pages, o options) {
+	if s.shops.Own != "" && len(s.cfg.PortalAPIKeys) == 0 {
+		return
+	}
+	vouched := &handlers.Vouched{Clicks: clicks, Store: s.store, Shops: s.shops}
+	for _, key := range reveal(s.cfg.PortalAPIKeys) {
+		vouched.Own = append(vouched.Own, portallink.SecretOf(key))
+	}
+	(&handlers.PortalLinks{Vouched: vouched, Book: book}).Register(e)
+	(&handlers.SignedLinks{Vouched: vouched, Book: book, Pages: pages, Home: o.platform.ShopURL}).Register(e)
 }
 
 // newCalls carries the calls to Recharge. A network of its own has no proxy.
@@ -327,8 +342,8 @@ func (s *server) warn() {
 	if s.cfg.Redis == nil {
 		s.log.Warn("no REDIS_URL: what is remembered is lost when this process ends")
 	}
-	if len(s.cfg.PortalAPIKeys) > 0 {
-		s.log.Warn("PORTAL_API_KEY is checked but not used by this version")
+	if s.cfg.Redis == nil && len(s.cfg.PortalAPIKeys) > 0 {
+		s.log.Warn("no REDIS_URL: that a signed link was used is forgotten when this process ends, and other processes do not know")
 	}
 }
 

@@ -29,6 +29,17 @@ type Connection struct {
 	WebhookKey      string // unguessable part of the address that Recharge calls; "" none
 	Webhooks        WebhookState
 	SavedAt         time.Time // when the merchant last saved it
+	// PortalKeys are those of the shop's own middleware. AddPortalKey and
+	// RevokePortalKey change them; SaveConnection leaves them as they are in Redis.
+	PortalKeys []PortalKey `json:",omitempty"`
+}
+
+// PortalKey is a key of a shop's own middleware, without the key.
+type PortalKey struct {
+	ID     string
+	Name   string
+	Hash   []byte // SHA-256 of the key; confidential, since it signs
+	MadeAt time.Time
 }
 
 // Traits are what makes shops differ. "" is not known.
@@ -233,22 +244,36 @@ func (s *Store) readConnection(ctx context.Context, shop shopify.Shop) ([]found,
 
 // SaveConnection saves what the merchant gave. Once it returns nil, Redis has it.
 func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
-	entry, err := encodeConnection(c)
-	if err != nil {
-		return fmt.Errorf("save connection: %w", err)
-	}
-	if err := s.saveConnection(ctx, c.Shop, entry); err != nil {
+	if err := s.saveConnection(ctx, c); err != nil {
 		return fmt.Errorf("save connection: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) saveConnection(ctx context.Context, shop shopify.Shop, entry []byte) error {
-	defer s.dropRecent(shop)
-	newest := s.sealers[0]
+func (s *Store) saveConnection(ctx context.Context, c Connection) error {
+	defer s.dropRecent(c.Shop)
+	newest, shop := s.sealers[0], c.Shop
 	key := connectionKey(newest, shop)
-	sealed := string(newest.seal(key, entry))
-	err := s.durably(ctx, key, func(ctx context.Context, tx *redis.Tx) error { return tx.Set(ctx, key, sealed, 0).Err() })
+	var sealed string
+	err := s.durably(ctx, key, func(ctx context.Context, tx *redis.Tx) error {
+		last, err := s.connectionNow(ctx, tx, shop)
+		if err != nil {
+			return err
+		}
+		if last != nil {
+			c.PortalKeys = last.PortalKeys
+		}
+		entry, err := encodeConnection(c)
+		if err != nil {
+			return err
+		}
+		sealed = string(newest.seal(key, entry))
+		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.Set(ctx, key, sealed, 0)
+			return nil
+		})
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -261,6 +286,33 @@ func (s *Store) saveConnection(ctx context.Context, shop shopify.Shop, entry []b
 	// Should Redis go now, what was saved is what serves.
 	_, err = s.openConnection(shop, newest, key, sealed)
 	return err
+}
+
+// connectionNow is the connection as it is while its key is watched; one that does
+// not open is none, and is about to be replaced. Under an older encryption key it is
+// not watched: nobody but Rekey and a rolling restart has it there.
+func (s *Store) connectionNow(ctx context.Context, tx *redis.Tx, shop shopify.Shop) (*Connection, error) {
+	for i, sealer := range s.sealers {
+		key := connectionKey(sealer, shop)
+		var sealed string
+		var err error
+		if i == 0 {
+			sealed, err = tx.Get(ctx, key).Result()
+		} else {
+			sealed, err = s.redis.Get(ctx, key).Result()
+		}
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if connection, err := unsealConnection(sealer, key, sealed); err == nil {
+			return connection, nil
+		}
+		return nil, nil
+	}
+	return nil, nil
 }
 
 // ReviseConnection changes a connection, whoever else does so at the same time:

@@ -173,8 +173,12 @@ func (f *fake) serve(connection net.Conn, waitAOF string) {
 			answer = "-ERR unknown command 'hello'\r\n"
 		case "hsetnx", "unlink":
 			wrote, answer = true, ":1\r\n"
+		case "get":
+			answer = "$-1\r\n"
 		case "set":
-			wrote = true
+			wrote, answer = true, "+QUEUED\r\n"
+		case "exec":
+			answer = "*1\r\n+OK\r\n"
 		case "waitaof":
 			if !slices.Equal(command[1:3], []string{"1", "0"}) || !wrote {
 				f.mu.Lock()

@@ -13,7 +13,7 @@ import (
 // An entry is a kind, a time in seconds since 1970, and what the kind says. It
 // is packed, not JSON: half of Redis' memory a customer would be field names.
 const (
-	kindCustomer      = 'C' // time: fresh until; then the shopper's id, Recharge's, active subscriptions, hash
+	kindCustomer      = 'C' // time: fresh until; then the shopper's id at Shopify, Recharge's, active subscriptions, hash
 	kindIndexed       = 'I' // time: fresh until; then the shopper's id, the sweep's number, and as kindCustomer
 	kindSeveral       = 'A' // time: none; then the shopper's id, the sweep's number, and how many are active
 	kindNotSubscriber = 'N' // time: fresh until; then the shopper's id
@@ -66,8 +66,7 @@ func encodeNotSubscriber(who shopify.CustomerID, freshUntil time.Time) []byte {
 	return binary.AppendUvarint(encode(kindNotSubscriber, freshUntil), number(who))
 }
 
-// number is a shopper's id as a number, or 0 where that would be another text:
-// what cannot be told from the number is not told.
+// number is Shopify's id as a number, or 0 where that would be another text.
 func number(who shopify.CustomerID) uint64 {
 	n, err := strconv.ParseUint(string(who), 10, 64)
 	if err != nil || strconv.FormatUint(n, 10) != string(who) {
@@ -121,12 +120,17 @@ func cutNumber(b []byte) (n uint64, rest []byte, ok bool) {
 
 // of tells whether an entry may be the shopper's. Its place in Redis says so
 // already; this is for the day when that is wrong.
-func (o opened) of(who shopify.CustomerID) bool { return o.who == 0 || o.who == number(who) }
+func (o opened) of(who Shopper) bool {
+	if who.RechargeID == 0 {
+		return o.who == 0 || o.who == who.number()
+	}
+	return o.kind != kindCustomer && o.kind != kindIndexed || decodeCustomer(o.rest).ID == who.RechargeID
+}
 
 // add reads an entry of a shopper into the memory, if its time has not come.
 // Redis drops entries by its own clock; this one decides. The newest key's
 // entries come first, and hold: what an older key's say of the same is older.
-func (m *Memory) add(entry []byte, who shopify.CustomerID, now time.Time) {
+func (m *Memory) add(entry []byte, who Shopper, now time.Time) {
 	o, ok := unpack(entry)
 	if !ok || !o.of(who) {
 		return

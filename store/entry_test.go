@@ -32,8 +32,8 @@ func FuzzEntry(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, entry []byte) {
 		var memory Memory
-		memory.add(entry, "6100200300400", now)
-		memory.add(entry, "6100200300400", now) // as if it stood under two encryption keys
+		memory.add(entry, Shopper{Customer: "6100200300400"}, now)
+		memory.add(entry, Shopper{Customer: "6100200300400"}, now) // as if it stood under two encryption keys
 		things := 0
 		for _, is := range []bool{
 			memory.Customer != recharge.Customer{}, memory.NotSubscriber, memory.Session != recharge.Session{},
@@ -70,9 +70,9 @@ func FuzzCustomer(f *testing.F) {
 		}
 		want := Memory{Customer: recharge.Customer{ID: id, Active: active, Hash: hash}, Fresh: true}
 		var got Memory
-		got.add(encodeCustomer("6100200300400", want.Customer, now.Add(time.Second)), "6100200300400", now)
+		got.add(encodeCustomer("6100200300400", want.Customer, now.Add(time.Second)), Shopper{Customer: "6100200300400"}, now)
 		var swept Memory
-		swept.add(encodeIndexed("6100200300400", indexed{sweep: uint64(active), customer: want.Customer}, now.Add(time.Second)), "6100200300400", now)
+		swept.add(encodeIndexed("6100200300400", indexed{sweep: uint64(active), customer: want.Customer}, now.Add(time.Second)), Shopper{Customer: "6100200300400"}, now)
 		if got != want {
 			t.Errorf("add(encodeCustomer(%+v)) = %+v; want %+v", want.Customer, got, want)
 		}
@@ -102,7 +102,7 @@ func TestAddIgnoresAnother(t *testing.T) {
 	for _, tt := range tests {
 		for _, entry := range [][]byte{encodeCustomer(tt.wrote, customer, now.Add(time.Minute)), encodeNotSubscriber(tt.wrote, now.Add(time.Minute))} {
 			var got Memory
-			got.add(entry, tt.asks, now)
+			got.add(entry, Shopper{Customer: tt.asks}, now)
 			if (got != Memory{}) != tt.want {
 				t.Errorf("%q reads the entry of %q: %+v; want that it does to be %v", tt.asks, tt.wrote, got, tt.want)
 			}

@@ -14,13 +14,14 @@ import (
 // erase does one pass of an erasure. All keys are tried: errors are joined.
 func (s *Store) erase(ctx context.Context, e Erasure) error {
 	defer s.recent.drop(func(who Shopper, _ Memory) bool {
-		return who.Shop == e.Shop && (e.Customer == "" || e.Customer == who.Customer)
+		return who.Shop == e.Shop && (e.Customer == "" || e.Customer == who.Customer || who.RechargeID != 0)
 	})
 	var errs []error
 	if e.Customer != "" {
 		for _, sealer := range s.sealers {
-			customer, session := shopperKeys(sealer, Shopper{e.Shop, e.Customer})
-			errs = append(errs, s.unlink(ctx, customer, session, leaseKey(sealer, Shopper{e.Shop, e.Customer})))
+			who := Shopper{Shop: e.Shop, Customer: e.Customer}
+			customer, session := shopperKeys(sealer, who)
+			errs = append(errs, s.unlink(ctx, customer, session, leaseKey(sealer, who)))
 		}
 	} else {
 		s.pending.forget(e.Shop)

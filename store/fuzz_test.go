@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 )
 
 // FuzzOpen: what stands in Redis opens only where it was sealed, and unchanged. What
@@ -98,7 +97,7 @@ func FuzzLinkEntry(f *testing.F) {
 	f.Fuzz(func(t *testing.T, link, token string, seconds int64) {
 		end := now.Add(time.Duration(seconds%(1<<30)) * time.Second)
 		var got Memory
-		who := shopify.CustomerID("6100200300400")
+		who := Shopper{Customer: "6100200300400"}
 		got.add(encodeLink(recharge.Link{URL: link}, end), who, now)
 		got.add(encodeSession(recharge.Session{Token: token, Expires: end}), who, now)
 		want := Memory{}

@@ -263,7 +263,7 @@ func (s *Store) Fill(ctx context.Context, sweep *Sweep, records []recharge.Recor
 	newest := s.sealers[0]
 	keys := make([]string, len(records))
 	for i, record := range records {
-		keys[i], _ = shopperKeys(newest, Shopper{sweep.Shop, shopify.CustomerID(record.ShopifyID)})
+		keys[i], _ = shopperKeys(newest, Shopper{Shop: sweep.Shop, Customer: shopify.CustomerID(record.ShopifyID)})
 	}
 	before, err := s.indexedBefore(ctx, sweep.Number, keys)
 	if err != nil {
@@ -285,7 +285,7 @@ func (s *Store) Fill(ctx context.Context, sweep *Sweep, records []recharge.Recor
 			entry := encodeIndexed(shopify.CustomerID(record.ShopifyID), found, now.Add(ttl))
 			pipe.Set(ctx, keys[i], newest.seal(keys[i], entry), ttl+staleFor)
 			for _, older := range s.sealers[1:] {
-				key, _ := shopperKeys(older, Shopper{sweep.Shop, shopify.CustomerID(record.ShopifyID)})
+				key, _ := shopperKeys(older, Shopper{Shop: sweep.Shop, Customer: shopify.CustomerID(record.ShopifyID)})
 				pipe.Del(ctx, key)
 			}
 		}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"strconv"
+
 	"manage-subscriptions/shopify"
 )
 
@@ -17,6 +19,7 @@ import (
 //	b  the token's bucket: a time, in the clear
 //	i  how far the index is
 //	l  who opens a shopper's portal at present, and what came of it
+//	n  that a signed link has been used
 //
 // Of no shop are ms1:orders, a hash; ms1:w, what was seen: webhooks, and states of
 // the code grant; ms1:servers, a sorted set of random names; ms1:index, one of shops'
@@ -37,6 +40,7 @@ const (
 	kindIndex      = "i"
 	kindBucket     = "b"
 	kindLease      = "l"
+	kindSpent      = "n"
 )
 
 const nameSize = 16 // bytes
@@ -54,6 +58,9 @@ func shopperKeys(s *sealer, who Shopper) (customer, session string) {
 }
 
 func shopperName(s *sealer, who Shopper) string {
+	if who.RechargeID != 0 {
+		return s.name(nameSize, "recharge", string(who.Shop), strconv.FormatInt(who.RechargeID, 10))
+	}
 	return s.name(nameSize, "shopper", string(who.Shop), string(who.Customer))
 }
 

@@ -8,12 +8,16 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 )
 
 // Learned is what a click has learned of a shopper. The zero value is nothing.
 type Learned struct {
 	Customer      recharge.Customer // zero ID: nothing new
 	NotSubscriber bool              // Recharge has no such customer
+	// Names is Shopify's id of the customer, of a shopper who is known by Recharge's:
+	// an order to erase names nobody otherwise. "" none.
+	Names shopify.CustomerID
 
 	Session recharge.Session // "" token: none
 	Link    recharge.Link    // of Visit; "" URL: none
@@ -69,14 +73,18 @@ func (s *Store) Learn(ctx context.Context, who Shopper, l Learned) {
 // little, so that a campaign's shoppers are not all asked for again at once.
 func (s *Store) putCustomer(who Shopper, l Learned) func(context.Context, redis.Pipeliner) {
 	key, _ := shopperKeys(s.sealers[0], who)
+	named := who.Customer
+	if who.RechargeID != 0 {
+		named = l.Names
+	}
 	var entry []byte
 	var life time.Duration
 	switch now := s.options.Now(); {
 	case l.Customer.ID != 0:
 		ttl := time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // a spread, not a secret
-		entry, life = encodeCustomer(who.Customer, l.Customer, now.Add(ttl)), ttl+staleFor
+		entry, life = encodeCustomer(named, l.Customer, now.Add(ttl)), ttl+staleFor
 	case l.NotSubscriber:
-		entry, life = encodeNotSubscriber(who.Customer, now.Add(notSubscriberFor)), wasNotSubscriberFor
+		entry, life = encodeNotSubscriber(named, now.Add(notSubscriberFor)), wasNotSubscriberFor
 	default:
 		return nil
 	}

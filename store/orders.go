@@ -221,6 +221,13 @@ func (s *Store) workErasure(ctx context.Context, field string, o order) error {
 	if err := s.erase(ctx, o.Erasure); err != nil {
 		return err
 	}
+	if o.Customer != "" && !o.Once {
+		// What is remembered of the shopper by Recharge's id has a place that does not
+		// tell of Shopify's: a sweep looks for it.
+		if err := s.note(ctx, note{o.Shop, Change{Customer: o.Customer, Gone: true}, s.options.Now()}); err != nil {
+			return err
+		}
+	}
 	if settled {
 		return s.endErasure(ctx, field, o)
 	}

@@ -254,6 +254,8 @@ func (s *Store) rekeyAny(ctx context.Context, key string, homes map[string]home,
 		return s.rekeyNotes(ctx, key, home)
 	case kind == kindConnection:
 		return nil // saved just now, or it does not open
+	case kind == kindSpent:
+		return nil // gone in minutes; without it a link could be used again
 	}
 	sealed, err := s.sample(ctx, key, kind)
 	if err != nil || s.sealers[0].says([]byte(sealed)) || sealed == "" && kind != kindHour {
@@ -305,8 +307,12 @@ func (s *Store) rekeyShopper(ctx context.Context, key string, home home, done *R
 		return err
 	}
 	h, ok := openCustomer(home.sealer, key, values[0])
-	who := Shopper{home.shop, shopify.CustomerID(strconv.FormatUint(h.who, 10))}
+	who := Shopper{Shop: home.shop, Customer: shopify.CustomerID(strconv.FormatUint(h.who, 10))}
 	customer, session := shopperKeys(home.sealer, who)
+	if customer != key {
+		who = Shopper{Shop: home.shop, RechargeID: h.customer.ID}
+		customer, session = shopperKeys(home.sealer, who)
+	}
 	if !ok || customer != key {
 		done.Dropped++
 		return s.unlink(ctx, key, sessionOf(key))

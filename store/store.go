@@ -145,10 +145,22 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Shopper is whom an entry is about.
+// Shopper is whom an entry is about: a customer of Shopify's or, where the shop's
+// own middleware says so, of Recharge's. What is remembered of the one is not taken
+// for the other, though they may be one person.
 type Shopper struct {
-	Shop     shopify.Shop
-	Customer shopify.CustomerID
+	Shop       shopify.Shop
+	Customer   shopify.CustomerID
+	RechargeID int64 // 0: Customer says who it is
+}
+
+// number is a shopper's id as a number, or 0 where that would be another text: what
+// cannot be told from the number is not told.
+func (who Shopper) number() uint64 {
+	if who.RechargeID != 0 {
+		return 0 // an entry of such a shopper names Shopify's customer, if its record does
+	}
+	return number(who.Customer)
 }
 
 // Visit is where in the portal a link leads.
@@ -184,6 +196,12 @@ func (s *Store) Recall(ctx context.Context, who Shopper, visit Visit) Memory {
 	memory = s.read(ctx, who, visit)
 	s.recent.put(who, visit, memory, epoch, s.options.Now())
 	return memory
+}
+
+// RecallNow is Recall, but always asks Redis: for who must know what holds now, such
+// as whether a key has been revoked.
+func (s *Store) RecallNow(ctx context.Context, who Shopper, visit Visit) Memory {
+	return s.read(ctx, who, visit)
 }
 
 func (s *Store) read(ctx context.Context, who Shopper, visit Visit) Memory {
@@ -249,7 +267,7 @@ func (s *Store) unseal(ctx context.Context, sealer *sealer, place string, value 
 		s.options.Log.WarnContext(ctx, "an entry in Redis does not open", "error", err)
 		return
 	}
-	memory.add(entry, who.Customer, s.options.Now())
+	memory.add(entry, who, s.options.Now())
 }
 
 // Forget drops who the shopper is at Recharge, the session and its links, for

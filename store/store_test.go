@@ -307,7 +307,7 @@ func testPseudonyms(t *testing.T, open func(testing.TB, store.Options) *store.St
 		for j, visit := range visits {
 			got := s.Recall(t.Context(), who, visit)
 			if got.Customer.ID != int64(i+1) || got.Session.Token != fmt.Sprint(i) || got.Link.URL != fmt.Sprint(i, j) {
-				t.Errorf("Recall(%q, %q) = %+v; want what was remembered of it", who, visit, got)
+				t.Errorf("Recall(%v, %q) = %+v; want what was remembered of it", who, visit, got)
 			}
 		}
 	}

@@ -66,7 +66,11 @@ func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) (kn
 	var errs []error
 	var before held
 	if change.Customer != "" {
-		known, before, err = s.recheck(ctx, Shopper{shop, change.Customer}, change)
+		known, before, err = s.recheck(ctx, Shopper{Shop: shop, Customer: change.Customer}, change)
+		errs = append(errs, err)
+	}
+	if change.ID != 0 {
+		_, _, err = s.recheck(ctx, Shopper{Shop: shop, RechargeID: change.ID}, change)
 		errs = append(errs, err)
 	}
 	if change.ID != 0 && (change.Gone || before.customer.ID != change.ID) {
@@ -74,7 +78,7 @@ func (s *Store) Touch(ctx context.Context, shop shopify.Shop, change Change) (kn
 	}
 	// Whoever is held by this record: it may be another shopper's by now.
 	s.recent.drop(func(who Shopper, memory Memory) bool {
-		return who == Shopper{shop, change.Customer} || who.Shop == shop && memory.Customer.ID == change.ID
+		return who == Shopper{Shop: shop, Customer: change.Customer} || who.Shop == shop && memory.Customer.ID == change.ID
 	})
 	if err := errors.Join(errs...); err != nil {
 		return false, fmt.Errorf("touch: %w", err)
@@ -90,7 +94,7 @@ func (s *Store) recheck(ctx context.Context, who Shopper, change Change) (known 
 		customer, session := shopperKeys(sealer, who)
 		values, err := s.get(ctx, []string{customer})
 		if err == nil {
-			if held, ok := openCustomer(sealer, customer, values[0]); ok && held.who == number(who.Customer) {
+			if held, ok := openCustomer(sealer, customer, values[0]); ok && (who.RechargeID != 0 || held.who == who.number()) {
 				if before.customer.ID != change.ID {
 					before = held
 				}
@@ -191,9 +195,11 @@ func openNote(sealer *sealer, key, field, sealed string) (note, error) {
 // wrong tells whether one of the notes speaks against what is remembered of the
 // shopper whose entry is at key.
 func (n noted) wrong(sealer *sealer, key string, h held) bool {
-	return slices.ContainsFunc(n.said[h.customer.ID], func(n note) bool {
-		own, _ := shopperKeys(sealer, Shopper{n.Shop, n.Customer})
-		return own != key || !n.agrees(h.customer)
+	erased := slices.ContainsFunc(n.said[0], func(n note) bool { return h.who != 0 && h.who == number(n.Customer) })
+	return erased || slices.ContainsFunc(n.said[h.customer.ID], func(n note) bool {
+		own, _ := shopperKeys(sealer, Shopper{Shop: n.Shop, Customer: n.Customer})
+		byID, _ := shopperKeys(sealer, Shopper{Shop: n.Shop, RechargeID: n.ID})
+		return own != key && byID != key || !n.agrees(h.customer)
 	})
 }
 

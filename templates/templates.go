@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-//go:embed pages/*.liquid forward.html forward.css forward.js
+//go:embed pages/*.liquid forward.html forward.css forward.js own.html own.css
 var files embed.FS
 
 // Pages are all templates, parsed. They are safe for concurrent use.
@@ -26,6 +26,8 @@ type Pages struct {
 	forward    *template.Template
 	style      template.CSS
 	script     template.JS
+	own        *template.Template
+	ownStyle   template.CSS
 }
 
 // Page is what this program knows and a page shows; the store's name, address,
@@ -57,6 +59,14 @@ func Load() (*Pages, error) {
 	if p.forward, err = template.ParseFS(files, "forward.html"); err != nil {
 		return nil, fmt.Errorf("parse page that forwards: %w", err)
 	}
+	if p.own, err = template.ParseFS(files, "own.html"); err != nil {
+		return nil, fmt.Errorf("parse page of our own: %w", err)
+	}
+	ownStyle, err := files.ReadFile("own.css")
+	if err != nil {
+		return nil, err
+	}
+	p.ownStyle = template.CSS(bytes.TrimSpace(ownStyle)) //nolint:gosec // ours
 	style, err := files.ReadFile("forward.css")
 	if err != nil {
 		return nil, err

@@ -172,6 +172,9 @@ func (s *Server) oneCustomer(c call) answer {
 	if !ok {
 		return refusal(http.StatusNotFound)
 	}
+	if c.faults.OtherRecord {
+		customer = s.somebodyElse(customer)
+	}
 	return jsonAnswer(http.StatusOK, map[string]customerJSON{"customer": toJSON(customer)})
 }
 

@@ -33,6 +33,7 @@ type Faults struct {
 	// Answers that a client must refuse. Each names another customer, with another ShopifyCustomerID if there is one, and
 	// is otherwise in order: following it opens that customer's portal.
 
+	OtherRecord    bool // GET /customers/{id} answers another customer's record
 	ForeignSession bool // POST sessions answers another customer's session
 	ForeignPortal  bool // GET portal_access answers another customer's hash and link
 

@@ -1,0 +1,433 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/portallink"
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+const (
+	portalKey    = "fixture-portal-key-0123456789"
+	oldPortalKey = "fixture-old-portal-key-0123456789"
+	patsRecord   = int64(70100200)
+)
+
+// withKeys is a store whose middleware has keys.
+func withKeys(s *config.Settings) { s.PortalAPIKey = portalKey + "," + oldPortalKey }
+
+// apiAnswer is what POST /api/portal-links says.
+type apiAnswer struct {
+	status int
+	header http.Header
+	body   string
+
+	URL       string     `json:"url"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	SignedIn  bool       `json:"signed_in"`
+	Type      string     `json:"type"`
+	Detail    string     `json:"detail"`
+}
+
+// post asks for a link, as a middleware does.
+func (f *fixture) post(key, body string, headers ...string) apiAnswer {
+	f.t.Helper()
+	request, err := http.NewRequest(http.MethodPost, "http://"+f.public+"/api/portal-links", strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		request.Header.Set("Authorization", "Bearer "+key)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	a := apiAnswer{status: response.StatusCode, header: response.Header, body: string(raw)}
+	if strings.Contains(response.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(raw, &a); err != nil {
+			f.t.Fatalf("%s: %v", raw, err)
+		}
+	}
+	return a
+}
+
+func byShopify(id string) string { return `{"shopify_customer_id":"` + id + `"}` }
+
+func byRecharge(id int64) string { return fmt.Sprintf(`{"recharge_customer_id":%d}`, id) }
+
+// signedLink is a link of the shop's middleware, before it is signed.
+func (f *fixture) signedLink(nonce, customer string) portallink.Signed {
+	return portallink.Signed{
+		Link:    portallink.Link{Shop: shop, Customer: customer},
+		Expires: f.clock.now().Add(4 * time.Minute), Nonce: nonce + strings.Repeat("0", 16),
+	}
+}
+
+// sign is the path of a link.
+func (f *fixture) sign(key string, link portallink.Signed) string {
+	f.t.Helper()
+	query, err := link.Query(portallink.SecretOf(key))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return "/go?" + query
+}
+
+// follow opens a path of the program's and follows nothing.
+func (f *fixture) follow(path string, headers ...string) answer {
+	f.t.Helper()
+	request, err := http.NewRequest(http.MethodGet, "http://"+f.public+path, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return answer{status: response.StatusCode, location: response.Header.Get("Location"), header: response.Header, body: string(body), line: f.log.last("click")}
+}
+
+// TestPortalLinks: a middleware gets the link of whom it names, which opens that
+// customer's portal.
+func TestPortalLinks(t *testing.T) {
+	f := start(t, withKeys)
+	for _, test := range []struct {
+		name, key, body string
+		calls           map[string]int
+		page            string
+	}{
+		{"first ever", portalKey, byShopify(pat), map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
+		{"warm", portalKey, byShopify(pat), map[string]int{}, "subscriptions"},
+		{"the old key, as the Customer Account API names customers", oldPortalKey, byShopify("gid://shopify/Customer/" + pat), map[string]int{}, "subscriptions"},
+		{"another page", portalKey, `{"shopify_customer_id":"` + pat + `","destination":"orders","locale":"fr"}`, map[string]int{"portal_access": 1}, "orders"},
+		{"by Recharge's id", portalKey, byRecharge(patsRecord), map[string]int{"customer": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
+		{"by Recharge's id, warm", portalKey, byRecharge(patsRecord), map[string]int{}, "subscriptions"},
+	} {
+		f.calls()
+		got := f.post(test.key, test.body)
+		if calls := f.calls(); !maps.Equal(calls, test.calls) {
+			t.Errorf("%s: the calls %v; want %v", test.name, calls, test.calls)
+		}
+		if got.status != http.StatusOK || !got.SignedIn || got.ExpiresAt == nil || !got.ExpiresAt.After(f.clock.now()) {
+			t.Errorf("%s: %d %s; want a signed-in link, with when it is over", test.name, got.status, got.body)
+			continue
+		}
+		opened := f.opening(f.shopper(""), got.URL)
+		if opened.Customer.ID != patsRecord || opened.Page != test.page {
+			t.Errorf("%s: %s opened %+v; want Pat's %s", test.name, got.URL, opened, test.page)
+		}
+		if line := f.log.last("click"); line["outcome"] != "redirected" || line["door"] != "api" {
+			t.Errorf("%s: the log says %v; want a click by the api", test.name, line)
+		}
+	}
+}
+
+// TestSignedLinks: a link that a middleware has signed opens the portal of whom it
+// names, once.
+func TestSignedLinks(t *testing.T) {
+	f := start(t, withKeys)
+	for i, test := range []struct {
+		name, key, customer, destination string
+	}{
+		{"by Shopify's id", portalKey, pat, ""},
+		{"the old key", oldPortalKey, pat, "orders"},
+		{"as the Customer Account API names customers", portalKey, "gid://shopify/Customer/" + pat, ""},
+		{"by Recharge's id", portalKey, "recharge:70100200", "payment-methods"},
+	} {
+		link := f.signedLink(fmt.Sprint("n", i), test.customer)
+		link.Destination = test.destination
+		path := f.sign(test.key, link)
+		got := f.follow(path+"&utm_source=mail", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+		if got.status != http.StatusFound || got.outcome() != "redirected" || got.line["door"] != "go" {
+			t.Errorf("%s: %d %v %s; want the portal", test.name, got.status, got.line, got.body)
+			continue
+		}
+		if opened := f.opening(f.shopper(""), got.location); opened.Customer.ID != patsRecord {
+			t.Errorf("%s: opened %+v; want Pat's portal", test.name, opened)
+		}
+		f.calls()
+		if again := f.follow(path); again.status != http.StatusForbidden || len(f.calls()) != 0 {
+			t.Errorf("%s, again: %d %s; want it refused", test.name, again.status, again.body)
+		}
+	}
+}
+
+// TestSignedLinkEnds: the outcomes have pages of our own, in the shopper's language.
+func TestSignedLinkEnds(t *testing.T) {
+	f := start(t, withKeys)
+	for i, test := range []struct {
+		name, customer, locale, accept string
+		broken                         func(*rechargetest.Faults)
+		outcome, want                  string
+	}{
+		{"never subscribed", robin, "", "fr-CH, fr;q=0.9, en;q=0.8", nil, "not_a_subscriber", `<html lang="fr"`},
+		{"two records", kim, "ar", "fr", nil, "not_a_subscriber", `dir="rtl"`},
+		{"no such record", "recharge:999", "", "xx", nil, "not_a_subscriber", `<html lang="en"`},
+		{"Recharge down", sam, "", "de", func(x *rechargetest.Faults) { x.Down = true }, "unavailable", `<html lang="de"`},
+	} {
+		if test.broken != nil {
+			f.recharge.SetFaults(test.broken)
+		}
+		link := f.signedLink(fmt.Sprint("n", i), test.customer)
+		link.Locale = test.locale
+		got := f.follow(f.sign(portalKey, link), "Accept-Language", test.accept)
+		if got.status != http.StatusOK || got.outcome() != test.outcome || !strings.Contains(got.body, test.want) || !strings.Contains(got.body, `data-outcome="`+test.outcome+`"`) {
+			t.Errorf("%s: %d %s %s; want %s with %s", test.name, got.status, got.outcome(), got.body, test.outcome, test.want)
+		}
+		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%s: the policy %q; want one that lets nothing in", test.name, policy)
+		}
+		if !strings.Contains(got.body, fmt.Sprint(got.line["request_id"])) || !strings.Contains(got.body, f.store.URL+"/") {
+			t.Errorf("%s: %s; want the request's id and a way back to the store", test.name, got.body)
+		}
+	}
+}
+
+// TestPortalLinkProblems: each outcome is a type of problem that says what to do.
+func TestPortalLinkProblems(t *testing.T) {
+	for _, test := range []struct {
+		name, key, body string
+		broken          func(*fixture)
+		change          func(*config.Settings)
+		status          int
+		problem         string
+	}{
+		{"never subscribed", portalKey, byShopify(robin), nil, nil, 404, "not_a_subscriber"},
+		{"no such record", portalKey, byRecharge(999), nil, nil, 404, "not_a_subscriber"},
+		{"two records", portalKey, byShopify(kim), nil, nil, 404, "not_a_subscriber"},
+		{"Recharge down", portalKey, byShopify(pat), func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, nil, 503, "unavailable"},
+		{"not connected", portalKey, byShopify(pat), nil, func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, 409, "not_connected"},
+		{"wrong key", portalKey + "x", byShopify(pat), nil, nil, 403, "forbidden"},
+		{"no key", "", byShopify(pat), nil, nil, 403, "forbidden"},
+		{"wrong key, bad body", portalKey + "x", `{`, nil, nil, 403, "forbidden"},
+		{"no body", portalKey, ``, nil, nil, 400, "invalid_request"},
+		{"nobody", portalKey, `{}`, nil, nil, 400, "invalid_request"},
+		{"both", portalKey, `{"shopify_customer_id":"` + pat + `","recharge_customer_id":70100200}`, nil, nil, 400, "invalid_request"},
+		{"twice", portalKey, `{"shopify_customer_id":"` + pat + `","shopify_customer_id":"` + robin + `"}`, nil, nil, 400, "invalid_request"},
+		{"in other letters", portalKey, `{"Shopify_Customer_Id":"` + pat + `"}`, nil, nil, 400, "invalid_request"},
+		{"a number as Shopify's", portalKey, `{"shopify_customer_id":` + pat + `}`, nil, nil, 400, "invalid_request"},
+		{"text as Recharge's", portalKey, `{"recharge_customer_id":"70100200"}`, nil, nil, 400, "invalid_request"},
+		{"a fraction", portalKey, `{"recharge_customer_id":70100200.0}`, nil, nil, 400, "invalid_request"},
+		{"a power", portalKey, `{"recharge_customer_id":7e7}`, nil, nil, 400, "invalid_request"},
+		{"too large", portalKey, `{"recharge_customer_id":9999999999999999999}`, nil, nil, 400, "invalid_request"},
+		{"below nothing", portalKey, `{"recharge_customer_id":-1}`, nil, nil, 400, "invalid_request"},
+		{"a list", portalKey, `{"shopify_customer_id":["` + pat + `"]}`, nil, nil, 400, "invalid_request"},
+		{"two objects", portalKey, byShopify(pat) + byShopify(robin), nil, nil, 400, "invalid_request"},
+		{"a slip", portalKey, `{"shopify_customer_id":"` + pat + `","destinaton":"orders"}`, nil, nil, 400, "invalid_request"},
+		{"no text", portalKey, `{"shopify_customer_id":"` + pat + `","locale":7}`, nil, nil, 400, "invalid_request"},
+		{"too long", portalKey, `{"shopify_customer_id":"` + pat + `","destination":"` + strings.Repeat("a", 5000) + `"}`, nil, nil, 400, "invalid_request"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			settings := []func(*config.Settings){withKeys}
+			if test.change != nil {
+				settings = append(settings, test.change)
+			}
+			f := start(t, settings...)
+			if test.broken != nil {
+				test.broken(f)
+			}
+			got := f.post(test.key, test.body)
+			if got.status != test.status || got.Type != "urn:manage-subscriptions:problem:"+test.problem || got.Detail == "" || got.URL != "" {
+				t.Errorf("POST %s = %d %s; want %d and a problem %s", test.body, got.status, got.body, test.status, test.problem)
+			}
+			if media := got.header.Get("Content-Type"); media != "application/problem+json" {
+				t.Errorf("POST %s is answered in %s; want application/problem+json", test.body, media)
+			}
+			if wait := got.header.Get("Retry-After"); (wait != "") != (test.status == 503) {
+				t.Errorf("POST %s: Retry-After %q", test.body, wait)
+			}
+		})
+	}
+}
+
+// TestPortalLinkByHash: with Recharge down, whoever is known goes on by hash.
+func TestPortalLinkByHash(t *testing.T) {
+	for _, body := range []string{byShopify(pat), byRecharge(patsRecord)} {
+		f := start(t, withKeys)
+		f.post(portalKey, body)
+		f.clock.add(2 * time.Hour) // link and session are over
+		f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
+		got := f.post(portalKey, body)
+		if got.status != http.StatusOK || got.SignedIn || got.ExpiresAt != nil || !strings.Contains(got.URL, "/portal/1f2e3d4c5b6a7988/") {
+			t.Errorf("POST %s = %d %s; want Pat's link by hash", body, got.status, got.body)
+		}
+	}
+}
+
+// TestNoKeyNoRoute: without a key there are no such routes.
+func TestNoKeyNoRoute(t *testing.T) {
+	f := start(t)
+	if got := f.post(portalKey, byShopify(pat)); got.status != http.StatusNotFound {
+		t.Errorf("POST without PORTAL_API_KEY = %d; want 404", got.status)
+	}
+	if got := f.follow(f.sign(portalKey, f.signedLink("n", pat))); got.status != http.StatusNotFound {
+		t.Errorf("GET /go without PORTAL_API_KEY = %d; want 404", got.status)
+	}
+}
+
+// TestVouchedAnswers: both routes are closed to scripts of other sites, set no cookie
+// and let nothing be kept.
+func TestVouchedAnswers(t *testing.T) {
+	f := start(t, withKeys)
+	link := f.sign(portalKey, f.signedLink("n", pat))
+	for name, header := range map[string]http.Header{
+		"POST":           f.post(portalKey, byShopify(pat), "Origin", "https://evil.example").header,
+		"POST, refused":  f.post("", byShopify(pat), "Origin", "https://evil.example").header,
+		"GET /go":        f.follow(link, "Origin", "https://evil.example").header,
+		"GET /go, again": f.follow(link, "Origin", "https://evil.example").header,
+	} {
+		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Set-Cookie"} {
+			if got := header.Get(name); got != "" {
+				t.Errorf("%s: %s: %s; want none", name, name, got)
+			}
+		}
+		if header.Get("Cache-Control") != "no-store" || header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("%s: %v; want no-store and no-referrer", name, header)
+		}
+	}
+	for _, path := range []string{"/api/portal-links", "/go"} {
+		request, _ := http.NewRequest(http.MethodOptions, "http://"+f.public+path, nil)
+		request.Header.Set("Origin", "https://evil.example")
+		request.Header.Set("Access-Control-Request-Method", "POST")
+		request.Header.Set("Access-Control-Request-Headers", "authorization")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		for name := range response.Header {
+			if strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("OPTIONS %s allows by %s; want that nothing is allowed", path, name)
+			}
+		}
+	}
+}
+
+// TestSignedLinkRefused: what is not signed as it stands, not of this time, or used
+// before, opens nothing, and nothing is asked for it.
+func TestSignedLinkRefused(t *testing.T) {
+	f := start(t, withKeys)
+	f.follow(f.sign(portalKey, f.signedLink("warm", pat))) // Pat is remembered, with a link
+	good := f.signedLink("good", pat)
+	text := f.sign(portalKey, good)
+	with := func(edit func(url.Values)) string {
+		query, _ := url.ParseQuery(strings.TrimPrefix(text, "/go?"))
+		edit(query)
+		return "/go?" + query.Encode()
+	}
+	expiring := func(in time.Duration) string {
+		link := good
+		link.Expires = f.clock.now().Add(in)
+		return f.sign(portalKey, link)
+	}
+	f.calls()
+	for name, path := range map[string]string{
+		"wrong key":             f.sign("another-key-0123456789", good),
+		"over":                  expiring(-time.Second),
+		"valid for too long":    expiring(5*time.Minute + 2*time.Second),
+		"another customer":      with(func(q url.Values) { q.Set("customer", sam) }),
+		"Recharge's id instead": with(func(q url.Values) { q.Set("customer", "recharge:"+pat) }),
+		"another shop":          with(func(q url.Values) { q.Set("shop", otherShop) }),
+		"another page":          with(func(q url.Values) { q.Set("destination", "orders") }),
+		"a language":            with(func(q url.Values) { q.Set("locale", "fr") }),
+		"longer":                with(func(q url.Values) { q.Set("expires", fmt.Sprint(good.Expires.Unix()+30)) }),
+		"another nonce":         with(func(q url.Values) { q.Set("nonce", strings.Repeat("x", 16)) }),
+		"re-split":              with(func(q url.Values) { q.Set("customer", pat[:5]); q.Set("destination", pat[5:]) }),
+		"no signature":          with(func(q url.Values) { q.Del("signature") }),
+		"two signatures":        with(func(q url.Values) { q.Add("signature", q.Get("signature")) }),
+		"two customers":         with(func(q url.Values) { q.Add("customer", sam) }),
+		"no nonce":              with(func(q url.Values) { q.Del("nonce") }),
+		"in capitals":           with(func(q url.Values) { q.Set("signature", strings.ToUpper(q.Get("signature"))) }),
+		"a malformed pair":      text + "&%zz=1",
+		"a semicolon":           text + ";a=1",
+		"nothing":               "/go",
+	} {
+		got := f.follow(path, "Accept-Language", "de")
+		if got.status != http.StatusForbidden || got.outcome() != "forbidden" || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") || !strings.Contains(got.body, "nicht mehr gültig") {
+			t.Errorf("%s: %d %s %s; want it refused", name, got.status, got.outcome(), got.body)
+		}
+	}
+	for name, headers := range map[string][]string{
+		"fetched ahead":      {"Sec-Purpose", "prefetch;prerender"},
+		"fetched ahead, too": {"Purpose", "prefetch"},
+		"by a script":        {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"},
+		"in a frame":         {"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"},
+	} {
+		if got := f.follow(text, headers...); got.status != http.StatusForbidden {
+			t.Errorf("%s: %d %s; want it refused", name, got.status, got.body)
+		}
+	}
+	if calls := f.calls(); len(calls) != 0 {
+		t.Errorf("what was refused made the calls %v; want none", calls)
+	}
+	if got := f.follow(text); got.status != http.StatusFound {
+		t.Errorf("the link itself: %d %s; want that it was not used up", got.status, got.body)
+	}
+}
+
+// TestSignedLinkWithoutRedis: where it cannot be told whether a link was used, it
+// opens nothing.
+func TestSignedLinkWithoutRedis(t *testing.T) {
+	f := start(t, withKeys)
+	path := f.sign(portalKey, f.signedLink("n", pat))
+	f.follow(path) // Pat is remembered, also by the process
+	f.redis.Stop()
+	for _, path := range []string{path, f.sign(portalKey, f.signedLink("m", pat))} {
+		if got := f.follow(path); got.status != http.StatusOK || got.outcome() != "unavailable" || got.location != "" {
+			t.Errorf("GET /go without Redis = %d %s %s; want unavailable", got.status, got.outcome(), got.location)
+		}
+	}
+	if got := f.post(portalKey, byShopify(pat)); got.status != http.StatusOK {
+		t.Errorf("POST without Redis = %d %s; want a link", got.status, got.body)
+	}
+}
+
+// TestSomeoneElsesRecord: Recharge answers with another customer's record than the one
+// that was asked for. It opens nothing, not even what was known before.
+func TestSomeoneElsesRecord(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		f := start(t, withKeys)
+		if known {
+			f.post(portalKey, byRecharge(patsRecord))
+			f.clock.add(48 * time.Hour)
+		}
+		f.recharge.SetFaults(func(x *rechargetest.Faults) { x.OtherRecord = true })
+		got := f.post(portalKey, byRecharge(patsRecord))
+		if got.status != http.StatusServiceUnavailable || got.URL != "" {
+			t.Errorf("POST, known %v = %d %s; want unavailable", known, got.status, got.body)
+		}
+		if line := f.log.last("click"); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["cause"]), "someone else's") {
+			t.Errorf("the log says %v; want an error", line)
+		}
+		if got := f.follow(f.sign(portalKey, f.signedLink("n", "recharge:70100200"))); got.location != "" {
+			t.Errorf("GET /go, known %v, leads to %s; want nowhere", known, got.location)
+		}
+	}
+}

@@ -40,6 +40,7 @@ type Admin struct {
 	Now     func() time.Time
 	Wake    func()   // has what is ordered done at once
 	Indexer *Indexer // nil: nobody is remembered before they click
+	HasKeys bool     // the shop that is configured here has keys for middleware of its own
 
 	crossOrigin *http.CrossOriginProtection
 	busy        busy
@@ -63,6 +64,9 @@ func (a *Admin) Register(e *echo.Echo) error {
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
 	e.POST("/app/settings", a.signed(a.setting(a.settings)))
 	e.POST("/app/disconnect", a.signed(a.setting(a.disconnect)))
+	e.GET("/app/keys", a.signed(a.keys))
+	e.POST("/app/keys", a.signed(a.setting(a.makeKey)))
+	e.POST("/app/keys/revoke", a.signed(a.setting(a.revokeKey)))
 	e.POST("/app/try", a.signed(a.alone(a.try)))
 	return nil
 }
@@ -276,6 +280,7 @@ type homeView struct {
 	Proof                                    string // instead of App Bridge, outside of the admin
 	Health                                   healthView
 	Links                                    []link
+	Middleware                               keysView
 	AddBlock, TurnOnEmbed                    string
 }
 
@@ -285,11 +290,15 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop, proof string) error 
 	if err != nil {
 		return a.outside(c, http.StatusServiceUnavailable, noMemory)
 	}
+	keys, err := a.keysView(ctx, shop)
+	if err != nil {
+		return a.outside(c, http.StatusServiceUnavailable, noMemory)
+	}
 	return a.draw(c, http.StatusOK, "home", homeView{
 		connectionView: connection,
 		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
 		AppBridge: a.Platform.AppBridge(), Polaris: a.Platform.Polaris(), Proof: proof,
-		Health: a.healthView(ctx, shop), Links: links(),
+		Health: a.healthView(ctx, shop), Links: links(), Middleware: keys,
 		AddBlock:    a.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}, shop)

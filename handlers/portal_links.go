@@ -58,7 +58,7 @@ func problemOf(outcome Outcome) problem {
 			Detail: "Recharge has no customer by this id, or several that cannot be told apart. Show what there is to subscribe to. Who has just subscribed is found within a minute."}
 	case NotConnected:
 		return problem{Title: "Recharge is not connected", Status: http.StatusConflict,
-			Detail: "This server has no Recharge token for the store. Whoever runs it sets RECHARGE_API_TOKEN."}
+			Detail: "This server has no Recharge token for the store: whoever runs it has to set RECHARGE_API_TOKEN."}
 	case Forbidden:
 		return problem{Title: "Forbidden", Status: http.StatusForbidden,
 			Detail: "Send a key of this store's that is in use: Authorization: Bearer <key>."}

@@ -129,6 +129,7 @@ func (s *server) newAdmin(o options) (*handlers.Admin, error) {
 		Shops: s.shops, Store: s.store, Webhooks: s.webhooks, Numbers: s.numbers, Pages: pages,
 		Defaults: s.defaults(), Options: s.connectedOptions,
 		Log: o.log, Now: o.now, Wake: s.wakeUp, Indexer: s.indexer,
+		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
 	}, nil
 }
 

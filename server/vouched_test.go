@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -429,5 +430,152 @@ func TestSomeoneElsesRecord(t *testing.T) {
 		if got := f.follow(f.sign(portalKey, f.signedLink("n", "recharge:70100200"))); got.location != "" {
 			t.Errorf("GET /go, known %v, leads to %s; want nowhere", known, got.location)
 		}
+	}
+}
+
+var madeKey = regexp.MustCompile(`id="new-key">([^<]+)<`)
+
+// makeKey makes a key in the app home of a shop.
+func (f *fixture) makeKey(shop, name string) string {
+	f.t.Helper()
+	response, body := f.ask("/app/keys", f.sessionToken(of(shop)), url.Values{"name": {name}})
+	key := madeKey.FindStringSubmatch(body)
+	if response.StatusCode != http.StatusOK || key == nil {
+		f.t.Fatalf("make a key: %d %s", response.StatusCode, body)
+	}
+	return key[1]
+}
+
+// revoke revokes the key of that name.
+func (f *fixture) revoke(shop, name string) {
+	f.t.Helper()
+	_, page := f.ask("/app/keys", f.sessionToken(of(shop)), nil)
+	id := regexp.MustCompile(`(?s)<span>` + name + `</span>.*?name="id" value="([^"]+)"`).FindStringSubmatch(page)
+	if id == nil {
+		f.t.Fatalf("the app home has no key %q: %s", name, page)
+	}
+	if response, body := f.ask("/app/keys/revoke", f.sessionToken(of(shop)), url.Values{"id": {id[1]}}); response.StatusCode != http.StatusOK || !strings.Contains(body, "Revoked.") {
+		f.t.Fatalf("revoke: %d %s", response.StatusCode, body)
+	}
+}
+
+// TestKeysOfTheAppHome: a merchant makes a key, which is shown once and kept as a hash,
+// and revokes it; from then on it does for nothing, on no server.
+func TestKeysOfTheAppHome(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	if got := f.post("mspk_fixture-shop_"+strings.Repeat("A", 26), byShopify(pat)); got.status != http.StatusForbidden {
+		t.Errorf("POST to a shop without keys = %d; want 403", got.status)
+	}
+	key := f.makeKey(shop, "Hydrogen")
+	other := f.makeKey(shop, "Python")
+	beside := f.instance(nil, many)
+	if got := f.post(key, byShopify(pat)); got.status != http.StatusOK || !got.SignedIn {
+		t.Errorf("POST with a new key = %d %s; want a link", got.status, got.body)
+	}
+	if got := f.follow(f.sign(key, f.signedLink("a", pat))); got.status != http.StatusFound {
+		t.Errorf("GET /go signed with a new key = %d %s; want the portal", got.status, got.body)
+	}
+	if _, page := f.ask("/app/keys", f.sessionToken(nil), nil); strings.Contains(page, key) || !strings.Contains(page, "Hydrogen") {
+		t.Errorf("the app home shows %s; want the key's name and not the key", page)
+	}
+	for name, value := range f.redis.Dump() {
+		if strings.Contains(value, key) || strings.Contains(value, "Hydrogen") {
+			t.Errorf("Redis holds a key or its name in the open at %s", name)
+		}
+	}
+	if strings.Contains(f.log.String(), key) {
+		t.Error("the log holds a key")
+	}
+	signed := f.sign(key, f.signedLink("b", pat))
+	f.revoke(shop, "Hydrogen")
+	f.connect() // does not bring it back
+	for _, public := range []string{f.public, beside.public} {
+		f.public = public
+		if got := f.post(key, byShopify(pat)); got.status != http.StatusForbidden || got.Type != "urn:manage-subscriptions:problem:forbidden" {
+			t.Errorf("POST with a revoked key = %d %s; want 403", got.status, got.body)
+		}
+		if got := f.follow(signed); got.status != http.StatusForbidden {
+			t.Errorf("GET /go signed with a revoked key = %d %s; want 403", got.status, got.body)
+		}
+		if got := f.post(other, byShopify(pat)); got.status != http.StatusOK {
+			t.Errorf("POST with the other key = %d %s; want a link", got.status, got.body)
+		}
+	}
+	for _, name := range []string{"", strings.Repeat("x", 51), "a\x00b"} {
+		if _, body := f.ask("/app/keys", f.sessionToken(nil), url.Values{"name": {name}}); !strings.Contains(body, "Not made") {
+			t.Errorf("a key called %q: %s; want that it is not made", name, body)
+		}
+	}
+	for i := range 9 {
+		f.makeKey(shop, fmt.Sprint("more", i))
+	}
+	if _, body := f.ask("/app/keys", f.sessionToken(nil), url.Values{"name": {"one more"}}); !strings.Contains(body, "there are ten keys") {
+		t.Errorf("an eleventh key: %s; want that it is not made", body)
+	}
+	if _, body := f.ask("/app/disconnect", f.sessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {
+		t.Fatalf("disconnect: %s", body)
+	}
+	if got := f.post(other, byShopify(pat)); got.status != http.StatusForbidden {
+		t.Errorf("POST after the shop has disconnected = %d; want 403", got.status)
+	}
+	f.connect()
+	if got := f.post(other, byShopify(pat)); got.status != http.StatusForbidden {
+		t.Errorf("POST with a key of before = %d; want 403", got.status)
+	}
+}
+
+// TestKeyOfAnotherShop: a key of one shop's does nothing for another's customers,
+// whatever a request says.
+func TestKeyOfAnotherShop(t *testing.T) {
+	f := start(t, many)
+	const token = "sk_test_other_admin_token"
+	other := rechargetest.NewServer(rechargetest.Options{
+		Shop: otherShop, Tokens: []rechargetest.Token{{Value: token, Scopes: []string{"read_customers", "write_session", "read_store"}, Rate: 1000, Burst: 10000}},
+		ClientSecret: rcSecret, SigningKey: signingKey(), Now: f.clock.now,
+		Customers: []rechargetest.Customer{{ID: 80100200, Hash: "9f8e7d6c5b4a3210", ShopifyCustomerID: sam, FirstName: "Samira", LastName: "Other"}},
+	})
+	defer other.Close()
+	front := rechargetest.Together(f.recharge, other)
+	defer front.Close()
+	other.SetPortalBase(f.store.URL + "/tools/other/portal/")
+	f.restart(func() {}, many, func(s *config.Settings) { s.RechargeAPIURL = front.URL })
+	f.connect()
+	if _, body := f.ask("/app/connect", f.sessionToken(of(otherShop)), url.Values{"token": {token}}); !strings.Contains(body, `data-result="saved"`) {
+		t.Fatalf("connect the other: %s; want it saved", body)
+	}
+	ours, theirs := f.makeKey(shop, "ours"), f.makeKey(otherShop, "theirs")
+	if got := f.post(theirs, byShopify(sam)); got.status != http.StatusOK || !strings.Contains(got.URL, "9f8e7d6c5b4a3210") {
+		t.Errorf("their key for their Sam = %d %s; want their Sam's link", got.status, got.body)
+	}
+	if got := f.post(ours, byShopify(sam)); got.status != http.StatusOK || !strings.Contains(got.URL, "70100301a1b2c3d4e5f60718") {
+		t.Errorf("our key for our Sam = %d %s; want our Sam's link", got.status, got.body)
+	}
+	for name, got := range map[string]apiAnswer{
+		"their customer's Recharge id":    f.post(ours, byRecharge(80100200)),
+		"our customer's, with their key":  f.post(theirs, byRecharge(patsRecord)),
+		"our customer at Shopify, theirs": f.post(theirs, byShopify(pat)),
+	} {
+		if got.status != http.StatusNotFound || got.URL != "" {
+			t.Errorf("%s = %d %s; want that there is no such customer", name, got.status, got.body)
+		}
+	}
+	// Their secret under our shop's name, and our name in their key.
+	forged := strings.Replace(theirs, "mspk_other-shop_", "mspk_fixture-shop_", 1)
+	if got := f.post(forged, byShopify(sam)); forged == theirs || got.status != http.StatusForbidden {
+		t.Errorf("their key with our name = %d %s; want 403", got.status, got.body)
+	}
+	link := f.signedLink("x", sam)
+	for _, key := range []string{theirs, forged} {
+		if got := f.follow(f.sign(key, link)); got.status != http.StatusForbidden {
+			t.Errorf("our Sam's link signed with their key = %d %s; want 403", got.status, got.location)
+		}
+	}
+	link.Shop = otherShop
+	if got := f.follow(f.sign(ours, link)); got.status != http.StatusForbidden {
+		t.Errorf("their Sam's link signed with our key = %d %s; want 403", got.status, got.location)
+	}
+	if got := f.follow(f.sign(theirs, link)); !strings.Contains(got.location, "9f8e7d6c5b4a3210") {
+		t.Errorf("their Sam's link signed with their key leads to %q; want their Sam's portal", got.location)
 	}
 }

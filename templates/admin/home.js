@@ -55,6 +55,7 @@
     button.textContent = form.dataset.busy;
     try {
       const good = await show(await ask(form.dataset.post, new URLSearchParams(new FormData(form))), into);
+      if (good && form.dataset.post.endsWith('connect')) await refresh('/app/keys', 'keys');
       if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) await refresh(...form.dataset.then.split(' '));
       await refresh('/app/health', 'health');
     } catch {

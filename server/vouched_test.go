@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -578,4 +579,35 @@ func TestKeyOfAnotherShop(t *testing.T) {
 	if got := f.follow(f.sign(theirs, link)); !strings.Contains(got.location, "9f8e7d6c5b4a3210") {
 		t.Errorf("their Sam's link signed with their key leads to %q; want their Sam's portal", got.location)
 	}
+}
+
+// TestErasedByRechargesID: an order to erase names Shopify's customer; what is
+// remembered of the same person by Recharge's id goes, too, and of others stays.
+func TestErasedByRechargesID(t *testing.T) {
+	f := start(t, withKeys)
+	f.post(portalKey, byRecharge(70100301)) // Sam's
+	sams := f.remembered()
+	f.post(portalKey, byRecharge(patsRecord))
+	if len(sams) != 2 || len(f.remembered()) != 4 {
+		t.Fatalf("Redis holds %q; want two entries each", f.remembered())
+	}
+	f.webhook("/webhooks/shopify", "customers/redact", aboutShopper(pat), appSecret)
+	f.settle()
+	if left := f.remembered(); !slices.Equal(left, sams) {
+		t.Errorf("Redis holds %q; want what is Sam's, %q", left, sams)
+	}
+}
+
+// TestRechargeTellsByID: what changes in Recharge is known at once of those, too, who
+// are known by Recharge's id.
+func TestRechargeTellsByID(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	key := f.makeKey(shop, "server")
+	f.clicked(pat, "") // the same person, known by Shopify's id
+	f.post(key, byRecharge(patsRecord))
+	f.recharge.ChangeCustomer(change(customers()[1], func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+	f.until("the new hash is known", func() bool { return strings.Contains(f.post(key, byRecharge(patsRecord)).URL, "/abcdabcdabcdabcd/") })
+	f.recharge.DeleteCustomer(patsRecord)
+	f.until("nobody is known", func() bool { return f.post(key, byRecharge(patsRecord)).status == http.StatusNotFound })
 }

@@ -29,8 +29,8 @@ type Connection struct {
 	WebhookKey      string // unguessable part of the address that Recharge calls; "" none
 	Webhooks        WebhookState
 	SavedAt         time.Time // when the merchant last saved it
-	// PortalKeys are those of the shop's own middleware. AddPortalKey and
-	// RevokePortalKey change them; SaveConnection leaves them as they are in Redis.
+	// PortalKeys are those of the shop's own middleware. SaveConnection leaves them as
+	// they are in Redis; only ReviseConnection changes them.
 	PortalKeys []PortalKey `json:",omitempty"`
 }
 
@@ -260,6 +260,7 @@ func (s *Store) saveConnection(ctx context.Context, c Connection) error {
 		if err != nil {
 			return err
 		}
+		c.PortalKeys = nil
 		if last != nil {
 			c.PortalKeys = last.PortalKeys
 		}

@@ -1,5 +1,5 @@
-// Package sandbox runs the whole click on one machine: two emulated stores with
-// their admin, an emulated Recharge and a Redis, with the real server in the
+// Package sandbox runs the whole click on one machine: emulated stores with
+// their admin, one of them headless, an emulated Recharge and a Redis, with the real server in the
 // middle, started the way production starts it. It needs no account, no
 // configuration and no network, and listens on loopback only.
 package sandbox
@@ -33,21 +33,24 @@ const (
 
 // Options configure a sandbox.
 type Options struct {
-	Once        bool      // one click without a browser, then end
-	Destination string    // the page of the portal that Once asks for
-	Port        int       // of the storefront; 0, or one that is taken: a free one
-	Out         io.Writer // what a person reads
-	Log         io.Writer // the server's log; nil drops it
+	Once        bool   // one click without a browser, then end
+	Destination string // the page of the portal that Once asks for
+	Port        int    // of the storefront; 0, or one that is taken: a free one
+	// StorefrontPort is that of the headless storefront, as Port.
+	StorefrontPort int
+	Out            io.Writer // what a person reads
+	Log            io.Writer // the server's log; nil drops it
 
 	Classic  bool             // a store with legacy customer accounts and an older theme
 	New      bool             // a store that has not installed the app yet
+	Headless bool             // a store with a storefront of its own, whose server asks for links and signs them
 	Path     string           // where the merchant has put the app; "" is /apps/subscriptions
 	Redirect string           // "page" for a page that forwards; "" is a 302
 	Index    bool             // remember all customers beforehand, as serve does
 	Now      func() time.Time // the clock of all parts; nil is time.Now
 }
 
-// kind is what one of the two stores is like.
+// kind is what one of the stores is like.
 type kind struct {
 	shop                         shopify.Shop
 	name, email, theme, accounts string
@@ -56,6 +59,9 @@ type kind struct {
 func (o Options) kind() kind {
 	if o.Classic {
 		return kind{"sandbox-roastery.myshopify.com", "Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy"}
+	}
+	if o.Headless {
+		return kind{"sandbox-tea.myshopify.com", "Sandbox Tea", "hello@sandbox-tea.example", "modern", "new"}
 	}
 	return kind{"sandbox-coffee.myshopify.com", "Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new"}
 }
@@ -72,6 +78,7 @@ type Sandbox struct {
 	world    *world
 	panel    *panel
 	switches []*toggle
+	headless *storefront // nil: the storefront is Shopify's
 }
 
 // index is no option where customers are indexed: then who is in Recharge is known
@@ -86,9 +93,9 @@ func (o Options) index() []server.Option {
 // Tokens are drawn anew at every start: none is worth stealing, none is shared.
 type Tokens struct{ Admin, Storefront, Secret string }
 
-// Run starts two stores, one of today that has connected Recharge, and an older
-// one that has not installed the app yet, and keeps them until ctx ends; or one
-// for one click.
+// Run starts three stores: one of today that has connected Recharge, an older one that
+// has not installed the app yet, and a headless one; and keeps them until ctx ends. Or
+// it starts one for one click.
 func Run(ctx context.Context, o Options) error {
 	if o.Once {
 		o.Port = 0
@@ -98,16 +105,17 @@ func Run(ctx context.Context, o Options) error {
 		}
 		return errors.Join(s.once(ctx, o), s.Close())
 	}
-	older := o
+	older, headless := o, o
 	older.Classic, older.New = true, true
+	headless.Headless, headless.Port = true, 0
 	if o.Port != 0 {
-		older.Port++
+		older.Port, headless.StorefrontPort = o.Port+1, o.Port+2
 	}
-	stores, err := StartAll(ctx, o, older)
+	stores, err := StartAll(ctx, o, older, headless)
 	if err != nil {
 		return err
 	}
-	welcome(o.Out, stores[0], stores[1])
+	welcome(o.Out, stores[0], stores[1], stores[2])
 	ended := stores[0].world.ended
 	select {
 	case <-ctx.Done():
@@ -148,6 +156,8 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 	for i, s := range stores {
 		if i > 0 {
 			s.panel.lead(stores[0])
+		}
+		if i == 1 {
 			stores[0].panel.lead(s)
 		}
 		if all[i].New {
@@ -155,6 +165,12 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 		}
 		s.Store.Install(ClientID)
 		if err := s.connect(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), w.close())
+		}
+		if !all[i].Headless {
+			continue
+		}
+		if err := s.openStorefront(ctx, all[i].StorefrontPort); err != nil {
 			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), w.close())
 		}
 	}
@@ -166,6 +182,15 @@ func (s *Sandbox) Close() error { return s.world.close() }
 
 // Shop is the store's name at Shopify.
 func (s *Sandbox) Shop() string { return string(s.kind.shop) }
+
+// Headless is where the headless storefront is, and the key that its server has; "" if
+// the store has none.
+func (s *Sandbox) Headless() (url, key string) {
+	if s.headless == nil {
+		return "", ""
+	}
+	return s.headless.url, s.headless.key
+}
 
 // AppURL is where the server listens.
 func (s *Sandbox) AppURL() string { return s.world.appURL() }
@@ -206,7 +231,7 @@ func (s *Sandbox) build(w *world) error {
 		StorefrontToken: s.Tokens.Storefront,
 		ClientSecret:    rechargeSecret,
 		PortalBase:      url + portalPath + "/portal/",
-		Customers:       customers(),
+		Customers:       s.kind.customers(),
 		Footer:          s.panel.draw,
 		Now:             w.now,
 	})
@@ -240,25 +265,12 @@ func (s *Sandbox) startStore(gallery *gallery) {
 // connect does what the merchant does in the app home: it pastes the tokens.
 func (s *Sandbox) connect(ctx context.Context) error {
 	form := url.Values{"token": {s.Tokens.Admin}, "storefront": {s.Tokens.Storefront}, "secret": {s.Tokens.Secret}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.AppURL()+"/app/connect", strings.NewReader(form.Encode()))
+	body, err := s.inAppHome(ctx, "/app/connect", form)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Authorization", "Bearer "+s.Store.SessionToken(ClientID))
-	client := &http.Client{Timeout: time.Minute}
-	defer client.CloseIdleConnections()
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if !strings.Contains(string(body), `data-result="saved"`) {
-		return fmt.Errorf("connect %s: %s %s", s.kind.shop, response.Status, body)
+	if !strings.Contains(body, `data-result="saved"`) {
+		return fmt.Errorf("connect %s: %s", s.kind.shop, body)
 	}
 	return nil
 }
@@ -291,7 +303,8 @@ func proxied(path string, settings map[string]any) map[string]any {
 	return settings
 }
 
-func welcome(out io.Writer, s, older *Sandbox) {
+func welcome(out io.Writer, s, older, headless *Sandbox) {
+	storefront, _ := headless.Headless()
 	fmt.Fprintf(out, `
   The sandbox is running, on this machine only.
 
@@ -307,13 +320,17 @@ func welcome(out io.Writer, s, older *Sandbox) {
               Storefront token  %[4]s
               Webhook secret    %[5]s
 
+  As a shopper of a headless storefront
+    Open      %[6]s/
+    Sign in   as Pat, whom Shopify knows, or Kim, whom only Recharge knows; and click either button
+
     %[1]s/sandbox/gallery   every page a shopper can meet, in every language
     %[1]s/admin             the admin of the first store
 
   The panel at the foot of each page breaks things, so that you see every outcome.
   Ctrl-C ends it. Below is the server's log.
 
-`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret)
+`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront)
 }
 
 // shoppers are who can sign in.
@@ -323,6 +340,16 @@ func shoppers() []shopifytest.Shopper {
 		{ID: "6100200300500", Email: "robin@example.test", FirstName: "Robin", LastName: "Roe", Note: "never subscribed"},
 		{ID: "6100200300600", Email: "sam@example.test", FirstName: "Sam", LastName: "Poe", Note: "has two Recharge records, one of them active"},
 	}
+}
+
+// customers are the store's at Recharge. A headless one has some whom Shopify does not
+// know.
+func (k kind) customers() []rechargetest.Customer {
+	all := customers()
+	if k.shop == "sandbox-tea.myshopify.com" {
+		all = append(all, rechargetest.Customer{ID: 70100500, Hash: "5e4d3c2b1a098877", Email: "kim@example.test", FirstName: "Kim", LastName: "Lee", Subscriptions: []rechargetest.Subscription{{ID: 50500800, Product: "First Flush, 100 g"}}})
+	}
+	return all
 }
 
 // customers are Recharge's: a stranger comes first, so that whoever takes the

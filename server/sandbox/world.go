@@ -141,6 +141,9 @@ func (w *world) close() error {
 	w.stop()
 	err := <-w.ended
 	for _, s := range w.stores {
+		if s.headless != nil {
+			s.headless.close()
+		}
 		if s.Store != nil {
 			s.Store.Close()
 		}

@@ -1,0 +1,29 @@
+// Express: the account page, with a link that is signed while it is rendered.
+// PORTAL_URL, PORTAL_API_KEY and SHOP (my-store.myshopify.com) are in the environment.
+import { createHash, createHmac, randomBytes } from "node:crypto";
+import express from "express";
+import { customerOf } from "./session.mjs"; // yours: who is signed in, by your own session
+
+const { PORTAL_URL, PORTAL_API_KEY, SHOP } = process.env;
+const secret = createHash("sha256").update(PORTAL_API_KEY).digest();
+
+// customer is Shopify's id, or "recharge:" and Recharge's: never one that the browser sends.
+function signedLink(customer, destination = "", locale = "") {
+  const expires = String(Math.floor(Date.now() / 1000) + 240);
+  const nonce = randomBytes(16).toString("hex");
+  const signed = ["manage-subscriptions/go/1", SHOP, customer, destination, locale, expires, nonce];
+  const text = signed.map((value) => `${Buffer.byteLength(value)}:${value},`).join("");
+  const signature = createHmac("sha256", secret).update(text).digest("hex");
+  const query = { shop: SHOP, customer, destination, locale, expires, nonce, signature };
+  return `${PORTAL_URL}/go?${new URLSearchParams(query)}`;
+}
+
+export const app = express();
+
+app.get("/account", (request, response) => {
+  const customer = customerOf(request.headers.cookie);
+  if (!customer) return response.redirect("/login");
+  const link = signedLink(customer).replaceAll("&", "&amp;");
+  response.set("Cache-Control", "no-store"); // the link is this shopper's alone
+  response.send(`<h1>My account</h1><a id="manage" href="${link}">Manage subscriptions</a>`);
+});

@@ -1,0 +1,29 @@
+// Hydrogen and React Router: a route that signs a link when the shopper clicks, such as
+// app/routes/manage-subscriptions.jsx, with <Link to="/manage-subscriptions" reloadDocument>.
+// It needs nothing but Web Crypto, so it runs on Oxygen and other workers.
+import { redirect } from "react-router";
+import { customerOf } from "./session.mjs"; // yours: in Hydrogen, context.customerAccount says who it is
+
+const bytes = (text) => new TextEncoder().encode(text);
+const hex = (buffer) => Array.from(new Uint8Array(buffer), (b) => b.toString(16).padStart(2, "0")).join("");
+
+// customer is Shopify's id (gid://shopify/Customer/1 will do), or "recharge:" and Recharge's:
+// never one that the browser sends.
+async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, destination = "", locale = "") {
+  const expires = String(Math.floor(Date.now() / 1000) + 240);
+  const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
+  const signed = ["manage-subscriptions/go/1", SHOP, customer, destination, locale, expires, nonce];
+  const text = signed.map((value) => `${bytes(value).length}:${value},`).join("");
+  const secret = await crypto.subtle.digest("SHA-256", bytes(PORTAL_API_KEY));
+  const key = await crypto.subtle.importKey("raw", secret, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const signature = hex(await crypto.subtle.sign("HMAC", key, bytes(text)));
+  const query = { shop: SHOP, customer, destination, locale, expires, nonce, signature };
+  return `${PORTAL_URL}/go?${new URLSearchParams(query)}`;
+}
+
+export async function loader({ request, context }) {
+  const customer = customerOf(request.headers.get("Cookie"));
+  if (!customer) return redirect("/account/login");
+  const headers = { "Cache-Control": "no-store" }; // the link is this shopper's alone
+  return redirect(await signedLink(context.env, customer), { headers });
+}

@@ -1,0 +1,147 @@
+package server_test
+
+import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/store/storetest"
+)
+
+// described is docs/openapi-headless.yaml, and what of it has occurred.
+type described struct {
+	t      *testing.T
+	doc    *openapi3.T
+	router routers.Router
+	codes  map[string]map[string]bool // by path
+	types  map[string]bool            // of problems
+}
+
+func headlessDoc(t *testing.T) *described {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromFile("../docs/openapi-headless.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	doc.Servers = openapi3.Servers{{URL: "http://app.test"}}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &described{t, doc, router, map[string]map[string]bool{"/api/portal-links": {}, "/go": {}}, map[string]bool{}}
+}
+
+// hold holds a request and its answer to what is described. What the server takes, the
+// description must take, too, and the other way round.
+func (d *described) hold(request *http.Request, status int, header http.Header, body string) {
+	d.t.Helper()
+	route, parameters, err := d.router.FindRoute(request)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	asked := &openapi3filter.RequestValidationInput{
+		Request: request, PathParams: parameters, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
+	}
+	wrong := openapi3filter.ValidateRequest(d.t.Context(), asked)
+	if taken := status != http.StatusBadRequest && status != http.StatusForbidden; taken && wrong != nil {
+		d.t.Errorf("the server takes (%d) what is not described: %v", status, wrong)
+	} else if status == http.StatusBadRequest && wrong == nil {
+		d.t.Errorf("the server refuses what is described: %s", body)
+	}
+	answer := &openapi3filter.ResponseValidationInput{RequestValidationInput: asked, Status: status, Header: header, Options: &openapi3filter.Options{IncludeResponseStatus: true}}
+	answer.SetBodyBytes([]byte(body))
+	if err := openapi3filter.ValidateResponse(d.t.Context(), answer); err != nil {
+		d.t.Errorf("%d %s is not described: %v", status, body, err)
+	}
+	d.codes[request.URL.Path][strconv.Itoa(status)] = true
+}
+
+// TestHeadlessOpenAPI holds docs/openapi-headless.yaml and the server together, both
+// ways: every answer is as described, and all that is described does occur.
+func TestHeadlessOpenAPI(t *testing.T) {
+	storetest.Redis(t) // without one, all of it is skipped
+	openapi3filter.RegisterBodyDecoder("application/problem+json", openapi3filter.JSONBodyDecoder)
+	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder)
+	d := headlessDoc(t)
+	connected := start(t, withKeys)
+	unconnected := start(t, withKeys, func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" })
+	down := start(t, withKeys)
+	down.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
+	byHash := start(t, withKeys, func(s *config.Settings) { s.PortalLink = "hash" })
+	long := `{"shopify_customer_id":"` + pat + `","destination":"subscriptions/50500600/cancel","locale":"pt-BR"}`
+	examples := d.doc.Paths.Value("/api/portal-links").Post.RequestBody.Value.Content["application/json"].Examples
+	bodies := []string{byShopify(pat), long, byShopify("gid://shopify/Customer/" + pat), byShopify(robin), `{"recharge_customer_id":null}`, `{}`, `[]`, byShopify("x"), `{"recharge_customer_id":0}`, `{"other":1}`, `{"shopify_customer_id":"1","recharge_customer_id":1}`, `{"shopify_customer_id":"` + pat + `","locale":null}`}
+	for _, name := range slices.Sorted(maps.Keys(examples)) {
+		raw, err := examples[name].Value.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies = append(bodies, strings.TrimSuffix(strings.TrimPrefix(string(raw), `{"value":`), "}"))
+	}
+	for _, f := range []*fixture{connected, unconnected, down, byHash} {
+		for _, body := range bodies {
+			for _, key := range []string{portalKey, "not-a-key-at-all-0"} {
+				got := f.post(key, body)
+				request := httptest.NewRequest(http.MethodPost, "http://app.test/api/portal-links", strings.NewReader(body))
+				request.Header.Set("Content-Type", "application/json")
+				d.hold(request, got.status, got.header, got.body)
+				if got.Type != "" {
+					d.types[got.Type] = true
+				}
+			}
+		}
+	}
+	for i, customer := range []string{pat, "gid://shopify/Customer/" + pat, "recharge:70100200", robin} {
+		path := connected.sign(portalKey, connected.signedLink(strconv.Itoa(i), customer))
+		for range 2 {
+			got := connected.follow(path)
+			d.hold(httptest.NewRequest(http.MethodGet, "http://app.test"+path, nil), got.status, got.header, got.body)
+		}
+	}
+	for path, seen := range d.codes {
+		operations := d.doc.Paths.Value(path).Operations()
+		for method, operation := range operations {
+			described := slices.Sorted(maps.Keys(operation.Responses.Map()))
+			if given := slices.Sorted(maps.Keys(seen)); !slices.Equal(described, given) {
+				t.Errorf("%s %s is described to answer %v; the server answers %v", method, path, described, given)
+			}
+		}
+	}
+	var enum []string
+	for _, one := range d.doc.Components.Schemas["Problem"].Value.Properties["type"].Value.Enum {
+		enum = append(enum, one.(string))
+	}
+	slices.Sort(enum)
+	if given := slices.Sorted(maps.Keys(d.types)); !slices.Equal(enum, given) {
+		t.Errorf("the problems %v are described; the server gives %v", enum, given)
+	}
+	signed, err := url.ParseQuery(strings.TrimPrefix(connected.sign(portalKey, connected.signedLink("z", pat)), "/go?"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed["destination"], signed["locale"] = nil, nil // which are left out where they are empty
+	var parameters []string
+	for _, parameter := range d.doc.Paths.Value("/go").Get.Parameters {
+		parameters = append(parameters, parameter.Value.Name)
+	}
+	slices.Sort(parameters)
+	if names := slices.Sorted(maps.Keys(signed)); !slices.Equal(parameters, names) {
+		t.Errorf("a link is described to have %v; it has %v", parameters, names)
+	}
+}

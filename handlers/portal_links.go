@@ -61,7 +61,7 @@ func problemOf(outcome Outcome) problem {
 			Detail: "This server has no Recharge token for the store: whoever runs it has to set RECHARGE_API_TOKEN."}
 	case Forbidden:
 		return problem{Title: "Forbidden", Status: http.StatusForbidden,
-			Detail: "Send a key of this store's that is in use: Authorization: Bearer <key>."}
+			Detail: "Send a key of this store's that is in use, as the bearer in the header Authorization."}
 	}
 	outcome = Unavailable
 	return problem{Title: "Not available right now", Status: http.StatusServiceUnavailable,

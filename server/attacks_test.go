@@ -66,7 +66,7 @@ const (
 // TestAttacks sends every hostile input there is over a real connection, and holds
 // the answer to the outcome that is named for it, and to what no answer may ever do.
 func TestAttacks(t *testing.T) {
-	f := start(t)
+	f := start(t, withKeys)
 	attacks := readAttacks(t)
 	if len(attacks) < 300 {
 		t.Errorf("there are %d attacks; want 300", len(attacks))
@@ -103,6 +103,9 @@ func (f *fixture) request(a attack) string {
 	now := f.clock.now().Unix()
 	fill := func(text string) string { return fill(text, now) }
 	input := fill(a.input)
+	if request, ok := f.vouched(a, input); ok {
+		return request
+	}
 	good := fill("{good}")
 	goodSigned := good + "&signature=" + shopifytest.Signature(appSecret, good)
 	nobody := fill("logged_in_customer_id=&path_prefix=%2Fapps%2Fsubscriptions&shop={shop}&timestamp={time}")
@@ -146,6 +149,36 @@ func (f *fixture) request(a attack) string {
 		f.t.Fatalf("%s: there is no kind %q", a.where, a.kind)
 	}
 	return "GET " + path + "?" + query + " HTTP/1.1\r\nHost: " + host + "\r\n" + header + "\r\n"
+}
+
+// vouched is what is sent to the routes of a store's own middleware.
+func (f *fixture) vouched(a attack, input string) (request string, ok bool) {
+	post := func(authorization, body string) string {
+		return "POST /api/portal-links HTTP/1.1\r\nHost: app.example\r\n" + authorization + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	}
+	link := f.signedLink(strings.NewReplacer(".", "-", ":", "-").Replace(a.where), pat)
+	good := strings.TrimPrefix(f.sign(portalKey, link), "/go?")
+	input = strings.ReplaceAll(input, "{go}", good)
+	switch a.kind {
+	case "authorization":
+		return post("Authorization: "+input+"\r\n", byShopify(pat)), true
+	case "key":
+		return post(input, byShopify(pat)), true
+	case "body":
+		return post("Authorization: Bearer "+portalKey+"\r\n", input), true
+	case "link":
+		return "GET /go?" + input + " HTTP/1.1\r\nHost: app.example\r\n\r\n", true
+	case "altered":
+		query, _ := url.ParseQuery(good)
+		changed, _ := url.ParseQuery(input)
+		for name, values := range changed {
+			query[name] = values
+		}
+		return "GET /go?" + query.Encode() + " HTTP/1.1\r\nHost: app.example\r\n\r\n", true
+	case "visit":
+		return "GET /go?" + good + " HTTP/1.1\r\nHost: app.example\r\n" + input + "\r\n\r\n", true
+	}
+	return "", false
 }
 
 func signed(query string) string {
@@ -251,14 +284,17 @@ func (f *fixture) judge(a attack, sent string, got *struck) {
 	}
 	f.headersAreOurs(a, got)
 	f.leadsNowhereElse(a, got)
+	if url := strings.Contains(got.body, `"url"`); url && (got.outcome() != "redirected" || !strings.Contains(got.body, "/1f2e3d4c5b6a7988/")) {
+		f.t.Errorf("%s: %s %.80q gets %s; want Pat's link or none", a.where, a.kind, a.input, got.body)
+	}
 	f.saysNothing(a, sent, got)
 }
 
 // headersAreOurs: an answer has no header that this program does not set.
 func (f *fixture) headersAreOurs(a attack, got *struck) {
 	ours := []string{
-		"Allow", "Cache-Control", "Connection", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Opener-Policy", "Date",
-		"Location", "Referrer-Policy", "Set-Cookie", "Strict-Transport-Security", "Transfer-Encoding", "X-Content-Type-Options", "X-Shopify-Retry-Invalid-Session-Request",
+		"Allow", "Cache-Control", "Connection", "Content-Language", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Opener-Policy", "Date",
+		"Location", "Referrer-Policy", "Retry-After", "Set-Cookie", "Strict-Transport-Security", "Transfer-Encoding", "X-Content-Type-Options", "X-Shopify-Retry-Invalid-Session-Request",
 	}
 	seen := map[string]bool{}
 	for _, line := range got.headers {
@@ -338,13 +374,20 @@ func backToUs(query url.Values) bool {
 	return !strings.Contains(back.String(), "evil") && !strings.Contains(back.Path, "..")
 }
 
-var refusal = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`)
+// refusals are all that a refusal says, by the door; nothing tells which check failed.
+func refusals() map[any]*regexp.Regexp {
+	return map[any]*regexp.Regexp{
+		nil:   regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`),
+		"go":  regexp.MustCompile(`^403 Forbidden\nThis link is not valid, or not any more\. Go back to the store, reload the page and click again\.\nRequest id: [a-z2-7]{10}\n$`),
+		"api": regexp.MustCompile(`^{"type":"urn:manage-subscriptions:problem:forbidden","title":"Forbidden","status":403,"detail":"Send a key of this store's that is in use, as the bearer in the header Authorization\.","request_id":"[a-z2-7]{10}"}$`),
+	}
+}
 
 // saysNothing: a body repeats nothing of what was sent, and a refusal is no more
 // than that.
 func (f *fixture) saysNothing(a attack, sent string, got *struck) {
 	f.t.Helper()
-	if got.outcome() == "forbidden" && (got.status != http.StatusForbidden || !refusal.MatchString(got.body)) {
+	if got.outcome() == "forbidden" && (got.status != http.StatusForbidden || !refusals()[got.line["door"]].MatchString(got.body)) {
 		f.t.Errorf("%s: refused with %d %q", a.where, got.status, got.body)
 	}
 	decoded, _ := url.QueryUnescape(a.input)

@@ -31,11 +31,11 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 	defer w.close()
 	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips as a proxy before Redis does; of %d shoppers the most calls and the median of the trips.\n\n", countedShoppers)
 	rows := [][]string{{"click", "calls", "wanted", "round trips", "wanted"}}
-	ask := func(what, path string, wantCalls, wantTrips int) error {
+	ask := func(what string, request func(i int) []byte, wantCalls, wantTrips int) error {
 		var calls, trips []int
 		for i := range countedShoppers {
-			called, tripped, a, err := w.click(ctx, shopperID(i), path)
-			if err == nil && a.status != "302" {
+			called, tripped, a, err := w.ask(request(i))
+			if err == nil && a.location == "" {
 				err = fmt.Errorf("answered %s", a.status)
 			}
 			if err != nil {
@@ -51,24 +51,33 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 		rows = append(rows, []string{what, fmt.Sprint(called), fmt.Sprint("at most ", wantCalls), fmt.Sprint(tripped), fmt.Sprint("at most ", wantTrips)})
 		return nil
 	}
+	clicks := func(path string) func(int) []byte {
+		return func(i int) []byte { return click(shopperID(i), path) }
+	}
+	asked := func(i int) []byte { return post(shopperID(i)) }
+	newcomers := func(i int) []byte { return post(shopperID(countedShoppers + i)) }
 	for _, step := range []struct {
-		what, path   string
+		what         string
+		request      func(int) []byte
 		calls, trips int
 		before       func() error
 	}{
-		{"first ever", "", 3, 3, nil},
-		{"same destination again, at once", "", 0, 1, nil},
-		{"session remembered, another destination", "/orders", 1, 2, nil},
-		{"same destination again, of a server that has just started", "/orders", 0, 1, w.restart},
-		{"customer remembered, session over", "/schedule", 2, 3, w.endSessions},
-		{"customer known, Recharge left alone", "/addresses", 0, 2, w.kill},
+		{"first ever", clicks(""), 3, 3, nil},
+		{"same destination again, at once", clicks(""), 0, 1, nil},
+		{"session remembered, another destination", clicks("/orders"), 1, 2, nil},
+		{"same destination again, of a server that has just started", clicks("/orders"), 0, 1, w.restart},
+		{"POST /api/portal-links, first ever", newcomers, 3, 3, nil},
+		{"POST /api/portal-links, warm", newcomers, 0, 1, nil},
+		{"POST /api/portal-links, warm, of a server that has just started", asked, 0, 1, w.restart},
+		{"customer remembered, session over", clicks("/schedule"), 2, 3, w.endSessions},
+		{"customer known, Recharge left alone", clicks("/addresses"), 0, 2, w.kill},
 	} {
 		if step.before != nil {
 			if err := step.before(); err != nil {
 				return err
 			}
 		}
-		if err := ask(step.what, step.path, step.calls, step.trips); err != nil {
+		if err := ask(step.what, step.request, step.calls, step.trips); err != nil {
 			return err
 		}
 	}
@@ -91,7 +100,7 @@ func newCounted(ctx context.Context) (*counted, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &counted{ctx: ctx, redis: redis, recharge: recharges(10)}
+	w := &counted{ctx: ctx, redis: redis, recharge: recharges(2*countedShoppers + 1)}
 	if w.proxy, err = newProxy("127.0.0.1:" + port); err == nil {
 		err = w.restart()
 	}
@@ -115,7 +124,7 @@ func (w *counted) restart() error {
 		return err
 	}
 	w.ours, w.address = p, said[0]
-	if _, _, _, err = w.click(w.ctx, shopperID(9), ""); err != nil { // connects
+	if _, _, _, err = w.click(w.ctx, shopperID(2*countedShoppers), ""); err != nil { // connects
 		return err
 	}
 	return w.proxy.quiet(w.ctx, 50*time.Millisecond) // until the chores of the start are done
@@ -133,6 +142,10 @@ func (w *counted) close() {
 }
 
 func (w *counted) click(_ context.Context, shopper, path string) (calls, trips int, a answered, err error) {
+	return w.ask(click(shopper, path))
+}
+
+func (w *counted) ask(request []byte) (calls, trips int, a answered, err error) {
 	conn, err := dial(w.address)
 	if err != nil {
 		return 0, 0, answered{}, err
@@ -140,7 +153,7 @@ func (w *counted) click(_ context.Context, shopper, path string) (calls, trips i
 	defer func() { _ = conn.Close() }()
 	w.recharge.ResetRequests()
 	before := w.proxy.trips.Load()
-	a, err = conn.ask(click(shopper, path))
+	a, err = conn.ask(request)
 	return len(w.recharge.Requests()), int(w.proxy.trips.Load() - before), a, err
 }
 

@@ -72,11 +72,17 @@ func (w *warmCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	theirs := func(i int, location string) bool { return strings.HasPrefix(location, portalBase+hash(i)+"/") }
 	for round := range w.Rounds + 1 {
+		posts := make([][]byte, w.Shoppers)
 		requests := make([][]byte, w.Shoppers) // a signature is good for 90 s
 		for i := range requests {
 			requests[i] = click(shopperID(i), "")
+			posts[i] = post(shopperID(i))
 		}
 		for _, c := range contestants {
+			requests := requests
+			if c.name == "post" {
+				requests = posts
+			}
 			result, err := load(ctx, c.address, c.process, w.Connections, w.Turn, requests, theirs)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
@@ -155,6 +161,9 @@ func (w *warmCommand) contestants(ctx context.Context, redisPort, recharge strin
 			address = said[0]
 		}
 		all = append(all, &contestant{name: c.name, address: address, process: p})
+		if c.name == "ours" { // the same program, asked by a store's middleware
+			all = append(all, &contestant{name: "post", address: address, process: p})
+		}
 	}
 	return all, nil
 }
@@ -195,7 +204,7 @@ func (w *warmCommand) tell(out io.Writer, contestants []*contestant) {
 			return s
 		}
 		perSecond := of(func(r loaded) float64 { return r.perSecond })
-		name := map[string]string{"bare": "bare Echo handler", "ours": "this program", "node": "Node app"}[c.name]
+		name := map[string]string{"bare": "bare Echo handler", "ours": "this program", "post": "this program, POST /api/portal-links", "node": "Node app"}[c.name]
 		rows = append(rows, []string{
 			name, fmt.Sprintf("%.0f (%.0f–%.0f)", perSecond.median(), perSecond.sorted()[0], perSecond.sorted()[len(perSecond)-1]),
 			of(func(r loaded) float64 { return float64(r.p50) / 1e6 }).String() + " ms", of(func(r loaded) float64 { return float64(r.p99) / 1e6 }).String() + " ms",
@@ -211,6 +220,7 @@ func (w *warmCommand) tell(out io.Writer, contestants []*contestant) {
 		{"clicks a second, this program to the bare handler", "ours", "bare", "at least 0.85", func(r loaded) float64 { return r.perSecond }, 0.85, 1e9},
 		{"p99, this program to the bare handler", "ours", "bare", "at most 1.3", func(r loaded) float64 { return float64(r.p99) }, 0, 1.3},
 		{"processor time, this program to the bare handler", "ours", "bare", "", func(r loaded) float64 { return float64(r.cpu) }, 0, 1e9},
+		{"answers a second, POST /api/portal-links to the bare handler's clicks", "post", "bare", "", func(r loaded) float64 { return r.perSecond }, 0, 1e9},
 		{"clicks a second, this program to the Node app", "ours", "node", "at least 3", func(r loaded) float64 { return r.perSecond }, 3, 1e9},
 	} {
 		var ratios spread

@@ -31,7 +31,7 @@ type Settings struct {
 	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"60s" placeholder:"DURATION" help:"How long a link is reused; 0 never reuses one."`
 	RechargeTimeout         string `name:"recharge-timeout" group:"Portal" default:"3s" placeholder:"DURATION" help:"How long one call may take."`
 	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION" help:"How long one click may take."`
-	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"'new,old' keys for '/api/portal-links' and '/go'; not used yet."`
+	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"'new,old' keys of the store's own server, for '/api/portal-links' and '/go'. Empty: both are off; without a SHOPIFY_SHOP they are made in the admin."`
 	Addr                    string `name:"addr" group:"Server" default:":8080" placeholder:"HOST:PORT" help:"Public listener."`
 	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"'/livez', '/readyz' and '/metrics'; never the public listener."`
 	RedisURL                string `name:"redis-url" group:"Server" placeholder:"URL" help:"'redis://' or 'rediss://', several hosts (or '?cluster=true') for Cluster, '?master_name=' for Sentinel (and '&sentinel_password='). Empty: embedded, in memory; for many stores it is required."`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,15 @@ func vector() portallink.Signed {
 }
 
 func TestVector(t *testing.T) {
+	doc, err := os.ReadFile("../docs/headless.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, value := range map[string]string{"key": vectorKey, "text": vectorText, "signature": vectorSum} {
+		if row := "| " + what + " | `" + value + "` |"; !strings.Contains(string(doc), row) {
+			t.Errorf("docs/headless.md lacks %s", row)
+		}
+	}
 	if got := vector().Text(); got != vectorText {
 		t.Errorf("Text() = %q; want %q", got, vectorText)
 	}

@@ -1,10 +1,12 @@
 package server_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +28,7 @@ type described struct {
 	doc    *openapi3.T
 	router routers.Router
 	codes  map[string]map[string]bool // by path
-	types  map[string]bool            // of problems
+	types  map[string]int             // of problems, by their statuses
 }
 
 func headlessDoc(t *testing.T) *described {
@@ -43,7 +45,7 @@ func headlessDoc(t *testing.T) *described {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &described{t, doc, router, map[string]map[string]bool{"/api/portal-links": {}, "/go": {}}, map[string]bool{}}
+	return &described{t, doc, router, map[string]map[string]bool{"/api/portal-links": {}, "/go": {}}, map[string]int{}}
 }
 
 // hold holds a request and its answer to what is described. What the server takes, the
@@ -70,6 +72,21 @@ func (d *described) hold(request *http.Request, status int, header http.Header, 
 		d.t.Errorf("%d %s is not described: %v", status, body, err)
 	}
 	d.codes[request.URL.Path][strconv.Itoa(status)] = true
+}
+
+// tellsProblems holds the table of problems in a document to those that occurred.
+func (d *described) tellsProblems(file string) {
+	d.t.Helper()
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for problem, status := range d.types {
+		row := fmt.Sprintf("| `%s` | %d |", strings.TrimPrefix(problem, "urn:manage-subscriptions:problem:"), status)
+		if !strings.Contains(string(doc), row) {
+			d.t.Errorf("%s lacks %s", file, row)
+		}
+	}
 }
 
 // TestHeadlessOpenAPI holds docs/openapi-headless.yaml and the server together, both
@@ -102,7 +119,7 @@ func TestHeadlessOpenAPI(t *testing.T) {
 				request.Header.Set("Content-Type", "application/json")
 				d.hold(request, got.status, got.header, got.body)
 				if got.Type != "" {
-					d.types[got.Type] = true
+					d.types[got.Type] = got.status
 				}
 			}
 		}
@@ -131,6 +148,7 @@ func TestHeadlessOpenAPI(t *testing.T) {
 	if given := slices.Sorted(maps.Keys(d.types)); !slices.Equal(enum, given) {
 		t.Errorf("the problems %v are described; the server gives %v", enum, given)
 	}
+	d.tellsProblems("../docs/headless.md")
 	signed, err := url.ParseQuery(strings.TrimPrefix(connected.sign(portalKey, connected.signedLink("z", pat)), "/go?"))
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,8 @@ func TestDocsCommands(t *testing.T) {
 		"npx @shopify/cli app deploy":  "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
 		"cp .env.example .env":         "newDesk has run it",
 		"openssl rand -base64 32":      "newDesk has run it",
+		"openssl rand -hex 32":         "newDesk has run it",
+		"go mod tidy":                  "the go mod edit before it is tried with it",
 		"manage-subscriptions serve":   "newDesk has run it",
 		"manage-subscriptions sandbox": "TestTerminated runs it",
 	}
@@ -100,9 +102,10 @@ func toldCommands(t *testing.T) map[string]string {
 // desk is a store that is served as the README says: .env is filled in, a Redis, a
 // Recharge and a Shopify are there, and the server runs.
 type desk struct {
-	folder, key string
-	environ     []string
-	storeURL    string
+	folder, key       string
+	environ           []string
+	storeURL          string
+	appURL, portalKey string
 }
 
 func newDesk(t *testing.T) *desk {
@@ -135,13 +138,15 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	d.environ = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.folder, "SSL_CERT_FILE=" + trusted}
+	d.portalKey = strings.TrimSpace(command(t, "", "openssl", "rand", "-hex", "32"))
+	d.appURL = front.URL
 	d.key = strings.TrimSpace(command(t, "", "openssl", "rand", "-base64", "32"))
 	command(t, "", "cp", ".env.example", filepath.Join(d.folder, ".env"))
 	d.fillIn(t, map[string]string{
 		"SHOPIFY_API_KEY": "fixture-client-id", "SHOPIFY_API_SECRET": secret, "APP_URL": front.URL, "SHOPIFY_SHOP": shop,
 		"RECHARGE_API_TOKEN": "sk_test_fixture", "RECHARGE_STOREFRONT_TOKEN": "storefront_fixture", "RECHARGE_API_URL": api.URL,
 		"RECHARGE_PORTAL_URL": api.URL + "/portal/", "ADDR": addr, "OPS_ADDR": ops,
-		"REDIS_URL": "redis://" + kept.Addr, "ENCRYPTION_KEY": d.key,
+		"REDIS_URL": "redis://" + kept.Addr, "ENCRYPTION_KEY": d.key, "PORTAL_API_KEY": d.portalKey,
 	})
 	serveIn(t, d.folder, d.environ, "serve")
 
@@ -187,10 +192,55 @@ func (d *desk) try(t *testing.T, typed string) error {
 	case words[0] == "make": // takes minutes: that there is such a goal is all that is asked
 		command(t, "", "make", append([]string{"--dry-run"}, words[1:]...)...)
 		return nil
+	case words[0] == "curl":
+		return d.curl(t, typed)
+	case strings.HasPrefix(typed, "go mod edit "):
+		return imported(t, typed)
 	case strings.HasPrefix(typed, "go test "):
 		return goodTest(t, typed)
 	}
 	return errors.New("it is not known how to try this here")
+}
+
+// curl asks as a storefront's server does; the answer has to be the customer's link.
+func (d *desk) curl(t *testing.T, typed string) error {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil {
+		skipOrFail(t, "no curl on the PATH")
+	}
+	shell := exec.CommandContext(t.Context(), "sh", "-c", typed)
+	shell.Env = append(d.environ, "PORTAL_URL="+d.appURL, "PORTAL_API_KEY="+d.portalKey)
+	said, err := shell.Output()
+	if err == nil && (!strings.Contains(string(said), `/1f2e3d4c5b6a7988/`) || !strings.Contains(string(said), `"signed_in":true`)) {
+		err = errors.New("it says " + string(said))
+	}
+	return err
+}
+
+// imported has another module import what may be imported, as the documents say.
+func imported(t *testing.T, typed string) error {
+	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	folder := t.TempDir()
+	program := "package main\n\nimport \"manage-subscriptions/portallink\"\n\nfunc main() { println(portallink.Longest.String()) }\n"
+	if err := os.WriteFile(filepath.Join(folder, "main.go"), []byte(program), 0o600); err != nil {
+		return err
+	}
+	typed = strings.ReplaceAll(typed, "=../manage-subscriptions", "="+here)
+	for _, step := range []string{"go mod init my-store.example/server", typed, "go mod tidy", "go run ."} {
+		words := strings.Fields(step)
+		run := exec.CommandContext(t.Context(), words[0], words[1:]...)
+		run.Dir = folder
+		if said, err := run.CombinedOutput(); err != nil {
+			return errors.New(step + ": " + string(said))
+		} else if step == "go run ." && !strings.Contains(string(said), "5m0s") {
+			return errors.New("it says " + string(said))
+		}
+	}
+	return nil
 }
 
 // run runs this program at the desk; it has to end well and say something.

@@ -60,6 +60,7 @@ func TestDependenciesDoc(t *testing.T) {
 	}
 	want := slices.Concat(goRequirements(t), goTools(t), npmPackages(t))
 	slices.Sort(want)
+	want = slices.Compact(want)
 	var missing []string
 	for _, name := range want {
 		if !rows[name] {

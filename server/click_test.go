@@ -406,23 +406,49 @@ func TestNeverAnotherShopper(t *testing.T) {
 		{"a session for someone else", pat, recharge(func(f *rechargetest.Faults) { f.ForeignSession = true }), pat, "redirected_by_hash"},
 		{"a link for someone else", pat, recharge(func(f *rechargetest.Faults) { f.ForeignPortal = true }), pat, "redirected_by_hash"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			f := start(t)
-			if test.set != nil {
-				test.set(f)
-			}
-			client := f.shopper(test.shopper)
-			for range 2 { // the second click meets what the first has left in Redis
-				opening := f.land(client, "/apps/subscriptions")
-				if got := opening.Customer.ShopifyCustomerID; got != test.want {
-					t.Errorf("the portal opened for %q; want %q", got, test.want)
+		for door, land := range doors() {
+			t.Run(test.name+", by "+door, func(t *testing.T) {
+				t.Parallel()
+				f := start(t, withKeys)
+				if test.set != nil {
+					test.set(f)
 				}
-				if got := f.log.last("click")["outcome"]; got != test.outcome {
-					t.Errorf("outcome = %v; want %s", got, test.outcome)
+				client := f.shopper(test.shopper)
+				for i := range 2 { // the second click meets what the first has left in Redis
+					opening := land(f, client, test.shopper, i)
+					if got := opening.Customer.ShopifyCustomerID; got != test.want {
+						t.Errorf("the portal opened for %q; want %q", got, test.want)
+					}
+					if got := f.log.last("click")["outcome"]; got != test.outcome {
+						t.Errorf("outcome = %v; want %s", got, test.outcome)
+					}
 				}
-			}
-		})
+			})
+		}
+	}
+}
+
+// doors are the ways by which a click of a shopper's comes in, whose browser follows
+// where it leads.
+func doors() map[string]func(*fixture, *http.Client, string, int) rechargetest.Opening {
+	follow := func(f *fixture, client *http.Client, to string) rechargetest.Opening {
+		if to == "" {
+			return rechargetest.Opening{}
+		}
+		follower := *client
+		follower.CheckRedirect = nil
+		return f.opening(&follower, to)
+	}
+	return map[string]func(*fixture, *http.Client, string, int) rechargetest.Opening{
+		"the storefront": func(f *fixture, client *http.Client, _ string, _ int) rechargetest.Opening {
+			return f.land(client, "/apps/subscriptions")
+		},
+		"its own server": func(f *fixture, client *http.Client, id string, _ int) rechargetest.Opening {
+			return follow(f, client, f.post(portalKey, byShopify(id)).URL)
+		},
+		"a signed link": func(f *fixture, client *http.Client, id string, i int) rechargetest.Opening {
+			return follow(f, client, f.follow(f.sign(portalKey, f.signedLink(fmt.Sprint("n", i), id))).location)
+		},
 	}
 }
 

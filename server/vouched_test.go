@@ -5,17 +5,21 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/store/storetest"
 )
 
 const (
@@ -610,4 +614,186 @@ func TestRechargeTellsByID(t *testing.T) {
 	f.until("the new hash is known", func() bool { return strings.Contains(f.post(key, byRecharge(patsRecord)).URL, "/abcdabcdabcdabcd/") })
 	f.recharge.DeleteCustomer(patsRecord)
 	f.until("nobody is known", func() bool { return f.post(key, byRecharge(patsRecord)).status == http.StatusNotFound })
+}
+
+// TestIDsDoNotMix: one customer's id at Shopify is another's at Recharge. What is known
+// of the one is never taken for the other, in whichever order they come.
+func TestIDsDoNotMix(t *testing.T) {
+	const both = int64(6100200300400) // Pat's at Shopify
+	for _, first := range []string{byShopify(pat), byRecharge(both)} {
+		f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: storetest.Redis(t), people: append(customers(), rechargetest.Customer{
+			ID: both, Hash: "feedfeedfeedfeed", FirstName: "Some", LastName: "Namesake", Subscriptions: customers()[1].Subscriptions,
+		})}
+		f.begin("new", "/apps/subscriptions", withKeys)
+		f.post(portalKey, first)
+		for range 2 {
+			if got := f.post(portalKey, byShopify(pat)); !strings.Contains(got.URL, "/1f2e3d4c5b6a7988/") {
+				t.Errorf("by Shopify's id: %d %s; want Pat's link", got.status, got.body)
+			}
+			if got := f.post(portalKey, byRecharge(both)); !strings.Contains(got.URL, "/feedfeedfeedfeed/") {
+				t.Errorf("by Recharge's id: %d %s; want the namesake's link", got.status, got.body)
+			}
+		}
+	}
+}
+
+// TestByRechargesIDNeverAnother: whatever Recharge answers, whoever is named by
+// Recharge's id gets their own portal or none.
+func TestByRechargesIDNeverAnother(t *testing.T) {
+	for name, set := range map[string]func(*rechargetest.Faults){
+		"a session for someone else": func(x *rechargetest.Faults) { x.ForeignSession = true },
+		"a link for someone else":    func(x *rechargetest.Faults) { x.ForeignPortal = true },
+		"someone else's record":      func(x *rechargetest.Faults) { x.OtherRecord = true },
+		"all of these":               func(x *rechargetest.Faults) { x.ForeignSession, x.ForeignPortal, x.OtherRecord = true, true, true },
+	} {
+		f := start(t, withKeys)
+		f.recharge.SetFaults(set)
+		for i := range 2 {
+			got := f.post(portalKey, byRecharge(patsRecord))
+			link := f.follow(f.sign(portalKey, f.signedLink(fmt.Sprint("n", i), "recharge:70100200")))
+			for _, url := range []string{got.URL, link.location} {
+				if url != "" && (!strings.Contains(url, "/1f2e3d4c5b6a7988/") || strings.Contains(url, "token=")) {
+					t.Errorf("%s: %s; want Pat's link by hash or none", name, url)
+				}
+			}
+		}
+	}
+}
+
+// TestSimultaneousLinks: of a link that is followed many times at once, on two
+// servers, one visit gets in.
+func TestSimultaneousLinks(t *testing.T) {
+	f := start(t, withKeys)
+	beside := f.instance(nil, withKeys)
+	path := f.sign(portalKey, f.signedLink("n", pat))
+	var all sync.WaitGroup
+	var in atomic.Int32
+	for i := range 20 {
+		all.Go(func() {
+			public := []string{f.public, beside.public}[i%2]
+			request, _ := http.NewRequest(http.MethodGet, "http://"+public+path, nil)
+			response, err := http.DefaultTransport.RoundTrip(request)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response.Body.Close()
+			if response.StatusCode == http.StatusFound {
+				in.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if got := in.Load(); got != 1 {
+		t.Errorf("%d of 20 visits got in; want 1", got)
+	}
+}
+
+// TestRefusedSharesNothing: who has no key gets nothing of what somebody with a key is
+// being answered at the same time.
+func TestRefusedSharesNothing(t *testing.T) {
+	f := start(t, many)
+	f.connect()
+	key := f.makeKey(shop, "server")
+	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 300 * time.Millisecond })
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			mine := []string{key, "mspk_fixture-shop_" + strings.Repeat("A", 26)}[i%2]
+			request, _ := http.NewRequest(http.MethodPost, "http://"+f.public+"/api/portal-links", strings.NewReader(byShopify(pat)))
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Authorization", "Bearer "+mine)
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response.Body.Close()
+			if want := []int{http.StatusOK, http.StatusForbidden}[i%2]; response.StatusCode != want {
+				t.Errorf("call %d = %d; want %d", i, response.StatusCode, want)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestWarmPostInOneTrip: a warm POST costs no call to Recharge and one round trip to
+// Redis, where merchants make the keys, too.
+func TestWarmPostInOneTrip(t *testing.T) {
+	redis := storetest.Redis(t)
+	passed := countTrips(t, redis.Addr)
+	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: redis, people: customers()}
+	through := func(s *config.Settings) { s.RedisURL = "redis://" + passed.address }
+	f.begin("new", "/apps/subscriptions", many, through)
+	f.connect()
+	key := f.makeKey(shop, "server")
+	for _, body := range []string{byShopify(pat), byRecharge(patsRecord)} {
+		f.post(key, body)
+		f.calls()
+		var trips []int64
+		for range 9 { // a chore may come in between: the least tells
+			before := passed.trips.Load()
+			if got := f.post(key, body); got.status != http.StatusOK || !got.SignedIn {
+				t.Fatalf("POST %s = %d %s; want a link", body, got.status, got.body)
+			}
+			trips = append(trips, passed.trips.Load()-before)
+		}
+		if calls := f.calls(); len(calls) != 0 || slices.Min(trips) != 1 {
+			t.Errorf("warm POSTs %s made the calls %v and the trips %v; want none, and one each", body, calls, trips)
+		}
+	}
+}
+
+// trips is a way to Redis that counts how often an answer follows a request.
+type trips struct {
+	address string
+	trips   atomic.Int64
+}
+
+func countTrips(t *testing.T, to string) *trips {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &trips{address: listener.Addr().String()}
+	var passing sync.WaitGroup
+	t.Cleanup(func() { listener.Close(); passing.Wait() })
+	pass := func(to, from net.Conn, saw func()) {
+		defer func() { to.Close(); from.Close() }()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			saw()
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	passing.Go(func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			var asked atomic.Bool
+			passing.Go(func() { pass(out, in, func() { asked.Store(true) }) })
+			passing.Go(func() {
+				pass(in, out, func() {
+					if asked.Swap(false) {
+						counted.trips.Add(1)
+					}
+				})
+			})
+		}
+	})
+	return counted
 }

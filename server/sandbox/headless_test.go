@@ -1,0 +1,91 @@
+package sandbox_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"manage-subscriptions/server/sandbox"
+)
+
+// visit signs a visitor in at the headless storefront.
+func visit(t *testing.T, ctx context.Context, at, name string) {
+	t.Helper()
+	do(t, ctx, chromedp.Navigate(at+"/"), chromedp.Click(css(`[data-visitor="`+name+`"]`)), chromedp.WaitVisible(css("#asked-link")))
+}
+
+// TestHeadlessStore: at a storefront that is no theme, whoever is signed in lands in
+// their own portal by either way, and who has none is told so.
+func TestHeadlessStore(t *testing.T) {
+	s := startWith(t, sandbox.Options{Headless: true})
+	at, _ := s.Headless()
+	machine := chromium(t)
+	for name, full := range map[string]string{"pat": "Pat Doe", "kim": "Kim Lee"} {
+		for _, button := range []css{"#signed-link", "#asked-link"} {
+			ctx := window(t, machine)
+			visit(t, ctx, at, name)
+			do(t, ctx, chromedp.Click(button), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
+			if got := read(t, ctx, chromedp.Text(css("main"))); !strings.Contains(got, full) {
+				t.Errorf("by %s the portal reads %q; want it to be that of %s", button, got, full)
+			}
+		}
+	}
+	ctx := window(t, machine)
+	visit(t, ctx, at, "robin")
+	picture(t, ctx, "headless", 1000, 900)
+	do(t, ctx, chromedp.Click(css("#signed-link")), chromedp.WaitVisible(css(`main[data-outcome="not_a_subscriber"]`)))
+	picture(t, ctx, "headless-page", 1000, 700)
+	used := read(t, ctx, chromedp.Location())
+	do(t, ctx, chromedp.Navigate(used))
+	if got := read(t, ctx, chromedp.Text(css("body"))); !strings.Contains(got, "403 Forbidden") || !strings.Contains(got, "reload the page") {
+		t.Errorf("a used link shows %q; want it refused, and what to do", got)
+	}
+	do(t, ctx, chromedp.Navigate(at+"/"), chromedp.Click(css("#asked-link")), chromedp.WaitVisible(css(`.problem`)))
+	if got := read(t, ctx, chromedp.Text(css(".problem"))); !strings.Contains(got, "No subscriptions") {
+		t.Errorf("the storefront says %q; want that there are no subscriptions", got)
+	}
+}
+
+// TestHeadlessPages: the storefront and the pages behind its links can be read and used
+// by everybody, narrow and wide, light and dark.
+func TestHeadlessPages(t *testing.T) {
+	s := startWith(t, sandbox.Options{Headless: true})
+	at, _ := s.Headless()
+	in := newInspector(t)
+	for _, scheme := range []string{"light", "dark"} {
+		in.prefer(t, scheme)
+		in.open(t, at+"/")
+		in.inspect(t, "the headless storefront, "+scheme)
+		do(t, in.ctx, chromedp.Click(css(`[data-visitor="robin"]`)), chromedp.WaitVisible(css("#asked-link")))
+		in.inspect(t, "its account page, "+scheme)
+		do(t, in.ctx, chromedp.Click(css("#signed-link")), chromedp.WaitVisible(css(`main[data-outcome]`)))
+		in.inspect(t, "a page behind a signed link, "+scheme)
+		do(t, in.ctx, chromedp.Navigate(at+"/"), chromedp.Click(css(`form[action="/logout"] button`)), chromedp.WaitVisible(css(`[data-visitor]`)))
+	}
+}
+
+// TestMerchantMakesKeys: in the app home a merchant makes a key, which is shown once, and
+// revokes it.
+func TestMerchantMakesKeys(t *testing.T) {
+	s := start(t)
+	m := newMerchant(t, s, chromium(t))
+	m.open(`#keys [data-keys="none"]`)
+	m.types("#key-name", "Our server")
+	m.clicks(`form[data-post="/app/keys"] button`)
+	m.sees("#new-key")
+	if key := m.reads("#new-key"); !strings.HasPrefix(key, "mspk_sandbox-coffee_") {
+		t.Errorf("the app home shows %q; want a key of this store's", key)
+	}
+	picture(t, m.ctx, "install-keys", 1200, 2600)
+	m.open(`#keys [data-keys="some"]`)
+	if got := m.reads("#keys"); !strings.Contains(got, "Our server") || strings.Contains(got, "mspk_") {
+		t.Errorf("after a reload the app home reads %q; want the key's name alone", got)
+	}
+	m.clicks(`form[data-post="/app/keys/revoke"] button`)
+	m.sees(`#keys [data-keys="none"]`)
+	if got := m.reads("#keys"); !strings.Contains(got, "Revoked.") {
+		t.Errorf("the app home reads %q; want that it is revoked", got)
+	}
+}

@@ -63,7 +63,6 @@ func problemOf(outcome Outcome) problem {
 		return problem{Title: "Forbidden", Status: http.StatusForbidden,
 			Detail: "Send a key of this store's that is in use, as the bearer in the header Authorization."}
 	}
-	outcome = Unavailable
 	return problem{Title: "Not available right now", Status: http.StatusServiceUnavailable,
 		Detail: "Recharge could not say in time who this is, and nothing is remembered. Show the shopper a way to try again, and wait as long as Retry-After says."}
 }

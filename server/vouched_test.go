@@ -246,7 +246,7 @@ func TestPortalLinkProblems(t *testing.T) {
 		{"below nothing", portalKey, `{"recharge_customer_id":-1}`, nil, nil, 400, "invalid_request"},
 		{"a list", portalKey, `{"shopify_customer_id":["` + pat + `"]}`, nil, nil, 400, "invalid_request"},
 		{"two objects", portalKey, byShopify(pat) + byShopify(robin), nil, nil, 400, "invalid_request"},
-		{"a slip", portalKey, `{"shopify_customer_id":"` + pat + `","destinaton":"orders"}`, nil, nil, 400, "invalid_request"},
+		{"a slip", portalKey, `{"shopify_customer_id":"` + pat + `","where":"orders"}`, nil, nil, 400, "invalid_request"},
 		{"no text", portalKey, `{"shopify_customer_id":"` + pat + `","locale":7}`, nil, nil, 400, "invalid_request"},
 		{"too long", portalKey, `{"shopify_customer_id":"` + pat + `","destination":"` + strings.Repeat("a", 5000) + `"}`, nil, nil, 400, "invalid_request"},
 	} {

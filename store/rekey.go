@@ -252,10 +252,10 @@ func (s *Store) rekeyAny(ctx context.Context, key string, homes map[string]home,
 		return s.rekeyShopper(ctx, key, home, done)
 	case known && kind == kindTouched:
 		return s.rekeyNotes(ctx, key, home)
-	case kind == kindConnection:
-		return nil // saved just now, or it does not open
-	case kind == kindSpent:
-		return nil // gone in minutes; without it a link could be used again
+	case kind == kindConnection, kind == kindSpent:
+		// A connection was saved just now, or it does not open. That a link was used
+		// is gone in minutes; until then, it could be used again.
+		return nil
 	}
 	sealed, err := s.sample(ctx, key, kind)
 	if err != nil || s.sealers[0].says([]byte(sealed)) || sealed == "" && kind != kindHour {

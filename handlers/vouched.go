@@ -36,13 +36,16 @@ type proof func([]portallink.Secret) bool
 // open ends a shopper's click if proven says so and then before lets it, which may
 // be nil. It tells whether the shop is proven: before, nothing of a request is to be
 // trusted, not even for the log. What is proven is proven by each request for
-// itself, outside of the turn that it may share with others.
+// itself, outside of the turn that it may share with others. Like any click it goes on
+// when the shopper leaves: a link that is half used would be of no use to anybody.
 func (v *Vouched) open(ctx context.Context, who store.Shopper, visit store.Visit, proven proof, before func(context.Context) error) (ending Ending, trusted bool) {
 	defer func() {
 		if value := recover(); value != nil {
 			ending = Ending{Outcome: Unavailable, Cause: &panicked{value, debug.Stack()}}
 		}
 	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.Clicks.Timeout)
+	defer cancel()
 	trail := trailOf(ctx)
 	var known *store.Memory
 	secrets := v.Own

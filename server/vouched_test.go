@@ -797,3 +797,24 @@ func countTrips(t *testing.T, to string) *trips {
 	})
 	return counted
 }
+
+// TestVisitorLeaves: a shopper who is gone before the answer has used the link; that
+// Redis was asked for somebody who has left is no fault of Redis'.
+func TestVisitorLeaves(t *testing.T) {
+	f := start(t, withKeys)
+	f.post(portalKey, byShopify(pat))
+	for i := range 50 {
+		path := f.sign(portalKey, f.signedLink(fmt.Sprint("n", i), pat))
+		connection, err := net.Dial("tcp", f.public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(connection, "GET "+path+" HTTP/1.1\r\nHost: app.example\r\n\r\n")
+		_ = connection.(*net.TCPConn).CloseWrite() // the server takes this for a client that is gone
+		answer, err := io.ReadAll(connection)
+		connection.Close()
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 302") {
+			t.Fatalf("visit %d: %.100q, %v; want the portal", i, answer, err)
+		}
+	}
+}

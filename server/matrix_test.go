@@ -392,7 +392,9 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 		}
 		return m.reaches()
 	})
-	if took := time.Since(begun); took > 3*time.Second {
+	// Each look that comes too early costs a rest of a second more; a machine that does
+	// other things, too, is late for some of them.
+	if took := time.Since(begun); took > 6*time.Second {
 		m.t.Errorf("it is well again after %v; want a moment", took)
 	}
 	for i, r := range m.click(m.people...) {

@@ -143,6 +143,9 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []str
 		endpoint: e, requestMethod: r.Method, id: id, query: r.URL.Query(), header: r.Header, body: body,
 		now: now, faults: faults,
 	})
+	if !delay(w, r, faults.Lag) {
+		panic(http.ErrAbortHandler)
+	}
 	status(a.status) // before sending, so that who has the answer also finds the status
 	a.send(w, faults.Truncate)
 }

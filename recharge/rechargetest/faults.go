@@ -7,14 +7,15 @@ import (
 )
 
 // Faults are the ways in which the API can misbehave. They apply to the API only: the portal pages always work. The zero
-// value is a healthy Recharge that answers with the likeliest shapes. Where several apply, an answer is first delayed, then
-// dropped, then replaced by Limited, then by Status.
+// value is a healthy Recharge that answers with the likeliest shapes. Where several apply, an answer is first delayed by
+// Latency, then dropped, then replaced by Limited, then by Status, then delayed by Lag.
 type Faults struct {
 	Down       bool          // the connection is dropped without an answer; an HTTP client may by itself try a GET again
 	Status     int           // if not 0, every call gets this status with Recharge's body for it; 200 has an empty body, 502 and 504 are HTML
 	Limited    bool          // every call gets 429, and X-Recharge-Limit says that the bucket is full
 	RetryAfter time.Duration // if not 0, a 429 carries Retry-After in whole seconds, rounded up; Recharge is not known to send it
 	Latency    time.Duration // every answer waits this long first, by the real clock, unless the client goes or the server closes
+	Lag        time.Duration // every answer is this long on its way, so it says what was so when it left; Latency delays the look instead
 	Truncate   bool          // what would be a 200 is cut in half: Content-Length says more than is sent
 
 	IgnoreFilter       bool // GET /customers ignores external_customer_id: the unfiltered first page
@@ -22,7 +23,7 @@ type Faults struct {
 	RefusePortalAccess bool // GET portal_access: 401, though the session is fine
 	RefuseLocales      bool // GET portal_access with a locale: 422; what Recharge does with one that it does not know is not known
 
-	// Only, if set, is the one endpoint (see the Endpoint constants) that Down, Status, Limited, Latency and Truncate hit.
+	// Only, if set, is the one endpoint (see the Endpoint constants) that Down, Status, Limited, Latency, Lag and Truncate hit.
 	Only string
 
 	// Shapes that are not known for sure.
@@ -50,7 +51,7 @@ type Faults struct {
 // at returns the faults as the endpoint sees them.
 func (f Faults) at(endpoint string) Faults {
 	if f.Only != "" && f.Only != endpoint {
-		f.Down, f.Status, f.Limited, f.Latency, f.Truncate = false, 0, false, 0, false
+		f.Down, f.Status, f.Limited, f.Latency, f.Lag, f.Truncate = false, 0, false, 0, 0, false
 	}
 	return f
 }

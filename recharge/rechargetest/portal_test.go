@@ -162,6 +162,14 @@ func TestHostedPortal(t *testing.T) {
 	expired := w.access(pat, "").TempToken
 	w.advance(rechargetest.LinkLife)
 	token, others := w.access(pat, "").TempToken, w.access(sam, "").TempToken
+	if id, live := w.LinkOwner(token); id != pat.ID || !live {
+		t.Errorf("LinkOwner = %d, %v; want %d", id, live, pat.ID)
+	}
+	for _, dead := range []string{expired, "", "00112233445566778899aabbccddeeff"} {
+		if id, live := w.LinkOwner(dead); live {
+			t.Errorf("LinkOwner(%q) = %d, live; want a dead token", dead, id)
+		}
+	}
 	closed := map[string]string{"portal": "closed", "locale": ""}
 	missing := map[string]string{"portal": "missing", "locale": ""}
 	tests := []struct {

@@ -506,6 +506,32 @@ func TestFaultTruncate(t *testing.T) {
 	}
 }
 
+// TestFaultLag: what is on its way says what was so when it left.
+func TestFaultLag(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.SetFaults(func(f *rechargetest.Faults) { f.Lag, f.Only = 500*time.Millisecond, rechargetest.EndpointCustomer })
+	answered := make(chan reply, 1)
+	go func() {
+		got, _ := w.do(w.request(http.MethodGet, "/customers/70100200", adminToken))
+		answered <- got
+	}()
+	for len(w.Requests()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond) // it has looked, and the answer is on its way
+	w.SetCustomers(nil)
+	if got := w.get("/customers").Body; strings.Contains(got, "70100200") {
+		t.Errorf("GET /customers = %s; want nobody, at once", got)
+	}
+	if got := <-answered; got.Status != 200 || !strings.Contains(got.Body, "70100200") {
+		t.Errorf("GET /customers/70100200 = %d %s; want the customer who was there", got.Status, got.Body)
+	}
+	if got := w.get("/customers/70100200").Status; got != 404 {
+		t.Errorf("GET /customers/70100200 afterwards = %d; want 404", got)
+	}
+}
+
 func TestFaultRetryAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

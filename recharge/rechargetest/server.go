@@ -276,6 +276,14 @@ func (s *Server) Openings() []Opening {
 	return slices.Clone(s.openings.items)
 }
 
+// LinkOwner returns the ID of the customer whose portal the token of a portal link opens, without opening it. It reports
+// false if the token is unknown, has expired, or is older than the newest 20000.
+func (s *Server) LinkOwner(token string) (id int64, live bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.links.live(token, s.opts.Now())
+}
+
 // SetCustomers replaces all customers. Sessions and links of a customer who is gone stop working.
 func (s *Server) SetCustomers(customers []Customer) {
 	list := slices.Clone(customers)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
 )
 
 func documents(t *testing.T) []string {
@@ -40,13 +40,13 @@ func TestOperateDocSaysWhatIs(t *testing.T) {
 	for _, row := range match(t, "docs/operate.md", "(?m)^\\| `([a-z_]+)` \\|") {
 		rows = append(rows, row[1])
 	}
-	for _, outcome := range handlers.Outcomes() {
+	for _, outcome := range portal.Outcomes() {
 		if !slices.Contains(rows, string(outcome)) {
 			t.Errorf("docs/operate.md does not say what to do about %s", outcome)
 		}
 	}
 	metrics := read(t, "docs/metrics.md")
-	for _, source := range handlers.Sources() {
+	for _, source := range portal.Sources() {
 		if !strings.Contains(metrics, "`"+string(source)+"`") {
 			t.Errorf("docs/metrics.md does not say what the source %s is", source)
 		}

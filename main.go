@@ -30,12 +30,12 @@ const (
 
 type commands struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server, configured by environment, .env and flags."`
-	Rekey       rekeyCommand       `cmd:"" help:"Seal anew, with the first of ENCRYPTION_KEY, what Redis holds; then the second may go."`
+	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt every store's record in Redis with the first key in ENCRYPTION_KEY; you can then remove the second."`
 	Index       indexCommand       `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask the server beside this command, on OPS_ADDR, whether it is ready; exit 0 only then. For the image's HEALTHCHECK."`
 	Doctor      doctorCommand      `cmd:"" help:"Look at settings, clock, Redis, Recharge, the server and the store's proxy; say of each what to do. Changes nothing, but --customer makes sessions."`
-	Preview     previewCommand     `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and remembers nothing."`
-	Sandbox     sandboxCommand     `cmd:"" name:"sandbox" help:"Run two stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
+	Preview     previewCommand     `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and saves nothing."`
+	Sandbox     sandboxCommand     `cmd:"" name:"sandbox" help:"Run three stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
 
 	Version kong.VersionFlag `help:"Print what this binary was built from."`
 }
@@ -129,6 +129,7 @@ func (s *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	server.CollectLess()
 	return server.Run(ctx, cfg, server.WithNotice(notice))
 }
 

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// campaignPart runs the campaign, which is a test: only a test has virtual time.
-type campaignPart struct {
+// campaignCommand runs the campaign as a test, since only a test has virtual time.
+type campaignCommand struct {
 	Shoppers int `default:"20000"`
 }
 
-func (c *campaignPart) Run(ctx context.Context, out io.Writer) error {
-	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, against a Recharge that really limits; without an index, and with one.\n\n")
-	test := exec.CommandContext(ctx, "go", "test", "./bench/campaign", "-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m")
+func (c *campaignCommand) Run(ctx context.Context, out io.Writer) error {
+	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, against a Recharge that limits its calls; first without an import, then after one.\n\n")
+	test := exec.CommandContext(ctx, "go", "test", "manage-subscriptions/bench/campaign", "-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m")
 	test.Env = append(os.Environ(), fmt.Sprint("CAMPAIGN_SHOPPERS=", c.Shoppers))
-	said, err := test.CombinedOutput()
+	printed, err := test.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("campaign: %w: %s", err, said)
+		return fmt.Errorf("campaign: %w: %s", err, printed)
 	}
-	for line := range strings.Lines(string(said)) {
+	for line := range strings.Lines(string(printed)) {
 		if row := strings.TrimSpace(line); strings.HasPrefix(row, "|") {
 			if strings.HasPrefix(row, "| what") {
 				fmt.Fprintln(out)

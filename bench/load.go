@@ -17,31 +17,40 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-const (
-	benchShop = "bench-shop.myshopify.com"
-	appSecret = "bench-app-secret"
-	firstID   = 6100200400000
-)
+// shopperID and hash are those of customer i.
+func shopperID(i int) string { return strconv.Itoa(6100200400000 + i) }
+func hash(i int) string      { return fmt.Sprintf("%016x", 0x1f2e3d4c00000000+i) }
 
-func shopperID(i int) string { return strconv.Itoa(firstID + i) }
+// theirs reports whether a link leads to the portal of customer i.
+func theirs(i int, location string) bool { return strings.HasPrefix(location, portalBase+hash(i)+"/") }
 
-// click is a request as Shopify would make it, ready to be sent.
-func click(shopper, path string) []byte {
+// signedIn reports whether a link signs its shopper in.
+func signedIn(location string) bool { return strings.Contains(location, "token=") }
+
+// click is a click as Shopify passes it on, ready to be sent. Its destination begins
+// with a slash; extra are the visitor's own parameters.
+func click(method, shopper, destination string, at time.Time, extra url.Values) []byte {
 	query := url.Values{
 		"shop": {benchShop}, "logged_in_customer_id": {shopper}, "path_prefix": {"/apps/subscriptions"},
-		"timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
-	}.Encode()
-	query += "&signature=" + shopifytest.Signature(appSecret, query)
-	return []byte("GET /apps/subscriptions" + path + "?" + query + " HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: text/html\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+		"timestamp": {strconv.FormatInt(at.Unix(), 10)},
+	}
+	for name, values := range extra {
+		query[name] = values
+	}
+	signed := query.Encode()
+	signed += "&signature=" + shopifytest.Signature(appSecret, signed)
+	return []byte(method + " /apps/subscriptions" + destination + "?" + signed + " HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: text/html\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
 }
 
-// portalKey is that of the store's middleware.
-const portalKey = "bench-portal-key-0123456789"
+func clickNow(i int) []byte { return click("GET", shopperID(i), "", time.Now(), nil) }
 
-// post is what the store's middleware asks for the same.
+// post is how the store's middleware asks for the same.
 func post(shopper string) []byte {
-	body := `{"shopify_customer_id":"` + shopper + `"}`
-	return fmt.Appendf(nil, "POST /api/portal-links HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: node\r\nAccept: */*\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", portalKey, len(body), body)
+	return postJSON("/api/portal-links", "Authorization: Bearer "+portalKey, `{"shopify_customer_id":"`+shopper+`"}`)
+}
+
+func postJSON(path, header, body string) []byte {
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: node\r\nAccept: */*\r\n%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, header, len(body), body)
 }
 
 // answered is what came back: how long it took, and where to.
@@ -50,7 +59,7 @@ type answered struct {
 	took             time.Duration
 }
 
-// connection sends one request after the other: as cheaply as can be, since it
+// connection sends one request after the other. It is as cheap as can be, since it
 // shares the cores with what it measures.
 type connection struct {
 	net.Conn
@@ -83,11 +92,14 @@ func (c *connection) ask(request []byte) (answered, error) {
 			_, text, _ = strings.Cut(text, " ")
 			a.status, _, _ = strings.Cut(text, " ")
 		case text == "":
-			body, err := c.in.Peek(length) // it fits
+			if bytes.HasPrefix(request, []byte("HEAD ")) {
+				length = 0
+			}
+			body, err := c.in.Peek(min(length, c.in.Size()))
 			if url, ok := bytes.CutPrefix(body, []byte(`{"url":"`)); ok {
 				a.location, _, _ = strings.Cut(string(url), `"`)
 			}
-			_, _ = c.in.Discard(len(body))
+			_, _ = c.in.Discard(length)
 			a.took = time.Since(begun)
 			return a, err
 		case len(text) > 10 && strings.EqualFold(text[:10], "location: "):
@@ -98,59 +110,100 @@ func (c *connection) ask(request []byte) (answered, error) {
 	}
 }
 
-// loaded is what a server did under load.
-type loaded struct {
-	perSecond float64
-	p50, p99  time.Duration
-	cpu       time.Duration // of the server, for each request
+// askOnce asks on a connection of its own.
+func askOnce(address string, request []byte) (answered, error) {
+	conn, err := dial(address)
+	if err != nil {
+		return answered{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.ask(request)
 }
 
-// load keeps connections busy for a time. Every answer has to send the shopper to
-// the portal that is theirs.
-func load(ctx context.Context, address string, p *process, connections int, life time.Duration, requests [][]byte, theirs func(i int, location string) bool) (loaded, error) {
+func unexpected(i int, a answered, err error) error {
+	if err != nil {
+		return fmt.Errorf("shopper %d: %w", i, err)
+	}
+	return fmt.Errorf("shopper %d was answered %s, to %q", i, a.status, a.location)
+}
+
+// loaded is what a server did under load.
+type loaded struct {
+	clicks    int
+	perSecond float64
+	p50, p99  time.Duration
+	cpu       time.Duration // of the server, a click
+}
+
+// load keeps connections busy for a time with requests, of which request i has to be
+// answered with the link of customer i.
+func load(ctx context.Context, p *process, connections int, life time.Duration, requests [][]byte) (loaded, error) {
 	ctx, stop := context.WithTimeout(ctx, life)
 	defer stop()
-	var (
-		all    sync.WaitGroup
-		next   atomic.Int64
-		mu     sync.Mutex
-		times  []time.Duration
-		failed error
-	)
 	cpu, begun := p.cpu(), time.Now()
-	for range connections {
-		conn, err := dial(address)
+	var next atomic.Int64
+	times, err := together(connections, func(int) (times []time.Duration, err error) {
+		conn, err := dial(p.at[0])
 		if err != nil {
-			return loaded{}, err
+			return nil, err
 		}
-		all.Go(func() {
-			defer func() { _ = conn.Close() }()
-			var own []time.Duration
-			var err error
-			for ctx.Err() == nil && err == nil {
-				i := int(next.Add(1)) % len(requests)
-				var a answered
-				if a, err = conn.ask(requests[i]); err == nil && (a.status != "302" && a.status != "200" || !theirs(i, a.location)) {
-					err = fmt.Errorf("shopper %d: %s to %q", i, a.status, a.location)
-				}
-				own = append(own, a.took)
+		defer func() { _ = conn.Close() }()
+		for ctx.Err() == nil {
+			i := int(next.Add(1)) % len(requests)
+			a, err := conn.ask(requests[i])
+			if err != nil || a.status != "302" && a.status != "200" || !theirs(i, a.location) {
+				return nil, unexpected(i, a, err)
 			}
+			times = append(times, a.took)
+		}
+		return times, nil
+	})
+	if err != nil {
+		return loaded{}, err
+	}
+	took := time.Since(begun)
+	slices.Sort(times)
+	return loaded{
+		clicks: len(times), perSecond: float64(len(times)) / took.Seconds(), p50: quantile(times, 0.5), p99: quantile(times, 0.99),
+		cpu: (p.cpu() - cpu) / time.Duration(len(times)),
+	}, nil
+}
+
+// together runs something several times at once, and gathers what it returns.
+func together[T any](n int, run func(i int) ([]T, error)) (gathered []T, err error) {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	for i := range n {
+		all.Go(func() {
+			mine, failed := run(i)
 			mu.Lock()
 			defer mu.Unlock()
-			times = append(times, own...)
-			if err != nil {
-				failed = err
+			gathered = append(gathered, mine...)
+			if failed != nil {
+				err = failed
 			}
 		})
 	}
 	all.Wait()
-	took := time.Since(begun)
-	if failed != nil {
-		return loaded{}, failed
-	}
-	slices.Sort(times)
-	return loaded{
-		perSecond: float64(len(times)) / took.Seconds(), p50: quantile(times, 0.5), p99: quantile(times, 0.99),
-		cpu: (p.cpu() - cpu) / time.Duration(len(times)),
-	}, nil
+	return gathered, err
+}
+
+// firstClicks has all customers up to n click once, which leaves each of them with a
+// session and a portal access in Redis.
+func firstClicks(p *process, n int) error {
+	const connections = 16
+	_, err := together(connections, func(first int) ([]struct{}, error) {
+		conn, err := dial(p.at[0])
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = conn.Close() }()
+		for i := first; i < n; i += connections {
+			if a, err := conn.ask(clickNow(i)); err != nil || !theirs(i, a.location) || !signedIn(a.location) {
+				return nil, unexpected(i, a, err)
+			}
+		}
+		return nil, nil
+	})
+	return err
 }

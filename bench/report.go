@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,17 +12,20 @@ import (
 	"time"
 )
 
+// errMissed is a limit that does not depend on the machine, and was missed.
+var errMissed = errors.New("a limit was missed")
+
 // report is what goes into RESULTS.md.
 type report struct{ bytes.Buffer }
 
 func (r *report) write(path string) error { return os.WriteFile(path, r.Bytes(), 0o644) } //nolint:gosec // to be read by everybody
 
-// machine says what it was measured with.
+// machine names what the figures were measured with.
 func machine() string {
 	first := func(name string, args ...string) string {
 		out, err := exec.Command(name, args...).Output() //nolint:noctx // a fixed command
 		if err != nil {
-			return name + " is not there"
+			return name + " is missing"
 		}
 		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		return line
@@ -44,24 +48,18 @@ func table(rows ...[]string) string {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
 
-// spread is the median of what each round gave, between the least and the most.
+// spread is one value a round. It prints as the median, and the least and the most.
 type spread []float64
-
-func (s spread) sorted() spread { return slices.Sorted(slices.Values(s)) }
 
 func (s spread) median() float64 {
 	if len(s) == 0 {
 		return 0
 	}
-	return s.sorted()[len(s)/2]
+	return slices.Sorted(slices.Values(s))[len(s)/2]
 }
 
-func (s spread) String() string {
-	if len(s) == 0 {
-		return "–"
-	}
-	sorted := s.sorted()
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.median(), sorted[0], sorted[len(sorted)-1])
+func (s spread) with(format string) string {
+	return fmt.Sprintf(format+" ("+format+"–"+format+")", s.median(), slices.Min(s), slices.Max(s))
 }
 
 func quantile(sorted []time.Duration, q float64) time.Duration {

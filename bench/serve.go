@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"runtime/pprof"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,60 +18,107 @@ import (
 )
 
 const (
-	adminToken = "bench-admin-token"
-	portalBase = "https://bench-shop.myshopify.com/tools/recurring/portal/"
+	benchShop    = "bench-shop.myshopify.com"
+	appSecret    = "bench-app-secret"
+	adminToken   = "bench-admin-token"
+	clientSecret = "bench-client-secret"
+	portalKey    = "bench-portal-key-0123456789" // of the store's own middleware
+	portalBase   = "https://bench-shop.myshopify.com/tools/recurring/portal/"
 )
 
-// serveOursCommand is this program, as main runs it, with its log thrown away.
+// serveOursCommand is this program, as main runs it.
 type serveOursCommand struct {
 	Redis, Recharge string
-	LinkTTL         string `default:"60m"`
-	NoIndex         bool
-	Profile         string // where a processor profile is written; "": none
+	LinkTTL         string        `default:"1h"`
+	Rate            string        // RECHARGE_RATE; "": one that limits nothing
+	Webhooks        bool          // take Recharge's webhooks
+	Ahead           time.Duration // the clock is that much ahead
+	Import          bool          // import all customers, and be ready when that is done
 }
 
 func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
-	cfg, err := s.settings().Check()
+	cfg, err := s.config()
 	if err != nil {
 		return err
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	file, err := logFile()
 	if err != nil {
 		return err
 	}
-	if s.Profile != "" {
-		file, err := os.Create(s.Profile)
-		if err != nil {
-			return err
-		}
-		if err := pprof.StartCPUProfile(file); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	defer func() { _ = file.Close() }()
+	listening, imported := make(chan server.Addresses, 1), make(chan struct{}, 1)
+	if !s.Import {
+		imported <- struct{}{}
 	}
+	go func() {
+		at := <-listening
+		<-imported
+		fmt.Fprintln(out, "ready", at.Public, at.Ops)
+	}()
+	var lines io.Writer = file
+	if s.Import {
+		lines = &watcher{file, []byte(`"msg":"index complete"`), imported}
+	}
+	log, flush := server.NewLog(lines, cfg)
+	defer flush()
 	server.MuteLibraries()
+	server.CollectLess()
 	options := []server.Option{
-		server.WithLog(server.NewLog(null, cfg)),
-		server.OnListening(func(at server.Addresses) { fmt.Fprintln(out, "ready", at.Public, at.Ops) }),
+		server.WithLog(log),
+		server.WithClock(func() time.Time { return time.Now().Add(s.Ahead) }),
+		server.OnListening(func(at server.Addresses) { listening <- at }),
 	}
-	if s.NoIndex {
+	if !s.Import {
 		options = append(options, server.WithoutIndex())
 	}
 	return server.Run(untilClosed(ctx), cfg, options...)
 }
 
-func (s *serveOursCommand) settings() config.Settings {
-	return config.Settings{
+func (s *serveOursCommand) config() (config.Config, error) {
+	settings := config.Settings{
 		ShopifyAPIKey: "bench", ShopifyAPISecret: appSecret, ShopifyShop: benchShop, CustomerAccounts: "new", AppURL: "https://bench.example",
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: s.Redis,
-		RechargeAPIToken: adminToken, RechargeAPIURL: s.Recharge, RechargePortalURL: portalBase, RechargeRate: "1000,10000", PortalAPIKey: portalKey,
+		RechargeAPIToken: adminToken, RechargeAPIURL: s.Recharge, RechargePortalURL: portalBase, RechargeRate: "2,40", PortalAPIKey: portalKey,
 		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: s.LinkTTL, RechargeTimeout: "3s", ClickTimeout: "8s",
-		LogLevel: "info", LogFormat: "json",
+		LogLevel: "info", LogFormat: "json", PProf: "on",
 	}
+	if s.Webhooks {
+		settings.RechargeClientSecret = clientSecret
+	}
+	if s.Rate != "" {
+		settings.RechargeRate = s.Rate
+	}
+	cfg, err := settings.Check()
+	if s.Rate == "" {
+		cfg.RechargeRate, cfg.RechargeBurst = 1e6, 1e6
+	}
+	return cfg, err
 }
 
-// untilClosed ends when the standard input does: nothing is left behind by one who
-// dies.
+// logFile is a real file, which is gone when its process is.
+func logFile() (*os.File, error) {
+	file, err := os.CreateTemp("", "bench-*.log")
+	if err != nil {
+		return nil, err
+	}
+	return file, os.Remove(file.Name())
+}
+
+// watcher reports on seen that a text was written.
+type watcher struct {
+	io.Writer
+	text []byte
+	seen chan<- struct{}
+}
+
+func (w *watcher) Write(lines []byte) (int, error) {
+	if bytes.Contains(lines, w.text) {
+		w.seen <- struct{}{}
+	}
+	return w.Writer.Write(lines)
+}
+
+// untilClosed ends when the standard input does, so that no server outlives the bench.
 func untilClosed(ctx context.Context) context.Context {
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
@@ -81,7 +128,7 @@ func untilClosed(ctx context.Context) context.Context {
 	return ctx
 }
 
-// serveBareCommand is what this program is measured beside.
+// serveBareCommand is what this program is measured against.
 type serveBareCommand struct{ Redis string }
 
 func (s *serveBareCommand) Run(ctx context.Context, out io.Writer) error {
@@ -89,13 +136,20 @@ func (s *serveBareCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	client := direct(options.Addr)
+	client := connect(options.Addr)
 	defer func() { _ = client.Close() }()
+	file, err := logFile()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	log, flush := server.NewLog(file, config.Config{})
+	defer flush()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
 	if err != nil {
 		return err
 	}
-	served := &http.Server{Handler: bare.Handler(appSecret, client), ReadHeaderTimeout: 5 * time.Second}
+	served := &http.Server{Handler: bare.Handler(appSecret, client, log), ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(untilClosed(ctx), func() { _ = served.Close() })
 	defer stop()
 	fmt.Fprintln(out, "ready", listener.Addr())

@@ -2,107 +2,134 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
+	"net/url"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// countedShoppers click for each kind of click. A chore of the server's now and then
-// asks Redis during one of the clicks, and is counted with it: so it is the median
-// that tells of trips. No chore here calls Recharge: of calls, it is the most.
-const countedShoppers = 5
+// groupSize is how many shoppers make each kind of click. A background job of the
+// server may ask Redis during one of the clicks and is counted with it, hence the
+// median of Redis' figures. No background job asks Recharge for a shopper: of calls,
+// it is the most.
+const groupSize = 5
 
-// tripsCommand counts what the design bounds: calls to Recharge and round trips to
-// Redis.
+// The groups of shoppers, by how they come to be known; lastOne opens connections.
+const (
+	clickers = iota * groupSize
+	posters
+	callers // of HEAD
+	imported
+	spenders
+	hashed
+	lastOne
+)
+
+// tripsCommand counts what the design limits.
 type tripsCommand struct{}
 
+// kind is a kind of click.
+type kind struct {
+	name       string
+	request    func(i int, at time.Time) []byte
+	first      int // shopper
+	lands      string
+	calls      int // limits
+	trips      int
+	beforehand func(*counter) error
+}
+
+const (
+	landsSignedIn = "signed in"
+	landsByHash   = "by hash"
+	landsNowhere  = "a page"
+)
+
+func get(i int, at time.Time) []byte  { return click("GET", shopperID(i), "", at, nil) }
+func head(i int, at time.Time) []byte { return click("HEAD", shopperID(i), "", at, nil) }
+func api(i int, _ time.Time) []byte   { return post(shopperID(i)) }
+func elsewhere(i int, at time.Time) []byte {
+	return click("GET", shopperID(i), "/orders", at, url.Values{"locale": {"fr"}})
+}
+
+// kinds follow each other in time: restarted servers whose clocks are ahead let expire
+// what is cached.
+func kinds() []kind {
+	const linkOver, sessionOver, muchLater = 11 * time.Minute, 2 * time.Hour, 4 * time.Hour
+	return []kind{
+		{"first ever", get, clickers, landsSignedIn, 3, 3, nil},
+		{"access cached, same destination", get, clickers, landsSignedIn, 0, 1, nil},
+		{"access cached, another destination and locale", elsewhere, clickers, landsSignedIn, 0, 1, nil},
+		{"HEAD, access cached", head, clickers, landsSignedIn, 0, 1, nil},
+		{"HEAD, first ever", head, callers, landsNowhere, 0, 1, nil},
+		{"POST /api/portal-links, first ever", api, posters, landsSignedIn, 3, 3, nil},
+		{"POST /api/portal-links, access cached", api, posters, landsSignedIn, 0, 1, nil},
+		{"access cached, the server has just started", get, clickers, landsSignedIn, 0, 1, restart(0)},
+		{"POST /api/portal-links, the same", api, posters, landsSignedIn, 0, 1, nil},
+		{"session cached, LINK_TTL over", get, clickers, landsSignedIn, 1, 3, restart(linkOver)},
+		{"customer cached (session over), verified over an hour ago, webhooks not proven", get, clickers, landsSignedIn, 3, 3, restart(sessionOver)},
+		{"customer cached (session over), webhooks proven", api, posters, landsSignedIn, 2, 3, (*counter).proveWebhooks},
+		{"customer imported, webhooks proven", get, imported, landsSignedIn, 2, 3, then(restart(sessionOver, "--import"), restart(muchLater))},
+		{"customer known, budget spent", get, hashed, landsByHash, 0, 2, then(restart(muchLater, "--rate=2,8"), (*counter).spendBudget)},
+		{"customer known, Recharge down", get, hashed, landsByHash, 0, 2, then(restart(muchLater), (*counter).kill)},
+	}
+}
+
 func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
-	w, err := newCounted(ctx)
+	w, err := newCounter(ctx)
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips as a proxy before Redis does; of %d shoppers the most calls and the median of the trips.\n\n", countedShoppers)
-	rows := [][]string{{"click", "calls", "wanted", "round trips", "wanted"}}
-	ask := func(what string, request func(i int) []byte, wantCalls, wantTrips int) error {
-		var calls, trips []int
-		for i := range countedShoppers {
-			called, tripped, a, err := w.ask(request(i))
-			if err == nil && a.location == "" {
-				err = fmt.Errorf("answered %s", a.status)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", what, err)
-			}
-			calls, trips = append(calls, called), append(trips, tripped)
-		}
-		slices.Sort(trips)
-		called, tripped := slices.Max(calls), trips[len(trips)/2]
-		if called > wantCalls || tripped > wantTrips {
-			what += " (**too much**)"
-		}
-		rows = append(rows, []string{what, fmt.Sprint(called), fmt.Sprint("at most ", wantCalls), fmt.Sprint(tripped), fmt.Sprint("at most ", wantTrips)})
-		return nil
-	}
-	clicks := func(path string) func(int) []byte {
-		return func(i int) []byte { return click(shopperID(i), path) }
-	}
-	asked := func(i int) []byte { return post(shopperID(i)) }
-	newcomers := func(i int) []byte { return post(shopperID(countedShoppers + i)) }
-	for _, step := range []struct {
-		what         string
-		request      func(int) []byte
-		calls, trips int
-		before       func() error
-	}{
-		{"first ever", clicks(""), 3, 3, nil},
-		{"same destination again, at once", clicks(""), 0, 1, nil},
-		{"session remembered, another destination", clicks("/orders"), 1, 2, nil},
-		{"same destination again, of a server that has just started", clicks("/orders"), 0, 1, w.restart},
-		{"POST /api/portal-links, first ever", newcomers, 3, 3, nil},
-		{"POST /api/portal-links, warm", newcomers, 0, 1, nil},
-		{"POST /api/portal-links, warm, of a server that has just started", asked, 0, 1, w.restart},
-		{"customer remembered, session over", clicks("/schedule"), 2, 3, w.endSessions},
-		{"customer known, Recharge left alone", clicks("/addresses"), 0, 2, w.kill},
-	} {
-		if step.before != nil {
-			if err := step.before(); err != nil {
-				return err
+	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips and commands as a proxy before Redis does; of %d shoppers each, the most calls and the median of the others.\n\n", groupSize)
+	rows := [][]string{{"click", "calls to Recharge", "goal", "round trips to Redis", "goal", "commands"}}
+	missed := 0
+	for _, k := range kinds() {
+		if k.beforehand != nil {
+			if err := k.beforehand(w); err != nil {
+				return fmt.Errorf("before %s: %w", k.name, err)
 			}
 		}
-		if err := ask(step.what, step.request, step.calls, step.trips); err != nil {
-			return err
+		calls, trips, commands, err := w.count(k)
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.name, err)
 		}
+		if calls > k.calls || trips > k.trips {
+			k.name += " (**too much**)"
+			missed++
+		}
+		rows = append(rows, []string{k.name, fmt.Sprint(calls), fmt.Sprint("≤ ", k.calls), fmt.Sprint(trips), fmt.Sprint("≤ ", k.trips), fmt.Sprint(commands)})
 	}
 	fmt.Fprint(out, table(rows...))
+	if missed > 0 {
+		return fmt.Errorf("%d kinds of click cost too much: %w", missed, errMissed)
+	}
 	return nil
 }
 
-// counted is this program between a Recharge and a Redis that count.
-type counted struct {
-	ctx      context.Context
-	redis    *process
-	proxy    *proxy
-	recharge *rechargetest.Server
-	ours     *process
-	address  string
+// counter is a server of this program between a Recharge and a Redis that count.
+type counter struct {
+	*testbed
+	proxy *proxy
+	ours  *process
+	ahead time.Duration // ours' clock
 }
 
-func newCounted(ctx context.Context) (*counted, error) {
-	redis, port, err := startRedis(ctx)
+func newCounter(ctx context.Context) (*counter, error) {
+	bed, err := newTestbed(ctx, lastOne+1)
 	if err != nil {
 		return nil, err
 	}
-	w := &counted{ctx: ctx, redis: redis, recharge: recharges(2*countedShoppers + 1)}
-	if w.proxy, err = newProxy("127.0.0.1:" + port); err == nil {
-		err = w.restart()
+	w := &counter{testbed: bed}
+	if w.proxy, err = newProxy(bed.redis.at[0]); err == nil {
+		bed.through = w.proxy.listener.Addr().String()
+		err = w.restart(0)
 	}
 	if err != nil {
 		w.close()
@@ -111,166 +138,106 @@ func newCounted(ctx context.Context) (*counted, error) {
 	return w, nil
 }
 
-func (w *counted) restart() error {
-	if w.ours != nil {
-		w.ours.stop()
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	p, said, err := startSaying(w.ctx, nil, self, "serve-ours", "--redis", "redis://"+w.proxy.address(), "--recharge", w.recharge.URL, "--no-index")
-	if err != nil {
-		return err
-	}
-	w.ours, w.address = p, said[0]
-	if _, _, _, err = w.click(w.ctx, shopperID(2*countedShoppers), ""); err != nil { // connects
-		return err
-	}
-	return w.proxy.quiet(w.ctx, 50*time.Millisecond) // until the chores of the start are done
-}
-
-func (w *counted) close() {
-	if w.ours != nil {
-		w.ours.stop()
-	}
+func (w *counter) close() {
+	w.stopServers()
 	if w.proxy != nil {
 		w.proxy.close()
 	}
-	w.recharge.Close()
-	w.redis.stop()
+	w.testbed.close()
 }
 
-func (w *counted) click(_ context.Context, shopper, path string) (calls, trips int, a answered, err error) {
-	return w.ask(click(shopper, path))
-}
-
-func (w *counted) ask(request []byte) (calls, trips int, a answered, err error) {
-	conn, err := dial(w.address)
-	if err != nil {
-		return 0, 0, answered{}, err
+// count has a group of shoppers click.
+func (w *counter) count(k kind) (calls, trips, commands int, err error) {
+	var allCalls, allTrips, allCommands []int
+	for i := k.first; i < k.first+groupSize; i++ {
+		w.recharge.ResetRequests()
+		tripsBefore, commandsBefore := w.proxy.trips.Load(), w.proxy.commands.Load()
+		a, err := askOnce(w.ours.at[0], k.request(i, w.now()))
+		if err != nil || w.lands(i, a) != k.lands {
+			return 0, 0, 0, unexpected(i, a, err)
+		}
+		called, _ := w.calls()
+		allCalls = append(allCalls, called)
+		allTrips = append(allTrips, int(w.proxy.trips.Load()-tripsBefore))
+		allCommands = append(allCommands, int(w.proxy.commands.Load()-commandsBefore))
 	}
-	defer func() { _ = conn.Close() }()
-	w.recharge.ResetRequests()
-	before := w.proxy.trips.Load()
-	a, err = conn.ask(request)
-	return len(w.recharge.Requests()), int(w.proxy.trips.Load() - before), a, err
+	slices.Sort(allTrips)
+	slices.Sort(allCommands)
+	return slices.Max(allCalls), allTrips[groupSize/2], allCommands[groupSize/2], nil
 }
 
-// endSessions has Recharge refuse the sessions of until now, and Redis forget them.
-func (w *counted) endSessions() error {
-	w.recharge.ExpireSessions()
-	return w.proxy.forget(w.ctx, "*}s*")
+func (w *counter) lands(i int, a answered) string {
+	switch {
+	case !theirs(i, a.location):
+		return landsNowhere
+	case signedIn(a.location):
+		return landsSignedIn
+	}
+	return landsByHash
 }
 
-// kill has Recharge answer nobody, until this program leaves it alone.
-func (w *counted) kill() error {
+func (w *counter) now() time.Time { return time.Now().Add(w.ahead) }
+
+func restart(ahead time.Duration, flags ...string) func(*counter) error {
+	return func(w *counter) error { return w.restart(ahead, flags...) }
+}
+
+func then(first, second func(*counter) error) func(*counter) error {
+	return func(w *counter) error {
+		if err := first(w); err != nil {
+			return err
+		}
+		return second(w)
+	}
+}
+
+// restart starts another server, whose clock is ahead, and waits until the jobs of its
+// start are done.
+func (w *counter) restart(ahead time.Duration, flags ...string) (err error) {
+	w.stopServers()
+	w.ahead = ahead
+	if w.ours, err = w.serve(append([]string{"--link-ttl=10m", "--webhooks", "--ahead=" + ahead.String()}, flags...)...); err != nil {
+		return err
+	}
+	if a, err := askOnce(w.ours.at[0], get(lastOne, w.now())); err != nil || !theirs(lastOne, a.location) {
+		return unexpected(lastOne, a, err)
+	}
+	w.proxy.quiet(50 * time.Millisecond)
+	return nil
+}
+
+// proveWebhooks delivers one of Recharge's webhooks, about a customer of no shopper.
+func (w *counter) proveWebhooks() error {
+	const body = `{"customer":{"id":1}}`
+	digest := sha256.Sum256([]byte(clientSecret + body))
+	a, err := askOnce(w.ours.at[0], postJSON("/webhooks/recharge", "X-Recharge-Topic: customer/deleted\r\nX-Recharge-Hmac-Sha256: "+hex.EncodeToString(digest[:]), body))
+	if err == nil && a.status != "200" {
+		err = errors.New("a webhook was answered " + a.status)
+	}
+	return err
+}
+
+// spendBudget has known shoppers click until Recharge is not called for them.
+func (w *counter) spendBudget() error {
+	for i := spenders; i < spenders+groupSize; i++ {
+		a, err := askOnce(w.ours.at[0], get(i, w.now()))
+		if err == nil && w.lands(i, a) == landsByHash {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.New("the budget is not spent")
+}
+
+// kill has Recharge fail until this program leaves it alone.
+func (w *counter) kill() error {
 	w.recharge.SetFaults(func(f *rechargetest.Faults) { f.Down = true })
-	for i := range 6 {
-		if _, _, _, err := w.click(w.ctx, shopperID(0), fmt.Sprint("/subscriptions/", i)); err != nil {
+	for range 6 {
+		if _, err := askOnce(w.ours.at[0], get(hashed, w.now())); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// proxy passes on, and counts how often an answer follows a request:
-// whatever is sent before one answer is one trip. Chores have connections of their
-// own, or none while a click is under way; a trip of theirs is counted, too.
-type proxy struct {
-	listener net.Listener
-	to       string
-	trips    atomic.Int64
-	bytes    atomic.Int64 // of answers
-	mu       sync.Mutex
-	conns    []net.Conn
-	running  sync.WaitGroup
-}
-
-func newProxy(to string) (*proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
-	if err != nil {
-		return nil, err
-	}
-	p := &proxy{listener: l, to: to}
-	p.running.Go(p.accept)
-	return p, nil
-}
-
-func (p *proxy) address() string { return p.listener.Addr().String() }
-
-func (p *proxy) accept() {
-	for {
-		in, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", p.to) //nolint:noctx // at once
-		if err != nil {
-			_ = in.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.conns = append(p.conns, in, out)
-		p.mu.Unlock()
-		var asked atomic.Bool
-		p.running.Go(func() { p.pass(out, in, func(int) { asked.Store(true) }) })
-		p.running.Go(func() {
-			p.pass(in, out, func(n int) {
-				p.bytes.Add(int64(n))
-				if asked.Swap(false) {
-					p.trips.Add(1)
-				}
-			})
-		})
-	}
-}
-
-func (p *proxy) pass(to, from net.Conn, saw func(int)) {
-	defer func() { _, _ = to.Close(), from.Close() }()
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		saw(n)
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
-}
-
-func (p *proxy) close() {
-	_ = p.listener.Close()
-	p.mu.Lock()
-	for _, conn := range p.conns {
-		_ = conn.Close()
-	}
-	p.mu.Unlock()
-	p.running.Wait()
-}
-
-// quiet returns when nobody has asked for so long.
-func (p *proxy) quiet(ctx context.Context, long time.Duration) error {
-	for before := int64(-1); before != p.trips.Load(); {
-		before = p.trips.Load()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(long):
-		}
-	}
-	return nil
-}
-
-// forget drops what matches, past the proxy.
-func (p *proxy) forget(ctx context.Context, pattern string) error {
-	client := direct(p.to)
-	defer func() { _ = client.Close() }()
-	keys, err := client.Keys(ctx, pattern).Result()
-	if err != nil || len(keys) == 0 {
-		return err
-	}
-	return client.Del(ctx, keys...).Err()
 }

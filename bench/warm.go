@@ -4,239 +4,211 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server/bare"
 )
 
-// warmCommand measures what most clicks are: the link is remembered.
+// warmCommand measures what most clicks are: the portal access is cached. Each click
+// reads it from Redis, and is another shopper's than the last.
 type warmCommand struct {
 	Rounds      int           `help:"How often each has its turn." default:"7"`
 	Turn        time.Duration `help:"How long a turn takes." default:"3s"`
 	Connections int           `help:"How many are busy at the same time." default:"16"`
-	Shoppers    int           `help:"How many different ones click." default:"1000"`
-	Only        string        `help:"Measure these alone, such as ours,bare; else ours, bare and node."`
-	Profile     string        `help:"Write a processor profile of this program there."`
+	Shoppers    int           `help:"How many different ones click." default:"30000"`
+	Only        string        `help:"Measure these alone, such as ours,bare; else bare, ours, post and node."`
+	Profile     string        `help:"Write a processor profile of this program there, and with .allocs at its end one of what it allocates."`
 }
 
 // contestant is one of those that are compared.
 type contestant struct {
 	name    string
-	address string
 	process *process
 	results []loaded
 }
 
-func recharges(shoppers int) *rechargetest.Server {
-	people := make([]rechargetest.Customer, shoppers)
-	for i := range people {
-		people[i] = rechargetest.Customer{ID: int64(70100000 + i), Hash: hash(i), ShopifyCustomerID: shopperID(i), Subscriptions: []rechargetest.Subscription{{ID: int64(i)}}}
-	}
-	return rechargetest.NewServer(rechargetest.Options{
-		Shop: benchShop, PortalBase: portalBase, Customers: people,
-		Tokens: []rechargetest.Token{{Value: adminToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1e6, Burst: 1e6}},
-	})
-}
-
-func hash(i int) string { return fmt.Sprintf("%016x", 0x1f2e3d4c00000000+i) }
-
 func (w *warmCommand) Run(ctx context.Context, out io.Writer) error {
-	redisServer, redisPort, err := startRedis(ctx)
+	bed, err := newTestbed(ctx, w.Shoppers)
 	if err != nil {
 		return err
 	}
-	defer redisServer.stop()
-	recharge := recharges(w.Shoppers)
-	defer recharge.Close()
-	contestants, err := w.contestants(ctx, redisPort, recharge.URL)
+	defer bed.close()
+	ours, err := bed.serve()
+	if err != nil {
+		return err
+	}
+	contestants, err := w.contestants(bed, ours)
 	defer func() {
 		for _, c := range contestants {
-			c.process.stop()
+			if c.process != ours {
+				c.process.stop()
+			}
 		}
 	}()
+	if err == nil {
+		err = firstClicks(ours, w.Shoppers)
+	}
 	if err != nil {
 		return err
 	}
-	for _, c := range contestants {
-		if err := each(c.address, w.Connections, w.Shoppers); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-	}
-	theirs := func(i int, location string) bool { return strings.HasPrefix(location, portalBase+hash(i)+"/") }
+	before, clicks := bed.info("total_commands_processed"), 0
 	for round := range w.Rounds + 1 {
-		posts := make([][]byte, w.Shoppers)
-		requests := make([][]byte, w.Shoppers) // a signature is good for 90 s
-		for i := range requests {
-			requests[i] = click(shopperID(i), "")
-			posts[i] = post(shopperID(i))
-		}
+		slices.Reverse(contestants) // nobody always follows the same one
 		for _, c := range contestants {
-			requests := requests
-			if c.name == "post" {
-				requests = posts
-			}
-			result, err := load(ctx, c.address, c.process, w.Connections, w.Turn, requests, theirs)
+			result, err := load(ctx, c.process, w.Connections, w.Turn, w.requests(c))
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			if round > 0 { // the first one warms
+			clicks += result.clicks
+			if round > 0 { // the first one warms up
 				c.results = append(c.results, result)
 			}
 		}
 	}
-	w.tell(out, contestants)
+	commands := float64(bed.info("total_commands_processed")-before) / float64(clicks)
+	w.print(out, contestants, commands)
+	if w.Profile != "" {
+		return w.profile(ctx, ours)
+	}
 	return nil
 }
 
-// each has every shopper click until their link is remembered: more than the budget
-// allows go by hash at first.
-func each(address string, connections, shoppers int) error {
-	var all sync.WaitGroup
-	failed := make(chan error, connections)
-	for n := range connections {
-		all.Go(func() {
-			conn, err := dial(address)
-			for i := n; i < shoppers && err == nil; {
-				var a answered
-				if a, err = conn.ask(click(shopperID(i), "")); strings.Contains(a.location, "token=") {
-					i += connections
-				} else {
-					time.Sleep(10 * time.Millisecond)
-				}
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-			_ = conn.Close()
-		})
+// requests are made anew for each turn, since a signature is good for 90 s.
+func (w *warmCommand) requests(c *contestant) [][]byte {
+	requests := make([][]byte, w.Shoppers)
+	for i := range requests {
+		requests[i] = clickNow(i)
+		if c.name == "post" {
+			requests[i] = post(shopperID(i))
+		}
 	}
-	all.Wait()
-	close(failed)
-	return <-failed
+	return requests
 }
 
-// contestants start all that are to be compared, and put into Redis what each of
-// them will read.
-func (w *warmCommand) contestants(ctx context.Context, redisPort, recharge string) ([]*contestant, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	redisURL := "redis://127.0.0.1:" + redisPort
-	if err := seed(ctx, redisPort, w.Shoppers); err != nil {
-		return nil, err
-	}
-	nodePort, err := freePort()
+// contestants starts the others, and puts into Redis what they read.
+func (w *warmCommand) contestants(bed *testbed, ours *process) ([]*contestant, error) {
+	_, err := bed.client.Pipelined(bed.ctx, func(pipe redis.Pipeliner) error {
+		for i := range w.Shoppers {
+			pipe.Set(bed.ctx, bare.Key(shopperID(i)), portalBase+hash(i)+"/subscriptions?token=00112233445566778899aabbccddeeff", time.Hour)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	var all []*contestant
-	for _, c := range []struct {
-		name        string
-		environment []string
-		command     []string
-	}{
-		{"bare", nil, []string{self, "serve-bare", "--redis", redisURL}},
-		{"ours", nil, []string{self, "serve-ours", "--redis", redisURL, "--recharge", recharge, "--profile", w.Profile}},
-		{"node", []string{"PORT=" + nodePort, "REDIS_PORT=" + redisPort, "SECRET=" + appSecret, "NODE_ENV=production"}, []string{"node", filepath.Join("bench", "node", "server.js")}},
-	} {
-		if w.Only != "" && !strings.Contains(w.Only, c.name) {
+	for _, name := range []string{"bare", "ours", "post", "node"} {
+		if w.Only != "" && !slices.Contains(strings.Split(w.Only, ","), name) {
 			continue
 		}
-		p, said, err := startSaying(ctx, c.environment, c.command...)
+		p := ours
+		switch name {
+		case "bare":
+			p, err = startSelf(bed.ctx, "serve-bare", "--redis", "redis://"+bed.redis.at[0])
+		case "node":
+			p, err = startNode(bed)
+		}
 		if err != nil {
-			return all, err
+			return all, fmt.Errorf("%s: %w", name, err)
 		}
-		address := "127.0.0.1:" + nodePort
-		if len(said) > 0 {
-			address = said[0]
-		}
-		all = append(all, &contestant{name: c.name, address: address, process: p})
-		if c.name == "ours" { // the same program, asked by a store's middleware
-			all = append(all, &contestant{name: "post", address: address, process: p})
-		}
+		all = append(all, &contestant{name: name, process: p})
 	}
 	return all, nil
 }
 
-func direct(address string) *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: address, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
-}
-
-// seed puts the links in place for those that only read them.
-func seed(ctx context.Context, port string, shoppers int) error {
-	client := direct("127.0.0.1:" + port)
-	defer func() { _ = client.Close() }()
-	_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i := range shoppers {
-			pipe.Set(ctx, bare.Key(shopperID(i)), portalBase+hash(i)+"/subscriptions?token=00112233445566778899aabbccddeeff", time.Hour)
-		}
-		return nil
-	})
-	return err
-}
-
-func (w *warmCommand) tell(out io.Writer, contestants []*contestant) {
-	title, note := "Warm clicks", " This program holds for two seconds in its memory whom it has just sent on: here that is nearly everybody."
-	if w.Shoppers > 10000 {
-		title, note = "Warm clicks, each of them from Redis", " Nobody comes back within the two seconds that this program holds in its memory."
+func startNode(bed *testbed) (*process, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
 	}
-	fmt.Fprintf(out, "\n## %s\n\n%d connections, %d shoppers, %d turns of %s each, one after the other in each round; medians, and the least and the most of all rounds.%s\n\n",
-		title, w.Connections, w.Shoppers, w.Rounds, w.Turn, note)
-	rows := [][]string{{"", "clicks a second", "p50", "p99", "processor time a click"}}
-	by := map[string][]loaded{}
-	for _, c := range contestants {
-		by[c.name] = c.results
-		of := func(value func(loaded) float64) spread {
-			var s spread
-			for _, r := range c.results {
-				s = append(s, value(r))
-			}
-			return s
+	_, redisPort, _ := strings.Cut(bed.redis.at[0], ":")
+	environment := []string{"PORT=" + port, "REDIS_PORT=" + redisPort, "SECRET=" + appSecret, "NODE_ENV=production"}
+	p, err := start(bed.ctx, "ready", environment, "node", filepath.Join("bench", "node", "server.js"))
+	if err == nil {
+		p.at = []string{"127.0.0.1:" + port}
+	}
+	return p, err
+}
+
+func (w *warmCommand) print(out io.Writer, contestants []*contestant, commands float64) {
+	fmt.Fprintf(out, "\n## Warm clicks\n\n%d connections, %d shoppers one after the other, %d rounds in which each has a turn of %s; medians, and the least and the most of all rounds. "+
+		"Redis answered %.2f commands a click. This program and the bare handler log each click the same way, to a file.\n\n", w.Connections, w.Shoppers, w.Rounds, w.Turn, commands)
+	rows := [][]string{{"", "clicks a second", "p50 in ms", "p99 in ms", "processor time a click in µs"}}
+	values := map[string]map[string]spread{} // of a measure, of a contestant
+	for _, name := range []string{"bare", "ours", "post", "node"} {
+		i := slices.IndexFunc(contestants, func(c *contestant) bool { return c.name == name })
+		if i < 0 {
+			continue
 		}
-		perSecond := of(func(r loaded) float64 { return r.perSecond })
-		name := map[string]string{"bare": "bare Echo handler", "ours": "this program", "post": "this program, POST /api/portal-links", "node": "Node app"}[c.name]
-		rows = append(rows, []string{
-			name, fmt.Sprintf("%.0f (%.0f–%.0f)", perSecond.median(), perSecond.sorted()[0], perSecond.sorted()[len(perSecond)-1]),
-			of(func(r loaded) float64 { return float64(r.p50) / 1e6 }).String() + " ms", of(func(r loaded) float64 { return float64(r.p99) / 1e6 }).String() + " ms",
-			fmt.Sprintf("%.0f µs", of(func(r loaded) float64 { return float64(r.cpu) / 1e3 }).median()),
-		})
+		of := map[string]spread{}
+		for _, r := range contestants[i].results {
+			of["rate"] = append(of["rate"], r.perSecond)
+			of["p50"] = append(of["p50"], r.p50.Seconds()*1e3)
+			of["p99"] = append(of["p99"], r.p99.Seconds()*1e3)
+			of["cpu"] = append(of["cpu"], r.cpu.Seconds()*1e6)
+		}
+		values[name] = of
+		title := map[string]string{"bare": "bare Echo handler", "ours": "this program", "post": "this program, POST /api/portal-links", "node": "Node app"}[name]
+		rows = append(rows, []string{title, of["rate"].with("%.0f"), of["p50"].with("%.2f"), of["p99"].with("%.2f"), of["cpu"].with("%.0f")})
 	}
 	fmt.Fprint(out, table(rows...), "\n")
-	for _, c := range []struct {
-		what, a, b, goal string
-		value            func(loaded) float64
-		atLeast, atMost  float64
+	for _, r := range []struct {
+		text, measure, of, to, goal string
+		reached                     func(float64) bool
 	}{
-		{"clicks a second, this program to the bare handler", "ours", "bare", "at least 0.85", func(r loaded) float64 { return r.perSecond }, 0.85, 1e9},
-		{"p99, this program to the bare handler", "ours", "bare", "at most 1.3", func(r loaded) float64 { return float64(r.p99) }, 0, 1.3},
-		{"processor time, this program to the bare handler", "ours", "bare", "", func(r loaded) float64 { return float64(r.cpu) }, 0, 1e9},
-		{"answers a second, POST /api/portal-links to the bare handler's clicks", "post", "bare", "", func(r loaded) float64 { return r.perSecond }, 0, 1e9},
-		{"clicks a second, this program to the Node app", "ours", "node", "at least 3", func(r loaded) float64 { return r.perSecond }, 3, 1e9},
+		{"clicks a second, this program to the bare handler", "rate", "ours", "bare", "at least 0.85", func(r float64) bool { return r >= 0.85 }},
+		{"p99, this program to the bare handler", "p99", "ours", "bare", "at most 1.3", func(r float64) bool { return r <= 1.3 }},
+		{"processor time a click, this program to the bare handler", "cpu", "ours", "bare", "", nil},
+		{"clicks a second, POST /api/portal-links to the bare handler", "rate", "post", "bare", "", nil},
+		{"clicks a second, this program to the Node app", "rate", "ours", "node", "at least 3", func(r float64) bool { return r >= 3 }},
 	} {
 		var ratios spread
-		for i := range min(len(by[c.a]), len(by[c.b])) {
-			ratios = append(ratios, c.value(by[c.a][i])/c.value(by[c.b][i]))
+		for i, value := range values[r.of][r.measure] {
+			if others := values[r.to][r.measure]; i < len(others) {
+				ratios = append(ratios, value/others[i])
+			}
 		}
 		if len(ratios) == 0 {
 			continue
 		}
-		reached := ""
-		if c.goal != "" {
-			reached = ", wanted " + c.goal + ": not reached"
-			if m := ratios.median(); m >= c.atLeast && m <= c.atMost {
-				reached = ", wanted " + c.goal + ": reached"
+		verdict := ""
+		if r.reached != nil {
+			verdict = "; goal " + r.goal + ": **not reached**"
+			if r.reached(ratios.median()) {
+				verdict = "; goal " + r.goal + ": reached"
 			}
 		}
-		fmt.Fprintf(out, "- %s: %s%s\n", c.what, ratios, reached)
+		fmt.Fprintf(out, "- %s: %s%s\n", r.text, ratios.with("%.2f"), verdict)
 	}
+}
+
+// profile has this program profile itself during a turn of its own.
+func (w *warmCommand) profile(ctx context.Context, ours *process) error {
+	loading := make(chan error, 1)
+	go func() {
+		_, err := load(ctx, ours, w.Connections, w.Turn, w.requests(&contestant{}))
+		loading <- err
+	}()
+	for end, path := range map[string]string{"": fmt.Sprintf("profile?seconds=%.0f", w.Turn.Seconds()), ".allocs": "allocs"} {
+		response, err := http.Get("http://" + ours.at[1] + "/debug/pprof/" + path) //nolint:noctx // on loopback
+		if err != nil {
+			return err
+		}
+		profile, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err == nil {
+			err = os.WriteFile(w.Profile+end, profile, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return <-loading
 }

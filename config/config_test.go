@@ -65,7 +65,7 @@ func TestDefaults(t *testing.T) {
 		c.CustomerTTL, c.LinkTTL, c.RechargeTimeout, c.ClickTimeout, c.LogLevel, c.LogText)
 	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", "https://my-store.myshopify.com/tools/recurring/portal/",
 		2.0, 40, false, false, false,
-		24*time.Hour, time.Minute, 3*time.Second, 8*time.Second, slog.LevelInfo, false)
+		24*time.Hour, 10*time.Minute, 3*time.Second, 8*time.Second, slog.LevelInfo, false)
 	if got != want {
 		t.Errorf("defaults = %s; want %s", got, want)
 	}
@@ -234,7 +234,7 @@ func TestFlagsBeatEnvironmentBeatsDotenv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.Addr+s.OpsAddr+s.LinkTTL+s.LogLevel, ":1:20060sinfo"; got != want {
+	if got, want := s.Addr+s.OpsAddr+s.LinkTTL+s.LogLevel, ":1:20010minfo"; got != want {
 		t.Errorf("ADDR, OPS_ADDR, LINK_TTL, LOG_LEVEL = %s; want %s (an empty variable is none)", got, want)
 	}
 }

@@ -28,7 +28,7 @@ type Settings struct {
 	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"signed_in|hash" help:"'signed_in': session and portal access, else by hash. 'hash': always by hash."`
 	Redirect                string `name:"redirect" group:"Portal" default:"location" placeholder:"location|page" help:"'location': a 302. 'page': a 200 page that forwards at once."`
 	CustomerTTL             string `name:"customer-ttl" group:"Portal" default:"24h" placeholder:"DURATION" help:"How long a customer is remembered."`
-	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"60s" placeholder:"DURATION" help:"How long a link is reused; 0 never reuses one."`
+	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"10m" placeholder:"DURATION" help:"How long a portal access is reused, for every destination; 0 never reuses one."`
 	RechargeTimeout         string `name:"recharge-timeout" group:"Portal" default:"3s" placeholder:"DURATION" help:"How long one call may take."`
 	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION" help:"How long one click may take."`
 	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]" help:"'new,old' keys of the store's own server, for '/api/portal-links' and '/go'. Empty: both are off; without a SHOPIFY_SHOP they are made in the admin."`

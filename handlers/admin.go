@@ -8,11 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/recharge"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
@@ -22,29 +23,27 @@ import (
 // shop is the one that the session token names; no parameter, header or field
 // says otherwise.
 type Admin struct {
-	ClientID string
-	AppURL   *url.URL
-	Platform shopify.Platform
-	Sessions *shopify.SessionTokens
-	Proofs   *Proofs
-	Grant    *shopify.Grant
-	Shops    *Shops
-	Store    *store.Store
-	Webhooks *RechargeWebhooks
-	Numbers  Numbers
-	Pages    *templates.Admin
-	Defaults store.Traits // of a shop where nothing was found out or chosen, and of the one that is configured here
-	// Options are what a client for the connection is made with.
-	Options func(*store.Connection) (recharge.Options, error)
-	Log     *slog.Logger
-	Now     func() time.Time
-	Wake    func()   // has what is ordered done at once
-	Indexer *Indexer // nil: nobody is remembered before they click
-	HasKeys bool     // the shop that is configured here has keys for middleware of its own
+	ClientID  string
+	AppURL    *url.URL
+	Platform  shopify.Platform
+	Sessions  *shopify.SessionTokens
+	Proofs    *Proofs
+	Grant     *shopify.Grant
+	Merchants *portal.Merchants
+	Store     *store.Store
+	Webhooks  *RechargeWebhooks
+	Recorder  *portal.Recorder
+	Pages     *templates.Admin
+	Defaults  store.Traits // of a shop where nothing was found out or chosen, and of the one that is configured here
+	Log       *slog.Logger
+	Now       func() time.Time
+	Importer  *Importer // nil: nobody is cached before they click
+	HasKeys   bool      // the shop that is configured here has keys for middleware of its own
 
 	crossOrigin *http.CrossOriginProtection
 	busy        busy
-	ownKept     time.Time // when the one store's webhooks were all there; only the chores use it
+	ownKept     time.Time // when the one store's webhooks were all there; only Maintain uses it
+	leaving     sync.WaitGroup
 }
 
 // Register adds the routes.
@@ -75,7 +74,11 @@ func (a *Admin) file(media string, content []byte) echo.HandlerFunc {
 	return func(c echo.Context) error { return c.Blob(http.StatusOK, media, content) }
 }
 
-const noMemory = "The app cannot reach its memory right now. Reload the page in a minute."
+// noDatabase is what a merchant reads while Redis does not answer.
+const (
+	noDatabase     = "We can’t reach our database right now."
+	noDatabasePage = noDatabase + " Reload the page in a minute."
+)
 
 // noSession tells a token that is no good from one of which that is not known.
 func noSession(err error) bool {
@@ -95,11 +98,11 @@ func (a *Admin) session(ctx context.Context, token string) (session shopify.Sess
 		}
 		proof = true
 	}
-	erased, err := a.Store.ErasedAt(ctx, session.Shop)
+	uninstalled, err := a.Store.UninstalledAt(ctx, session.Shop)
 	if err != nil {
 		return shopify.Session{}, false, err
 	}
-	if !erased.IsZero() && !session.Issued.After(erased) {
+	if !uninstalled.IsZero() && !session.Issued.After(uninstalled) {
 		return shopify.Session{}, false, errUninstalled
 	}
 	return session, proof, nil
@@ -156,7 +159,7 @@ func (a *Admin) home(c echo.Context) error {
 		}
 		a.refused(c, err.Error())
 		if !noSession(err) {
-			return a.outside(c, http.StatusServiceUnavailable, noMemory)
+			return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 		}
 		if query.Has(bounced) {
 			return a.outside(c, http.StatusUnauthorized, "Shopify’s session token was not accepted. Reload the page. If that does not help, whoever runs this server should compare SHOPIFY_API_KEY, SHOPIFY_API_SECRET and its clock.")
@@ -288,11 +291,11 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop, proof string) error 
 	ctx := c.Request().Context()
 	connection, err := a.connectionView(ctx, shop)
 	if err != nil {
-		return a.outside(c, http.StatusServiceUnavailable, noMemory)
+		return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 	}
 	keys, err := a.keysView(ctx, shop)
 	if err != nil {
-		return a.outside(c, http.StatusServiceUnavailable, noMemory)
+		return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 	}
 	return a.draw(c, http.StatusOK, "home", homeView{
 		connectionView: connection,

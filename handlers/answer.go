@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/templates"
 )
 
@@ -27,17 +28,17 @@ func Headers(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// answer turns an ending into what the shopper gets.
-func (p *Portal) answer(c echo.Context, a asked, ending Ending) error {
-	switch ending.Outcome {
-	case Redirected, RedirectedByHash:
-		return p.forward(c, a, ending.Link.URL)
-	case SignIn:
-		return p.forward(c, a, p.signIn(ending.Way)+url.QueryEscape(a.back))
-	case Forbidden:
-		return forbid(c, a.id)
+// answer turns a result into what the shopper gets.
+func (p *Portal) answer(c echo.Context, click clickRequest, result portal.Result) error {
+	switch result.Outcome {
+	case portal.Redirected, portal.RedirectedByHash:
+		return p.forward(c, click, result.Link.URL)
+	case portal.SignIn:
+		return p.forward(c, click, p.signIn(result.Merchant)+url.QueryEscape(click.back()))
+	case portal.Forbidden:
+		return forbid(c, click.id)
 	}
-	return p.page(c, a, ending)
+	return p.page(c, click, result)
 }
 
 // forbid is the same whichever check failed.
@@ -47,12 +48,12 @@ func forbid(c echo.Context, id string) error {
 
 // forward sends the browser on. The header is set by hand: http.Redirect would
 // clean the path and repeat the link in a body.
-func (p *Portal) forward(c echo.Context, a asked, target string) error {
+func (p *Portal) forward(c echo.Context, click clickRequest, target string) error {
 	if !p.ByPage {
 		c.Response().Header().Set(echo.HeaderLocation, target)
 		return c.NoContent(http.StatusFound)
 	}
-	body, err := p.Pages.Forward(target, string(a.visit.Locale))
+	body, err := p.Pages.Forward(target, string(click.visit.Locale))
 	if err != nil {
 		return fmt.Errorf("draw page that forwards: %w", err)
 	}
@@ -64,20 +65,20 @@ func (p *Portal) forward(c echo.Context, a asked, target string) error {
 
 // page answers with Liquid and 200, since Shopify puts a page of its own in the
 // place of a 5xx. The media type has no parameter: Shopify documents it bare.
-func (p *Portal) page(c echo.Context, a asked, ending Ending) error {
-	root := localePrefix(a.path)
+func (p *Portal) page(c echo.Context, click clickRequest, result portal.Result) error {
+	root := localePrefix(click.path())
 	page := templates.Page{
-		RequestID: a.id,
-		Path:      strings.TrimPrefix(a.path, root),
-		SignIn:    p.signIn(ending.Way),
-		Return:    url.QueryEscape(strings.TrimPrefix(a.back, root)),
+		RequestID: click.id,
+		Path:      strings.TrimPrefix(click.path(), root),
+		SignIn:    p.signIn(result.Merchant),
+		Return:    url.QueryEscape(strings.TrimPrefix(click.back(), root)),
 	}
-	if ending.Way != nil {
-		page.ByEmail = ending.Way.Client.ByEmail()
+	if result.Merchant != nil {
+		page.ByEmail = result.Merchant.Client.ByEmail()
 	}
-	body, err := p.Pages.Liquid(string(ending.Outcome), page)
+	body, err := p.Pages.Liquid(string(result.Outcome), page)
 	if err != nil {
-		return fmt.Errorf("draw %s: %w", ending.Outcome, err)
+		return fmt.Errorf("draw %s: %w", result.Outcome, err)
 	}
 	return c.Blob(http.StatusOK, "application/liquid", body)
 }

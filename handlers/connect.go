@@ -69,18 +69,19 @@ type option struct {
 }
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
-	if own := a.Shops.Own; own != "" {
-		v := connectionView{Fixed: true, Mine: shop == own, Connected: shop == own && a.Shops.Mine != nil, Traits: a.Defaults}
+	if own := a.Merchants.Own(); own != "" {
+		v := connectionView{Fixed: true, Mine: shop == own, Connected: shop == own && a.Merchants.Single() != nil, Traits: a.Defaults}
 		v.Webhooks = "Recharge tells the app when a customer changes."
 		if a.Webhooks.Secret == "" {
 			v.Webhooks = "noticed within a day: whoever runs this server has not set RECHARGE_CLIENT_SECRET."
 		}
 		return v, nil
 	}
-	connection, err := a.Store.Connection(ctx, shop)
-	if err != nil || connection == nil {
+	record, err := a.Store.Record(ctx, shop)
+	if err != nil || record == nil || record.Connection == nil {
 		return connectionView{}, err
 	}
+	connection := record.Connection
 	used := a.traits(connection)
 	return connectionView{
 		Connected: true, Traits: used, Detected: connection.Detected, Chosen: connection.Chosen,
@@ -187,7 +188,7 @@ func (a *Admin) alone(next func(echo.Context, shopify.Shop) error) func(echo.Con
 // configured for one store, there is nothing to be set.
 func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
 	return a.alone(func(c echo.Context, shop shopify.Shop) error {
-		if a.Shops.Own != "" {
+		if a.Merchants.Own() != "" {
 			return echo.NewHTTPError(http.StatusForbidden)
 		}
 		return next(c, shop)
@@ -202,9 +203,13 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
 	defer cancel()
 	begun := a.Now()
-	last, err := a.Store.Connection(ctx, shop)
+	record, err := a.Store.Record(ctx, shop)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	var last *store.Connection
+	if record != nil {
+		last = record.Connection
 	}
 	next, problem := a.pasted(c, shop, last)
 	// Not when the checks are done: an uninstall meanwhile ends this, too.
@@ -252,49 +257,57 @@ func (a *Admin) pasted(c echo.Context, shop shopify.Shop, last *store.Connection
 	return next, ""
 }
 
-// options are what a client for the connection is made with. It shares the budget
-// of the shop's clicks: a 429 holds back both.
-func (a *Admin) options(ctx context.Context, connection *store.Connection) (recharge.Options, error) {
-	options, err := a.Options(connection)
-	if way, lost := a.Shops.Find(ctx, connection.Shop); lost == nil && way != nil {
-		options.Like = way.Client
+// calls lets do make calls with a client for a connection, saved or not, within the
+// limit that it shares with the shop's clicks: a 429 holds back both.
+func (a *Admin) calls(ctx context.Context, connection *store.Connection, do func(*recharge.Client, *recharge.Grant) error) error {
+	client, err := a.Merchants.Client(connection)
+	if err != nil {
+		return err
 	}
-	return options, err
+	grant, err := client.Limiter().Reserve(ctx, a.Store.Limiter(connection.Shop), recharge.Ask{Normal: 1})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		grant.Release(ctx)
+		a.Recorder.Calls(connection.Shop, grant.Calls())
+	}()
+	return do(client, grant)
 }
 
 // check asks Recharge and the store, and saves what will do.
 func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection, next store.Connection) error {
-	with, err := a.options(ctx, &next)
-	if err != nil {
+	var findings recharge.Findings
+	err := a.calls(ctx, &next, func(client *recharge.Client, grant *recharge.Grant) error {
+		findings = recharge.Inspect(ctx, client, grant, steps.found)
+		return nil
+	})
+	switch {
+	case recharge.ReasonOf(err) != "":
+		return steps.end("not_saved", "Not saved: "+advice(err.Error())+stays(last))
+	case err != nil:
 		return steps.end("not_saved", "The app cannot use these. Check each for a slip.")
-	}
-	findings := recharge.Inspect(ctx, with, steps.found)
-	if !findings.Usable() {
-		return steps.end("not_saved", "Not saved. Mend what is marked, and connect again."+stays(last))
+	case !findings.Usable():
+		return steps.end("not_saved", "Not saved. Fix the items marked below and connect again."+stays(last))
 	}
 	next.Detected = store.Traits{PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: a.accounts(ctx, steps, next.Shop)}
 	next.Webhooks = store.WebhookState{}
 	if next.ClientSecret != "" && next.WebhookKey == "" {
 		next.WebhookKey = rand.Text()
 	}
-	if erased, err := a.Store.ErasedAt(ctx, next.Shop); err != nil || !erased.IsZero() && !next.SavedAt.After(erased.Add(clockSkew)) {
-		return steps.end("not_saved", "Not saved: the app was uninstalled meanwhile, or its memory cannot be reached.")
-	}
-	if err := a.Store.SaveConnection(ctx, next); err != nil {
+	switch err := a.Store.SaveConnection(ctx, next); {
+	case errors.Is(err, store.ErrUninstalled):
+		return steps.end("not_saved", "Not saved: the app was uninstalled meanwhile.")
+	case err != nil:
 		a.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
-		return steps.end("not_saved", "All is well, but it could not be saved: the app cannot reach its memory right now. Try again in a minute."+stays(last))
+		return steps.end("not_saved", "All is well, but it could not be saved. "+noDatabase+" Try again in a minute."+stays(last))
 	}
 	a.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
 	if last != nil && last.APIToken != next.APIToken {
-		// It may be that of another account at Recharge, with other customers.
-		if err := a.Store.OrderErasure(ctx, store.Erasure{Shop: next.Shop}); err != nil {
-			return steps.end("not_saved", "Saved, but what was remembered with the old token could not be forgotten. Connect again.")
-		}
-		a.Wake()
 		a.Leave(ctx, last) // the old token's webhooks have the old secret
 	}
-	if a.Indexer != nil {
-		a.Indexer.Order(ctx, next.Shop)
+	if a.Importer != nil {
+		a.Importer.Order(ctx, next.Shop)
 	}
 	steps.webhooks(a.keepWebhooks(ctx, &next))
 	return steps.end("saved", "Saved. Shoppers who click are taken to their portal.")
@@ -312,7 +325,7 @@ func stays(last *store.Connection) string {
 func linkOf(findings recharge.Findings) string {
 	for _, f := range findings.List {
 		of := f.Check == recharge.CheckSessions || f.Check == recharge.CheckPortal
-		if of && f.State == recharge.Warned && f.Why != recharge.NoCustomer && !f.Why.Passing() {
+		if of && f.State == recharge.Warned && f.Why != recharge.NoCustomer && !f.Why.Transient() {
 			return "hash"
 		}
 	}
@@ -341,15 +354,15 @@ func (a *Admin) keepWebhooks(ctx context.Context, connection *store.Connection) 
 	if connection.ClientSecret == "" {
 		return errNoSecret
 	}
-	with, err := a.options(ctx, connection)
-	if err == nil {
-		err = recharge.NewClient(with).KeepWebhooks(ctx, a.Webhooks.Address(connection.Shop, connection.WebhookKey), a.Webhooks.Ours(connection.Shop))
-	}
+	err := a.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
+		address := a.Webhooks.Address(connection.Shop, connection.WebhookKey)
+		return client.KeepWebhooks(ctx, grant, address, a.Webhooks.Ours(connection.Shop))
+	})
 	state := store.WebhookState{CheckedAt: a.Now(), OK: err == nil}
 	if err != nil {
 		state.Problem = advice(err.Error())
 	}
-	return errors.Join(err, a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
+	return errors.Join(err, a.updateConnection(ctx, connection.Shop, func(c *store.Connection) bool {
 		if c.WebhookKey != connection.WebhookKey {
 			return false // connected anew meanwhile
 		}
@@ -379,12 +392,17 @@ func (a *Admin) webhooksDue(c *store.Connection) bool {
 	return c.ClientSecret != "" && c.WebhookKey != "" && now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
 }
 
-// Round has every shop swept that is not, and looks at the webhooks at Recharge that
-// are due; or of the one shop that is configured here.
-func (a *Admin) Round(ctx context.Context) error {
-	if a.Shops.Own != "" {
-		if a.Indexer != nil && a.Shops.Mine != nil {
-			if err := a.Indexer.Watch(ctx, a.Shops.Own); err != nil {
+// updateConnection changes the connection of a shop that has one.
+func (a *Admin) updateConnection(ctx context.Context, shop shopify.Shop, change func(*store.Connection) bool) error {
+	return a.Store.Update(ctx, shop, func(r *store.Record) bool { return r.Connection != nil && change(r.Connection) })
+}
+
+// Maintain has every shop imported that never was, and looks at the webhooks at Recharge
+// that are due; or of the one shop that is configured here.
+func (a *Admin) Maintain(ctx context.Context) error {
+	if own := a.Merchants.Own(); own != "" {
+		if a.Importer != nil && a.Merchants.Single() != nil {
+			if err := a.Importer.Watch(ctx, own); err != nil {
 				return err
 			}
 		}
@@ -395,10 +413,10 @@ func (a *Admin) Round(ctx context.Context) error {
 		if a.webhooksDue(&connection) {
 			due = append(due, connection)
 		}
-		if a.Indexer == nil {
+		if a.Importer == nil {
 			return nil
 		}
-		return a.Indexer.Watch(ctx, connection.Shop)
+		return a.Importer.Watch(ctx, connection.Shop)
 	})
 	for _, connection := range due {
 		err = errors.Join(err, a.keepWebhooksOnce(ctx, connection))
@@ -409,7 +427,7 @@ func (a *Admin) Round(ctx context.Context) error {
 // keepWebhooksOnce looks at a shop's webhooks, if no other server does.
 func (a *Admin) keepWebhooksOnce(ctx context.Context, connection store.Connection) error {
 	mine := false
-	err := a.Store.ReviseConnection(ctx, connection.Shop, func(c *store.Connection) bool {
+	err := a.updateConnection(ctx, connection.Shop, func(c *store.Connection) bool {
 		if mine = a.webhooksDue(c); mine {
 			c.Webhooks.ClaimedAt = a.Now()
 		}
@@ -425,10 +443,17 @@ func (a *Admin) keepWebhooksOnce(ctx context.Context, connection store.Connectio
 }
 
 func (a *Admin) keepOwnWebhooks(ctx context.Context) error {
-	if a.Shops.Mine == nil || a.Webhooks.Secret == "" || a.Now().Sub(a.ownKept) < webhooksDaily {
+	single, own := a.Merchants.Single(), a.Merchants.Own()
+	if single == nil || a.Webhooks.Secret == "" || a.Now().Sub(a.ownKept) < webhooksDaily {
 		return nil
 	}
-	err := a.Shops.Mine.Client.KeepWebhooks(ctx, a.Webhooks.Address(a.Shops.Own, ""), a.Webhooks.Ours(a.Shops.Own))
+	grant, err := single.Client.Limiter().Reserve(ctx, a.Store.Limiter(own), recharge.Ask{Normal: 1})
+	if err != nil {
+		return err
+	}
+	err = single.Client.KeepWebhooks(ctx, grant, a.Webhooks.Address(own, ""), a.Webhooks.Ours(own))
+	grant.Release(ctx)
+	a.Recorder.Calls(own, grant.Calls())
 	if err == nil {
 		a.ownKept = a.Now()
 	}
@@ -449,14 +474,14 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
 	connected := false
-	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+	err := a.updateConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		connected = true
 		connection.Chosen = chosen // SavedAt stays: it says which installation this is of
 		return true
 	})
 	switch {
 	case err != nil:
-		return a.say(c, shop, "Not saved: the app cannot reach its memory right now. Try again in a minute.", true)
+		return a.say(c, shop, "Not saved: we can’t reach our database right now. Try again in a minute.", true)
 	case !connected:
 		return a.say(c, shop, "Not saved: the store is not connected.", true)
 	}
@@ -468,19 +493,17 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), connectTimeout)
 	defer cancel()
-	connection, err := a.Store.Connection(ctx, shop)
-	if err == nil && connection != nil {
-		a.Leave(ctx, connection)
-		err = a.Store.DropConnection(ctx, shop)
+	record, err := a.Store.Record(ctx, shop)
+	if err == nil && record != nil && record.Connection != nil {
+		a.Leave(ctx, record.Connection)
 	}
 	if err == nil {
-		err = a.Store.OrderErasure(ctx, store.Erasure{Shop: shop})
+		_, err = a.Store.EraseShop(ctx, store.Erasure{Shop: shop})
 	}
 	if err != nil {
 		a.Log.ErrorContext(ctx, "not disconnected", "shop", string(shop), "cause", err)
-		return a.say(c, shop, "Not disconnected: the app cannot reach its memory right now. Try again in a minute.", true)
+		return a.say(c, shop, "Not disconnected: we can’t reach our database right now. Try again in a minute.", true)
 	}
-	a.Wake()
 	a.Log.InfoContext(ctx, "disconnected", "shop", string(shop))
 	return a.say(c, shop, "Disconnected. What was saved here is erased.", false)
 }
@@ -493,11 +516,20 @@ func (a *Admin) Leave(ctx context.Context, connection *store.Connection) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	with, err := a.options(ctx, connection)
-	if err == nil {
-		err = recharge.NewClient(with).RemoveWebhooks(ctx, a.Webhooks.Ours(connection.Shop))
-	}
+	err := a.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
+		return client.RemoveWebhooks(ctx, grant, a.Webhooks.Ours(connection.Shop))
+	})
 	if err != nil {
 		a.Log.InfoContext(ctx, "webhooks not removed", "shop", string(connection.Shop), "cause", err)
 	}
 }
+
+// Left tidies up at Recharge for a shop that has uninstalled the app, beside the answer to
+// Shopify: it would not wait for Recharge's. Wait waits for that.
+func (a *Admin) Left(connection *store.Connection) {
+	a.Merchants.Forget(connection.Shop)
+	a.leaving.Go(func() { a.Leave(context.Background(), connection) })
+}
+
+// Wait returns when nothing is tidied up any more.
+func (a *Admin) Wait() { a.leaving.Wait() }

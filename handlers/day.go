@@ -3,10 +3,13 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -67,12 +70,12 @@ const barStep, barWidth, chartBase = 26, 20, 100
 // outcomes are what the chart shows, from the bottom up.
 func outcomes() []count {
 	return []count{
-		{Name: string(Redirected), Label: "In the portal, signed in", Class: "portal"},
-		{Name: string(RedirectedByHash), Label: "To the portal by hash", Class: "hash"},
-		{Name: string(SignIn), Label: "Sent to sign in", Class: "page"},
-		{Name: string(SignInFailed), Label: "Came back not signed in", Class: "page"},
-		{Name: string(NotASubscriber), Label: "No subscriber", Class: "page"},
-		{Name: string(Unavailable), Label: "Asked to try again", Class: "lost"},
+		{Name: string(portal.Redirected), Label: "In the portal, signed in", Class: "portal"},
+		{Name: string(portal.RedirectedByHash), Label: "To the portal by hash", Class: "hash"},
+		{Name: string(portal.SignIn), Label: "Sent to sign in", Class: "page"},
+		{Name: string(portal.SignInFailed), Label: "Came back not signed in", Class: "page"},
+		{Name: string(portal.NotASubscriber), Label: "No subscriber", Class: "page"},
+		{Name: string(portal.Unavailable), Label: "Asked to try again", Class: "lost"},
 	}
 }
 
@@ -82,7 +85,7 @@ func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
 }
 
 func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
-	way, err := a.Shops.Find(ctx, shop)
+	merchant, err := a.Merchants.Find(ctx, shop)
 	if err != nil {
 		return healthView{Unknown: true}
 	}
@@ -92,14 +95,14 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	}
 	all := map[string]int64{}
 	for _, hour := range health.Hours {
-		for name, n := range hour.Numbers {
+		for name, n := range hour.Counts {
 			all[name] += n
 		}
 	}
 	v := healthView{
 		Width: barStep * len(health.Hours), Base: chartBase,
-		Calls: all[callsMade], Failed: all[callsFailed], Limited: all[callsLimited],
-		P50: percentile(all, 0.5), P95: percentile(all, 0.95),
+		Calls: all[portal.CallsMade], Failed: all[portal.CallsFailed], Limited: all[portal.CallsLimited],
+		P50: atMost(portal.Percentile(all, 0.5)), P95: atMost(portal.Percentile(all, 0.95)),
 	}
 	for _, outcome := range outcomes() {
 		outcome.Count = all[outcome.Name]
@@ -107,29 +110,37 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		v.Outcomes = append(v.Outcomes, outcome)
 	}
 	v.draw(health.Hours[:])
-	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", plural(int(v.Clicks), "click"), all[string(Redirected)]+all[string(RedirectedByHash)])
-	v.Webhooks = plural(int(all[webhooksTold]), "message") + " from Recharge in that time"
-	if connection, err := a.Store.Connection(ctx, shop); a.Shops.Own == "" && err == nil && connection != nil {
-		v.Webhooks += ". A change there is " + a.webhookWords(connection)
-	}
-	if lost := all[webhooksLost]; lost > 0 {
-		v.Webhooks += " " + plural(int(lost), "message") + " could not be told from forged ones: is the webhook secret the API Client Secret of this Admin token? Paste it again under Connect."
-	}
-	if way != nil {
-		budget := way.Client.Budget()
+	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", plural(int(v.Clicks), "click"), all[string(portal.Redirected)]+all[string(portal.RedirectedByHash)])
+	v.Webhooks = a.webhookNews(ctx, shop, all)
+	if merchant != nil {
+		budget := merchant.Client.Limiter().Budget()
 		v.Budget = &budgetView{Left: budget.Left, Burst: budget.Burst, Rate: budget.Rate}
 		if budget.Paused > 0 {
 			v.Budget.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
 		}
 	}
-	if index, err := a.Store.Index(ctx, shop); a.Indexer != nil && err == nil && way != nil {
-		v.Index = viewIndex(index, a.Now())
+	if progress, err := a.Store.Import(ctx, shop); a.Importer != nil && err == nil && merchant != nil {
+		v.Index = viewImport(progress, a.Now())
 	}
-	v.tell(health.Troubles, a.Now())
+	v.tell(health.Errors, a.Now())
 	return v
 }
 
-func viewIndex(index store.Index, now time.Time) *indexView {
+// webhookNews says how often Recharge has told of changes, and how soon one is noticed.
+func (a *Admin) webhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
+	news := plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
+	record, err := a.Store.Record(ctx, shop)
+	if a.Merchants.Own() == "" && err == nil && record != nil && record.Connection != nil {
+		news += ". A change there is " + a.webhookWords(record.Connection)
+	}
+	if lost := counts[portal.WebhooksRefused]; lost > 0 {
+		news += " " + plural(int(lost), "message") + " could not be told from forged ones: is the webhook secret the API " +
+			"Client Secret of this Admin token? Paste it again under Connect."
+	}
+	return news
+}
+
+func viewImport(index store.Import, now time.Time) *indexView {
 	v := &indexView{Running: index.Running, Problem: index.Problem, Percent: index.Percent()}
 	switch {
 	case index.Running:
@@ -157,7 +168,7 @@ func (v *healthView) draw(hours []store.Hour) {
 		b.Title = fmt.Sprintf("%s UTC: %s", h.Start.UTC().Format("15:04"), plural(int(clicksOf(h)), "click"))
 		top := int64(0) // of what is drawn so far, in clicks
 		for _, outcome := range outcomes() {
-			n := h.Numbers[outcome.Name]
+			n := h.Counts[outcome.Name]
 			if n == 0 {
 				continue
 			}
@@ -171,15 +182,30 @@ func (v *healthView) draw(hours []store.Hour) {
 
 func clicksOf(hour store.Hour) (n int64) {
 	for _, outcome := range outcomes() {
-		n += hour.Numbers[outcome.Name]
+		n += hour.Counts[outcome.Name]
 	}
 	return n
 }
 
-func (v *healthView) tell(troubles []store.Trouble, now time.Time) {
-	for _, t := range troubles {
+func (v *healthView) tell(errors []store.RecentError, now time.Time) {
+	for _, t := range errors {
 		v.Troubles = append(v.Troubles, troubleView{
 			At: t.At.UTC().Format(time.RFC3339), Ago: ago(now.Sub(t.At)), Text: advice(t.What), RequestID: t.RequestID, Times: t.Times,
 		})
 	}
+}
+
+// atMost is how long most clicks took.
+func atMost(d time.Duration) string {
+	if d == 0 {
+		return "over 25 s"
+	}
+	return "≤ " + shortTime(int(d/time.Millisecond))
+}
+
+func shortTime(ms int) string {
+	if ms < 1000 {
+		return strconv.Itoa(ms) + " ms"
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(float64(ms)/1000, 'f', 1, 64), ".0") + " s"
 }

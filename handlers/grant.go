@@ -55,7 +55,7 @@ func (a *Admin) installed(c echo.Context) error {
 		a.refused(c, "the state is not this browser's, or another shop's")
 		return a.notInstalled(c)
 	}
-	first, err := a.Store.MarkSeen(ctx, "state "+callback.State)
+	first, err := a.Store.UseNonce(ctx, shop, "state "+callback.State, a.Now().Add(stateLife))
 	if err != nil || !first {
 		a.refused(c, "the state was used before, or that is not known")
 		return a.notInstalled(c)

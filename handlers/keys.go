@@ -40,14 +40,15 @@ type keyView struct{ ID, Name, Made string }
 
 func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, error) {
 	view := keysView{Address: strings.TrimRight(a.AppURL.String(), "/")}
-	if own := a.Shops.Own; own != "" {
+	if own := a.Merchants.Own(); own != "" {
 		view.Fixed, view.Set = true, shop == own && a.HasKeys
 		return view, nil
 	}
-	connection, err := a.Store.Connection(ctx, shop)
-	if err != nil || connection == nil {
+	record, err := a.Store.Record(ctx, shop)
+	if err != nil || record == nil || record.Connection == nil {
 		return view, err
 	}
+	connection := record.Connection
 	view.Connected, view.Full = true, len(connection.PortalKeys) >= keysAtMost
 	for _, key := range connection.PortalKeys {
 		view.Keys = append(view.Keys, keyView{key.ID, key.Name, key.MadeAt.UTC().Format(time.DateOnly)})
@@ -79,17 +80,17 @@ func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	key := newKey(shop, rand.Text())
 	secret := portallink.SecretOf(key)
 	connected, full := false, false
-	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+	err := a.updateConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		connected, full = true, len(connection.PortalKeys) >= keysAtMost
 		if full {
 			return false
 		}
-		connection.PortalKeys = append(connection.PortalKeys, store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: a.Now()})
+		connection.PortalKeys = append(slices.Clone(connection.PortalKeys), store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: a.Now()})
 		return true
 	})
 	switch {
 	case err != nil:
-		return a.showKeys(c, shop, "", "Not made: the app cannot reach its memory right now. Try again in a minute.", true)
+		return a.showKeys(c, shop, "", "Not made: we can’t reach our database right now. Try again in a minute.", true)
 	case !connected:
 		return a.showKeys(c, shop, "", "Not made: connect Recharge first.", true)
 	case full:
@@ -102,13 +103,13 @@ func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 // revokeKey ends a key: from then on no server takes what it asks for or has signed.
 func (a *Admin) revokeKey(c echo.Context, shop shopify.Shop) error {
 	id := c.FormValue("id")
-	err := a.Store.ReviseConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+	err := a.updateConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		before := len(connection.PortalKeys)
-		connection.PortalKeys = slices.DeleteFunc(connection.PortalKeys, func(key store.PortalKey) bool { return key.ID == id })
+		connection.PortalKeys = slices.DeleteFunc(slices.Clone(connection.PortalKeys), func(key store.PortalKey) bool { return key.ID == id })
 		return len(connection.PortalKeys) < before
 	})
 	if err != nil {
-		return a.showKeys(c, shop, "", "Not revoked: the app cannot reach its memory right now. Try again in a minute.", true)
+		return a.showKeys(c, shop, "", "Not revoked: we can’t reach our database right now. Try again in a minute.", true)
 	}
 	a.Log.InfoContext(c.Request().Context(), "portal key revoked", "shop", string(shop))
 	return a.showKeys(c, shop, "", "Revoked.", false)

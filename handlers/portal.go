@@ -3,18 +3,16 @@
 package handlers
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -28,11 +26,12 @@ const returned = "ms_returned"
 // Portal answers the app proxy's route: a click on Manage Subscriptions.
 type Portal struct {
 	Verifier       *shopify.Verifier
-	Clicks         *Clicks
+	Resolver       *portal.Resolver
+	Recorder       *portal.Recorder
 	Pages          *templates.Pages
 	LegacyAccounts bool // of a shop of which it is not known: sign in at /account/login
 	ByPage         bool // forward by a page instead of a 302
-	*Book
+	Now            func() time.Time
 }
 
 // Register adds the route. Both forms of the path are there, because a redirect
@@ -43,53 +42,47 @@ func (p *Portal) Register(e *echo.Echo) {
 	}
 }
 
-// handle ends a click, answers it and tells of it.
+// handle decides a click, answers it and records it. HEAD is no click: nobody waits for
+// the portal. It is answered by what is cached.
 func (p *Portal) handle(c echo.Context) error {
-	start := p.Now()
-	asked := asked{id: requestID()}
-	trail, ctx := newTrail(c.Request().Context(), p.Now)
-	ending := p.end(ctx, c, &asked)
-	err := p.answer(c, asked, ending)
-	p.write(ctx, asked.id, asked.who.Shop, FromStorefront, start, trail, ending)
+	click := clickRequest{id: requestID(), head: c.Request().Method == http.MethodHead}
+	trace := portal.NewTrace(p.Now)
+	start := trace.Now()
+	result := p.resolve(c, &click, trace)
+	err := p.answer(c, click, result)
+	if !click.head {
+		p.Recorder.Record(c.Request().Context(), clicked(click.id, click.who.Shop, portal.FromStorefront, start, trace, result))
+	}
 	return err
 }
 
-// end finds out what is asked and how it ends. A fault of ours ends in a page,
-// too: of a 5xx Shopify would make one that says nothing.
-func (p *Portal) end(ctx context.Context, c echo.Context, a *asked) (ending Ending) {
-	defer func() {
-		if value := recover(); value != nil {
-			ending = Ending{Outcome: Unavailable, Cause: &panicked{value, debug.Stack()}}
-		}
-	}()
-	verified := trailOf(ctx).begin(stepVerify)
+// clicked is what there is to record of a click.
+func clicked(id string, shop shopify.Shop, channel portal.Channel, start time.Time, trace *portal.Trace, result portal.Result) portal.Click {
+	return portal.Click{
+		RequestID: id, Shop: shop, Channel: channel, Outcome: result.Outcome, Source: result.Source,
+		Start: start, Took: trace.Now().Sub(start), Steps: trace.Steps(), Calls: result.Calls, Cause: result.Cause,
+		Level: portal.Level(result.Outcome, result.Cause), Counted: result.Merchant != nil,
+	}
+}
+
+// resolve reads what is asked and decides it.
+func (p *Portal) resolve(c echo.Context, click *clickRequest, trace *portal.Trace) (result portal.Result) {
+	defer portal.Recover(&result)
+	start := trace.Now()
 	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
-	verified(err)
+	trace.End(portal.StepVerify, start, err)
 	if err == nil && p.ByPage && !navigates(c.Request().Header) {
 		err = errNoNavigation
 	}
 	if err != nil {
-		return Ending{Outcome: Forbidden, Cause: err}
+		return portal.Result{Outcome: portal.Forbidden, Cause: err}
 	}
-	a.read(request)
-	if a.who.Customer == "" {
-		return p.nobody(ctx, a)
+	click.read(request)
+	result = p.Resolver.Resolve(c.Request().Context(), portal.Request{Shopper: click.who, Visit: click.visit, CacheOnly: click.head}, trace)
+	if result.Outcome == portal.SignIn && click.returned {
+		result.Outcome = portal.SignInFailed
 	}
-	return p.Clicks.Open(ctx, a.who, a.visit)
-}
-
-// nobody ends the click of a visitor whom Shopify does not know.
-func (p *Portal) nobody(ctx context.Context, a *asked) Ending {
-	way, err := p.Clicks.Shops.Find(ctx, a.who.Shop)
-	switch {
-	case err != nil:
-		return Ending{Outcome: Unavailable, Cause: err}
-	case way == nil:
-		return Ending{Outcome: NotConnected}
-	case a.returned:
-		return Ending{Outcome: SignInFailed, Way: way}
-	}
-	return Ending{Outcome: SignIn, Way: way}
+	return result
 }
 
 var errNoNavigation = errors.New("a script or a frame asks, not the shopper")
@@ -105,34 +98,45 @@ func navigates(header http.Header) bool {
 	return (mode == "" || mode == "navigate") && (destination == "" || destination == "document" || mode == "navigate" && destination == "empty")
 }
 
-// asked is what a verified request asks for.
-type asked struct {
+// clickRequest is what a verified request asks for.
+type clickRequest struct {
 	id       string // the request's
+	head     bool
 	who      store.Shopper
-	visit    store.Visit
-	path     string // this page on the storefront
-	back     string // the same, marked as returned from the sign-in
-	returned bool   // from there
+	visit    recharge.Visit
+	prefix   string // of the app on the storefront
+	deeper   bool   // a destination stands behind it
+	returned bool   // from the sign-in
 }
 
-func (a *asked) read(request shopify.ProxyRequest) {
-	a.who = store.Shopper{Shop: request.Shop, Customer: request.Customer}
-	a.visit = store.Visit{
-		To:     recharge.ParseDestination(request.Destination),
-		Locale: recharge.ParseLocale(request.Query.Get("locale")),
+func (r *clickRequest) read(request shopify.ProxyRequest) {
+	r.who = store.Shopper{Shop: request.Shop, Customer: request.Customer}
+	r.visit = recharge.Visit{
+		To:      recharge.ParseDestination(request.Destination),
+		Locale:  recharge.ParseLocale(request.Query.Get("locale")),
+		Country: recharge.ParseCountry(request.Query.Get("country")),
 	}
-	a.returned = request.Query.Has(returned)
-	path := request.PathPrefix
-	if request.Destination != "" {
-		path += "/" + string(a.visit.To)
+	r.returned = request.Query.Has(returned)
+	r.prefix, r.deeper = request.PathPrefix, request.Destination != ""
+}
+
+// path is this page on the storefront, and back the same, marked as returned from the
+// sign-in.
+func (r *clickRequest) path() string { return r.pathWith(url.Values{}) }
+func (r *clickRequest) back() string { return r.pathWith(url.Values{returned: {"1"}}) }
+
+func (r *clickRequest) pathWith(query url.Values) string {
+	path := r.prefix
+	if r.deeper {
+		path += "/" + string(r.visit.To)
 	}
-	query := url.Values{}
-	if a.visit.Locale != "" {
-		query.Set("locale", string(a.visit.Locale))
+	if r.visit.Locale != "" {
+		query.Set("locale", string(r.visit.Locale))
 	}
-	a.path = withQuery(path, query)
-	query.Set(returned, "1")
-	a.back = withQuery(path, query)
+	if r.visit.Country != "" {
+		query.Set("country", string(r.visit.Country))
+	}
+	return withQuery(path, query)
 }
 
 func withQuery(path string, query url.Values) string {
@@ -145,8 +149,8 @@ func withQuery(path string, query url.Values) string {
 // signIn is the storefront's sign-in page, on its own host, up to the path that
 // it returns to. Shopify takes only relative ones.
 // https://shopify.dev/docs/storefronts/themes/login
-func (p *Portal) signIn(way *Way) string {
-	if way == nil && p.LegacyAccounts || way != nil && way.LegacyAccounts {
+func (p *Portal) signIn(merchant *portal.Merchant) string {
+	if merchant == nil && p.LegacyAccounts || merchant != nil && merchant.LegacyAccounts {
 		return "/account/login?return_url="
 	}
 	return "/customer_authentication/login?return_to="
@@ -155,71 +159,3 @@ func (p *Portal) signIn(way *Way) string {
 // requestID is short enough to be read out on the telephone. It is never taken
 // from the request, which could write into the log with it.
 func requestID() string { return strings.ToLower(rand.Text()[:10]) }
-
-// logClick writes a click's one line in the log.
-func logClick(ctx context.Context, log *slog.Logger, click Click) {
-	if !log.Enabled(ctx, click.Level) {
-		return
-	}
-	attributes := make([]slog.Attr, 0, 9)
-	attributes = append(attributes,
-		slog.String("request_id", click.RequestID),
-		slog.String("outcome", string(click.Outcome)),
-		slog.Float64("ms", milliseconds(click.Took)),
-	)
-	if click.Door != FromStorefront {
-		attributes = append(attributes, slog.String("door", string(click.Door)))
-	}
-	if click.Shop != "" {
-		attributes = append(attributes, slog.String("shop", string(click.Shop)))
-	}
-	if click.Source != "" {
-		attributes = append(attributes, slog.String("source", string(click.Source)))
-	}
-	attributes = append(attributes, slog.String("steps", line(click.Steps)))
-	attributes = append(attributes, causes(click.Cause)...)
-	log.LogAttrs(ctx, click.Level, "click", attributes...)
-}
-
-// causes are what the log says of why something is not as it should be.
-func causes(cause error) []slog.Attr {
-	if cause == nil {
-		return nil
-	}
-	attributes := []slog.Attr{slog.String("cause", cause.Error())}
-	var fault *panicked
-	if errors.As(cause, &fault) {
-		attributes = append(attributes, slog.String("stack", string(fault.stack)))
-	}
-	return attributes
-}
-
-// panicked is a fault of ours.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// level makes an error of what somebody must look at: Recharge answers with other
-// people's records, or a fault of ours.
-func level(cause error) slog.Level {
-	var fault *panicked
-	switch {
-	case errors.As(cause, &fault), recharge.Is(cause, recharge.FilterIgnored), recharge.Is(cause, recharge.Foreign), recharge.Is(cause, recharge.LinkRefused):
-		return slog.LevelError
-	case recharge.Is(cause, recharge.Ambiguous):
-		return slog.LevelWarn
-	}
-	return slog.LevelInfo
-}
-
-// level adds that a shopper got less than the portal, signed in.
-func (e Ending) level() slog.Level {
-	lessThanAsked := e.Outcome == Unavailable || e.Outcome == RedirectedByHash && e.Cause != nil
-	if lessThanAsked {
-		return max(slog.LevelWarn, level(e.Cause))
-	}
-	return level(e.Cause)
-}

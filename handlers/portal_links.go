@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -24,8 +25,10 @@ import (
 // PortalLinks answers a shop's own middleware, which knows who is signed in and asks
 // for the link to that customer's portal: POST /api/portal-links.
 type PortalLinks struct {
-	*Vouched
-	*Book
+	*APIKeyAuth
+	Recorder *portal.Recorder
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Register adds the route.
@@ -51,15 +54,15 @@ type problem struct {
 const invalidRequest = "invalid_request"
 
 // problemOf is the problem of an outcome that is not a link.
-func problemOf(outcome Outcome) problem {
+func problemOf(outcome portal.Outcome) problem {
 	switch outcome {
-	case NotASubscriber:
+	case portal.NotASubscriber:
 		return problem{Title: "No subscriptions", Status: http.StatusNotFound,
 			Detail: "Recharge has no customer by this id, or several that cannot be told apart. Show what there is to subscribe to. Who has just subscribed is found within a minute."}
-	case NotConnected:
+	case portal.NotConnected:
 		return problem{Title: "Recharge is not connected", Status: http.StatusConflict,
 			Detail: "This server has no Recharge token for the store: whoever runs it has to set RECHARGE_API_TOKEN."}
-	case Forbidden:
+	case portal.Forbidden:
 		return problem{Title: "Forbidden", Status: http.StatusForbidden,
 			Detail: "Send a key of this store's that is in use, as the bearer in the header Authorization."}
 	}
@@ -71,60 +74,63 @@ func problemOf(outcome Outcome) problem {
 const retryAfter = 5
 
 func (l *PortalLinks) handle(c echo.Context) error {
-	start, id := l.Now(), requestID()
-	trail, ctx := newTrail(c.Request().Context(), l.Now)
-	key, bears := strings.CutPrefix(c.Request().Header.Get(echo.HeaderAuthorization), "Bearer ")
-	shop, err := l.shopOfKey(key)
-	if err != nil || !bears || key == "" || len(c.Request().Header.Values(echo.HeaderAuthorization)) != 1 {
-		return l.end(ctx, c, id, "", start, trail, Ending{Outcome: Forbidden, Cause: errNoKey})
+	trace, id := portal.NewTrace(l.Now), requestID()
+	start := trace.Now()
+	result, shop, invalid := l.decide(c, trace)
+	if invalid != "" {
+		l.Log.InfoContext(c.Request().Context(), "portal link not asked for rightly", "request_id", id, "shop", string(shop), "cause", invalid)
+		return answerProblem(c, invalidRequest, problem{
+			Title: "The request is not right", Status: http.StatusBadRequest, Detail: invalid, RequestID: id,
+		})
 	}
-	proven := func(secrets []portallink.Secret) bool { return portallink.SecretOf(key).Among(secrets...) }
-	who, visit, err := l.read(c, shop)
-	if err != nil {
-		return l.refuse(ctx, c, id, shop, start, trail, proven, err)
-	}
-	ending, trusted := l.open(ctx, who, visit, proven, nil)
-	if !trusted {
-		shop = ""
-	}
-	return l.end(ctx, c, id, shop, start, trail, ending)
-}
-
-// refuse says what is wrong with a body to those only who have a key.
-func (l *PortalLinks) refuse(ctx context.Context, c echo.Context, id string, shop shopify.Shop, start time.Time, trail *trail, proven proof, reason error) error {
-	secrets, err := l.secrets(ctx, shop)
-	switch {
-	case err != nil:
-		return l.end(ctx, c, id, "", start, trail, Ending{Outcome: Unavailable, Cause: err})
-	case !proven(secrets):
-		return l.end(ctx, c, id, "", start, trail, Ending{Outcome: Forbidden, Cause: errNoKey})
-	}
-	l.Log.InfoContext(ctx, "portal link not asked for rightly", slog.String("request_id", id), slog.String("shop", string(shop)), slog.String("cause", reason.Error()))
-	return answerProblem(c, invalidRequest, problem{Title: "The request is not right", Status: http.StatusBadRequest, Detail: reason.Error(), RequestID: id})
-}
-
-// end answers and writes down how it ended.
-func (l *PortalLinks) end(ctx context.Context, c echo.Context, id string, shop shopify.Shop, start time.Time, trail *trail, ending Ending) error {
-	err := l.answer(c, id, ending)
-	l.write(ctx, id, shop, FromAPI, start, trail, ending)
+	err := l.answer(c, id, result)
+	l.Recorder.Record(c.Request().Context(), clicked(id, shop, portal.FromAPI, start, trace, result))
 	return err
 }
 
-func (l *PortalLinks) answer(c echo.Context, id string, ending Ending) error {
-	if ending.Outcome == Redirected || ending.Outcome == RedirectedByHash {
-		link := portalLink{URL: ending.Link.URL, SignedIn: ending.Outcome == Redirected}
-		if expires := ending.Link.Expires; !expires.IsZero() {
+// decide reads what is asked and decides it. The shop is "" where it is not proven.
+// invalid is what is wrong with the body: only those who have a key read it.
+func (l *PortalLinks) decide(c echo.Context, trace *portal.Trace) (result portal.Result, shop shopify.Shop, invalid string) {
+	ctx := c.Request().Context()
+	key, bears := strings.CutPrefix(c.Request().Header.Get(echo.HeaderAuthorization), "Bearer ")
+	shop, noShop := l.shopOfKey(key)
+	if noShop != nil || !bears || key == "" || len(c.Request().Header.Values(echo.HeaderAuthorization)) != 1 {
+		return portal.Result{Outcome: portal.Forbidden, Cause: errNoKey}, "", ""
+	}
+	proven := func(secrets []portallink.Secret) bool { return portallink.SecretOf(key).Among(secrets...) }
+	who, visit, wrong := l.read(c, shop)
+	if wrong != nil {
+		secrets, lost := l.secrets(ctx, shop)
+		switch {
+		case lost != nil:
+			return portal.Result{Outcome: portal.Unavailable, Cause: lost}, "", ""
+		case !proven(secrets):
+			return portal.Result{Outcome: portal.Forbidden, Cause: errNoKey}, "", ""
+		}
+		return portal.Result{}, shop, wrong.Error()
+	}
+	result, trusted := l.resolve(ctx, portal.Request{Shopper: who, Visit: visit}, trace, proven, nil)
+	if !trusted {
+		shop = ""
+	}
+	return result, shop, ""
+}
+
+func (l *PortalLinks) answer(c echo.Context, id string, result portal.Result) error {
+	if result.Outcome == portal.Redirected || result.Outcome == portal.RedirectedByHash {
+		link := portalLink{URL: result.Link.URL, SignedIn: result.Outcome == portal.Redirected}
+		if expires := result.Link.Expires; !expires.IsZero() {
 			expires = expires.UTC().Truncate(time.Second)
 			link.ExpiresAt = &expires
 		}
 		return c.JSON(http.StatusOK, link)
 	}
-	p := problemOf(ending.Outcome)
+	p := problemOf(result.Outcome)
 	p.RequestID = id
 	if p.Status == http.StatusServiceUnavailable {
 		c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	return answerProblem(c, string(ending.Outcome), p)
+	return answerProblem(c, string(result.Outcome), p)
 }
 
 // answerProblem answers with a problem of a type that is named like the outcome.
@@ -154,29 +160,29 @@ var (
 
 // read reads who is asked for, and where to. It is strict: what it does not know
 // could have been meant to matter.
-func (l *PortalLinks) read(c echo.Context, shop shopify.Shop) (store.Shopper, store.Visit, error) {
+func (l *PortalLinks) read(c echo.Context, shop shopify.Shop) (store.Shopper, recharge.Visit, error) {
 	media, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
-		return store.Shopper{}, store.Visit{}, errMedia
+		return store.Shopper{}, recharge.Visit{}, errMedia
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, c.Request().Body, bodySize))
 	if err != nil {
-		return store.Shopper{}, store.Visit{}, errTooLong
+		return store.Shopper{}, recharge.Visit{}, errTooLong
 	}
 	return readBody(shop, body)
 }
 
-func readBody(shop shopify.Shop, body []byte) (store.Shopper, store.Visit, error) {
+func readBody(shop shopify.Shop, body []byte) (store.Shopper, recharge.Visit, error) {
 	fields, err := flat(body)
 	if err != nil {
-		return store.Shopper{}, store.Visit{}, err
+		return store.Shopper{}, recharge.Visit{}, err
 	}
 	text := map[string]string{}
 	for _, name := range []string{"destination", "locale"} {
 		value, given := fields[name]
 		word, ok := value.(string)
 		if given && value != nil && !ok {
-			return store.Shopper{}, store.Visit{}, errText
+			return store.Shopper{}, recharge.Visit{}, errText
 		}
 		text[name] = word
 		delete(fields, name)

@@ -14,12 +14,21 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
 )
+
+var pat = store.Shopper{Shop: "a.myshopify.com", Customer: "1"}
+
+// noMeter counts nothing.
+type noMeter struct{}
+
+func (noMeter) Click(portal.Click) {}
+func (noMeter) Call(recharge.Call) {}
 
 // TestFaultOfOursIsUnavailable: a panic, wherever on the route, ends one click in
 // a page; the stack is for the log.
@@ -38,22 +47,27 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, portal := range map[string]Portal{
-		"before the click": {Clicks: &Clicks{}}, // no verifier
-		"in the click": {Verifier: verifier, Clicks: &Clicks{Store: s, Timeout: time.Second, Shops: &Shops{
-			Own: pat.Shop, Mine: &Way{Client: &recharge.Client{}}, // one that was never made
-		}}},
+	// Its client has no clock, so that it fails as soon as it is used.
+	broken, err := portal.NewSingle(s, portal.Settings{Rate: 2, Burst: 40, Timeout: time.Second}, pat.Shop, "sk_fixture", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, portals := range map[string]Portal{
+		"before the click": {},                                                                                              // no verifier
+		"in the click":     {Verifier: verifier, Resolver: &portal.Resolver{Store: s, Timeout: time.Second, Now: time.Now}}, // no merchants
+		"in the flight":    {Verifier: verifier, Resolver: &portal.Resolver{Store: s, Timeout: time.Second, Now: time.Now, Merchants: broken}},
 	} {
 		var log bytes.Buffer
-		portal.Pages, portal.Book = pages, &Book{Now: time.Now, Log: slog.New(slog.NewJSONHandler(&log, nil))}
+		portals.Pages, portals.Now = pages, time.Now
+		portals.Recorder = &portal.Recorder{Store: s, Log: slog.New(slog.NewJSONHandler(&log, nil)), Meter: noMeter{}}
 		e := echo.New()
-		portal.Register(e)
+		portals.Register(e)
 		query := url.Values{
 			"shop": {string(pat.Shop)}, "logged_in_customer_id": {string(pat.Customer)}, "path_prefix": {"/apps/subscriptions"},
 			"timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
 		}.Encode()
 		query += "&signature=" + shopifytest.Signature(secret, query)
-		for range 2 { // the first leaves the shopper's turn free
+		for range 2 { // the first leaves nobody waiting
 			log.Reset()
 			response := httptest.NewRecorder()
 			e.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/apps/subscriptions?"+query, nil))

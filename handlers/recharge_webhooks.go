@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -24,18 +25,16 @@ const rechargeWebhooks = "/webhooks/recharge"
 // RechargeWebhooks answers what Recharge has to say of a shop's customers. What
 // it says may be old, or said twice: it only ever makes us forget.
 type RechargeWebhooks struct {
-	Store   *store.Store
-	Shops   *Shops
-	Own     shopify.Shop // the one store that is configured here; "": many
-	Secret  string       // Own's; "": its webhooks are refused
-	AppURL  *url.URL
-	Timeout time.Duration // of one webhook; Recharge waits 5 s
-	Numbers Numbers
-	Log     *slog.Logger
-	Now     func() time.Time
-	Wake    func()                           // has what is ordered done at once
-	Learn   func(shopify.Shop, store.Change) // has somebody asked for of whom nothing is remembered any more
-	Observe func(status int)                 // is told how each was answered
+	Store    *store.Store
+	Resolver *portal.Resolver
+	Recorder *portal.Recorder
+	Secret   string // of the one store that is configured here; "": its webhooks are refused
+	AppURL   *url.URL
+	Timeout  time.Duration // of one webhook; Recharge waits 5 s
+	Log      *slog.Logger
+	Now      func() time.Time
+	Importer *Importer        // looks changed customers up in the background; nil: nobody does
+	Observe  func(status int) // takes how each was answered
 }
 
 // Register adds the routes.
@@ -46,9 +45,12 @@ func (w *RechargeWebhooks) Register(e *echo.Echo) {
 	}
 }
 
+// own is the one store that is configured here; "": many.
+func (w *RechargeWebhooks) own() shopify.Shop { return w.Resolver.Merchants.Own() }
+
 // Address is where Recharge tells what has changed in a shop.
 func (w *RechargeWebhooks) Address(shop shopify.Shop, key string) string {
-	if shop == w.Own {
+	if shop == w.own() {
 		return w.AppURL.JoinPath(rechargeWebhooks).String()
 	}
 	return w.AppURL.JoinPath(rechargeWebhooks, shop.Handle(), key).String()
@@ -80,39 +82,43 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 		webhook, err = w.read(c, from)
 	}
 	if err == nil {
-		err = w.do(ctx, from.shop, webhook)
+		err = errors.Join(w.do(ctx, from.shop, webhook), w.Store.WebhookVerified(ctx, from.shop))
 	}
 	status := rechargeStatus(err)
 	w.log(ctx, from.shop, webhook, status, err)
 	w.Observe(status)
 	if from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook) {
-		w.Numbers.Store.Count(from.shop, webhooksLost, 1) // of who knows the address
+		w.Store.Count(from.shop, portal.WebhooksRefused, 1) // by one who knows the address
 	}
 	if status != http.StatusOK {
 		return echo.NewHTTPError(status)
 	}
-	w.Numbers.Store.Count(from.shop, webhooksTold, 1)
+	w.Store.Count(from.shop, portal.WebhooksTaken, 1)
 	return c.NoContent(http.StatusOK)
 }
 
 // from finds the shop by its address. An address that was never given away is
 // refused like a bad signature, and nobody learns which shops there are.
 func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (teller, error) {
-	if w.Own != "" {
+	if own := w.own(); own != "" {
 		if handle != "" || w.Secret == "" {
 			return teller{}, errNoSuchAddress
 		}
-		return teller{w.Own, w.Secret}, nil
+		return teller{own, w.Secret}, nil
 	}
 	shop, err := shopify.ParseShop(handle + ".myshopify.com")
 	if err != nil {
 		return teller{}, errNoSuchAddress
 	}
-	connection, err := w.Store.Connection(ctx, shop)
+	record, err := w.Store.Record(ctx, shop)
 	if err != nil {
 		return teller{}, err
 	}
-	if connection == nil || connection.WebhookKey == "" || connection.ClientSecret == "" ||
+	if record == nil || record.Connection == nil {
+		return teller{}, errNoSuchAddress
+	}
+	connection := record.Connection
+	if connection.WebhookKey == "" || connection.ClientSecret == "" ||
 		subtle.ConstantTimeCompare([]byte(connection.WebhookKey), []byte(key)) != 1 {
 		return teller{}, errNoSuchAddress
 	}
@@ -134,25 +140,17 @@ func (w *RechargeWebhooks) read(c echo.Context, from teller) (recharge.Webhook, 
 func (w *RechargeWebhooks) do(ctx context.Context, shop shopify.Shop, webhook recharge.Webhook) error {
 	switch webhook.Kind {
 	case recharge.CustomerChanged, recharge.CustomerDeleted:
-		change := store.Change{
-			ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer), Hash: webhook.Hash, Active: webhook.Active,
-			Gone: webhook.Kind == recharge.CustomerDeleted,
-		}
-		known, err := w.Store.Touch(ctx, shop, change)
-		if err != nil {
+		change := store.Change{ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer)}
+		if err := w.Resolver.ApplyCustomerChange(ctx, shop, change); err != nil {
 			return err
 		}
-		if !known && !change.Gone && change.Customer != "" {
-			w.Learn(shop, change)
+		if w.Importer != nil && webhook.Kind == recharge.CustomerChanged && change.Customer != "" {
+			w.Importer.Learn(shop, change)
 		}
-	case recharge.Uninstalled:
-		if err := w.disconnect(ctx, shop); err != nil {
-			return err
-		}
-	default:
 		return nil
+	case recharge.Uninstalled:
+		return w.disconnect(ctx, shop)
 	}
-	w.Wake()
 	return nil
 }
 
@@ -163,26 +161,34 @@ var errStillKnown = errors.New("not so: Recharge still takes the store's token")
 // and its shoppers' portals gone. What says so is not signed with the rest of the
 // message: so Recharge itself is asked, and until it agrees, nothing is done.
 func (w *RechargeWebhooks) disconnect(ctx context.Context, shop shopify.Shop) error {
-	way, err := w.Shops.Find(ctx, shop)
+	merchant, err := w.Resolver.Merchants.Find(ctx, shop)
 	if err != nil {
 		return err
 	}
-	if way != nil {
-		err = way.Client.Known(ctx)
+	if merchant != nil {
+		err = w.stillKnown(ctx, shop, merchant.Client)
 	}
 	switch {
-	case way == nil, recharge.Is(err, recharge.Unauthorized), recharge.Is(err, recharge.Forbidden):
+	case merchant == nil, recharge.Is(err, recharge.Unauthorized), recharge.Is(err, recharge.Forbidden):
 	case err != nil:
 		return err
 	default:
 		return errStillKnown
 	}
-	if w.Own == "" {
-		if err := w.Store.DropConnection(ctx, shop); err != nil {
-			return err
-		}
+	_, err = w.Store.EraseShop(ctx, store.Erasure{Shop: shop})
+	return err
+}
+
+func (w *RechargeWebhooks) stillKnown(ctx context.Context, shop shopify.Shop, client *recharge.Client) error {
+	grant, err := client.Limiter().Reserve(ctx, w.Store.Limiter(shop), recharge.Ask{Normal: 1})
+	if err != nil {
+		return err
 	}
-	return w.Store.OrderErasure(ctx, store.Erasure{Shop: shop})
+	defer func() {
+		grant.Release(ctx)
+		w.Recorder.Calls(shop, grant.Calls())
+	}()
+	return client.Known(ctx, grant)
 }
 
 func rechargeStatus(err error) int {

@@ -22,9 +22,6 @@ const (
 	// redactDelay is how long after an uninstall Shopify sends shop/redact.
 	// https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance
 	redactDelay = 48 * time.Hour
-	// clockSkew is how far our clock may be before Shopify's: what was saved so
-	// little after an uninstall was saved before it.
-	clockSkew = 10 * time.Second
 )
 
 // ShopifyWebhooks answers what Shopify has to say of shops and shoppers: that
@@ -38,13 +35,8 @@ type ShopifyWebhooks struct {
 	Timeout  time.Duration // of one webhook; Shopify waits 5 s
 	Log      *slog.Logger
 	Now      func() time.Time
-	// Left is called with the connection of a shop that has uninstalled the app,
-	// when that has been dropped: whoever has it can still tidy up at Recharge.
-	Left func(*store.Connection)
-	// Wake has what is ordered done at once.
-	Wake func()
-	// Observe is told how each was answered.
-	Observe func(status int)
+	Admin    *Admin           // tidies up at Recharge when a shop has uninstalled the app
+	Observe  func(status int) // takes how each was answered
 }
 
 // Register adds the route.
@@ -60,7 +52,7 @@ func (w *ShopifyWebhooks) handle(c echo.Context) error {
 	webhook, err := w.read(c)
 	did := ""
 	if err == nil {
-		did, err = w.once(ctx, webhook)
+		did, err = w.do(ctx, webhook)
 	}
 	status := statusOf(err)
 	w.log(ctx, webhook, did, status, err)
@@ -92,46 +84,27 @@ func readWebhook(c echo.Context) ([]byte, error) {
 	return body, nil
 }
 
-// once does what a webhook asks for if that has not been done. It is marked as
-// done afterwards: a message that is lost half-way comes again.
-func (w *ShopifyWebhooks) once(ctx context.Context, webhook shopify.Webhook) (string, error) {
-	if webhook.Shop == "" {
-		return "ignored", nil // a topic that is not ours: nothing of it is kept
-	}
-	seen, err := w.Store.Seen(ctx, webhook.ID)
-	if err != nil {
-		return "", err
-	}
-	if seen {
-		return "done_before", nil
-	}
-	did, err := w.do(ctx, webhook)
-	if err != nil {
-		return "", err
-	}
-	_, err = w.Store.MarkSeen(ctx, webhook.ID)
-	return did, err
-}
-
-// do does what a webhook asks for, and says what that was. What takes long is
-// ordered, and outlives this process. Another shop than the one that is
-// configured here can have installed the app: its name is as good.
+// do does what a webhook asks for, and says what that was. Shopify may send it twice:
+// that does the same. Another shop than the one that is configured here can have
+// installed the app: its name is as good.
 func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (string, error) {
 	at := webhook.Triggered
 	if at.IsZero() || at.After(w.Now()) {
 		at = w.Now()
 	}
-	switch webhook.Topic {
-	case shopify.CustomersDataRequest:
+	switch {
+	case webhook.Shop == "":
+		return "ignored", nil // a topic that is not ours: nothing of it is kept
+	case webhook.Topic == shopify.CustomersDataRequest:
 		return "nothing_to_tell", nil
-	case shopify.CustomersRedact:
-		return "erasing_shopper", w.order(ctx, store.Erasure{Shop: webhook.Shop, Customer: webhook.Customer})
-	case shopify.AppUninstalled:
-		return "erasing_shop", w.leave(ctx, webhook.Shop, at)
-	case shopify.ShopRedact:
+	case webhook.Topic == shopify.CustomersRedact:
+		return "erased_shopper", w.Store.Redact(ctx, webhook.Shop, webhook.Customer)
+	case webhook.Topic == shopify.AppUninstalled:
+		return "erased_shop", w.leave(ctx, webhook.Shop, at)
+	case webhook.Topic == shopify.ShopRedact:
 		// It is about the installation that ended two days ago: a merchant who has
 		// come back since stays connected.
-		return "erasing_shop", w.leave(ctx, webhook.Shop, at.Add(-redactDelay))
+		return "erased_shop", w.leave(ctx, webhook.Shop, at.Add(-redactDelay))
 	}
 	return "ignored", nil
 }
@@ -139,26 +112,11 @@ func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (stri
 // leave ends an installation. What was saved later belongs to the next one: a
 // message can be hours late.
 func (w *ShopifyWebhooks) leave(ctx context.Context, shop shopify.Shop, at time.Time) error {
-	connection, err := w.Store.Connection(ctx, shop)
-	if err != nil {
-		return err
+	erased, err := w.Store.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: at, SavedUntil: at.Add(store.ClockSkew)})
+	if err == nil && erased != nil && erased.Connection != nil {
+		w.Admin.Left(erased.Connection)
 	}
-	until := at.Add(clockSkew)
-	if err := w.order(ctx, store.Erasure{Shop: shop, At: at, Connection: until}); err != nil {
-		return err
-	}
-	if connection != nil && !connection.SavedAt.After(until) {
-		w.Left(connection)
-	}
-	return nil
-}
-
-func (w *ShopifyWebhooks) order(ctx context.Context, erasure store.Erasure) error {
-	if err := w.Store.OrderErasure(ctx, erasure); err != nil {
-		return err
-	}
-	w.Wake()
-	return nil
+	return err
 }
 
 var errUnread = errors.New("body not read")

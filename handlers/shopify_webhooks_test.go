@@ -45,7 +45,7 @@ func webhooks(t *testing.T, addr string) (*echo.Echo, *bytes.Buffer) {
 	e := echo.New()
 	e.HTTPErrorHandler = Errors(log)
 	(&ShopifyWebhooks{
-		Verifier: verifier, Store: s, Timeout: time.Second, Log: log, Now: time.Now, Left: func(*store.Connection) {}, Wake: func() {}, Observe: func(int) {},
+		Verifier: verifier, Store: s, Timeout: time.Second, Log: log, Now: time.Now, Observe: func(int) {},
 	}).Register(e)
 	return e, &out
 }
@@ -77,9 +77,9 @@ func TestWebhooks(t *testing.T) {
 		want                      line
 	}{
 		{"data request", "customers/data_request", ofCustomer, webhookSecret, 200, line{Level: "INFO", Topic: "customers/data_request", Shop: "a.myshopify.com", Did: "nothing_to_tell"}},
-		{"erase shopper", "customers/redact", ofCustomer, webhookSecret, 200, line{Level: "INFO", Topic: "customers/redact", Shop: "a.myshopify.com", Did: "erasing_shopper"}},
-		{"erase shop", "shop/redact", ofShop, webhookSecret, 200, line{Level: "INFO", Topic: "shop/redact", Shop: "a.myshopify.com", Did: "erasing_shop"}},
-		{"uninstalled", "app/uninstalled", `{"domain":"a.example","myshopify_domain":"a.myshopify.com","email":"pat@example.test"}`, webhookSecret, 200, line{Level: "INFO", Topic: "app/uninstalled", Shop: "a.myshopify.com", Did: "erasing_shop"}},
+		{"erase shopper", "customers/redact", ofCustomer, webhookSecret, 200, line{Level: "INFO", Topic: "customers/redact", Shop: "a.myshopify.com", Did: "erased_shopper"}},
+		{"erase shop", "shop/redact", ofShop, webhookSecret, 200, line{Level: "INFO", Topic: "shop/redact", Shop: "a.myshopify.com", Did: "erased_shop"}},
+		{"uninstalled", "app/uninstalled", `{"domain":"a.example","myshopify_domain":"a.myshopify.com","email":"pat@example.test"}`, webhookSecret, 200, line{Level: "INFO", Topic: "app/uninstalled", Shop: "a.myshopify.com", Did: "erased_shop"}},
 		{"unknown topic", "orders/create", `{"email":"pat@example.test"}`, webhookSecret, 200, line{Level: "INFO", Topic: "orders/create", Did: "ignored"}},
 		{"as long as may be", "orders/create", strings.Repeat("x", 256<<10), webhookSecret, 200, line{Level: "INFO", Topic: "orders/create", Did: "ignored"}},
 		{"too long", "orders/create", strings.Repeat("x", 256<<10+1), webhookSecret, 413, line{Level: "INFO", Cause: "body not read: http: request body too large"}},

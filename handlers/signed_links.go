@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/templates"
@@ -17,10 +19,11 @@ import (
 // SignedLinks answers a shopper who follows a link that the shop's own middleware has
 // signed: GET /go.
 type SignedLinks struct {
-	*Vouched
-	*Book
-	Pages *templates.Pages
-	Home  func(shopify.Shop) string // the store's address
+	*APIKeyAuth
+	Recorder *portal.Recorder
+	Pages    *templates.Pages
+	Home     func(shopify.Shop) string // the store's address
+	Now      func() time.Time
 }
 
 // Register adds the route. HEAD has none: it would use the link up.
@@ -29,36 +32,37 @@ func (l *SignedLinks) Register(e *echo.Echo) { e.GET("/go", l.handle) }
 var errPrefetch = errors.New("the browser only fetches ahead")
 
 func (l *SignedLinks) handle(c echo.Context) error {
-	start, id := l.Now(), requestID()
-	trail, ctx := newTrail(c.Request().Context(), l.Now)
-	ending, shop := l.end(ctx, c)
-	err := l.answer(c, id, shop, ending)
-	l.write(ctx, id, shop, FromSignedLink, start, trail, ending)
+	trace, id := portal.NewTrace(l.Now), requestID()
+	start := trace.Now()
+	result, shop := l.follow(c, trace)
+	err := l.answer(c, id, shop, result)
+	l.Recorder.Record(c.Request().Context(), clicked(id, shop, portal.FromSignedLink, start, trace, result))
 	return err
 }
 
-// end finds out what is asked and how it ends. The shop is "" where it is not proven.
-func (l *SignedLinks) end(ctx context.Context, c echo.Context) (Ending, shopify.Shop) {
-	verified := trailOf(ctx).begin(stepVerify)
+// follow reads what is asked and decides it. The shop is "" where it is not proven.
+func (l *SignedLinks) follow(c echo.Context, trace *portal.Trace) (portal.Result, shopify.Shop) {
+	start := trace.Now()
 	signed, err := portallink.Parse(c.Request().URL.RawQuery)
 	if err == nil {
 		err = signed.At(l.Now())
 	}
 	if err == nil {
-		err = clicked(c.Request().Header)
+		err = isClick(c.Request().Header)
 	}
 	shop, notShop := shopify.ParseShop(signed.Shop)
 	who, notShopper := shopperOf(shop, signed.Customer)
 	err = errors.Join(err, hide(notShop), notShopper)
-	verified(err)
+	trace.End(portal.StepVerify, start, err)
 	if err != nil {
-		return Ending{Outcome: Forbidden, Cause: err}, ""
+		return portal.Result{Outcome: portal.Forbidden, Cause: err}, ""
 	}
 	proven := func(secrets []portallink.Secret) bool { return signed.SignedBy(secrets...) }
-	ending, trusted := l.open(ctx, who, visitOf(signed.Destination, signed.Locale), proven, func(ctx context.Context) error {
-		spent := trailOf(ctx).begin(stepSpend)
-		first, err := l.Store.Spend(ctx, shop, signed.Nonce, signed.Expires)
-		spent(err)
+	request := portal.Request{Shopper: who, Visit: visitOf(signed.Destination, signed.Locale)}
+	result, trusted := l.resolve(c.Request().Context(), request, trace, proven, func(ctx context.Context) error {
+		start := trace.Now()
+		first, err := l.Store.UseNonce(ctx, shop, signed.Nonce, signed.Expires)
+		trace.End(portal.StepNonce, start, err)
 		if err == nil && !first {
 			err = errUsed
 		}
@@ -67,7 +71,7 @@ func (l *SignedLinks) end(ctx context.Context, c echo.Context) (Ending, shopify.
 	if !trusted {
 		shop = ""
 	}
-	return ending, shop
+	return result, shop
 }
 
 var errShop = errors.New("not a shop's name")
@@ -80,9 +84,9 @@ func hide(err error) error {
 	return nil
 }
 
-// clicked is nil if a shopper is on the way, as far as the browser says. What it
+// isClick returns nil if a shopper is on the way, as far as the browser says. What it
 // fetches ahead, or a script asks for, must not use the link up.
-func clicked(header http.Header) error {
+func isClick(header http.Header) error {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
 		if strings.Contains(header.Get(name), "prefetch") {
 			return errPrefetch
@@ -94,15 +98,15 @@ func clicked(header http.Header) error {
 	return nil
 }
 
-// answer turns an ending into what the shopper gets: no store is there to draw a page
+// answer turns a result into what the shopper gets: no store is there to draw a page
 // in its theme.
-func (l *SignedLinks) answer(c echo.Context, id string, shop shopify.Shop, ending Ending) error {
+func (l *SignedLinks) answer(c echo.Context, id string, shop shopify.Shop, result portal.Result) error {
 	languages := c.Request().Header.Get("Accept-Language")
-	switch ending.Outcome {
-	case Redirected, RedirectedByHash:
-		c.Response().Header().Set(echo.HeaderLocation, ending.Link.URL)
+	switch result.Outcome {
+	case portal.Redirected, portal.RedirectedByHash:
+		c.Response().Header().Set(echo.HeaderLocation, result.Link.URL)
 		return c.NoContent(http.StatusFound)
-	case Forbidden:
+	case portal.Forbidden:
 		// The same whichever check failed, and yet a way on: who clicks twice, or late,
 		// has done nothing wrong.
 		text, code := l.Pages.Text("forbidden.text", languages)
@@ -116,9 +120,9 @@ func (l *SignedLinks) answer(c echo.Context, id string, shop shopify.Shop, endin
 	if shop != "" {
 		page.Home = l.Home(shop) + "/"
 	}
-	body, err := l.Pages.Own(string(ending.Outcome), page)
+	body, err := l.Pages.Own(string(result.Outcome), page)
 	if err != nil {
-		return fmt.Errorf("draw %s: %w", ending.Outcome, err)
+		return fmt.Errorf("draw %s: %w", result.Outcome, err)
 	}
 	c.Response().Header().Set("Content-Security-Policy", l.Pages.OwnPolicy())
 	return c.HTMLBlob(http.StatusOK, body)

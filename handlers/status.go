@@ -4,10 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -16,7 +16,8 @@ import (
 // nothing, and says no more than docs/openapi.yaml does.
 type Status struct {
 	Verifier *shopify.Verifier
-	Clicks   *Clicks
+	Resolver *portal.Resolver
+	Recorder *portal.Recorder
 	Log      *slog.Logger
 	Observe  func(StatusAnswer)
 }
@@ -61,13 +62,14 @@ func (s *Status) handle(c echo.Context) error {
 		return forbid(c, id)
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
-	standing := s.standing(c.Request().Context(), who)
+	standing := s.standing(c.Request().Context(), who, c.Request().Method == http.MethodHead)
+	s.Recorder.Calls(who.Shop, standing.Calls)
 	if standing.Cause != nil {
-		s.Log.LogAttrs(c.Request().Context(), level(standing.Cause), "status", append([]slog.Attr{
+		s.Log.LogAttrs(c.Request().Context(), portal.Level("", standing.Cause), "status", append([]slog.Attr{
 			slog.String("request_id", id), slog.String("shop", string(who.Shop)), slog.Bool("known", standing.Known),
-		}, causes(standing.Cause)...)...)
+		}, portal.Causes(standing.Cause)...)...)
 	}
-	s.Observe(standing.answer(who))
+	s.Observe(answerOf(standing, who))
 	answer := status{SignedIn: who.Customer != ""}
 	if standing.Known {
 		answer.Subscriber, answer.ActiveSubscriptions = &standing.Subscriber, &standing.Active
@@ -75,21 +77,16 @@ func (s *Status) handle(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// standing is not known of a visitor, nor where Recharge is not connected. A
-// fault of ours is not the theme's: of a 5xx Shopify would make a page.
-func (s *Status) standing(ctx context.Context, who store.Shopper) (standing Standing) {
-	defer func() {
-		if value := recover(); value != nil {
-			standing = Standing{Cause: &panicked{value, debug.Stack()}}
-		}
-	}()
+// standing is not known of a visitor, nor where Recharge is not connected. HEAD costs no
+// call.
+func (s *Status) standing(ctx context.Context, who store.Shopper, head bool) portal.SubscriberStatus {
 	if who.Customer == "" {
-		return Standing{}
+		return portal.SubscriberStatus{}
 	}
-	return s.Clicks.Standing(ctx, who)
+	return s.Resolver.Status(ctx, who, head)
 }
 
-func (s Standing) answer(who store.Shopper) StatusAnswer {
+func answerOf(s portal.SubscriberStatus, who store.Shopper) StatusAnswer {
 	switch {
 	case who.Customer == "":
 		return StatusSignedOut

@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 )
 
@@ -62,7 +63,7 @@ func (s *steps) add(step step, took time.Duration) {
 
 // end says what came of it: "saved", "not_saved", or an outcome.
 func (s *steps) end(result, text string) error {
-	s.write("checks-end", map[string]any{"Result": result, "Text": text, "Good": result != "not_saved" && result != string(Unavailable)})
+	s.write("checks-end", map[string]any{"Result": result, "Text": text, "Good": result != "not_saved" && result != string(portal.Unavailable)})
 	return s.err
 }
 
@@ -99,7 +100,7 @@ func words(f recharge.Finding) step {
 		if f.Check == recharge.CheckPortal && f.Detail == "" {
 			step.Text = ""
 		}
-	case f.Why.Passing():
+	case f.Why.Transient():
 		step.Text = "Could not be checked now: " + advice(string(f.Why))
 	case len(f.Missing) > 0:
 		step.Text = "A permission is missing: " + strings.Join(permissions(f.Missing), ", ") + "."
@@ -198,8 +199,8 @@ func advice(cause string) string {
 			return known.words
 		}
 	}
-	if strings.Contains(cause, errLost.Error()) {
-		return "The app could not reach its memory."
+	if strings.Contains(cause, portal.ErrLost.Error()) {
+		return "We could not reach our database."
 	}
 	return "Something went wrong on this server: its log says what."
 }

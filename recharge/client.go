@@ -1,12 +1,11 @@
-// Package recharge asks Recharge who a shopper is and for a link that opens the
-// customer portal. It takes no answer on trust: every record is compared with
-// the customer asked for, every link passes a guard.
+// Package recharge asks Recharge who a shopper is and for access to the customer
+// portal. It trusts no answer: every record is compared with the customer asked
+// for, and every link passes a guard.
 //
 // It speaks the Admin API of 2021-11: https://developer.rechargepayments.com/2021-11
 package recharge
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,40 +20,35 @@ import (
 
 const (
 	apiVersion = "2021-11"
-	// maxBody bounds what is read of an answer; a full page of customers is
-	// some 300 KB.
+	// maxBody is how much of an answer is read. A full page of customers is some
+	// 300 KB.
 	maxBody = 4 << 20
 )
 
-// Options configure a Client. Needed are all down to Now, but the storefront
-// token.
+// Options configure a Client. The fields down to PortalURL, Token, Timeout and Now
+// are required, and so is either Limiter or Rate and Burst.
 type Options struct {
-	Shop            string   // x.myshopify.com
-	APIURL          *url.URL // https://api.rechargeapps.com
-	PortalURL       *url.URL // base of links by hash; ends in a slash
-	Token           string   // Admin API token
-	StorefrontToken string   // for sessions; whether one is needed is not known
-	Rate            float64  // calls a second of the token
-	Burst           int      // calls
-	Timeout         time.Duration
+	Shop            string        // x.myshopify.com
+	APIURL          *url.URL      // https://api.rechargeapps.com
+	PortalURL       *url.URL      // base of links by hash; ends in a slash
+	Token           string        // Admin API token
+	StorefrontToken string        // for sessions; whether one is needed is not known
+	Rate            float64       // calls a second of the token
+	Burst           int           // calls
+	MaxWait         time.Duration // how long a call waits for its turn; 0: MaxWait
+	Timeout         time.Duration // of one call
 	Now             func() time.Time
-
-	Patience time.Duration               // how long a click waits for its turn; 0: Patience
-	HTTP     *http.Transport             // shared with other clients; nil: one of its own
-	OnCall   func(context.Context, Call) // after each call that was sent
-	Like     *Client                     // one for the same shop that this one follows: what that has spent of a token is spent
-	Ledger   Ledger                      // accounts for the calls of all processes; nil: there is no other
+	HTTP            *http.Transport // shared with other clients; nil: one of its own
+	Limiter         *Limiter        // of the same token; nil: a new one from Rate, Burst and MaxWait
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
 type Client struct {
-	options  Options
-	http     *http.Client
-	budget   *budget
-	breakers *breakers
-	guard    guard
-	byEmail  string
-	reserved *reserved // of a click; nil: each call asks for itself
+	options Options
+	http    *http.Client
+	limiter *Limiter
+	guard   guard
+	byEmail string
 }
 
 // NewClient returns a client for one store.
@@ -62,30 +56,31 @@ func NewClient(o Options) *Client {
 	if o.HTTP == nil {
 		o.HTTP = NewTransport(o.Timeout)
 	}
-	if o.OnCall == nil {
-		o.OnCall = func(context.Context, Call) {}
+	if o.Limiter == nil {
+		o.Limiter = NewLimiter(o.Rate, o.Burst, o.MaxWait, o.Now)
 	}
-	c := &Client{
+	return &Client{
 		options: o,
 		http: &http.Client{
 			Transport: o.HTTP,
 			// Following one would carry the token to wherever it points.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		budget:   newBudget(o.Ledger, o.Rate, o.Burst, cmp.Or(o.Patience, Patience), o.Now),
-		breakers: &breakers{},
-		guard:    guard{shop: o.Shop, portal: o.PortalURL},
-		byEmail:  byEmail(o.PortalURL),
+		limiter: o.Limiter,
+		guard:   guard{shop: o.Shop, portal: o.PortalURL},
+		byEmail: byEmail(o.PortalURL),
 	}
-	if o.Like != nil && o.Like.options.Token == o.Token {
-		c.budget, c.breakers = o.Like.budget, o.Like.breakers
-	}
-	c.options.Like = nil // not the whole line of ancestors
-	return c
 }
 
-// NewTransport returns what carries the calls of one client or of many, each of
-// which may take that long.
+// Limiter returns the limiter of the client's token.
+func (c *Client) Limiter() *Limiter { return c.limiter }
+
+// Token returns the Admin API token, so that a registry can see whether a new
+// client may keep the limiter. It must not be printed.
+func (c *Client) Token() string { return c.options.Token }
+
+// NewTransport returns the transport of one client or of many. No call takes longer
+// than timeout.
 func NewTransport(timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -103,7 +98,7 @@ func NewTransport(timeout time.Duration) *http.Transport {
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// The endpoints of a click, as they are called in errors and numbers.
+// The endpoints of a click, as errors and metrics name them.
 const (
 	Customers    = "customers"
 	Sessions     = "sessions"
@@ -115,37 +110,44 @@ func Endpoints() []string {
 	return []string{Customers, Sessions, PortalAccess, "store", "token_information", "webhooks"}
 }
 
-// Call is one that was sent, as OnCall is told of it.
+// Call is a call that was made.
 type Call struct {
 	Endpoint string
 	Start    time.Time
 	Took     time.Duration
-	Failed   *Error // nil: an answer that will do
+	Failed   *Error // nil: it succeeded
 }
 
 // call is one request of the API.
 type call struct {
 	endpoint string // its name in errors and metrics
+	priority Priority
 	method   string
-	path     []string // segments, escaped here, so that none can become two
-	urgency  urgency
+	path     []string // constants and numbers: they are not escaped
 	query    url.Values
 	header   http.Header
-	body     string // of a POST; "" is {}
+	body     string // JSON; "" if there is none
 }
 
-// do makes the call and returns its answer. A GET is tried twice where another
-// try may help and the context leaves time for it, unless nobody waits for it; a
-// POST once, as it may have been carried out.
-func do[T any](ctx context.Context, c *Client, call call) (T, *Error) {
-	answer, failed := try[T](ctx, c, call)
-	if failed == nil || call.method != http.MethodGet || call.urgency == spare || !failed.retryable() {
-		return answer, failed
+// get is a GET with the admin token.
+func (c *Client) get(p Priority, query url.Values, path ...string) call {
+	header := http.Header{"X-Recharge-Access-Token": {c.options.Token}}
+	return call{path[0], p, http.MethodGet, path, query, header, ""}
+}
+
+// do makes the call and returns its answer. A GET is tried twice if another try may
+// help and the context leaves time for it, unless its priority is Background. A POST
+// is tried once, as it may have been carried out.
+func do[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
+	answer, err := try[T](ctx, c, g, call)
+	var failed *Error
+	if call.method != http.MethodGet || call.priority == Background || !errors.As(err, &failed) || !failed.retryable() {
+		return answer, err
 	}
-	if c.Resting(call.endpoint) || !wait(ctx, failed.retryDelay()) {
-		return answer, failed
+	if c.limiter.CircuitOpen(call.endpoint) || !wait(ctx, failed.retryDelay()) {
+		return answer, err
 	}
-	return try[T](ctx, c, call)
+	return try[T](ctx, c, g, call)
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -159,68 +161,86 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func try[T any](ctx context.Context, c *Client, call call) (answer T, failed *Error) {
-	if c.Resting(call.endpoint) {
-		return answer, &Error{Endpoint: call.endpoint, Reason: Tripped}
+// try makes the call once, if the caller still waits for it, the endpoint's circuit
+// is closed, and the grant has a call for it.
+func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
+	var none T
+	if reason := ended(ctx); reason != "" {
+		return none, &Error{Endpoint: call.endpoint, Reason: reason}
 	}
-	if reason := c.allow(ctx, call.urgency); reason != "" {
-		return answer, &Error{Endpoint: call.endpoint, Reason: reason}
+	tripped := &Error{Endpoint: call.endpoint, Reason: Tripped}
+	if c.limiter.CircuitOpen(call.endpoint) {
+		return none, tripped
 	}
-	if call.urgency != spare { // a page that is too long says nothing of lookups, and who is in haste gives up early
-		done, ok := c.breakers.try(call.endpoint)
-		if !ok {
-			c.budget.giveBack(1)
-			return answer, &Error{Endpoint: call.endpoint, Reason: Tripped}
+	if err := g.spend(ctx, call.priority); err != nil {
+		if reason := ReasonOf(err); reason != "" {
+			err = &Error{Endpoint: call.endpoint, Reason: reason}
 		}
-		defer func() { done(failed) }()
+		return none, err
+	}
+	done := func(error) {}
+	if call.priority != Background {
+		// Background calls do not count: a page that cannot be read says nothing of
+		// lookups, and a caller in a hurry gives up early.
+		var open error
+		if done, open = c.limiter.breaker(call.endpoint).Allow(); open != nil {
+			*g.left.of(call.priority)++
+			return none, tripped
+		}
 	}
 	start := c.options.Now()
-	answer, failed = ask[T](ctx, c, call)
-	took := c.options.Now().Sub(start)
-	if failed != nil && failed.Reason == TooSlow && call.urgency != spare {
-		// It may be the connection that is dead, and nobody has said so: then those
-		// that lie idle are, too, and would cost a call each.
+	answer, failed := ask[T](ctx, c, call)
+	g.calls = append(g.calls, Call{call.endpoint, start, c.options.Now().Sub(start), failed})
+	if failed == nil {
+		done(nil)
+		return answer, nil
+	}
+	done(failed)
+	g.limited = g.limited || failed.Reason == Limited
+	if failed.Reason == TooSlow && call.priority != Background {
+		// The connection may be dead without anybody having said so. Then the idle ones
+		// are dead, too, and would cost a call each.
 		c.Close()
 	}
-	c.options.OnCall(ctx, Call{call.endpoint, start, took, failed})
 	return answer, failed
 }
 
-// ask decodes into a value of its own: one try's records must never mix with
-// what another has left behind, which encoding/json would do.
+// ask sends the call and reads the answer. It decodes into a fresh value, since
+// encoding/json would mix the records of one try with those of another.
 func ask[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	var none, answer T
-	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	timed, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	response, err := c.send(ctx, call)
+	response, err := c.send(timed, call)
 	if err != nil {
-		return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(err)}
+		return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(ctx, err)}
 	}
 	defer func() { _ = response.Body.Close() }()
-	c.budget.follow(response.Header)
+	c.limiter.follow(response.Header)
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
-	if call.method == http.MethodDelete && (response.StatusCode == http.StatusNoContent || response.StatusCode == http.StatusOK) {
+	status := response.StatusCode
+	if call.method == http.MethodDelete && (status == http.StatusNoContent || status == http.StatusOK) {
 		return none, nil
 	}
-	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
-		return none, c.refused(ctx, call, response)
+	if status != http.StatusOK && status != http.StatusCreated {
+		return none, c.refused(call, response)
 	}
 	if err == nil {
 		err = json.Unmarshal(body, &answer)
 	}
-	if err != nil && ctx.Err() == nil {
-		return none, &Error{Endpoint: call.endpoint, Reason: Malformed, Status: response.StatusCode}
+	if err != nil && timed.Err() == nil {
+		return none, &Error{Endpoint: call.endpoint, Reason: Malformed, Status: status}
 	}
 	if err != nil {
-		return none, &Error{Endpoint: call.endpoint, Reason: TooSlow}
+		return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(ctx, timed.Err())}
 	}
 	return answer, nil
 }
 
 func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
-	target := *c.options.APIURL
+	target := c.options.APIURL.JoinPath(call.path...)
 	target.RawQuery = call.query.Encode()
-	request, err := http.NewRequestWithContext(ctx, call.method, target.JoinPath(escaped(call.path)...).String(), requestBody(call))
+	request, err := http.NewRequestWithContext(ctx, call.method, target.String(), strings.NewReader(call.body))
 	if err != nil {
 		return nil, err
 	}
@@ -229,33 +249,29 @@ func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
 	}
 	request.Header.Set("X-Recharge-Version", apiVersion)
 	request.Header.Set("Accept", "application/json")
-	if call.method == http.MethodPost {
+	if call.body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	return c.http.Do(request)
 }
 
-func escaped(segments []string) []string {
-	out := make([]string, len(segments))
-	for i, segment := range segments {
-		out[i] = url.PathEscape(segment)
+// ended returns why a caller no longer waits; "" if it does.
+func ended(ctx context.Context) Reason {
+	switch err := ctx.Err(); {
+	case err == nil:
+		return ""
+	case errors.Is(err, context.Canceled):
+		return Cancelled
 	}
-	return out
+	return TooSlow
 }
 
-func requestBody(call call) io.Reader {
-	switch {
-	case call.method != http.MethodPost:
-		return nil
-	case call.body == "":
-		return strings.NewReader("{}")
+// whyNoAnswer returns the reason of err, ctx being the caller's. It drops err
+// itself: net/http puts the URL into it, and with that a customer id.
+func whyNoAnswer(ctx context.Context, err error) Reason {
+	if reason := ended(ctx); reason != "" {
+		return reason
 	}
-	return strings.NewReader(call.body)
-}
-
-// whyNoAnswer drops err itself: net/http puts the URL into it, and with that a
-// customer id.
-func whyNoAnswer(err error) Reason {
 	var netError net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netError) && netError.Timeout() {
 		return TooSlow
@@ -263,29 +279,22 @@ func whyNoAnswer(err error) Reason {
 	return Unreachable
 }
 
-func (c *Client) refused(ctx context.Context, call call, response *http.Response) *Error {
+func (c *Client) refused(call call, response *http.Response) *Error {
 	failed := &Error{Endpoint: call.endpoint, Reason: reasonFor(response.StatusCode), Status: response.StatusCode}
 	if failed.Reason == Limited {
 		failed.RetryAfter = retryAfter(response.Header)
-		c.budget.pause(ctx, failed.RetryAfter)
+		c.limiter.pause(failed.RetryAfter)
 	}
 	return failed
 }
 
-// retryAfter is what a 429 asks for. Recharge advises two seconds and is not
-// known to send the header; a long one is cut, so that a slip of Recharge's
-// does not close the store's portal for hours.
+// retryAfter returns how long a 429 asks us to wait. Recharge advises two seconds
+// and is not known to send the header. A long time is cut, so that a mistake of
+// Recharge's does not close the store's portal for hours.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.Atoi(header.Get("Retry-After"))
 	if err != nil || seconds < 1 {
 		seconds = 2
 	}
 	return min(time.Duration(min(seconds, 3600))*time.Second, longestPause)
-}
-
-// longestPause is how long a 429 may hold back all calls.
-const longestPause = time.Minute
-
-func (c *Client) adminHeader() http.Header {
-	return http.Header{"X-Recharge-Access-Token": {c.options.Token}}
 }

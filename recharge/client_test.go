@@ -95,15 +95,15 @@ type ask struct {
 func asks(gets int) []ask {
 	return []ask{
 		{"FindCustomer", gets, func(ctx context.Context, c *recharge.Client) error {
-			_, err := c.FindCustomer(ctx, shopifyID)
+			_, err := lookUp(ctx, c, shopifyID)
 			return err
 		}},
-		{"SignedInLink", gets, func(ctx context.Context, c *recharge.Client) error {
-			_, err := c.SignedInLink(ctx, pat(), recharge.Session{Token: opaqueSession}, recharge.Subscriptions, "")
+		{"PortalAccess", gets, func(ctx context.Context, c *recharge.Client) error {
+			_, err := portalLink(ctx, c, pat(), recharge.Session{Token: opaqueSession}, visit(recharge.Subscriptions))
 			return err
 		}},
 		{"CreateSession", 1, func(ctx context.Context, c *recharge.Client) error {
-			_, err := c.CreateSession(ctx, pat())
+			_, err := createSession(ctx, c, pat())
 			return err
 		}},
 	}
@@ -187,7 +187,7 @@ func TestRetryHelps(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := &script{answers: []answer{first, says(good)}}
-				found, err := inBubble(t, srv).FindCustomer(t.Context(), shopifyID)
+				found, err := lookUp(t.Context(), inBubble(t, srv), shopifyID)
 				got := found.Customer
 				checkReason(t, "FindCustomer", err, "")
 				if got != pat() {
@@ -211,9 +211,9 @@ func TestCutByEmulator(t *testing.T) {
 	t.Cleanup(srv.Close)
 	srv.SetFaults(func(f *rechargetest.Faults) { f.Truncate = true })
 	c := newClient(t, srv.URL)
-	_, err := c.FindCustomer(t.Context(), shopifyID)
+	_, err := lookUp(t.Context(), c, shopifyID)
 	checkReason(t, "FindCustomer", err, recharge.Malformed)
-	_, err = c.CreateSession(t.Context(), pat())
+	_, err = createSession(t.Context(), c, pat())
 	checkReason(t, "CreateSession", err, recharge.Malformed)
 	calls := map[string]int{}
 	for _, r := range srv.Requests() {
@@ -337,7 +337,7 @@ func TestLatencyWithinTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Timeout = 3 * time.Second })
 		srv.SetFaults(func(f *rechargetest.Faults) { f.Latency = 2 * time.Second })
-		found, err := c.FindCustomer(t.Context(), shopifyID)
+		found, err := lookUp(t.Context(), c, shopifyID)
 		got := found.Customer
 		checkReason(t, "FindCustomer", err, "")
 		if got != pat() {
@@ -369,7 +369,7 @@ func TestContextEndsTheRetry(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), test.left)
 				defer cancel()
 				start := time.Now()
-				_, err := c.FindCustomer(ctx, shopifyID)
+				_, err := lookUp(ctx, c, shopifyID)
 				checkReason(t, "FindCustomer", err, test.reason)
 				if n := len(srv.requests()); n != test.calls {
 					t.Errorf("%d calls; want %d", n, test.calls)
@@ -410,7 +410,7 @@ func TestContextOverBeforeTheCall(t *testing.T) {
 	cancel()
 	for _, ask := range asks(1) {
 		err := ask.do(ctx, newClient(t, srv.URL))
-		checkReason(t, ask.name, err, recharge.Unreachable)
+		checkReason(t, ask.name, err, recharge.Cancelled)
 	}
 	if n := len(srv.requests()); n != 0 {
 		t.Errorf("%d calls; want 0", n)

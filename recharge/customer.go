@@ -11,18 +11,18 @@ import (
 	"strconv"
 )
 
-// Customer is what is kept of a Recharge customer: no name, no e-mail address.
+// Customer is the part of a Recharge customer that we keep: no name, no e-mail address.
 type Customer struct {
 	ID     int64  // Recharge's id
-	Hash   string // its place in portal URLs; confidential
+	Hash   string // a segment of its portal URLs; confidential
 	Active int    // subscriptions_active_count
 }
 
-// Found is the answer to who a shopper is.
+// Found is the answer of FindCustomer.
 type Found struct {
 	Customer Customer
-	// Alert is FilterIgnored if other people's records came along: this shopper
-	// was among the first, the next may not be. Nil if all is well.
+	// Alert is FilterIgnored if the answer held other people's records, too: this
+	// shopper was among the first, the next may not be. It is nil otherwise.
 	Alert error
 }
 
@@ -54,36 +54,20 @@ type customerPage struct {
 	Customers *records `json:"customers"`
 }
 
-// FindCustomer returns the Recharge customer of a Shopify customer.
+// FindCustomer returns the Recharge customer of a Shopify customer. With priority
+// Background it asks once at most.
 //
 // Recharge ignores parameters that it does not know, so an answer may hold
 // anybody's records: only one that names this Shopify customer counts.
 // Errors: NoCustomer, FilterIgnored, Ambiguous, and those of any call.
-func (c *Client) FindCustomer(ctx context.Context, shopifyID string) (Found, error) {
-	return c.find(ctx, shopifyID, needed)
-}
-
-// PeekCustomer is FindCustomer for where no click waits for the answer. It asks
-// once at most, and leaves half of the burst to the clicks.
-// Errors: those of FindCustomer.
-func (c *Client) PeekCustomer(ctx context.Context, shopifyID string) (Found, error) {
-	return c.find(ctx, shopifyID, spare)
-}
-
-func (c *Client) find(ctx context.Context, shopifyID string, of urgency) (Found, error) {
+func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p Priority) (Found, error) {
 	if shopifyID == "" {
 		return Found{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	}
-	page, failed := do[customerPage](ctx, c, call{
-		endpoint: Customers,
-		method:   http.MethodGet,
-		path:     []string{"customers"},
-		query:    url.Values{"external_customer_id": {shopifyID}, "limit": {"10"}},
-		header:   c.adminHeader(),
-		urgency:  of,
-	})
-	if failed != nil {
-		return Found{}, failed
+	query := url.Values{"external_customer_id": {shopifyID}, "limit": {"10"}}
+	page, err := do[customerPage](ctx, c, g, c.get(p, query, "customers"))
+	if err != nil {
+		return Found{}, err
 	}
 	if page.Customers == nil {
 		return Found{}, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
@@ -104,7 +88,7 @@ func (c *Client) find(ctx context.Context, shopifyID string, of urgency) (Found,
 	return found, nil
 }
 
-// named are the records that name this Shopify customer.
+// named returns the records that name this Shopify customer.
 func named(all []customerRecord, shopifyID string) []customerRecord {
 	var own []customerRecord
 	for _, record := range all {
@@ -115,8 +99,8 @@ func named(all []customerRecord, shopifyID string) []customerRecord {
 	return own
 }
 
-// choose picks one of a shopper's own records. Of several it takes the one with
-// active subscriptions if exactly one has any: it does not guess.
+// choose picks one of a shopper's own records. If there are several it picks the one
+// with active subscriptions, if exactly one has any. It does not guess.
 func choose(own []customerRecord) (Customer, Reason) {
 	var active []customerRecord
 	for _, record := range own {

@@ -51,7 +51,7 @@ func TestFindCustomerInFixtures(t *testing.T) {
 		t.Run(test.fixture, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(fixture(t, test.fixture)))
-			found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+			found, err := lookUp(t.Context(), newClient(t, srv.URL), shopifyID)
 			got := found.Customer
 			checkReason(t, "FindCustomer", err, test.reason)
 			if got != test.want {
@@ -179,7 +179,7 @@ func TestFindCustomer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(test.body))
-			found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+			found, err := lookUp(t.Context(), newClient(t, srv.URL), shopifyID)
 			got := found.Customer
 			checkReason(t, "FindCustomer", err, test.reason)
 			if got != test.want {
@@ -197,7 +197,7 @@ func TestRetryStartsAfresh(t *testing.T) {
 	// A count sent as text is of the wrong type, so this page is refused and asked for again.
 	unreadable := edited(t, "customers_two_matches_AMBIGUOUS", `"subscriptions_active_count":1`, `"subscriptions_active_count":"1"`)
 	srv := newScript(t, says(unreadable), says(fixture(t, "customers_filter_ignored_TRAP")))
-	found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+	found, err := lookUp(t.Context(), newClient(t, srv.URL), shopifyID)
 	got := found.Customer
 	checkReason(t, "FindCustomer", err, recharge.FilterIgnored)
 	if got != (recharge.Customer{}) {
@@ -215,7 +215,7 @@ func TestRecordsDoNotMix(t *testing.T) {
 	body := `{"customers":[` + record("70100200", strconv.Quote(hash), own, "1") + `],` +
 		`"customers":[{"id":70999001,"hash":"aaaabbbbccccdddd"}]}`
 	srv := newScript(t, says(body))
-	found, err := newClient(t, srv.URL).FindCustomer(t.Context(), shopifyID)
+	found, err := lookUp(t.Context(), newClient(t, srv.URL), shopifyID)
 	got := found.Customer
 	checkSilent(t, "FindCustomer", err)
 	if err == nil && got.ID != rechargeID {
@@ -259,7 +259,7 @@ func TestFindCustomerAtAnEmulatedRecharge(t *testing.T) {
 		}
 		for _, test := range tests {
 			what := fmt.Sprintf("with the filter ignored = %v, FindCustomer(%q)", ignored, test.shopifyID)
-			found, err := c.FindCustomer(t.Context(), test.shopifyID)
+			found, err := lookUp(t.Context(), c, test.shopifyID)
 			got := found.Customer
 			checkReason(t, what, err, test.reason)
 			if got != test.want {
@@ -277,7 +277,7 @@ func TestFindCustomerAsks(t *testing.T) {
 	srv := newScript(t, says(fixture(t, "customers_one_match_2021_11")))
 	// The storefront token is for sessions only.
 	c := newClient(t, srv.URL, func(o *recharge.Options) { o.StorefrontToken = storefrontToken })
-	_, err := c.FindCustomer(t.Context(), shopifyID)
+	_, err := lookUp(t.Context(), c, shopifyID)
 	checkReason(t, "FindCustomer", err, "")
 	calls := srv.requests()
 	if len(calls) != 1 {
@@ -315,7 +315,7 @@ func TestShopifyIDStaysInItsParameter(t *testing.T) {
 		"a b+c", "é", "\x00", "1\r\nHost: evil.example", "\xff", "null", "0",
 	}
 	for _, id := range ids {
-		_, err := c.FindCustomer(t.Context(), id)
+		_, err := lookUp(t.Context(), c, id)
 		checkReason(t, fmt.Sprintf("FindCustomer(%q)", id), err, recharge.FilterIgnored)
 		calls := srv.requests()
 		got := calls[len(calls)-1]
@@ -333,7 +333,7 @@ func TestShopifyIDStaysInItsParameter(t *testing.T) {
 func TestNobodyIsNotLookedUp(t *testing.T) {
 	t.Parallel()
 	srv := newScript(t, says(fixture(t, "customers_one_match_2021_11")))
-	_, err := newClient(t, srv.URL).FindCustomer(t.Context(), "")
+	_, err := lookUp(t.Context(), newClient(t, srv.URL), "")
 	checkReason(t, `FindCustomer("")`, err, recharge.NoCustomer)
 	if n := len(srv.requests()); n != 0 {
 		t.Errorf(`FindCustomer("") made %d calls; want 0`, n)
@@ -369,7 +369,7 @@ func FuzzCustomers(f *testing.F) {
 				calls++
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 			}))
-			found, err := c.FindCustomer(t.Context(), shopifyID)
+			found, err := lookUp(t.Context(), c, shopifyID)
 			got := found.Customer
 			if err != nil {
 				checkSilent(t, "FindCustomer", err)

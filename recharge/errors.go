@@ -1,15 +1,16 @@
 package recharge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"time"
 )
 
-// Reason says why a call to Recharge gave nothing. The first block is Recharge's
-// own statuses; its error bodies have no single shape and may name customers,
-// so they are neither read nor kept.
+// Reason is why a call to Recharge failed. The first block is Recharge's own
+// statuses. Its error bodies have no single shape and may name customers, so they
+// are neither read nor kept.
 type Reason string
 
 // The reasons, by what is answered or seen.
@@ -33,6 +34,7 @@ const (
 	Malformed     Reason = "malformed answer"      // a 200 whose body cannot be read: Recharge is known to cut some short
 	OverBudget    Reason = "call budget spent"     // not called, to stay inside the token's budget
 	Tripped       Reason = "left alone"            // not called: the last calls of this endpoint have all failed
+	Cancelled     Reason = "cancelled"             // the caller has given up: this says nothing of Recharge
 	FilterIgnored Reason = "filter ignored"        // a page of other people's records: an alert, not a customer
 	Ambiguous     Reason = "several records"       // more than one record of this customer, none to prefer
 	NoCustomer    Reason = "no such customer"      // Recharge does not know the Shopify customer
@@ -41,20 +43,21 @@ const (
 	WrongStore    Reason = "another store's token" // the token is not this shop's
 )
 
-// Passing tells a reason that says nothing of what was asked for: another time
-// the answer may be another.
-func (r Reason) Passing() bool {
+// Transient reports whether the reason says nothing of what was asked for, so that
+// the same call may succeed later.
+func (r Reason) Transient() bool {
 	switch r {
-	case Locked, Limited, Unavailable, Unreachable, TooSlow, Malformed, OverBudget, Tripped:
+	case Locked, Limited, Unavailable, Unreachable, TooSlow, Malformed, OverBudget, Tripped, Cancelled:
 		return true
 	}
 	return false
 }
 
-// Error is what every method of Client fails with. Its text holds no id, hash,
-// token or URL, so it can be logged as it is.
+// Error is what the methods of Client fail with, unless the shared limiter says
+// ErrHeld or ErrChanged. Its text holds no id, hash, token or URL, so it can be
+// logged as it is.
 type Error struct {
-	Endpoint   string // "customers", "sessions", "portal_access", ...; "link by hash" where none was called
+	Endpoint   string // "customers", "sessions", "portal_access", ...; "link by hash" and "signed-in link" are not called
 	Reason     Reason
 	Status     int           // HTTP status, 0 where there was none
 	RetryAfter time.Duration // with a 429: when to ask again
@@ -78,7 +81,7 @@ func Is(err error, reason Reason) bool {
 	return errors.As(err, &e) && e.Reason == reason
 }
 
-// ReasonOf is the reason of an *Error; "" of any other.
+// ReasonOf returns the reason of an *Error, and "" for any other error.
 func ReasonOf(err error) Reason {
 	var failed *Error
 	if errors.As(err, &failed) {
@@ -88,43 +91,34 @@ func ReasonOf(err error) Reason {
 }
 
 func reasonFor(status int) Reason {
-	switch status {
-	case http.StatusBadRequest:
-		return BadRequest
-	case http.StatusUnauthorized:
-		return Unauthorized
-	case http.StatusPaymentRequired:
-		return RequestFailed
-	case http.StatusForbidden:
-		return Forbidden
-	case http.StatusNotFound:
-		return NotFound
-	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
-		return NotAcceptable
-	case http.StatusConflict:
-		return Locked
-	case http.StatusUnprocessableEntity:
-		return Invalid
-	case http.StatusLocked:
-		return TwoFactor
-	case http.StatusUpgradeRequired:
-		return BadVersion
-	case http.StatusTooManyRequests:
-		return Limited
+	known := map[int]Reason{
+		http.StatusBadRequest: BadRequest, http.StatusUnauthorized: Unauthorized,
+		http.StatusPaymentRequired: RequestFailed, http.StatusForbidden: Forbidden, http.StatusNotFound: NotFound,
+		http.StatusMethodNotAllowed: NotAcceptable, http.StatusNotAcceptable: NotAcceptable,
+		http.StatusUnsupportedMediaType: NotAcceptable, http.StatusConflict: Locked,
+		http.StatusUnprocessableEntity: Invalid, http.StatusLocked: TwoFactor,
+		http.StatusUpgradeRequired: BadVersion, http.StatusTooManyRequests: Limited,
 	}
-	if status >= 500 {
-		return Unavailable
+	if reason := known[status]; reason != "" || status < 500 {
+		return cmp.Or(reason, Unexpected)
 	}
-	return Unexpected
+	return Unavailable
 }
 
-// retryable tells the failures that another try may mend. Limited is not one: a
-// 429 is never answered by more calls.
-func (e *Error) retryable() bool {
-	return e.Reason.Passing() && e.Reason != Limited && e.Reason != OverBudget && e.Reason != Tripped
+// dead reports whether the next call of the endpoint will most likely fail, too.
+func dead(err error) bool {
+	switch ReasonOf(err) {
+	case Unreachable, TooSlow, Unavailable, Malformed:
+		return true
+	}
+	return false
 }
 
-// retryDelay lets a locked route finish; for the rest a moment is enough.
+// retryable reports whether another try at once may help. Limited is not one of
+// these: a 429 is never answered by more calls.
+func (e *Error) retryable() bool { return dead(e) || e.Reason == Locked }
+
+// retryDelay leaves a locked route time to finish. For the rest a moment is enough.
 func (e *Error) retryDelay() time.Duration {
 	if e.Reason == Locked {
 		return 500 * time.Millisecond

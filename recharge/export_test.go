@@ -13,5 +13,10 @@ func (c *Client) DialBy(dial func(ctx context.Context, network, address string) 
 	c.http.Transport.(*http.Transport).DialContext = dial
 }
 
+// Allows reports whether the guard lets a link out.
+func (c *Client) Allows(link string, customer Customer) bool {
+	return c.guard.refuses(link, customer.Hash) == ""
+}
+
 // AnswerBy replaces HTTP altogether, for fuzzing.
 func (c *Client) AnswerBy(transport http.RoundTripper) { c.http.Transport = transport }

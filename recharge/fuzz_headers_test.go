@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// FuzzHeaders: whatever Recharge's headers say of its limits, the budget stays
-// within what is configured, and a pause is neither none nor for hours.
+// FuzzHeaders: whatever Recharge's headers say about its limits, the bucket stays
+// within its configuration, and a pause lasts between a second and a minute.
 func FuzzHeaders(f *testing.F) {
 	for _, limit := range []string{"", "/", "1/40", "40/40", "41/40", "-1/40", "1/0", "0/1", "1/-1", "1/2/3", " 1/40", "1e1/40", "9223372036854775807/9223372036854775807", "99999999999999999999/1", "+1/+40"} {
 		f.Add(limit, "2")
@@ -18,19 +18,22 @@ func FuzzHeaders(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, limit, after string) {
 		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-		b := newBudget(nil, 2, 40, time.Second, func() time.Time { return now })
+		l := NewLimiter(2, 40, time.Second, func() time.Time { return now })
 		header := http.Header{"X-Recharge-Limit": {limit}, "Retry-After": {after}}
-		b.follow(header)
-		if b.bucket.Burst < 1 || b.bucket.Burst > 40 || b.seen < 0 || b.seen > b.bucket.Burst || b.level < b.seen || b.level > b.bucket.Burst || math.IsNaN(b.level) {
-			t.Errorf("X-Recharge-Limit %q: burst %v, seen %v, level %v", limit, b.bucket.Burst, b.seen, b.level)
+		l.follow(header)
+		if l.bucket.Burst < 1 || l.bucket.Burst > 40 || l.seen < 0 || l.seen > l.bucket.Burst || l.level < l.seen || l.level > l.bucket.Burst || math.IsNaN(l.level) {
+			t.Errorf("X-Recharge-Limit %q: burst %v, seen %v, level %v", limit, l.bucket.Burst, l.seen, l.level)
 		}
 		pause := retryAfter(header)
 		if pause < time.Second || pause > longestPause {
 			t.Errorf("Retry-After %q: a pause of %v", after, pause)
 		}
-		b.pause(t.Context(), pause)
+		l.pause(pause)
+		if _, err := l.Reserve(t.Context(), nil, Ask{High: 1}); !Is(err, Limited) {
+			t.Errorf("Retry-After %q: a call during the pause = %v; want %q", after, err, Limited)
+		}
 		now = now.Add(pause + time.Minute)
-		if !b.postpaid() && b.bucket.Burst >= 2 {
+		if _, err := l.Reserve(t.Context(), nil, Ask{High: 1}); err != nil {
 			t.Errorf("X-Recharge-Limit %q, Retry-After %q: no call a minute after the pause", limit, after)
 		}
 	})

@@ -38,13 +38,20 @@ func FuzzLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body, to, locale string) {
 		synctest.Test(t, func(t *testing.T) {
 			c := answering(t, body)
-			link, err := c.SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, recharge.ParseDestination(to), recharge.ParseLocale(locale))
+			v := recharge.Visit{To: recharge.ParseDestination(to), Locale: recharge.ParseLocale(locale), Country: recharge.ParseCountry(locale)}
+			access, link, err := c.PortalAccess(t.Context(), free(c), pat(), recharge.Session{Token: opaqueSession}, v)
 			if err != nil {
-				checkSilent(t, "SignedInLink", err)
-				if link != (recharge.Link{}) {
-					t.Errorf("SignedInLink = %+v beside %v", link, err)
+				checkSilent(t, "PortalAccess", err)
+				if link != (recharge.Link{}) || access != (recharge.Access{}) {
+					t.Errorf("PortalAccess = %+v beside %v", link, err)
 				}
 				return
+			}
+			if access != (recharge.Access{}) {
+				built, err := c.SignedInLink(pat(), access, v)
+				if broken := promiseBroken(built.URL, hash, portal); err != nil || broken != "" {
+					t.Errorf("%q gives an access to %q, %v; but %s", body, built.URL, err, broken)
+				}
 			}
 			if broken := promiseBroken(link.URL, hash, portal); broken != "" {
 				t.Errorf("%q gives the link %q; but %s", body, link.URL, broken)
@@ -67,7 +74,7 @@ func FuzzSession(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		synctest.Test(t, func(t *testing.T) {
-			session, err := answering(t, body).CreateSession(t.Context(), pat())
+			session, err := createSession(t.Context(), answering(t, body), pat())
 			if err != nil {
 				checkSilent(t, "CreateSession", err)
 				if session != (recharge.Session{}) {
@@ -93,7 +100,7 @@ func FuzzPage(f *testing.F) {
 	f.Add(`{"customers":null,"next_cursor":{}}`, "\x00")
 	f.Fuzz(func(t *testing.T, body, cursor string) {
 		synctest.Test(t, func(t *testing.T) {
-			page, err := answering(t, body).CustomerPage(t.Context(), cursor)
+			page, err := customerPage(t.Context(), answering(t, body), cursor)
 			if err != nil {
 				checkSilent(t, "CustomerPage", err)
 				return
@@ -128,7 +135,7 @@ func FuzzPortalURL(f *testing.F) {
 		if err != nil || again.String() != u.String() || !strings.HasSuffix(u.Path, "/") {
 			t.Fatalf("ParsePortalURL(%q) = %q, and again %v, %v", text, u, again, err)
 		}
-		link, err := newClient(t, pipesURL, func(o *recharge.Options) { o.PortalURL = u }).LinkByHash(pat(), recharge.Subscriptions, "")
+		link, err := newClient(t, pipesURL, func(o *recharge.Options) { o.PortalURL = u }).LinkByHash(pat(), visit(recharge.Subscriptions))
 		if err != nil {
 			t.Fatalf("LinkByHash below %q = %v", u, err)
 		}
@@ -153,7 +160,7 @@ func FuzzDestination(f *testing.F) {
 		if string(destination) != to && destination != recharge.Subscriptions || string(language) != locale && language != "" {
 			t.Errorf("ParseDestination(%q) = %q, ParseLocale(%q) = %q; want what is written, or the default", to, destination, locale, language)
 		}
-		link, err := c.LinkByHash(pat(), destination, language)
+		link, err := c.LinkByHash(pat(), recharge.Visit{To: destination, Locale: language})
 		if err != nil {
 			t.Fatalf("LinkByHash to %q in %q = %v", destination, language, err)
 		}

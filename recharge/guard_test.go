@@ -52,8 +52,8 @@ func linkCorpus(t testing.TB) []linkCase {
 	return cases
 }
 
-// TestGuard tries every link of the corpus on both ways out: as one that was
-// remembered, and as one that Recharge has just sent.
+// TestGuard tries every link of the corpus on the guard itself, and as a link that
+// Recharge has just sent.
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	cases := linkCorpus(t)
@@ -61,7 +61,7 @@ func TestGuard(t *testing.T) {
 		t.Fatalf("testdata/links.txt holds %d links; want 60 or more", len(cases))
 	}
 	for _, test := range cases {
-		if got := newClient(t, "http://127.0.0.1:1").Allows(recharge.Link{URL: test.link}, pat()); got != test.allowed {
+		if got := newClient(t, "http://127.0.0.1:1").Allows(test.link, pat()); got != test.allowed {
 			t.Errorf("testdata/links.txt:%d: Allows(%q) = %v; want %v", test.line, test.link, got, test.allowed)
 		}
 		body, err := json.Marshal(map[string]string{"customer_hash": hash, "portal_url": test.link})
@@ -69,14 +69,14 @@ func TestGuard(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv := newScript(t, says(string(body)))
-		got, err := newClient(t, srv.URL).SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, recharge.Subscriptions, "")
+		got, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, visit(recharge.Subscriptions))
 		want := recharge.LinkRefused
 		if test.allowed {
 			want = ""
 		}
-		checkReason(t, "testdata/links.txt:"+strconv.Itoa(test.line)+": SignedInLink", err, want)
+		checkReason(t, "testdata/links.txt:"+strconv.Itoa(test.line)+": PortalAccess", err, want)
 		if err == nil && got.URL != test.link {
-			t.Errorf("SignedInLink = %q; want %q, unaltered", got.URL, test.link)
+			t.Errorf("PortalAccess = %q; want %q, unaltered", got.URL, test.link)
 		}
 	}
 }
@@ -100,38 +100,49 @@ func TestGuardOfSandbox(t *testing.T) {
 		"http://127.0.0.1:8080/portal/aaaabbbbccccdddd/subscriptions":        false,
 		"http://127.0.0.1:8080/portal/" + hash + "/../aaaabbbbccccdddd/page": false,
 	} {
-		if got := c.Allows(recharge.Link{URL: link}, pat()); got != want {
+		if got := c.Allows(link, pat()); got != want {
 			t.Errorf("Allows(%q) = %v; want %v", link, got, want)
 		}
 	}
 }
 
-// TestRememberedLinkPassesAnew: an entry of the cache is no better than an
-// answer, and the configuration may have changed.
-func TestRememberedLinkPassesAnew(t *testing.T) {
+// TestAccessPassesAnew: a cached access is no better than an answer, and the
+// configuration may have changed since it was made.
+func TestAccessPassesAnew(t *testing.T) {
 	t.Parallel()
 	branded := "https://portal.brand.example/tools/recurring/portal/"
 	before := newClient(t, "http://127.0.0.1:1", func(o *recharge.Options) { o.PortalURL = mustURL(t, branded) })
-	link, err := before.LinkByHash(pat(), recharge.Subscriptions, "")
-	checkReason(t, "LinkByHash", err, "")
 	after := newClient(t, "http://127.0.0.1:1")
+	access := recharge.Access{Base: branded, TempToken: portalToken, Expires: issued}
+	climbing := recharge.Access{Base: "https://admin.rechargeapps.com/portal/" + hash, TempToken: portalToken}
 	tests := []struct {
 		name     string
 		client   *recharge.Client
-		link     recharge.Link
+		access   recharge.Access
 		customer recharge.Customer
-		want     bool
+		to       recharge.Destination
+		want     recharge.Reason
 	}{
-		{"as it was", before, link, pat(), true},
-		{"with another portal configured", after, link, pat(), false},
-		{"of another customer", before, link, recharge.Customer{ID: foreignID, Hash: "aaaabbbbccccdddd"}, false},
-		{"of nobody", before, link, recharge.Customer{}, false},
-		{"empty", before, recharge.Link{}, pat(), false},
-		{"empty, of nobody", before, recharge.Link{}, recharge.Customer{}, false},
+		{"as it was", before, access, pat(), "orders", ""},
+		{"with another portal configured", after, access, pat(), "orders", recharge.LinkRefused},
+		{"of nobody", before, access, recharge.Customer{}, "orders", recharge.LinkRefused},
+		{"of a hash that climbs", before, access, recharge.Customer{Hash: "../x"}, "orders", recharge.LinkRefused},
+		{"to a destination that climbs", after, climbing, pat(), "x/../../../y", recharge.LinkRefused},
+		{"without a base", before, recharge.Access{TempToken: portalToken}, pat(), "orders", recharge.Malformed},
+		{"without a token", before, recharge.Access{Base: branded}, pat(), "orders", recharge.Malformed},
+		{"with a base that is no URL", before, recharge.Access{Base: "https://%zz", TempToken: portalToken}, pat(), "orders", recharge.LinkRefused},
+		{"zero", before, recharge.Access{}, pat(), "orders", recharge.Malformed},
+		{"zero, of nobody", before, recharge.Access{}, recharge.Customer{}, "orders", recharge.Malformed},
 	}
 	for _, test := range tests {
-		if got := test.client.Allows(test.link, test.customer); got != test.want {
-			t.Errorf("Allows(a link %s) = %v; want %v", test.name, got, test.want)
+		link, err := test.client.SignedInLink(test.customer, test.access, visit(test.to))
+		checkReason(t, "SignedInLink of an access "+test.name, err, test.want)
+		want := recharge.Link{}
+		if test.want == "" {
+			want = recharge.Link{URL: branded + hash + "/orders?token=" + portalToken, Expires: issued}
+		}
+		if link != want {
+			t.Errorf("SignedInLink of an access %s = %+v; want %+v", test.name, link, want)
 		}
 	}
 }
@@ -149,9 +160,9 @@ func TestRefusalTellsTheHost(t *testing.T) {
 		strings.Repeat("a", 100) + ".example": "(strange)",
 	} {
 		err := refusal(t, "https://"+host+"/portal/"+hash)
-		checkReason(t, "SignedInLink", err, recharge.LinkRefused)
+		checkReason(t, "PortalAccess", err, recharge.LinkRefused)
 		if err != nil && !strings.Contains(err.Error(), told) {
-			t.Errorf("SignedInLink to host %q = %q; want it to name %q", host, err, told)
+			t.Errorf("PortalAccess to host %q = %q; want it to name %q", host, err, told)
 		}
 	}
 }
@@ -162,7 +173,7 @@ func TestRefusalKeepsSecretsInTheHost(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{hash + ".evil.example", portalToken + ".evil.example", "x" + hash + "x.evil.example"} {
 		err := refusal(t, "https://"+host+"/portal/"+hash+"?token="+portalToken)
-		checkReason(t, "SignedInLink", err, recharge.LinkRefused)
+		checkReason(t, "PortalAccess", err, recharge.LinkRefused)
 	}
 }
 
@@ -173,7 +184,7 @@ func refusal(t *testing.T, portalURL string) error {
 		t.Fatal(err)
 	}
 	srv := newScript(t, says(string(body)))
-	_, err = newClient(t, srv.URL).SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, recharge.Subscriptions, "")
+	_, err = portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, visit(recharge.Subscriptions))
 	return err
 }
 
@@ -191,7 +202,7 @@ func FuzzGuard(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, link, hash string) {
 		for i, c := range clients {
-			if !c.Allows(recharge.Link{URL: link}, recharge.Customer{ID: rechargeID, Hash: hash}) {
+			if !c.Allows(link, recharge.Customer{ID: rechargeID, Hash: hash}) {
 				continue
 			}
 			if broken := promiseBroken(link, hash, portals[i]); broken != "" {

@@ -2,15 +2,13 @@ package recharge
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Check names what Inspect looks at.
+// Check is the name of one thing that Inspect checks.
 type Check string
 
 // The checks, in their order.
@@ -22,18 +20,18 @@ const (
 	CheckPortal    Check = "portal"    // and opens the portal
 )
 
-// State is how a check ended.
+// State is the result of a check.
 type State string
 
 // The states.
 const (
 	Passed  State = "passed"
-	Failed  State = "failed"  // has to be mended
-	Warned  State = "warned"  // could be better, or could not be looked at now
-	Skipped State = "skipped" // there was nothing to look at
+	Failed  State = "failed"  // must be fixed
+	Warned  State = "warned"  // could be better, or could not be checked now
+	Skipped State = "skipped" // there was nothing to check
 )
 
-// Finding is what came of one check.
+// Finding is what one check found.
 type Finding struct {
 	Check   Check
 	State   State
@@ -43,15 +41,15 @@ type Finding struct {
 	Took    time.Duration
 }
 
-// Findings are what came of all of them.
+// Findings are what all checks found.
 type Findings struct {
 	List      []Finding
 	PortalURL string // base of links by hash, as Recharge says; "" if it does not
 	Sessions  bool   // a real session has opened a link to the portal
 }
 
-// Usable tells whether shoppers can be let through, be it by hash: the token is
-// right, this shop's, and may read customers.
+// Usable reports whether shoppers can be sent to the portal, at least by hash: the
+// token is this shop's, and may read customers.
 func (f Findings) Usable() bool {
 	good := map[Check]bool{}
 	for _, finding := range f.List {
@@ -66,22 +64,22 @@ func (f Findings) Usable() bool {
 // inspector makes the calls of Inspect.
 type inspector struct {
 	client   *Client
-	tell     func(Finding)
+	grant    *Grant
 	findings Findings
 	scopes   []string
-	customer Customer // one of the store's; zero: none was there
+	customer Customer // one of the store's; zero if it has none
 	session  Session
 }
 
-// Inspect looks whether a shop's tokens will do, as far as a few calls can tell,
-// and what the store is like. Each finding is told as soon as it is there. Of
-// the customer that it tries a session with nothing is kept.
-func Inspect(ctx context.Context, o Options, tell func(Finding)) Findings {
-	i := &inspector{client: NewClient(o), tell: tell}
+// Inspect checks a shop's tokens and detects what the store is like, in a few calls.
+// It tells each finding as soon as it is made. It keeps nothing of the customer that
+// it tries a session with.
+func Inspect(ctx context.Context, c *Client, g *Grant, tell func(Finding)) Findings {
+	i := &inspector{client: c, grant: g}
 	for _, check := range []func(context.Context) Finding{i.token, i.store, i.customers, i.sessions, i.portal} {
-		start := o.Now()
+		start := c.options.Now()
 		finding := check(ctx)
-		finding.Took = o.Now().Sub(start)
+		finding.Took = c.options.Now().Sub(start)
 		i.findings.List = append(i.findings.List, finding)
 		tell(finding)
 		if finding.Check == CheckToken && finding.State != Passed || finding.Why == WrongStore {
@@ -91,14 +89,14 @@ func Inspect(ctx context.Context, o Options, tell func(Finding)) Findings {
 	return i.findings
 }
 
-// The scopes that are looked for, each with the spellings that Recharge's own
-// texts have for it.
+// The scopes that matter, each with the spellings in Recharge's own texts.
 func scopeRead() []string    { return []string{"read_customers", "read_customer", "write_customers"} }
 func scopeSession() []string { return []string{"write_session", "write_sessions"} }
 func scopeStore() []string   { return []string{"read_store", "store_info"} }
 
-func (i *inspector) has(scopes []string) bool {
-	return slices.ContainsFunc(scopes, func(s string) bool { return slices.Contains(i.scopes, s) })
+// hasAny reports whether a token has a scope, in any of its spellings.
+func hasAny(scopes, spellings []string) bool {
+	return slices.ContainsFunc(spellings, func(s string) bool { return slices.Contains(scopes, s) })
 }
 
 type tokenAnswer struct {
@@ -108,15 +106,15 @@ type tokenAnswer struct {
 }
 
 func (i *inspector) token(ctx context.Context) Finding {
-	answer, failed := do[tokenAnswer](ctx, i.client, i.get("token_information", nil))
-	if failed == nil && answer.Token == nil {
-		failed = &Error{Endpoint: "token_information", Reason: Malformed}
+	answer, err := do[tokenAnswer](ctx, i.client, i.grant, i.client.get(Normal, nil, "token_information"))
+	if err == nil && answer.Token == nil {
+		err = &Error{Endpoint: "token_information", Reason: Malformed}
 	}
-	if failed != nil {
-		return failing(CheckToken, failed)
+	if err != nil {
+		return failing(CheckToken, err)
 	}
 	i.scopes = answer.Token.Scopes
-	if !i.has(scopeRead()) {
+	if !hasAny(i.scopes, scopeRead()) {
 		return Finding{Check: CheckToken, State: Failed, Why: Forbidden, Missing: scopeRead()[:1]}
 	}
 	return Finding{Check: CheckToken, State: Passed}
@@ -129,20 +127,22 @@ type storeAnswer struct {
 	} `json:"store"`
 }
 
-// store finds out whose the token is, if it may: one that was copied from another
-// store's Recharge would open nothing, and nobody would know why.
+// shop returns the shop whose token it is; "" if Recharge does not say.
+func (a storeAnswer) shop() string {
+	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(a.Store.Identifier, "https://"), "/"))
+}
+
+// store checks that the token is this shop's, if the token may ask. A token that was
+// copied from another store would open nothing, and nobody would know why.
 func (i *inspector) store(ctx context.Context) Finding {
-	if !i.has(scopeStore()) {
+	if !hasAny(i.scopes, scopeStore()) {
 		return Finding{Check: CheckStore, State: Skipped, Why: Forbidden, Missing: scopeStore()[:1]}
 	}
-	answer, failed := do[storeAnswer](ctx, i.client, i.get("store", nil))
-	if failed != nil {
-		finding := failing(CheckStore, failed)
-		finding.State = Warned
-		return finding
+	answer, err := do[storeAnswer](ctx, i.client, i.grant, i.client.get(Normal, nil, "store"))
+	if err != nil {
+		return Finding{Check: CheckStore, State: Warned, Why: ReasonOf(err)}
 	}
-	identifier := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(answer.Store.Identifier, "https://"), "/"))
-	switch {
+	switch identifier := answer.shop(); {
 	case identifier == "":
 		return Finding{Check: CheckStore, State: Skipped, Why: Malformed}
 	case identifier != i.client.options.Shop:
@@ -159,12 +159,13 @@ func (i *inspector) store(ctx context.Context) Finding {
 }
 
 func (i *inspector) customers(ctx context.Context) Finding {
-	page, failed := do[customerPage](ctx, i.client, i.get("customers", url.Values{"limit": {"5"}}))
-	if failed == nil && page.Customers == nil {
-		failed = &Error{Endpoint: Customers, Reason: Malformed}
+	call := i.client.get(Normal, url.Values{"limit": {"5"}}, "customers")
+	page, err := do[customerPage](ctx, i.client, i.grant, call)
+	if err == nil && page.Customers == nil {
+		err = &Error{Endpoint: Customers, Reason: Malformed}
 	}
-	if failed != nil {
-		return failing(CheckCustomers, failed)
+	if err != nil {
+		return failing(CheckCustomers, err)
 	}
 	for _, record := range *page.Customers {
 		if customer, reason := record.customer(); reason == "" {
@@ -175,21 +176,19 @@ func (i *inspector) customers(ctx context.Context) Finding {
 	return Finding{Check: CheckCustomers, State: Passed}
 }
 
-// sessions tries one: how Recharge spells the scope for it is not known for sure,
-// nor whether it takes a storefront token.
+// sessions tries one, since it is not known for sure how Recharge spells the scope
+// for it, nor whether it takes a storefront token.
 func (i *inspector) sessions(ctx context.Context) Finding {
 	switch {
-	case i.customer.ID == 0 && !i.has(scopeSession()):
+	case i.customer.ID == 0 && !hasAny(i.scopes, scopeSession()):
 		return Finding{Check: CheckSessions, State: Warned, Why: NoCustomer, Missing: scopeSession()[:1]}
 	case i.customer.ID == 0:
 		return Finding{Check: CheckSessions, State: Skipped, Why: NoCustomer}
 	}
-	session, err := i.client.CreateSession(ctx, i.customer)
-	var failed *Error
-	if errors.As(err, &failed) {
-		finding := failing(CheckSessions, failed)
-		finding.State = Warned
-		if failed.Reason == Forbidden && !i.has(scopeSession()) {
+	session, err := i.client.CreateSession(ctx, i.grant, i.customer)
+	if err != nil {
+		finding := Finding{Check: CheckSessions, State: Warned, Why: ReasonOf(err)}
+		if Is(err, Forbidden) && !hasAny(i.scopes, scopeSession()) {
 			finding.Missing = scopeSession()[:1]
 		}
 		return finding
@@ -198,22 +197,20 @@ func (i *inspector) sessions(ctx context.Context) Finding {
 	return Finding{Check: CheckSessions, State: Passed}
 }
 
-// portal trusts the host that Recharge itself names to who has the shop's token.
-// The link is thrown away.
+// portal trusts the host that Recharge itself names. It throws the link away.
 func (i *inspector) portal(ctx context.Context) Finding {
 	if i.session.Token == "" {
 		return Finding{Check: CheckPortal, State: Skipped}
 	}
-	access, failed := i.client.portalAccess(ctx, i.session, Subscriptions, "")
-	if failed != nil {
-		finding := failing(CheckPortal, failed)
-		finding.State = Warned
-		return finding
+	visit := Visit{To: Subscriptions}
+	access, err := do[portalAccess](ctx, i.client, i.grant, i.client.portalAccessCall(i.session, visit))
+	if err != nil {
+		return Finding{Check: CheckPortal, State: Warned, Why: ReasonOf(err)}
 	}
 	base, err := ParsePortalURL(access.BaseURL)
-	target, ok := access.url(Subscriptions, "")
+	target := access.url(visit)
 	switch {
-	case err != nil || !ok || hasPart(base, i.customer.Hash) || hasPart(base, access.TempToken):
+	case err != nil || target == "" || hasPart(base, i.customer.Hash) || hasPart(base, access.TempToken):
 		// The base is kept and makes everybody's links: it must not be one customer's.
 		return Finding{Check: CheckPortal, State: Warned, Why: Malformed}
 	case access.CustomerHash != i.customer.Hash:
@@ -225,30 +222,24 @@ func (i *inspector) portal(ctx context.Context) Finding {
 	return Finding{Check: CheckPortal, State: Passed, Detail: base.Host}
 }
 
-// hasPart tells a base that has a secret as a part of its host or path.
+// hasPart reports whether a secret is part of the base's host or path.
 func hasPart(base *url.URL, secret string) bool {
 	// Hosts are lowercase here.
 	return secret != "" && strings.Contains(strings.ToLower(base.Host+base.Path), strings.ToLower(secret))
 }
 
-func (i *inspector) get(endpoint string, query url.Values) call {
-	return call{endpoint: endpoint, urgency: helpful, method: http.MethodGet, path: []string{endpoint}, query: query, header: i.client.adminHeader()}
-}
-
-// failing is a check whose call gave nothing.
-func failing(check Check, failed *Error) Finding {
-	finding := Finding{Check: check, State: Failed, Why: failed.Reason}
-	if failed.Reason.Passing() {
+// failing returns the finding of a check whose call failed.
+func failing(check Check, err error) Finding {
+	finding := Finding{Check: check, State: Failed, Why: ReasonOf(err)}
+	if finding.Why.Transient() {
 		finding.State = Warned
 	}
 	return finding
 }
 
-// Known fails with Unauthorized or Forbidden if Recharge does not take the
-// client's token any more: the store has left Recharge, or has revoked it.
-func (c *Client) Known(ctx context.Context) error {
-	_, failed := do[tokenAnswer](ctx, c, call{
-		endpoint: "token_information", urgency: helpful, method: http.MethodGet, path: []string{"token_information"}, header: c.adminHeader(),
-	})
-	return orNil(failed)
+// Known fails with Unauthorized or Forbidden if Recharge no longer accepts the
+// client's token: the store has left Recharge, or has revoked it.
+func (c *Client) Known(ctx context.Context, g *Grant) error {
+	_, err := do[tokenAnswer](ctx, c, g, c.get(Normal, nil, "token_information"))
+	return err
 }

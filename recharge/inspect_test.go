@@ -1,7 +1,6 @@
 package recharge_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,8 +10,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// inspected is a Recharge to connect to, and the options that a merchant's tokens
-// make.
+// inspected returns a Recharge to connect to, and options with a merchant's tokens.
 func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.Options) {
 	t.Helper()
 	srv := rechargetest.NewServer(rechargetest.Options{
@@ -29,7 +27,7 @@ func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.O
 	}
 }
 
-// TestInspect is what connecting finds out, and what it says is missing.
+// TestInspect shows what connecting detects, and what it reports as missing.
 func TestInspect(t *testing.T) {
 	all := []string{"read_customers", "write_session", "read_store"}
 	base := "https://www.brand.example/tools/recurring/portal/"
@@ -92,7 +90,12 @@ func TestInspect(t *testing.T) {
 				test.change(srv, &o)
 			}
 			var told []recharge.Finding
-			got := recharge.Inspect(t.Context(), o, func(f recharge.Finding) { told = append(told, f) })
+			c := recharge.NewClient(o)
+			g := free(c)
+			got := recharge.Inspect(t.Context(), c, g, func(f recharge.Finding) { told = append(told, f) })
+			if len(g.Calls()) < len(srv.Requests()) || len(g.Calls()) == 0 {
+				t.Errorf("the grant has %d calls; want %d", len(g.Calls()), len(srv.Requests()))
+			}
 			var parts []string
 			for _, f := range got.List {
 				part := fmt.Sprint(f.Check, " ", f.State, " ", f.Why)
@@ -138,48 +141,48 @@ func TestParsePortalURL(t *testing.T) {
 	}
 }
 
-// TestLike: a merchant who saves the same token again gets no new bucket.
-func TestLike(t *testing.T) {
+// TestLimiterIsKept: a merchant who saves the same token again gets no new bucket.
+func TestLimiterIsKept(t *testing.T) {
 	_, o := inspected(t, "read_customers")
 	o.Burst, o.Rate, o.Now = 10, 0.001, newClock().Now
-	calls := 0
-	o.OnCall = func(context.Context, recharge.Call) { calls++ }
 	first := recharge.NewClient(o)
 	for range 4 {
-		if _, err := first.FindCustomer(t.Context(), shopifyID); err != nil {
+		if _, err := lookUp(t.Context(), first, shopifyID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	o.Like = first
-	if got := recharge.NewClient(o).Budget(); got.Left != 6 || got.Burst != 10 || calls != 4 {
-		t.Errorf("after 4 calls, of which %d were told, another client's budget is %+v; want 6 of 10 left", calls, got)
+	if first.Token() != adminToken {
+		t.Error("Token is not the client's")
 	}
-	o.Token = "another"
-	if got := recharge.NewClient(o).Budget(); got.Left != 10 {
-		t.Errorf("another token's budget is %+v; want it full", got)
+	if got := recharge.NewClient(o).Limiter().Budget(); got.Left != 10 {
+		t.Errorf("without a limiter, another client's budget is %+v; want it full", got)
+	}
+	o.Limiter = first.Limiter()
+	if got := recharge.NewClient(o).Limiter().Budget(); got.Left != 6 || got.Burst != 10 {
+		t.Errorf("after 4 calls, another client's budget is %+v; want 6 of 10 left", got)
 	}
 }
 
-// TestBudgetPaused: a 429 holds all calls back, and Budget says for how long.
+// TestBudgetPaused: a 429 holds back all calls, and Budget says for how long.
 func TestBudgetPaused(t *testing.T) {
 	srv, o := inspected(t, "read_customers")
 	now := newClock()
 	o.Burst, o.Rate, o.Now = 10, 0.001, now.Now
 	client := recharge.NewClient(o)
-	if got, want := client.Budget(), (recharge.Budget{Left: 10, Burst: 10, Rate: 0.001}); got != want {
+	if got, want := client.Limiter().Budget(), (recharge.Budget{Left: 10, Burst: 10, Rate: 0.001}); got != want {
 		t.Errorf("at first the budget is %+v; want %+v", got, want)
 	}
 	srv.SetFaults(func(f *rechargetest.Faults) { f.Limited, f.RetryAfter = true, 7*time.Second })
-	_, err := client.FindCustomer(t.Context(), shopifyID)
+	_, err := lookUp(t.Context(), client, shopifyID)
 	checkReason(t, "FindCustomer", err, recharge.Limited)
 	for passed, want := range []time.Duration{7 * time.Second, 6 * time.Second} {
-		if got := client.Budget(); got.Paused != want || got.Left != 0 {
+		if got := client.Limiter().Budget(); got.Paused != want || got.Left != 0 {
 			t.Errorf("%ds after a 429 the budget is %+v; want none left, as Recharge says, and a pause of %v", passed, got, want)
 		}
 		now.Advance(time.Second)
 	}
 	now.Advance(time.Minute)
-	if got := client.Budget(); got.Paused != 0 {
+	if got := client.Limiter().Budget(); got.Paused != 0 {
 		t.Errorf("a minute later the pause is %v; want none", got.Paused)
 	}
 	if n := len(srv.Requests()); n != 1 {

@@ -1,13 +1,16 @@
 package recharge
 
 import (
+	"fmt"
+	"io"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 )
 
-// Link opens a customer's portal. Its URL is a secret: whoever has it is in.
+// Link opens a customer's portal at one page. Its URL is a secret.
 type Link struct {
 	URL     string
 	Expires time.Time // zero: not known
@@ -23,46 +26,53 @@ const Subscriptions Destination = "subscriptions"
 
 var singleShape = regexp.MustCompile(`^subscriptions/[0-9]{1,19}(/cancel)?$`)
 
-// ParseDestination reads a destination; anything else is the default.
+// ParseDestination reads a destination. It returns the default for anything else.
 func ParseDestination(s string) Destination {
-	if _, page := pages()[Destination(s)]; page || singleShape.MatchString(s) {
+	if _, page := Destination(s).page(); page || singleShape.MatchString(s) {
 		return Destination(s)
 	}
 	return Subscriptions
 }
 
-// page is what Recharge calls a destination.
+// page is Recharge's name for a destination.
 type page struct {
 	access string // page_destination of portal_access
 	path   string // under the hash, in a link by hash
 }
 
-func pages() map[Destination]page {
-	return map[Destination]page{
-		"overview":        {"overview", "overview"},
-		"subscriptions":   {"subscriptions", "subscriptions"},
-		"schedule":        {"delivery_schedule", "schedule"},
-		"orders":          {"orders", "orders"},
-		"addresses":       {"shipping", "addresses"},
-		"payment-methods": {"payment_methods", "payment_methods"},
+// page returns that of a destination that is not inside one subscription. It reports
+// whether there is one.
+func (d Destination) page() (page, bool) {
+	switch d {
+	case "overview", "subscriptions", "orders":
+		return page{string(d), string(d)}, true
+	case "schedule":
+		return page{"delivery_schedule", "schedule"}, true
+	case "addresses":
+		return page{"shipping", "addresses"}, true
+	case "payment-methods":
+		return page{"payment_methods", "payment_methods"}, true
 	}
+	return page{}, false
 }
 
-// single tells a destination inside one subscription.
+// single reports whether the destination is inside one subscription.
 func (d Destination) single() bool { return strings.Contains(string(d), "/") }
 
 func (d Destination) portalAccess() string {
 	if d.single() {
 		d = Subscriptions
 	}
-	return pages()[d].access
+	page, _ := d.page()
+	return page.access
 }
 
 func (d Destination) path() string {
 	if d.single() {
 		return string(d)
 	}
-	return pages()[d].path
+	page, _ := d.page()
+	return page.path
 }
 
 // Locale is a language tag such as "fr" or "pt-BR"; "" leaves it to the portal.
@@ -70,7 +80,7 @@ type Locale string
 
 var localeShape = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}$`)
 
-// ParseLocale reads a language tag; anything else is none.
+// ParseLocale reads a language tag. It returns "" for anything else.
 func ParseLocale(s string) Locale {
 	if !localeShape.MatchString(s) {
 		return ""
@@ -78,24 +88,106 @@ func ParseLocale(s string) Locale {
 	return Locale(s)
 }
 
+// Country is two letters of upper case, such as "FR"; "" leaves it to the portal.
+type Country string
+
+var countryShape = regexp.MustCompile(`^[A-Za-z]{2}$`)
+
+// ParseCountry reads a country in either case. It returns "" for anything else.
+func ParseCountry(s string) Country {
+	if !countryShape.MatchString(s) {
+		return ""
+	}
+	return Country(strings.ToUpper(s))
+}
+
+// Visit is what a shopper wants to see of the portal.
+type Visit struct {
+	To      Destination
+	Locale  Locale
+	Country Country
+}
+
+// query is what a visit adds to an address. Recharge documents region_country for
+// portal_access. Whether the portal's pages read it is not known.
+func (v Visit) query() url.Values {
+	query := url.Values{}
+	if v.Locale != "" {
+		query.Set("locale", string(v.Locale))
+	}
+	if v.Country != "" {
+		query.Set("region_country", string(v.Country))
+	}
+	return query
+}
+
+// Access opens one customer's portal, at every destination, until it expires. It is
+// a secret: however it is printed, it reads "[redacted]".
+type Access struct {
+	Base      string // of the portal's addresses
+	TempToken string
+	Expires   time.Time // zero: not known
+}
+
+const redacted = "[redacted]"
+
+// Format covers every verb of fmt.
+func (Access) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// String covers printers that do not use fmt.
+func (Access) String() string { return redacted }
+
+// MarshalText covers encoding/json and every other text encoder.
+func (Access) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue covers log/slog.
+func (Access) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// url builds an address of the portal; "" if a part is missing.
+func (a Access) url(hash string, visit Visit) string {
+	if a.Base == "" || a.TempToken == "" {
+		return ""
+	}
+	// It is put together as text, since most clicks do nothing but this. The guard reads it
+	// as a URL, and looks for the hash in its path.
+	query := "token=" + url.QueryEscape(a.TempToken)
+	if more := visit.query().Encode(); more != "" {
+		query = more + "&" + query
+	}
+	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + visit.To.path() + "?" + query
+}
+
+// SignedInLink builds a link from an access, which must be the customer's. It makes
+// no call. The link passes the guard each time, as the configuration may have
+// changed since the access was made.
+// Errors: LinkRefused; Malformed if a part of the access is missing.
+func (c *Client) SignedInLink(customer Customer, access Access, visit Visit) (Link, error) {
+	const endpoint = "signed-in link"
+	target := access.url(customer.Hash, visit)
+	if target == "" {
+		return Link{}, &Error{Endpoint: endpoint, Reason: Malformed}
+	}
+	return c.guarded(endpoint, target, customer, access.Expires)
+}
+
 // LinkByHash returns a link that needs no call: Recharge checks the storefront's
 // sign-in itself, or asks for it.
 // Errors: LinkRefused.
-func (c *Client) LinkByHash(customer Customer, to Destination, locale Locale) (Link, error) {
-	query := url.Values{}
-	if locale != "" {
-		query.Set("locale", string(locale))
-	}
-	target := portalPage(c.options.PortalURL, customer.Hash, to, query)
-	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
-		return Link{}, &Error{Endpoint: "link by hash", Reason: LinkRefused, Detail: detail}
-	}
-	return Link{URL: target}, nil
+func (c *Client) LinkByHash(customer Customer, visit Visit) (Link, error) {
+	target := portalPage(c.options.PortalURL, customer.Hash, visit.To, visit.query())
+	return c.guarded("link by hash", target, customer, time.Time{})
 }
 
-// ByEmail is the path on the store's own host where Recharge finds a customer by
-// e-mail address, for shoppers whom the id does not find. It is "" where the
-// portal is not on that host, as Recharge then has no page there.
+func (c *Client) guarded(endpoint, target string, customer Customer, expires time.Time) (Link, error) {
+	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
+		return Link{}, &Error{Endpoint: endpoint, Reason: LinkRefused, Detail: detail}
+	}
+	return Link{URL: target, Expires: expires}, nil
+}
+
+// ByEmail returns the path on the store's own host where Recharge finds a customer by
+// e-mail address, for shoppers whom the id does not find. It returns "" if the portal
+// is not on that host, as Recharge then has no page there.
 func (c *Client) ByEmail() string { return c.byEmail }
 
 func byEmail(portal *url.URL) string {
@@ -109,71 +201,4 @@ func portalPage(base *url.URL, hash string, to Destination, query url.Values) st
 	target := base.JoinPath(hash, to.path())
 	target.RawQuery = query.Encode()
 	return target.String()
-}
-
-// guard is the last to see a link. It lets one out only for https, a host of
-// Recharge's, the shop's own or the configured portal's, with the customer's
-// own hash in its path.
-type guard struct {
-	shop   string
-	portal *url.URL
-}
-
-// refuses says what is wrong with a link, without repeating it; "" if nothing is.
-func (g guard) refuses(link, hash string) string {
-	u, err := url.Parse(link)
-	switch {
-	case err != nil || strings.ContainsFunc(link, notInURL):
-		return "not a URL"
-	case u.User != nil || u.Opaque != "" || u.Fragment != "":
-		return "user, opaque part or fragment"
-	case !g.trusts(u):
-		return "host " + printable(u, hash) + " is neither Recharge's, the shop's nor RECHARGE_PORTAL_URL's, or not https"
-	case !hasSegment(u, hash):
-		return "the customer's hash is not in its path"
-	}
-	return ""
-}
-
-// notInURL finds what browsers read otherwise than net/url: a backslash is a
-// slash to them, a tab or newline nothing.
-func notInURL(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }
-
-func (g guard) trusts(u *url.URL) bool {
-	if u.Scheme == g.portal.Scheme && u.Host == g.portal.Host {
-		return true // https, or a test's loopback http: config takes no other
-	}
-	recharge := strings.HasSuffix(u.Host, ".rechargeapps.com")
-	return u.Scheme == "https" && (u.Host == g.shop || recharge && hostShape.MatchString(u.Host))
-}
-
-// hostShape has no port: none of these hosts has one.
-var hostShape = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
-
-func hasSegment(u *url.URL, hash string) bool {
-	found := false
-	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
-		if segment == "." || segment == ".." || strings.Contains(segment, "%") {
-			return false // a browser may resolve these to another path
-		}
-		found = found || segment == hash
-	}
-	return found && hash != ""
-}
-
-// printable is the host of a refused link, for the operator who has to configure
-// it. It keeps out of the log what must not be there, wherever Recharge puts it.
-func printable(u *url.URL, hash string) string {
-	token := u.Query().Get("token")
-	secret := strings.Contains(u.Host, hash) || token != "" && strings.Contains(u.Host, token)
-	if secret || len(u.Host) > 100 || !hostShape.MatchString(u.Host) {
-		return "(strange)"
-	}
-	return u.Host
-}
-
-// Allows tells whether a remembered link may still leave: it passes the guard
-// anew, since the configuration may have changed since it was made.
-func (c *Client) Allows(link Link, customer Customer) bool {
-	return link.URL != "" && c.guard.refuses(link.URL, customer.Hash) == ""
 }

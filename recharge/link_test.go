@@ -1,7 +1,11 @@
 package recharge_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"manage-subscriptions/recharge"
@@ -50,6 +54,66 @@ func TestParseLocale(t *testing.T) {
 	}
 }
 
+func TestParseCountry(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]recharge.Country{"FR": "FR", "fr": "FR", "gB": "GB"} {
+		if got := recharge.ParseCountry(s); got != want {
+			t.Errorf("ParseCountry(%q) = %q; want %q", s, got, want)
+		}
+	}
+	for _, s := range []string{
+		"", "F", "FRA", "F1", "12", " FR", "FR ", "FR\n", "F R", "FR&x=1", "é", "fŕ", "ſs", "%20", "../", "\x00\x00", "\xff\xff",
+	} {
+		if got := recharge.ParseCountry(s); got != "" {
+			t.Errorf("ParseCountry(%q) = %q; want none", s, got)
+		}
+	}
+}
+
+// TestAccessIsRedacted: an access opens a portal, so nothing prints it.
+func TestAccessIsRedacted(t *testing.T) {
+	t.Parallel()
+	access := recharge.Access{Base: portalURL, TempToken: portalToken, Expires: issued}
+	var logged bytes.Buffer
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("", "access", access, "pointer", &access)
+	encoded, err := json.Marshal(map[string]any{"access": access, "inside": struct{ A recharge.Access }{access}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{logged.String(), string(encoded), access.String(), access.LogValue().String()}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		texts = append(texts, fmt.Sprintf(verb, access), fmt.Sprintf(verb, &access), fmt.Sprintf(verb, []recharge.Access{access}))
+	}
+	for _, text := range texts {
+		if !strings.Contains(text, "[redacted]") || strings.Contains(text, portalToken) || strings.Contains(text, "fixture-shop") {
+			t.Errorf("printed: %s; want [redacted]", text)
+		}
+	}
+}
+
+// TestSignedInLink: one access makes the links to all destinations, without a call.
+func TestSignedInLink(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, "http://127.0.0.1:1")
+	access := recharge.Access{Base: portalURL, TempToken: "a&b=c", Expires: issued}
+	for v, want := range map[recharge.Visit]string{
+		{To: "subscriptions"}:                         "/subscriptions?token=a%26b%3Dc",
+		{To: "payment-methods", Locale: "pt-BR"}:      "/payment_methods?locale=pt-BR&token=a%26b%3Dc",
+		{To: "subscriptions/5/cancel", Country: "CA"}: "/subscriptions/5/cancel?region_country=CA&token=a%26b%3Dc",
+		{To: "schedule", Locale: "fr", Country: "CA"}: "/schedule?locale=fr&region_country=CA&token=a%26b%3Dc",
+	} {
+		got, err := c.SignedInLink(pat(), access, v)
+		checkReason(t, fmt.Sprintf("SignedInLink(%+v)", v), err, "")
+		if want := (recharge.Link{URL: portalURL + hash + want, Expires: issued}); got != want {
+			t.Errorf("SignedInLink(%+v) = %+v; want %+v", v, got, want)
+		}
+	}
+	got, err := c.LinkByHash(pat(), recharge.Visit{To: "orders", Locale: "fr", Country: "CA"})
+	if want := portalURL + hash + "/orders?locale=fr&region_country=CA"; err != nil || got.URL != want {
+		t.Errorf("LinkByHash = %v, %v; want %s", got, err, want)
+	}
+}
+
 func TestLinkByHash(t *testing.T) {
 	t.Parallel()
 	paths := map[recharge.Destination]string{
@@ -75,25 +139,22 @@ func TestLinkByHash(t *testing.T) {
 		for to, path := range paths {
 			for locale, query := range map[recharge.Locale]string{"": "", "fr": "?locale=fr", "pt-BR": "?locale=pt-BR"} {
 				what := fmt.Sprintf("LinkByHash(%q, %q)", to, locale)
-				got, err := c.LinkByHash(pat(), to, locale)
+				got, err := c.LinkByHash(pat(), recharge.Visit{To: to, Locale: locale})
 				checkReason(t, what, err, "")
 				if want := (recharge.Link{URL: portal + hash + "/" + path + query}); got != want {
 					t.Errorf("%s = %v; want %v", what, got, want)
-				}
-				if !c.Allows(got, pat()) {
-					t.Errorf("Allows(%s) = false; want true", what)
 				}
 			}
 		}
 	}
 }
 
-// TestLinkByHashRefuses: no remembered value gets around the guard either.
+// TestLinkByHashRefuses: no cached value gets around the guard either.
 func TestLinkByHashRefuses(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://127.0.0.1:1")
 	for _, h := range []string{"", ".", "..", "../x", "a/b", "/", "a%2fb", "%2e%2e", "a b", "a\\b", "a?b", "é", "a\tb", "\x00"} {
-		got, err := c.LinkByHash(recharge.Customer{ID: rechargeID, Hash: h}, recharge.Subscriptions, "")
+		got, err := c.LinkByHash(recharge.Customer{ID: rechargeID, Hash: h}, visit(recharge.Subscriptions))
 		checkReason(t, fmt.Sprintf("LinkByHash of hash %q", h), err, recharge.LinkRefused)
 		if got != (recharge.Link{}) {
 			t.Errorf("LinkByHash of hash %q = %v; want no link beside an error", h, got)
@@ -101,7 +162,7 @@ func TestLinkByHashRefuses(t *testing.T) {
 	}
 	// Not made by ParseDestination.
 	for _, to := range []recharge.Destination{"x/../../other", "../../../x", "a/..%2f..%2fb", "a/\\b"} {
-		_, err := c.LinkByHash(pat(), to, "")
+		_, err := c.LinkByHash(pat(), visit(to))
 		checkReason(t, fmt.Sprintf("LinkByHash(%q)", to), err, recharge.LinkRefused)
 	}
 }

@@ -115,6 +115,39 @@ func newClient(t testing.TB, apiURL string, change ...func(*recharge.Options)) *
 	return c
 }
 
+// free returns a grant that reserves nothing: each call is asked for when it is made.
+func free(c *recharge.Client) *recharge.Grant { return grantOf(c, nil) }
+
+func grantOf(c *recharge.Client, shared recharge.SharedLimiter) *recharge.Grant {
+	g, err := c.Limiter().Reserve(context.Background(), shared, recharge.Ask{})
+	if err != nil {
+		panic(err)
+	}
+	return g
+}
+
+func lookUp(ctx context.Context, c *recharge.Client, shopifyID string) (recharge.Found, error) {
+	return c.FindCustomer(ctx, free(c), shopifyID, recharge.High)
+}
+
+func createSession(ctx context.Context, c *recharge.Client, customer recharge.Customer) (recharge.Session, error) {
+	return c.CreateSession(ctx, free(c), customer)
+}
+
+func customerPage(ctx context.Context, c *recharge.Client, cursor string) (recharge.Page, error) {
+	return c.CustomerPage(ctx, free(c), cursor)
+}
+
+// portalLink returns the link of PortalAccess.
+func portalLink(
+	ctx context.Context, c *recharge.Client, customer recharge.Customer, session recharge.Session, visit recharge.Visit,
+) (recharge.Link, error) {
+	_, link, err := c.PortalAccess(ctx, free(c), customer, session, visit)
+	return link, err
+}
+
+func visit(to recharge.Destination) recharge.Visit { return recharge.Visit{To: to} }
+
 // answer is what a scripted Recharge says to one call.
 type answer struct {
 	status int // 0 is 200
@@ -252,8 +285,8 @@ func jwtWith(header, payload string) string {
 	return b.EncodeToString([]byte(header)) + "." + b.EncodeToString([]byte(payload)) + "." + b.EncodeToString([]byte("signature"))
 }
 
-// checkReason checks that err is there for that reason and tells nothing that
-// it should not: every error that these tests produce comes through here.
+// checkReason checks that err has that reason and no confidential text: every error
+// of these tests comes through here.
 func checkReason(t testing.TB, what string, err error, want recharge.Reason) {
 	t.Helper()
 	checkSilent(t, what, err)

@@ -10,7 +10,7 @@ import (
 // pageSize is the most that Recharge gives.
 const pageSize = 250
 
-// Record is a customer and the Shopify customer that it names.
+// Record is a customer with the id of the Shopify customer that it names.
 type Record struct {
 	ShopifyID string
 	Customer  Customer
@@ -19,8 +19,8 @@ type Record struct {
 // Page is one of the pages that hold all customers of a store.
 type Page struct {
 	Records []Record // those that name a Shopify customer and can be used
-	Read    int      // all that were there
-	Next    string   // the cursor of the page behind; "": it was the last
+	Read    int      // how many records the page held
+	Next    string   // the cursor of the next page; "" after the last
 }
 
 type pageAnswer struct {
@@ -28,20 +28,18 @@ type pageAnswer struct {
 	Next text `json:"next_cursor"`
 }
 
-// CustomerPage returns the page at a cursor, "" being the first. No click waits for
-// it: it leaves half of the burst to them.
-// Errors: Invalid or BadRequest if the cursor is not good any more, and those of
-// any call.
-func (c *Client) CustomerPage(ctx context.Context, cursor string) (Page, error) {
+// CustomerPage returns the page at a cursor, "" being the first. Its priority is
+// Background.
+// Errors: Invalid or BadRequest if the cursor is no longer valid, and those of any
+// call.
+func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Page, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	if cursor != "" {
 		query.Set("cursor", cursor) // beside which Recharge takes nothing but a limit
 	}
-	answer, failed := do[pageAnswer](ctx, c, call{
-		endpoint: Customers, method: http.MethodGet, path: []string{"customers"}, query: query, header: c.adminHeader(), urgency: spare,
-	})
-	if failed != nil {
-		return Page{}, failed
+	answer, err := do[pageAnswer](ctx, c, g, c.get(Background, query, "customers"))
+	if err != nil {
+		return Page{}, err
 	}
 	if answer.Customers == nil {
 		return Page{}, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
@@ -58,13 +56,14 @@ func (c *Client) CustomerPage(ctx context.Context, cursor string) (Page, error) 
 }
 
 // CustomerByID returns a customer by Recharge's id, if that names this Shopify
-// customer. It serves where the filter of FindCustomer does not work.
+// customer. It serves where the filter of FindCustomer does not work. Its priority is
+// Normal.
 // Errors: NoCustomer if it names nobody or somebody else, and those of any call.
-func (c *Client) CustomerByID(ctx context.Context, id int64, shopifyID string) (Customer, error) {
-	record, failed := c.recordByID(ctx, id, helpful)
+func (c *Client) CustomerByID(ctx context.Context, g *Grant, id int64, shopifyID string) (Customer, error) {
+	record, err := c.recordByID(ctx, g, id, Normal)
 	switch {
-	case failed != nil:
-		return Customer{}, failed
+	case err != nil:
+		return Customer{}, err
 	case shopifyID == "" || string(record.External.Ecommerce) != shopifyID || int64(record.ID) != id:
 		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	}
@@ -72,34 +71,32 @@ func (c *Client) CustomerByID(ctx context.Context, id int64, shopifyID string) (
 }
 
 // OwnCustomer returns a customer by Recharge's id, where the shop's own middleware
-// says whose that is, and the Shopify id that the record names; "" none. Another
-// customer's record is an alert, and opens nothing.
+// says whose that is, and the Shopify id that the record names; "" if it names none.
+// Its priority is High. An answer with another customer's record is an alert.
 // Errors: NoCustomer, Foreign, and those of any call.
-func (c *Client) OwnCustomer(ctx context.Context, id int64) (customer Customer, shopifyID string, err error) {
-	record, failed := c.recordByID(ctx, id, needed)
+func (c *Client) OwnCustomer(ctx context.Context, g *Grant, id int64) (Customer, string, error) {
+	record, err := c.recordByID(ctx, g, id, High)
 	switch {
-	case failed != nil:
-		return Customer{}, "", failed
+	case err != nil:
+		return Customer{}, "", err
 	case int64(record.ID) != id:
 		return Customer{}, "", &Error{Endpoint: Customers, Reason: Foreign, Status: http.StatusOK}
 	}
-	customer, err = record.checked()
+	customer, err := record.checked()
 	return customer, string(record.External.Ecommerce), err
 }
 
-func (c *Client) recordByID(ctx context.Context, id int64, of urgency) (*customerRecord, *Error) {
-	answer, failed := do[struct {
+func (c *Client) recordByID(ctx context.Context, g *Grant, id int64, p Priority) (*customerRecord, error) {
+	answer, err := do[struct {
 		Customer *customerRecord `json:"customer"`
-	}](ctx, c, call{
-		endpoint: Customers, method: http.MethodGet, path: []string{"customers", strconv.FormatInt(id, 10)}, header: c.adminHeader(), urgency: of,
-	})
+	}](ctx, c, g, c.get(p, nil, "customers", strconv.FormatInt(id, 10)))
 	switch {
-	case failed != nil && failed.Reason == NotFound:
+	case Is(err, NotFound):
 		return nil, &Error{Endpoint: Customers, Reason: NoCustomer}
-	case failed == nil && answer.Customer == nil:
+	case err == nil && answer.Customer == nil:
 		return nil, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
 	}
-	return answer.Customer, failed
+	return answer.Customer, err
 }
 
 func (r customerRecord) checked() (Customer, error) {

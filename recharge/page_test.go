@@ -1,6 +1,7 @@
 package recharge_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestCustomerPages(t *testing.T) {
 	c := newClient(t, srv.URL)
 	seen, read, cursor := map[string]recharge.Customer{}, 0, ""
 	for page := 0; ; page++ {
-		got, err := c.CustomerPage(t.Context(), cursor)
+		got, err := customerPage(t.Context(), c, cursor)
 		if err != nil || page > 2 {
 			t.Fatalf("page %d: %v; want three", page, err)
 		}
@@ -45,7 +46,7 @@ func TestCustomerPages(t *testing.T) {
 	if want := (recharge.Customer{ID: 100, Hash: fmt.Sprintf("%016x", 99)}); seen["6199"] != want {
 		t.Errorf("6199 is %+v; want %+v", seen["6199"], want)
 	}
-	_, err := c.CustomerPage(t.Context(), "not a cursor")
+	_, err := customerPage(t.Context(), c, "not a cursor")
 	checkReason(t, "CustomerPage at a bad cursor", err, recharge.Invalid)
 }
 
@@ -63,7 +64,7 @@ func TestCustomerPageOfAnything(t *testing.T) {
 		`{"customers":[{"id":1,"hash":"a","external_customer_id":{"ecommerce":"x/y"}}]}`: "",
 	} {
 		c := newClient(t, newScript(t, answer{body: body}).URL)
-		page, err := c.CustomerPage(t.Context(), "")
+		page, err := customerPage(t.Context(), c, "")
 		checkReason(t, body, err, want)
 		if len(page.Records) != 0 {
 			t.Errorf("%s: records %+v; want none", body, page.Records)
@@ -93,7 +94,7 @@ func TestCustomerByID(t *testing.T) {
 		{"refused", fixture(t, "error_401"), 401, want.ID, "6100200300400", recharge.Unauthorized},
 	} {
 		srv := newScript(t, answer{status: test.status, body: test.body})
-		got, err := newClient(t, srv.URL).CustomerByID(t.Context(), test.id, test.who)
+		got, err := customerByID(t, srv.URL, test.id, test.who)
 		checkReason(t, test.name, err, test.reason)
 		if ok := cmp.Equal(got, want); ok != (test.reason == "") {
 			t.Errorf("%s: CustomerByID = %+v", test.name, got)
@@ -104,21 +105,31 @@ func TestCustomerByID(t *testing.T) {
 	}
 }
 
-// TestPace: what goes on and on makes half of the calls that the token may.
-func TestPace(t *testing.T) {
+func customerByID(t *testing.T, url string, id int64, shopifyID string) (recharge.Customer, error) {
+	c := newClient(t, url)
+	return c.CustomerByID(t.Context(), free(c), id, shopifyID)
+}
+
+// TestWaitBackground: a job that makes many calls spends half of the token's rate.
+func TestWaitBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Now = time.Now })
 		start := time.Now()
 		for range 101 {
-			if !c.Pace(t.Context()) {
-				t.Fatal("Pace = false")
+			if !c.Limiter().WaitBackground(t.Context()) {
+				t.Fatal("WaitBackground = false")
 			}
 		}
 		if took := time.Since(start); took != 100*time.Second {
-			t.Errorf("101 calls at the pace took %v; want 100s, at 2 calls a second", took)
+			t.Errorf("101 turns took %v; want 100s, at 2 calls a second", took)
 		}
-		if _, err := c.CustomerPage(t.Context(), ""); err != nil {
+		if _, err := customerPage(t.Context(), c, ""); err != nil {
 			t.Errorf("CustomerPage = %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if c.Limiter().WaitBackground(ctx) {
+			t.Error("WaitBackground of a context that is over = true; want false")
 		}
 	})
 }

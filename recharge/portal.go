@@ -9,18 +9,19 @@ import (
 
 var errPortalURL = errors.New("not the address of a portal")
 
-// DefaultPortal is where a store's portal is that Recharge shows on the store's
+// DefaultPortal returns the address of a portal that Recharge shows on the store's
 // own host.
 func DefaultPortal(shop string) *url.URL {
 	return &url.URL{Scheme: "https", Host: shop, Path: "/tools/recurring/portal/"}
 }
 
-// ParsePortalURL reads the base of links by hash, as a merchant types it or
-// Recharge says it: https (http is for a loopback address, which is a test), with
-// nothing behind the path. It ends in a slash afterwards.
+// ParsePortalURL reads the base of links by hash, as a merchant types it or Recharge
+// sends it: https (http on a loopback address, for tests), with nothing after the
+// path. The result ends in a slash.
 func ParsePortalURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err != nil || strings.ContainsFunc(text, notInURL) || len(text) > 300 || !plain(u, text) || !goodHost(u) || !goodPath(u) {
+	if err != nil || strings.ContainsFunc(text, notInURL) || len(text) > 300 ||
+		!plain(u, text) || !goodHost(u) || !goodPath(u) {
 		return nil, errPortalURL
 	}
 	if !strings.HasSuffix(u.Path, "/") {
@@ -30,7 +31,7 @@ func ParsePortalURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// plain tells an absolute URL with nothing but host and path.
+// plain reports whether a URL is absolute and has nothing but host and path.
 func plain(u *url.URL, text string) bool {
 	return u.Host != "" && u.Opaque == "" && u.User == nil && !strings.ContainsAny(text, "?#")
 }
@@ -42,11 +43,12 @@ func goodHost(u *url.URL) bool {
 	return u.Scheme == "https" && hostShape.MatchString(strings.ToLower(u.Host))
 }
 
-// goodPath has nothing in it that a browser would resolve, and nothing that is
-// escaped, or that is when a link is put together: the guard lets out no such link.
+// goodPath reports whether a path holds nothing that a browser would resolve and
+// nothing that is escaped or would be in a link. The guard refuses such links.
 func goodPath(u *url.URL) bool {
 	path := u.EscapedPath()
-	return u.RawPath == "" && !strings.Contains(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
+	return u.RawPath == "" && !strings.Contains(path, "%") &&
+		!strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
 func loopback(host string) bool {

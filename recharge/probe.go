@@ -3,34 +3,35 @@ package recharge
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"math/big"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
-// Prober makes single calls and says what their answers look like, for an
-// operator: which of the shapes that are not known for sure a store has. Each call
-// is made once, and inside the token's budget. What it says holds no id, hash or
-// token.
+// Prober makes single calls and reports the shape of their answers, for an operator:
+// some of Recharge's shapes are not known for sure. What it returns holds no id, hash
+// or token.
 type Prober struct {
 	client   *Client
+	grant    *Grant
 	customer Customer
 	session  Session
 }
 
-// NewProber returns a prober; heard is told the headers
-// of each answer, and how long it took.
-func NewProber(o Options, heard func(http.Header, time.Duration)) *Prober {
-	client := NewClient(o)
-	client.http.Transport = hearing{client.options.HTTP, heard}
-	return &Prober{client: client}
+// NewProber returns a prober that calls as c does, under g. It passes the headers of
+// each answer to heard, with how long the answer took.
+func NewProber(c *Client, g *Grant, heard func(http.Header, time.Duration)) *Prober {
+	client := *c
+	client.http = &http.Client{
+		Transport: hearing{c.options.HTTP, heard}, CheckRedirect: c.http.CheckRedirect,
+	}
+	return &Prober{client: &client, grant: g}
 }
 
-// hearing lets somebody hear the headers of answers.
+// hearing passes on the headers of answers.
 type hearing struct {
 	*http.Transport
 	heard func(http.Header, time.Duration)
@@ -45,6 +46,11 @@ func (h hearing) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// probe makes a call once.
+func probe[T any](ctx context.Context, p *Prober, call call) (T, error) {
+	return try[T](ctx, p.client, p.grant, call)
+}
+
 // Scopes are what the token may do.
 type Scopes struct {
 	All         []string
@@ -57,17 +63,20 @@ type Scopes struct {
 
 // Token asks what the token may do.
 func (p *Prober) Token(ctx context.Context) (Scopes, error) {
-	answer, failed := try[tokenAnswer](ctx, p.client, p.get("token_information", nil))
-	if failed == nil && answer.Token == nil {
-		failed = &Error{Endpoint: "token_information", Reason: Malformed}
+	answer, err := probe[tokenAnswer](ctx, p, p.client.get(Normal, nil, "token_information"))
+	if err == nil && answer.Token == nil {
+		err = &Error{Endpoint: "token_information", Reason: Malformed}
 	}
-	if failed != nil {
-		return Scopes{}, failed
+	if err != nil {
+		return Scopes{}, err
 	}
-	i := inspector{scopes: answer.Token.Scopes}
-	scopes := Scopes{All: i.scopes, Read: i.has(scopeRead()), Store: i.has(scopeStore()), WantRead: scopeRead()[0], WantSession: scopeSession()[0]}
+	all := answer.Token.Scopes
+	scopes := Scopes{
+		All: all, Read: hasAny(all, scopeRead()), Store: hasAny(all, scopeStore()),
+		WantRead: scopeRead()[0], WantSession: scopeSession()[0],
+	}
 	for _, spelling := range scopeSession() {
-		if (&inspector{scopes: i.scopes}).has([]string{spelling}) {
+		if slices.Contains(all, spelling) {
 			scopes.Session = spelling
 		}
 	}
@@ -77,33 +86,32 @@ func (p *Prober) Token(ctx context.Context) (Scopes, error) {
 // StoreSeen is what GET /store says.
 type StoreSeen struct {
 	Ours   bool   // it is this shop's token
-	Told   bool   // it says whose it is
+	Told   bool   // Recharge says whose it is
 	Portal string // host and path of customer_portal_base_url; "" if there is none
-	Usable bool   // links to that host may leave
+	Usable bool   // the guard lets links to that host out
 }
 
 // Store asks whose the token is.
 func (p *Prober) Store(ctx context.Context) (StoreSeen, error) {
-	answer, failed := try[storeAnswer](ctx, p.client, p.get("store", nil))
-	if failed != nil {
-		return StoreSeen{}, failed
+	answer, err := probe[storeAnswer](ctx, p, p.client.get(Normal, nil, "store"))
+	if err != nil {
+		return StoreSeen{}, err
 	}
-	identifier := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(answer.Store.Identifier, "https://"), "/"))
-	seen := StoreSeen{Told: identifier != "", Ours: identifier == p.client.options.Shop}
+	seen := StoreSeen{Told: answer.shop() != "", Ours: answer.shop() == p.client.options.Shop}
 	if base, err := ParsePortalURL(answer.Store.Portal); err == nil {
 		seen.Portal, seen.Usable = base.Host+base.Path, p.client.guard.trusts(base)
 	}
 	return seen, nil
 }
 
-// Filter is what came of asking for a customer whom nobody has.
+// Filter is the result of asking for a customer that does not exist.
 type Filter string
 
-// What can come of it.
+// The results.
 const (
 	FilterWorks Filter = "works"
 	FilterNot   Filter = "ignored"
-	FilterEmpty Filter = "nobody there" // the store has no customers: nothing to tell by
+	FilterEmpty Filter = "nobody there" // the store has no customers, so this is not known
 )
 
 // Filter asks for a Shopify customer that there cannot be: where external_customer_id
@@ -115,38 +123,37 @@ func (p *Prober) Filter(ctx context.Context) (Filter, error) {
 	}
 	// Longer than any id of Shopify's is today.
 	id := strconv.FormatInt(9e17+nobody.Int64(), 10)
-	n, failed := p.count(ctx, url.Values{"external_customer_id": {id}, "limit": {"1"}})
+	n, err := p.count(ctx, url.Values{"external_customer_id": {id}, "limit": {"1"}})
 	switch {
-	case failed != nil:
-		return "", failed
+	case err != nil:
+		return "", err
 	case n > 0:
 		return FilterNot, nil
 	}
-	n, failed = p.count(ctx, url.Values{"limit": {"1"}})
+	n, err = p.count(ctx, url.Values{"limit": {"1"}})
 	switch {
-	case failed != nil:
-		return "", failed
+	case err != nil:
+		return "", err
 	case n == 0:
 		return FilterEmpty, nil
 	}
 	return FilterWorks, nil
 }
 
-func (p *Prober) count(ctx context.Context, query url.Values) (int, *Error) {
-	page, failed := try[customerPage](ctx, p.client, p.get("customers", query))
-	if failed == nil && page.Customers == nil {
-		failed = &Error{Endpoint: Customers, Reason: Malformed}
+func (p *Prober) count(ctx context.Context, query url.Values) (int, error) {
+	page, err := probe[customerPage](ctx, p, p.client.get(Normal, query, "customers"))
+	if err == nil && page.Customers == nil {
+		err = &Error{Endpoint: Customers, Reason: Malformed}
 	}
-	if failed != nil {
-		return 0, failed
+	if err != nil {
+		return 0, err
 	}
 	return len(*page.Customers), nil
 }
 
-// Customer finds who a Shopify customer is at Recharge; sessions are then this
-// customer's.
+// Customer looks up a Shopify customer. Sessions are then this customer's.
 func (p *Prober) Customer(ctx context.Context, shopifyID string) error {
-	found, err := p.client.FindCustomer(ctx, shopifyID)
+	found, err := p.client.FindCustomer(ctx, p.grant, shopifyID, High)
 	p.customer = found.Customer
 	return err
 }
@@ -157,51 +164,34 @@ type SessionSeen struct {
 	Expires time.Duration // from now, as the token says; 0: it does not
 }
 
-// Storefront tells whether there is a storefront token.
+// Storefront reports whether there is a storefront token.
 func (p *Prober) Storefront() bool { return p.client.options.StorefrontToken != "" }
 
-// Session makes a session as CreateSession does; Portal then asks with it.
-// Recharge forgets it after an hour.
+// Session makes a session as CreateSession does, which Portal then uses.
 func (p *Prober) Session(ctx context.Context) (SessionSeen, error) {
-	seen, session, err := p.makeSession(ctx, p.Storefront())
+	seen, session, err := p.makeSession(ctx, p.client.options.StorefrontToken)
 	p.session = session
 	return seen, err
 }
 
 // SessionBare makes one without the storefront token.
 func (p *Prober) SessionBare(ctx context.Context) (SessionSeen, error) {
-	seen, _, err := p.makeSession(ctx, false)
+	seen, _, err := p.makeSession(ctx, "")
 	return seen, err
 }
 
-func (p *Prober) makeSession(ctx context.Context, storefront bool) (SessionSeen, Session, error) {
-	header := p.client.adminHeader()
-	if storefront {
-		header.Set("X-Recharge-Storefront-Access-Token", p.client.options.StorefrontToken)
+func (p *Prober) makeSession(ctx context.Context, storefrontToken string) (SessionSeen, Session, error) {
+	answer, err := probe[sessionAnswer](ctx, p, p.client.sessionCall(p.customer, storefrontToken))
+	if err != nil {
+		return SessionSeen{}, Session{}, err
 	}
-	raw, failed := try[json.RawMessage](ctx, p.client, call{
-		endpoint: Sessions, urgency: helpful, method: http.MethodPost, header: header,
-		path: []string{"customers", strconv.FormatInt(p.customer.ID, 10), "sessions"},
-	})
-	if failed != nil {
-		return SessionSeen{}, Session{}, failed
+	token, claims, err := answer.read(p.customer)
+	if err != nil {
+		return SessionSeen{}, Session{}, err
 	}
-	var answer sessionAnswer
-	if err := json.Unmarshal(raw, &answer); err != nil {
-		return SessionSeen{}, Session{}, &Error{Endpoint: Sessions, Reason: Malformed}
-	}
-	seen, token := SessionSeen{Key: "apiToken"}, answer.Session.APIToken
-	if token == "" {
-		seen.Key, token = "api_token", answer.Session.APITokenSnake
-	}
-	if token == "" {
-		return SessionSeen{}, Session{}, &Error{Endpoint: Sessions, Reason: Malformed}
-	}
-	claims := readClaims(token)
-	for _, id := range []number{answer.Session.CustomerID, answer.Session.CustomerSnake, claims.CustomerID} {
-		if id != 0 && int64(id) != p.customer.ID {
-			return SessionSeen{}, Session{}, &Error{Endpoint: Sessions, Reason: Foreign}
-		}
+	seen := SessionSeen{Key: "apiToken"}
+	if answer.Session.APIToken == "" {
+		seen.Key = "api_token"
 	}
 	if claims.Expires > 0 {
 		seen.Expires = time.Unix(int64(claims.Expires), 0).Sub(p.client.options.Now())
@@ -213,40 +203,36 @@ func (p *Prober) makeSession(ctx context.Context, storefront bool) (SessionSeen,
 type PortalSeen struct {
 	Base     string        // host and path of base_url; "" if it is not said, or is none
 	LinkHost string        // the link's; "(strange)" if it is none to be shown
-	Trusted  bool          // links to that host may leave
+	Trusted  bool          // the guard lets links to that host out
 	Zone     bool          // expires_at has one
 	Expires  time.Duration // from now; 0: expires_at cannot be read
 }
 
 // Portal asks for a link with the last session, and throws it away.
-// Errors: LinkRefused if the link leads where none may.
+// Errors: LinkRefused if the guard refuses the link.
 func (p *Prober) Portal(ctx context.Context) (PortalSeen, error) {
-	access, failed := try[portalAccess](ctx, p.client, p.client.portalAccessCall(p.session, Subscriptions, ""))
-	if failed != nil {
-		return PortalSeen{}, failed
+	visit := Visit{To: Subscriptions}
+	access, err := probe[portalAccess](ctx, p, p.client.portalAccessCall(p.session, visit))
+	if err != nil {
+		return PortalSeen{}, err
 	}
-	target, ok := access.url(Subscriptions, "")
+	target := access.url(visit)
 	link, err := url.Parse(target)
 	switch {
-	case !ok || err != nil:
+	case target == "" || err != nil:
 		return PortalSeen{}, &Error{Endpoint: PortalAccess, Reason: Malformed}
 	case access.CustomerHash != p.customer.Hash:
 		return PortalSeen{}, &Error{Endpoint: PortalAccess, Reason: Foreign}
 	}
 	seen := PortalSeen{LinkHost: printable(link, p.customer.Hash), Trusted: p.client.guard.trusts(link)}
-	if base, err := ParsePortalURL(access.BaseURL); err == nil && !hasPart(base, p.customer.Hash) && !hasPart(base, access.TempToken) {
+	base, err := ParsePortalURL(access.BaseURL)
+	if err == nil && !hasPart(base, p.customer.Hash) && !hasPart(base, access.TempToken) {
 		seen.Base = base.Host + base.Path
 	}
 	if expires := access.expires(); !expires.IsZero() {
 		_, err := time.Parse(time.RFC3339, access.ExpiresAt)
 		seen.Zone, seen.Expires = err == nil, expires.Sub(p.client.options.Now())
 	}
-	if detail := p.client.guard.refuses(target, p.customer.Hash); detail != "" {
-		return seen, &Error{Endpoint: PortalAccess, Reason: LinkRefused, Detail: detail}
-	}
-	return seen, nil
-}
-
-func (p *Prober) get(endpoint string, query url.Values) call {
-	return call{endpoint: endpoint, urgency: helpful, method: http.MethodGet, path: []string{endpoint}, query: query, header: p.client.adminHeader()}
+	_, err = p.client.guarded(PortalAccess, target, p.customer, time.Time{})
+	return seen, err
 }

@@ -1,28 +1,27 @@
 package recharge
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 )
 
 const (
-	// sessionLife is how long Recharge documents a session to live; a token
-	// that does not say so itself is given a little less.
+	// sessionLife is how long a session lives, as Recharge documents it.
 	sessionLife = time.Hour
-	// sessionMargin is how long before its end a session is no longer used.
+	// sessionMargin is how long before its end a session is used no longer.
 	sessionMargin = time.Minute
 )
 
 // Session is the right to act as one customer.
 type Session struct {
 	Token   string
-	Expires time.Time // use it no longer than until then
+	Expires time.Time // do not use it after that
 }
 
 // Recharge's own texts spell these in two ways each.
@@ -35,48 +34,54 @@ type sessionAnswer struct {
 	} `json:"customer_session"`
 }
 
-// sessionClaims are what a session token says of itself.
+// sessionClaims are what a session token says about itself.
 type sessionClaims struct {
 	Expires    float64 `json:"exp"` // seconds since 1970
 	CustomerID number  `json:"customer_id"`
 }
 
 // CreateSession opens a session for a customer.
-// Errors: Foreign if it is for someone else, and those of any call.
-func (c *Client) CreateSession(ctx context.Context, customer Customer) (Session, error) {
-	header := c.adminHeader()
-	if c.options.StorefrontToken != "" {
-		header.Set("X-Recharge-Storefront-Access-Token", c.options.StorefrontToken)
+// Errors: Foreign if it is for another customer, and those of any call.
+func (c *Client) CreateSession(ctx context.Context, g *Grant, customer Customer) (Session, error) {
+	answer, err := do[sessionAnswer](ctx, c, g, c.sessionCall(customer, c.options.StorefrontToken))
+	if err != nil {
+		return Session{}, err
 	}
-	answer, failed := do[sessionAnswer](ctx, c, call{
-		endpoint: Sessions,
-		urgency:  helpful,
-		method:   http.MethodPost,
-		path:     []string{"customers", strconv.FormatInt(customer.ID, 10), "sessions"},
-		header:   header,
-	})
-	if failed != nil {
-		return Session{}, failed
-	}
-	token := answer.Session.APIToken
-	if token == "" {
-		token = answer.Session.APITokenSnake
-	}
-	if token == "" {
-		return Session{}, &Error{Endpoint: Sessions, Reason: Malformed, Status: http.StatusOK}
-	}
-	claims := readClaims(token)
-	for _, id := range []number{answer.Session.CustomerID, answer.Session.CustomerSnake, claims.CustomerID} {
-		if id != 0 && int64(id) != customer.ID {
-			return Session{}, &Error{Endpoint: Sessions, Reason: Foreign}
-		}
+	token, claims, err := answer.read(customer)
+	if err != nil {
+		return Session{}, err
 	}
 	return Session{Token: token, Expires: c.sessionEnd(claims)}, nil
 }
 
-// readClaims reads what the token says of itself, unverified: Recharge has just
-// sent it over TLS, and its claims are only used to refuse or to forget it. A
-// token that is no JWT says nothing, a claim that cannot be read is none.
+func (c *Client) sessionCall(customer Customer, storefrontToken string) call {
+	call := c.get(Normal, nil, "customers", strconv.FormatInt(customer.ID, 10), "sessions")
+	call.endpoint, call.method, call.body = Sessions, http.MethodPost, "{}"
+	if storefrontToken != "" {
+		call.header.Set("X-Recharge-Storefront-Access-Token", storefrontToken)
+	}
+	return call
+}
+
+// read returns the session's token and the claims in it.
+// Errors: Malformed, and Foreign if the session is not the customer's.
+func (a sessionAnswer) read(customer Customer) (string, sessionClaims, error) {
+	token := cmp.Or(a.Session.APIToken, a.Session.APITokenSnake)
+	if token == "" {
+		return "", sessionClaims{}, &Error{Endpoint: Sessions, Reason: Malformed, Status: http.StatusOK}
+	}
+	claims := readClaims(token)
+	for _, id := range []number{a.Session.CustomerID, a.Session.CustomerSnake, claims.CustomerID} {
+		if id != 0 && int64(id) != customer.ID {
+			return "", sessionClaims{}, &Error{Endpoint: Sessions, Reason: Foreign}
+		}
+	}
+	return token, claims, nil
+}
+
+// readClaims reads a token's claims, unverified: Recharge has just sent it over TLS,
+// and the claims only serve to refuse or to expire it. A token that is not a JWT has
+// none.
 func readClaims(token string) sessionClaims {
 	var claims sessionClaims
 	parts := strings.Split(token, ".")
@@ -97,54 +102,50 @@ func (c *Client) sessionEnd(claims sessionClaims) time.Time {
 	return end.Add(-sessionMargin)
 }
 
-// SignedInLink returns a link that opens the customer's portal without another
-// sign-in. The session must be the customer's.
-// Errors: Foreign, LinkRefused, and those of any call; Unauthorized means that
-// the session is over.
-func (c *Client) SignedInLink(ctx context.Context, customer Customer, session Session, to Destination, locale Locale) (Link, error) {
-	access, failed := c.portalAccess(ctx, session, to, locale)
-	if failed != nil && (failed.Reason == Invalid || failed.Reason == BadRequest) && locale != "" {
-		// Which languages Recharge knows is not known. One that it does not is no
-		// reason to be signed out.
-		return c.SignedInLink(ctx, customer, session, to, "")
+// PortalAccess asks for access to the customer's portal. The session must be the
+// customer's. Link leads to the visit's destination: it is Recharge's own where
+// Recharge gives one, else it is built from the access. The access is zero if it
+// cannot be used for other links.
+// Errors: Foreign, Malformed, LinkRefused, and those of any call; Unauthorized means
+// that the session is over.
+func (c *Client) PortalAccess(
+	ctx context.Context, g *Grant, customer Customer, session Session, visit Visit,
+) (Access, Link, error) {
+	answer, err := do[portalAccess](ctx, c, g, c.portalAccessCall(session, visit))
+	if bare := (Visit{To: visit.To}); visit != bare && (Is(err, Invalid) || Is(err, BadRequest)) {
+		// Which locales and countries Recharge knows is not known. One that it does not
+		// know is no reason for the shopper to be signed out.
+		return c.PortalAccess(ctx, g, customer, session, bare)
 	}
-	if failed != nil {
-		return Link{}, failed
+	if err != nil {
+		return Access{}, Link{}, err
 	}
-	target, ok := access.url(to, locale)
-	if !ok || access.CustomerHash == "" {
-		return Link{}, &Error{Endpoint: PortalAccess, Reason: Malformed, Status: http.StatusOK}
+	access, target := answer.access(), answer.url(visit)
+	switch {
+	case target == "" || answer.CustomerHash == "":
+		return Access{}, Link{}, &Error{Endpoint: PortalAccess, Reason: Malformed, Status: http.StatusOK}
+	case answer.CustomerHash != customer.Hash:
+		return Access{}, Link{}, &Error{Endpoint: PortalAccess, Reason: Foreign}
 	}
-	if access.CustomerHash != customer.Hash {
-		return Link{}, &Error{Endpoint: PortalAccess, Reason: Foreign}
+	link, err := c.guarded(PortalAccess, target, customer, access.Expires)
+	if err != nil {
+		return Access{}, Link{}, err
 	}
-	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
-		return Link{}, &Error{Endpoint: PortalAccess, Reason: LinkRefused, Detail: detail}
+	if _, err := c.SignedInLink(customer, access, visit); err != nil {
+		access = Access{}
 	}
-	return Link{URL: target, Expires: access.expires()}, nil
+	return access, link, nil
 }
 
-func (c *Client) portalAccess(ctx context.Context, session Session, to Destination, locale Locale) (portalAccess, *Error) {
-	return do[portalAccess](ctx, c, c.portalAccessCall(session, to, locale))
-}
-
-func (c *Client) portalAccessCall(session Session, to Destination, locale Locale) call {
-	query := url.Values{"shop_url": {c.options.Shop}, "page_destination": {to.portalAccess()}}
-	if locale != "" {
-		query.Set("locale", string(locale))
-	}
-	return call{
-		endpoint: PortalAccess,
-		urgency:  helpful,
-		method:   http.MethodGet,
-		path:     []string{"portal_access"},
-		query:    query,
-		header: http.Header{
-			"X-Recharge-Access-Token": {session.Token},
-			// The SDK names itself here; whether the route asks for it is not known.
-			"X-Recharge-App": {"manage-subscriptions"},
-		},
-	}
+func (c *Client) portalAccessCall(session Session, visit Visit) call {
+	query := visit.query()
+	query.Set("shop_url", c.options.Shop)
+	query.Set("page_destination", visit.To.portalAccess())
+	call := c.get(Normal, query, PortalAccess)
+	call.header.Set("X-Recharge-Access-Token", session.Token)
+	// The SDK names itself here. Whether the route needs it is not known.
+	call.header.Set("X-Recharge-App", "manage-subscriptions")
+	return call
 }
 
 type portalAccess struct {
@@ -155,26 +156,29 @@ type portalAccess struct {
 	TempToken    string `json:"temp_token"`
 }
 
-// url is Recharge's own link where it can make one for the destination. It
-// cannot for a single subscription: that is put together from the parts.
-func (a portalAccess) url(to Destination, locale Locale) (string, bool) {
-	if !to.single() && a.PortalURL != "" {
-		return a.PortalURL, true
+// access returns the parts that links are built from. Where Recharge's own link shows
+// what stands before the hash, that goes before base_url: on a store where the two
+// differ, built links lead to where Recharge's do.
+func (a portalAccess) access() Access {
+	base := a.BaseURL
+	if before, _, ok := strings.Cut(a.PortalURL, "/"+a.CustomerHash+"/"); ok && a.CustomerHash != "" {
+		base = before + "/"
 	}
-	base, err := url.Parse(a.BaseURL)
-	if err != nil || a.BaseURL == "" || a.TempToken == "" {
-		return "", false
-	}
-	query := url.Values{"token": {a.TempToken}}
-	if locale != "" {
-		query.Set("locale", string(locale))
-	}
-	return portalPage(base, a.CustomerHash, to, query), true
+	return Access{base, a.TempToken, a.expires()}
 }
 
-// expires reads expires_at, which was seen with and without a zone. Without one
-// it is taken as UTC; a link is reused for a minute of the day it lives, so
-// being some hours out does no harm.
+// url returns Recharge's own link if it can make one for the destination. It cannot
+// for a single subscription, whose link is built from the parts; "" if one is missing.
+func (a portalAccess) url(visit Visit) string {
+	if !visit.To.single() && a.PortalURL != "" {
+		return a.PortalURL
+	}
+	return a.access().url(a.CustomerHash, visit)
+}
+
+// expires reads expires_at, which was seen with and without a zone. Without one it
+// is read as UTC. An access is reused for minutes of the day that it lives, so being
+// some hours out does no harm.
 func (a portalAccess) expires() time.Time {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
 		if t, err := time.Parse(layout, a.ExpiresAt); err == nil {

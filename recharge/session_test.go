@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,7 +88,7 @@ func TestCreateSession(t *testing.T) {
 			t.Parallel()
 			for _, status := range []int{http.StatusOK, http.StatusCreated} {
 				srv := newScript(t, answer{status: status, body: test.body})
-				got, err := newClient(t, srv.URL).CreateSession(t.Context(), pat())
+				got, err := createSession(t.Context(), newClient(t, srv.URL), pat())
 				checkReason(t, "CreateSession", err, test.reason)
 				if got.Token != test.want.Token || !got.Expires.Equal(test.want.Expires) {
 					t.Errorf("CreateSession of %s = %+v; want %+v", test.body, got, test.want)
@@ -116,7 +117,7 @@ func TestForeignJWTWithOddParts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(`{"customer_session":{"apiToken":"`+token+`"}}`))
-			_, err := newClient(t, srv.URL).CreateSession(t.Context(), pat())
+			_, err := createSession(t.Context(), newClient(t, srv.URL), pat())
 			checkReason(t, "CreateSession", err, recharge.Foreign)
 		})
 	}
@@ -127,7 +128,7 @@ func TestCreateSessionAsks(t *testing.T) {
 	for _, storefront := range []string{"", storefrontToken} {
 		srv := newScript(t, says(fixture(t, "session_camel")))
 		c := newClient(t, srv.URL, func(o *recharge.Options) { o.StorefrontToken = storefront })
-		_, err := c.CreateSession(t.Context(), pat())
+		_, err := createSession(t.Context(), c, pat())
 		checkReason(t, "CreateSession", err, "")
 		got := srv.requests()[0]
 		if got.method != http.MethodPost || got.path != "/customers/70100200/sessions" || got.query != "" || got.body != "{}" {
@@ -175,7 +176,7 @@ func portal(t *testing.T, now *clock) (*rechargetest.Server, *recharge.Client) {
 
 func mustSession(t *testing.T, c *recharge.Client, customer recharge.Customer) recharge.Session {
 	t.Helper()
-	session, err := c.CreateSession(t.Context(), customer)
+	session, err := createSession(t.Context(), c, customer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func open(t *testing.T, link string) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestSignedInLinkOpensThePortal(t *testing.T) {
+func TestLinkOpensThePortal(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		to    recharge.Destination
@@ -218,10 +219,10 @@ func TestSignedInLinkOpensThePortal(t *testing.T) {
 	session := mustSession(t, c, pat())
 	for _, test := range tests {
 		for _, locale := range []recharge.Locale{"", "fr", "pt-BR"} {
-			what := fmt.Sprintf("SignedInLink(%q, %q)", test.to, locale)
+			what := fmt.Sprintf("PortalAccess(%q, %q)", test.to, locale)
 			srv.ResetRequests()
 			before := len(srv.Openings())
-			link, err := c.SignedInLink(t.Context(), pat(), session, test.to, locale)
+			link, err := portalLink(t.Context(), c, pat(), session, recharge.Visit{To: test.to, Locale: locale})
 			checkReason(t, what, err, "")
 			if err != nil {
 				continue
@@ -248,19 +249,16 @@ func TestSignedInLinkOpensThePortal(t *testing.T) {
 			if !link.Expires.Equal(issued.Add(rechargetest.LinkLife)) {
 				t.Errorf("%s expires %v; want %v", what, link.Expires, issued.Add(rechargetest.LinkLife))
 			}
-			if !c.Allows(link, pat()) {
-				t.Errorf("Allows(%s) = false; want true", what)
-			}
 		}
 	}
 }
 
-func TestSignedInLinkAsks(t *testing.T) {
+func TestPortalAccessAsks(t *testing.T) {
 	t.Parallel()
 	srv := newScript(t, says(fixture(t, "portal_access_recharge_hosted")))
 	c := newClient(t, srv.URL, func(o *recharge.Options) { o.StorefrontToken = storefrontToken })
-	_, err := c.SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, recharge.Subscriptions, "")
-	checkReason(t, "SignedInLink", err, "")
+	_, err := portalLink(t.Context(), c, pat(), recharge.Session{Token: opaqueSession}, visit(recharge.Subscriptions))
+	checkReason(t, "PortalAccess", err, "")
 	got := srv.requests()[0]
 	if got.method != http.MethodGet || got.path != "/portal_access" {
 		t.Errorf("asked %s %s; want GET /portal_access", got.method, got.path)
@@ -277,7 +275,7 @@ func TestSignedInLinkAsks(t *testing.T) {
 	}
 }
 
-func TestSignedInLinkFromFixtures(t *testing.T) {
+func TestPortalAccessFromFixtures(t *testing.T) {
 	t.Parallel()
 	const (
 		hosted  = "https://admin.rechargeapps.com/portal/" + hash
@@ -329,18 +327,22 @@ func TestSignedInLinkFromFixtures(t *testing.T) {
 					o.PortalURL = mustURL(t, test.portal)
 				}
 			})
-			got, err := c.SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, test.to, test.locale)
-			checkReason(t, "SignedInLink", err, "")
+			got, err := portalLink(t.Context(), c, pat(), recharge.Session{Token: opaqueSession}, recharge.Visit{To: test.to, Locale: test.locale})
+			checkReason(t, "PortalAccess", err, "")
 			if got.URL != test.want || !got.Expires.Equal(test.expires) {
-				t.Errorf("SignedInLink(%q, %q) = %v; want %s until %v", test.to, test.locale, got, test.want, test.expires)
+				t.Errorf("PortalAccess(%q, %q) = %v; want %s until %v", test.to, test.locale, got, test.want, test.expires)
 			}
 		})
 	}
 }
 
-func TestSignedInLinkRefuses(t *testing.T) {
+func TestPortalAccessRefuses(t *testing.T) {
 	t.Parallel()
 	hosted := func(from, to string) string { return edited(t, "portal_access_recharge_hosted", from, to) }
+	// alone leaves base_url as the only place to build from.
+	alone := func(from, to string) string {
+		return strings.Replace(hosted(from, to), `"portal_url":`, `"portal_uri":`, 1)
+	}
 	const single = "subscriptions/50500600"
 	tests := []struct {
 		name   string
@@ -354,19 +356,19 @@ func TestSignedInLinkRefuses(t *testing.T) {
 		{"all of another, single", hosted(hash, "aaaabbbbccccdddd"), single, recharge.Foreign},
 		{"portal_url of another", hosted("portal/"+hash, "portal/aaaabbbbccccdddd"), "schedule", recharge.LinkRefused},
 		{"portal_url elsewhere", hosted("admin.rechargeapps.com/portal/1", "admin.rechargeapps.com.evil.example/portal/1"), "schedule", recharge.LinkRefused},
-		{"base_url elsewhere, single", hosted("admin.rechargeapps.com/portal/", "evil.example/portal/"), single, recharge.LinkRefused},
-		{"base_url not https, single", hosted("https://admin", "http://admin"), single, recharge.LinkRefused},
-		{"base_url relative, single", hosted("https://admin.rechargeapps.com", ""), single, recharge.LinkRefused},
-		{"base_url with a user, single", hosted("https://admin", "https://x@admin"), single, recharge.LinkRefused},
-		{"base_url with a fragment, single", hosted(`/portal/"`, `/portal/#x"`), single, recharge.LinkRefused},
+		{"base_url elsewhere, single", alone("admin.rechargeapps.com/portal/", "evil.example/portal/"), single, recharge.LinkRefused},
+		{"base_url not https, single", alone("https://admin", "http://admin"), single, recharge.LinkRefused},
+		{"base_url relative, single", alone("https://admin.rechargeapps.com", ""), single, recharge.LinkRefused},
+		{"base_url with a user, single", alone("https://admin", "https://x@admin"), single, recharge.LinkRefused},
+		{"base_url with a fragment, single", alone(`/portal/"`, `/portal/#x"`), single, recharge.LinkRefused},
 
 		{"no portal_url, no base_url", fmt.Sprintf(`{"customer_hash":%q,"temp_token":%q}`, hash, portalToken), "schedule", recharge.Malformed},
 		{"no portal_url, no token", fmt.Sprintf(`{"customer_hash":%q,"base_url":"https://admin.rechargeapps.com/portal/"}`, hash), "schedule", recharge.Malformed},
 		{"only the hash", fmt.Sprintf(`{"customer_hash":%q}`, hash), "schedule", recharge.Malformed},
 		{"no token, single", hosted(`"temp_token":`, `"temporary_token":`), single, recharge.Malformed},
-		{"no base_url, single", hosted(`"base_url":`, `"base":`), single, recharge.Malformed},
-		{"base_url null, single", hosted(`"base_url":"https://admin.rechargeapps.com/portal/"`, `"base_url":null`), single, recharge.Malformed},
-		{"base_url no URL, single", hosted(`"base_url":"https://admin`, `"base_url":"https://%zz`), single, recharge.Malformed},
+		{"no base_url, single", alone(`"base_url":`, `"base":`), single, recharge.Malformed},
+		{"base_url null, single", alone(`"base_url":"https://admin.rechargeapps.com/portal/"`, `"base_url":null`), single, recharge.Malformed},
+		{"base_url no URL, single", alone(`"base_url":"https://admin`, `"base_url":"https://%zz`), single, recharge.LinkRefused},
 		{"portal_url a number", hosted(`"portal_url":`, `"portal_url":1,"x":`), "schedule", recharge.Malformed},
 		{"customer_hash a number", hosted(`"customer_hash":"1f2e3d4c5b6a7988"`, `"customer_hash":1`), "schedule", recharge.Malformed},
 	}
@@ -374,18 +376,18 @@ func TestSignedInLinkRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(test.body))
-			got, err := newClient(t, srv.URL).SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, test.to, "")
-			checkReason(t, "SignedInLink", err, test.reason)
+			got, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, visit(test.to))
+			checkReason(t, "PortalAccess", err, test.reason)
 			if got != (recharge.Link{}) {
-				t.Errorf("SignedInLink = %v; want no link beside an error", got)
+				t.Errorf("PortalAccess = %v; want no link beside an error", got)
 			}
 		})
 	}
 }
 
-// TestSignedInLinkWithoutHash: an answer that names nobody is broken, but no
+// TestPortalAccessWithoutHash: an answer that names nobody is broken, but no
 // reason for the alert that someone else's is.
-func TestSignedInLinkWithoutHash(t *testing.T) {
+func TestPortalAccessWithoutHash(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
 		"no customer_hash":    edited(t, "portal_access_recharge_hosted", `"customer_hash":`, `"hash":`),
@@ -397,8 +399,8 @@ func TestSignedInLinkWithoutHash(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv := newScript(t, says(body))
-			_, err := newClient(t, srv.URL).SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, "schedule", "")
-			checkReason(t, "SignedInLink", err, recharge.Malformed)
+			_, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, visit("schedule"))
+			checkReason(t, "PortalAccess", err, recharge.Malformed)
 		})
 	}
 }
@@ -410,17 +412,133 @@ func TestPortalAccessRetryStartsAfresh(t *testing.T) {
 	unreadable := edited(t, "portal_access_recharge_hosted", `"2025-01-02T00:00:00"`, `1735776000`)
 	nameless := edited(t, "portal_access_recharge_hosted", `"customer_hash":`, `"hash":`)
 	srv := newScript(t, says(unreadable), says(nameless))
-	got, err := newClient(t, srv.URL).SignedInLink(t.Context(), pat(), recharge.Session{Token: opaqueSession}, "subscriptions/1", "")
-	checkSilent(t, "SignedInLink", err)
+	got, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, visit("subscriptions/1"))
+	checkSilent(t, "PortalAccess", err)
 	if err == nil {
-		t.Errorf("SignedInLink = %v, though the answer names no customer; want an error", got)
+		t.Errorf("PortalAccess = %v, though the answer names no customer; want an error", got)
+	}
+}
+
+// TestAccess: what PortalAccess returns makes the links to all other destinations,
+// where Recharge gives its parts and the guard lets them out. What stands before the hash
+// in Recharge's own link goes before base_url.
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	hosted := func(from, to string) string { return edited(t, "portal_access_recharge_hosted", from, to) }
+	const base = "https://admin.rechargeapps.com/portal/"
+	whole := recharge.Access{Base: base, TempToken: portalToken, Expires: time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC)}
+	tests := []struct {
+		name, body string
+		want       recharge.Access
+	}{
+		{"whole", fixture(t, "portal_access_recharge_hosted"), whole},
+		{"no portal_url", hosted(`"portal_url":`, `"portal_uri":`), whole},
+		{"no base_url", hosted(`"base_url":`, `"base":`), whole},
+		{"no temp_token", hosted(`"temp_token":`, `"temporary_token":`), recharge.Access{}},
+		{"base_url no URL", hosted(`"base_url":"https://admin`, `"base_url":"https://%zz`), whole},
+		{"base_url elsewhere", hosted(`"base_url":"https://admin.rechargeapps.com`, `"base_url":"https://evil.example`), whole},
+	}
+	for _, test := range tests {
+		c := newClient(t, newScript(t, says(test.body)).URL)
+		got, link, err := c.PortalAccess(t.Context(), free(c), pat(), recharge.Session{Token: opaqueSession}, visit("schedule"))
+		checkReason(t, test.name+": PortalAccess", err, "")
+		if got.Base != test.want.Base || got.TempToken != test.want.TempToken || !got.Expires.Equal(test.want.Expires) {
+			t.Errorf("%s: PortalAccess = %q, %q, %v; want %q, %q, %v",
+				test.name, got.Base, got.TempToken, got.Expires, test.want.Base, test.want.TempToken, test.want.Expires)
+		}
+		if want := base + hash + "/schedule?token=" + portalToken; link.URL != want {
+			t.Errorf("%s: link %q; want %q", test.name, link.URL, want)
+		}
+		if test.want.Base == "" {
+			continue
+		}
+		link, err = c.SignedInLink(pat(), got, recharge.Visit{To: "orders", Locale: "fr"})
+		checkReason(t, test.name+": SignedInLink", err, "")
+		if want := base + hash + "/orders?locale=fr&token=" + portalToken; link.URL != want {
+			t.Errorf("%s: SignedInLink = %q; want %q", test.name, link.URL, want)
+		}
+	}
+}
+
+// TestOneAccessOpensAllPages: at an emulated Recharge, the access of one call opens
+// every page.
+func TestOneAccessOpensAllPages(t *testing.T) {
+	t.Parallel()
+	srv, c := portal(t, newClock())
+	access, _, err := c.PortalAccess(t.Context(), free(c), pat(), mustSession(t, c, pat()), visit("overview"))
+	checkReason(t, "PortalAccess", err, "")
+	calls := len(srv.Requests())
+	for to, page := range map[recharge.Destination]string{
+		"overview": "overview", "subscriptions": "subscriptions", "schedule": "schedule", "orders": "orders", "addresses": "addresses",
+		"payment-methods": "payment_methods", "subscriptions/50500600": "subscriptions/50500600",
+		"subscriptions/50500600/cancel": "subscriptions/50500600/cancel",
+	} {
+		before := len(srv.Openings())
+		link, err := c.SignedInLink(pat(), access, recharge.Visit{To: to, Locale: "fr", Country: "CA"})
+		checkReason(t, "SignedInLink", err, "")
+		open(t, link.URL)
+		openings := srv.Openings()
+		if len(openings) != before+1 {
+			t.Fatalf("the link to %q opens no portal", to)
+		}
+		if got := openings[before]; got.Customer.ID != rechargeID || got.Page != page || got.How != rechargetest.HowToken || got.Locale != "fr" {
+			t.Errorf("the link to %q opened %+v; want %q", to, got, page)
+		}
+	}
+	if n := len(srv.Requests()) - calls; n != 0 {
+		t.Errorf("SignedInLink made %d calls; want 0", n)
+	}
+}
+
+// TestUnknownLocaleOrCountry: one that Recharge does not know is no reason to be
+// signed out. Without either there is nothing to leave out.
+func TestUnknownLocaleOrCountry(t *testing.T) {
+	t.Parallel()
+	good := says(fixture(t, "portal_access_recharge_hosted"))
+	for _, status := range []int{400, 422} {
+		refused := answer{status: status, body: "{}"}
+		for _, test := range []struct {
+			visit recharge.Visit
+			query string // of the first call, beside what each has
+			calls int
+		}{
+			{recharge.Visit{To: "orders", Locale: "fr"}, "locale=fr&", 2},
+			{recharge.Visit{To: "orders", Country: "CA"}, "region_country=CA&", 2},
+			{recharge.Visit{To: "orders", Locale: "fr", Country: "CA"}, "locale=fr&region_country=CA&", 2},
+			{visit("orders"), "", 1},
+		} {
+			what := fmt.Sprintf("%d: PortalAccess(%+v)", status, test.visit)
+			srv := newScript(t, refused, good)
+			_, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, test.visit)
+			if calls := srv.requests(); len(calls) != test.calls {
+				t.Errorf("%s made %d calls; want %d", what, len(calls), test.calls)
+			}
+			if test.calls == 1 {
+				checkReason(t, what, err, map[int]recharge.Reason{400: recharge.BadRequest, 422: recharge.Invalid}[status])
+				continue
+			}
+			checkReason(t, what, err, "")
+			for i, extra := range []string{test.query, ""} {
+				got, err := url.ParseQuery(srv.requests()[i].query)
+				want, err2 := url.ParseQuery(extra + "page_destination=orders&shop_url=" + shop)
+				if err != nil || err2 != nil || !cmp.Equal(got, want) {
+					t.Errorf("%s, call %d asked %v; want %v", what, i+1, got, want)
+				}
+			}
+		}
+		// Both calls refused: that is the answer.
+		srv := newScript(t, refused)
+		_, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, recharge.Visit{To: "orders", Country: "CA"})
+		if err == nil || len(srv.requests()) != 2 {
+			t.Errorf("%d twice: PortalAccess = %v after %d calls; want it to fail after 2", status, err, len(srv.requests()))
+		}
 	}
 }
 
 func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 	t.Parallel()
 	link := func(ctx context.Context, c *recharge.Client, s recharge.Session) error {
-		_, err := c.SignedInLink(ctx, pat(), s, recharge.Subscriptions, "")
+		_, err := portalLink(ctx, c, pat(), s, visit(recharge.Subscriptions))
 		return err
 	}
 	t.Run("session of an hour", func(t *testing.T) {
@@ -432,8 +550,8 @@ func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 			if want := issued.Add(59 * time.Minute); !session.Expires.Equal(want) {
 				t.Errorf("Expires = %v; want %v", session.Expires, want)
 			}
-			got, err := c.SignedInLink(t.Context(), pat(), session, recharge.Subscriptions, "")
-			checkReason(t, "SignedInLink", err, "")
+			got, err := portalLink(t.Context(), c, pat(), session, visit(recharge.Subscriptions))
+			checkReason(t, "PortalAccess", err, "")
 			if want := issued.Add(rechargetest.LinkLife); !got.Expires.Equal(want) {
 				t.Errorf("link expires %v; want %v", got.Expires, want)
 			}
@@ -442,27 +560,27 @@ func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 	t.Run("no storefront token", func(t *testing.T) {
 		t.Parallel()
 		srv, _ := portal(t, newClock())
-		_, err := newClient(t, srv.URL).CreateSession(t.Context(), pat())
+		_, err := createSession(t.Context(), newClient(t, srv.URL), pat())
 		checkReason(t, "CreateSession", err, recharge.Unauthorized)
 	})
 	t.Run("customer gone", func(t *testing.T) {
 		t.Parallel()
 		_, c := portal(t, newClock())
-		_, err := c.CreateSession(t.Context(), recharge.Customer{ID: 1, Hash: hash})
+		_, err := createSession(t.Context(), c, recharge.Customer{ID: 1, Hash: hash})
 		checkReason(t, "CreateSession", err, recharge.NotFound)
 	})
 	t.Run("scope missing", func(t *testing.T) {
 		t.Parallel()
 		srv, c := portal(t, newClock())
 		srv.SetFaults(func(f *rechargetest.Faults) { f.RefuseSessions = true })
-		_, err := c.CreateSession(t.Context(), pat())
+		_, err := createSession(t.Context(), c, pat())
 		checkReason(t, "CreateSession", err, recharge.Forbidden)
 	})
 	t.Run("another customer's session", func(t *testing.T) {
 		t.Parallel()
 		srv, c := portal(t, newClock())
 		srv.SetFaults(func(f *rechargetest.Faults) { f.ForeignSession = true })
-		_, err := c.CreateSession(t.Context(), pat())
+		_, err := createSession(t.Context(), c, pat())
 		checkReason(t, "CreateSession", err, recharge.Foreign)
 	})
 	t.Run("another customer's portal", func(t *testing.T) {
@@ -470,19 +588,19 @@ func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 		srv, c := portal(t, newClock())
 		session := mustSession(t, c, pat())
 		srv.SetFaults(func(f *rechargetest.Faults) { f.ForeignPortal = true })
-		checkReason(t, "SignedInLink", link(t.Context(), c, session), recharge.Foreign)
+		checkReason(t, "PortalAccess", link(t.Context(), c, session), recharge.Foreign)
 	})
 	t.Run("session of another customer used", func(t *testing.T) {
 		t.Parallel()
 		_, c := portal(t, newClock())
 		session := mustSession(t, c, recharge.Customer{ID: foreignID, Hash: "aaaabbbbccccdddd"})
-		checkReason(t, "SignedInLink", link(t.Context(), c, session), recharge.Foreign)
+		checkReason(t, "PortalAccess", link(t.Context(), c, session), recharge.Foreign)
 	})
 	t.Run("unknown session", func(t *testing.T) {
 		t.Parallel()
 		srv, c := portal(t, newClock())
-		checkReason(t, "SignedInLink", link(t.Context(), c, recharge.Session{Token: opaqueSession}), recharge.Unauthorized)
-		checkReason(t, "SignedInLink", link(t.Context(), c, recharge.Session{}), recharge.Unauthorized)
+		checkReason(t, "PortalAccess", link(t.Context(), c, recharge.Session{Token: opaqueSession}), recharge.Unauthorized)
+		checkReason(t, "PortalAccess", link(t.Context(), c, recharge.Session{}), recharge.Unauthorized)
 		if n := len(srv.Requests()); n != 2 {
 			t.Errorf("%d calls; want 2: a refused session is not tried again", n)
 		}
@@ -492,7 +610,7 @@ func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 		srv, c := portal(t, newClock())
 		session := mustSession(t, c, pat())
 		srv.ExpireSessions()
-		checkReason(t, "SignedInLink", link(t.Context(), c, session), recharge.Unauthorized)
+		checkReason(t, "PortalAccess", link(t.Context(), c, session), recharge.Unauthorized)
 	})
 	t.Run("session that is over", func(t *testing.T) {
 		t.Parallel()
@@ -500,30 +618,30 @@ func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 		_, c := portal(t, now)
 		session := mustSession(t, c, pat())
 		now.Advance(session.Expires.Sub(now.Now()))
-		checkReason(t, "SignedInLink at the session's end", link(t.Context(), c, session), "")
+		checkReason(t, "PortalAccess at the session's end", link(t.Context(), c, session), "")
 		now.Advance(time.Minute)
-		checkReason(t, "SignedInLink a minute later", link(t.Context(), c, session), recharge.Unauthorized)
+		checkReason(t, "PortalAccess a minute later", link(t.Context(), c, session), recharge.Unauthorized)
 	})
 	t.Run("portal access refused", func(t *testing.T) {
 		t.Parallel()
 		srv, c := portal(t, newClock())
 		session := mustSession(t, c, pat())
 		srv.SetFaults(func(f *rechargetest.Faults) { f.RefusePortalAccess = true })
-		checkReason(t, "SignedInLink", link(t.Context(), c, session), recharge.Unauthorized)
+		checkReason(t, "PortalAccess", link(t.Context(), c, session), recharge.Unauthorized)
 	})
 	t.Run("another shop", func(t *testing.T) {
 		t.Parallel()
 		srv, c := portal(t, newClock())
 		session := mustSession(t, c, pat())
 		other := newClient(t, srv.URL, func(o *recharge.Options) { o.Shop = "other-shop.myshopify.com" })
-		checkReason(t, "SignedInLink", link(t.Context(), other, session), recharge.Invalid)
+		checkReason(t, "PortalAccess", link(t.Context(), other, session), recharge.Invalid)
 	})
 	t.Run("portal on a host that is not configured", func(t *testing.T) {
 		t.Parallel()
 		srv, c := portal(t, newClock())
 		srv.SetPortalBase("https://portal.brand.example/tools/recurring/portal/")
 		session := mustSession(t, c, pat())
-		checkReason(t, "SignedInLink", link(t.Context(), c, session), recharge.LinkRefused)
+		checkReason(t, "PortalAccess", link(t.Context(), c, session), recharge.LinkRefused)
 	})
 }
 
@@ -534,7 +652,7 @@ func TestSessionPathIsOneSegment(t *testing.T) {
 	srv := newScript(t, answer{status: 404, body: fixture(t, "error_404")})
 	c := newClient(t, srv.URL+"/base/")
 	for _, id := range []int64{1, -1, 0, 1<<63 - 1} {
-		_, err := c.CreateSession(t.Context(), recharge.Customer{ID: id, Hash: hash})
+		_, err := createSession(t.Context(), c, recharge.Customer{ID: id, Hash: hash})
 		checkReason(t, "CreateSession", err, recharge.NotFound)
 		calls := srv.requests()
 		if got, want := calls[len(calls)-1].path, "/base/customers/"+strconv.FormatInt(id, 10)+"/sessions"; got != want {

@@ -8,92 +8,126 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"manage-subscriptions/recharge"
 )
 
-// ledger is one for two clients in a test. It stands still: nothing leaks.
-type ledger struct {
-	mu      sync.Mutex
-	level   float64
-	asked   int
-	fails   error
-	sharers int
+var errGone = errors.New("gone")
+
+// sharedLimiter is one for two clients in a test. It stands still: nothing leaks.
+type sharedLimiter struct {
+	mu        sync.Mutex
+	level     float64
+	takes     int
+	at        int64
+	fails     error
+	instances int
 }
 
-func (l *ledger) Take(_ context.Context, b recharge.Bucket, ask recharge.Ask, owed, level float64) (recharge.Turn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.asked++
-	if l.fails != nil {
-		return recharge.Turn{}, l.fails
+func (s *sharedLimiter) Take(ctx context.Context, b recharge.Bucket, ask recharge.Ask, unreported, level float64) (recharge.Turn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.takes++
+	if err := ctx.Err(); err != nil {
+		return recharge.Turn{}, err
 	}
-	l.level = max(0, l.level+owed, level)
-	turn := b.Grant(l.level, ask, 1)
-	l.level = turn.Level
+	if s.fails != nil {
+		return recharge.Turn{}, s.fails
+	}
+	s.level = max(0, s.level+unreported, level)
+	turn := b.Grant(s.level, ask, 1)
+	s.level = turn.Level
+	s.at++
+	turn.At = s.at
 	return turn, nil
 }
 
-func (l *ledger) Sharers() int { return l.sharers }
+func (s *sharedLimiter) Instances() int { return s.instances }
 
-// sharing returns clients that share a ledger, of a Recharge that answers each call
-// with answer.
-func sharing(t *testing.T, l *ledger, answer answer, change ...func(*recharge.Options)) (*script, []*recharge.Client) {
-	t.Helper()
-	srv := newScript(t, answer)
-	now := newClock()
-	var clients []*recharge.Client
-	for range 2 {
-		clients = append(clients, newClient(t, srv.URL, append([]func(*recharge.Options){func(o *recharge.Options) {
-			o.Ledger, o.Now, o.Rate = l, now.Now, 1e-6
-		}}, change...)...))
-	}
-	return srv, clients
+// process is a client with the limiter that it shares with others.
+type process struct {
+	*recharge.Client
+	shared *sharedLimiter
 }
 
-func find(t *testing.T, c *recharge.Client) error {
-	_, err := c.FindCustomer(t.Context(), shopifyID)
+func (p process) find(t *testing.T) error {
+	t.Helper()
+	g := grantOf(p.Client, p.shared)
+	defer g.Release(t.Context())
+	_, err := p.FindCustomer(t.Context(), g, shopifyID, recharge.High)
 	return err
 }
 
-// TestShared: what one client spends is spent for the other.
-func TestShared(t *testing.T) {
-	l := &ledger{}
-	_, clients := sharing(t, l, says(fixture(t, "customers_one_match_2021_11")))
-	for i := range 40 {
-		checkReason(t, "FindCustomer", find(t, clients[i%2]), "")
+func (p process) reserve(t *testing.T, ask recharge.Ask) *recharge.Grant {
+	t.Helper()
+	g, err := p.Limiter().Reserve(t.Context(), p.shared, ask)
+	if err != nil {
+		t.Fatalf("Reserve(%+v) = %v", ask, err)
 	}
-	for _, c := range clients {
-		checkReason(t, "FindCustomer with the burst spent", find(t, c), recharge.OverBudget)
+	return g
+}
+
+func (p process) left() int { return p.Limiter().Budget().Left }
+
+// sharing returns two processes that share a limiter, and the Recharge that gives
+// each of their calls the same answer.
+func sharing(t *testing.T, s *sharedLimiter, answer answer, change ...func(*recharge.Options)) (*script, []process) {
+	t.Helper()
+	srv := newScript(t, answer)
+	now := newClock()
+	var all []process
+	for range 2 {
+		all = append(all, process{newClient(t, srv.URL, append([]func(*recharge.Options){func(o *recharge.Options) {
+			o.Now, o.Rate = now.Now, 1e-6
+		}}, change...)...), s})
+	}
+	return srv, all
+}
+
+func find(t *testing.T, c *recharge.Client) error {
+	_, err := lookUp(t.Context(), c, shopifyID)
+	return err
+}
+
+// TestShared: calls of one process count for the other.
+func TestShared(t *testing.T) {
+	s := &sharedLimiter{}
+	_, all := sharing(t, s, says(fixture(t, "customers_one_match_2021_11")))
+	for i := range 40 {
+		checkReason(t, "FindCustomer", all[i%2].find(t), "")
+	}
+	for _, p := range all {
+		checkReason(t, "FindCustomer with the burst spent", p.find(t), recharge.OverBudget)
 	}
 }
 
-// TestShare: when the ledger is gone each of four has a quarter of the burst, less
-// what it knows to be spent.
+// TestShare: when the shared limiter is gone, each of four processes has a quarter of
+// the burst, less what it knows to be spent.
 func TestShare(t *testing.T) {
-	l := &ledger{sharers: 4}
-	_, clients := sharing(t, l, says(fixture(t, "customers_one_match_2021_11")))
-	var spent int
+	s := &sharedLimiter{instances: 4}
+	_, all := sharing(t, s, says(fixture(t, "customers_one_match_2021_11")))
 	for range 8 {
-		checkReason(t, "FindCustomer", find(t, clients[0]), "")
+		checkReason(t, "FindCustomer", all[0].find(t), "")
 	}
-	l.fails = errors.New("gone")
+	s.fails = errGone
 	for i, want := range []int{8, 10} { // the second knows of nothing
-		spent = 0
+		spent := 0
 		for range 40 {
-			if err := find(t, clients[i]); err == nil {
+			if err := all[i].find(t); err == nil {
 				spent++
 			} else {
 				checkReason(t, "FindCustomer", err, recharge.OverBudget)
 			}
 		}
 		if spent != want {
-			t.Errorf("client %d made %d calls; want %d", i, spent, want)
+			t.Errorf("process %d made %d calls; want %d", i, spent, want)
 		}
 	}
 }
 
-// TestFollowsLimit: somebody else spends the same token, and the bucket is smaller
-// than was configured.
+// TestFollowsLimit: somebody else uses the same token, and the bucket is smaller
+// than configured.
 func TestFollowsLimit(t *testing.T) {
 	for _, test := range []struct {
 		limit       string
@@ -104,155 +138,252 @@ func TestFollowsLimit(t *testing.T) {
 	} {
 		limited := says(fixture(t, "customers_one_match_2021_11"))
 		limited.header = http.Header{"X-Recharge-Limit": {test.limit}}
-		l := &ledger{}
-		_, clients := sharing(t, l, limited)
-		checkReason(t, "FindCustomer", find(t, clients[0]), "")
-		if got := clients[0].Budget(); got.Left != test.left || got.Burst != test.burst {
+		_, all := sharing(t, &sharedLimiter{}, limited)
+		checkReason(t, "FindCustomer", all[0].find(t), "")
+		if got := all[0].Limiter().Budget(); got.Left != test.left || got.Burst != test.burst {
 			t.Errorf("%q: the budget is %+v; want %d of %d left", test.limit, got, test.left, test.burst)
 		}
 		if test.left == 0 {
-			checkReason(t, "FindCustomer of a full bucket", find(t, clients[0]), recharge.OverBudget)
-			checkReason(t, "FindCustomer of the other", find(t, clients[1]), recharge.OverBudget)
+			checkReason(t, "FindCustomer of a full bucket", all[0].find(t), recharge.OverBudget)
+			checkReason(t, "FindCustomer of the other", all[1].find(t), recharge.OverBudget)
 		}
 	}
 }
 
-// TestPauseIsShared: after one client's 429, the other makes no call.
+// TestPauseIsShared: after a 429 in one process, the other makes no call, not even
+// one that a click could do without.
 func TestPauseIsShared(t *testing.T) {
-	srv, clients := sharing(t, &ledger{}, answer{status: 429})
-	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.Limited)
-	checkReason(t, "FindCustomer of the other", find(t, clients[1]), recharge.OverBudget)
+	s := &sharedLimiter{}
+	srv, all := sharing(t, s, answer{status: 429})
+	checkReason(t, "FindCustomer", all[0].find(t), recharge.Limited)
+	checkReason(t, "FindCustomer of the other", all[1].find(t), recharge.OverBudget)
+	for _, ask := range []recharge.Ask{{High: 1}, {Normal: 1}, {Background: 1}} {
+		_, err := all[1].Limiter().Reserve(t.Context(), s, ask)
+		checkReason(t, "Reserve of the other", err, recharge.OverBudget)
+	}
+	_, err := all[1].CreateSession(t.Context(), grantOf(all[1].Client, s), pat())
+	checkReason(t, "CreateSession of the other", err, recharge.OverBudget)
 	if n := len(srv.requests()); n != 1 {
 		t.Errorf("%d calls; want 1", n)
 	}
 }
 
-// TestReserve: a click's calls are asked for once; what is not used comes back, and
-// what was not granted is not asked for again.
+// TestReleaseReportsA429: it does so once, even for a caller that is gone, and while
+// it does not, this process makes no call either.
+func TestReleaseReportsA429(t *testing.T) {
+	s := &sharedLimiter{}
+	now := newClock()
+	srv, all := sharing(t, s, answer{status: 429, header: http.Header{"Retry-After": {"30"}}}, func(o *recharge.Options) {
+		o.Now, o.Rate = now.Now, 2
+	})
+	g := all[0].reserve(t, recharge.Ask{High: 1, Normal: 2})
+	_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
+	checkReason(t, "FindCustomer", err, recharge.Limited)
+	checkReason(t, "FindCustomer of the same process", all[0].find(t), recharge.Limited)
+	if s.takes != 1 {
+		t.Errorf("before Release there were %d Takes; want 1", s.takes)
+	}
+	now.Advance(10 * time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Release(ctx)
+	g.Release(ctx)
+	if want := 40 + 20*2.0; s.takes != 2 || s.level != want {
+		t.Errorf("after Release there were %d Takes and the bucket holds %v; want 2 and %v: the burst, and the 20s that are left", s.takes, s.level, want)
+	}
+	if n := len(srv.requests()); n != 1 {
+		t.Errorf("%d calls; want 1", n)
+	}
+	(*recharge.Grant)(nil).Release(ctx)
+	free(all[1].Client).Release(ctx)
+
+	// Release does not fail if the shared limiter is gone.
+	s.fails = errGone
+	alone := process{newClient(t, srv.URL), s}
+	checkReason(t, "FindCustomer with the shared limiter gone", alone.find(t), recharge.Limited)
+}
+
+// TestReserve: a click's calls are taken at once. Unused ones come back, and refused
+// ones are not asked for again.
 func TestReserve(t *testing.T) {
-	l := &ledger{}
-	_, clients := sharing(t, l, says(fixture(t, "customers_empty_2021_11")))
-	reserved, err := clients[0].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
-	if err != nil || l.level != 3 {
-		t.Fatalf("Reserve = %v, the bucket holds %v; want 3", err, l.level)
+	s := &sharedLimiter{}
+	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
+	g := all[0].reserve(t, recharge.Ask{High: 1, Normal: 2})
+	if s.level != 3 {
+		t.Fatalf("the bucket holds %v; want 3", s.level)
 	}
-	checkReason(t, "FindCustomer", find(t, reserved), recharge.NoCustomer)
-	reserved.Settle()
-	reserved.Settle()
-	clients[0].Settle() // that reserved nothing
-	if l.asked != 1 {
-		t.Errorf("the ledger was asked %d times; want once", l.asked)
+	_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
+	checkReason(t, "FindCustomer", err, recharge.NoCustomer)
+	g.Release(t.Context())
+	g.Release(t.Context())
+	if s.takes != 1 {
+		t.Errorf("%d Takes; want 1", s.takes)
 	}
-	if got := clients[0].Budget().Left; got != 39 {
+	if got := all[0].left(); got != 39 {
 		t.Errorf("%d calls left; want 39", got)
 	}
-	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.NoCustomer)
-	if l.level != 2 {
-		t.Errorf("the bucket holds %v; want 2 calls, which were made", l.level)
+	checkReason(t, "FindCustomer", all[0].find(t), recharge.NoCustomer)
+	if s.level != 2 {
+		t.Errorf("the bucket holds %v; want the 2 calls that were made", s.level)
 	}
 
-	l.level, l.asked = 35, 0
-	reserved, err = clients[1].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
-	if err != nil {
-		t.Fatal(err)
+	s.level, s.takes = 35, 0
+	g = all[1].reserve(t, recharge.Ask{High: 1, Normal: 2})
+	_, err = all[1].CreateSession(t.Context(), g, pat())
+	checkReason(t, "CreateSession that was refused", err, recharge.OverBudget)
+	if s.takes != 1 {
+		t.Errorf("%d Takes; want 1", s.takes)
 	}
-	_, err = reserved.CreateSession(t.Context(), pat())
-	checkReason(t, "CreateSession that was not granted", err, recharge.OverBudget)
-	if l.asked != 1 {
-		t.Errorf("the ledger was asked %d times; want once", l.asked)
-	}
-	l.fails = recharge.ErrHeld
-	if _, err := clients[1].Reserve(t.Context(), l, recharge.Ask{Needed: 1}); !errors.Is(err, recharge.ErrHeld) {
-		t.Errorf("Reserve of what is held = %v; want ErrHeld", err)
-	}
-	l.fails = nil
-	l.level = 40
-	_, err = clients[1].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
+	s.level = 40
+	_, err = all[1].Limiter().Reserve(t.Context(), s, recharge.Ask{High: 1, Normal: 2})
 	checkReason(t, "Reserve of a full bucket", err, recharge.OverBudget)
 }
 
-// TestPostpaid: where there is plenty a helpful call asks nobody, but is told of.
-func TestPostpaid(t *testing.T) {
-	l := &ledger{}
-	_, clients := sharing(t, l, says(fixture(t, "session_camel")))
-	session := func() {
-		t.Helper()
-		_, err := clients[0].CreateSession(t.Context(), pat())
-		checkReason(t, "CreateSession", err, "")
-	}
-	session()
-	if l.asked != 0 || clients[0].Budget().Left != 39 {
-		t.Errorf("the ledger was asked %d times and %d are left; want never, and 39", l.asked, clients[0].Budget().Left)
-	}
-	for range 5 {
-		session()
-	}
-	if l.asked != 1 || l.level != 6 {
-		t.Errorf("after 6 calls the ledger was asked %d times and holds %v; want once, and all six", l.asked, l.level)
-	}
-	l.level = 25
-	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.Malformed)
-	before := l.asked
-	session()
-	if l.asked != before+1 {
-		t.Error("with less than half left, a session was not asked for")
+// TestReserveNothing: the zero Ask is no reason to ask anybody, or to fail.
+func TestReserveNothing(t *testing.T) {
+	s := &sharedLimiter{fails: errGone}
+	_, all := sharing(t, s, answer{status: 429})
+	checkReason(t, "FindCustomer", find(t, all[0].Client), recharge.Limited)
+	g := all[0].reserve(t, recharge.Ask{})
+	g.Release(t.Context())
+	if s.takes != 0 || g.At() != 0 || len(g.Calls()) != 0 {
+		t.Errorf("%d Takes, At %d, calls %v; want none", s.takes, g.At(), g.Calls())
 	}
 }
 
-// TestPatience: how long a click waits can be set.
-func TestPatience(t *testing.T) {
-	_, clients := sharing(t, &ledger{level: 40}, says(fixture(t, "customers_one_match_2021_11")), func(o *recharge.Options) {
-		o.Rate, o.Patience = 10, 50*time.Millisecond
-	})
-	checkReason(t, "FindCustomer that would wait 100ms", find(t, clients[0]), recharge.OverBudget)
-	_, clients = sharing(t, &ledger{level: 40}, says(fixture(t, "customers_one_match_2021_11")), func(o *recharge.Options) {
-		o.Rate, o.Patience = 10, 150*time.Millisecond
-	})
-	checkReason(t, "FindCustomer that waits 100ms", find(t, clients[0]), "")
-}
-
-// TestGivenBackOnce: what was granted while the ledger was gone, and not made, is no
-// gift to those who spent by it.
-func TestGivenBackOnce(t *testing.T) {
-	l := &ledger{sharers: 1}
-	_, clients := sharing(t, l, says(fixture(t, "customers_empty_2021_11")))
-	l.fails = errors.New("gone")
-	for range 10 {
-		reserved, err := clients[0].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
-		if err != nil {
-			t.Fatal(err)
+// TestGrantBeyondReservation: a call that was not reserved is taken when it is made,
+// and so is a second try.
+func TestGrantBeyondReservation(t *testing.T) {
+	s := &sharedLimiter{}
+	_, all := sharing(t, s, answer{status: 500}, func(o *recharge.Options) { o.Now = time.Now })
+	g := all[0].reserve(t, recharge.Ask{High: 1})
+	_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
+	checkReason(t, "FindCustomer", err, recharge.Unavailable)
+	if s.level != 2 || s.takes != 2 {
+		t.Errorf("the bucket holds %v after %d Takes; want 2 calls, each of them taken", s.level, s.takes)
+	}
+	_, err = all[0].CreateSession(t.Context(), g, pat())
+	checkReason(t, "CreateSession", err, recharge.Unavailable)
+	if s.level != 3 || s.takes != 3 {
+		t.Errorf("the bucket holds %v after %d Takes; want 3 and 3", s.level, s.takes)
+	}
+	var got []string
+	for _, call := range g.Calls() {
+		got = append(got, call.Endpoint)
+		if call.Failed == nil || call.Failed.Reason != recharge.Unavailable || call.Start.IsZero() {
+			t.Errorf("call %+v; want it failed", call)
 		}
-		checkReason(t, "FindCustomer", find(t, reserved), recharge.NoCustomer)
-		reserved.Settle()
 	}
-	l.fails, l.level = nil, 20 // what the others have spent
-	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.NoCustomer)
-	if l.level != 31 {
-		t.Errorf("the bucket holds %v; want 31: 20, the 10 that it was not told of, and this one", l.level)
+	if want := []string{recharge.Customers, recharge.Customers, recharge.Sessions}; !cmp.Equal(got, want) {
+		t.Errorf("Calls = %v; want %v", got, want)
+	}
+	if g.At() != 1 {
+		t.Errorf("At = %d; want that of the first Take", g.At())
 	}
 }
 
-// TestGivenBackInTime: what was given back long ago has leaked since, and makes no
-// room for others now.
+// TestAtOfOwnAccount: this process' own account has no clock that others know.
+func TestAtOfOwnAccount(t *testing.T) {
+	s := &sharedLimiter{fails: errGone, instances: 1}
+	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
+	g := all[0].reserve(t, recharge.Ask{High: 1})
+	s.fails = nil
+	for range 2 {
+		_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
+		checkReason(t, "FindCustomer", err, recharge.NoCustomer)
+	}
+	if g.At() != 0 || s.takes != 2 {
+		t.Errorf("At = %d after %d Takes; want 0 after 2", g.At(), s.takes)
+	}
+	if g := all[0].reserve(t, recharge.Ask{High: 1}); g.At() == 0 {
+		t.Error("At of a shared call = 0; want the shared limiter's clock")
+	}
+}
+
+// TestHeldAndChanged: both are returned as they are, nothing is taken, and this
+// process does not take from its own account instead.
+func TestHeldAndChanged(t *testing.T) {
+	for _, want := range []error{recharge.ErrHeld, recharge.ErrChanged} {
+		s := &sharedLimiter{fails: want, instances: 1}
+		srv, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
+		g, err := all[0].Limiter().Reserve(t.Context(), s, recharge.Ask{High: 1})
+		if g != nil || err != want { //nolint:errorlint // it is to be this very error
+			t.Errorf("Reserve = %v, %v; want %v", g, err, want)
+		}
+		_, err = all[0].FindCustomer(t.Context(), grantOf(all[0].Client, s), shopifyID, recharge.High)
+		if err != want { //nolint:errorlint // it is to be this very error
+			t.Errorf("FindCustomer = %v; want %v", err, want)
+		}
+		if n := len(srv.requests()); n != 0 || all[0].left() != 40 {
+			t.Errorf("%v: %d calls were made, %d are left; want 0 and 40", want, n, all[0].left())
+		}
+	}
+}
+
+// TestCancelledTake: a Take that ends with its caller does not mean that the shared
+// limiter is gone.
+func TestCancelledTake(t *testing.T) {
+	s := &sharedLimiter{instances: 1}
+	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := all[0].Limiter().Reserve(ctx, s, recharge.Ask{High: 1})
+	checkReason(t, "Reserve of a cancelled caller", err, recharge.Cancelled)
+	late, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	_, err = all[0].Limiter().Reserve(late, s, recharge.Ask{High: 1})
+	checkReason(t, "Reserve of a late caller", err, recharge.TooSlow)
+	if got := all[0].left(); got != 40 {
+		t.Errorf("%d calls left; want 40", got)
+	}
+}
+
+// TestMaxWait: how long a call waits for its turn is configured.
+func TestMaxWait(t *testing.T) {
+	for maxWait, want := range map[time.Duration]recharge.Reason{50 * time.Millisecond: recharge.OverBudget, 150 * time.Millisecond: ""} {
+		_, all := sharing(t, &sharedLimiter{level: 40}, says(fixture(t, "customers_one_match_2021_11")), func(o *recharge.Options) {
+			o.Rate, o.MaxWait = 10, maxWait
+		})
+		checkReason(t, "FindCustomer that would wait 100ms", all[0].find(t), want)
+	}
+}
+
+// TestUnreported: calls that were made while the shared limiter was gone are reported
+// when it is back, and those that were given back are not.
+func TestUnreported(t *testing.T) {
+	s := &sharedLimiter{instances: 1}
+	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
+	s.fails = errGone
+	for range 10 {
+		g := all[0].reserve(t, recharge.Ask{High: 1, Normal: 2})
+		_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
+		checkReason(t, "FindCustomer", err, recharge.NoCustomer)
+		g.Release(t.Context())
+	}
+	s.fails, s.level = nil, 20 // what the others have spent
+	checkReason(t, "FindCustomer", all[0].find(t), recharge.NoCustomer)
+	if s.level != 31 {
+		t.Errorf("the bucket holds %v; want 31: 20, the 10 unreported ones, and this one", s.level)
+	}
+}
+
+// TestGivenBackInTime: calls that were given back long ago have leaked since, and
+// make no room for others now.
 func TestGivenBackInTime(t *testing.T) {
-	l := &ledger{sharers: 2}
+	s := &sharedLimiter{instances: 2}
 	now := newClock()
-	_, clients := sharing(t, l, says(fixture(t, "customers_empty_2021_11")), func(o *recharge.Options) { o.Now, o.Rate = now.Now, 2 })
-	var all []*recharge.Client
+	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")), func(o *recharge.Options) { o.Now, o.Rate = now.Now, 2 })
+	var grants []*recharge.Grant
 	for range 10 {
-		reserved, err := clients[0].Reserve(t.Context(), l, recharge.Ask{Needed: 1, Helpful: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, reserved)
+		grants = append(grants, all[0].reserve(t, recharge.Ask{High: 1, Normal: 2}))
 	}
-	for _, reserved := range all {
-		reserved.Settle()
+	for _, g := range grants {
+		g.Release(t.Context())
 	}
 	now.Advance(time.Minute)
-	l.level = 38 // what the other has spent meanwhile
-	checkReason(t, "FindCustomer", find(t, clients[0]), recharge.NoCustomer)
-	if l.level < 39 {
-		t.Errorf("the bucket holds %v; want 39: 38, and this call", l.level)
+	s.level = 38 // what the other has spent meanwhile
+	checkReason(t, "FindCustomer", all[0].find(t), recharge.NoCustomer)
+	if s.level < 39 {
+		t.Errorf("the bucket holds %v; want 39: 38, and this call", s.level)
 	}
 }

@@ -29,12 +29,12 @@ const (
 	TopicUninstalled Topic = "recharge/uninstalled"
 )
 
-// UninstalledPath is put behind the address for TopicUninstalled: its body is not
-// documented, and neither is a header that names the topic.
+// UninstalledPath is appended to the address for TopicUninstalled, since neither its
+// body nor a header that names the topic is documented.
 const UninstalledPath = "/uninstalled"
 
-// webhookAge is how far a webhook's time may be from ours: Recharge tries for two
-// days to deliver one.
+// webhookAge is how far a webhook's time may be from ours. Recharge tries for two
+// days to deliver a webhook.
 const webhookAge = 48 * time.Hour
 
 // Kind is what a webhook means to us.
@@ -43,8 +43,8 @@ type Kind int
 // The kinds.
 const (
 	Other           Kind = iota // nothing
-	CustomerChanged             // a customer is not what it was, or is new
-	CustomerDeleted             // only ID is there
+	CustomerChanged             // a customer has changed or is new
+	CustomerDeleted             // only ID is set
 	Uninstalled                 // the store has left Recharge
 )
 
@@ -58,35 +58,36 @@ type Webhook struct {
 	Active   int
 }
 
-// The errors of VerifyWebhook. They say nothing that the body says.
+// The errors of VerifyWebhook. They repeat nothing of the body.
 var (
 	ErrForgedWebhook    = errors.New("webhook is not Recharge's")
 	ErrMalformedWebhook = errors.New("webhook's body cannot be read")
 )
 
-// The shapes of what is verified. Compiled once and never changed.
+// The shapes of what is verified.
 var (
-	topicShape      = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
-	signatureShape  = regexp.MustCompile(`^t=([0-9]{1,12}),v1=([0-9a-f]{64})$`)
-	digestShape     = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	shopifyIDShape  = regexp.MustCompile(`^[0-9]{0,20}$`)
-	webhookHeaders  = [...]string{"X-Recharge-Webhook-Signature", "X-Recharge-Webhook-Timestamp", "X-Recharge-Hmac-Sha256", "X-Recharge-Topic"}
+	topicShape     = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
+	signatureShape = regexp.MustCompile(`^t=([0-9]{1,12}),v1=([0-9a-f]{64})$`)
+	digestShape    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	shopifyIDShape = regexp.MustCompile(`^[0-9]{0,20}$`)
+	webhookHeaders = [...]string{
+		"X-Recharge-Webhook-Signature", "X-Recharge-Webhook-Timestamp", "X-Recharge-Hmac-Sha256", "X-Recharge-Topic",
+	}
 	errNoWebhook    = errors.New("no signature")
 	errOtherPayload = errors.New("not a customer")
 )
 
 // VerifyWebhook reads a webhook from its headers and its raw body. secret is the
-// token's API client secret. topic is what is known of it by the address that it
-// came to, "" if nothing.
+// token's API client secret. topic is the one that the address stands for, "" if none.
 //
-// Recharge signs in two ways, and sends both. The newer is an HMAC over time and
-// body. Where it is there, in whatever shape, it decides: else a forger would
-// leave the choice to us.
+// Recharge signs in two ways and sends both signatures. The newer one is an HMAC over
+// time and body. If its header is present, in whatever shape, only that one counts,
+// so that a forger cannot choose the weaker one.
 //
-// The older is SHA-256 of secret and body, which whoever has seen one webhook can
-// go on with, without the secret: its text is then the old body, some bytes of
-// padding, and what the forger likes. Those bytes begin with 0x80 and hold zeros,
-// which no JSON does. So nothing but one JSON text is taken.
+// The older one is SHA-256 of secret and body. A forger who has seen one webhook can
+// extend it without the secret: the forged body is the old one, some padding, and any
+// text. The padding begins with 0x80 and holds zeros, which JSON never does, so
+// anything but a single JSON text is refused.
 func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, now time.Time) (Webhook, error) {
 	if secret == "" {
 		return Webhook{}, fmt.Errorf("%w: no secret", ErrForgedWebhook)
@@ -110,7 +111,8 @@ func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, 
 
 func signedWebhook(secret string, header http.Header, body []byte, now time.Time) error {
 	if _, ok := header["X-Recharge-Webhook-Signature"]; ok {
-		return signedNewly(secret, header.Get("X-Recharge-Webhook-Signature"), header.Get("X-Recharge-Webhook-Timestamp"), body, now)
+		signature, timestamp := header.Get("X-Recharge-Webhook-Signature"), header.Get("X-Recharge-Webhook-Timestamp")
+		return signedNewly(secret, signature, timestamp, body, now)
 	}
 	digest := header.Get("X-Recharge-Hmac-Sha256")
 	if !digestShape.MatchString(digest) {
@@ -141,7 +143,7 @@ func signedNewly(secret, signature, timestamp string, body []byte, now time.Time
 	return nil
 }
 
-// oneJSON tells a body that is one JSON object and nothing behind it.
+// oneJSON reports whether a body is one JSON object with nothing after it.
 func oneJSON(body []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	var whole map[string]json.RawMessage
@@ -152,8 +154,9 @@ func oneJSON(body []byte) bool {
 	return errors.Is(err, io.EOF)
 }
 
-// aboutAnother names what a body is about that is no farewell of a store; "": what
-// that looks like is not documented, and there may be no body at all.
+// aboutAnother returns what a body is about, if it cannot be about a store that has
+// uninstalled Recharge; else "". The body of that webhook is not documented and may
+// be empty.
 func aboutAnother(body []byte) string {
 	var message map[string]json.RawMessage
 	if json.Unmarshal(body, &message) != nil {
@@ -167,9 +170,9 @@ func aboutAnother(body []byte) string {
 	return ""
 }
 
-// readWebhook goes by the topic, or by the body where none is known: a customer
-// of whom only the id is told is deleted. Neither topic nor address is signed: a
-// body that is about something else is not taken for a store's farewell.
+// readWebhook goes by the topic, or by the body if the topic is not known: a customer
+// with nothing but an id is deleted. Neither topic nor address is signed, so a body
+// about something else does not count as TopicUninstalled.
 func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	webhook := Webhook{Topic: topic}
 	switch {
@@ -185,7 +188,7 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	return readChange(webhook, body)
 }
 
-// readChange reads what is said of a customer.
+// readChange reads the body of a customer's webhook.
 func readChange(webhook Webhook, body []byte) (Webhook, error) {
 	var message struct {
 		Customer json.RawMessage `json:"customer"`
@@ -207,6 +210,7 @@ func readChange(webhook Webhook, body []byte) (Webhook, error) {
 		webhook.Kind = CustomerDeleted
 		return webhook, nil
 	}
-	webhook.Kind, webhook.Customer, webhook.Hash, webhook.Active = CustomerChanged, string(record.External.Ecommerce), record.Hash, record.Active
+	webhook.Kind, webhook.Customer = CustomerChanged, string(record.External.Ecommerce)
+	webhook.Hash, webhook.Active = record.Hash, record.Active
 	return webhook, nil
 }

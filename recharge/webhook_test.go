@@ -134,7 +134,7 @@ func TestVerifyWebhook(t *testing.T) {
 	if _, err := VerifyWebhook(vectorSecret, http.Header{"X-Recharge-Webhook-Signature": nil, "X-Recharge-Hmac-Sha256": {olderA}}, []byte(bodyA), "", now); !errors.Is(err, ErrForgedWebhook) {
 		t.Errorf("with a header that has no value: %v; want it refused", err)
 	}
-	// Whoever has no secret signs with the empty one.
+	// A forger without the secret may sign with the empty one.
 	sum := sha256.Sum256([]byte(bodyB))
 	if _, err := VerifyWebhook("", headers("older", hex.EncodeToString(sum[:])), []byte(bodyB), "", now); !errors.Is(err, ErrForgedWebhook) {
 		t.Errorf("with no secret: %v; want it refused", err)

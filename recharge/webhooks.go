@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// maxWebhookPages bounds how many pages of webhooks are read: each token has ten a
-// topic at most.
+// maxWebhookPages is how many pages of webhooks are read. A token has at most ten
+// webhooks a topic.
 const maxWebhookPages = 20
 
 // Registered is a webhook that Recharge knows.
@@ -20,7 +20,7 @@ type Registered struct {
 	Topic   Topic
 }
 
-// addresses are where each topic goes, for a server at address.
+// addresses returns the address of each topic, for a server at address.
 func addresses(address string) map[Topic]string {
 	to := map[Topic]string{TopicUninstalled: address + UninstalledPath}
 	for _, topic := range []Topic{TopicCreated, TopicUpdated, TopicActivated, TopicDeactivated, TopicDeleted} {
@@ -38,19 +38,18 @@ type webhookPage struct {
 	Next string `json:"next_cursor"`
 }
 
-// Webhooks are all that were registered with the client's token.
-func (c *Client) Webhooks(ctx context.Context) ([]Registered, error) {
+// Webhooks returns all that were registered with the client's token. Its priority is
+// Normal, as is that of the methods below.
+func (c *Client) Webhooks(ctx context.Context, g *Grant) ([]Registered, error) {
 	var all []Registered
 	query := url.Values{"limit": {"250"}}
 	for range maxWebhookPages {
-		page, failed := do[webhookPage](ctx, c, call{
-			endpoint: "webhooks", urgency: helpful, method: http.MethodGet, path: []string{"webhooks"}, query: query, header: c.adminHeader(),
-		})
-		if failed == nil && page.Webhooks == nil {
-			failed = &Error{Endpoint: "webhooks", Reason: Malformed, Status: http.StatusOK}
+		page, err := do[webhookPage](ctx, c, g, c.get(Normal, query, "webhooks"))
+		if err == nil && page.Webhooks == nil {
+			err = &Error{Endpoint: "webhooks", Reason: Malformed, Status: http.StatusOK}
 		}
-		if failed != nil {
-			return nil, failed
+		if err != nil {
+			return nil, err
 		}
 		for _, w := range *page.Webhooks {
 			all = append(all, Registered{int64(w.ID), w.Address, w.Topic})
@@ -63,12 +62,12 @@ func (c *Client) Webhooks(ctx context.Context) ([]Registered, error) {
 	return all, nil
 }
 
-// KeepWebhooks makes sure that each topic is registered for address once. Of ours,
-// what is registered twice or for another address is removed; all others stay. It
-// costs one call when all is well. A topic that Recharge refuses does not stop the
-// others.
-func (c *Client) KeepWebhooks(ctx context.Context, address string, ours func(address string) bool) error {
-	all, err := c.Webhooks(ctx)
+// KeepWebhooks makes sure that each topic is registered for address once. It removes
+// those of ours that are registered twice or for another address, and leaves all
+// others. It costs one call if nothing is to be done. A topic that Recharge refuses
+// does not stop the others.
+func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, ours func(address string) bool) error {
+	all, err := c.Webhooks(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -80,52 +79,44 @@ func (c *Client) KeepWebhooks(ctx context.Context, address string, ours func(add
 		case missing[w.Topic] == w.Address:
 			delete(missing, w.Topic)
 		default:
-			errs = append(errs, c.removeWebhook(ctx, w.ID))
+			errs = append(errs, c.removeWebhook(ctx, g, w.ID))
 		}
 	}
 	for topic, to := range missing {
-		errs = append(errs, c.addWebhook(ctx, topic, to))
+		errs = append(errs, c.addWebhook(ctx, g, topic, to))
 	}
 	return errors.Join(errs...)
 }
 
 // RemoveWebhooks removes ours.
-func (c *Client) RemoveWebhooks(ctx context.Context, ours func(address string) bool) error {
-	all, err := c.Webhooks(ctx)
+func (c *Client) RemoveWebhooks(ctx context.Context, g *Grant, ours func(address string) bool) error {
+	all, err := c.Webhooks(ctx, g)
 	errs := []error{err}
 	for _, w := range all {
 		if ours(w.Address) {
-			errs = append(errs, c.removeWebhook(ctx, w.ID))
+			errs = append(errs, c.removeWebhook(ctx, g, w.ID))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Client) addWebhook(ctx context.Context, topic Topic, address string) error {
+func (c *Client) addWebhook(ctx context.Context, g *Grant, topic Topic, address string) error {
 	body, err := json.Marshal(map[string]string{"topic": string(topic), "address": address})
 	if err != nil {
 		return err
 	}
-	_, failed := do[struct{}](ctx, c, call{
-		endpoint: "webhooks", urgency: helpful, method: http.MethodPost, path: []string{"webhooks"}, header: c.adminHeader(), body: string(body),
-	})
-	return orNil(failed)
+	add := c.get(Normal, nil, "webhooks")
+	add.method, add.body = http.MethodPost, string(body)
+	_, err = do[struct{}](ctx, c, g, add)
+	return err
 }
 
-func (c *Client) removeWebhook(ctx context.Context, id int64) error {
-	_, failed := do[struct{}](ctx, c, call{
-		endpoint: "webhooks", urgency: helpful, method: http.MethodDelete, path: []string{"webhooks", strconv.FormatInt(id, 10)}, header: c.adminHeader(),
-	})
-	if failed != nil && failed.Reason == NotFound {
+func (c *Client) removeWebhook(ctx context.Context, g *Grant, id int64) error {
+	remove := c.get(Normal, nil, "webhooks", strconv.FormatInt(id, 10))
+	remove.method = http.MethodDelete
+	_, err := do[struct{}](ctx, c, g, remove)
+	if Is(err, NotFound) {
 		return nil // it is gone
 	}
-	return orNil(failed)
-}
-
-// orNil keeps a nil *Error from becoming an error that is not nil.
-func orNil(failed *Error) error {
-	if failed == nil {
-		return nil
-	}
-	return failed
+	return err
 }

@@ -26,7 +26,7 @@ func TestKeepWebhooks(t *testing.T) {
 		return len(srv.Requests())
 	}
 	keep := func(address string) func() error {
-		return func() error { return client.KeepWebhooks(t.Context(), address, ours) }
+		return func() error { return client.KeepWebhooks(t.Context(), free(client), address, ours) }
 	}
 	check := func(when, address string, more int) {
 		t.Helper()
@@ -64,7 +64,7 @@ func TestKeepWebhooks(t *testing.T) {
 	check("with some twice", ourAddress, 3)
 	calls(keep("https://app.example/webhooks/recharge/fixture-shop/ANOTHER"))
 	check("at another address", "https://app.example/webhooks/recharge/fixture-shop/ANOTHER", 3)
-	calls(func() error { return client.RemoveWebhooks(t.Context(), ours) })
+	calls(func() error { return client.RemoveWebhooks(t.Context(), free(client), ours) })
 	if all := srv.Webhooks(); len(all) != 1 || len(all["customer/updated"]) != 3 {
 		t.Errorf("after RemoveWebhooks there are %v; want the others'", all)
 	}
@@ -76,7 +76,8 @@ func TestKeepWebhooksRefused(t *testing.T) {
 	for i := range 10 {
 		add(t, srv, "customer/created", fmt.Sprintf("https://other.example/%d", i))
 	}
-	err := recharge.NewClient(o).KeepWebhooks(t.Context(), ourAddress, ours)
+	client := recharge.NewClient(o)
+	err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours)
 	if !recharge.Is(err, recharge.Invalid) {
 		t.Errorf("KeepWebhooks with one topic full = %v; want it told", err)
 	}
@@ -84,7 +85,7 @@ func TestKeepWebhooksRefused(t *testing.T) {
 		t.Errorf("there are %v; want five of ours", all)
 	}
 	srv.SetFaults(func(f *rechargetest.Faults) { f.Down = true })
-	if err := recharge.NewClient(o).KeepWebhooks(t.Context(), ourAddress, ours); !recharge.Is(err, recharge.Unreachable) {
+	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); !recharge.Is(err, recharge.Unreachable) {
 		t.Errorf("KeepWebhooks with Recharge down = %v; want unreachable", err)
 	}
 }
@@ -102,14 +103,14 @@ func TestWebhookPages(t *testing.T) {
 	for i := range 300 {
 		add(t, srv, "store/updated", fmt.Sprintf("https://other.example/%d", i))
 	}
-	if err := client.KeepWebhooks(t.Context(), ourAddress, ours); err != nil {
+	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); err != nil {
 		t.Fatal(err)
 	}
 	srv.ResetRequests()
-	if err := client.KeepWebhooks(t.Context(), ourAddress, ours); err != nil || len(srv.Requests()) != 2 {
+	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); err != nil || len(srv.Requests()) != 2 {
 		t.Errorf("KeepWebhooks of two pages = %v with %d calls; want two", err, len(srv.Requests()))
 	}
-	if err := client.RemoveWebhooks(t.Context(), ours); err != nil {
+	if err := client.RemoveWebhooks(t.Context(), free(client), ours); err != nil {
 		t.Error(err)
 	}
 	if all := srv.Webhooks(); len(all) != 1 || len(all["store/updated"]) != 300 {

@@ -222,8 +222,7 @@ func TestSessionTokenOfBefore(t *testing.T) {
 		_, body := f.ask("/app/connect", f.sessionToken(nil), tokens())
 		return strings.Contains(body, `data-result="saved"`)
 	})
-	f.clock.add(80 * time.Second) // the second pass
-	f.until("no order is left", func() bool { _, ordered := f.redis.Dump()["ms1:orders"]; return !ordered })
+	f.clock.add(80 * time.Second)
 	if _, body := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
 		t.Error("the uninstall of before has taken the new connection with it")
 	}
@@ -333,7 +332,14 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 // TestSavedSurvivesACrash: what was saved is there when Redis is back, killed
 // though it was in the moment of "Saved".
 func TestSavedSurvivesACrash(t *testing.T) {
-	f := startWith(t, storetest.Redis(t, "--appendonly", "yes"), many)
+	// Before 7.2 Redis cannot say when it has flushed.
+	f := startWith(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"), many)
+	save := func(form url.Values) {
+		f.until("it says that it is saved", func() bool { // connections of before the crash may be met
+			_, body := f.ask("/app/settings", f.sessionToken(nil), form)
+			return strings.Contains(body, ">Saved.<")
+		})
+	}
 	for range 5 {
 		f.connect()
 		f.redis.Stop()
@@ -343,13 +349,13 @@ func TestSavedSurvivesACrash(t *testing.T) {
 		if _, body := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
 			t.Fatalf("after the crash: %s; want connected", body)
 		}
-		f.ask("/app/settings", f.sessionToken(nil), url.Values{"accounts": {"legacy"}, "link": {"hash"}})
+		save(url.Values{"accounts": {"legacy"}, "link": {"hash"}})
 		f.redis.Stop()
 		f.redis.Start()
 		if _, body := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(body, `<option value="legacy" selected>`) || !strings.Contains(body, `<option value="hash" selected>`) {
 			t.Fatalf("after the second crash: %s; want what was chosen", body)
 		}
-		f.ask("/app/settings", f.sessionToken(nil), url.Values{})
+		save(url.Values{})
 	}
 }
 
@@ -375,7 +381,7 @@ func TestRedisDownIsNoBadToken(t *testing.T) {
 		}
 	}
 	response, body := f.ask("/?embedded=1&shop="+shop+"&id_token="+f.sessionToken(nil), "", nil)
-	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "cannot reach its memory") {
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "reach our database right now") {
 		t.Errorf("home without Redis = %d %s; want 503, and why", response.StatusCode, body)
 	}
 }

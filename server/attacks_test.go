@@ -357,7 +357,7 @@ func (f *fixture) isPortal(u *url.URL) bool {
 }
 
 // backToUs: the sign-in leads back to the app's own path, with nothing of the
-// visitor's in it but a language.
+// visitor's in it but a language and a country.
 func backToUs(query url.Values) bool {
 	back, err := url.Parse(query.Get("return_to"))
 	if err != nil || len(query) != 1 || back.Scheme != "" || back.Host != "" {
@@ -367,14 +367,14 @@ func backToUs(query url.Values) bool {
 		return false
 	}
 	for name := range back.Query() {
-		if name != "ms_returned" && name != "locale" {
+		if name != "ms_returned" && name != "locale" && name != "country" {
 			return false
 		}
 	}
 	return !strings.Contains(back.String(), "evil") && !strings.Contains(back.Path, "..")
 }
 
-// refusals are all that a refusal says, by the door; nothing tells which check failed.
+// refusals are all that a refusal says, by the channel; nothing tells which check failed.
 func refusals() map[any]*regexp.Regexp {
 	return map[any]*regexp.Regexp{
 		nil:   regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`),
@@ -387,7 +387,7 @@ func refusals() map[any]*regexp.Regexp {
 // than that.
 func (f *fixture) saysNothing(a attack, sent string, got *struck) {
 	f.t.Helper()
-	if got.outcome() == "forbidden" && (got.status != http.StatusForbidden || !refusals()[got.line["door"]].MatchString(got.body)) {
+	if got.outcome() == "forbidden" && (got.status != http.StatusForbidden || !refusals()[got.line["channel"]].MatchString(got.body)) {
 		f.t.Errorf("%s: refused with %d %q", a.where, got.status, got.body)
 	}
 	decoded, _ := url.QueryUnescape(a.input)

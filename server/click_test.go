@@ -220,9 +220,10 @@ func TestCalls(t *testing.T) {
 	}{
 		{"first ever", 0, "", map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}},
 		{"same destination again", time.Second, "", map[string]int{}},
-		{"another destination", time.Second, "/orders", map[string]int{"portal_access": 1}},
+		{"another destination", time.Second, "/orders", map[string]int{}},
+		{"another language and country", time.Second, "/orders?locale=fr&country=CA", map[string]int{}},
 		{"link over", 61 * time.Second, "", map[string]int{"portal_access": 1}},
-		{"session over", 61 * time.Minute, "", map[string]int{"sessions": 1, "portal_access": 1}},
+		{"session over, and no webhook ever came", 61 * time.Minute, "", map[string]int{"customer": 1, "sessions": 1, "portal_access": 1}},
 		{"customer over", 27 * time.Hour, "", map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}},
 	} {
 		f.clock.add(click.after)
@@ -281,8 +282,8 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 	f.clock.add(2 * time.Second)
 	f.direct("GET", f.public, "/apps/subscriptions?"+query)
 	// Else the search of Redis at the end of each test would search nothing.
-	if got := f.remembered(); len(got) != 2 {
-		t.Errorf("Redis holds %q; want who the shopper is, and session and link", got)
+	if got := f.remembered(); len(got) != 1 {
+		t.Errorf("Redis holds %q; want one value with all that is known of the shopper", got)
 	}
 }
 
@@ -368,25 +369,40 @@ func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if diff := cmp.Diff(map[string]int{"customers": shoppers, "sessions": shoppers, "portal_access": 2 * shoppers}, f.calls()); diff != "" {
+	if diff := cmp.Diff(map[string]int{"customers": shoppers, "sessions": shoppers, "portal_access": shoppers}, f.calls()); diff != "" {
 		t.Errorf("%d shoppers to two pages: calls (-want +got):\n%s", shoppers, diff)
 	}
 }
 
-// TestOneShopperCannotSpendTheBudget: whoever walks through page after page goes
-// on by hash in the end; who is new still gets in.
+// TestOneShopperCannotSpendTheBudget: page after page costs a shopper what one does,
+// and takes nothing from the others.
 func TestOneShopperCannotSpendTheBudget(t *testing.T) {
 	f := start(t, func(s *config.Settings) { s.RechargeRate = "2,40" })
 	client := f.shopper(pat)
 	for i := range 60 {
 		f.click(client, fmt.Sprintf("/apps/subscriptions/subscriptions/%d", i))
 	}
-	if got := f.log.last("click")["outcome"]; got != "redirected_by_hash" {
-		t.Errorf("Pat's sixtieth page = %v; want redirected_by_hash", got)
+	if got := f.log.last("click")["outcome"]; got != "redirected" {
+		t.Errorf("Pat's sixtieth page = %v; want redirected", got)
 	}
+	f.costs("Pat's sixty pages", oneOfEach())
+	if got := f.click(f.shopper(sam), "/apps/subscriptions").outcome(); got != "redirected" {
+		t.Errorf("Sam's first click = %s; want redirected", got)
+	}
+}
+
+// TestBudgetIsSpent: when many come at once, the last part of the budget is for
+// lookups: a new shopper then goes on by hash.
+func TestBudgetIsSpent(t *testing.T) {
+	f := start(t, func(s *config.Settings) { s.RechargeRate = "2,40" })
+	for _, who := range f.crowd(14) {
+		f.clickAt(newClicker(t), f.public, who, "")
+	}
+	f.calls()
 	if got := f.click(f.shopper(sam), "/apps/subscriptions").outcome(); got != "redirected_by_hash" {
 		t.Errorf("Sam's first click = %s; want redirected_by_hash", got)
 	}
+	f.costs("Sam's first click", map[string]int{"customers": 1})
 }
 
 // TestNeverAnotherShopper is the list of ways to the wrong portal.
@@ -672,9 +688,10 @@ func TestLocaleThatRechargeDoesNotKnow(t *testing.T) {
 	if link := got.location; strings.Contains(link, "locale") {
 		t.Errorf("the link %s asks for the language again", link)
 	}
-	if f.click(f.shopper(pat), "/apps/subscriptions"); f.calls()["portal_access"] != 1 {
-		t.Error("a click without a language asks for portal_access twice, too")
+	if got := f.click(f.shopper(pat), "/apps/subscriptions"); got.outcome() != "redirected" {
+		t.Errorf("a click without a language = %s; want redirected", got.outcome())
 	}
+	f.costs("a click without a language", map[string]int{})
 }
 
 // TestLogLine pins what an operator searches for.

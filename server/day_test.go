@@ -280,14 +280,16 @@ func (d *day) compare(early, late sight) {
 func (d *day) keys() {
 	kinds := map[string]int{}
 	for _, key := range d.world.Redis.Keys() {
-		_, kind, _ := strings.Cut(key, "}")
-		kinds[(kind + "?")[:1]]++
-		ofIndex := key == "ms1:index" || strings.HasPrefix(kind, "i") // as long as the store is connected
-		if d.world.Redis.TTL(key) == 0 && !ofIndex {
+		_, kind, _ := strings.Cut(key, "}:")
+		kind, _, _ = strings.Cut(kind, ":")
+		kinds[kind]++
+		// The store's record, and how far its import is, stay as long as the store does.
+		ofStore := key == "ms2:shops" || kind == "shop" || kind == "i"
+		if d.world.Redis.TTL(key) == 0 && !ofStore {
 			d.t.Errorf("%s is kept for ever", key)
 		}
 	}
-	for kind, most := range map[string]int{"c": town, "s": 0, "h": 25} {
+	for kind, most := range map[string]int{"c": town, "r": 256, "h": 25} {
 		if kinds[kind] > most {
 			d.t.Errorf("Redis holds %d keys of kind %s; want %d at most", kinds[kind], kind, most)
 		}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -29,7 +28,7 @@ type Questions struct {
 // Errors: config.Problems where the question is wrong.
 func Doctor(ctx context.Context, cfg config.Config, ask Questions, tell func(doctor.Check), opts ...Option) (doctor.Report, error) {
 	// What goes wrong is in the report.
-	o := options{log: slog.New(slog.DiscardHandler), now: time.Now}
+	o := options{log: slog.New(slog.DiscardHandler), now: time.Now, readOnly: true}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -44,9 +43,12 @@ func Doctor(ctx context.Context, cfg config.Config, ask Questions, tell func(doc
 	defer func() { _ = keep.Close() }()
 	s := &server{cfg: cfg, now: o.now, store: keep, calls: newCalls(cfg, o.network)}
 	defer s.calls.CloseIdleConnections()
+	if err := s.wireMerchants(); err != nil {
+		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
+	}
 	return doctor.Run(ctx, doctor.Patient{
 		Config: cfg, Store: keep, Shop: shop, Now: o.now, TLS: ask.Roots,
-		Recharge: func(ctx context.Context) (*recharge.Options, bool, error) { return s.examined(ctx, shop) },
+		Recharge: func(ctx context.Context) (*recharge.Client, bool, error) { return s.examined(ctx, shop) },
 		StoreURL: ask.StoreURL, Path: ask.Path, Customer: ask.Customer,
 	}, tell), nil
 }
@@ -66,30 +68,25 @@ func (q Questions) shop(cfg config.Config) (shopify.Shop, error) {
 	return shop, nil
 }
 
-// examined are the options of a shop's client, and whether its links are by hash;
-// nil if it has not connected Recharge. Its few calls are in no numbers; of what
-// they take of the budget, Recharge's answers tell the servers.
-func (s *server) examined(ctx context.Context, shop shopify.Shop) (*recharge.Options, bool, error) {
-	var options recharge.Options
-	byHash := s.cfg.LinkByHash
-	switch {
-	case shop == "":
+// examined is a shop's client, and whether its links are by hash; nil if it has not
+// connected Recharge.
+func (s *server) examined(ctx context.Context, shop shopify.Shop) (*recharge.Client, bool, error) {
+	if shop == "" {
 		return nil, false, nil
-	case s.cfg.Shop != "":
-		if s.cfg.RechargeAPIToken.Empty() {
-			return nil, false, nil
-		}
-		options = s.clientOptions(shop, s.cfg.RechargePortalURL, s.cfg.RechargeAPIToken.Reveal(), s.cfg.RechargeStorefrontToken.Reveal())
-	default:
-		connection, err := s.store.Connection(ctx, shop)
-		if err != nil || connection == nil {
+	}
+	var record *store.Record
+	if s.merchants.Own() == "" {
+		var err error
+		if record, err = s.store.Record(ctx, shop); err != nil || record == nil {
 			return nil, false, err
 		}
-		if options, err = s.connectedOptions(connection); err != nil {
-			return nil, false, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
-		}
-		byHash = cmp.Or(connection.Traits().Link, s.defaults().Link) == "hash"
 	}
-	options.OnCall = nil
-	return &options, byHash, nil
+	merchant, err := s.merchants.Of(shop, record)
+	switch {
+	case err != nil:
+		return nil, false, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	case merchant == nil:
+		return nil, false, nil
+	}
+	return merchant.Client, merchant.ByHash, nil
 }

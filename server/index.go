@@ -24,7 +24,9 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 	if cfg.Redis == nil {
 		return errors.New("index: REDIS_URL is empty: a server with an embedded Redis makes its own index when it starts")
 	}
-	o := options{log: NewLog(os.Stderr, cfg), now: time.Now}
+	log, flush := NewLog(os.Stderr, cfg)
+	defer flush()
+	o := options{log: log, now: time.Now}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -39,14 +41,14 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 	}
 	begun := o.now()
 	for _, shop := range shops {
-		if err := s.store.OrderIndex(ctx, shop); err != nil {
+		if err := s.store.OrderImport(ctx, shop); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
-	var sweeping sync.WaitGroup
-	sweeping.Go(func() { s.indexer.Run(ctx) })
-	defer sweeping.Wait()
+	var importing sync.WaitGroup
+	importing.Go(func() { s.importer.Run(ctx) })
+	defer importing.Wait()
 	defer stop()
 	for _, shop := range shops {
 		if err := s.watchIndex(ctx, shop, begun, out); err != nil {
@@ -58,11 +60,11 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 
 // indexed are the shops to be indexed.
 func (s *server) indexed(ctx context.Context, name string) ([]shopify.Shop, error) {
-	if s.shops.Own != "" {
-		if s.shops.Mine == nil || name != "" && name != string(s.shops.Own) {
+	if s.merchants.Own() != "" {
+		if s.merchants.Single() == nil || name != "" && name != string(s.merchants.Own()) {
 			return nil, errors.New("the store has not connected Recharge")
 		}
-		return []shopify.Shop{s.shops.Own}, nil
+		return []shopify.Shop{s.merchants.Own()}, nil
 	}
 	var shops []shopify.Shop
 	err := s.store.EachConnection(ctx, func(c store.Connection) error {
@@ -83,7 +85,7 @@ func (s *server) watchIndex(ctx context.Context, shop shopify.Shop, since time.T
 	defer ticker.Stop()
 	last := ""
 	for {
-		index, err := s.store.Index(ctx, shop)
+		index, err := s.store.Import(ctx, shop)
 		if err != nil {
 			return err
 		}
@@ -107,7 +109,7 @@ func (s *server) watchIndex(ctx context.Context, shop shopify.Shop, since time.T
 
 const barWidth = 20
 
-func progress(index store.Index) string {
+func progress(index store.Import) string {
 	percent := index.Percent()
 	switch {
 	case index.Problem != "":

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -188,6 +187,16 @@ func TestIndexLearns(t *testing.T) {
 	}
 }
 
+// dueNow has the shop's next import begin.
+func (f *fixture) dueNow() {
+	f.t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: f.redis.Addr})
+	defer client.Close()
+	if err := client.ZAdd(f.t.Context(), "ms2:shops", redis.Z{Member: shop}).Err(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
 // TestIndexInAppHome: the merchant sees how far it is.
 func TestIndexInAppHome(t *testing.T) {
 	t.Parallel()
@@ -198,12 +207,7 @@ func TestIndexInAppHome(t *testing.T) {
 		t.Errorf("the app home says %s; want that 606 customers were read", body)
 	}
 	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 500 })
-	client := redis.NewClient(&redis.Options{Addr: f.redis.Addr})
-	defer client.Close()
-	shopDue, _, _ := strings.Cut(f.redis.Dump()["ms1:index"], "\n")
-	if err := client.ZAdd(t.Context(), "ms1:index", redis.Z{Member: shopDue}).Err(); err != nil {
-		t.Fatal(err)
-	}
+	f.dueNow()
 	f.until("the next sweep meets the fault", func() bool {
 		_, body := f.ask("/app/health", f.sessionToken(nil), nil)
 		return strings.Contains(body, "<progress") && strings.Contains(body, "0 customers read so far") && strings.Contains(body, "Recharge is down")
@@ -220,20 +224,14 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 	f.connect()
 	f.until("the sweep has begun", func() bool { return len(f.remembered()) > 250 })
 	f.webhook("/webhooks/shopify", "app/uninstalled", aboutUninstalled(), appSecret)
-	// A page that was under way at the first pass goes with the second. Nothing is
-	// under way for as long as that is away; here only the clock jumps.
 	f.until("the sweep has stopped", func() bool {
 		before := len(f.pages())
 		time.Sleep(time.Second)
 		return len(f.pages()) == before
 	})
-	f.settle()
-	f.until("nobody is remembered", func() bool { return len(f.remembered()) == 0 })
-	for key := range maps.Keys(f.redis.Dump()) {
-		if !ofNobody(key) {
-			t.Errorf("Redis holds %q", key)
-		}
-	}
+	f.nothingOfTheShop()
+	f.dueNow()
+	f.until("the shop is on no list any more", func() bool { _, listed := f.redis.Dump()["ms2:shops"]; return !listed })
 	if f.log.last("index complete") != nil {
 		t.Error("the sweep came to its end")
 	}

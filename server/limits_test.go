@@ -152,7 +152,7 @@ func shopifyHeader() []string {
 }
 
 // TestForbiddenIsOneAnswer: whatever a click is refused for, the answer is the same
-// to the byte, but for the request id and the date; by each door it may come in.
+// to the byte, but for the request id and the date; by each channel it may come in.
 func TestForbiddenIsOneAnswer(t *testing.T) {
 	f := start(t, withKeys)
 	id := regexp.MustCompile(`(Request id: |"request_id":")[a-z2-7]{10}`)
@@ -174,18 +174,18 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 			}
 		}
 		whole := strconv.Itoa(got.status) + "\n" + strings.Join(head, "\n") + "\n\n" + id.ReplaceAllString(got.body, "$1-")
-		door := got.line["door"]
-		if by[door].answer == "" {
-			by[door] = one{whole, a.where}
+		channel := got.line["channel"]
+		if by[channel].answer == "" {
+			by[channel] = one{whole, a.where}
 		}
-		if first := by[door]; whole != first.answer {
+		if first := by[channel]; whole != first.answer {
 			t.Errorf("%s is answered with\n%s\n%s with\n%s", a.where, whole, first.where, first.answer)
 		}
 		cause, _ := got.line["cause"].(string)
 		causes[cause] = true
 	}
 	if len(by) != 3 {
-		t.Errorf("refused by %d doors; want 3", len(by))
+		t.Errorf("refused by %d channels; want 3", len(by))
 	}
 	for _, check := range []string{"query", "parameter shop", "parameter logged_in_customer_id", "parameter path_prefix", "parameter timestamp", "parameter signature", "timestamp", "resplit shop", "signature"} {
 		if !causes["proxy request refused: "+check] {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
-	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -36,7 +36,9 @@ var customerShape = regexp.MustCompile(`^[0-9]{1,20}$`)
 // opens nothing, remembers nothing, and shows neither hash nor token.
 // Errors: config.Problems where the question is wrong, ErrTurnedAway.
 func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, opts ...Option) error {
-	o := options{log: NewLog(os.Stderr, cfg), now: time.Now}
+	log, flush := NewLog(os.Stderr, cfg)
+	defer flush()
+	o := options{log: log, now: time.Now, readOnly: true}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -49,24 +51,24 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 		return err
 	}
 	defer s.close()
-	visit := store.Visit{To: recharge.ParseDestination(q.Destination)}
-	clicks := &handlers.Clicks{Store: s.store, Shops: s.shops, Timeout: cfg.ClickTimeout, Dry: true}
-	ending, click := clicks.Preview(ctx, who, visit, o.now)
+	visit := recharge.Visit{To: recharge.ParseDestination(q.Destination)}
+	resolver := &portal.Resolver{Store: s.store, Merchants: s.merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: o.now}
+	result := resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(o.now))
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "shop\t%s\n", who.Shop)
 	fmt.Fprintf(table, "destination\t%s\n", visit.To)
-	for _, step := range click.Steps {
+	for _, step := range result.Steps {
 		fmt.Fprintf(table, "  %s\t%8.2f ms\t%s\n", step.Name, float64(step.Took.Microseconds())/1000, step.Error)
 	}
-	fmt.Fprintf(table, "answer from\t%s\n", sourceText(click.Source))
-	fmt.Fprintf(table, "outcome\t%s\n", outcomeText(ending, cfg.RedirectByPage))
-	if ending.Cause != nil {
-		fmt.Fprintf(table, "because\t%s\n", ending.Cause)
+	fmt.Fprintf(table, "answer from\t%s\n", sourceText(result.Source))
+	fmt.Fprintf(table, "outcome\t%s\n", outcomeText(result, cfg.RedirectByPage))
+	if result.Cause != nil {
+		fmt.Fprintf(table, "because\t%s\n", result.Cause)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if ending.Outcome == handlers.Unavailable || ending.Outcome == handlers.NotConnected {
+	if result.Outcome == portal.Unavailable || result.Outcome == portal.NotConnected {
 		return ErrTurnedAway
 	}
 	return nil
@@ -92,32 +94,32 @@ func (q Question) who(cfg config.Config) (store.Shopper, error) {
 	return store.Shopper{Shop: shop, Customer: shopify.CustomerID(q.Customer)}, nil
 }
 
-func sourceText(source handlers.Source) string {
+func sourceText(source portal.Source) string {
 	switch source {
-	case handlers.FromLink:
-		return "cache: a link that was made less than LINK_TTL ago"
-	case handlers.FromNobody:
+	case portal.FromLink:
+		return "cache: a portal access that was made less than LINK_TTL ago"
+	case portal.FromNobody:
 		return "cache: Recharge did not know the shopper a moment ago"
-	case handlers.FromSession:
+	case portal.FromSession:
 		return "cache: who the shopper is and a session"
-	case handlers.FromCustomer:
+	case portal.FromCustomer:
 		return "cache: who the shopper is, by an earlier click"
-	case handlers.FromIndex:
-		return "index: who the shopper is, by a sweep"
-	case handlers.FromOutOfDate:
+	case portal.FromIndex:
+		return "index: who the shopper is, by an import"
+	case portal.FromOutOfDate:
 		return "cache: who the shopper was; Recharge could not be asked"
-	case handlers.FromRecharge:
-		return "Recharge: nothing was remembered"
+	case portal.FromRecharge:
+		return "Recharge: nothing was cached"
 	}
 	return "nowhere"
 }
 
 // outcomeText says where a click leads, but for what opens it.
-func outcomeText(ending handlers.Ending, byPage bool) string {
-	text := string(ending.Outcome)
-	switch ending.Outcome {
-	case handlers.Redirected, handlers.RedirectedByHash:
-		link, err := url.Parse(ending.Link.URL)
+func outcomeText(result portal.Result, byPage bool) string {
+	text := string(result.Outcome)
+	switch result.Outcome {
+	case portal.Redirected, portal.RedirectedByHash:
+		link, err := url.Parse(result.Link.URL)
 		if err != nil {
 			return text
 		}
@@ -126,11 +128,11 @@ func outcomeText(ending handlers.Ending, byPage bool) string {
 			way = ": a page that forwards to the portal at "
 		}
 		text += way + link.Host
-	case handlers.NotASubscriber:
+	case portal.NotASubscriber:
 		text += ": a page that says what to do next"
-	case handlers.Unavailable:
+	case portal.Unavailable:
 		text += ": a page that asks to try again"
-	case handlers.NotConnected:
+	case portal.NotConnected:
 		text += ": a page; the store has not connected Recharge"
 	}
 	return text

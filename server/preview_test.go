@@ -30,8 +30,8 @@ func (f *fixture) preview(q server.Question, change ...func(*config.Settings)) (
 	return out.String(), err
 }
 
-// keyKind is what a shop's key holds: c and s are of shoppers, l are leases.
-var keyKind = regexp.MustCompile(`^ms1:\{[^}]+\}([a-z])`)
+// keyKind is what a shop's key holds: c, r, x and d are of shoppers, l are locks.
+var keyKind = regexp.MustCompile(`^ms2:\{[^}]+\}:([a-z]):`)
 
 // TestPreview tells where a click would lead, and changes nothing of it.
 func TestPreview(t *testing.T) {
@@ -45,13 +45,14 @@ func TestPreview(t *testing.T) {
 		steps   string
 		refused bool
 	}{
-		{"nobody knows", server.Question{Customer: pat}, func() {}, "Recharge: ", "redirected: ", "turn redis_read budget customers sessions portal_access", false},
-		{"nothing of it was remembered", server.Question{Customer: pat, Destination: "orders"}, func() {}, "Recharge: ", "redirected: ", "turn redis_read budget customers sessions portal_access", false},
-		{"after a click", server.Question{Customer: pat, Shop: shop}, func() { f.click(f.shopper(pat), "/apps/subscriptions") }, "cache: a link", "redirected: ", "turn redis_read", false},
-		{"another page", server.Question{Customer: pat, Destination: "orders"}, func() {}, "cache: who the shopper is and a session", "redirected: ", "turn redis_read budget portal_access", false},
-		{"does not subscribe", server.Question{Customer: robin}, func() {}, "Recharge: ", "not_a_subscriber: ", "turn redis_read budget customers", false},
-		{"another shop", server.Question{Customer: pat, Shop: "other.myshopify.com"}, func() {}, "nowhere", "not_connected: ", "turn redis_read", true},
-		{"Recharge is down", server.Question{Customer: sam}, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 }) }, "nowhere", "unavailable: ", "turn redis_read budget customers customers", true},
+		{"nobody knows", server.Question{Customer: pat}, func() {}, "Recharge: ", "redirected: ", "redis_read budget customers sessions portal_access", false},
+		{"nothing of it was remembered", server.Question{Customer: pat, Destination: "orders"}, func() {}, "Recharge: ", "redirected: ", "redis_read budget customers sessions portal_access", false},
+		{"after a click", server.Question{Customer: pat, Shop: shop}, func() { f.click(f.shopper(pat), "/apps/subscriptions") }, "cache: a portal access", "redirected: ", "redis_read", false},
+		{"another page", server.Question{Customer: pat, Destination: "orders"}, func() {}, "cache: a portal access", "redirected: ", "redis_read", false},
+		{"the access is over", server.Question{Customer: pat}, func() { f.clock.add(2 * time.Minute) }, "cache: who the shopper is and a session", "redirected: ", "redis_read budget portal_access", false},
+		{"does not subscribe", server.Question{Customer: robin}, func() {}, "Recharge: ", "not_a_subscriber: ", "redis_read budget customers", false},
+		{"another shop", server.Question{Customer: pat, Shop: "other.myshopify.com"}, func() {}, "nowhere", "not_connected: ", "redis_read", true},
+		{"Recharge is down", server.Question{Customer: sam}, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 }) }, "nowhere", "unavailable: ", "redis_read budget customers customers", true},
 	}
 	for _, test := range all {
 		test.before()
@@ -79,7 +80,7 @@ func TestPreview(t *testing.T) {
 		}
 		for key := range f.redis.Dump() {
 			_, was := before[key]
-			if kind := keyKind.FindStringSubmatch(key); !was && kind != nil && strings.Contains("csl", kind[1]) {
+			if kind := keyKind.FindStringSubmatch(key); !was && kind != nil && strings.Contains("crxdl", kind[1]) {
 				t.Errorf("%s: the preview has left %s in Redis", test.name, key)
 			}
 		}

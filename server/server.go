@@ -4,14 +4,15 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"sync"
+	"runtime/debug"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -22,6 +23,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
@@ -40,6 +42,7 @@ type options struct {
 	platform  shopify.Platform
 	public    net.Listener
 	noIndex   bool
+	readOnly  bool // for commands that change nothing
 	network   Network
 
 	notice time.Duration
@@ -86,7 +89,9 @@ func OnListening(f func(Addresses)) Option { return func(o *options) { o.listeni
 // Run serves until ctx ends: then it is no longer ready, gives notice if it has
 // been told how long, lets the clicks under way end, and returns. A nil error is an orderly end.
 func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
-	o := options{log: NewLog(os.Stderr, cfg), now: time.Now, listening: func(Addresses) {}}
+	log, flush := NewLog(os.Stderr, cfg)
+	defer flush()
+	o := options{log: log, now: time.Now, listening: func(Addresses) {}}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -106,14 +111,18 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	return s.serve(ctx)
 }
 
-// NewLog returns the log that cfg asks for.
-func NewLog(w io.Writer, cfg config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	if cfg.LogText {
-		return slog.New(newRepeats(slog.NewTextHandler(w, options), time.Now))
+// CollectLess lets the heap grow more between two runs of the garbage collector, unless
+// GOGC says how much. What is kept is small, some ten MiB, and what a click needs is gone
+// with it: so a collection is nearly all marking what stays. It changes the whole process,
+// so only serve calls it.
+func CollectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
 	}
-	return slog.New(newRepeats(slog.NewJSONHandler(w, options), time.Now))
 }
+
+// collectAt is by how many percent the heap may grow.
+const collectAt = 400
 
 // MuteLibraries keeps libraries from writing to standard error on their own: what
 // go-redis says there of a Redis that is down, the log says once, and OpenTelemetry
@@ -128,36 +137,30 @@ type mute struct{}
 
 func (mute) Printf(context.Context, string, ...any) {}
 
-// recentFor is how long a link is served from this process' memory before Redis is
-// asked again: long enough for who clicks twice, or goes back and clicks again.
-const recentFor = 2 * time.Second
-
 // server is the program, wired.
 type server struct {
-	cfg      config.Config
-	log      *slog.Logger
-	now      func() time.Time
-	store    *store.Store
-	calls    *http.Transport // to Recharge, of all shops
-	open     func(ctx context.Context, network, address string) (net.Listener, error)
-	numbers  handlers.Numbers
-	shops    *handlers.Shops
-	admin    *handlers.Admin
-	webhooks *handlers.RechargeWebhooks
-	indexer  *handlers.Indexer // nil: there is no index
-	health   *handlers.Health
-	version  string
-	metrics  *metrics.Metrics
-	vitals   vitals
-	traces   *traces // nil: no collector
-	public   *http.Server
-	ops      *http.Server
-	checked  bool // that Redis is fit; at first by Run, then by the chores only
-	checking trouble
-	beside   context.Context // of what is done beside the clicks
-	wake     chan struct{}   // something is ordered: do it at once
-	leaving  sync.WaitGroup  // shops that have uninstalled the app
-	notice   time.Duration
+	cfg       config.Config
+	log       *slog.Logger
+	now       func() time.Time
+	store     *store.Store
+	calls     *http.Transport // to Recharge, of all shops
+	open      func(ctx context.Context, network, address string) (net.Listener, error)
+	recorder  *portal.Recorder
+	merchants *portal.Merchants
+	admin     *handlers.Admin
+	webhooks  *handlers.RechargeWebhooks
+	importer  *handlers.Importer // nil: nobody is cached before they click
+	health    *handlers.Health
+	version   string
+	metrics   *metrics.Metrics
+	monitor   monitor
+	traces    *traces // nil: no collector
+	public    *http.Server
+	ops       *http.Server
+	adopted   bool // what is cached is of the account that is configured
+	checked   bool // that Redis is fit; at first by Run, then by the jobs only
+	checking  trouble
+	notice    time.Duration
 
 	publicListener net.Listener
 	opsListener    net.Listener
@@ -165,7 +168,7 @@ type server struct {
 
 func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
-		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, wake: make(chan struct{}, 1), notice: o.notice,
+		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, notice: o.notice,
 		calls: newCalls(cfg, o.network), open: o.network.Listen, publicListener: o.public,
 		checking: trouble{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
@@ -180,57 +183,56 @@ func wire(cfg config.Config, o options) (*server, error) {
 	if s.store, err = openStore(cfg, o); err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
-	s.numbers = handlers.Numbers{Store: s.store}
 	s.version = Version()
 	s.metrics = metrics.New(s.version, s.state)
 	if s.traces, err = s.newTraces(); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
-	if err := s.wireShops(); err != nil {
+	if err := s.wireMerchants(); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
-	clicks := &handlers.Clicks{Store: s.store, Shops: s.shops, Timeout: cfg.ClickTimeout}
-	status := &handlers.Status{Verifier: verifier, Clicks: clicks, Log: o.log, Observe: s.metrics.Status}
+	s.recorder = &portal.Recorder{Store: s.store, Log: o.log, Meter: s.metrics}
+	if s.traces != nil {
+		s.recorder.Tracer = s.traces
+	}
+	resolver := &portal.Resolver{Store: s.store, Merchants: s.merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: o.now}
+	status := &handlers.Status{
+		Verifier: verifier, Resolver: resolver, Recorder: s.recorder, Log: o.log, Observe: s.metrics.Status,
+	}
 	probes, err := shopify.NewProbes(reveal(cfg.ShopifyAPISecrets), o.now)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
-	book := &handlers.Book{Numbers: s.numbers, Log: o.log, Now: o.now, Observe: []func(handlers.Click){s.metrics.Click}}
-	if s.traces != nil {
-		book.Observe = append(book.Observe, s.traces.click)
+	clicks := &handlers.Portal{
+		Verifier: verifier, Resolver: resolver, Recorder: s.recorder, Pages: pages,
+		LegacyAccounts: cfg.LegacyAccounts, ByPage: cfg.RedirectByPage, Now: o.now,
 	}
-	portal := &handlers.Portal{
-		Verifier:       verifier,
-		Clicks:         clicks,
-		Pages:          pages,
-		LegacyAccounts: cfg.LegacyAccounts,
-		ByPage:         cfg.RedirectByPage,
-		Book:           book,
-	}
-	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: portal, Log: o.log}
+	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: clicks, Log: o.log}
 	if !o.noIndex {
-		s.indexer = &handlers.Indexer{Store: s.store, Shops: s.shops, Log: o.log, Now: o.now, Due: make(chan struct{}, 1)}
+		s.importer = &handlers.Importer{
+			Store: s.store, Merchants: s.merchants, Recorder: s.recorder, Log: o.log, Now: o.now, Due: make(chan struct{}, 1),
+		}
 	}
 	s.webhooks = &handlers.RechargeWebhooks{
-		Store: s.store, Shops: s.shops, Own: s.shops.Own, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
-		Timeout: 4 * time.Second, Numbers: s.numbers, Log: o.log, Now: o.now, Wake: s.wakeUp, Learn: s.learn,
+		Store: s.store, Resolver: resolver, Recorder: s.recorder, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
+		Timeout: 4 * time.Second, Log: o.log, Now: o.now, Importer: s.importer,
 		Observe: func(status int) { s.metrics.Webhook(metrics.FromRecharge, status) },
 	}
 	if s.admin, err = s.newAdmin(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
 	fromShopify := &handlers.ShopifyWebhooks{
-		Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log, Now: o.now, Left: s.leave, Wake: s.wakeUp,
+		Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log, Now: o.now, Admin: s.admin,
 		Observe: func(status int) { s.metrics.Webhook(metrics.FromShopify, status) },
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers, handlers.StrictTransport(cfg.AppURL))
-		portal.Register(e)
+		clicks.Register(e)
 		status.Register(e)
 		probe.Register(e)
 		fromShopify.Register(e)
 		s.webhooks.Register(e)
-		s.registerVouched(e, clicks, book, pages, o)
+		s.registerAPI(e, resolver, pages, o)
 		err = s.admin.Register(e)
 	})
 	if err != nil {
@@ -241,19 +243,19 @@ func wire(cfg config.Config, o options) (*server, error) {
 	return s, nil
 }
 
-// registerVouched adds the routes for middleware of the shops' own. Where one store is
+// registerAPI adds the routes for middleware of the shops' own. Where one store is
 // configured here, there are none without a key; else each shop has its own keys, and
 // those that have none are refused.
-func (s *server) registerVouched(e *echo.Echo, clicks *handlers.Clicks, book *handlers.Book, pages *templates.Pages, o options) {
-	if s.shops.Own != "" && len(s.cfg.PortalAPIKeys) == 0 {
+func (s *server) registerAPI(e *echo.Echo, resolver *portal.Resolver, pages *templates.Pages, o options) {
+	if s.merchants.Own() != "" && len(s.cfg.PortalAPIKeys) == 0 {
 		return
 	}
-	vouched := &handlers.Vouched{Clicks: clicks, Store: s.store, Shops: s.shops}
+	auth := &handlers.APIKeyAuth{Resolver: resolver, Store: s.store}
 	for _, key := range reveal(s.cfg.PortalAPIKeys) {
-		vouched.Own = append(vouched.Own, portallink.SecretOf(key))
+		auth.Own = append(auth.Own, portallink.SecretOf(key))
 	}
-	(&handlers.PortalLinks{Vouched: vouched, Book: book}).Register(e)
-	(&handlers.SignedLinks{Vouched: vouched, Book: book, Pages: pages, Home: o.platform.ShopURL}).Register(e)
+	(&handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: o.log, Now: o.now}).Register(e)
+	(&handlers.SignedLinks{APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Home: o.platform.ShopURL, Now: o.now}).Register(e)
 }
 
 // newCalls carries the calls to Recharge. A network of its own has no proxy.
@@ -274,38 +276,41 @@ func reveal(secrets []config.Secret) []string {
 }
 
 func openStore(cfg config.Config, o options) (*store.Store, error) {
-	keys, err := encryptionKeys(cfg)
-	if err != nil {
-		return nil, err
+	own := shopify.Shop(cfg.Shop)
+	if o.readOnly {
+		own = "" // its record is not made, nor replaced
 	}
 	return store.Open(store.Options{
 		Redis:       redisOptions(cfg.Redis, o.network),
-		Keys:        keys,
+		Keys:        encryptionKeys(cfg),
 		CustomerTTL: cfg.CustomerTTL,
 		LinkTTL:     cfg.LinkTTL,
-		Recent:      recentFor,
-		Connections: cfg.Shop == "",
+		Own:         own,
+		Account:     account(cfg),
 		Now:         o.now,
 		Log:         o.log,
 	})
 }
 
-func encryptionKeys(cfg config.Config) ([][]byte, error) {
+// account names the account at Recharge that the one store is connected to, and what signs
+// its webhooks.
+func account(cfg config.Config) string {
+	digest := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
+	return hex.EncodeToString(digest[:16])
+}
+
+func encryptionKeys(cfg config.Config) [][]byte {
 	var keys [][]byte
 	for _, key := range reveal(cfg.EncryptionKeys) {
 		keys = append(keys, []byte(key))
 	}
 	if len(keys) > 0 {
-		return keys, nil
+		return keys
 	}
 	for _, secret := range reveal(cfg.ShopifyAPISecrets) {
-		key, err := store.DeriveKey(secret)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
+		keys = append(keys, store.DeriveKey(secret))
 	}
-	return keys, nil
+	return keys
 }
 
 // httpServer bounds everything a client can draw out. Echo redirects nothing:
@@ -333,14 +338,14 @@ func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
 
 // warn says at the start what would otherwise be found out by shoppers.
 func (s *server) warn() {
-	if s.shops.Own != "" && s.shops.Mine == nil {
+	if s.merchants.Own() != "" && s.merchants.Single() == nil {
 		s.log.Warn("the store has not connected Recharge: every click ends in not_connected; set RECHARGE_API_TOKEN")
 	}
-	if s.shops.Mine != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty() {
+	if s.merchants.Single() != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty() {
 		s.log.Warn("no RECHARGE_STOREFRONT_TOKEN: sessions may be refused, and clicks then go on by hash")
 	}
 	if s.cfg.Redis == nil {
-		s.log.Warn("no REDIS_URL: what is remembered is lost when this process ends")
+		s.log.Warn("no REDIS_URL: what is cached is lost when this process ends")
 	}
 	if s.cfg.Redis == nil && len(s.cfg.PortalAPIKeys) > 0 {
 		s.log.Warn("no REDIS_URL: that a signed link was used is forgotten when this process ends, and other processes do not know")
@@ -369,14 +374,13 @@ func (s *server) listen(ctx context.Context) error {
 
 func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 2)
-	// Chores go on while the last clicks do.
+	// Background jobs go on while the last clicks do.
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.beside = beside
 	go func() { failed <- s.public.Serve(s.publicListener) }()
 	go func() { failed <- s.ops.Serve(s.opsListener) }()
 	unfit := make(chan error, 1)
-	chores := s.startChores(beside, unfit)
-	defer func() { stop(); chores.Wait() }()
+	jobs := s.startJobs(beside, unfit)
+	defer func() { stop(); jobs.Wait() }()
 	s.health.SetReady(true)
 	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
 	running, err := s.last(ctx, failed, unfit)
@@ -422,7 +426,7 @@ func (s *server) drain() error {
 }
 
 func (s *server) close() {
-	s.leaving.Wait()
+	s.admin.Wait()
 	s.calls.CloseIdleConnections()
 	if err := s.traces.close(); err != nil {
 		s.log.Warn("send the last traces", "error", err)

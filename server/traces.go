@@ -15,7 +15,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
 )
 
 // traces sends a span of each click, and one of each of its steps, to a collector.
@@ -80,9 +80,9 @@ func untaken(err error) error {
 	return errors.New("the collector does not take them; these spans are lost")
 }
 
-// click makes the spans of a click. None of what they hold is secret: a cause's
+// Click makes the spans of a click. None of what they hold is secret: a cause's
 // text is made to be logged.
-func (t *traces) click(click handlers.Click) {
+func (t *traces) Click(click portal.Click) {
 	ctx, root := t.tracer.Start(context.Background(), "click", trace.WithTimestamp(click.Start), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(
 			attribute.String("request_id", click.RequestID), attribute.String("shop", string(click.Shop)),

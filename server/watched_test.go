@@ -44,18 +44,17 @@ func TestSource(t *testing.T) {
 		source  string
 		steps   string
 	}{
-		{"first", pat, func() {}, "recharge", "verify turn redis_read budget customers sessions portal_access redis_write"},
-		{"again", pat, func() {}, "link", "verify turn redis_read"},
-		{"at once", pat, func() {}, "process", "verify turn redis_read"},
-		{"link is over", pat, func() { f.clock.add(2 * time.Minute) }, "session", "verify turn redis_read budget portal_access redis_write"},
-		{"session is over", pat, func() { f.clock.add(2 * time.Hour) }, "customer", "verify turn redis_read budget sessions portal_access redis_write"},
+		{"first", pat, func() {}, "recharge", "verify redis_read budget customers sessions portal_access redis_write"},
+		{"again", pat, func() {}, "link", "verify redis_read"},
+		{"link is over", pat, func() { f.clock.add(2 * time.Minute) }, "session", "verify redis_read budget portal_access redis_write"},
+		{"session is over, and who it was is an hour old", pat, func() { f.clock.add(2 * time.Hour) }, "customer", "verify redis_read budget customers sessions portal_access redis_write"},
 		{"out of date, and Recharge is down", pat, func() {
 			f.clock.add(30 * time.Hour)
 			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 })
-		}, "out_of_date", "verify turn redis_read budget customers customers redis_write"},
-		{"nobody knows", robin, func() {}, "none", "verify turn redis_read budget customers customers redis_write"},
-		{"does not subscribe", robin, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { *x = rechargetest.Faults{} }) }, "recharge", "verify turn redis_read budget customers redis_write"},
-		{"is known not to", robin, func() {}, "nobody", "verify turn redis_read"},
+		}, "out_of_date", "verify redis_read budget customers customers redis_write"},
+		{"nobody knows", robin, func() {}, "none", "verify redis_read budget customers customers redis_write"},
+		{"does not subscribe", robin, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { *x = rechargetest.Faults{} }) }, "recharge", "verify redis_read budget customers redis_write"},
+		{"is known not to", robin, func() {}, "nobody", "verify redis_read"},
 		{"signed out", "", func() {}, "", "verify"},
 	}
 	for _, step := range steps {
@@ -214,7 +213,7 @@ func TestTraces(t *testing.T) {
 			}
 		}
 	}
-	if got, want := strings.Join(names, " "), "verify turn redis_read budget customers sessions portal_access redis_write"; got != want {
+	if got, want := strings.Join(names, " "), "verify redis_read budget customers sessions portal_access redis_write"; got != want {
 		t.Errorf("spans %q; want %q", got, want)
 	}
 	for what, secret := range f.secrets() {

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -78,83 +79,133 @@ func (f *fixture) clicked(id string, paths ...string) []string {
 	return slices.DeleteFunc(f.remembered(), func(key string) bool { _, ok := before[key]; return ok })
 }
 
-// settle lets the time pass after which an erasure is done again, and forgotten.
-func (f *fixture) settle() {
-	f.t.Helper()
-	ordered := func() bool { _, there := f.redis.Dump()["ms1:orders"]; return there }
-	f.clock.add(76 * time.Second)
-	for range 4 { // erased; swept for what stands under Recharge's ids, which settles, too
-		for deadline := time.Now().Add(3 * time.Second); ordered() && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
+// remembered are the keys of what is remembered of shoppers. That one was erased, which
+// an import has to know, is not among them.
+func (f *fixture) remembered() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.redis.Dump())), func(key string) bool { return !strings.Contains(key, "}:c:") })
+}
+
+// indexed tells whether the index, in which a webhook finds shoppers, has one who was
+// remembered under that key.
+func (f *fixture) indexed(key string) bool {
+	_, digits, _ := strings.Cut(key, "}:c:")
+	name, err := hex.DecodeString(digits)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for key, value := range f.redis.Dump() {
+		if strings.Contains(key, "}:r:") && strings.Contains(value, string(name)) {
+			return true
 		}
-		if !ordered() {
+	}
+	return false
+}
+
+// mayStay tells a key that outlives the shop: which servers there are, how full the
+// token's bucket is, which links were used, for two minutes the uninstall and, until its
+// next import is due, the shop's name.
+func mayStay(key string) bool {
+	_, kind, _ := strings.Cut(key, "}:")
+	return key == "ms2:instances" || key == "ms2:maintenance" || key == "ms2:shops" || kind == "b" || kind == "x:shop" || strings.HasPrefix(kind, "n:")
+}
+
+// nothingOfTheShop waits until Redis holds nothing more of the shop. That takes a
+// moment: shoppers' values, which nobody can open any more, are unlinked after the
+// webhook is answered.
+func (f *fixture) nothingOfTheShop() {
+	f.t.Helper()
+	var left []string
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		left = slices.DeleteFunc(slices.Sorted(maps.Keys(f.redis.Dump())), mayStay)
+		if len(left) == 0 {
 			return
 		}
-		f.clock.add(76 * time.Second)
 	}
-	f.until("no order is left", func() bool { return !ordered() })
-}
-
-// remembered are the keys of what is remembered of shoppers.
-func (f *fixture) remembered() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.redis.Dump())), func(key string) bool {
-		_, kind, shops := strings.Cut(key, "}")
-		return !shops || !strings.Contains("cs", kind[:1])
-	})
-}
-
-// ofNobody tells a key that is of no shop: a message's own id, for a day, and what
-// servers there are.
-func ofNobody(key string) bool {
-	return strings.HasPrefix(key, "ms1:w") || slices.Contains([]string{"ms1:servers", "ms1:round", "ms1:sweeping"}, key)
+	f.t.Errorf("Redis holds %q; want nothing of the shop", left)
 }
 
 // TestWebhookErasesShopper reads all of Redis: of the shopper who is to be
-// erased nothing is left, and of the other one everything is.
+// erased nothing is left when the webhook is answered, and of the other one everything
+// is.
 func TestWebhookErasesShopper(t *testing.T) {
 	f := start(t)
 	pats := f.clicked(pat, "", "/orders")
 	sams := f.clicked(sam, "", "/orders")
 	for who, keys := range map[string][]string{"pat": pats, "sam": sams} {
-		if len(keys) != 2 {
-			t.Fatalf("clicks of %s wrote %q; want who they are, and session and links", who, keys)
+		if len(keys) != 1 || !f.indexed(keys[0]) {
+			t.Fatalf("clicks of %s wrote %q; want one value with all that is known, and an entry of the index", who, keys)
 		}
 	}
 	response, body := f.webhook("/webhooks/shopify", "customers/redact", aboutShopper(pat), appSecret)
-	if response.StatusCode != http.StatusOK || body != "" {
-		t.Errorf("customers/redact = %d %q; want 200 and nothing", response.StatusCode, body)
+	if response.StatusCode != http.StatusOK || body != "" || f.log.last("webhook")["did"] != "erased_shopper" {
+		t.Errorf("customers/redact = %d %q, %v; want 200 and nothing", response.StatusCode, body, f.log.last("webhook")["did"])
 	}
 	if got := response.Header.Get("Cache-Control"); got != "no-store" {
 		t.Errorf("Cache-Control = %q; want no-store", got)
 	}
-	f.until("of pat nothing is left, of sam everything", func() bool { return slices.Equal(f.remembered(), sams) })
-	f.settle()
-	if left := f.remembered(); !slices.Equal(left, sams) {
-		t.Errorf("Redis holds %q; want sam's, %q", left, sams)
+	if left := f.remembered(); !slices.Equal(left, sams) || f.indexed(pats[0]) || !f.indexed(sams[0]) {
+		t.Errorf("Redis holds %q, and in the index pat: %t, sam: %t; want sam's, %q", left, f.indexed(pats[0]), f.indexed(sams[0]), sams)
 	}
 	f.calls()
 	query := f.store.SignedQuery("", sam, "/apps/subscriptions", appSecret)
 	f.direct("GET", f.public, "/apps/subscriptions/orders?"+query)
-	if calls := f.calls(); calls["customers"]+calls["sessions"] != 0 {
-		t.Errorf("sam's next click makes calls %v; want none for who sam is", calls)
+	f.costs("sam's next click", map[string]int{})
+	// Shopify may send a message twice. Pat's own click, between the two, is erased again.
+	f.clicked(pat, "")
+	f.webhook("/webhooks/shopify", "customers/redact", aboutShopper(pat), appSecret)
+	if left := f.remembered(); !slices.Equal(left, sams) {
+		t.Errorf("after the same message again Redis holds %q; want sam's, %q", left, sams)
 	}
 }
 
-// TestWebhookErasesWhatAClickWrites: a click that was under way when the shopper
-// was erased writes what it has learned; that goes, too.
-func TestWebhookErasesWhatAClickWrites(t *testing.T) {
-	f := start(t)
-	f.webhook("/webhooks/shopify", "customers/redact", aboutShopper(pat), appSecret)
-	f.until("the first pass is done", func() bool {
-		// It leaves nothing that would tell: that a customer of before is gone does.
-		return len(f.log.lines("webhook")) == 1
-	})
-	if keys := f.clicked(pat, ""); len(keys) != 2 {
-		t.Fatalf("the click wrote %q; want two entries", keys)
-	}
-	f.settle()
-	if left := f.remembered(); len(left) != 0 {
-		t.Errorf("Redis holds %q; want nothing", left)
+// TestWebhookErasesUnderAClick: a click was under way when the shopper, or the shop, was
+// erased. What it had learned by then is not taken: it begins anew.
+func TestWebhookErasesUnderAClick(t *testing.T) {
+	for _, test := range []struct {
+		topic, body string
+		change      func(*config.Settings)
+		outcome     string
+		calls       map[string]int
+	}{
+		// The erased shopper's own click goes on, by what Recharge says after that.
+		{"customers/redact", aboutShopper(pat), nil, "redirected", map[string]int{"customers": 2, "sessions": 2, "portal_access": 2}},
+		{"shop/redact", aboutShop(), nil, "redirected", map[string]int{"customers": 2, "sessions": 2, "portal_access": 2}},
+		{"app/uninstalled", aboutUninstalled(), many, "not_connected", nil},
+	} {
+		t.Run(test.topic, func(t *testing.T) {
+			t.Parallel()
+			g := &gate{}
+			changes := []func(*config.Settings){g.before(t)}
+			if test.change != nil {
+				changes = append(changes, test.change)
+			}
+			f := start(t, changes...)
+			if test.change != nil {
+				f.connect()
+			}
+			f.calls()
+			h := g.hold("portal_access") // of the three calls the last one
+			defer h.release()
+			rides := make(chan ride, 1)
+			go func() { rides <- f.ride(newClicker(t), f.public, pat) }()
+			select {
+			case <-h.reached:
+			case <-time.After(10 * time.Second):
+				t.Fatal("no such call is made")
+			}
+			if response, _ := f.webhook("/webhooks/shopify", test.topic, test.body, appSecret); response.StatusCode != http.StatusOK {
+				t.Errorf("%s = %d; want 200", test.topic, response.StatusCode)
+			}
+			h.release()
+			if r := <-rides; r.outcome != test.outcome {
+				t.Errorf("the click that was under way ends in %s, at %q; want %s", r.outcome, r.location, test.outcome)
+			}
+			if test.outcome == "not_connected" {
+				f.nothingOfTheShop()
+				return
+			}
+			f.costs("the click that was under way", test.calls)
+		})
 	}
 }
 
@@ -166,53 +217,58 @@ func TestWebhookErasesShop(t *testing.T) {
 			f := start(t)
 			f.clicked(pat, "", "/orders")
 			f.clicked(sam, "", "/addresses")
-			if response, _ := f.webhook("/webhooks/shopify", topic, body, appSecret); response.StatusCode != http.StatusOK {
-				t.Errorf("%s = %d; want 200", topic, response.StatusCode)
-			}
-			f.until("no shopper is remembered", func() bool { return len(f.remembered()) == 0 })
-			// Shopify may send a message twice.
-			if response, _ := f.webhook("/webhooks/shopify", topic, body, appSecret); response.StatusCode != http.StatusOK || f.log.last("webhook")["did"] != "done_before" {
-				t.Errorf("%s again = %d, %v; want 200, done_before", topic, response.StatusCode, f.log.last("webhook")["did"])
-			}
-			f.settle()
-			for key := range f.redis.Dump() {
-				if !ofNobody(key) {
-					t.Errorf("after %s Redis holds %q; want nothing of the shop", topic, key)
+			for range 2 { // Shopify may send a message twice
+				response, _ := f.webhook("/webhooks/shopify", topic, body, appSecret)
+				if did := f.log.last("webhook")["did"]; response.StatusCode != http.StatusOK || did != "erased_shop" {
+					t.Errorf("%s = %d, %v; want 200, erased_shop", topic, response.StatusCode, did)
+				}
+				if _, there := f.redis.Dump()["ms2:{"+shop+"}:shop"]; there {
+					t.Errorf("%s is answered, and what opens the shoppers' values is still there", topic)
 				}
 			}
+			f.nothingOfTheShop()
+			f.calls()
+			f.clicked(pat, "")
+			f.costs("the next click", oneOfEach())
 		})
 	}
 }
 
-// TestWebhookErasesUnderOldKeys: after a rotation, what the old key has sealed
-// goes, too.
+// TestWebhookErasesUnderOldKeys: after a rotation of the encryption key, what was
+// remembered before is still known, and goes, too.
 func TestWebhookErasesUnderOldKeys(t *testing.T) {
 	const key1, key2 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 	f := start(t, func(s *config.Settings) { s.EncryptionKey = key1 })
 	pats := f.clicked(pat, "", "/orders")
-	f.stop()
-	f.run(func(s *config.Settings) { s.EncryptionKey = key2 + "," + key1 })
-	pats = append(pats, f.clicked(pat, "/addresses")...) // a link under the new key
+	f.restart(func() {}, func(s *config.Settings) { s.EncryptionKey = key2 + "," + key1 })
+	f.calls()
+	again := f.clicked(pat, "/addresses")
+	f.costs("a click with the new key", map[string]int{})
 	sams := f.clicked(sam, "")
-	if len(pats) < 3 || len(sams) != 2 {
-		t.Fatalf("clicks wrote %d and %d keys; want at least 3 and 2", len(pats), len(sams))
+	if len(pats) != 1 || len(again) != 0 || len(sams) != 1 {
+		t.Fatalf("clicks wrote %q, then %q, and %q; want one value for each shopper", pats, again, sams)
 	}
 	f.webhook("/webhooks/shopify", "customers/redact", aboutShopper(pat), appSecret)
-	f.until("of pat nothing is left, of sam everything", func() bool { return slices.Equal(f.remembered(), sams) })
+	if left := f.remembered(); !slices.Equal(left, sams) || f.indexed(pats[0]) {
+		t.Errorf("Redis holds %q; want sam's, %q", left, sams)
+	}
 	f.webhook("/webhooks/shopify", "shop/redact", aboutShop(), appSecret)
 	f.until("no shopper is remembered", func() bool { return len(f.remembered()) == 0 })
 }
 
-// TestWebhookSurvivesRestart: what is ordered when the server ends is done by the
-// next one.
+// TestWebhookSurvivesRestart: the server ends as soon as a webhook is answered. Whatever
+// is left of the shop then opens for nobody.
 func TestWebhookSurvivesRestart(t *testing.T) {
 	f := start(t)
 	f.clicked(pat, "")
 	f.webhook("/webhooks/shopify", "shop/redact", aboutShop(), appSecret)
-	f.stop()
-	f.run()
-	f.until("no shopper is remembered", func() bool { return len(f.remembered()) == 0 })
-	f.settle()
+	f.restart(func() {})
+	f.calls()
+	f.clicked(pat, "")
+	f.costs("the next click", oneOfEach())
+	if left := f.remembered(); len(left) == 0 {
+		t.Error("Redis holds nothing of the next click")
+	}
 }
 
 // TestWebhookOfNobody: who is not Shopify erases nothing and learns nothing.
@@ -239,15 +295,17 @@ func TestWebhookOfNobody(t *testing.T) {
 	if response, _ := f.webhook(route, "shop/redact", strings.Repeat(" ", 256<<10)+aboutShop(), appSecret); response.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("a body of more than 256 KiB = %d; want 413", response.StatusCode)
 	}
-	if left := f.remembered(); len(left) != 2 {
-		t.Errorf("Redis holds %d entries; want both", len(left))
+	if left := f.remembered(); len(left) != 1 {
+		t.Errorf("Redis holds %d entries; want pat's", len(left))
 	}
 	if response, _ := f.webhook(route, "shop/redact", strings.Replace(aboutShop(), shop, "another-shop.myshopify.com", 1), oldSecret); response.StatusCode != http.StatusOK {
 		t.Errorf("another shop's, signed with the old secret = %d; want 200", response.StatusCode)
 	}
-	f.settle()
-	if left := f.remembered(); len(left) != 2 {
-		t.Errorf("after another shop's shop/redact Redis holds %d entries; want both", len(left))
+	f.calls()
+	f.clicked(pat, "/orders")
+	f.costs("a click after another shop's shop/redact", map[string]int{})
+	if left := f.remembered(); len(left) != 1 {
+		t.Errorf("after another shop's shop/redact Redis holds %d entries; want pat's", len(left))
 	}
 }
 

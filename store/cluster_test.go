@@ -4,88 +4,131 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/store/storetest"
 )
 
-// TestCluster does all that is not a click's on shops of which some are on each
-// of three masters, under two encryption keys.
+// TestCluster does everything with shops of which some are on each of three masters.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	servers := storetest.Cluster(t).Masters
-	c := newClock()
-	o := on(several(c, &logged{}), servers[0])
+	c, l := newClock(), &logged{}
+	o := on(many(c, l), servers[0])
 	o.Redis.IsClusterMode = true
-	before := open(t, o)
-	o.Keys = [][]byte{key(2), key(1)}
 	s := open(t, o)
+	o.Keys = [][]byte{key(2), key(1)}
+	both := open(t, o)
 	o.Keys = [][]byte{key(2)}
 	after := open(t, o)
 	shoppers := make([]store.Shopper, 16)
 	for i := range shoppers {
-		shoppers[i] = store.Shopper{Shop: shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i)), Customer: "1"}
-		remember(ctx, before, shoppers[i])
-		ok(t, before.SaveConnection(ctx, connected(shoppers[i].Shop)))
-		_, err := before.MarkSeen(ctx, fmt.Sprint(i))
-		ok(t, err)
-		ok(t, touched(s.Touch(ctx, shoppers[i].Shop, store.Change{ID: 5, Gone: true})))
-		ok(t, s.ReviseConnection(ctx, shoppers[i].Shop, func(c *store.Connection) bool { c.WebhookKey = "new"; return true }))
-		before.Count(shoppers[i].Shop, "redirected", 1)
-		before.Trouble(shoppers[i].Shop, store.Trouble{What: "down"})
-		s.RememberLink(ctx, store.Shopper{Shop: shoppers[i].Shop, Customer: "2"}, schedule, session(c), remembered)
+		shop := shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i))
+		shoppers[i] = store.Shopper{Shop: shop, Customer: "1"}
+		ok(t, s.SaveConnection(ctx, connected(c, shop)))
+		task, err := s.TakeImport(ctx)
+		if err != nil || task == nil || task.Shop != shop {
+			t.Fatalf("TakeImport = %v, %v; want that of %s", task, err, shop)
+		}
+		task.Number = 1
+		imports(t, s, task, record(store.Shopper{Customer: "2"}, nthCustomer(i)), record(store.Shopper{Customer: "3"}, nthCustomer(100+i)))
+		if had, err := s.KeepImport(ctx, task); !had || err != nil {
+			t.Errorf("KeepImport = %v, %v", had, err)
+		}
+		loaded := load(t, s, shoppers[i])
+		lock := s.Lock(loaded, shoppers[i])
+		at := take(t, lock).At
+		value := lookedUp(c, shoppers[i], known)
+		ok(t, s.Save(ctx, loaded.Record, shoppers[i], &value, at, lock))
+		ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: nthCustomer(i).ID}))
+		ok(t, s.Redact(ctx, shop, "3"))
+		s.Count(shop, "redirected", 1)
+		s.NoteError(shop, store.RecentError{What: "down"})
+		if first, err := s.UseNonce(ctx, shop, "nonce", c.Now()); !first || err != nil {
+			t.Errorf("UseNonce = %v, %v", first, err)
+		}
 	}
-	ok(t, before.Flush(ctx))
+	ok(t, s.Flush(ctx))
+	ok(t, s.CountInstances(ctx, false))
+	if _, err := s.Ping(ctx); err != nil {
+		t.Errorf("Ping = %v", err)
+	}
 	for i, server := range servers {
 		if len(server.Dump()) == 0 {
 			t.Fatalf("master %d holds nothing; want shops on each", i)
 		}
 	}
-	if condition, err := s.Check(ctx); err != nil || len(condition.Warnings) != 1 {
-		t.Errorf("Check = %+v, %v; want the same warning of all once", condition, err)
+	if health := healthOf(t, s, shoppers[3].Shop); health.Hours[23].Counts["redirected"] != 1 || len(health.Errors) != 1 {
+		t.Errorf("Health = %+v; want one redirected, and one error", health)
 	}
-	health := healthOf(t, s, shoppers[3].Shop)
-	if got := health.Hours[23].Numbers["redirected"]; got != 1 || len(health.Troubles) != 1 {
-		t.Errorf("Health = %d redirected, %d troubles; want 1 and 1", got, len(health.Troubles))
-	}
-	want := store.Rekeyed{Connections: 16, Customers: 16, Dropped: 32}
-	if got, err := s.Rekey(ctx); err != nil || got != want {
-		t.Errorf("Rekey = %+v, %v; want %+v", got, err, want)
+	if n, err := both.Rekey(ctx, ""); n != 16 || err != nil {
+		t.Errorf("Rekey = %d, %v; want 16", n, err)
 	}
 	told := 0
-	ok(t, after.EachConnection(ctx, func(c store.Connection) error {
-		if told++; c.WebhookKey != "new" {
-			t.Errorf("the connection of %s is not the revised one", c.Shop)
-		}
-		return nil
-	}))
+	ok(t, after.EachConnection(ctx, func(store.Connection) error { told++; return nil }))
 	if told != 16 {
 		t.Errorf("EachConnection told %d; want 16", told)
 	}
-	for i, who := range shoppers {
-		if got := after.Recall(ctx, who, schedule); got.Customer != known || got.Connection == nil || got.Session.Token == "" {
-			t.Errorf("Recall = %+v; want customer, session and connection", got)
-		}
-		if seen, err := after.Seen(ctx, fmt.Sprint(i)); err != nil || !seen {
-			t.Errorf("Seen = %v, %v; want true", seen, err)
-		}
-		ok(t, after.OrderErasure(ctx, store.Erasure{Shop: who.Shop, At: c.now, Connection: c.now}))
+	for _, who := range shoppers {
+		is(t, "rekeyed", after, who, known)
+		is(t, "moved", after, store.Shopper{Shop: who.Shop, Customer: "2"}, recharge.Customer{})
+		is(t, "redacted", after, store.Shopper{Shop: who.Shop, Customer: "3"}, recharge.Customer{})
+		_, err := after.EraseShop(ctx, store.Erasure{Shop: who.Shop})
+		ok(t, err)
 	}
-	for range 2 {
-		ok(t, after.Work(ctx))
-		c.advance(settle)
-	}
+	after.Settle()
 	for _, server := range servers {
-		left := server.Dump()
-		for key := range left {
-			if strings.HasPrefix(key, "ms1:w") {
-				delete(left, key)
+		for key := range server.Dump() {
+			if _, kind, of := strings.Cut(key, "}:"); of && !strings.HasPrefix(kind, "b") && !strings.HasPrefix(kind, "n:") && !strings.HasPrefix(kind, "x:") && !strings.HasPrefix(kind, "d:") {
+				t.Errorf("left of an erased shop is %q", key)
 			}
 		}
-		if len(left) > 0 {
-			t.Errorf("left is %q; want the webhooks alone", keys(left))
+	}
+	if lines := l.lines(); len(lines) > 0 {
+		t.Errorf("logged %q; want nothing", lines)
+	}
+}
+
+// TestFailover: what a webhook has forgotten stays so when a replica becomes the master.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	nodes := storetest.Cluster(t)
+	c, l := newClock(), &logged{}
+	o := on(options(c, l), nodes.Masters[0])
+	o.Redis.IsClusterMode = true
+	for _, server := range append(nodes.Masters[1:], nodes.Replicas...) {
+		o.Redis.Addrs = append(o.Redis.Addrs, server.Addr)
+	}
+	s := open(t, o)
+	save(t, s, pat, lookedUp(c, pat, known))
+	save(t, s, kim, lookedUp(c, kim, nthCustomer(0)))
+	ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: known.ID}))
+	master := 0
+	for i, server := range nodes.Masters {
+		if len(server.Dump()) > 0 {
+			master = i
 		}
 	}
+	want := len(nodes.Masters[master].Dump())
+	replica := direct(t, nodes.Replicas[master])
+	eventually(t, "the replica has it all", func() bool { return int(replica.DBSize(ctx).Val()) == want })
+	nodes.Masters[master].Stop()
+	nodes.Replicas[master].AwaitMaster()
+	eventually(t, "the store finds the new master", func() bool {
+		c.advance(store.RestFor)
+		time.Sleep(20 * time.Millisecond)
+		return s.Load(ctx, pat).Err == nil
+	})
+	is(t, "forgotten before", s, pat, recharge.Customer{})
+	is(t, "cached before", s, kim, nthCustomer(0))
+	eventually(t, "it takes writes", func() bool {
+		c.advance(store.RestFor)
+		return s.ApplyCustomerChange(ctx, shop, store.Change{ID: nthCustomer(0).ID}) == nil
+	})
+	is(t, "forgotten after", s, kim, recharge.Customer{})
 }

@@ -1,12 +1,18 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"maps"
-	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -14,222 +20,388 @@ import (
 	"manage-subscriptions/store/storetest"
 )
 
-// remember writes one entry of each kind, and a second link.
-func remember(ctx context.Context, s *store.Store, who store.Shopper) {
-	live := recharge.Session{Token: token, Expires: newClock().now.Add(time.Hour)}
-	s.RememberCustomer(ctx, who, known)
-	s.RememberLink(ctx, who, schedule, live, recharge.Link{URL: linkURL})
-	s.RememberLink(ctx, who, store.Visit{To: "subscriptions/50500600", Locale: "pt-BR"}, live, recharge.Link{URL: linkURL})
-}
-
-// keys are those of a Redis, sorted.
-func keys(dump map[string]string) []string { return slices.Sorted(maps.Keys(dump)) }
-
-// written are the keys that do writes.
-func written(t *testing.T, s *store.Store, do func()) map[string]string {
-	t.Helper()
-	before := dump(t, s)
-	do()
-	added := dump(t, s)
-	maps.DeleteFunc(added, func(key, _ string) bool { _, ok := before[key]; return ok })
-	return added
-}
-
-// eraseFrom runs a test on an embedded Redis and on a real one.
-func eraseFrom(t *testing.T, test func(*testing.T, func(store.Options) *store.Store)) {
-	t.Run("embedded", func(t *testing.T) {
-		test(t, func(o store.Options) *store.Store { return open(t, o) })
-	})
-	t.Run("redis", func(t *testing.T) {
-		server := storetest.Redis(t)
-		test(t, func(o store.Options) *store.Store { return open(t, on(o, server)) })
-	})
-}
-
-// TestEraseShopper reads all of Redis: of the shopper nothing is left, and of
-// all others everything.
-func TestEraseShopper(t *testing.T) {
-	eraseFrom(t, func(t *testing.T, open func(store.Options) *store.Store) {
-		ctx := t.Context()
-		s := open(options(newClock(), &logged{}))
-		pats := written(t, s, func() { remember(ctx, s, pat) })
-		others := written(t, s, func() { remember(ctx, s, other) })
-		twins := written(t, s, func() { remember(ctx, s, patsTwin) })
-		for who, entries := range map[string]map[string]string{"pat": pats, "other": others, "twin": twins} {
-			if len(entries) != 2 {
-				t.Fatalf("%s has %d entries; want customer, and session with links", who, len(entries))
-			}
-		}
-		want := slices.Sorted(slices.Values(append(keys(others), keys(twins)...)))
-		for range 2 { // twice is the same as once
-			if err := s.EraseShopper(ctx, pat); err != nil {
-				t.Fatalf("EraseShopper = %v", err)
-			}
-			if got := keys(dump(t, s)); !slices.Equal(got, want) {
-				t.Errorf("after EraseShopper there is %q; want %q", got, want)
-			}
-		}
-		if got := s.Recall(ctx, pat, schedule); got != (store.Memory{}) {
-			t.Errorf("Recall of the erased = %+v; want nothing", got)
-		}
-		s.RememberNotSubscriber(ctx, pat)
-		if err := s.EraseShopper(ctx, pat); err != nil || !slices.Equal(keys(dump(t, s)), want) {
-			t.Errorf("EraseShopper of who is no subscriber = %v, leaves %q; want %q", err, keys(dump(t, s)), want)
-		}
-	})
-}
-
-// TestEraseShop: of the shop nothing is left, of all others everything, however
-// many there are.
+// TestEraseShop: once it returns, nothing of the shop is known, on any instance.
 func TestEraseShop(t *testing.T) {
-	eraseFrom(t, func(t *testing.T, open func(store.Options) *store.Store) {
-		ctx := t.Context()
-		s := open(options(newClock(), &logged{}))
-		remember(ctx, s, pat)
-		for i := range 2500 {
-			s.RememberCustomer(ctx, store.Shopper{Shop: pat.Shop, Customer: shopify.CustomerID(fmt.Sprint(i))}, known)
+	ctx := t.Context()
+	c := newClock()
+	a, b := two(t, many(c, &logged{}))
+	for _, shop := range []shopify.Shop{shop, shop2} {
+		ok(t, a.SaveConnection(ctx, connected(c, shop)))
+		save(t, a, store.Shopper{Shop: shop, Customer: pat.Customer}, everything(c))
+	}
+	task := importing(t, a, shop)
+	task.Cursor = "next"
+	imports(t, a, task, record(kim, nthCustomer(0)))
+	if had, err := a.KeepImport(ctx, task); !had || err != nil {
+		t.Fatalf("KeepImport = %v, %v", had, err)
+	}
+	for _, s := range []*store.Store{a, b} {
+		s.Count(shop, "redirected", 1)
+		s.NoteError(shop, store.RecentError{What: "down"})
+	}
+	ok(t, b.Flush(ctx))
+	before := load(t, b, pat)
+	lock := b.Lock(before, pat)
+	at := take(t, lock).At
+	first, err := a.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour))
+	ok(t, err)
+	if !first {
+		t.Fatal("the nonce was used before")
+	}
+
+	erased, err := a.EraseShop(ctx, store.Erasure{Shop: shop})
+	ok(t, err)
+	want := connected(c, shop)
+	sameConnection(t, "what was erased", erased.Connection, &want)
+	for _, s := range []*store.Store{a, b} {
+		if loaded := load(t, s, pat); loaded.Record != nil || loaded.Cached != (store.Cached{}) {
+			t.Errorf("Load = %+v; want nothing", loaded)
 		}
-		foreign := written(t, s, func() {
-			remember(ctx, s, patsTwin)
-			if err := s.Client().Set(ctx, "ms1:somebody else's", "x", 0).Err(); err != nil {
-				t.Fatal(err)
+	}
+	value := everything(c)
+	if err := b.Save(ctx, before.Record, pat, &value, at, lock); !errors.Is(err, store.ErrOutdated) {
+		t.Errorf("Save = %v; want ErrOutdated", err)
+	}
+	if had, err := a.KeepImport(ctx, task); had || err != nil {
+		t.Errorf("KeepImport = %v, %v; want that it is over", had, err)
+	}
+	ok(t, a.SaveImported(ctx, task, []recharge.Record{record(nth(shop, 5), nthCustomer(5))}, at))
+	ok(t, a.Flush(ctx)) // what was counted and not flushed
+	a.Settle()
+	if diff := cmp.Diff(map[string]int{"b": 1, "n": 1}, kindsOf(dump(t, a), shop)); diff != "" {
+		t.Errorf("left of the shop: -want +got\n%s", diff)
+	}
+	if task, err := a.TakeImport(ctx); err != nil || task != nil && task.Shop == shop {
+		t.Errorf("TakeImport = %+v, %v; want none of an erased shop", task, err)
+	}
+	is(t, "another shop", b, store.Shopper{Shop: shop2, Customer: pat.Customer}, known)
+	if again, err := a.EraseShop(ctx, store.Erasure{Shop: shop}); again != nil || err != nil {
+		t.Errorf("EraseShop again = %v, %v; want nothing", again, err)
+	}
+
+	ok(t, a.SaveConnection(ctx, connected(c, shop)))
+	is(t, "connected again", b, pat, recharge.Customer{})
+	is(t, "connected again", b, kim, recharge.Customer{})
+	if health, err := a.Health(ctx, shop); err != nil || len(health.Errors) > 0 || len(health.Hours[23].Counts) > 0 {
+		t.Errorf("Health = %+v, %v; want that of a new shop", health, err)
+	}
+	if first, err := b.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour)); first || err != nil {
+		t.Errorf("UseNonce of a used link = %v, %v; want it used for ever", first, err)
+	}
+	turn, err := b.Limiter(shop).Take(ctx, bucket(), recharge.Ask{}, 0, 0)
+	if err != nil || int(turn.Level+0.5) != 1 {
+		t.Errorf("the bucket holds %v, %v; want the call of before", turn.Level, err)
+	}
+}
+
+// kindsOf counts the keys of one shop.
+func kindsOf(dump map[string]string, shop shopify.Shop) map[string]int {
+	maps.DeleteFunc(dump, func(key, _ string) bool { return !strings.Contains(key, "{"+string(shop)+"}") })
+	return kinds(dump)
+}
+
+// TestEraseOneStore: the one store goes on with a new record.
+func TestEraseOneStore(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	a, b := two(t, options(c, &logged{}))
+	save(t, a, pat, everything(c))
+	before := load(t, b, pat).Record
+	a.StopBackground() // the values stay, and nobody reads them
+	erased, err := a.EraseShop(ctx, store.Erasure{Shop: shop})
+	if err != nil || erased == nil {
+		t.Fatalf("EraseShop = %v, %v; want what it was", erased, err)
+	}
+	is(t, "erased", b, pat, recharge.Customer{})
+	after := load(t, b, pat).Record
+	if after.Generation() == before.Generation() || string(after.DataKey()) == string(before.DataKey()) {
+		t.Error("the new record has the old data key")
+	}
+	if got := kinds(dump(t, a)); got["c"] != 1 {
+		t.Fatalf("keys = %v; want the value of before still there", got)
+	}
+	value := everything(c)
+	if err := a.Save(ctx, before, pat, &value, clockOf(t, a), nil); !errors.Is(err, store.ErrOutdated) {
+		t.Errorf("Save by the record of before = %v; want ErrOutdated", err)
+	}
+	is(t, "saved by the record of before", b, pat, recharge.Customer{})
+}
+
+// TestUninstall: what the merchant saved before does not come back, what the next
+// installation has saved stays.
+func TestUninstall(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		ctx := t.Context()
+		c := newClock()
+		s := open(many(c, &logged{}))
+		uninstall := c.Now()
+		erase := func(until time.Time) *store.Record {
+			t.Helper()
+			erased, err := s.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: uninstall, SavedUntil: until})
+			ok(t, err)
+			return erased
+		}
+		saved := func(after time.Duration) store.Connection {
+			connection := connected(c, shop)
+			connection.SavedAt = uninstall.Add(after).UTC()
+			connection.PortalKeys = nil
+			return connection
+		}
+		if at, err := s.UninstalledAt(ctx, shop); err != nil || !at.IsZero() {
+			t.Errorf("UninstalledAt = %v, %v; want never", at, err)
+		}
+		ok(t, s.SaveConnection(ctx, saved(-time.Hour)))
+		if erase(uninstall.Add(store.ClockSkew)) == nil {
+			t.Error("EraseShop returned nothing; want what was connected")
+		}
+		if at, err := s.UninstalledAt(ctx, shop); err != nil || !at.Equal(uninstall.Truncate(time.Second)) {
+			t.Errorf("UninstalledAt = %v, %v; want %v", at, err, uninstall)
+		}
+		if at, err := s.UninstalledAt(ctx, shop2); err != nil || !at.IsZero() {
+			t.Errorf("UninstalledAt of another shop = %v, %v; want never", at, err)
+		}
+		for _, after := range []time.Duration{-time.Hour, 0, store.ClockSkew} {
+			if err := s.SaveConnection(ctx, saved(after)); !errors.Is(err, store.ErrUninstalled) {
+				t.Errorf("SaveConnection of %v after the uninstall = %v; want ErrUninstalled", after, err)
 			}
-		})
-		for range 2 {
-			if err := s.EraseShop(ctx, pat.Shop); err != nil {
-				t.Fatalf("EraseShop = %v", err)
+		}
+		if loaded := load(t, s, pat); loaded.Record != nil {
+			t.Error("what was saved before the uninstall is there")
+		}
+
+		next := saved(store.ClockSkew + time.Second)
+		ok(t, s.SaveConnection(ctx, next))
+		save(t, s, pat, everything(c))
+		before := recordOf(t, s, shop)
+		if erased := erase(uninstall.Add(store.ClockSkew)); erased != nil { // the webhook comes late, or twice
+			t.Error("EraseShop returned what it has spared")
+		}
+		after := recordOf(t, s, shop)
+		sameConnection(t, "the next installation's", after.Connection, &next)
+		if before.Generation() == after.Generation() || bytes.Equal(before.DataKey(), after.DataKey()) {
+			t.Error("it has the data key of before")
+		}
+		is(t, "the late webhook", s, pat, recharge.Customer{})
+
+		if erase(time.Time{}) == nil { // spares nothing
+			t.Error("EraseShop returned nothing; want what was connected")
+		}
+		if loaded := load(t, s, pat); loaded.Record != nil {
+			t.Error("EraseShop without SavedUntil has spared a connection")
+		}
+		for key := range dump(t, s) {
+			if life := s.Client().PTTL(ctx, key).Val(); strings.HasSuffix(key, "}:x:shop") && (life <= time.Minute || life > 2*time.Minute) {
+				t.Errorf("the uninstall is known for %v; want 2 minutes", life)
 			}
-			if got := keys(dump(t, s)); !slices.Equal(got, keys(foreign)) {
-				t.Errorf("after EraseShop there are %d keys, %q...; want %q", len(got), got[:min(len(got), 8)], keys(foreign))
-			}
+		}
+		c.advance(time.Hour)
+		ok(t, s.Client().FlushAll(ctx).Err())
+		erase(time.Time{}) // of an hour ago: tokens of before are over by themselves
+		if at, err := s.UninstalledAt(ctx, shop); err != nil || !at.IsZero() {
+			t.Errorf("UninstalledAt an hour later = %v, %v; want it forgotten", at, err)
 		}
 	})
 }
 
-// TestEraseUnderEveryKey: what an older key has sealed goes, too.
-func TestEraseUnderEveryKey(t *testing.T) {
-	for name, erase := range map[string]func(context.Context, *store.Store) error{
-		"EraseShopper": func(ctx context.Context, s *store.Store) error { return s.EraseShopper(ctx, pat) },
-		"EraseShop":    func(ctx context.Context, s *store.Store) error { return s.EraseShop(ctx, pat.Shop) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx := t.Context()
-			server := storetest.Redis(t)
-			o := on(options(newClock(), &logged{}), server)
-			before := open(t, o)
-			o.Keys = [][]byte{key(2), key(1)}
-			after := open(t, o)
-			twins := written(t, before, func() { remember(ctx, before, patsTwin) })
-			remember(ctx, before, pat)
-			// The first click after the rotation: this shopper's customer is under the
-			// new key, the rest is not.
-			after.RememberCustomer(ctx, pat, known)
-			if err := erase(ctx, after); err != nil {
-				t.Fatalf("%s = %v", name, err)
+// TestWhatStays: used links, the token's bucket and the middleware's keys outlive another
+// token; what is cached does not.
+func TestWhatStays(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		ctx := t.Context()
+		c := newClock()
+		o := many(c, &logged{})
+		s := open(o)
+		ok(t, s.SaveConnection(ctx, connected(c, shop)))
+		keys := []store.PortalKey{{ID: "1", Hash: []byte("hash"), MadeAt: c.Now().UTC()}}
+		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.PortalKeys = keys; return true }))
+		use := func() bool {
+			first, err := s.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour))
+			ok(t, err)
+			return first
+		}
+		use()
+		take(t, s.Lock(load(t, s, pat), pat))
+		save(t, s, pat, everything(c))
+		save(t, s, nth(shop, 1), lookedUp(c, nth(shop, 1), nthCustomer(1)))
+		before := recordOf(t, s, shop)
+		for i, what := range []string{"another token", "rekey", "another token", "disconnected and connected"} {
+			switch what {
+			case "another token":
+				other := connected(c, shop)
+				other.APIToken = fmt.Sprint("another", i)
+				ok(t, s.SaveConnection(ctx, other))
+				is(t, what, s, pat, recharge.Customer{})
+				if now := recordOf(t, s, shop); now.Generation() == before.Generation() || !bytes.Equal(now.DataKey(), before.DataKey()) {
+					t.Errorf("%s: want another epoch of the same data key", what)
+				}
+				if diff := cmp.Diff(keys, recordOf(t, s, shop).Connection.PortalKeys); diff != "" {
+					t.Errorf("%s: PortalKeys: -want +got\n%s", what, diff)
+				}
+			case "rekey":
+				save(t, s, pat, everything(c))
+				_, err := s.Rekey(ctx, "")
+				ok(t, err)
+				is(t, what, s, pat, known)
+			default:
+				_, err := s.EraseShop(ctx, store.Erasure{Shop: shop})
+				ok(t, err)
+				ok(t, s.SaveConnection(ctx, connected(c, shop)))
 			}
-			if got := keys(dump(t, after)); !slices.Equal(got, keys(twins)) {
-				t.Errorf("after %s there is %q; want %q", name, got, keys(twins))
+			if use() {
+				t.Errorf("%s: a used link opens again", what)
 			}
-		})
-	}
+			turn, err := s.Limiter(shop).Take(ctx, bucket(), recharge.Ask{}, 0, 0)
+			if err != nil || int(turn.Level+0.5) != 1 {
+				t.Errorf("%s: the bucket holds %v, %v; want the call of before", what, turn.Level, err)
+			}
+		}
+		s.Settle()
+		left := dump(t, s)
+		if _, is := left[before.CachedKey(string(pat.Customer))]; is || kinds(left)["c"] != 0 || kinds(left)["r"] != 0 {
+			t.Errorf("left of what was cached under data keys of before: %v", kinds(left))
+		}
+	})
 }
 
-// TestEraseInCluster erases shops of which some are on each of three masters.
-func TestEraseInCluster(t *testing.T) {
-	t.Parallel() // a cluster takes some seconds to believe in itself
-	ctx := t.Context()
-	servers := storetest.Cluster(t).Masters
-	o := on(options(newClock(), &logged{}), servers[0])
-	o.Redis.IsClusterMode = true
-	s := open(t, o)
-	var shops []shopify.Shop
-	for i := range 16 {
-		shops = append(shops, shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i)))
-		remember(ctx, s, store.Shopper{Shop: shops[i], Customer: "1"})
-		remember(ctx, s, store.Shopper{Shop: shops[i], Customer: "2"})
-	}
-	for i, server := range servers {
-		if len(server.Dump()) == 0 {
-			t.Fatalf("master %d holds nothing; want shops on each", i)
-		}
-	}
-	count := func() int { return len(servers[0].Dump()) + len(servers[1].Dump()) + len(servers[2].Dump()) }
-	if got := count(); got != 16*4 {
-		t.Fatalf("the cluster holds %d entries; want %d", got, 16*4)
-	}
-	for _, shop := range shops {
-		if err := s.EraseShopper(ctx, store.Shopper{Shop: shop, Customer: "1"}); err != nil {
-			t.Fatalf("EraseShopper = %v", err)
-		}
-	}
-	if got := count(); got != 16*2 {
-		t.Errorf("after EraseShopper the cluster holds %d entries; want customer and session of the other, %d", got, 16*2)
-	}
-	for _, shop := range shops {
-		if err := s.EraseShop(ctx, shop); err != nil {
-			t.Fatalf("EraseShop = %v", err)
-		}
-	}
-	if got := count(); got != 0 {
-		t.Errorf("after EraseShop the cluster holds %d entries; want none", got)
-	}
-}
-
-// TestEraseWithoutRedis: to erase fails where a click goes on, and works as soon
-// as Redis is back, though clicks still leave it alone.
-func TestEraseWithoutRedis(t *testing.T) {
-	ctx := t.Context()
-	server := storetest.Redis(t)
-	s := openInHaste(t, on(options(newClock(), &logged{}), server)) // its clock stands still
-	server.Stop()
-	s.Recall(ctx, pat, schedule)
-	if err := s.EraseShop(ctx, pat.Shop); err == nil {
-		t.Error("EraseShop without Redis = nil; want an error")
-	}
-	if err := s.EraseShopper(ctx, pat); err == nil {
-		t.Error("EraseShopper without Redis = nil; want an error")
-	}
-	server.Start()
-	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); { // go-redis tries once a second
-		if err = s.EraseShop(ctx, pat.Shop); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		t.Errorf("EraseShop with Redis back = %v", err)
-	}
-}
-
-// TestEraseRefused: what Redis does not drop is not said to be gone.
-func TestEraseRefused(t *testing.T) {
-	ctx := t.Context()
-	for _, command := range []string{"unlink", "scan"} {
-		server := storetest.Redis(t)
-		s := open(t, on(options(newClock(), &logged{}), server))
-		remember(ctx, s, pat)
-		if err := direct(t, server).Do(ctx, "ACL", "SETUSER", "default", "-"+command).Err(); err != nil {
+// TestTidy unlinks what an erased record has sealed, and nothing of the next one's.
+func TestTidy(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		c := newClock()
+		s := open(options(c, &logged{}))
+		fill(t, s, shop, 1000)
+		if _, err := s.EraseShop(t.Context(), store.Erasure{Shop: shop}); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.EraseShop(ctx, pat.Shop); err == nil {
-			t.Errorf("EraseShop without the right to %s = nil; want an error", command)
+		fill(t, s, shop, 100) // at the same time
+		save(t, s, pat, everything(c))
+		s.Settle()
+		if got := kinds(dump(t, s)); got["c"] != 101 || got["r"] > 101 {
+			t.Errorf("keys = %v; want those of the 101 customers of the next record", got)
 		}
-		if err := s.EraseShopper(ctx, pat); (err == nil) != (command == "scan") {
-			t.Errorf("EraseShopper without the right to %s = %v; want an error unless it is scan", command, err)
-		}
+		is(t, "the next record's", s, pat, known)
+		is(t, "the next record's", s, nth(shop, 99), nthCustomer(99))
+		ok(t, s.ApplyCustomerChange(t.Context(), shop, store.Change{ID: nthCustomer(99).ID}))
+		is(t, "the next record's index", s, nth(shop, 99), recharge.Customer{})
+	})
+}
+
+// TestErasedWhileMade: a shop that is erased again and again while it is used is in the
+// end what was done last, and nobody gets an error.
+func TestErasedWhileMade(t *testing.T) {
+	c := newClock()
+	a, b := two(t, options(c, &logged{}))
+	var clicks sync.WaitGroup
+	for i := range 8 {
+		clicks.Go(func() {
+			s := []*store.Store{a, b}[i%2]
+			for range 20 {
+				loaded := load(t, s, nth(shop, i))
+				value := lookedUp(c, nth(shop, i), nthCustomer(i))
+				if err := s.Save(context.Background(), loaded.Record, nth(shop, i), &value, clockOf(t, s), nil); err != nil && !errors.Is(err, store.ErrOutdated) {
+					t.Errorf("Save = %v", err)
+				}
+			}
+		})
+	}
+	for range 20 {
+		_, err := a.EraseShop(t.Context(), store.Erasure{Shop: shop})
+		ok(t, err)
+	}
+	clicks.Wait()
+	_, err := b.EraseShop(t.Context(), store.Erasure{Shop: shop})
+	ok(t, err)
+	for i := range 8 {
+		is(t, "erased in the end", a, nth(shop, i), recharge.Customer{})
 	}
 }
 
-// TestEraseEndsInTime: one who waits for the end of it does not wait for ever.
-func TestEraseEndsInTime(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s := open(t, options(newClock(), &logged{}))
-	remember(t.Context(), s, pat)
-	if err := s.EraseShop(ctx, pat.Shop); err == nil {
-		t.Error("EraseShop with its time up = nil; want an error")
+var shoppers = flag.Int("shoppers", 0, "how many shoppers a large store of the tests has; 0: 100,000, or 20,000 with the race detector")
+
+// manyShoppers is how many a large store has.
+func manyShoppers() int {
+	switch {
+	case *shoppers > 0:
+		return *shoppers
+	case raceDetector:
+		return 20_000
 	}
-	if err := s.EraseShopper(ctx, pat); err == nil {
-		t.Error("EraseShopper with its time up = nil; want an error")
+	return 100_000
+}
+
+// TestErasuresDoNotCount: what a webhook waits for takes as many commands with ten
+// shoppers as with a hundred thousand. It measures what these take in memory, too.
+func TestErasuresDoNotCount(t *testing.T) {
+	const mostMemory = 350 // bytes a customer
+	ctx := t.Context()
+	counts := map[int]map[string]map[string]int{}
+	sizes := []int{10, 1000, manyShoppers()}
+	for _, size := range sizes {
+		server := storetest.Redis(t)
+		client := direct(t, server)
+		c := newClock()
+		o := on(many(c, &logged{}), server)
+		s := open(t, o)
+		o.Keys = [][]byte{key(2), key(1)}
+		rotates := open(t, o)
+		ok(t, s.SaveConnection(ctx, connected(c, shop2)))
+		fill(t, s, shop2, 1) // connections and scripts take memory, too
+		_, err := s.EraseShop(ctx, store.Erasure{Shop: shop2})
+		ok(t, err)
+		ok(t, client.ZRem(ctx, store.ShopsKey, string(shop2)).Err())
+		s.Settle()
+		ok(t, s.SaveConnection(ctx, connected(c, shop)))
+		load(t, rotates, pat)
+
+		before := usedMemory(t, client)
+		start := time.Now()
+		fill(t, s, shop, size)
+		each := (usedMemory(t, client) - before) / size
+		t.Logf("%d customers: %d bytes each with all keys; imported in %v", size, each, time.Since(start).Round(time.Millisecond))
+		if size >= 1000 && each > mostMemory {
+			t.Errorf("%d customers: %d bytes each; want at most %d", size, each, mostMemory)
+		}
+		for _, i := range []int{0, size / 2, size - 1} {
+			is(t, "imported", s, nth(shop, i), nthCustomer(i))
+		}
+
+		other := connected(c, shop)
+		other.APIToken = "another"
+		took := map[string]map[string]int{}
+		for _, tt := range []struct {
+			name string
+			do   func()
+		}{
+			{"Load", func() { load(t, s, nth(shop, 1)) }},
+			{"Redact", func() { ok(t, s.Redact(ctx, shop, nth(shop, 1).Customer)) }},
+			{"ApplyCustomerChange", func() {
+				ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: nthCustomer(2).ID, Customer: nth(shop, 3).Customer}))
+			}},
+			{"Rekey", func() {
+				if n, err := rotates.Rekey(ctx, ""); n != 1 || err != nil {
+					t.Errorf("Rekey = %d, %v; want 1", n, err)
+				}
+				rotates.StopBackground() // what is tidied up afterwards is not waited for
+			}},
+			{"SaveConnection, another token", func() { ok(t, rotates.SaveConnection(ctx, other)) }},
+			{"EraseShop", func() {
+				_, err := rotates.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: c.Now()})
+				ok(t, err)
+			}},
+		} {
+			took[tt.name] = commands(t, client, tt.do)
+		}
+		counts[size] = took
+	}
+	for _, size := range sizes[1:] {
+		if diff := cmp.Diff(counts[10], counts[size]); diff != "" {
+			t.Errorf("commands with 10 shoppers, and with %d: -10 +%d\n%s", size, size, diff)
+		}
+	}
+	for name, commands := range counts[10] {
+		total := 0
+		for _, n := range commands {
+			total += n
+		}
+		t.Logf("%s: %d commands: %v", name, total, commands)
 	}
 }

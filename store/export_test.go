@@ -1,98 +1,60 @@
 package store
 
 import (
-	"context"
-	"time"
+	"encoding/hex"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
-
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 )
 
-// LeaseLife is how long a lease lasts.
-const LeaseLife = lease
-
-// Rest is how long a Redis that failed is left alone.
-const Rest = restFor
-
-// Client reaches what the store wrote, the embedded Redis' too.
-func (s *Store) Client() redis.UniversalClient { return s.redis }
+// What tests need to know of the inside.
+const (
+	RestFor      = restFor
+	LockFor      = lockFor
+	TombstoneFor = tombstoneFor
+	RedactedFor  = redactedFor
+	LongestLife  = longestLife
+)
 
 // Embedded is the embedded Redis.
 func (s *Store) Embedded() *miniredis.Miniredis { return s.embedded.server }
 
-// Patient makes the store wait long for Redis, before it is first used: a test
-// of what is remembered must not fail because its machine is busy.
-func (s *Store) Patient() {
-	const long = 20 * time.Second
-	switch client := s.redis.(type) {
-	case *redis.Client:
-		client.Options().ReadTimeout, client.Options().WriteTimeout = long, long
-	case *redis.ClusterClient:
-		client.Options().ReadTimeout, client.Options().WriteTimeout = long, long
-	}
-}
+// Settle waits for what runs in the background.
+func (s *Store) Settle() { s.background.Wait() }
 
-// Pending is how many shops have numbers that are not flushed, and how many names
-// one of them has.
-func (s *Store) Pending(shop shopify.Shop) (shops, names int) {
-	s.pending.mu.Lock()
-	defer s.pending.mu.Unlock()
-	if g := s.pending.shops[shop]; g != nil {
-		for _, numbers := range g.hours {
-			names += len(numbers)
-		}
-	}
-	return len(s.pending.shops), names
-}
+// StopBackground keeps the store from doing anything in the background.
+func (s *Store) StopBackground() { s.close() }
 
-// EraseShopper is one pass of a shopper's erasure.
-func (s *Store) EraseShopper(ctx context.Context, who Shopper) error {
-	return s.erase(ctx, Erasure{Shop: who.Shop, Customer: who.Customer})
-}
+// Generation names a record's data key and epoch.
+func (r *Record) Generation() string { return r.generation }
 
-// EraseShop is one pass of a shop's erasure that leaves its connection.
-func (s *Store) EraseShop(ctx context.Context, shop shopify.Shop) error {
-	return s.erase(ctx, Erasure{Shop: shop})
-}
+// DataKey is what seals everything of a shop but its record.
+func (r *Record) DataKey() []byte { return r.dataKey }
 
-// RememberCustomer has the store learn a customer, and nothing else.
-func (s *Store) RememberCustomer(ctx context.Context, who Shopper, customer recharge.Customer) {
-	s.Learn(ctx, who, Learned{Customer: customer})
-}
+// Name is the pseudonym of an id.
+func (r *Record) Name(id string) string { return r.name(id) }
 
-// RememberNotSubscriber has the store learn that there is none.
-func (s *Store) RememberNotSubscriber(ctx context.Context, who Shopper) {
-	s.Learn(ctx, who, Learned{NotSubscriber: true})
-}
+// CachedKey, TombstoneKey and LockKey are where things of a shopper are.
+func (r *Record) CachedKey(id string) string    { return r.key("c", r.Name(id)) }
+func (r *Record) TombstoneKey(id string) string { return r.key("x", r.Name(id)) }
+func (r *Record) LockKey(id string) string      { return r.key("l", r.Name(id)) }
 
-// RememberLink has the store learn a session and a link.
-func (s *Store) RememberLink(ctx context.Context, who Shopper, visit Visit, session recharge.Session, link recharge.Link) {
-	s.Learn(ctx, who, Learned{Session: session, Link: link, Visit: visit})
+// IndexKey is the bucket of the index that has an id, and IndexField its field.
+func (r *Record) IndexKey(id string) string {
+	return r.indexPrefix() + hex.EncodeToString([]byte(r.Name(id)[:1]))
 }
+func (r *Record) IndexField(id string) string { return r.Name(id)[1:] }
 
-// IsRecent tells whether the process' memory holds a shopper.
-func (s *Store) IsRecent(who Shopper) bool {
-	s.recent.mu.RLock()
-	defer s.recent.mu.RUnlock()
-	return len(s.recent.young[who])+len(s.recent.old[who]) > 0
-}
+// RedactionKey is where a redaction is.
+func (r *Record) RedactionKey(id string) string { return r.key("d", r.sealer.redactions.name(id)) }
 
-// RecallWhile is Recall, with something that happens after Redis was read.
-func (s *Store) RecallWhile(ctx context.Context, who Shopper, visit Visit, happens func()) {
-	_, epoch, _ := s.recent.get(who, visit, s.options.Now())
-	memory := s.read(ctx, who, visit)
-	happens()
-	s.recent.put(who, visit, memory, epoch, s.options.Now())
-}
+// Keys of a shop, and the one of all shops.
+var (
+	RecordKey = recordKey
+	BucketKey = bucketKey
+)
 
-// HoldRecent holds what was not recalled.
-func (s *Store) HoldRecent(who Shopper, visit Visit, memory Memory) {
-	memory.Link.Expires = s.options.Now().Add(time.Hour)
-	s.recent.put(who, visit, memory, s.recent.epoch, s.options.Now())
-}
+// ShopsKey is the list of shops.
+const ShopsKey = shopsKey
 
-// RecentSize is how many shoppers the process' memory holds.
-func (s *Store) RecentSize() int { return len(s.recent.young) + len(s.recent.old) }
+// RechargeID is how an id of Recharge's is told from one of Shopify's.
+var RechargeID = canonicalRecharge

@@ -2,115 +2,195 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 )
 
-// FuzzOpen: what stands in Redis opens only where it was sealed, and unchanged. What
-// does not open says nothing, and no reader of it panics.
-func FuzzOpen(f *testing.F) {
-	seals, err := newSealer(bytes.Repeat([]byte("k"), keySize))
-	if err != nil {
-		f.Fatal(err)
+const fuzzShop = shopify.Shop("fixture-shop.myshopify.com")
+
+// fuzzed is a store that is never asked, and a record of it.
+func fuzzed(f *testing.F) (*Store, *Record) {
+	f.Helper()
+	s := &Store{options: Options{CustomerTTL: time.Hour, Now: func() time.Time { return time.Unix(1735689600, 0) }, Log: slog.New(slog.DiscardHandler)}}
+	for _, letter := range []string{"k", "l"} {
+		s.wrappers = append(s.wrappers, newWrapper(bytes.Repeat([]byte(letter), keySize)))
 	}
-	const place = "ms1:{shop}c"
-	good := seals.seal(place, []byte("value"))
-	for _, sealed := range [][]byte{nil, {}, {sealVersion}, good[:5], good[:6], good[:len(good)-1], good, append(bytes.Clone(good), 0), append([]byte{2}, good[1:]...), seals.seal("elsewhere", []byte("value"))} {
-		f.Add(sealed, place)
+	r := &Record{
+		Shop: fuzzShop, Connection: &Connection{Shop: fuzzShop, APIToken: "sk_fixture", SavedAt: time.Unix(1735689600, 0).UTC()},
+		dataKey: bytes.Repeat([]byte("d"), keySize), epoch: bytes.Repeat([]byte("e"), generationSize), account: "fixture",
 	}
-	f.Fuzz(func(t *testing.T, sealed []byte, at string) {
-		value, err := seals.open(at, sealed)
-		// Each process draws another nonce, so what is good is told by what is in it.
-		if err == nil && (at != place && at != "elsewhere" || string(value) != "value") {
-			t.Errorf("open(%q, %x) = %q; want nothing that was not sealed for it", at, sealed, value)
-		}
-		if err != nil && value != nil {
-			t.Errorf("open(%q, %x) = %q beside %v", at, sealed, value, err)
-		}
-		_ = openTroubles(seals, at, string(sealed))
-		if m, err := openMark(seals, at, string(sealed)); err == nil && m != (mark{}) {
-			t.Errorf("openMark(%x) = %+v", sealed, m)
-		}
-	})
+	r.derive()
+	s.seal(r)
+	return s, r
 }
 
-// FuzzSealed: what an older or a newer version has sealed in each place is read, or
-// refused; nothing of it gets into an error.
-func FuzzSealed(f *testing.F) {
-	connection, err := encodeConnection(Connection{Shop: "fixture-shop.myshopify.com", APIToken: "sk_fixture", SavedAt: time.Unix(1735689600, 0)})
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, entry := range [][]byte{
-		nil, []byte("{}"), []byte("null"), []byte("[]"), connection, []byte(`{"Shop":1,"APIToken":"secret-in-a-wrong-place"}`), []byte(`{"SavedAt":"yesterday"}`),
-		[]byte(`[{"At":"2026-01-01T00:00:00Z","What":"x","Times":-1}]`), []byte(`{"ID":9223372036854775808}`), []byte(`{"ID":"a"}`), []byte(`{"Shop":"a","Sweep":true,"Due":"2026-01-01T00:00:00Z"}`),
-	} {
-		f.Add(entry)
-	}
-	seals, err := newSealer(bytes.Repeat([]byte("k"), keySize))
-	if err != nil {
-		f.Fatal(err)
-	}
-	s := &Store{sealers: []*sealer{seals}}
-	f.Fuzz(func(t *testing.T, entry []byte) {
-		silent := func(what string, err error) {
-			if err != nil && len(entry) > 8 && bytes.Contains([]byte(err.Error()), entry) {
-				t.Errorf("%s of %q repeats it: %v", what, entry, err)
-			}
-		}
-		c, err := decodeConnection(entry)
-		silent("decodeConnection", err)
-		if err == nil {
-			again, err := encodeConnection(*c)
-			writable := err == nil // JSON has no way to write a time of before the year 0
-			if back, err := decodeConnection(again); writable && (err != nil || back.Shop != c.Shop || back.APIToken != c.APIToken || !back.SavedAt.Equal(c.SavedAt)) {
-				t.Errorf("decodeConnection(%q) = a connection that reads otherwise again: %v", entry, err)
-			}
-		}
-		key := "ms1:place"
-		_ = openTroubles(seals, key, string(seals.seal(key, entry)))
-		_, err = openMark(seals, key, string(seals.seal(key, entry)))
-		silent("openMark", err)
-		_, err = openNote(seals, key, "field", string(seals.seal(fieldOf(key, "field"), entry)))
-		silent("openNote", err)
-		o, err := s.openOrder("field", string(seals.seal(fieldOf(ordersKey, "field"), entry)))
-		silent("openOrder", err)
-		if err == nil {
-			_ = o.field(seals)
-			_ = s.settledAt(o)
-		}
-		var index Index
-		_ = json.Unmarshal(entry, &index)
-	})
-}
-
-// FuzzLinkEntry: a session and a link are read as they were written, and of nobody
-// else.
-func FuzzLinkEntry(f *testing.F) {
-	f.Add("https://fixture-shop.example/", "a.b.c", int64(60))
-	f.Add("", "", int64(0))
-	f.Add("\x00\xff", "\x80", int64(-1))
+// FuzzDecode: whatever was packed, by whichever version, reading it does not panic, and
+// what was read is packed and read the same.
+func FuzzDecode(f *testing.F) {
 	now := time.Unix(1735689600, 0)
-	f.Fuzz(func(t *testing.T, link, token string, seconds int64) {
-		end := now.Add(time.Duration(seconds%(1<<30)) * time.Second)
-		var got Memory
-		who := Shopper{Customer: "6100200300400"}
-		got.add(encodeLink(recharge.Link{URL: link}, end), who, now)
-		got.add(encodeSession(recharge.Session{Token: token, Expires: end}), who, now)
-		want := Memory{}
-		if now.Before(end) {
-			if link != "" {
-				want.Link = recharge.Link{URL: link, Expires: end}
+	for _, c := range []Cached{
+		{}, {NotSubscriber: true, LookedUp: now},
+		{Customer: recharge.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", Active: 1}, ShopifyID: "6100200300400", LookedUp: now, Verified: now.Add(time.Hour), Import: 300, Several: true},
+		{
+			Customer: recharge.Customer{ID: -1, Active: -1, Hash: "\x80\xff"}, LookedUp: now, Session: recharge.Session{Token: "a.b.c", Expires: now},
+			Access: recharge.Access{Base: "https://fixture-shop.example/", TempToken: "00", Expires: now}, AccessUntil: now, NoAccessUntil: now,
+		},
+	} {
+		packed := encode(c)
+		f.Add(packed)
+		f.Add(packed[:len(packed)/2])
+		f.Add(append(packed, 0xff))
+	}
+	f.Add(append([]byte{0xff}, bytes.Repeat([]byte{0xff}, 40)...))
+	f.Add(append([]byte{hasCustomer}, binary.AppendUvarint(nil, math.MaxUint64)...))
+	f.Fuzz(func(t *testing.T, packed []byte) {
+		c, err := decode(packed)
+		if err != nil {
+			if c != (Cached{}) {
+				t.Errorf("decode(%x) = %+v beside %v", packed, c, err)
 			}
-			if token != "" {
-				want.Session = recharge.Session{Token: token, Expires: end}
-			}
+			return
 		}
-		if got.Link.URL != want.Link.URL || got.Session.Token != want.Session.Token || !got.Link.Expires.Equal(want.Link.Expires) && link != "" || !got.Session.Expires.Equal(want.Session.Expires) && token != "" {
-			t.Errorf("%q and %q until %v are read as %+v", link, token, end, got)
+		again, err := decode(encode(c))
+		if err != nil {
+			t.Fatalf("decode(%x) = %+v, which does not read again: %v", packed, c, err)
+		}
+		if c.Customer.ID != 0 && c.Customer.Active >= 0 && again.Customer != c.Customer {
+			t.Errorf("decode(%x) = %+v, and again %+v", packed, c, again)
+		}
+	})
+}
+
+// FuzzCached: what was saved is what is read, whatever is in it.
+func FuzzCached(f *testing.F) {
+	f.Add(int64(70100200), 1, "1f2e3d4c5b6a7988", "6100200300400", int64(60), "a.b.c", "https://fixture-shop.example/", uint64(1))
+	f.Add(int64(math.MaxInt64), math.MaxInt, "", "", int64(0), "", "", uint64(math.MaxUint64))
+	f.Add(int64(1), 0, "\x80\xff", "007", int64(-1), "00", "ABCDEF12", uint64(0))
+	f.Add(int64(1), 0, "abc", "18446744073709551616", int64(1<<40), "\x00", "0a", uint64(7))
+	f.Fuzz(func(t *testing.T, id int64, active int, hash, shopifyID string, seconds int64, token, base string, number uint64) {
+		if id == 0 || active < 0 {
+			return // no customer
+		}
+		now := time.Unix(1735689600, 0)
+		end := now.Add(time.Duration(seconds%(1<<30)) * time.Second)
+		if end.Unix() <= 0 {
+			return
+		}
+		want := Cached{
+			Customer: recharge.Customer{ID: id, Active: active, Hash: hash}, LookedUp: now, Verified: now.Add(time.Second), Import: number,
+			NoAccessUntil: end,
+		}
+		if n, err := strconv.ParseUint(shopifyID, 10, 64); err == nil && n != 0 && strconv.FormatUint(n, 10) == shopifyID {
+			want.ShopifyID = shopify.CustomerID(shopifyID)
+		}
+		if token != "" {
+			want.Session = recharge.Session{Token: token, Expires: end}
+			want.Access, want.AccessUntil = recharge.Access{Base: base, TempToken: token, Expires: end}, end
+		}
+		saved := want
+		saved.ShopifyID = shopify.CustomerID(shopifyID) // one that is no number is not kept
+		got, err := decode(encode(saved))
+		if err != nil || got != want {
+			t.Errorf("decode(encode(%+v)) = %+v, %v", want, got, err)
+		}
+	})
+}
+
+// FuzzRecord: what stands in a record's place opens only where it was sealed, and
+// unchanged; nothing of it gets into an error.
+func FuzzRecord(f *testing.F) {
+	s, r := fuzzed(f)
+	for _, sealed := range []string{"", "2", r.sealed, r.sealed[:recordHeaderSize], r.sealed + "\x00", "1" + r.sealed[1:], strings.Repeat("\x00", 100)} {
+		f.Add(sealed, string(fuzzShop))
+		f.Add(sealed, "second-shop.myshopify.com")
+	}
+	f.Fuzz(func(t *testing.T, sealed, shop string) {
+		opened, err := s.openRecord(shopify.Shop(shop), sealed)
+		if err != nil {
+			if opened != nil || strings.Contains(err.Error(), "sk_fixture") {
+				t.Errorf("openRecord = %v, %v", opened, err)
+			}
+			return
+		}
+		// Each process draws another nonce, so what is good is told by what is in it.
+		if shop != string(fuzzShop) || opened.Connection.APIToken != "sk_fixture" || opened.generation != r.generation {
+			t.Errorf("openRecord(%q, %x) = what was not sealed for it", shop, sealed)
+		}
+	})
+}
+
+// FuzzRecordText: what another version has sealed in a record is read, or refused;
+// nothing of it gets into an error.
+func FuzzRecordText(f *testing.F) {
+	s, r := fuzzed(f)
+	good, err := json.Marshal(sealedRecord{DataKey: r.dataKey, Epoch: r.epoch, Account: r.account, Connection: (*sealedConnection)(r.Connection)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, plain := range [][]byte{
+		good, nil, []byte("{}"), []byte("null"), []byte("[]"), []byte(`{"DataKey":"c2hvcnQ="}`), bytes.Replace(good, []byte(`"Epoch"`), []byte(`"Other"`), 1), []byte(`{"DataKey":1,"Connection":"secret-in-a-wrong-place"}`),
+		bytes.Replace(good, []byte("sk_fixture"), []byte(`sk\u0000`), 1), []byte(`{"WebhookVerified":"yesterday"}`),
+	} {
+		f.Add(plain)
+	}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		header := recordVersion + s.wrappers[1].id + r.generation
+		sealed := string(s.wrappers[1].aead.Seal([]byte(header), nil, plain, []byte(recordKey(fuzzShop)+header)))
+		opened, err := s.openRecord(fuzzShop, sealed)
+		if err != nil {
+			if len(plain) > 8 && bytes.Contains([]byte(err.Error()), plain) {
+				t.Errorf("openRecord of %q repeats it: %v", plain, err)
+			}
+			return
+		}
+		if opened.generation != r.generation || opened.Shop != fuzzShop {
+			t.Errorf("openRecord of %q = a record of another key", plain)
+		}
+		if opened.WebhookVerified.Year() >= 0 && opened.WebhookVerified.Year() < 10000 {
+			s.seal(opened)
+		}
+	})
+}
+
+// FuzzOpenCached: what stands in a shopper's place opens only where it was sealed, and
+// unchanged.
+func FuzzOpenCached(f *testing.F) {
+	s, r := fuzzed(f)
+	const customer = "6100200300400"
+	name := r.name(customer)
+	key, other := r.key("c", name), r.name("recharge:1")
+	value := Cached{Customer: recharge.Customer{ID: 1, Hash: "ff"}, ShopifyID: customer, LookedUp: s.options.Now(), Verified: s.options.Now()}
+	good := r.sealCached(key, other, value)
+	for _, sealed := range []string{
+		good, "", "1", noName, good[:nameSize-1], good[:nameSize], good[:nameSize+versionSize], good + "\x00", "e" + good[1:], noName + good[nameSize:],
+		r.sealCached(r.key("c", other), other, value),
+	} {
+		f.Add(sealed, key)
+		f.Add(sealed, r.key("c", other))
+	}
+	f.Fuzz(func(t *testing.T, sealed, at string) {
+		got, err := r.openCached(at, sealed)
+		if err == nil && got != (Cached{}) && (at != key && at != r.key("c", other) || got != value) {
+			t.Errorf("openCached(%q, %x) = %+v; want nothing that was not sealed for it", at, sealed, got)
+		}
+		if err != nil && got != (Cached{}) {
+			t.Errorf("openCached(%q, %x) = %+v beside %v", at, sealed, got, err)
+		}
+		if version := versionOf(sealed); len(version) != 0 && len(version) != versionSize {
+			t.Errorf("versionOf(%x) = %x", sealed, version)
+		}
+		usable := s.usable(got, Shopper{Shop: fuzzShop, Customer: customer}, name)
+		if usable.Customer.ID != 0 && usable.ShopifyID != customer {
+			t.Errorf("usable of %+v = %+v; want nothing of another's", got, usable)
 		}
 	})
 }

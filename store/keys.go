@@ -1,79 +1,73 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strconv"
+	"time"
 
 	"manage-subscriptions/shopify"
 )
 
-// A key of a shop is ms1:{shop}kind, and a name where there are several of the
-// kind. The braces put all keys of a shop into one slot of a cluster; shop and
-// name are pseudonyms.
+// A key of a shop is ms2:{shop}:kind, and a name where there are several of the kind. The braces
+// put all keys of a shop into one slot of a cluster. The shop is in the clear: an operator may see
+// which stores there are. Shoppers are pseudonyms, made with the shop's data key.
 //
-//	c  who a shopper is at Recharge
-//	s  a shopper's session and links, a hash; its name is that of the customer
-//	k  the connection
-//	t  Recharge's customers that have changed, a hash
-//	h  an hour's numbers, a hash
-//	e  the last errors
-//	b  the token's bucket: a time, in the clear
-//	i  how far the index is
-//	l  who opens a shopper's portal at present, and what came of it
-//	n  that a signed link has been used
+//	shop         the shop's record
+//	c:<name>     what is cached of a shopper
+//	r:<bucket>   which shopper is cached under another id, a hash; the bucket says of
+//	             which data key it is
+//	x:<name>     tombstone: when a shopper was erased or moved, a moment ago
+//	d:<name>     a shopper was redacted: imports do not cache them
+//	x:shop       when the app was uninstalled, a moment ago
+//	l:<name>     lock: which instance asks Recharge for this shopper
+//	n:<digest>   a one-time link that was used
+//	b            how full the token's bucket is: a time
+//	h:<hour>     an hour's counters, a hash
+//	e            recent errors
+//	i            how far the import is
 //
-// Of no shop are ms1:orders, a hash; ms1:w, what was seen: webhooks, and states of
-// the code grant; ms1:servers, a sorted set of random names; ms1:index, one of shops'
-// pseudonyms, by when they are swept next; and ms1:rekey, ms1:round and ms1:sweeping,
-// which say that somebody is at it.
+// Of no shop are ms2:shops, the shops by when their next import is due;
+// ms2:instances, random names; and ms2:maintenance, a lock.
 const (
-	prefix       = "ms1:"
-	ordersKey    = prefix + "orders"
-	sharersKey   = prefix + "servers"
-	sessionField = "s"
+	prefix         = "ms2:"
+	shopsKey       = prefix + "shops"
+	instancesKey   = prefix + "instances"
+	maintenanceKey = prefix + "maintenance"
 
-	kindShopper    = "c"
-	kindVisits     = "s"
-	kindConnection = "k"
-	kindTouched    = "t"
-	kindHour       = "h"
-	kindTroubles   = "e"
-	kindIndex      = "i"
-	kindBucket     = "b"
-	kindLease      = "l"
-	kindSpent      = "n"
+	// indexBuckets is how many hashes a shop's index has, one for each two hex digits:
+	// so few that a small store does not pay for empty ones, so many that Redis packs
+	// those of a large store (up to 512 fields).
+	indexBuckets = 256
 )
 
-const nameSize = 16 // bytes
+// shopPrefix is how all keys of a shop begin.
+func shopPrefix(shop shopify.Shop) string { return prefix + "{" + string(shop) + "}:" }
 
-// shopOf is how all keys of a shop begin. Nothing in it is special to Redis'
-// patterns: base64 has no such signs.
-func shopOf(s *sealer, shop shopify.Shop) string {
-	return prefix + "{" + s.name(8, "shop", string(shop)) + "}"
+func recordKey(shop shopify.Shop) string      { return shopPrefix(shop) + "shop" }
+func uninstalledKey(shop shopify.Shop) string { return shopPrefix(shop) + "x:shop" }
+func bucketKey(shop shopify.Shop) string      { return shopPrefix(shop) + "b" }
+func errorsKey(shop shopify.Shop) string      { return shopPrefix(shop) + "e" }
+func importKey(shop shopify.Shop) string      { return shopPrefix(shop) + "i" }
+
+// nonceKey has a plain digest: a used link stays used whatever becomes of the
+// shop's record and of the encryption keys.
+func nonceKey(shop shopify.Shop, nonce string) string {
+	digest := sha256.Sum256([]byte(nonce))
+	return shopPrefix(shop) + "n:" + hex.EncodeToString(digest[:16])
 }
 
-// shopperKeys are the two keys of a shopper.
-func shopperKeys(s *sealer, who Shopper) (customer, session string) {
-	shop, name := shopOf(s, who.Shop), shopperName(s, who)
-	return shop + kindShopper + name, shop + kindVisits + name
+func hourKey(shop shopify.Shop, hour int64) string {
+	return shopPrefix(shop) + "h:" + time.Unix(hour, 0).UTC().Format("2006010215")
 }
 
-func shopperName(s *sealer, who Shopper) string {
+// canonical is the id by which a shopper is cached: Shopify's, or Recharge's where
+// the shop's own middleware asks by that.
+func canonical(who Shopper) string {
 	if who.RechargeID != 0 {
-		return s.name(nameSize, "recharge", string(who.Shop), strconv.FormatInt(who.RechargeID, 10))
+		return canonicalRecharge(who.RechargeID)
 	}
-	return s.name(nameSize, "shopper", string(who.Shop), string(who.Customer))
+	return string(who.Customer)
 }
 
-// visitField is a link's field in a shopper's hash.
-func visitField(s *sealer, visit Visit) string {
-	return s.name(nameSize, "visit", string(visit.To), string(visit.Locale))
-}
-
-func connectionKey(s *sealer, shop shopify.Shop) string {
-	return shopOf(s, shop) + kindConnection + s.name(nameSize, "connection", string(shop))
-}
-
-func touchedKey(s *sealer, shop shopify.Shop) string { return shopOf(s, shop) + kindTouched }
-
-// fieldOf is the place of a hash's field, for which its value is sealed.
-func fieldOf(key, field string) string { return key + "/" + field }
+func canonicalRecharge(id int64) string { return "recharge:" + strconv.FormatInt(id, 10) }

@@ -2,52 +2,41 @@ package store_test
 
 import (
 	"context"
-	"fmt"
-	"io"
+	"errors"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/store/storetest"
 )
 
-// writes are all ways to write.
-func writes(ctx context.Context, s *store.Store, c *clock) {
-	s.RememberCustomer(ctx, pat, known)
-	s.RememberNotSubscriber(ctx, other)
-	s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{URL: linkURL})
-	s.Forget(ctx, patsTwin)
+// saves is a click that learns something.
+func saves(ctx context.Context, s *store.Store, r *store.Record, c *clock) error {
+	value := everything(c)
+	return s.Save(ctx, r, pat, &value, 0, nil)
 }
 
-// TestRedisGone: without Redis a click is slower, not wrong, and the log says
-// so once, not a click.
+// TestRedisGone: without Redis a click is slower, not wrong, and the log says so once,
+// not once a click.
 func TestRedisGone(t *testing.T) {
 	server := storetest.Redis(t)
 	c, l := newClock(), &logged{}
 	s := open(t, on(options(c, l), server))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-
-	writes(ctx, s, c)
-	if got := s.Recall(ctx, pat, schedule).Customer; got != known {
-		t.Fatalf("Recall = %+v; want %+v", got, known)
-	}
 	wantLines := func(when string, gone, back int) {
 		t.Helper()
 		for _, tt := range []struct {
 			parts []string
 			want  int
 		}{
-			{[]string{"level=ERROR", "cannot reach Redis"}, gone},
+			{[]string{"level=ERROR", "cannot reach Redis; clicks go on without it"}, gone},
 			{[]string{"level=INFO", "can reach Redis again"}, back},
 			{nil, gone + back},
 		} {
@@ -56,11 +45,19 @@ func TestRedisGone(t *testing.T) {
 			}
 		}
 	}
-	clicks := func(want store.Memory) {
+	save(t, s, pat, everything(c))
+	r := recordOf(t, s, shop)
+	clicks := func() {
 		t.Helper()
 		for range 20 {
-			if got := s.Recall(ctx, pat, schedule); got != want {
-				t.Fatalf("Recall = %+v; want %+v", got, want)
+			if got := s.Load(ctx, pat); got.Err == nil || got.Record != r || got.Cached != (store.Cached{}) {
+				t.Fatalf("Load without Redis = %+v; want the record that it knows, and an error", got)
+			}
+			if err := saves(ctx, s, r, c); err == nil {
+				t.Fatal("Save without Redis = nil")
+			}
+			if _, err := s.Lock(store.Loaded{Record: r}, pat).Take(ctx, bucket(), oneCall, 0, 0); err == nil {
+				t.Fatal("Take without Redis = nil")
 			}
 		}
 	}
@@ -68,39 +65,38 @@ func TestRedisGone(t *testing.T) {
 
 	server.Stop()
 	start := time.Now()
-	clicks(store.Memory{})
-	wantLines("reads after it went", 1, 0)
-	for range 20 {
-		writes(ctx, s, c)
+	clicks()
+	wantLines("after it went", 1, 0)
+	if s.Reachable() {
+		t.Error("it is reachable")
 	}
-	wantLines("writes after it went", 1, 0)
 	for range 3 {
-		c.advance(store.Rest) // it is tried again, in vain
-		clicks(store.Memory{})
-		writes(ctx, s, c)
+		c.advance(store.RestFor) // it is tried again, in vain
+		clicks()
 	}
 	wantLines("tried again in vain", 1, 0)
-	// Eight tries on a port where nobody listens. A busy machine may take long
-	// for them, but not as long as any timeout would.
+	// A few tries on a port where nobody listens. A busy machine may take long for
+	// them, but not as long as any timeout would.
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("clicks without Redis took %v; want next to nothing", took)
 	}
 
 	server.Start()
-	clicks(store.Memory{}) // it is still left alone
+	clicks() // it is still left alone
 	wantLines("back, not yet tried", 1, 0)
-	c.advance(store.Rest)
-	clicks(store.Memory{}) // it is empty
-	wantLines("reads after it came back", 1, 1)
-	writes(ctx, s, c)
-	wantLines("writes after it came back", 1, 1)
-	clicks(store.Memory{
-		Customer: known, Fresh: true, Session: session(c),
-		Link: recharge.Link{URL: linkURL, Expires: c.now.Add(time.Minute)},
+	eventually(t, "it is found again", func() bool { // go-redis tries once a second
+		c.advance(store.RestFor)
+		return s.Load(ctx, pat).Err == nil
 	})
+	is(t, "it is empty", s, pat, recharge.Customer{})
+	wantLines("after it came back", 1, 1)
+	if !s.Reachable() {
+		t.Error("it is not reachable")
+	}
+	save(t, s, pat, everything(c))
+	is(t, "saved again", s, pat, known)
 	wantLines("after", 1, 1)
-
-	for _, secret := range []string{string(pat.Shop), string(pat.Customer), known.Hash, token, linkURL} {
+	for _, secret := range []string{string(pat.Customer), known.Hash, token, "00112233445566778899aabbccddeeff"} {
 		if lines := l.lines(secret); len(lines) > 0 {
 			t.Errorf("logged %q, which holds %q", lines, secret)
 		}
@@ -113,16 +109,16 @@ func TestRedisGoneAtTheStart(t *testing.T) {
 	server.Stop()
 	c, l := newClock(), &logged{}
 	s := open(t, on(options(c, l), server))
-	s.RememberCustomer(t.Context(), pat, known)
-	if got := s.Recall(t.Context(), pat, schedule); got != (store.Memory{}) {
-		t.Errorf("Recall = %+v; want nothing", got)
+	if got := s.Load(t.Context(), pat); got.Err == nil || got.Record != nil {
+		t.Errorf("Load = %+v; want an error", got)
 	}
 	server.Start()
-	c.advance(store.Rest)
-	s.RememberCustomer(t.Context(), pat, known)
-	if got, want := s.Recall(t.Context(), pat, schedule), (store.Memory{Customer: known, Fresh: true}); got != want {
-		t.Errorf("Recall, Redis being there = %+v; want %+v", got, want)
-	}
+	eventually(t, "Redis is found", func() bool {
+		c.advance(store.RestFor)
+		return s.Load(t.Context(), pat).Err == nil
+	})
+	save(t, s, pat, everything(c))
+	is(t, "Redis being there", s, pat, known)
 	if got := len(l.lines()); got != 2 {
 		t.Errorf("logged %q; want that it was gone, and that it is back", l.lines())
 	}
@@ -131,64 +127,68 @@ func TestRedisGoneAtTheStart(t *testing.T) {
 // TestRedisFull: one that takes nothing any more is still read.
 func TestRedisFull(t *testing.T) {
 	server := storetest.Redis(t)
+	client := direct(t, server)
 	c, l := newClock(), &logged{}
 	s := open(t, on(options(c, l), server))
-	s.RememberCustomer(t.Context(), pat, known)
-	if err := direct(t, server).ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
-		t.Fatal(err)
-	}
+	save(t, s, pat, lookedUp(c, pat, known))
+	r := recordOf(t, s, shop)
+	ok(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	for range 20 {
-		c.advance(store.Rest)
-		s.RememberNotSubscriber(t.Context(), pat)
-		if got, want := s.Recall(t.Context(), pat, schedule), (store.Memory{Customer: known, Fresh: true}); got != want {
-			t.Fatalf("Recall = %+v; want %+v", got, want)
+		c.advance(store.RestFor)
+		if err := saves(t.Context(), s, r, c); !redis.HasErrorPrefix(err, "OOM") && !strings.Contains(err.Error(), "OOM") {
+			t.Fatalf("Save = %v; want what Redis says", err)
 		}
+		is(t, "full", s, pat, known)
 	}
 	if got := len(l.lines("level=ERROR", "cannot write to Redis")); got != 1 || len(l.lines()) != 1 {
 		t.Errorf("logged %q; want one error", l.lines())
 	}
+	if !s.Reachable() {
+		t.Error("one that answers is not reachable")
+	}
+	ok(t, client.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	c.advance(store.RestFor)
+	ok(t, saves(t.Context(), s, r, c))
+	if got := len(l.lines("level=INFO", "can write to Redis again")); got != 1 || len(l.lines()) != 2 {
+		t.Errorf("logged %q; want that it is back", l.lines())
+	}
 }
 
-// TestRedisRestarted: a Redis that is back before anyone missed it is no news,
-// though all pooled connections are dead.
+// TestRedisRestarted: a Redis that is back before anyone missed it is no news, though all
+// pooled connections are dead.
 func TestRedisRestarted(t *testing.T) {
-	server := storetest.Redis(t)
+	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
 	c, l := newClock(), &logged{}
 	s := open(t, on(options(c, l), server))
 	for range 3 {
 		var clicks sync.WaitGroup
 		for range 8 { // several connections
-			clicks.Go(func() {
-				s.Recall(t.Context(), pat, schedule)
-				s.RememberCustomer(t.Context(), pat, known)
-			})
+			clicks.Go(func() { save(t, s, pat, everything(c)) })
 		}
 		clicks.Wait()
 		server.Stop()
 		server.Start()
-		s.RememberCustomer(t.Context(), pat, known)
-		if got := s.Recall(t.Context(), pat, schedule).Customer; got != known {
-			t.Errorf("Recall = %+v; want %+v", got, known)
-		}
+		is(t, "restarted", s, pat, known)
+		save(t, s, pat, everything(c))
+		server.Stop()
+		server.Start()
+		ok(t, s.ApplyCustomerChange(t.Context(), shop, store.Change{ID: 5}))
 	}
 	if lines := l.lines(); len(lines) > 0 {
 		t.Errorf("logged %q; want nothing", lines)
 	}
 }
 
-// TestRedisHangs: one that takes connections and does not answer costs a click
-// no more than its context allows, and after the first nothing.
-func TestRedisHangs(t *testing.T) {
+// hanging takes connections and never answers.
+func hanging(t *testing.T) (address string, connections func() int) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(t, err)
 	var (
 		serving sync.WaitGroup
 		mu      sync.Mutex
 		taken   []net.Conn
 	)
-	connections := func() int { mu.Lock(); defer mu.Unlock(); return len(taken) }
 	serving.Go(func() {
 		for {
 			connection, err := listener.Accept()
@@ -207,31 +207,38 @@ func TestRedisHangs(t *testing.T) {
 			connection.Close()
 		}
 	})
+	return listener.Addr().String(), func() int { mu.Lock(); defer mu.Unlock(); return len(taken) }
+}
 
+// TestRedisHangs: one that takes connections and does not answer costs a click no more
+// than its context allows, and after the first nothing.
+func TestRedisHangs(t *testing.T) {
+	t.Parallel()
+	address, connections := hanging(t)
 	c, l := newClock(), &logged{}
 	o := options(c, l)
-	o.Redis = &redis.UniversalOptions{Addrs: []string{listener.Addr().String()}}
-	s := openInHaste(t, o)
-	// Its own timeouts would take a second: 500 ms, and once more. The best of
-	// three, because the machine may be busy.
+	o.Redis = &redis.UniversalOptions{Addrs: []string{address}}
+	s := open(t, o)
+	// Its own timeout would take half a second. The best of three, because the
+	// machine may be busy.
 	best := time.Hour
 	for range 3 {
-		c.advance(store.Rest)
+		c.advance(store.RestFor)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		start := time.Now()
-		if got := s.Recall(ctx, pat, schedule); got != (store.Memory{}) {
-			t.Errorf("Recall = %+v; want nothing", got)
+		if got := s.Load(ctx, pat); got.Err == nil {
+			t.Errorf("Load = %+v; want an error", got)
 		}
 		best = min(best, time.Since(start))
 		cancel()
 	}
-	if best > 750*time.Millisecond {
-		t.Errorf("Recall took %v; want its context's 50 ms", best)
+	if best > 400*time.Millisecond {
+		t.Errorf("Load took %v; want its context's 50 ms", best)
 	}
-	s.Recall(t.Context(), pat, schedule) // has the time to find out
+	s.Load(t.Context(), pat) // has the time to find out
 	before := connections()
 	for range 100 {
-		s.Recall(t.Context(), pat, schedule)
+		s.Load(t.Context(), pat)
 	}
 	if got := connections(); got != before {
 		t.Errorf("100 more clicks made %d connections; want none", got-before)
@@ -239,233 +246,72 @@ func TestRedisHangs(t *testing.T) {
 	if got := len(l.lines()); got != 1 || len(l.lines("level=ERROR", "cannot reach Redis")) != 1 {
 		t.Errorf("logged %q; want one error", l.lines())
 	}
+	start := time.Now()
+	if err := s.SaveConnection(t.Context(), connected(c, shop)); err == nil {
+		t.Error("SaveConnection = nil; want an error")
+	}
+	if err := s.Redact(t.Context(), shop, pat.Customer); err == nil {
+		t.Error("Redact = nil; want an error")
+	}
+	if took := time.Since(start); took > 9*time.Second {
+		t.Errorf("two that hang held their callers for %v; want 3 s each at most", took)
+	}
 }
 
-// TestNothingToWriteProvesNothing: a write that has nothing to send does not
-// know whether Redis is back.
-func TestNothingToWriteProvesNothing(t *testing.T) {
+// TestPingIsATry: a server that nobody clicks on finds out that Redis is gone, and that
+// it is back.
+func TestPingIsATry(t *testing.T) {
 	server := storetest.Redis(t)
-	c, l := newClock(), &logged{}
-	s := open(t, on(options(c, l), server))
-	server.Stop()
-	s.RememberCustomer(t.Context(), pat, known)
-	c.advance(store.Rest)
-	ended := recharge.Session{Token: token, Expires: c.now}
-	s.RememberLink(t.Context(), pat, schedule, ended, recharge.Link{})
-	s.RememberCustomer(t.Context(), pat, known)
-	if got := len(l.lines()); got != 1 {
-		t.Errorf("logged %q; want one error", l.lines())
+	s := open(t, on(many(newClock(), &logged{}), server))
+	for _, up := range []bool{true, false, true} {
+		if up {
+			server.Start()
+		} else {
+			server.Stop()
+		}
+		eventually(t, "Ping finds out", func() bool {
+			_, err := s.Ping(t.Context())
+			return (err == nil) == up && s.Reachable() == up
+		})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Ping(ended); err == nil || !s.Reachable() {
+		t.Errorf("Ping of one who has gone = %v, reachable %v; want that to say nothing of Redis", err, s.Reachable())
 	}
 }
 
-// proxy stands between a store and its Redis and counts the times that the one
-// speaks and the other answers. It knows nothing of their language.
-type proxy struct {
-	listener net.Listener
-	serving  sync.WaitGroup
-
-	mu          sync.Mutex
-	asking      bool
-	roundTrips  int
-	connections []net.Conn
-}
-
-func newProxy(t *testing.T, to string) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{listener: listener}
-	p.serving.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", to)
-			if err != nil {
-				client.Close()
-				return
-			}
-			p.mu.Lock()
-			p.connections = append(p.connections, client, server)
-			p.mu.Unlock()
-			p.serving.Go(func() { p.carry(server, client, true) })
-			p.serving.Go(func() { p.carry(client, server, false) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		p.mu.Lock()
-		for _, connection := range p.connections {
-			connection.Close()
-		}
-		p.mu.Unlock()
-		p.serving.Wait()
-	})
-	return p
-}
-
-func (p *proxy) carry(to io.Writer, from io.Reader, asking bool) {
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		if asking && !p.asking {
-			p.roundTrips++
-		}
-		p.asking = asking
-		p.mu.Unlock()
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
-}
-
-func (p *proxy) count(do func()) int {
-	p.mu.Lock()
-	before := p.roundTrips
-	p.mu.Unlock()
-	do()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.roundTrips - before
-}
-
-// commands is how often Redis was told each command, by its own count.
-func commands(t *testing.T, client *redis.Client, do func()) map[string]int {
-	t.Helper()
-	if err := client.ConfigResetStat(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	do()
-	info, err := client.Info(t.Context(), "commandstats").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	calls := map[string]int{}
-	for line := range strings.Lines(info) {
-		rest, ok := strings.CutPrefix(line, "cmdstat_")
-		if !ok {
-			continue
-		}
-		name, statistics, _ := strings.Cut(rest, ":calls=")
-		count, _, _ := strings.Cut(statistics, ",")
-		if calls[name], err = strconv.Atoi(count); err != nil {
-			t.Fatalf("commandstats: %q", line)
-		}
-	}
-	delete(calls, "config|resetstat")
-	return calls
-}
-
-func TestRoundTrips(t *testing.T) {
-	server := storetest.Redis(t)
-	client := direct(t, server)
-	p := newProxy(t, server.Addr)
-	c := newClock()
-	tests := []struct {
-		name string
-		do   func(context.Context, *store.Store)
-		want map[string]int
-	}{
-		{"Recall", func(ctx context.Context, s *store.Store) { s.Recall(ctx, pat, schedule) }, map[string]int{"mget": 1, "hmget": 1}},
-		{"RememberCustomer", func(ctx context.Context, s *store.Store) { s.RememberCustomer(ctx, pat, known) }, map[string]int{"multi": 1, "set": 1, "exec": 1}},
-		{"RememberNotSubscriber", func(ctx context.Context, s *store.Store) { s.RememberNotSubscriber(ctx, pat) }, map[string]int{"multi": 1, "set": 1, "exec": 1}},
-		{"Learn all of a first click", func(ctx context.Context, s *store.Store) {
-			s.Learn(ctx, pat, store.Learned{Customer: known, Session: session(c), Link: recharge.Link{URL: linkURL}, Visit: schedule})
-		}, map[string]int{"multi": 1, "set": 1, "hset": 1, "pexpire": 1, "exec": 1}},
-		{"RememberLink", func(ctx context.Context, s *store.Store) {
-			s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{URL: linkURL})
-		}, map[string]int{"multi": 1, "hset": 1, "pexpire": 1, "exec": 1}},
-		{"RememberLink without a link", func(ctx context.Context, s *store.Store) {
-			s.RememberLink(ctx, pat, schedule, session(c), recharge.Link{})
-		}, map[string]int{"multi": 1, "hset": 1, "pexpire": 1, "exec": 1}},
-		{"Forget", func(ctx context.Context, s *store.Store) { s.Forget(ctx, pat) }, map[string]int{"unlink": 1}},
-	}
-	for _, keys := range [][][]byte{{key(1)}, {key(2), key(1)}} {
-		o := options(c, &logged{})
-		o.Keys = keys
-		o.Redis = &redis.UniversalOptions{Addrs: []string{p.listener.Addr().String()}}
-		s := open(t, o)
-		// Connect: go-redis has connections for commands, and others for pipelines.
-		s.Recall(t.Context(), pat, schedule)
-		s.RememberCustomer(t.Context(), pat, known)
-		for _, tt := range tests {
-			t.Run(fmt.Sprintf("%s with %d keys", tt.name, len(keys)), func(t *testing.T) {
-				var trips int
-				got := commands(t, client, func() {
-					trips = p.count(func() { tt.do(t.Context(), s) })
-				})
-				if trips != 1 {
-					t.Errorf("%d round trips; want 1", trips)
+// TestRedisRefusesScripts says so by name, and does not call it down.
+func TestRedisRefusesScripts(t *testing.T) {
+	for name, args := range map[string][]string{"by an ACL": nil, "renamed": {"--rename-command", "EVAL", ""}} {
+		t.Run(name, func(t *testing.T) {
+			server := storetest.Redis(t, args...)
+			s := open(t, on(options(newClock(), &logged{}), server))
+			if args == nil {
+				if _, err := s.Ping(t.Context()); err != nil {
+					t.Errorf("Ping = %v before", err)
 				}
-				if len(keys) == 1 && !cmp.Equal(got, tt.want) {
-					t.Errorf("commands = %v; want %v", got, tt.want)
-				}
-			})
-		}
+				ok(t, direct(t, server).Do(t.Context(), "ACL", "SETUSER", "default", "-eval").Err())
+			}
+			if _, err := s.Ping(t.Context()); !errors.Is(err, store.ErrNoEval) {
+				t.Errorf("Ping = %v; want ErrNoEval", err)
+			}
+			if !s.Reachable() {
+				t.Error("one that answers is not reachable")
+			}
+		})
 	}
 }
 
-// TestMemoryOfACustomer holds a customer to 250 bytes of Redis, all told.
-func TestMemoryOfACustomer(t *testing.T) {
-	const most = 250
-	server := storetest.Redis(t)
-	client := direct(t, server)
-	s := open(t, on(options(newClock(), &logged{}), server))
-	for _, hash := range []string{
-		"1f2e3d4c5b6a7988",               // 16 hex digits
-		"70100200a1b2c3d4e5f60718",       // 24, beginning with the id
-		"0a1b2c3d4e5f60718293a4b5c6d7e8", // 30 hex digits
-	} {
-		who := store.Shopper{Shop: pat.Shop, Customer: shopify.CustomerID("61002003004" + strconv.Itoa(len(hash)))}
-		key := added(t, s, func() {
-			s.RememberCustomer(t.Context(), who, recharge.Customer{ID: 1 << 40, Hash: hash, Active: 3})
-		})[0]
-		bytes, err := client.MemoryUsage(t.Context(), key).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("a customer with a hash of %d letters: MEMORY USAGE %d bytes", len(hash), bytes)
-		if bytes > most {
-			t.Errorf("MEMORY USAGE = %d; want at most %d", bytes, most)
-		}
+func TestCloseEndsConnections(t *testing.T) {
+	s, err := store.Open(on(options(newClock(), &logged{}), storetest.Redis(t)))
+	ok(t, err)
+	load(t, s, pat)
+	if s.Client().PoolStats().TotalConns == 0 {
+		t.Error("the pool has no connection")
 	}
-
-	// MEMORY USAGE leaves out the expiry and the tables that lead to both.
-	const customers = 10_000
-	before := usedMemory(t, client)
-	for i := range customers {
-		who := store.Shopper{Shop: pat.Shop, Customer: shopify.CustomerID(strconv.Itoa(6100200400000 + i))}
-		s.RememberCustomer(t.Context(), who, known)
+	ok(t, s.Close())
+	if err := s.Client().Ping(t.Context()).Err(); !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("Ping after Close = %v; want %v", err, redis.ErrClosed)
 	}
-	if got := len(server.Dump()); got != customers+3 {
-		t.Fatalf("%d keys; want %d", got, customers+3)
-	}
-	each := (usedMemory(t, client) - before) / customers
-	t.Logf("%d customers: %d bytes each, with expiry and tables", customers, each)
-	if each > most {
-		t.Errorf("%d bytes a customer; want at most %d", each, most)
-	}
-}
-
-// usedMemory is what Redis says that it uses, in bytes.
-func usedMemory(t *testing.T, client *redis.Client) int {
-	t.Helper()
-	info, err := client.Info(t.Context(), "memory").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, behind, _ := strings.Cut(info, "used_memory:")
-	line, _, _ := strings.Cut(behind, "\r\n")
-	bytes, err := strconv.Atoi(line)
-	if err != nil {
-		t.Fatalf("INFO memory: %q", info)
-	}
-	return bytes
 }

@@ -14,35 +14,32 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server/servertest"
 )
 
-// Options say who clicks, and how fast.
+// Options set who clicks, and how fast.
 type Options struct {
 	Shoppers   int             // each clicks once
 	Rate       float64         // clicks a second, at random moments
-	Index      bool            // all customers are remembered before the first click
-	SigningKey *rsa.PrivateKey // Recharge's; nil: one is drawn
-	OwnRedis   bool            // beside the server instead of in it
-	Change     func(*config.Settings)
+	Index      bool            // all customers are imported before the first click
+	SigningKey *rsa.PrivateKey // Recharge's; nil: a new one
 }
 
-// Report is what came of it.
+// Report is the result of a campaign.
 type Report struct {
 	Options  Options
 	Prepared time.Duration  // until the first click
 	Took     time.Duration  // from the first click to the last answer
 	Outcomes map[string]int // of clicks
 	Lost     int            // clicks without an answer
-	Failed   int            // answered by a 5xx, or by nothing that there should be
+	Failed   int            // answered by a 5xx, or by something unknown
 	Late     int            // answered after CLICK_TIMEOUT
-	Astray   []string       // who was led to a portal that is not theirs, or to one that does not open
+	Astray   []string       // clicks that led to somebody else's portal, or to one that does not open
 	P50      time.Duration  // of the waiting times
 	P99      time.Duration
 	Max      time.Duration
-	Before   map[string]int // calls that Recharge got before the first click, by endpoint
+	Before   map[string]int // calls to Recharge before the first click, by endpoint
 	Calls    map[string]int // and from then on
 	Limited  int            // of all those, answered 429
 }
@@ -75,13 +72,10 @@ type runner struct {
 	waited []time.Duration
 }
 
-// Run lives through a campaign, in virtual time if it is called in a bubble of
-// testing/synctest. Its error is that of what it runs in; what is wrong with the
-// answers is in the report.
+// Run runs a campaign, in virtual time if it is called in a bubble of testing/synctest.
+// It returns an error if the server fails; wrong answers are in the report.
 func Run(ctx context.Context, o Options) (report Report, err error) {
-	w, err := servertest.Start(servertest.Options{
-		Customers: customers(o.Shoppers), SigningKey: o.SigningKey, OwnRedis: o.OwnRedis, Change: o.Change, Index: o.Index,
-	})
+	w, err := servertest.Start(servertest.Options{Customers: customers(o.Shoppers), SigningKey: o.SigningKey, Index: o.Index})
 	if err != nil {
 		return Report{}, err
 	}
@@ -108,7 +102,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	return r.report, nil
 }
 
-// prepare waits until all customers are remembered, and the bucket is empty again.
+// prepare waits until all customers are imported, and the bucket is empty again.
 func (r *runner) prepare(ctx context.Context) error {
 	if !r.report.Options.Index {
 		return nil
@@ -121,8 +115,8 @@ func (r *runner) prepare(ctx context.Context) error {
 	}
 }
 
-// clicks come at random moments, as independent people's do: at times none for a
-// while, at times several at once. That is drawn the same way each time.
+// clicks come at random moments, the same in each run, as independent people's do: at
+// times none for a while, at times several at once.
 func (r *runner) clicks(ctx context.Context) error {
 	chance := rand.New(rand.NewPCG(14, 20000)) //nolint:gosec // no secret
 	var under sync.WaitGroup
@@ -209,12 +203,12 @@ func (r Report) AllCalls() int {
 	return all
 }
 
-// Broken are the promises that were, which hold whether there is an index or not.
+// Broken lists the broken promises, which hold with and without an import.
 func (r Report) Broken() []string {
 	var broken []string
 	for what, n := range map[string]int{
-		"clicks without an answer": r.Lost, "answers that are a 5xx, or none of ours": r.Failed, "answers too late": r.Late,
-		"clicks that were led astray": len(r.Astray),
+		"clicks without an answer": r.Lost, "answers that are a 5xx, or unknown": r.Failed, "answers too late": r.Late,
+		"clicks that led astray": len(r.Astray),
 	} {
 		if n > 0 {
 			broken = append(broken, fmt.Sprintf("%d %s", n, what))
@@ -238,7 +232,7 @@ func (r Report) answered() int {
 	return n
 }
 
-// Share is how many of all clicks ended in one of the outcomes.
+// Share is the part of all clicks that ended in one of the outcomes.
 func (r Report) Share(outcomes ...string) float64 {
 	n := 0
 	for _, outcome := range outcomes {
@@ -255,7 +249,7 @@ func (r Report) String() string {
 	}
 	line("what", "how many")
 	line("---", "---")
-	line("shoppers, one click each", "%d at %g a second, index: %t", r.Options.Shoppers, r.Options.Rate, r.Options.Index)
+	line("shoppers, one click each", "%d at %g a second, customers imported: %t", r.Options.Shoppers, r.Options.Rate, r.Options.Index)
 	line("prepared in, took", "%s, %s", r.Prepared.Round(time.Second), r.Took.Round(time.Second))
 	for _, outcome := range []string{"redirected", "redirected_by_hash", "unavailable", "not_a_subscriber", "sign_in"} {
 		line(outcome, "%d (%.1f %%)", r.Outcomes[outcome], 100*r.Share(outcome))

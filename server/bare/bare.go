@@ -1,15 +1,19 @@
-// Package bare is the least that a handler of a click can do: check the signature,
-// ask Redis once, redirect. The program is measured beside it; nothing else uses it.
+// Package bare does the least that a handler of a click can do: it checks the
+// signature, asks Redis once, redirects, and logs a line. It is what this program is
+// measured against; nothing else uses it.
 package bare
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
@@ -19,14 +23,15 @@ import (
 func Key(shopper string) string { return "bench:" + shopper }
 
 // Handler answers clicks that are signed with secret.
-func Handler(secret string, client *redis.Client) http.Handler {
+func Handler(secret string, client *redis.Client, log *slog.Logger) http.Handler {
 	e := echo.New()
 	e.GET("/apps/subscriptions", func(c echo.Context) error {
+		start, ctx := time.Now(), c.Request().Context()
 		values := c.QueryParams()
 		if !signed(secret, values) {
 			return c.NoContent(http.StatusForbidden)
 		}
-		link, err := client.Get(c.Request().Context(), Key(values.Get("logged_in_customer_id"))).Result()
+		link, err := client.Get(ctx, Key(values.Get("logged_in_customer_id"))).Result()
 		if err != nil {
 			return c.NoContent(http.StatusForbidden)
 		}
@@ -34,7 +39,14 @@ func Handler(secret string, client *redis.Client) http.Handler {
 		header.Set("Cache-Control", "no-store")
 		header.Set("Referrer-Policy", "no-referrer")
 		header.Set(echo.HeaderLocation, link)
-		return c.NoContent(http.StatusFound)
+		err = c.NoContent(http.StatusFound)
+		log.LogAttrs(ctx, slog.LevelInfo, "click",
+			slog.String("request_id", strings.ToLower(rand.Text()[:10])),
+			slog.String("outcome", "redirected"),
+			slog.Float64("ms", float64(time.Since(start)/(10*time.Microsecond))/100),
+			slog.String("shop", values.Get("shop")),
+		)
+		return err
 	})
 	return e
 }

@@ -57,9 +57,9 @@ type Patient struct {
 	Store  *store.Store
 	// Shop is whose Recharge is looked at; "" if none was named.
 	Shop shopify.Shop
-	// Recharge finds the options of the shop's client; nil options: it has not
+	// Recharge finds the shop's client; nil: it has not
 	// connected Recharge; and whether its links are by hash. It may ask Redis.
-	Recharge func(context.Context) (options *recharge.Options, byHash bool, err error)
+	Recharge func(context.Context) (client *recharge.Client, byHash bool, err error)
 	Now      func() time.Time
 
 	StoreURL string // the storefront; "" leaves the live proxy alone

@@ -90,7 +90,7 @@ func (r *atRecharge) heard(header http.Header, took time.Duration) {
 }
 
 func (r *atRecharge) token(ctx context.Context) result {
-	options, byHash, err := r.Recharge(ctx)
+	client, byHash, err := r.Recharge(ctx)
 	r.byHash = byHash
 	switch {
 	case r.Shop == "":
@@ -102,15 +102,19 @@ func (r *atRecharge) token(ctx context.Context) result {
 	case err != nil:
 		r.blind = skipped("how the store is connected could not be read", "mend redis.reach")
 		return r.blind
-	case options == nil && r.Config.Shop != "":
+	case client == nil && r.Config.Shop != "":
 		r.blind = skipped("there is no token", "mend recharge.token")
 		return fail("there is no token: every click ends in not_connected", "set RECHARGE_API_TOKEN")
-	case options == nil:
+	case client == nil:
 		r.blind = skipped("there is no token", "mend recharge.token")
 		return fail("the store has not connected Recharge", "connect it in the app, in the store's admin; if it is connected there, "+sameKey)
 	}
-	options.Timeout = min(options.Timeout, checkPatience-time.Second)
-	prober := recharge.NewProber(*options, r.heard)
+	// Each call is taken from the limit that the servers share: a 429 holds back this, too.
+	grant, err := client.Limiter().Reserve(ctx, r.Store.Limiter(r.Shop), recharge.Ask{})
+	if err != nil {
+		return r.refused(err, "")
+	}
+	prober := recharge.NewProber(client, grant, r.heard)
 	r.scopes, err = prober.Token(ctx)
 	if err == nil {
 		r.prober = prober

@@ -29,8 +29,8 @@ func (d *doctor) redis() []step {
 			return warn("none: an embedded one, in memory", "set REDIS_URL, unless it may forget all when it ends and there is one server")
 		}}}
 	}
-	var facts store.Facts
-	var condition store.Condition
+	var facts redisFacts
+	var condition Condition
 	var evicting bool
 	reached := false
 	of := func(what func() result) func(context.Context) result {
@@ -44,21 +44,21 @@ func (d *doctor) redis() []step {
 	return []step{
 		{"redis.reach", "PING and INFO", func(ctx context.Context) result {
 			var err error
-			if facts, err = d.Store.Examine(ctx); err != nil {
+			if facts, err = askRedis(ctx, d.Store.Client()); err != nil {
 				return unreached(err)
 			}
-			condition, err = d.Store.Check(ctx)
-			if evicting = errors.Is(err, store.ErrEvicting); err != nil && !evicting {
+			condition, err = CheckRedis(ctx, d.Store)
+			if evicting = errors.Is(err, ErrEvicting); err != nil && !evicting && !errors.Is(err, store.ErrNoEval) {
 				return unreached(err)
 			}
 			reached = true
 			return ok(fmt.Sprintf("answers; %d node(s) with keys", facts.Nodes))
 		}},
-		{"redis.write", "SET of a key that is not there, only if it is", func(ctx context.Context) result {
+		{"redis.write", "SET of a key that is not there, only if it is, and EVAL", func(ctx context.Context) result {
 			if !reached {
 				return skipped("Redis was not reached", "mend redis.reach")
 			}
-			if err := d.Store.TryWrite(ctx); err != nil {
+			if err := tryWrite(ctx, d.Store.Client()); err != nil {
 				return unreached(err)
 			}
 			return ok("it would be written")
@@ -73,6 +73,9 @@ func (d *doctor) redis() []step {
 
 // unreached says why, without what somebody else has put into the error.
 func unreached(err error) result {
+	if errors.Is(err, store.ErrNoEval) {
+		return fail("Redis refuses EVAL: nothing is cached, locked or counted across servers", "allow its user the command EVAL: +eval")
+	}
 	text := err.Error()
 	for _, refusal := range refusals() {
 		if strings.Contains(text, refusal.says) {
@@ -102,9 +105,10 @@ func refusals() []redisRefusal {
 		{"WRONGPASS", signIn, correct},
 		{"NOAUTH", signIn, correct},
 		{"AUTH <password>", signIn, correct},
+		{"can't run this command", "Redis does not let this user do what is needed", "give the user the rights that the docs name"},
 		{"NOPERM", "Redis does not let this user do what is needed", "give the user the rights that the docs name"},
 		{"READONLY", "it is a replica, which takes no writes", "name the master in REDIS_URL; with Sentinel, the sentinels and ?master_name="},
-		{"OOM", "its memory is full, and it takes no writes", "raise maxmemory in Redis, or set maxmemory-policy to volatile-lru"},
+		{"OOM", "its memory is full, and it takes no writes", "raise maxmemory in Redis"},
 		{"MISCONF", "it cannot write its disk, and takes no writes", "see Redis' log and the disk that it writes to"},
 		{"NOREPLICAS", "it has too few replicas, and takes no writes", "see Redis' replicas, and min-replicas-to-write"},
 		{"LOADING", "Redis is still loading its data", "wait until it has, then ask again"},
@@ -118,7 +122,7 @@ func refusals() []redisRefusal {
 	}
 }
 
-func version(facts store.Facts) result {
+func version(facts redisFacts) result {
 	var major, minor int
 	if n, _ := fmt.Sscanf(facts.Version, "%d.%d", &major, &minor); n < 2 {
 		return warn("Redis does not tell its version", "let its user ask INFO")
@@ -135,29 +139,34 @@ func version(facts store.Facts) result {
 func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
 
 // persistence says what the server itself warns of when it starts.
-func persistence(condition store.Condition, oneStore bool) result {
-	if oneStore {
-		return ok("not needed for one store: what is lost is learned again")
+func persistence(condition Condition, oneStore bool) result {
+	risks := condition.Erased
+	if !oneStore {
+		risks = append(condition.Saved, risks...)
 	}
-	i := slices.IndexFunc(condition.Warnings, func(w string) bool { return !strings.Contains(w, "maxmemory-policy") })
-	if i < 0 {
+	i := slices.IndexFunc(risks, func(w string) bool { return !strings.Contains(w, "maxmemory-policy") })
+	switch {
+	case i < 0 && oneStore:
+		return ok("nothing that was erased comes back; what is lost is looked up again")
+	case i < 0:
 		return ok("append-only file")
 	}
-	found, _, _ := strings.Cut(condition.Warnings[i], ";")
+	found, _, _ := strings.Cut(risks[i], ";")
 	if strings.Contains(found, "before 7.2") {
 		return warn(found, "use Redis 7.2 or newer, or set appendfsync always in Redis")
 	}
 	return warn(found, "set appendonly yes and appendfsync everysec in Redis")
 }
 
-func eviction(facts store.Facts, evicting, oneStore bool) result {
+func eviction(facts redisFacts, evicting, oneStore bool) result {
 	switch {
-	case evicting && oneStore:
-		return warn("an allkeys policy: an order to erase a shopper may be dropped before it is carried out", "set Redis' maxmemory-policy to noeviction or volatile-lru")
-	case evicting:
-		return fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start", "set Redis' maxmemory-policy to noeviction or volatile-lru")
+	case evicting && !oneStore:
+		return fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start", "set Redis' maxmemory-policy to noeviction")
 	case facts.Policy == "":
-		return warn("Redis does not tell its maxmemory-policy", "see that it is noeviction or volatile-lru")
+		return warn("Redis does not tell its maxmemory-policy", "see that it is noeviction")
+	case facts.Policy != "noeviction":
+		return warn("Redis may evict keys before their time: a webhook about a customer who has moved could miss the shopper who had the record",
+			"set Redis' maxmemory-policy to noeviction")
 	}
 	return ok(plainWord.FindString(facts.Policy))
 }
@@ -165,7 +174,7 @@ func eviction(facts store.Facts, evicting, oneStore bool) result {
 // plainWord is all that is repeated of what somebody else says.
 var plainWord = regexp.MustCompile(`^[a-z_-]{1,40}$`)
 
-func slow(facts store.Facts) result {
+func slow(facts redisFacts) result {
 	found := fmt.Sprintf("%.1f ms", float64(facts.Latency.Microseconds())/1000)
 	switch {
 	case facts.Latency > redisTooSlow:
@@ -176,7 +185,7 @@ func slow(facts store.Facts) result {
 	return ok(found)
 }
 
-func cluster(facts store.Facts) result {
+func cluster(facts redisFacts) result {
 	switch {
 	case !facts.Cluster && facts.State != "":
 		return fail("one node of a cluster, spoken to as if it were alone", "add ?cluster=true to REDIS_URL")

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 )
 
@@ -24,40 +25,44 @@ const namespace = "manage_subscriptions"
 type Metrics struct {
 	registry *prometheus.Registry
 
-	clicks       *prometheus.CounterVec
-	sources      *prometheus.CounterVec
-	clickSeconds *prometheus.HistogramVec
-	stepSeconds  *prometheus.HistogramVec
-	calls        *prometheus.CounterVec
-	callSeconds  *prometheus.HistogramVec
-	webhooks     *prometheus.CounterVec
-	statuses     *prometheus.CounterVec
+	// By outcome, source and step: each click looks them up.
+	clicks       map[portal.Outcome]prometheus.Counter
+	sources      map[portal.Source]prometheus.Counter
+	clickSeconds map[portal.Outcome]prometheus.Observer
+	stepSeconds  map[string]prometheus.Observer
+
+	calls       *prometheus.CounterVec
+	callSeconds *prometheus.HistogramVec
+	webhooks    *prometheus.CounterVec
+	statuses    *prometheus.CounterVec
 }
 
 // New returns metrics with every series at 0 that can be, so that a rule about
 // one does not wait for its first event. state is asked at each scrape, and must
 // not wait for anything.
 func New(version string, state func() State) *Metrics {
+	clicks := counter("clicks_total", "Clicks that were answered, by how they ended.", "outcome")
+	sources := counter("click_sources_total", "Clicks by the nearest place where what they needed was found: the layer of the cache.", "source")
+	clickSeconds := histogram("click_seconds", "How long a click took, from request to answer.", clickBuckets(), "outcome")
+	stepSeconds := histogram("step_seconds", "How long one step of a click took.", clickBuckets(), "step")
 	m := &Metrics{
-		registry:     prometheus.NewRegistry(),
-		clicks:       counter("clicks_total", "Clicks that were answered, by how they ended.", "outcome"),
-		sources:      counter("click_sources_total", "Clicks by the nearest place where what they needed was found: the layer of the cache.", "source"),
-		clickSeconds: histogram("click_seconds", "How long a click took, from request to answer.", clickBuckets(), "outcome"),
-		stepSeconds:  histogram("step_seconds", "How long one step of a click took.", clickBuckets(), "step"),
-		calls:        counter("recharge_calls_total", "Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.", "endpoint", "status"),
-		callSeconds:  histogram("recharge_call_seconds", "How long a call of the Recharge API took.", clickBuckets(), "endpoint"),
-		webhooks:     counter("webhooks_total", "Webhooks that were answered, by who sent them and by the status they got.", "from", "status"),
-		statuses:     counter("status_answers_total", "Questions of themes whether to show the link, by what they were told.", "answer"),
+		registry: prometheus.NewRegistry(),
+		clicks:   map[portal.Outcome]prometheus.Counter{}, sources: map[portal.Source]prometheus.Counter{},
+		clickSeconds: map[portal.Outcome]prometheus.Observer{}, stepSeconds: map[string]prometheus.Observer{},
+		calls:       counter("recharge_calls_total", "Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.", "endpoint", "status"),
+		callSeconds: histogram("recharge_call_seconds", "How long a call of the Recharge API took.", clickBuckets(), "endpoint"),
+		webhooks:    counter("webhooks_total", "Webhooks that were answered, by who sent them and by the status they got.", "from", "status"),
+		statuses:    counter("status_answers_total", "Questions of themes whether to show the link, by what they were told.", "answer"),
 	}
-	for _, outcome := range handlers.Outcomes() {
-		m.clicks.WithLabelValues(string(outcome))
-		m.clickSeconds.WithLabelValues(string(outcome))
+	for _, outcome := range portal.Outcomes() {
+		m.clicks[outcome] = clicks.WithLabelValues(string(outcome))
+		m.clickSeconds[outcome] = clickSeconds.WithLabelValues(string(outcome))
 	}
-	for _, source := range handlers.Sources() {
-		m.sources.WithLabelValues(string(source))
+	for _, source := range portal.Sources() {
+		m.sources[source] = sources.WithLabelValues(string(source))
 	}
-	for _, step := range handlers.StepNames() {
-		m.stepSeconds.WithLabelValues(step)
+	for _, step := range portal.StepNames() {
+		m.stepSeconds[step] = stepSeconds.WithLabelValues(step)
 	}
 	for _, endpoint := range recharge.Endpoints() {
 		m.calls.WithLabelValues(endpoint, "ok")
@@ -73,7 +78,7 @@ func New(version string, state func() State) *Metrics {
 		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.clicks, m.sources, m.clickSeconds, m.stepSeconds, m.calls, m.callSeconds, m.webhooks, m.statuses, build,
+	m.registry.MustRegister(clicks, sources, clickSeconds, stepSeconds, m.calls, m.callSeconds, m.webhooks, m.statuses, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(state))
 	return m
 }
@@ -100,15 +105,14 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 }
 
 // Click counts a click.
-func (m *Metrics) Click(click handlers.Click) {
-	outcome := string(click.Outcome)
-	m.clicks.WithLabelValues(outcome).Inc()
-	m.clickSeconds.WithLabelValues(outcome).Observe(click.Took.Seconds())
+func (m *Metrics) Click(click portal.Click) {
+	m.clicks[click.Outcome].Inc()
+	m.clickSeconds[click.Outcome].Observe(click.Took.Seconds())
 	if click.Source != "" {
-		m.sources.WithLabelValues(string(click.Source)).Inc()
+		m.sources[click.Source].Inc()
 	}
 	for _, step := range click.Steps {
-		m.stepSeconds.WithLabelValues(step.Name).Observe(step.Took.Seconds())
+		m.stepSeconds[step.Name].Observe(step.Took.Seconds())
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
 )
@@ -43,12 +43,12 @@ func want(t *testing.T, scraped string, lines ...string) {
 
 func TestEvents(t *testing.T) {
 	m := metrics.New("v1.2.3", func() metrics.State { return metrics.State{} })
-	m.Click(handlers.Click{
-		Shop: "a-shop.myshopify.com", Outcome: handlers.Redirected, Source: handlers.FromLink, Took: 3 * time.Millisecond,
-		Steps: []handlers.Step{{Name: "redis_read", Took: 2 * time.Millisecond}},
+	m.Click(portal.Click{
+		Shop: "a-shop.myshopify.com", Outcome: portal.Redirected, Source: portal.FromLink, Took: 3 * time.Millisecond,
+		Steps: []portal.Step{{Name: "redis_read", Took: 2 * time.Millisecond}},
 		Cause: errors.New("a cause"),
 	})
-	m.Click(handlers.Click{Outcome: handlers.Forbidden})
+	m.Click(portal.Click{Outcome: portal.Forbidden})
 	for _, failed := range []*recharge.Error{
 		nil, {Status: 429, Reason: recharge.Limited}, {Status: 200, Reason: recharge.Malformed}, {Reason: recharge.TooSlow}, {Status: 799, Reason: recharge.Unexpected},
 	} {

@@ -77,33 +77,37 @@ func (p *person) press(name, on string) {
 	p.post("/sandbox/switch", url.Values{"name": {name}, "on": {on}})
 }
 
-// TestEverySwitch presses each one on the panel, for Pat when she is known and
-// when she is not, and for Robin.
+// TestEverySwitch presses each one on the panel, for Pat when her access is cached, when
+// only she is known, and when she is not, and for Robin.
 func TestEverySwitch(t *testing.T) {
-	tests := map[string]struct{ known, cold, robin string }{
-		"limited":  {"redirected_by_hash", "unavailable", "unavailable"},
-		"slow":     {"redirected_by_hash", "unavailable", "unavailable"},
-		"down":     {"redirected_by_hash", "unavailable", "unavailable"},
-		"sessions": {"redirected", "redirected_by_hash", "not_a_subscriber"}, // known: with her session
-		"filter":   {"redirected", "redirected", "unavailable"},
-		"redis":    {"redirected", "redirected", "not_a_subscriber"},
-		"clock":    {"forbidden", "forbidden", "forbidden"},
-		"secret":   {"forbidden", "forbidden", "forbidden"},
-		"signin":   {"sign_in_failed", "sign_in_failed", "sign_in_failed"},
-		"shop":     {"not_connected", "not_connected", "not_connected"},
+	tests := map[string]struct{ warm, known, cold, robin string }{
+		"limited":  {"redirected", "redirected_by_hash", "unavailable", "unavailable"},
+		"slow":     {"redirected", "redirected_by_hash", "unavailable", "unavailable"},
+		"down":     {"redirected", "redirected_by_hash", "unavailable", "unavailable"},
+		"sessions": {"redirected", "redirected", "redirected_by_hash", "not_a_subscriber"}, // known: with her session
+		"filter":   {"redirected", "redirected", "redirected", "unavailable"},
+		"redis":    {"redirected", "redirected", "redirected", "not_a_subscriber"},
+		"clock":    {"forbidden", "forbidden", "forbidden", "forbidden"},
+		"secret":   {"forbidden", "forbidden", "forbidden", "forbidden"},
+		"signin":   {"sign_in_failed", "sign_in_failed", "sign_in_failed", "sign_in_failed"},
+		"shop":     {"not_connected", "not_connected", "not_connected", "not_connected"},
 	}
 	var names []string
 	for name, want := range tests {
 		names = append(names, name)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t)
+			c := &clock{}
+			s := startWith(t, sandbox.Options{Now: c.now})
 			pat, robin := newPerson(t, s, pat), newPerson(t, s, robin)
 			if got := pat.click(""); got != "redirected" {
 				t.Fatalf("before the switch: %s; want redirected", got)
 			}
-			// The customer stays known; another page needs a link of its own.
 			pat.press(name, "true")
+			if got := pat.click("/orders"); got != want.warm {
+				t.Errorf("with an access: %s; want %s", got, want.warm)
+			}
+			c.add(61 * time.Second) // LINK_TTL is over; who she is stays known
 			if got := pat.click("/orders"); got != want.known {
 				t.Errorf("known: %s; want %s", got, want.known)
 			}
@@ -115,7 +119,8 @@ func TestEverySwitch(t *testing.T) {
 				t.Errorf("Robin: %s; want %s", got, want.robin)
 			}
 			pat.press(name, "false")
-			for range 120 { // a 429 and a dead Redis are left alone for a while, and a full bucket has to leak
+			c.add(31 * time.Second) // what Recharge has refused is not asked for again before
+			for range 120 {         // a 429 and a dead Redis are left alone for a while, and a full bucket has to leak
 				if pat.click("") == "redirected" {
 					return
 				}

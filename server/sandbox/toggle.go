@@ -40,8 +40,8 @@ func (s *Sandbox) Switch(name string, on bool) error {
 // merchants have saved stays.
 func (s *Sandbox) Forget() {
 	for _, key := range s.world.redis.Keys() {
-		_, kind, _ := strings.Cut(key, "}")
-		if strings.HasPrefix(kind, "c") || strings.HasPrefix(kind, "s") {
+		_, kind, _ := strings.Cut(key, "}:")
+		if strings.HasPrefix(kind, "c:") || strings.HasPrefix(kind, "r:") {
 			s.world.redis.Del(key)
 		}
 	}
@@ -65,10 +65,10 @@ func dump(redis *miniredis.Miniredis) map[string]string {
 
 func (s *Sandbox) toggles() []*toggle {
 	return []*toggle{
-		s.rechargeToggle("limited", "Recharge limits us (429)", "by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Limited = on }),
+		s.rechargeToggle("limited", "Recharge limits us (429)", "signed in for a minute, then by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Limited = on }),
 		s.rechargeToggle("slow", "Recharge takes 10 seconds", "the same, after 3 to 6 seconds", func(f *rechargetest.Faults, on bool) { f.Latency = seconds(10, on) }),
-		s.rechargeToggle("down", "Recharge is down", "by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Down = on }),
-		s.rechargeToggle("sessions", "Recharge refuses sessions", "by hash, unless a session is remembered", func(f *rechargetest.Faults, on bool) { f.RefuseSessions = on }),
+		s.rechargeToggle("down", "Recharge is down", "signed in for a minute, then by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Down = on }),
+		s.rechargeToggle("sessions", "Recharge refuses sessions", "by hash, unless a session is cached", func(f *rechargetest.Faults, on bool) { f.RefuseSessions = on }),
 		s.rechargeToggle("filter", "Recharge ignores the filter", "the shopper's own portal, or try again; nobody else's", func(f *rechargetest.Faults, on bool) { f.IgnoreFilter = on }),
 		{Name: "redis", Label: "Redis is gone", Expect: "signed in all the same, with three calls each time", set: s.setRedisGone},
 		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click", func(f *shopifytest.Faults, on bool) { f.ClockOffset = seconds(-100, on) }),

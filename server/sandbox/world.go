@@ -119,13 +119,16 @@ func (w *world) serve(ctx context.Context, o Options) error {
 		return err
 	}
 	listening := make(chan struct{})
+	lines, flush := server.NewLog(log, cfg)
 	go func() {
-		w.ended <- server.Run(ctx, cfg, append(o.index(),
-			server.WithLog(slog.New(&watcher{server.NewLog(log, cfg).Handler(), w})),
+		err := server.Run(ctx, cfg, append(o.index(),
+			server.WithLog(slog.New(&watcher{lines.Handler(), w})),
 			server.WithClock(w.now),
 			server.WithShopify(w.platform()),
 			server.WithListener(w.app),
 			server.OnListening(func(server.Addresses) { close(listening) }))...)
+		flush()
+		w.ended <- err
 	}()
 	select {
 	case <-listening:

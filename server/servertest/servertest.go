@@ -26,7 +26,6 @@ import (
 	"manage-subscriptions/server"
 	"manage-subscriptions/server/memnet"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store"
 )
 
 // The store, and what it has agreed on with Shopify and Recharge.
@@ -72,14 +71,13 @@ type World struct {
 	// Indexed is closed when all customers were read for the first time.
 	Indexed chan struct{}
 
-	network   memnet.Network
-	client    *http.Client
-	toRedis   atomic.Int64 // connections
-	dialRedis func() (net.Conn, error)
-	stop      context.CancelFunc
-	ended     chan error
-	closing   chan struct{}
-	aging     sync.WaitGroup
+	network memnet.Network
+	client  *http.Client
+	toRedis atomic.Int64 // connections
+	stop    context.CancelFunc
+	ended   chan error
+	closing chan struct{}
+	aging   sync.WaitGroup
 }
 
 // Start returns when the server listens. Who starts a World must Close it.
@@ -106,9 +104,6 @@ func Start(o Options) (*World, error) {
 	}
 	if o.OwnRedis {
 		w.Redis = miniredis.NewMiniRedis()
-		if w.dialRedis, err = store.PipeTo(w.Redis); err != nil {
-			return nil, errors.Join(err, w.Close())
-		}
 		w.aging.Go(w.age)
 	}
 	if err := w.run(o); err != nil {
@@ -131,7 +126,7 @@ func (w *World) dial(ctx context.Context, network, address string) (net.Conn, er
 	if address != redisAddr || w.Redis == nil {
 		return w.network.Dial(ctx, network, address)
 	}
-	c, err := w.dialRedis()
+	c, err := w.Redis.Dial()
 	if err != nil {
 		return nil, err
 	}

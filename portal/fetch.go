@@ -1,0 +1,411 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// fetched is what a flight has found, for every click that has joined it.
+type fetched struct {
+	found
+	leader *click // whose flight it was
+	steps  []Step
+	calls  []recharge.Call
+	fault  *Fault
+	late   bool // its time was up
+}
+
+// fetch asks Recharge for what is missing. Clicks of the same shopper in this process do
+// so once, and each puts its own link together; across instances there is a lock.
+func (c *click) fetch(ctx context.Context, result *Result) found {
+	if c.Dry {
+		f := c.fly(ctx)
+		return c.landed(result, f)
+	}
+	start := c.trace.Now()
+	flight := c.flights.DoChan(flightKey(c.Shopper), func() (any, error) { return c.fly(ctx), nil })
+	f := wait(ctx, flight)
+	if f == nil {
+		c.trace.End(stepJoin, start, ctx.Err())
+		return c.orByHash(ctx.Err())
+	}
+	if f.leader != c {
+		c.trace.End(stepJoin, start, nil)
+	}
+	return c.landed(result, f)
+}
+
+func flightKey(who store.Shopper) string {
+	return string(who.Shop) + " " + string(who.Customer) + " " + strconv.FormatInt(who.RechargeID, 10)
+}
+
+// wait waits for a flight, which ends soon after its own leader's time is up. nil: it
+// has not come in time.
+func wait(ctx context.Context, flight <-chan singleflight.Result) *fetched {
+	select {
+	case r := <-flight:
+		return r.Val.(*fetched)
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-flight:
+		return r.Val.(*fetched)
+	case <-time.After(grace):
+		return nil
+	}
+}
+
+// landed is what a flight has found for this click.
+func (c *click) landed(result *Result, f *fetched) found {
+	if f.leader != c {
+		joined := f.found
+		useful := joined.nobody || joined.customer.ID != 0
+		if f.fault != nil || f.again || f.late && !useful {
+			return found{again: true} // this one has time left
+		}
+		if useful {
+			joined.source = FromJoined
+		}
+		return joined
+	}
+	c.trace.steps = append(c.trace.steps, f.steps...)
+	result.Calls = append(result.Calls, f.calls...)
+	return f.found
+}
+
+// fly is a flight. It does not panic: that would end the process.
+func (c *click) fly(ctx context.Context) (f *fetched) {
+	q := &query{click: c, cached: c.loaded.Cached, last: c.loaded.Cached, at: c.loaded.At, trace: NewTrace(c.trace.now)}
+	defer func() {
+		if value := recover(); value != nil {
+			fault := &Fault{value, debug.Stack()}
+			f = &fetched{leader: c, fault: fault, found: found{outcome: Unavailable, cause: fault}}
+			q.release(ctx)
+		}
+	}()
+	f = &fetched{leader: c, found: q.run(ctx)}
+	f.steps, f.late = q.trace.steps, ctx.Err() != nil
+	if q.grant != nil {
+		f.calls = q.grant.Calls()
+	}
+	return f
+}
+
+// query is what one flight asks of Recharge.
+type query struct {
+	*click
+	trace  *Trace
+	grant  *recharge.Grant
+	lock   *store.Lock
+	cached store.Cached // as it is learned
+	last   store.Cached // as it was loaded, until it turns out wrong
+	at     time.Time    // when Recharge, or else Redis, was asked whose record it is
+	source Source
+	alert  error
+
+	priority recharge.Priority // of a lookup
+}
+
+// shared is where calls are counted: with the lock, or without where nobody is to wait
+// for a click that saves nothing.
+func (q *query) shared() recharge.SharedLimiter {
+	if q.Dry {
+		return q.Store.Limiter(q.Shopper.Shop)
+	}
+	q.lock = q.Store.Lock(q.loaded, q.Shopper)
+	return q.lock
+}
+
+func (q *query) run(ctx context.Context) found {
+	q.source = sourceOf(q.cached)
+	start := q.trace.Now()
+	var err error
+	q.grant, err = q.merchant.Client.Limiter().Reserve(ctx, q.shared(), q.ask())
+	q.trace.End(stepBudget, start, err)
+	switch {
+	case errors.Is(err, recharge.ErrChanged):
+		return found{again: true}
+	case errors.Is(err, recharge.ErrHeld):
+		return q.waitForLock(ctx)
+	case err != nil:
+		q.release(ctx) // it may have been taken before the wait for a turn was given up
+		return q.orByHash(err)
+	}
+	if q.lock != nil {
+		defer q.lock.Renew(ctx)()
+	}
+	f := q.learn(ctx)
+	q.trace.addCalls(q.grant.Calls())
+	q.grant.Release(ctx)
+	return q.save(ctx, f)
+}
+
+// ask is the calls that the click will make, if all goes well. Those of an endpoint that
+// is dead are not made.
+func (q *query) ask() (ask recharge.Ask) {
+	limiter := q.merchant.Client.Limiter()
+	if !q.cached.Fresh && !limiter.CircuitOpen(recharge.Customers) {
+		ask.High = 1
+	}
+	if q.merchant.ByHash || limiter.CircuitOpen(recharge.Sessions) || limiter.CircuitOpen(recharge.PortalAccess) {
+		return ask
+	}
+	ask.Normal = 1
+	if q.cached.Session.Token == "" {
+		ask.Normal++
+	}
+	if q.cached.Fresh && !q.trusted() {
+		ask.Normal++
+	}
+	return ask
+}
+
+// trusted reports whether a customer who is fresh need not be verified before a
+// signed-in link is made: webhooks would have said if the record had moved, or it was
+// verified within the hour.
+func (q *query) trusted() bool {
+	return q.Store.WebhooksProven(q.loaded.Record) || q.Now().Sub(q.cached.Verified) < trustFor
+}
+
+// waitForLock waits while another instance asks for the same. What that has saved is
+// then loaded.
+func (q *query) waitForLock(ctx context.Context) found {
+	start := q.trace.Now()
+	err := q.lock.Wait(ctx)
+	q.trace.End(stepWait, start, err)
+	if ctx.Err() != nil {
+		return q.orByHash(ctx.Err())
+	}
+	return found{again: true}
+}
+
+// orByHash is for when Recharge cannot be asked: a customer who is cached goes on.
+func (c *click) orByHash(cause error) found { return c.byHash(c.loaded.Cached, cause) }
+
+// orByHash is click's, unless what was cached has turned out wrong.
+func (q *query) orByHash(cause error) found { return q.byHash(q.last, cause) }
+
+func (c *click) byHash(cached store.Cached, cause error) found {
+	if !cached.Known() {
+		return found{cause: cause, source: FromNothingLeft}
+	}
+	f := found{customer: cached.Customer, cause: cause, source: sourceOf(cached), at: c.loaded.At}
+	if !cached.Fresh {
+		f.source = FromOutOfDate
+	}
+	return f
+}
+
+// learn asks Recharge for what is not known.
+func (q *query) learn(ctx context.Context) found {
+	if !q.cached.Fresh {
+		q.source = FromRecharge
+		if f, done := q.lookUp(ctx); done {
+			return f
+		}
+	} else if !q.merchant.ByHash && !q.trusted() {
+		if f, done := q.verify(ctx); done {
+			return f
+		}
+	}
+	f := found{customer: q.cached.Customer, cause: q.alert, source: q.source, visit: q.Visit, at: q.at}
+	if q.merchant.ByHash {
+		return f
+	}
+	access, link, err := q.signIn(ctx)
+	if err != nil {
+		f.cause = errors.Join(q.alert, err)
+		return f
+	}
+	f.access, f.link = access, link
+	return f
+}
+
+// lookUp asks who the shopper is. It reports whether that ends the click.
+func (q *query) lookUp(ctx context.Context) (found, bool) {
+	customer, names, err := q.find(ctx)
+	now := q.Now()
+	switch {
+	case Nobody(err):
+		q.cached = store.Cached{NotSubscriber: true, LookedUp: now, ShopifyID: q.Shopper.Customer}
+		return found{nobody: true, cause: err, source: q.source}, true
+	case err != nil:
+		// Recharge is in trouble; who the shopper was last time still holds.
+		return q.orByHash(err), true
+	}
+	before := q.cached
+	q.cached = store.Cached{Customer: customer, ShopifyID: names, LookedUp: now, Verified: now}
+	if before.Customer.ID == customer.ID && before.Customer.Hash == customer.Hash {
+		q.cached.Session = before.Session
+	}
+	return found{}, false
+}
+
+// Nobody reports that Recharge knows no customer to open the portal for.
+func Nobody(err error) bool {
+	return recharge.Is(err, recharge.NoCustomer) || recharge.Is(err, recharge.Ambiguous)
+}
+
+// find returns the shopper's customer, and the Shopify id that it names.
+func (q *query) find(ctx context.Context) (recharge.Customer, shopify.CustomerID, error) {
+	client := q.merchant.Client
+	q.at = time.Now()
+	if id := q.Shopper.RechargeID; id != 0 {
+		customer, names, err := client.OwnCustomer(ctx, q.grant, id)
+		if recharge.Is(err, recharge.Foreign) {
+			// Recharge mixes customers up: what it said before may be as wrong.
+			q.forget(ctx)
+		}
+		return customer, shopify.CustomerID(names), err
+	}
+	result, err := client.FindCustomer(ctx, q.grant, string(q.Shopper.Customer), q.priority)
+	q.alert = result.Alert
+	if recharge.Is(err, recharge.FilterIgnored) {
+		q.alert = err
+		result.Customer, err = q.findUnfiltered(ctx, err)
+	}
+	return result.Customer, q.Shopper.Customer, err
+}
+
+// findUnfiltered is for a store whose filter does not work. A customer who is cached is
+// asked for by Recharge's id; one who is not in an import of all is nobody.
+func (q *query) findUnfiltered(ctx context.Context, alert error) (recharge.Customer, error) {
+	if id := q.cached.Customer.ID; id != 0 {
+		customer, err := q.merchant.Client.CustomerByID(ctx, q.grant, id, string(q.Shopper.Customer))
+		if err == nil {
+			return customer, nil
+		}
+		if !recharge.Is(err, recharge.NoCustomer) {
+			return recharge.Customer{}, alert
+		}
+		// It is not theirs any more, so it must not open for them.
+		q.forget(ctx)
+	}
+	if q.Store.Imported(ctx, q.Shopper.Shop) {
+		return recharge.Customer{}, &recharge.Error{Endpoint: recharge.Customers, Reason: recharge.NoCustomer}
+	}
+	return recharge.Customer{}, alert
+}
+
+// verify asks whether a customer is still the shopper's. It reports whether that ends
+// the click: by hash if Recharge cannot say, and anew if the record has moved.
+func (q *query) verify(ctx context.Context) (found, bool) {
+	q.at = time.Now()
+	customer, err := q.verified(ctx, q.grant, q.cached.Customer.ID)
+	switch {
+	case err == nil:
+		if customer.Hash != q.cached.Customer.Hash {
+			q.cached.Session = recharge.Session{}
+		}
+		q.cached.Customer, q.cached.Verified = customer, q.Now()
+		return found{}, false
+	case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Foreign):
+		q.forget(ctx)
+		return found{again: true}, true
+	}
+	return q.orByHash(err), true
+}
+
+// verified returns a customer as Recharge has it now, if it is still the shopper's.
+func (c *click) verified(ctx context.Context, grant *recharge.Grant, id int64) (recharge.Customer, error) {
+	if c.Shopper.RechargeID != 0 {
+		own, _, err := c.merchant.Client.OwnCustomer(ctx, grant, c.Shopper.RechargeID)
+		return own, err
+	}
+	return c.merchant.Client.CustomerByID(ctx, grant, id, string(c.Shopper.Customer))
+}
+
+// signIn asks for portal access, by the cached session if there is one.
+func (q *query) signIn(ctx context.Context) (recharge.Access, recharge.Link, error) {
+	if q.cached.Session.Token != "" {
+		access, link, err := q.access(ctx)
+		if !recharge.Is(err, recharge.Unauthorized) {
+			return access, link, err
+		}
+		q.cached.Session = recharge.Session{} // it is over before its time: a new one may do
+	}
+	session, err := q.merchant.Client.CreateSession(ctx, q.grant, q.cached.Customer)
+	if err != nil {
+		if recharge.Is(err, recharge.Foreign) || recharge.Is(err, recharge.NotFound) {
+			// Recharge does not know the customer by this id any more.
+			q.forget(ctx)
+		}
+		q.refused(err)
+		return recharge.Access{}, recharge.Link{}, err
+	}
+	q.cached.Session = session
+	return q.access(ctx)
+}
+
+func (q *query) access(ctx context.Context) (recharge.Access, recharge.Link, error) {
+	access, link, err := q.merchant.Client.PortalAccess(ctx, q.grant, q.cached.Customer, q.cached.Session, q.Visit)
+	switch {
+	case recharge.Is(err, recharge.Foreign):
+		// The hash has changed, or the session is not this customer's.
+		q.forget(ctx)
+	case err == nil && q.LinkTTL > 0:
+		until := q.Now().Add(q.LinkTTL)
+		if !access.Expires.IsZero() && access.Expires.Before(until) {
+			until = access.Expires
+		}
+		q.cached.Access, q.cached.AccessUntil = access, until
+	}
+	q.refused(err)
+	return access, link, err
+}
+
+// refused keeps in mind what would be refused again.
+func (q *query) refused(err error) {
+	reason := recharge.ReasonOf(err)
+	if reason != "" && !reason.Transient() && reason != recharge.Cancelled && q.LinkTTL > 0 {
+		q.cached.NoAccessUntil = q.Now().Add(min(noAccessFor, q.LinkTTL))
+	}
+}
+
+// forget is for when what is cached, or was learned just now, turned out wrong.
+func (q *query) forget(ctx context.Context) {
+	if !q.Dry && q.loaded.Record != nil {
+		_ = q.Store.Forget(ctx, q.loaded.Record, q.Shopper)
+	}
+	q.cached, q.last = store.Cached{}, store.Cached{}
+}
+
+// release lets those go on who wait for the lock.
+func (q *query) release(ctx context.Context) {
+	if q.lock != nil && q.loaded.Record != nil {
+		_ = q.Store.Save(ctx, q.loaded.Record, q.Shopper, nil, 0, q.lock)
+	}
+}
+
+// save caches what was learned, and releases the lock. What Redis has learned meanwhile
+// to be over does not lead anywhere.
+func (q *query) save(ctx context.Context, f found) found {
+	if q.Dry {
+		return f
+	}
+	var value *store.Cached
+	if q.cached.Customer.ID != 0 && q.cached != q.loaded.Cached || q.cached.NotSubscriber {
+		value = &q.cached
+	}
+	start := q.trace.Now()
+	at := time.Now()
+	err := q.Store.Save(ctx, q.loaded.Record, q.Shopper, value, q.grant.At(), q.lock)
+	q.trace.End(stepSave, start, err)
+	switch {
+	case f.again || f.customer.ID == 0:
+	case errors.Is(err, store.ErrOutdated):
+		return found{again: true}
+	case err == nil && value != nil:
+		f.at = at
+	}
+	return f
+}

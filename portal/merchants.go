@@ -1,0 +1,180 @@
+package portal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// Merchant is a shop that has connected Recharge.
+type Merchant struct {
+	Client         *recharge.Client
+	LegacyAccounts bool // the store signs in at /account/login
+	ByHash         bool // never ask for a signed-in link
+}
+
+// Settings are what the clients of all shops have in common.
+type Settings struct {
+	APIURL   *url.URL
+	Rate     float64 // calls a second of a token
+	Burst    int
+	Timeout  time.Duration   // of one call
+	HTTP     *http.Transport // to Recharge
+	Now      func() time.Time
+	Defaults store.Traits // of a shop where nothing was detected or chosen
+}
+
+// Merchants knows which shops have connected Recharge, and keeps a client for each. It
+// is safe for concurrent use.
+type Merchants struct {
+	store    *store.Store
+	settings Settings
+	own      shopify.Shop // "": many
+	single   *Merchant    // own's; nil: not connected
+
+	mu  sync.Mutex // of those who make a client
+	all sync.Map   // shopify.Shop to *made
+}
+
+// made is a merchant and the record that it was made of.
+type made struct {
+	of       *store.Record
+	merchant *Merchant
+}
+
+// NewMerchants returns the merchants that connect their shops by themselves.
+func NewMerchants(s *store.Store, settings Settings) *Merchants {
+	return &Merchants{store: s, settings: settings}
+}
+
+// NewSingle returns the one shop that is configured here; without a token it has not
+// connected Recharge.
+func NewSingle(s *store.Store, settings Settings, shop shopify.Shop, token, storefrontToken string) (*Merchants, error) {
+	m := &Merchants{store: s, settings: settings, own: shop}
+	if token == "" {
+		return m, nil
+	}
+	connection := &store.Connection{Shop: shop, APIToken: token, StorefrontToken: storefrontToken}
+	var err error
+	m.single, err = m.make(connection, nil)
+	return m, err
+}
+
+// Own is the shop that is configured here; "": merchants connect theirs.
+func (m *Merchants) Own() shopify.Shop { return m.own }
+
+// Single is the merchant that is configured here; nil: not connected, or there are many.
+func (m *Merchants) Single() *Merchant { return m.single }
+
+// ErrLost is why it is not known whether a shop is connected.
+var ErrLost = errors.New("not known whether the shop has connected Recharge: Redis does not answer")
+
+// Find returns a shop's merchant, nil if it has not connected Recharge.
+func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, error) {
+	if m.own != "" {
+		return m.Of(shop, nil)
+	}
+	record, err := m.store.Record(ctx, shop)
+	if err != nil {
+		return nil, ErrLost
+	}
+	return m.Of(shop, record)
+}
+
+// Of is Find with the record that was just loaded, nil if there is none. Another shop
+// than the one that is configured here can have installed the app, too: its clicks are
+// Shopify's, but it has connected nothing here.
+func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, error) {
+	switch {
+	case m.own == shop:
+		return m.single, nil
+	case m.own != "":
+		return nil, nil
+	case record == nil || record.Connection == nil:
+		m.all.Delete(shop)
+		return nil, nil
+	}
+	// A record never changes, so that its merchant is made once.
+	if last, ok := m.all.Load(shop); ok && last.(*made).of == record {
+		return last.(*made).merchant, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	merchant, err := m.make(record.Connection, m.last(shop))
+	if err != nil {
+		return nil, fmt.Errorf("connection: %w", err)
+	}
+	m.all.Store(shop, &made{record, merchant})
+	return merchant, nil
+}
+
+func (m *Merchants) last(shop shopify.Shop) *Merchant {
+	if last, ok := m.all.Load(shop); ok {
+		return last.(*made).merchant
+	}
+	return nil
+}
+
+func (m *Merchants) make(connection *store.Connection, last *Merchant) (*Merchant, error) {
+	client, err := m.client(connection, last)
+	if err != nil {
+		return nil, err
+	}
+	traits := connection.Traits()
+	return &Merchant{
+		Client:         client,
+		LegacyAccounts: cmp.Or(traits.Accounts, m.settings.Defaults.Accounts) == "legacy",
+		ByHash:         cmp.Or(traits.Link, m.settings.Defaults.Link) == "hash",
+	}, nil
+}
+
+// Client returns a client for a connection, saved or not. With the token that the
+// shop's clicks use, it shares their limiter: what that has spent is spent.
+func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, error) {
+	return m.client(connection, m.last(connection.Shop))
+}
+
+func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recharge.Client, error) {
+	portal := recharge.DefaultPortal(string(connection.Shop))
+	if known := cmp.Or(connection.Traits().PortalURL, m.settings.Defaults.PortalURL); known != "" {
+		var err error
+		if portal, err = recharge.ParsePortalURL(known); err != nil {
+			return nil, err
+		}
+	}
+	options := recharge.Options{
+		Shop: string(connection.Shop), APIURL: m.settings.APIURL, PortalURL: portal,
+		Token: connection.APIToken, StorefrontToken: connection.StorefrontToken,
+		Rate: m.settings.Rate, Burst: m.settings.Burst, Timeout: m.settings.Timeout, Now: m.settings.Now, HTTP: m.settings.HTTP,
+	}
+	if last != nil && last.Client.Token() == connection.APIToken {
+		options.Limiter = last.Client.Limiter()
+	}
+	return recharge.NewClient(options), nil
+}
+
+// All are the merchant that is configured here, or those whose clicks have come by.
+func (m *Merchants) All() map[shopify.Shop]*Merchant {
+	all := map[shopify.Shop]*Merchant{}
+	if m.single != nil {
+		all[m.own] = m.single
+	}
+	m.all.Range(func(shop, one any) bool {
+		all[shop.(shopify.Shop)] = one.(*made).merchant
+		return true
+	})
+	return all
+}
+
+// Forget drops a shop's client, and with it its tokens: after an uninstall there are no
+// clicks that would.
+func (m *Merchants) Forget(shop shopify.Shop) { m.all.Delete(shop) }

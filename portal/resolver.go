@@ -1,0 +1,352 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+const (
+	// AnswerWithin is how soon after its last look at Redis a click leads to a record; one
+	// that is later looks again. So a webhook about the record that is answered that long
+	// after Redis has taken it is answered later than every click that could not know.
+	AnswerWithin = 500 * time.Millisecond
+	// trustFor is how long a customer who was verified is not verified again before a
+	// signed-in link is made, where Recharge's webhooks are not proven to arrive.
+	trustFor = time.Hour
+	// noAccessFor is how long Recharge is not asked again for what it has refused to a
+	// shopper, at most: so clicking again and again does not cost the store's budget.
+	noAccessFor = 30 * time.Second
+	// mostCalls is how many calls a click may have made and still begin anew.
+	mostCalls = 9
+	// grace lets a click that has run out of time take what its calls have just brought.
+	grace = 250 * time.Millisecond
+)
+
+// Resolver decides clicks. It is safe for concurrent use.
+type Resolver struct {
+	Store     *store.Store
+	Merchants *Merchants
+	Timeout   time.Duration // of one click
+	LinkTTL   time.Duration // how long a portal access is reused
+	Now       func() time.Time
+
+	flights singleflight.Group // one shopper's simultaneous clicks cost what one does
+}
+
+// Request is a click that was found to be genuine.
+type Request struct {
+	Shopper store.Shopper
+	Visit   recharge.Visit
+	// Loaded is what Load has just returned for the shopper; nil: Resolve loads.
+	Loaded *store.Loaded
+	// CacheOnly makes no call: for requests that nobody waits for, such as HEAD.
+	CacheOnly bool
+	// Dry saves nothing, and holds nobody up: to see how a click would end.
+	Dry bool
+}
+
+// Result is how a click ended, and how it came to that.
+type Result struct {
+	Outcome  Outcome
+	Link     recharge.Link // where to, with Redirected and RedirectedByHash
+	Cause    error         // why it is not a better outcome; safe to log
+	Source   Source
+	Steps    []Step
+	Calls    []recharge.Call // made for this click
+	Merchant *Merchant       // nil: not connected, or not known
+}
+
+// Load reads what a click needs to know from Redis.
+func (r *Resolver) Load(ctx context.Context, who store.Shopper, trace *Trace) store.Loaded {
+	start := trace.Now()
+	loaded := r.Store.Load(ctx, who)
+	trace.End(stepLoad, start, loaded.Err)
+	return loaded
+}
+
+// Resolve decides a click: load what is cached, ask Recharge for what is missing, save
+// that, and put the link together. It goes on when the shopper leaves: what it learns,
+// the next click would have to ask again.
+func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (result Result) {
+	ctx = context.WithoutCancel(ctx)
+	defer func() { result.Steps = trace.Steps() }()
+	defer Recover(&result)
+	c := &click{Resolver: r, Request: request, trace: trace}
+	f, known := c.look(ctx)
+	if known && c.conclude(ctx, &result, f) { // as most clicks are
+		return result
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	for {
+		if !known {
+			f = c.fetch(ctx, &result)
+		}
+		if c.conclude(ctx, &result, f) {
+			return result
+		}
+		f, known = c.look(ctx)
+	}
+}
+
+// Recover is to be deferred. It makes a page of a fault of ours: of a 5xx Shopify would
+// make one that says nothing.
+func Recover(result *Result) {
+	if value := recover(); value != nil {
+		*result = Result{Outcome: Unavailable, Cause: &Fault{value, debug.Stack()}}
+	}
+}
+
+// click is one click under way.
+type click struct {
+	*Resolver
+	Request
+	trace    *Trace
+	merchant *Merchant
+	loaded   store.Loaded
+}
+
+// look loads what is cached. It reports whether that decides the click.
+func (c *click) look(ctx context.Context) (found, bool) {
+	err := c.load(ctx)
+	switch {
+	case err != nil:
+		return found{outcome: Unavailable, cause: err}, true
+	case c.merchant == nil:
+		return found{outcome: NotConnected}, true
+	case c.Shopper.Anonymous():
+		return found{outcome: SignIn}, true
+	}
+	return c.fromCache()
+}
+
+// conclude reports whether the click ends with what was found. If not, that does not hold
+// any more.
+func (c *click) conclude(ctx context.Context, result *Result, f found) bool {
+	if f.again {
+		if ctx.Err() == nil && len(result.Calls) < mostCalls {
+			return false
+		}
+		f = c.orByHash(errors.Join(errUnsettled, ctx.Err()))
+	}
+	c.answer(result, f)
+	return c.inTime(ctx, result, f)
+}
+
+// load finds the merchant and what is cached. A visitor of the one store who is not
+// signed in needs neither.
+func (c *click) load(ctx context.Context) error {
+	switch {
+	case c.Shopper.Anonymous() && c.Merchants.Own() != "":
+		c.loaded = store.Loaded{At: time.Now()}
+	case c.Loaded != nil:
+		c.loaded, c.Loaded = *c.Loaded, nil // a second look has to be a new one
+	default:
+		c.loaded = c.Load(ctx, c.Shopper, c.trace)
+	}
+	if c.Merchants.Own() == "" && c.loaded.Record == nil && c.loaded.Err != nil {
+		return errors.Join(ErrLost, onlyUnreadable(c.loaded.Err))
+	}
+	var err error
+	c.merchant, err = c.Merchants.Of(c.Shopper.Shop, c.loaded.Record)
+	return err
+}
+
+func onlyUnreadable(err error) error {
+	if errors.Is(err, store.ErrUnreadable) {
+		return err
+	}
+	return nil
+}
+
+// found is what is known of a shopper when it comes to put a link together.
+type found struct {
+	outcome  Outcome           // "": it depends on what follows
+	customer recharge.Customer // zero ID: none
+	nobody   bool              // Recharge knows no customer to open the portal for
+	access   recharge.Access   // zero: none
+	link     recharge.Link     // Recharge's own, for visit; "" none
+	visit    recharge.Visit
+	cause    error // why there is not more, or an alert
+	source   Source
+	at       time.Time // when Redis or Recharge was last asked for that
+	again    bool      // nothing of this: load again
+}
+
+var (
+	errUnsettled = errors.New("what Recharge says of the shopper changes all the time")
+	errCacheOnly = errors.New("nothing is cached, and this request makes no call")
+	errNoAccess  = errors.New("a session or portal access was refused to this shopper a moment ago")
+)
+
+// fromCache is what is known without any call. It reports whether that will do.
+func (c *click) fromCache() (found, bool) {
+	cached := c.loaded.Cached
+	if c.merchant.ByHash { // neither is used
+		cached.Session, cached.Access = recharge.Session{}, recharge.Access{}
+	}
+	f := found{customer: cached.Customer, access: cached.Access, source: sourceOf(cached), at: c.loaded.At}
+	if !cached.Known() {
+		f.customer, f.access = recharge.Customer{}, recharge.Access{}
+	}
+	if f.access != (recharge.Access{}) {
+		link, err := c.merchant.Client.SignedInLink(f.customer, f.access, c.Visit)
+		if err == nil {
+			f.link, f.visit = link, c.Visit
+			return f, true
+		}
+		f.access = recharge.Access{} // the settings have changed since
+	}
+	switch {
+	case cached.NotSubscriber && cached.Fresh:
+		f.nobody = true
+	case c.merchant.ByHash && cached.Fresh:
+	case cached.Fresh && !cached.NoAccessUntil.IsZero():
+		f.cause = errNoAccess
+	case c.CacheOnly:
+		f.cause = errCacheOnly
+	default:
+		return found{}, false
+	}
+	return f, true
+}
+
+// sourceOf is where what is cached comes from, if that will do.
+func sourceOf(cached store.Cached) Source {
+	switch {
+	case cached.Access.TempToken != "":
+		return FromLink
+	case cached.NotSubscriber:
+		return FromNobody
+	case cached.Session.Token != "":
+		return FromSession
+	case cached.Import != 0:
+		return FromIndex
+	case cached.Customer.ID != 0:
+		return FromCustomer
+	}
+	return FromNothingLeft
+}
+
+// answer puts together how the click ends.
+func (c *click) answer(result *Result, f found) {
+	*result = Result{Outcome: f.outcome, Source: f.source, Cause: f.cause, Calls: result.Calls, Merchant: c.merchant}
+	switch {
+	case f.outcome != "":
+		return
+	case f.nobody:
+		result.Outcome = NotASubscriber
+		return
+	case f.customer.ID == 0:
+		result.Outcome, result.Source = Unavailable, FromNothingLeft
+		return
+	case f.link.URL != "" && f.visit == c.Visit:
+		result.Outcome, result.Link = Redirected, f.link
+		return
+	case f.access != (recharge.Access{}):
+		link, err := c.merchant.Client.SignedInLink(f.customer, f.access, c.Visit)
+		if err == nil {
+			result.Outcome, result.Link = Redirected, link
+			return
+		}
+		result.Cause = errors.Join(f.cause, err)
+	}
+	link, err := c.merchant.Client.LinkByHash(f.customer, c.Visit)
+	if err != nil {
+		result.Outcome, result.Cause = Unavailable, err
+		return
+	}
+	result.Outcome, result.Link = RedirectedByHash, link
+}
+
+// errUnsure is why a click that knew a customer ends without.
+var errUnsure = errors.New("nobody could say whether the record is still the shopper's")
+
+// inTime reports whether the answer may be given. One that leads to a record must not be
+// older than AnswerWithin: then Redis is asked once more whether it still holds or,
+// without Redis, Recharge is.
+func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
+	leads := result.Outcome == Redirected || result.Outcome == RedirectedByHash
+	if !leads || time.Since(f.at) < AnswerWithin {
+		return true
+	}
+	anew := ctx.Err() == nil && len(result.Calls) < mostCalls
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*AnswerWithin)
+	defer cancel()
+	loaded := c.Load(ctx, c.Shopper, c.trace)
+	var err error
+	switch cached := loaded.Cached.Customer; {
+	case loaded.Err != nil:
+		if err = c.stillNames(ctx, result, f.customer); err == nil {
+			return true
+		}
+		anew = anew && Nobody(err)
+	case cached.ID == f.customer.ID && cached.Hash == f.customer.Hash:
+		return true
+	}
+	if anew {
+		return false
+	}
+	*result = Result{
+		Outcome: Unavailable, Cause: errors.Join(f.cause, err, errUnsure), Source: FromNothingLeft,
+		Calls: result.Calls, Merchant: result.Merchant,
+	}
+	return true
+}
+
+// stillNames asks Recharge whether a record is still the shopper's.
+func (c *click) stillNames(ctx context.Context, result *Result, customer recharge.Customer) error {
+	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{High: 1})
+	if err != nil {
+		return err
+	}
+	_, err = c.verified(ctx, grant, customer.ID)
+	grant.Release(ctx)
+	c.trace.addCalls(grant.Calls())
+	result.Calls = append(result.Calls, grant.Calls()...)
+	return err
+}
+
+// Level is how much a click matters to whoever reads the log. An error is what somebody
+// must look at: Recharge answers with other people's records, or a fault of ours.
+func Level(outcome Outcome, cause error) slog.Level {
+	var fault *Fault
+	level := slog.LevelInfo
+	switch {
+	case errors.As(cause, &fault), recharge.Is(cause, recharge.FilterIgnored), recharge.Is(cause, recharge.Foreign),
+		recharge.Is(cause, recharge.LinkRefused):
+		level = slog.LevelError
+	case recharge.Is(cause, recharge.Ambiguous):
+		level = slog.LevelWarn
+	}
+	// The shopper got less than the portal, signed in.
+	if outcome == Unavailable || outcome == RedirectedByHash && cause != nil {
+		return max(slog.LevelWarn, level)
+	}
+	return level
+}
+
+// ApplyCustomerChange forgets whom a webhook of Recharge's is about, and returns when no
+// click that could not know is still to be answered.
+func (r *Resolver) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, change store.Change) error {
+	if err := r.Store.ApplyCustomerChange(ctx, shop, change); err != nil {
+		return err
+	}
+	timer := time.NewTimer(AnswerWithin)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

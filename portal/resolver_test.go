@@ -1,0 +1,499 @@
+package portal_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/store"
+	"manage-subscriptions/store/storetest"
+)
+
+// TestAnswerWithin: an answer that comes later than AnswerWithin after the last look at
+// Redis is looked at once more: meanwhile a webhook can have been answered.
+func TestAnswerWithin(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		age   time.Duration
+		moves bool
+		want  string
+	}{
+		{"at once", 0, false, "redirected link"},
+		{"at once, moved a moment ago", 0, true, "redirected link"}, // the webhook is not answered yet
+		{"late", portal.AnswerWithin, false, "redirected link"},
+		{"late, moved meanwhile", portal.AnswerWithin, true, "not_a_subscriber recharge customers"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, nil)
+			b.click(portal.Request{})
+			loaded := b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now))
+			if test.moves {
+				b.moves(robin)
+				b.told()
+			}
+			loaded.At = time.Now().Add(-test.age)
+			if got, r := b.ended(portal.Request{Loaded: &loaded}); got != test.want {
+				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
+			}
+		})
+	}
+}
+
+// TestWebhookIsAnsweredAfterClicks: who applies a change returns when no click that could
+// not know is still to be answered.
+func TestWebhookIsAnsweredAfterClicks(t *testing.T) {
+	b := newBed(t, nil)
+	b.click(portal.Request{})
+	begun := time.Now()
+	if err := b.resolver.ApplyCustomerChange(t.Context(), shop, store.Change{ID: record}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took < portal.AnswerWithin {
+		t.Errorf("it returned after %v; want %v at least", took, portal.AnswerWithin)
+	}
+	if got, _ := b.ended(portal.Request{}); got != "redirected recharge customers sessions portal_access" {
+		t.Errorf("the next click is %q; want it to ask who the shopper is", got)
+	}
+}
+
+// TestChangedUnderAClick: what the click has learned when a webhook comes is not kept,
+// nor does it lead anywhere: it begins anew.
+func TestChangedUnderAClick(t *testing.T) {
+	onBoth(t, func(t *testing.T, kept *storetest.Server) {
+		for _, test := range []struct {
+			name, want string
+			change     func(*bed)
+		}{
+			{"moved", "not_a_subscriber recharge customers sessions portal_access customers", func(b *bed) { b.moves(robin); b.told() }},
+			{"as before", "redirected recharge customers sessions portal_access customers sessions portal_access", (*bed).told},
+			{"erased", "redirected recharge customers sessions portal_access customers sessions portal_access", func(b *bed) {
+				if err := b.store.Redact(b.t.Context(), shop, pat); err != nil {
+					b.t.Error(err)
+				}
+			}},
+			{"the shop erased", "redirected recharge customers sessions portal_access customers sessions portal_access", func(b *bed) {
+				if _, err := b.store.EraseShop(b.t.Context(), store.Erasure{Shop: shop}); err != nil {
+					b.t.Error(err)
+				}
+			}},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				b := onEmpty(t, kept)
+				b.faults(func(f *rechargetest.Faults) { f.Lag, f.Only = 150*time.Millisecond, rechargetest.EndpointPortalAccess })
+				changed := make(chan struct{})
+				go func() {
+					defer close(changed)
+					b.isAsked("portal_access")
+					test.change(b)
+				}()
+				r := b.click(portal.Request{})
+				<-changed
+				if got := strings.Join(append([]string{string(r.Outcome), string(r.Source)}, b.asked()...), " "); got != test.want {
+					t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
+				}
+				b.leads(test.name, r)
+			})
+		}
+	})
+}
+
+// onEmpty is newBed on a Redis that others have used before.
+func onEmpty(t *testing.T, kept *storetest.Server) *bed {
+	t.Helper()
+	if kept != nil {
+		client := redis.NewClient(&redis.Options{Addr: kept.Addr})
+		defer client.Close()
+		if err := client.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return newBed(t, kept)
+}
+
+// TestRedisDiesUnderAClick: nobody can say any more whether the record still holds, but
+// Recharge.
+func TestRedisDiesUnderAClick(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		moves bool
+		lag   time.Duration // of the last call's answer
+		want  string
+	}{
+		{"quick", false, 100 * time.Millisecond, "redirected recharge customers sessions portal_access"},
+		{"slow", false, 700 * time.Millisecond, "redirected recharge customers sessions portal_access customer"},
+		{"slow, and moved meanwhile", true, 700 * time.Millisecond, "not_a_subscriber recharge customers sessions portal_access customer customers"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			kept := storetest.Redis(t)
+			b := newBed(t, kept)
+			b.faults(func(f *rechargetest.Faults) { f.Lag, f.Only = test.lag, rechargetest.EndpointPortalAccess })
+			died := make(chan struct{})
+			go func() {
+				defer close(died)
+				b.isAsked("portal_access")
+				kept.Stop()
+				if test.moves {
+					b.moves(robin)
+				}
+			}()
+			r := b.click(portal.Request{})
+			<-died
+			if got := strings.Join(append([]string{string(r.Outcome), string(r.Source)}, b.asked()...), " "); got != test.want {
+				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
+			}
+			b.leads(test.name, r)
+		})
+	}
+}
+
+// TestWithoutRedis: the one store's clicks go on, each by three calls.
+func TestWithoutRedis(t *testing.T) {
+	t.Parallel()
+	kept := storetest.Redis(t)
+	b := newBed(t, kept)
+	kept.Stop()
+	for range 3 {
+		got, r := b.ended(portal.Request{})
+		if got != "redirected recharge customers sessions portal_access" {
+			t.Errorf("a click is %q (%v); want it signed in", got, r.Cause)
+		}
+		b.leads("without Redis", r)
+	}
+	// And simultaneous ones are one.
+	b.faults(func(f *rechargetest.Faults) { f.Latency = 100 * time.Millisecond })
+	for _, r := range b.atOnce(make([]portal.Request, 50)...) {
+		b.leads("without Redis, at once", r)
+	}
+	if calls := b.asked(); len(calls) > 9 {
+		t.Errorf("50 clicks at once made the calls %v; want next to one of each", calls)
+	}
+}
+
+// TestSignedOut: a visitor of the one store costs nothing of Redis or Recharge.
+func TestSignedOut(t *testing.T) {
+	b := newBed(t, nil)
+	r := resolve(t.Context(), b.resolver, portal.Request{Shopper: store.Shopper{Shop: shop}})
+	if calls := b.asked(); r.Outcome != portal.SignIn || len(r.Steps) != 0 || len(calls) != 0 {
+		t.Errorf("a signed-out click = %s, steps %v, calls %v; want sign_in, and none", r.Outcome, r.Steps, calls)
+	}
+}
+
+// TestCacheOnly makes no call, whatever is cached.
+func TestCacheOnly(t *testing.T) {
+	want := map[string]string{
+		"nothing": "unavailable none", "access": "redirected link", "session": "redirected_by_hash session", "customer": "redirected_by_hash customer",
+		"verified long ago": "redirected_by_hash customer", "webhooks proven": "redirected_by_hash customer", "imported": "redirected_by_hash index",
+		"out of date": "redirected_by_hash customer", "nobody": "not_a_subscriber nobody", "nobody a minute ago": "unavailable none",
+	}
+	for cached, prepare := range states() {
+		b := newBed(t, nil)
+		prepare(b)
+		for range 2 {
+			got, r := b.ended(portal.Request{CacheOnly: true})
+			if got != want[cached] {
+				t.Errorf("%s: %q (%v); want %q", cached, got, r.Cause, want[cached])
+			}
+			b.leads(cached, r)
+		}
+	}
+}
+
+// TestDry ends as a click does, and leaves nothing.
+func TestDry(t *testing.T) {
+	t.Parallel()
+	kept := storetest.Redis(t)
+	for cached, prepare := range states() {
+		b := onEmpty(t, kept)
+		prepare(b)
+		b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now)) // the store's record is there
+		before := kept.Dump()
+		dry, r := b.ended(portal.Request{Dry: true})
+		b.leads(cached, r)
+		after := kept.Dump()
+		maps.DeleteFunc(before, isBucket)
+		maps.DeleteFunc(after, isBucket)
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("%s: a dry click has changed Redis (-before +after):\n%s", cached, diff)
+		}
+		if got, _ := b.ended(portal.Request{}); got != dry {
+			t.Errorf("%s: a dry click is %q, and the click then %q; want the same", cached, dry, got)
+		}
+	}
+	// It waits for nobody, and nobody for it.
+	b := onEmpty(t, kept)
+	b.faults(func(f *rechargetest.Faults) { f.Latency = 100 * time.Millisecond })
+	if results := b.atOnce(portal.Request{Dry: true}, portal.Request{}, portal.Request{Dry: true}); len(results[0].Calls) != 3 || len(results[1].Calls) != 3 || len(results[2].Calls) != 3 {
+		t.Errorf("a click between two dry ones made %d calls, those %d and %d; want three each", len(results[1].Calls), len(results[0].Calls), len(results[2].Calls))
+	}
+}
+
+func isBucket(key, _ string) bool { return strings.HasSuffix(key, "}:b") }
+
+// TestStatus says how a shopper stands, by one call at most.
+func TestStatus(t *testing.T) {
+	type stands struct {
+		Known, Subscriber bool
+		Active            int
+	}
+	subscribes, does := stands{true, true, 1}, answers()
+	for _, test := range []struct {
+		cached, recharge string
+		want             stands
+		calls            string
+	}{
+		{"nothing", "in order", subscribes, "customers"},
+		{"nothing", "is down", stands{}, "customers"},
+		{"nothing", "429", stands{}, "customers"},
+		{"nothing", "the record moved", stands{Known: true}, "customers"},
+		{"nothing", "filter ignored", subscribes, "customers"},
+		{"nothing", "moved and no filter", stands{}, "customers"},
+		{"access", "is down", subscribes, ""},
+		{"customer", "is down", subscribes, ""},
+		{"imported", "is down", subscribes, ""},
+		{"verified long ago", "is down", subscribes, ""},
+		{"out of date", "in order", subscribes, "customers"},
+		{"out of date", "is down", subscribes, "customers"},
+		{"out of date", "the record moved", stands{Known: true}, "customers"},
+		{"out of date", "moved and no filter", stands{}, "customers customer"},
+		{"nobody", "in order", stands{Known: true}, ""},
+		{"nobody a minute ago", "in order", stands{Known: true}, ""},
+	} {
+		t.Run(test.cached+", Recharge: "+test.recharge, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, nil)
+			states()[test.cached](b)
+			does[test.recharge](b)
+			b.asked()
+			got := b.status(false)
+			if (stands{got.Known, got.Subscriber, got.Active}) != test.want {
+				t.Errorf("status = %+v; want %+v", got, test.want)
+			}
+			if calls := strings.Join(b.asked(), " "); calls != test.calls || len(got.Calls) != len(strings.Fields(test.calls)) {
+				t.Errorf("it made the calls %q, and says %v; want %q", calls, got.Calls, test.calls)
+			}
+			if test.calls != "" && test.want.Known && test.recharge == "in order" {
+				b.status(false)
+				if got, _ := b.ended(portal.Request{}); got != "redirected customer sessions portal_access" {
+					t.Errorf("the click then is %q; want no lookup", got)
+				}
+			}
+		})
+	}
+	t.Run("by what is cached only", func(t *testing.T) {
+		for cached, want := range map[string]stands{"nothing": {}, "out of date": subscribes, "access": subscribes, "nobody a minute ago": {Known: true}} {
+			b := newBed(t, nil)
+			states()[cached](b)
+			b.asked()
+			if got := b.status(true); (stands{got.Known, got.Subscriber, got.Active}) != want || len(b.asked()) != 0 {
+				t.Errorf("%s: status = %+v; want %+v, without a call", cached, got, want)
+			}
+		}
+	})
+	t.Run("many at once", func(t *testing.T) {
+		b := newBed(t, nil)
+		b.faults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond })
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if got := b.status(false); !got.Known || !got.Subscriber {
+					t.Errorf("status = %+v; want a subscriber", got)
+				}
+			})
+		}
+		all.Wait()
+		if calls := b.asked(); !slices.Equal(calls, []string{"customers"}) {
+			t.Errorf("50 questions made the calls %v; want one", calls)
+		}
+	})
+	t.Run("a fault of ours", func(t *testing.T) {
+		b := newBed(t, nil)
+		b.breaks.Store(true)
+		var fault *portal.Fault
+		if got := b.status(false); got.Known || !errors.As(got.Cause, &fault) {
+			t.Errorf("status = %+v; want not known, by a fault", got)
+		}
+		b.breaks.Store(false)
+		if got := b.status(false); !got.Known {
+			t.Errorf("status after it = %+v; want it known", got)
+		}
+	})
+	t.Run("not this shop's", func(t *testing.T) {
+		b := newBed(t, nil)
+		if got := b.resolver.Status(t.Context(), store.Shopper{Shop: "b.myshopify.com", Customer: pat}, false); got.Known || len(b.asked()) != 0 {
+			t.Errorf("status = %+v; want not known, without a call", got)
+		}
+	})
+}
+
+// TestCachedAccessIsGuarded: what Redis holds is no more trusted than what Recharge says.
+func TestCachedAccessIsGuarded(t *testing.T) {
+	for _, base := range []string{"https://evil.example/portal/", "http://evil.example/", "javascript:alert(1)//", "//evil.example/", "https://x.rechargeapps.com.evil.example/", "\x00"} {
+		b := newBed(t, nil)
+		b.click(portal.Request{})
+		loaded := b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now))
+		loaded.Cached.Access.Base = base
+		got, r := b.ended(portal.Request{Loaded: &loaded})
+		if !strings.HasPrefix(got, "redirected ") || strings.Contains(r.Link.URL, "evil") {
+			t.Errorf("with the base %q cached, the click is %q, to %q; want a new access", base, got, r.Link.URL)
+		}
+		b.leads(base, r)
+	}
+}
+
+// TestByHash is for a store that never signs in: one lookup, and no more.
+func TestByHash(t *testing.T) {
+	b := newBed(t, nil, func(s *portal.Settings) { s.Defaults.Link = "hash" })
+	for _, want := range []string{"redirected_by_hash recharge customers", "redirected_by_hash customer"} {
+		got, r := b.ended(portal.Request{Visit: recharge.Visit{To: "orders", Locale: "fr", Country: "CA"}})
+		if got != want || r.Cause != nil {
+			t.Errorf("a click is %q (%v); want %q", got, r.Cause, want)
+		}
+		b.leads("by hash", r)
+		if link := address(t, r.Link.URL); !strings.HasSuffix(link.Path, "/orders") || link.Query().Get("locale") != "fr" {
+			t.Errorf("it leads to %s; want the orders, in French", link)
+		}
+	}
+}
+
+// TestRefusalIsNotRepeated: for half a minute nobody asks again for what Recharge has
+// refused to a shopper.
+func TestRefusalIsNotRepeated(t *testing.T) {
+	b := newBed(t, nil)
+	b.faults(func(f *rechargetest.Faults) { f.RefuseSessions = true })
+	for i, want := range []string{"redirected_by_hash recharge customers sessions", "redirected_by_hash customer", "redirected_by_hash customer", "redirected_by_hash customer sessions"} {
+		if i == 3 {
+			b.pass(31 * time.Second)
+		}
+		if got, r := b.ended(portal.Request{}); got != want {
+			t.Errorf("click %d is %q (%v); want %q", i, got, r.Cause, want)
+		}
+	}
+	b.faults(func(*rechargetest.Faults) {})
+	b.pass(31 * time.Second)
+	if got, _ := b.ended(portal.Request{}); got != "redirected customer sessions portal_access" {
+		t.Errorf("when it is mended, the click is %q; want it signed in", got)
+	}
+}
+
+// manyStores is a bed whose merchants connect their stores.
+func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.Connection))) {
+	b := newBed(t, nil)
+	options := store.Options{Keys: [][]byte{make([]byte, 32)}, CustomerTTL: customerTTL, LinkTTL: linkTTL, Now: b.now, Log: slog.New(slog.DiscardHandler)}
+	s, err := store.Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	settings := portal.Settings{
+		APIURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now,
+		HTTP: recharge.NewTransport(time.Second), Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"},
+	}
+	t.Cleanup(settings.HTTP.CloseIdleConnections)
+	merchants := portal.NewMerchants(s, settings)
+	b.store, b.resolver = s, &portal.Resolver{Store: s, Merchants: merchants, Timeout: 5 * time.Second, LinkTTL: linkTTL, Now: b.now}
+	return b, merchants, func(change func(*store.Connection)) {
+		t.Helper()
+		connection := store.Connection{Shop: shop, APIToken: token, SavedAt: b.now()}
+		change(&connection)
+		if err := s.SaveConnection(t.Context(), connection); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMerchants: a store's client is made once for each record, and with the same token
+// it keeps its limiter.
+func TestMerchants(t *testing.T) {
+	b, merchants, save := manyStores(t)
+	find := func() *portal.Merchant {
+		t.Helper()
+		merchant, err := merchants.Find(t.Context(), shop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return merchant
+	}
+	if got, _ := b.ended(portal.Request{}); got != "not_connected " || find() != nil {
+		t.Errorf("before connecting, a click is %q; want not_connected", got)
+	}
+	save(func(*store.Connection) {})
+	first := find()
+	if first == nil || find() != first || len(merchants.All()) != 1 {
+		t.Errorf("connected, it is %v and then %v; want one", first, find())
+	}
+	if got, r := b.ended(portal.Request{}); got != "redirected recharge customers sessions portal_access" || r.Merchant != first {
+		t.Errorf("connected, a click is %q (%v)", got, r.Cause)
+	}
+	save(func(c *store.Connection) { c.Chosen = store.Traits{Link: "hash", Accounts: "legacy"} })
+	second := find()
+	if second == first || !second.ByHash || !second.LegacyAccounts || second.Client.Limiter() != first.Client.Limiter() {
+		t.Errorf("with other settings it is %+v; want a new one that keeps the token's limiter", second)
+	}
+	if got, _ := b.ended(portal.Request{}); got != "redirected_by_hash customer" {
+		t.Errorf("with other settings, a click is %q; want it by hash", got)
+	}
+	save(func(c *store.Connection) { c.APIToken = "sk_test_another" })
+	if third := find(); third.Client.Limiter() == second.Client.Limiter() || third.Client.Token() != "sk_test_another" {
+		t.Error("with another token it has the old one's limiter")
+	}
+	if _, err := b.store.EraseShop(t.Context(), store.Erasure{Shop: shop}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := b.ended(portal.Request{}); got != "not_connected " || len(merchants.All()) != 0 {
+		t.Errorf("erased, a click is %q, and %d clients are kept; want not_connected, and none", got, len(merchants.All()))
+	}
+	save(func(c *store.Connection) { c.Detected.PortalURL = "://" })
+	if r := b.click(portal.Request{}); r.Outcome != portal.Unavailable || r.Cause == nil {
+		t.Errorf("with a connection that cannot be used, a click is %s (%v); want unavailable", r.Outcome, r.Cause)
+	}
+}
+
+// TestLevel is how much a click matters to whoever reads the log.
+func TestLevel(t *testing.T) {
+	failed := func(reason recharge.Reason) error { return fmt.Errorf("a click: %w", &recharge.Error{Reason: reason}) }
+	for _, test := range []struct {
+		outcome portal.Outcome
+		cause   error
+		want    slog.Level
+	}{
+		{portal.Redirected, nil, slog.LevelInfo},
+		{portal.Redirected, failed(recharge.FilterIgnored), slog.LevelError},
+		{portal.RedirectedByHash, nil, slog.LevelInfo},
+		{portal.RedirectedByHash, failed(recharge.Limited), slog.LevelWarn},
+		{portal.RedirectedByHash, failed(recharge.Foreign), slog.LevelError},
+		{portal.RedirectedByHash, failed(recharge.LinkRefused), slog.LevelError},
+		{portal.NotASubscriber, failed(recharge.NoCustomer), slog.LevelInfo},
+		{portal.NotASubscriber, failed(recharge.Ambiguous), slog.LevelWarn},
+		{portal.Unavailable, failed(recharge.TooSlow), slog.LevelWarn},
+		{portal.Unavailable, &portal.Fault{}, slog.LevelError},
+		{portal.NotConnected, nil, slog.LevelInfo},
+		{portal.Forbidden, errors.New("not Shopify's"), slog.LevelInfo},
+	} {
+		if got := portal.Level(test.outcome, test.cause); got != test.want {
+			t.Errorf("Level(%s, %v) = %s; want %s", test.outcome, test.cause, got, test.want)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	counts := map[string]int64{"t5": 90, "t100": 8, "t+": 2, "redirected": 100, "tx": 7}
+	for part, want := range map[float64]time.Duration{0.5: 5 * time.Millisecond, 0.9: 5 * time.Millisecond, 0.95: 100 * time.Millisecond, 0.99: 0} {
+		if got := portal.Percentile(counts, part); got != want {
+			t.Errorf("Percentile(%v) = %v; want %v", part, got, want)
+		}
+	}
+}

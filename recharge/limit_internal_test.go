@@ -1,0 +1,40 @@
+package recharge
+
+import (
+	"maps"
+	"testing"
+	"time"
+)
+
+// TestPriorities: a click goes on by hash without a session, but nowhere without a
+// lookup, and no click waits for a background call.
+func TestPriorities(t *testing.T) {
+	now := time.Unix(1735689600, 0)
+	l := NewLimiter(2, 40, time.Nanosecond, func() time.Time { return now })
+	take := func(p Priority) Reason {
+		var ask Ask
+		*ask.of(p) = 1
+		_, err := l.Reserve(t.Context(), nil, ask)
+		return ReasonOf(err)
+	}
+	got := map[Priority]int{}
+	for _, p := range []Priority{Background, Normal, High} {
+		for take(p) == "" {
+			got[p]++
+		}
+	}
+	if want := map[Priority]int{Background: 21, Normal: 10, High: 9}; !maps.Equal(got, want) {
+		t.Errorf("calls granted, by priority: %v; want %v of a burst of 40", got, want)
+	}
+	now = now.Add(6 * time.Second)
+	if got := take(Background); got != OverBudget {
+		t.Errorf("a Background call after 6s = %q; want %q", got, OverBudget)
+	}
+	if got := take(Normal); got != "" {
+		t.Errorf("a Normal call after 6s = %q; want it granted", got)
+	}
+	now = now.Add(6 * time.Second)
+	if got := take(Background); got != "" {
+		t.Errorf("a Background call after 12s = %q; want it granted", got)
+	}
+}

@@ -1,0 +1,136 @@
+package doctor
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/store"
+	"manage-subscriptions/store/storetest"
+)
+
+// openAt opens a store on a Redis, "" the embedded one.
+func openAt(t *testing.T, address string) *store.Store {
+	t.Helper()
+	o := store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+	if address != "" {
+		o.Redis = &redis.UniversalOptions{Addrs: []string{address}}
+	}
+	s, err := store.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// forbid takes a command from everybody.
+func forbid(t *testing.T, s *store.Store, command string) {
+	t.Helper()
+	if err := s.Client().Do(t.Context(), "ACL", "SETUSER", "default", "-"+command).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCheckRedis(t *testing.T) {
+	always := []string{"--appendonly", "yes", "--appendfsync", "always"}
+	tests := []struct {
+		name     string
+		args     []string
+		forbid   []string // what the server does not let everybody ask
+		saved    []string // a part of each warning
+		erased   []string
+		evicting bool
+	}{
+		{"nothing on disk", nil, nil, []string{"keeps nothing on disk"}, nil, false},
+		{"snapshots", []string{"--save", "60 1"}, nil, []string{"since its last snapshot"}, []string{"brings back"}, false},
+		{"file, flushed always", always, nil, nil, nil, false},
+		{"file, flushed never", []string{"--appendonly", "yes", "--appendfsync", "no"}, nil, []string{"appendfsync no"}, nil, false},
+		{"evicts", []string{"--maxmemory-policy", "allkeys-lru"}, nil, []string{"keeps nothing on disk"}, []string{"evict"}, true},
+		{"evicts, and does not show its settings", []string{"--maxmemory-policy", "allkeys-random"}, []string{"config"},
+			[]string{"does not tell whether it makes snapshots"}, []string{"evict"}, true},
+		{"evicts, and keeps a file", slices.Concat(always, []string{"--maxmemory-policy", "allkeys-lru"}), nil, nil, []string{"evict"}, true},
+		// What leads from a record to its shopper would go before what it leads to.
+		{"evicts what ends", slices.Concat(always, []string{"--maxmemory-policy", "volatile-lru"}), nil, nil, []string{"evict"}, false},
+		{"no settings, no file", nil, []string{"config"}, []string{"does not tell whether it makes snapshots"}, nil, false},
+		{"no settings, a file", []string{"--appendonly", "yes"}, []string{"config"}, []string{"does not tell how often"}, nil, false},
+		{"tells nothing", nil, []string{"config", "info"}, []string{"does not tell whether it keeps", "does not tell its maxmemory-policy"}, nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := storetest.Redis(t, tt.args...)
+			s := openAt(t, server.Addr)
+			for _, command := range tt.forbid {
+				forbid(t, s, command)
+			}
+			condition, err := CheckRedis(t.Context(), s)
+			if errors.Is(err, ErrEvicting) != tt.evicting || err != nil && !tt.evicting {
+				t.Errorf("CheckRedis = %v; want evicting %v", err, tt.evicting)
+			}
+			for _, list := range []struct{ got, want []string }{{condition.Saved, tt.saved}, {condition.Erased, tt.erased}} {
+				if !slices.EqualFunc(list.got, list.want, strings.Contains) {
+					t.Errorf("warnings are %q; want %q", list.got, list.want)
+				}
+			}
+		})
+	}
+}
+
+// TestCheckRedisFlushedEverySecond: a Redis from 7.2 on can say when it has flushed.
+func TestCheckRedisFlushedEverySecond(t *testing.T) {
+	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "everysec")
+	knows := openAt(t, server.Addr).Client().(*redis.Client).WaitAOF(t.Context(), 0, 0, time.Millisecond).Err() == nil
+	condition, err := CheckRedis(t.Context(), openAt(t, server.Addr))
+	if err != nil || knows != (len(condition.Saved) == 0) || !knows && !strings.Contains(condition.Saved[0], "up to a second") {
+		t.Errorf("CheckRedis = %+v, %v; want a warning unless Redis knows WAITAOF: %v", condition, err, knows)
+	}
+}
+
+func TestCheckWithoutRedis(t *testing.T) {
+	server := storetest.Redis(t)
+	s := openAt(t, server.Addr)
+	server.Stop()
+	if _, err := CheckRedis(t.Context(), s); err == nil || errors.Is(err, ErrEvicting) {
+		t.Errorf("CheckRedis without Redis = %v; want that it does not answer", err)
+	}
+	if _, err := askRedis(t.Context(), s.Client()); err == nil {
+		t.Error("askRedis without Redis = nil")
+	}
+}
+
+func TestAskRedis(t *testing.T) {
+	embedded := openAt(t, "")
+	condition, err := CheckRedis(t.Context(), embedded)
+	if err != nil || len(condition.Saved) != 1 || !strings.Contains(condition.Saved[0], "embedded") {
+		t.Errorf("CheckRedis = %+v, %v; want one warning", condition, err)
+	}
+	s := openAt(t, storetest.Redis(t, "--appendonly", "yes", "--maxmemory-policy", "volatile-ttl").Addr)
+	facts, err := askRedis(t.Context(), s.Client())
+	if err != nil || facts.Nodes != 1 || facts.AOF != "1" || facts.Policy != "volatile-ttl" || facts.Version == "" || facts.Latency <= 0 || facts.Cluster || facts.State != "" {
+		t.Errorf("askRedis = %+v, %v", facts, err)
+	}
+	node := openAt(t, storetest.Redis(t, "--cluster-enabled", "yes").Addr)
+	if facts, err := askRedis(t.Context(), node.Client()); err != nil || facts.State != "not told of" {
+		t.Errorf("askRedis of a node of a cluster as if it were alone = %+v, %v; want that to be told", facts, err)
+	}
+}
+
+// TestNoScripts: a Redis that refuses EVAL is told from one that is down.
+func TestNoScripts(t *testing.T) {
+	s := openAt(t, storetest.Redis(t).Addr)
+	if err := tryWrite(t.Context(), s.Client()); err != nil {
+		t.Errorf("tryWrite = %v", err)
+	}
+	forbid(t, s, "eval")
+	if _, err := CheckRedis(t.Context(), s); !errors.Is(err, store.ErrNoEval) {
+		t.Errorf("CheckRedis = %v; want ErrNoEval", err)
+	}
+	if err := tryWrite(t.Context(), s.Client()); !errors.Is(err, store.ErrNoEval) {
+		t.Errorf("tryWrite = %v; want ErrNoEval", err)
+	}
+}

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+
+	"manage-subscriptions/handlers"
+	"manage-subscriptions/portal"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
+)
+
+// wireMerchants makes the one store that is configured here, or the place where merchants
+// connect theirs.
+func (s *server) wireMerchants() error {
+	settings := portal.Settings{
+		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
+		HTTP: s.calls, Now: s.now, Defaults: s.defaults(),
+	}
+	if s.cfg.Shop == "" {
+		s.merchants = portal.NewMerchants(s.store, settings)
+		return nil
+	}
+	shop, err := shopify.ParseShop(s.cfg.Shop)
+	if err != nil {
+		return err
+	}
+	token, storefront := s.cfg.RechargeAPIToken.Reveal(), s.cfg.RechargeStorefrontToken.Reveal()
+	s.merchants, err = portal.NewSingle(s.store, settings, shop, token, storefront)
+	return err
+}
+
+// defaults are what holds for a shop where nothing was detected.
+func (s *server) defaults() store.Traits {
+	traits := store.Traits{Accounts: "new", Link: "signed_in"}
+	if s.cfg.LegacyAccounts {
+		traits.Accounts = "legacy"
+	}
+	if s.cfg.LinkByHash {
+		traits.Link = "hash"
+	}
+	if s.cfg.RechargePortalURL != nil {
+		traits.PortalURL = s.cfg.RechargePortalURL.String()
+	}
+	return traits
+}
+
+func (s *server) newAdmin(o options) (*handlers.Admin, error) {
+	pages, err := templates.LoadAdmin()
+	if err != nil {
+		return nil, err
+	}
+	secrets := reveal(s.cfg.ShopifyAPISecrets)
+	sessions, err := shopify.NewSessionTokens(s.cfg.ShopifyAPIKey, secrets, o.now)
+	if err != nil {
+		return nil, err
+	}
+	proofs, err := newProofs(s.cfg.ShopifyAPIKey, secrets, o)
+	if err != nil {
+		return nil, err
+	}
+	grant, err := shopify.NewGrant(shopify.GrantOptions{
+		ClientID: s.cfg.ShopifyAPIKey, Secrets: secrets, CallbackURL: s.cfg.AppURL.JoinPath("app", "installed").String(),
+		Platform: o.platform, Now: o.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &handlers.Admin{
+		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Platform: o.platform,
+		Sessions: sessions, Proofs: proofs, Grant: grant,
+		Merchants: s.merchants, Store: s.store, Webhooks: s.webhooks, Recorder: s.recorder, Pages: pages,
+		Defaults: s.defaults(), Log: o.log, Now: o.now, Importer: s.importer,
+		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
+	}, nil
+}
+
+// newProofs derives their keys from the app's secrets, so that neither is ever
+// taken for the other.
+func newProofs(clientID string, secrets []string, o options) (*handlers.Proofs, error) {
+	var keys []string
+	for _, secret := range secrets {
+		key, err := hkdf.Key(sha256.New, []byte(secret), nil, "manage-subscriptions proof of installation", 32)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, string(key))
+	}
+	tokens, err := shopify.NewSessionTokens(clientID, keys, o.now)
+	if err != nil {
+		return nil, err
+	}
+	return &handlers.Proofs{ClientID: clientID, Key: keys[0], Tokens: tokens, Now: o.now}, nil
+}

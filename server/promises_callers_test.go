@@ -1,0 +1,90 @@
+package server_test
+
+// Callers who go away before they are answered.
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// TestCallersWhoLeave: five callers in a row who go before Recharge has answered are no
+// reason to leave Recharge alone. The next shopper gets in.
+func TestCallersWhoLeave(t *testing.T) {
+	people := crowd(6)
+	for _, test := range []struct{ from, endpoint string }{
+		{"click", "customers"}, {"click", "sessions"}, {"click", "portal_access"}, {"status", "customers"},
+		{"try", "customers"}, {"try", "sessions"}, {"try", "portal_access"},
+	} {
+		t.Run(test.from+" at "+test.endpoint, func(t *testing.T) {
+			t.Parallel()
+			f := start(t)
+			f.recharge.SetCustomers(append(people, customers()...))
+			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency, x.Only = 250*time.Millisecond, test.endpoint })
+			calls := func() (n int) {
+				for _, request := range f.recharge.Requests() {
+					if request.Endpoint == test.endpoint {
+						n++
+					}
+				}
+				return n
+			}
+			for i, who := range people[:5] {
+				before := calls()
+				ctx, leave := context.WithCancel(t.Context())
+				gone := make(chan error, 1)
+				go func() { gone <- f.from(ctx, test.from, who.ShopifyCustomerID) }()
+				for until := time.Now().Add(3 * time.Second); calls() == before && time.Now().Before(until); {
+					time.Sleep(2 * time.Millisecond)
+				}
+				if calls() == before {
+					t.Errorf("Recharge is not asked for caller %d any more", i)
+				}
+				leave()
+				if err := <-gone; err == nil {
+					t.Errorf("caller %d is answered before they can leave", i)
+				}
+			}
+			time.Sleep(300 * time.Millisecond) // the last call ends, for nobody
+			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 0 })
+			who := people[5]
+			if r := f.ride(newClicker(t), f.public, who.ShopifyCustomerID); r.outcome != "redirected" || !r.leadsTo(who.Hash) {
+				t.Errorf("the next shopper is sent to %q (%s); want their portal, signed in", r.location, r.outcome)
+			}
+		})
+	}
+}
+
+// from makes a request about a shopper by one of the program's doors, and reads the
+// answer.
+func (f *fixture) from(ctx context.Context, door, who string) error {
+	query := f.store.SignedQuery("", who, "/apps/subscriptions", appSecret)
+	method, path, body := http.MethodGet, "/apps/subscriptions?"+query, ""
+	switch door {
+	case "status":
+		path = "/apps/subscriptions/status?" + query
+	case "try":
+		method, path, body = http.MethodPost, "/app/try", url.Values{"customer": {who}}.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+f.public+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if door == "try" {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.Header.Set("Authorization", "Bearer "+f.sessionToken(nil))
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body) // a try tells its steps one after the other
+	return err
+}

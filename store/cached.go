@@ -1,0 +1,277 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"time"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+)
+
+const (
+	// staleFor is how long a customer is kept for when Recharge is down, after it
+	// should have been looked up again; longestLife bounds the whole.
+	staleFor    = 7 * 24 * time.Hour
+	longestLife = 8 * 24 * time.Hour
+	// importSlack is how much longer than CustomerTTL an imported customer is fresh:
+	// the next night's import takes its time, too.
+	importSlack = 3 * time.Hour
+	// notSubscriberFor is short: a shopper who has just subscribed wants in.
+	notSubscriberFor = time.Minute
+	// wasNotSubscriberFor is how long that is kept for questions that must not cost
+	// a call each minute.
+	wasNotSubscriberFor = 10 * time.Minute
+	// redactedFor is how long a redaction keeps the import from caching the shopper
+	// again. Each import that meets it begins that time anew.
+	redactedFor = 30 * 24 * time.Hour
+)
+
+// Cached is everything that is cached of one shopper. The zero value is nothing.
+type Cached struct {
+	Customer      recharge.Customer  // zero ID: none
+	ShopifyID     shopify.CustomerID // that Customer names; "" none, or not known
+	NotSubscriber bool               // Recharge had no such customer
+	LookedUp      time.Time          // when Recharge was asked for all of the shopper's records
+	Verified      time.Time          // when Customer last named the shopper, at least LookedUp
+	Fresh         bool               // a click need not look up again; Load computes it
+
+	Session     recharge.Session // "" token: none
+	Access      recharge.Access  // zero: none
+	AccessUntil time.Time        // how long Access is reused
+	// NoAccessUntil is how long Recharge is not asked for a session or an access
+	// again, after it has refused one to this shopper.
+	NoAccessUntil time.Time
+
+	Import  uint64 // number of the import that has read Customer; 0: a lookup did
+	Several bool   // that import has met several records of the shopper, and none to prefer yet
+}
+
+// Known reports whether a customer is cached, fresh or not.
+func (c Cached) Known() bool { return c.Customer.ID != 0 && !c.Several }
+
+// other is the canonical id that is not who's own, by which a webhook may name the
+// same shopper; "" if it is not known.
+func (c Cached) other(who Shopper) string {
+	switch {
+	case c.Customer.ID == 0:
+		return ""
+	case who.RechargeID != 0:
+		return string(c.ShopifyID)
+	}
+	return canonicalRecharge(c.Customer.ID)
+}
+
+// life is how long a value stays in Redis, and fresh how much of that it is fresh. A spread that
+// depends on the shopper's name keeps a campaign's shoppers from being looked up again all at once.
+func (s *Store) life(c Cached, name string) (life, fresh time.Duration) {
+	if c.NotSubscriber {
+		return wasNotSubscriberFor, notSubscriberFor
+	}
+	fresh = time.Duration(float64(s.options.CustomerTTL) * (0.9 + 0.2*float64(name[0])/255))
+	if c.Import != 0 {
+		fresh += importSlack
+	}
+	return min(fresh+staleFor, longestLife), fresh
+}
+
+// A value is the name of the shopper's other id, and what is sealed: so a script can keep
+// the index without the key. The nonce, which is drawn anew each time, tells one version of
+// a value from the next.
+const versionSize = 12 // the nonce
+
+// noName is in the place of a name that there is none of.
+const noName = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// sealCached seals what is cached under key.
+func (r *Record) sealCached(key, other string, c Cached) string {
+	return string(r.sealer.seal([]byte(other), key+other, encode(c)))
+}
+
+// openCached opens what Redis holds under key.
+func (r *Record) openCached(key, value string) (Cached, error) {
+	if len(value) < nameSize {
+		return Cached{}, errSealed
+	}
+	plain, err := r.sealer.open(key+value[:nameSize], value[nameSize:])
+	if err != nil {
+		return Cached{}, err
+	}
+	return decode(plain)
+}
+
+// versionOf is the version of a value; "" of nothing.
+func versionOf(value string) string {
+	if len(value) < nameSize+versionSize {
+		return ""
+	}
+	return value[nameSize : nameSize+versionSize]
+}
+
+// What a packed value has beside what every one has. It is packed, not JSON: half
+// of Redis' memory a customer would be field names.
+const (
+	hasCustomer = 1 << iota
+	isNotSubscriber
+	hasImport
+	isSeveral
+	hasSession
+	hasAccess
+	hasNoAccess
+)
+
+func encode(c Cached) []byte {
+	out := appendTime([]byte{0}, c.LookedUp)
+	has := func(flag byte, is bool) bool {
+		if is {
+			out[0] |= flag
+		}
+		return is
+	}
+	has(isNotSubscriber, c.NotSubscriber)
+	has(isSeveral, c.Several)
+	if has(hasCustomer, c.Customer.ID != 0) {
+		out = binary.AppendUvarint(out, uint64(max(0, c.Verified.Unix()-c.LookedUp.Unix())))
+		out = binary.AppendUvarint(out, number(c.ShopifyID))
+		out = binary.AppendUvarint(out, uint64(c.Customer.ID))
+		out = binary.AppendUvarint(out, uint64(max(c.Customer.Active, 0)))
+		out = appendText(out, c.Customer.Hash)
+	}
+	if has(hasImport, c.Import != 0) {
+		out = binary.AppendUvarint(out, c.Import)
+	}
+	if has(hasSession, c.Session.Token != "") {
+		out = appendText(appendTime(out, c.Session.Expires), c.Session.Token)
+	}
+	if has(hasAccess, c.Access.TempToken != "") {
+		out = appendTime(appendTime(out, c.AccessUntil), c.Access.Expires)
+		out = appendText(appendText(out, c.Access.Base), c.Access.TempToken)
+	}
+	if has(hasNoAccess, !c.NoAccessUntil.IsZero()) {
+		out = appendTime(out, c.NoAccessUntil)
+	}
+	return out
+}
+
+// appendTime packs a time in seconds since 1970; the zero time is 0.
+func appendTime(out []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return append(out, 0)
+	}
+	return binary.AppendUvarint(out, uint64(max(t.Unix(), 0)))
+}
+
+// appendText packs a text behind its length; one of hex digits, as hashes and
+// tokens mostly are, into half as much.
+func appendText(out []byte, text string) []byte {
+	if packed, err := hex.DecodeString(text); err == nil && hex.EncodeToString(packed) == text {
+		return append(binary.AppendUvarint(out, uint64(len(packed))<<1|1), packed...)
+	}
+	return append(binary.AppendUvarint(out, uint64(len(text))<<1), text...)
+}
+
+var errPacked = errors.New("a cached value cannot be read")
+
+// unpacker reads a packed value from the front. After an error it reads zeros.
+type unpacker struct {
+	rest []byte
+	err  error
+}
+
+func (u *unpacker) number() uint64 {
+	n, size := binary.Uvarint(u.rest)
+	if size <= 0 {
+		u.rest, u.err = nil, errPacked
+		return 0
+	}
+	u.rest = u.rest[size:]
+	return n
+}
+
+func (u *unpacker) time() time.Time {
+	if seconds := u.number(); seconds != 0 {
+		return time.Unix(int64(seconds), 0)
+	}
+	return time.Time{}
+}
+
+func (u *unpacker) text() string {
+	size := u.number()
+	if size>>1 > uint64(len(u.rest)) {
+		u.rest, u.err = nil, errPacked
+		return ""
+	}
+	raw := u.rest[:size>>1]
+	u.rest = u.rest[size>>1:]
+	if size&1 == 1 {
+		return hex.EncodeToString(raw)
+	}
+	return string(raw)
+}
+
+func decode(packed []byte) (Cached, error) {
+	if len(packed) == 0 {
+		return Cached{}, errPacked
+	}
+	flags, u := packed[0], unpacker{rest: packed[1:]}
+	c := Cached{NotSubscriber: flags&isNotSubscriber != 0, Several: flags&isSeveral != 0, LookedUp: u.time()}
+	if flags&hasCustomer != 0 {
+		c.Verified = c.LookedUp.Add(time.Duration(u.number()) * time.Second)
+		if id := u.number(); id != 0 {
+			c.ShopifyID = shopify.CustomerID(strconv.FormatUint(id, 10))
+		}
+		c.Customer.ID, c.Customer.Active, c.Customer.Hash = int64(u.number()), int(u.number()), u.text()
+	}
+	if flags&hasImport != 0 {
+		c.Import = u.number()
+	}
+	if flags&hasSession != 0 {
+		c.Session.Expires, c.Session.Token = u.time(), u.text()
+	}
+	if flags&hasAccess != 0 {
+		c.AccessUntil, c.Access.Expires, c.Access.Base, c.Access.TempToken = u.time(), u.time(), u.text(), u.text()
+	}
+	if flags&hasNoAccess != 0 {
+		c.NoAccessUntil = u.time()
+	}
+	if u.err != nil {
+		return Cached{}, u.err
+	}
+	return c, nil
+}
+
+// number is Shopify's id as a number, or 0 where that would be another text.
+func number(id shopify.CustomerID) uint64 {
+	n, err := strconv.ParseUint(string(id), 10, 64)
+	if err != nil || strconv.FormatUint(n, 10) != string(id) {
+		return 0
+	}
+	return n
+}
+
+// usable is what a click may use of a cached value now: Redis drops values by its
+// own clock, this one decides. A value that is not who's is nothing: its place in
+// Redis says so already, this is for the day when that is wrong.
+func (s *Store) usable(c Cached, who Shopper, name string) Cached {
+	mine := who.RechargeID == 0 && (c.ShopifyID == "" || number(who.Customer) == 0 || c.ShopifyID == who.Customer) ||
+		who.RechargeID != 0 && (c.Customer.ID == 0 || c.Customer.ID == who.RechargeID)
+	now := s.options.Now()
+	life, fresh := s.life(c, name)
+	age := now.Sub(c.LookedUp)
+	if !mine || age > life {
+		return Cached{}
+	}
+	c.Fresh = age < fresh && !c.Several
+	if !now.Before(c.Session.Expires) {
+		c.Session = recharge.Session{}
+	}
+	if !now.Before(c.AccessUntil) {
+		c.Access, c.AccessUntil = recharge.Access{}, time.Time{}
+	}
+	if !now.Before(c.NoAccessUntil) {
+		c.NoAccessUntil = time.Time{}
+	}
+	return c
+}

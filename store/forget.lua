@@ -1,0 +1,19 @@
+-- Forgets whoever is cached under some ids, and leaves tombstones: a save under way does
+-- not bring them back.
+--
+-- KEYS  the shop's record
+-- ARGV  as in index.lua; the name of a redaction that is left, "" none, and its
+--       milliseconds; the names of the ids
+--
+-- Returns 1, or 0 if the record is gone or another.
+if not same then return 0 end
+for i = 7, #ARGV do
+  local indexed = redis.call('HGET', bucket(ARGV[i]), field(ARGV[i]))
+  if indexed then
+    forget(indexed)
+    redis.call('HDEL', bucket(ARGV[i]), field(ARGV[i]))
+  end
+  forget(ARGV[i])
+end
+if ARGV[5] ~= '' then redis.call('SET', key('d:', ARGV[5]), '1', 'PX', ARGV[6]) end
+return 1

@@ -1,0 +1,297 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+func noneDue(t *testing.T, s *store.Store) {
+	t.Helper()
+	if task, err := s.TakeImport(t.Context()); err != nil || task != nil {
+		t.Errorf("TakeImport = %+v, %v; want none", task, err)
+	}
+}
+
+// TestImportIsOnes: of two instances one imports a shop, until it says nothing for the
+// length of its lease; the other goes on where it was.
+func TestImportIsOnes(t *testing.T) {
+	a, b := two(t, options(newClock(), &logged{}))
+	noneDue(t, a)
+	ok(t, a.WatchImport(t.Context(), shop))
+	ok(t, a.WatchImport(t.Context(), shop))
+	task := taken(t, a, shop)
+	noneDue(t, b)
+	noneDue(t, a)
+	task.Running, task.Cursor, task.Pages = true, "next", 7
+	if had, err := a.KeepImport(t.Context(), task); !had || err != nil {
+		t.Fatalf("KeepImport = %v, %v; want true", had, err)
+	}
+	noneDue(t, b)
+	ok(t, b.WatchImport(t.Context(), shop)) // that is no order
+	noneDue(t, b)
+
+	ok(t, b.OrderImport(t.Context(), shop)) // as if the lease had ended
+	other := taken(t, b, shop)
+	if !other.Running || other.Cursor != "next" || other.Pages != 7 {
+		t.Errorf("the second took %+v; want it to go on at the cursor", other.Import)
+	}
+	task.Cursor = "elsewhere"
+	if had, err := a.KeepImport(t.Context(), task); had || err != nil {
+		t.Errorf("KeepImport of what another has = %v, %v; want false", had, err)
+	}
+	if progress, err := a.Import(t.Context(), shop); err != nil || progress.Cursor != "next" {
+		t.Errorf("the import is at %q, %v; want where the second has it", progress.Cursor, err)
+	}
+	other.Running = false
+	ok(t, b.EndImport(t.Context(), other, time.Hour))
+	noneDue(t, a)
+	ok(t, a.OrderImport(t.Context(), shop))
+	taken(t, b, shop)
+}
+
+// TestImportLeaseEnds by Redis' clock, without any order.
+func TestImportLeaseEnds(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		s := open(options(newClock(), &logged{}))
+		ok(t, s.WatchImport(t.Context(), shop))
+		ok(t, s.EndImport(t.Context(), taken(t, s, shop), 50*time.Millisecond))
+		eventually(t, "it is due", func() bool {
+			task, err := s.TakeImport(t.Context())
+			ok(t, err)
+			return task != nil
+		})
+	})
+}
+
+// TestImportOfManyShops: each is taken once, by whoever asks; one of which nothing is
+// kept drops out of the list.
+func TestImportOfManyShops(t *testing.T) {
+	c := newClock()
+	s := open(t, many(c, &logged{}))
+	var want []shopify.Shop
+	for i := range 5 {
+		shop := shopify.Shop(fmt.Sprintf("shop-%d.myshopify.com", i))
+		ok(t, s.SaveConnection(t.Context(), connected(c, shop)))
+		want = append(want, shop)
+	}
+	ok(t, s.WatchImport(t.Context(), "nobody.myshopify.com"))
+	var got []shopify.Shop
+	for range 5 {
+		task, err := s.TakeImport(t.Context())
+		if err != nil || task == nil {
+			t.Fatalf("TakeImport = %v, %v", task, err)
+		}
+		got = append(got, task.Shop)
+	}
+	noneDue(t, s)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("taken were %q; want %q", got, want)
+	}
+	if shops, err := s.Shops(t.Context()); err != nil || !slices.Equal(shops, want) && len(shops) != 5 {
+		t.Errorf("Shops = %q, %v; want %q", shops, err, want)
+	}
+}
+
+// TestImportPercent of what the last one has read.
+func TestImportPercent(t *testing.T) {
+	for _, tt := range []struct {
+		of   store.Import
+		want int
+	}{
+		{store.Import{}, 0}, {store.Import{Running: true, Customers: 50}, 0}, {store.Import{Running: true, Customers: 50, Size: 200}, 25},
+		{store.Import{Running: true, Customers: 500, Size: 200}, 99}, {store.Import{Customers: 50, Size: 200}, 0},
+	} {
+		if got := tt.of.Percent(); got != tt.want {
+			t.Errorf("Percent of %+v = %d; want %d", tt.of, got, tt.want)
+		}
+	}
+}
+
+// TestImported: for two days all customers are known.
+func TestImported(t *testing.T) {
+	c := newClock()
+	s := open(t, options(c, &logged{}))
+	want := func(when string, want bool) {
+		t.Helper()
+		if got := s.Imported(t.Context(), shop); got != want {
+			t.Errorf("%s: Imported = %v; want %v", when, got, want)
+		}
+	}
+	want("never", false)
+	task := importing(t, s, shop)
+	if _, err := s.KeepImport(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	want("under way", false)
+	task.Running, task.Done = false, c.Now()
+	ok(t, s.EndImport(t.Context(), task, time.Hour))
+	want("done", true)
+	c.advance(48*time.Hour - time.Second)
+	want("two days ago", true)
+	c.advance(time.Second)
+	want("longer ago", false)
+}
+
+// TestSaveImported: one who is imported is cached as if looked up, and nobody else.
+func TestSaveImported(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		c := newClock()
+		s := open(options(c, &logged{}))
+		task := importing(t, s, shop)
+		imports(t, s, task, record(pat, known), record(kim, nthCustomer(0)))
+		imports(t, s, task)
+		want := lookedUp(c, pat, known)
+		want.Import, want.Fresh = task.Number, true
+		if got := load(t, s, pat).Cached; got != want {
+			t.Errorf("Load = %+v; want %+v", got, want)
+		}
+		is(t, "imported", s, kim, nthCustomer(0))
+		is(t, "not imported", s, nth(shop, 1), recharge.Customer{})
+	})
+}
+
+// TestSeveralRecords: of one shopper's records, however they are spread over pages, and
+// whatever page is read twice, that one counts which a lookup would choose.
+func TestSeveralRecords(t *testing.T) {
+	s := open(t, options(newClock(), &logged{}))
+	task := importing(t, s, shop)
+	rapid.Check(t, func(t *rapid.T) {
+		task.Number++
+		var all []recharge.Record
+		active := 0
+		var want recharge.Customer
+		for i := range rapid.IntRange(1, 4).Draw(t, "records") {
+			customer := recharge.Customer{ID: int64(i + 1), Hash: fmt.Sprint("hash", i), Active: rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "active")}
+			if customer.Active > 0 {
+				active++
+				want = customer
+			}
+			all = append(all, record(pat, customer))
+		}
+		several := len(all) > 1 && active != 1
+		if len(all) == 1 {
+			want = all[0].Customer
+		}
+		order := rapid.Permutation(all).Draw(t, "order")
+		for page := range slices.Chunk(order, rapid.IntRange(1, 4).Draw(t, "size")) {
+			for range rapid.IntRange(1, 2).Draw(t, "times") { // an import that was cut off reads a page again
+				imports(t, s, task, page...)
+			}
+		}
+		got := load(t, s, pat).Cached
+		if got.Several != several || got.Known() == several || got.Fresh == several || !several && got.Customer != want || got.NotSubscriber {
+			t.Fatalf("Load = %+v; want %+v, several: %v", got, want, several)
+		}
+	})
+}
+
+// TestNextImportReplaces: what the last import has found does not count for the next.
+func TestNextImportReplaces(t *testing.T) {
+	s := open(t, options(newClock(), &logged{}))
+	task := importing(t, s, shop)
+	imports(t, s, task, record(pat, recharge.Customer{ID: 1, Hash: "a", Active: 1}), record(kim, nthCustomer(0)), record(kim, nthCustomer(1)))
+	task.Number++
+	imports(t, s, task, record(pat, known), record(kim, nthCustomer(1)))
+	is(t, "the next import", s, pat, known)
+	is(t, "the next import of one of whom there were several", s, kim, nthCustomer(1))
+}
+
+// TestImportLeavesLookups: a lookup sees all records of a shopper, a page one of them.
+func TestImportLeavesLookups(t *testing.T) {
+	ctx := t.Context()
+	other := recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}
+	c := newClock()
+	s := open(t, options(c, &logged{}))
+	task := importing(t, s, shop)
+	value := everything(c)
+	save(t, s, pat, value)
+
+	imports(t, s, task, record(pat, other))
+	is(t, "another record than that which was looked up", s, pat, known)
+	ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: known.ID}))
+	save(t, s, pat, value)
+	imports(t, s, task, record(pat, known))
+	got := load(t, s, pat).Cached
+	if got.Session != value.Session && !got.Session.Expires.Equal(value.Session.Expires) || got.Access.TempToken != value.Access.TempToken || got.Import != task.Number {
+		t.Errorf("imported with the same hash: %+v; want the session and access kept", got)
+	}
+	task.Number++
+	newHash := known
+	newHash.Hash = "ffffffff"
+	imports(t, s, task, record(pat, newHash))
+	if got := load(t, s, pat).Cached; got.Customer != newHash || got.Session.Token != "" || got.Access.TempToken != "" {
+		t.Errorf("imported with another hash: %+v; want neither session nor access of before", got)
+	}
+	save(t, s, pat, value)
+	c.advance(27 * time.Hour) // what was looked up is stale
+	task.Number++
+	imports(t, s, task, record(pat, other))
+	is(t, "a stale lookup", s, pat, other)
+	save(t, s, kim, store.Cached{NotSubscriber: true, LookedUp: c.Now()})
+	imports(t, s, task, record(kim, nthCustomer(0)))
+	is(t, "a subscriber now", s, kim, nthCustomer(0))
+}
+
+// TestSaveImportedAtOnce: what a click has saved since the import has read it stays.
+func TestSaveImportedAtOnce(t *testing.T) {
+	c := newClock()
+	a, b := two(t, options(c, &logged{}))
+	task := importing(t, a, shop)
+	var records []recharge.Record
+	for i := range 500 {
+		records = append(records, record(nth(shop, i), nthCustomer(i)))
+	}
+	at := clockOf(t, a)
+	done := make(chan error)
+	go func() { done <- a.SaveImported(context.Background(), task, records, at) }()
+	changed := func(i int) recharge.Customer { c := nthCustomer(i); c.ID += 1_000_000; return c }
+	for i := range 500 {
+		if i%5 == 0 {
+			save(t, b, nth(shop, i), lookedUp(c, nth(shop, i), changed(i)))
+		}
+	}
+	ok(t, <-done)
+	for i := range 500 {
+		want := nthCustomer(i)
+		if i%5 == 0 {
+			want = changed(i)
+		}
+		is(t, "looked up while imported", a, nth(shop, i), want)
+	}
+}
+
+// TestSaveLearned: what was looked up in the background gives way to what somebody has
+// cached meanwhile.
+func TestSaveLearned(t *testing.T) {
+	other := recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}
+	c := newClock()
+	s := open(t, options(c, &logged{}))
+	loaded := load(t, s, pat)
+	ok(t, s.SaveLearned(t.Context(), loaded, pat, lookedUp(c, pat, known), clockOf(t, s)))
+	is(t, "nothing was cached", s, pat, known)
+	ok(t, s.SaveLearned(t.Context(), loaded, pat, lookedUp(c, pat, other), clockOf(t, s)))
+	is(t, "something was cached since", s, pat, known)
+	ok(t, s.SaveLearned(t.Context(), load(t, s, pat), pat, lookedUp(c, pat, other), clockOf(t, s)))
+	is(t, "loaded again", s, pat, other)
+}
+
+// TestLockMaintenance: one instance at a time goes through all shops.
+func TestLockMaintenance(t *testing.T) {
+	a, b := two(t, options(newClock(), &logged{}))
+	if got, err := a.LockMaintenance(t.Context(), time.Hour); !got || err != nil {
+		t.Errorf("LockMaintenance = %v, %v; want true", got, err)
+	}
+	if got, err := b.LockMaintenance(t.Context(), time.Hour); got || err != nil {
+		t.Errorf("the second LockMaintenance = %v, %v; want false", got, err)
+	}
+}

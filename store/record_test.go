@@ -1,0 +1,461 @@
+package store_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+	"manage-subscriptions/store/storetest"
+)
+
+// TestRecordMadeAtOnce: of several that make the one store's record at once one wins,
+// and all use its record.
+func TestRecordMadeAtOnce(t *testing.T) {
+	c := newClock()
+	a, b := two(t, options(c, &logged{}))
+	for range 10 {
+		ok(t, a.Client().FlushAll(t.Context()).Err())
+		var (
+			mu          sync.Mutex
+			generations = map[string]int{}
+			clicks      sync.WaitGroup
+		)
+		for i := range 32 {
+			clicks.Go(func() {
+				loaded := load(t, []*store.Store{a, b}[i%2], nth(shop, i))
+				mu.Lock()
+				defer mu.Unlock()
+				generations[loaded.Record.Generation()]++
+			})
+		}
+		clicks.Wait()
+		if len(generations) != 1 {
+			t.Fatalf("%d data keys are used; want one", len(generations))
+		}
+		save(t, a, pat, lookedUp(c, pat, known))
+		is(t, "saved by the other instance", b, pat, known)
+	}
+}
+
+// TestRecordChangedElsewhere: the next Load notices what another instance has done.
+func TestRecordChangedElsewhere(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	a, b := two(t, many(c, &logged{}))
+	notKept := func(when string) {
+		t.Helper()
+		if loaded := load(t, b, pat); loaded.Record != nil || loaded.Cached != (store.Cached{}) {
+			t.Errorf("%s: Load = %+v; want nothing", when, loaded)
+		}
+		if record, err := b.Record(ctx, shop); record != nil || err != nil {
+			t.Errorf("%s: Record = %v, %v; want none", when, record, err)
+		}
+	}
+	notKept("never connected")
+	first := connected(c, shop)
+	ok(t, a.SaveConnection(ctx, first))
+	sameConnection(t, "connected", load(t, b, pat).Record.Connection, &first)
+	save(t, b, pat, lookedUp(c, pat, known))
+	if again := load(t, b, pat).Record; again != load(t, b, pat).Record {
+		t.Error("an unchanged record is another pointer; want the same")
+	}
+
+	ok(t, a.Update(ctx, shop, func(r *store.Record) bool { r.Connection.Detected.Link = "hash"; return true }))
+	changed := first
+	changed.Detected.Link = "hash"
+	sameConnection(t, "updated", load(t, b, pat).Record.Connection, &changed)
+	is(t, "updated", b, pat, known)
+
+	other := first
+	other.APIToken = "sk_another"
+	ok(t, a.SaveConnection(ctx, other))
+	sameConnection(t, "another token", load(t, b, pat).Record.Connection, &other)
+	is(t, "another token", b, pat, recharge.Customer{})
+
+	_, err := a.EraseShop(ctx, store.Erasure{Shop: shop})
+	ok(t, err)
+	notKept("erased")
+	ok(t, a.SaveConnection(ctx, first))
+	sameConnection(t, "connected again", load(t, b, pat).Record.Connection, &first)
+}
+
+// TestRecordOfAnotherKey: in one-store mode all that is lost can be looked up again; a
+// connection cannot.
+func TestRecordOfAnotherKey(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	c, l := newClock(), &logged{}
+	ok(t, open(t, on(many(c, l), server)).SaveConnection(ctx, connected(c, shop)))
+	before := server.Dump()[store.RecordKey(shop)]
+
+	o := on(many(c, l), server)
+	o.Keys = [][]byte{key(2)}
+	s := open(t, o)
+	if loaded := s.Load(ctx, pat); !errors.Is(loaded.Err, store.ErrUnreadable) || loaded.Record != nil {
+		t.Errorf("Load = %+v; want ErrUnreadable", loaded)
+	}
+	_, err := s.Record(ctx, shop)
+	for name, err := range map[string]error{
+		"Record": err, "ApplyCustomerChange": s.ApplyCustomerChange(ctx, shop, store.Change{ID: 1}), "Redact": s.Redact(ctx, shop, "1"),
+	} {
+		if !errors.Is(err, store.ErrUnreadable) {
+			t.Errorf("%s = %v; want ErrUnreadable", name, err)
+		}
+	}
+	if n, err := s.Rekey(ctx, ""); n != 0 || err == nil {
+		t.Errorf("Rekey = %d, %v; want an error", n, err)
+	}
+	ok(t, s.Update(ctx, shop, func(*store.Record) bool { t.Error("changed what does not open"); return true }))
+	if task, err := s.TakeImport(ctx); task != nil || err != nil {
+		t.Errorf("TakeImport = %v, %v; want none of a shop that does not open", task, err)
+	}
+	if got := server.Dump()[store.RecordKey(shop)]; got != before {
+		t.Error("a record that does not open was replaced; want the merchant's connection kept")
+	}
+
+	o.Own = shop
+	own := open(t, o)
+	if loaded := load(t, own, pat); loaded.Record == nil || loaded.Record.Connection != nil {
+		t.Errorf("Load in one-store mode = %+v; want a new record", loaded)
+	}
+	if lines := l.lines("level=ERROR", "does not open and is replaced"); len(lines) != 1 || len(l.lines()) != 1 {
+		t.Errorf("logged %q; want one error", l.lines())
+	}
+	save(t, own, pat, lookedUp(c, pat, known))
+	is(t, "under the new record", own, pat, known)
+}
+
+// TestDamagedRecord: what does not open is no shop of which nothing is kept.
+func TestDamagedRecord(t *testing.T) {
+	ctx := t.Context()
+	c := newClock()
+	s := open(t, many(c, &logged{}))
+	ok(t, s.SaveConnection(ctx, connected(c, shop)))
+	ok(t, s.SaveConnection(ctx, connected(c, shop2)))
+	sealed, others := s.Client().Get(ctx, store.RecordKey(shop)).Val(), s.Client().Get(ctx, store.RecordKey(shop2)).Val()
+	damaged := []string{"", "2", sealed[:13], sealed + "\x00", others, "1" + sealed[1:]}
+	for i := range sealed {
+		flipped := []byte(sealed)
+		flipped[i] ^= 1
+		damaged = append(damaged, string(flipped))
+	}
+	for _, value := range damaged {
+		ok(t, s.Client().Set(ctx, store.RecordKey(shop), value, 0).Err())
+		if loaded := s.Load(ctx, pat); !errors.Is(loaded.Err, store.ErrUnreadable) {
+			t.Fatalf("Load with a record of %q = %+v; want ErrUnreadable", value, loaded)
+		}
+	}
+	var told []shopify.Shop
+	err := s.EachConnection(ctx, func(c store.Connection) error { told = append(told, c.Shop); return nil })
+	if err == nil || !slices.Equal(told, []shopify.Shop{shop2}) {
+		t.Errorf("EachConnection told %q, %v; want the other one, and an error", told, err)
+	}
+	ok(t, s.SaveConnection(ctx, connected(c, shop))) // the merchant connects again
+	if load(t, s, pat).Record.Connection == nil {
+		t.Error("what the merchant saved in its place is not there")
+	}
+}
+
+// TestTwoEncryptionKeys: all open, the first seals; only records are sealed with them.
+func TestTwoEncryptionKeys(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	c := newClock()
+	with := func(keys ...[]byte) *store.Store {
+		o := on(many(c, &logged{}), server)
+		o.Keys = keys
+		return open(t, o)
+	}
+	older, both, newer := with(key(1)), with(key(2), key(1)), with(key(2))
+	shops := []shopify.Shop{shop, shop2}
+	for _, shop := range shops {
+		ok(t, older.SaveConnection(ctx, connected(c, shop)))
+	}
+	save(t, older, pat, everything(c))
+	if err := newer.Load(ctx, pat).Err; !errors.Is(err, store.ErrUnreadable) {
+		t.Errorf("Load with the new key alone = %v; want ErrUnreadable", err)
+	}
+	is(t, "both keys", both, pat, known)
+	ok(t, both.ApplyCustomerChange(ctx, shop, store.Change{ID: known.ID}))
+	is(t, "forgotten by one with both keys", older, pat, recharge.Customer{})
+	save(t, both, pat, everything(c))
+	is(t, "saved by one with both keys", older, pat, known)
+
+	before := recordOf(t, both, shop)
+	if n, err := both.Rekey(ctx, ""); n != 2 || err != nil {
+		t.Errorf("Rekey = %d, %v; want 2", n, err)
+	}
+	if n, err := both.Rekey(ctx, ""); n != 0 || err != nil {
+		t.Errorf("Rekey again = %d, %v; want 0", n, err)
+	}
+	is(t, "after rekey", newer, pat, known)
+	sameConnection(t, "after rekey", recordOf(t, newer, shop).Connection, before.Connection)
+	if !bytes.Equal(recordOf(t, newer, shop).DataKey(), before.DataKey()) {
+		t.Error("rekey has changed the data key")
+	}
+	if err := older.Load(ctx, pat).Err; !errors.Is(err, store.ErrUnreadable) {
+		t.Errorf("Load with the old key alone = %v; want ErrUnreadable", err)
+	}
+}
+
+// TestRekeyOfTheOneStore: it is rekeyed whether its import was ever ordered or not, and
+// one of which nothing is kept yet is no failure.
+func TestRekeyOfTheOneStore(t *testing.T) {
+	server := storetest.Redis(t)
+	o := on(options(newClock(), &logged{}), server)
+	older := open(t, o)
+	o.Keys = [][]byte{key(2), key(1)}
+	both := open(t, o)
+	if n, err := both.Rekey(t.Context(), shop); n != 0 || err != nil {
+		t.Errorf("Rekey of nothing = %d, %v; want 0", n, err)
+	}
+	recordOf(t, older, shop)
+	if n, err := both.Rekey(t.Context(), shop); n != 1 || err != nil {
+		t.Errorf("Rekey = %d, %v; want 1", n, err)
+	}
+	recordOf(t, older, shop) // which does not open there any more
+	ok(t, older.OrderImport(t.Context(), shop))
+	if n, err := both.Rekey(t.Context(), shop); n != 1 || err != nil {
+		t.Errorf("Rekey of a listed one = %d, %v; want 1, not twice", n, err)
+	}
+}
+
+// TestConnections: what a merchant saved is what is kept, until it is erased.
+func TestConnections(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		ctx := t.Context()
+		c := newClock()
+		s := open(many(c, &logged{}))
+		if got := dump(t, s); len(got) > 0 {
+			t.Errorf("a shop that is not connected left %q; want nothing", got)
+		}
+		want := connected(c, shop)
+		ok(t, s.SaveConnection(ctx, want))
+		first := recordOf(t, s, shop)
+		sameConnection(t, "saved", first.Connection, &want)
+		if recordOf(t, s, shop) != first {
+			t.Error("an unchanged record is another pointer; want the same")
+		}
+		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.APIToken = "lost"; return false }))
+		if recordOf(t, s, shop) != first {
+			t.Error("what was not changed is another pointer; want the same")
+		}
+		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.Webhooks.OK = true; return true }))
+		sameConnection(t, "what was returned before", first.Connection, &want)
+		want.Webhooks.OK = true
+		sameConnection(t, "updated", recordOf(t, s, shop).Connection, &want)
+		ok(t, s.Update(ctx, shop2, func(*store.Record) bool { t.Error("updated what is not there"); return true }))
+
+		keys := []store.PortalKey{{ID: "1", Name: "middleware", Hash: []byte("hash"), MadeAt: c.Now().UTC()}}
+		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.PortalKeys = keys; return true }))
+		want.Chosen.Link, want.PortalKeys = "hash", nil
+		ok(t, s.SaveConnection(ctx, want)) // of before the key was made
+		want.PortalKeys = keys
+		sameConnection(t, "saved again", recordOf(t, s, shop).Connection, &want)
+		if got := recordOf(t, s, shop); got.Generation() != first.Generation() {
+			t.Error("the same token has another data key; want what is cached kept")
+		}
+
+		ok(t, s.SaveConnection(ctx, connected(c, shop2)))
+		var told []shopify.Shop
+		ok(t, s.EachConnection(ctx, func(c store.Connection) error { told = append(told, c.Shop); return nil }))
+		slices.Sort(told)
+		if !slices.Equal(told, []shopify.Shop{shop, shop2}) {
+			t.Errorf("EachConnection told %q; want both", told)
+		}
+		enough := errors.New("enough")
+		if err := s.EachConnection(ctx, func(store.Connection) error { return enough }); !errors.Is(err, enough) {
+			t.Errorf("EachConnection = %v; want what do returned", err)
+		}
+		for _, shop := range []shopify.Shop{shop, shop2} {
+			_, err := s.EraseShop(ctx, store.Erasure{Shop: shop})
+			ok(t, err)
+		}
+		s.Settle()
+		if diff := cmp.Diff(map[string]int{"ms2:shops": 1}, kinds(dump(t, s))); diff != "" {
+			t.Errorf("after EraseShop: -want +got\n%s", diff)
+		}
+	})
+}
+
+// TestUpdateAtOnce: of changes at the same time none is lost.
+func TestUpdateAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		c := newClock()
+		s := open(many(c, &logged{}))
+		want := connected(c, shop)
+		want.WebhookKey = ""
+		ok(t, s.SaveConnection(t.Context(), want))
+		var updates sync.WaitGroup
+		for range 12 {
+			updates.Go(func() {
+				err := s.Update(t.Context(), shop, func(r *store.Record) bool { r.Connection.WebhookKey += "x"; return true })
+				if err != nil {
+					t.Errorf("Update = %v", err)
+				}
+			})
+		}
+		updates.Wait()
+		want.WebhookKey = strings.Repeat("x", 12)
+		sameConnection(t, "updated at once", recordOf(t, s, shop).Connection, &want)
+	})
+}
+
+// TestWebhookVerified is noted once a day, and forgotten with the client secret.
+func TestWebhookVerified(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	client := direct(t, server)
+	c := newClock()
+	s := open(t, on(many(c, &logged{}), server))
+	ok(t, s.WebhookVerified(ctx, shop)) // of which nothing is kept
+	ok(t, s.SaveConnection(ctx, connected(c, shop)))
+	proven := func(when string, want bool) {
+		t.Helper()
+		if got := s.WebhooksProven(recordOf(t, s, shop)); got != want {
+			t.Errorf("%s: proven = %v; want %v", when, got, want)
+		}
+	}
+	proven("never", false)
+	ok(t, s.WebhookVerified(ctx, shop))
+	proven("just now", true)
+	if got := commands(t, client, func() { ok(t, s.WebhookVerified(ctx, shop)) }); got["set"] != 0 {
+		t.Errorf("the second on a day took %v; want no write", got)
+	}
+	c.advance(7*24*time.Hour - time.Second)
+	proven("in the last week", true)
+	c.advance(time.Second)
+	proven("a week ago", false)
+	ok(t, s.WebhookVerified(ctx, shop))
+	proven("again", true)
+	same := connected(c, shop)
+	same.StorefrontToken = "another"
+	ok(t, s.SaveConnection(ctx, same))
+	proven("the same client secret", true)
+	same.ClientSecret = "another"
+	ok(t, s.SaveConnection(ctx, same))
+	proven("another client secret", false)
+	if s.WebhooksProven(nil) {
+		t.Error("webhooks of a shop of which nothing is kept are proven")
+	}
+}
+
+// TestConnectionWithoutRedis: what this process knows goes on to serve.
+func TestConnectionWithoutRedis(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	c := newClock()
+	s := open(t, on(many(c, &logged{}), server))
+	want := connected(c, shop)
+	ok(t, s.SaveConnection(ctx, want))
+	server.Stop()
+	loaded := s.Load(ctx, pat)
+	if loaded.Err == nil || loaded.Record == nil {
+		t.Fatalf("Load without Redis = %+v; want the record, and an error", loaded)
+	}
+	sameConnection(t, "without Redis", loaded.Record.Connection, &want)
+	if got, err := s.Record(ctx, shop); err != nil || got != loaded.Record {
+		t.Errorf("Record without Redis = %p, %v; want %p", got, err, loaded.Record)
+	}
+	if got := s.Load(ctx, store.Shopper{Shop: shop2, Customer: "1"}); got.Err == nil || got.Record != nil {
+		t.Errorf("Load of another shop = %+v; want an error", got)
+	}
+	_, err := s.Record(ctx, shop2)
+	_, erase := s.EraseShop(ctx, store.Erasure{Shop: shop})
+	_, uninstalled := s.UninstalledAt(ctx, shop)
+	_, nonce := s.UseNonce(ctx, shop, "nonce", c.Now())
+	_, shops := s.Shops(ctx)
+	_, rekey := s.Rekey(ctx, "")
+	_, lock := s.LockMaintenance(ctx, time.Hour)
+	_, imp := s.Import(ctx, shop)
+	_, health := s.Health(ctx, shop)
+	for name, err := range map[string]error{
+		"Record of another shop": err, "EraseShop": erase, "UninstalledAt": uninstalled, "UseNonce": nonce, "Shops": shops, "Rekey": rekey,
+		"LockMaintenance": lock, "Import": imp, "Health": health,
+		"SaveConnection":      s.SaveConnection(ctx, want),
+		"Update":              s.Update(ctx, shop, func(*store.Record) bool { return true }),
+		"EachConnection":      s.EachConnection(ctx, func(store.Connection) error { return nil }),
+		"ApplyCustomerChange": s.ApplyCustomerChange(ctx, shop, store.Change{ID: known.ID}),
+		"Redact":              s.Redact(ctx, shop, pat.Customer),
+		"Save":                s.Save(ctx, loaded.Record, pat, &store.Cached{Customer: known}, 0, nil),
+		"Forget":              s.Forget(ctx, loaded.Record, pat),
+		"WatchImport":         s.WatchImport(ctx, shop),
+	} {
+		if err == nil {
+			t.Errorf("%s without Redis = nil; want an error", name)
+		}
+	}
+	if s.Imported(ctx, shop) {
+		t.Error("without Redis a shop is imported")
+	}
+	server.Start()                                                              // empty
+	eventually(t, "Redis is found again, and the record is gone", func() bool { // go-redis tries once a second
+		c.advance(store.RestFor)
+		loaded = s.Load(ctx, pat)
+		return loaded.Err == nil && loaded.Record == nil
+	})
+	server.Stop()
+	if got := s.Load(ctx, pat); got.Record != nil || got.Err == nil {
+		t.Errorf("Load of a record that was gone = %+v; want an error", got)
+	}
+}
+
+// TestSecretsAreNeverPrinted: whatever prints a record, a connection or what was loaded does
+// not print what is secret in it.
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	clock := newClock()
+	s := open(t, many(clock, &logged{}))
+	c := connected(clock, shop)
+	ok(t, s.SaveConnection(t.Context(), c))
+	r := recordOf(t, s, shop)
+	holders := []any{
+		c, &c, struct{ C store.Connection }{c}, struct{ C *store.Connection }{&c}, []store.Connection{c}, map[string]store.Connection{"k": c},
+		*r, r, store.Loaded{Record: r},
+	}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, holder := range holders {
+			fmt.Fprintf(&out, verb+"\n", holder)
+		}
+	}
+	for _, holder := range holders {
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "c", holder)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "c", holder)
+		text, err := json.Marshal(holder)
+		ok(t, err)
+		out.Write(text)
+	}
+	out.WriteString(c.String())
+	for _, secret := range []string{c.APIToken, c.StorefrontToken, c.ClientSecret, c.WebhookKey, string(r.DataKey())} {
+		for _, spelling := range spellings(secret) {
+			if strings.Contains(out.String(), spelling) {
+				t.Errorf("%q was printed", spelling)
+			}
+		}
+	}
+	if strings.Contains(out.String(), fmt.Sprintf("%d %d %d", r.DataKey()[0], r.DataKey()[1], r.DataKey()[2])) {
+		t.Error("the data key was printed as numbers")
+	}
+	if !strings.Contains(out.String(), "[redacted]") {
+		t.Error("nothing was printed at all")
+	}
+}
+
+func TestTraits(t *testing.T) {
+	c := store.Connection{Detected: store.Traits{PortalURL: "a/", Accounts: "new"}, Chosen: store.Traits{Accounts: "legacy", Link: "hash"}}
+	if got, want := c.Traits(), (store.Traits{PortalURL: "a/", Accounts: "legacy", Link: "hash"}); got != want {
+		t.Errorf("Traits = %+v; want %+v", got, want)
+	}
+}

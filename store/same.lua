@@ -1,0 +1,15 @@
+-- Runs commands only if a shop's record is the one that is meant: what was erased does
+-- not come back.
+--
+-- KEYS  the record; all others that the commands change
+-- ARGV  generation; and of each command: its name, how many arguments it has, these
+--
+-- Returns 1, or 0 if the record is gone or another.
+if redis.call('GETRANGE', KEYS[1], 5, 12) ~= ARGV[1] then return 0 end
+local i = 2
+while i <= #ARGV do
+  local last = i + 1 + tonumber(ARGV[i + 1])
+  redis.call(ARGV[i], unpack(ARGV, i + 2, last))
+  i = last + 1
+end
+return 1

@@ -357,7 +357,7 @@ func (q *query) access(ctx context.Context) (recharge.Access, recharge.Link, err
 		if !access.Expires.IsZero() && access.Expires.Before(until) {
 			until = access.Expires
 		}
-		q.cached.Access, q.cached.AccessUntil = access, until
+		q.cached.Access, q.cached.AccessUntil, q.cached.NoAccessUntil = access, until, time.Time{}
 	}
 	q.refused(err)
 	return access, link, err

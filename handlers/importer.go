@@ -142,8 +142,9 @@ func (x *Importer) importAll(ctx context.Context, task *store.ImportTask) {
 			return
 		}
 		if !task.Running {
+			// What was read is kept, even if the server ends just now.
+			x.end(context.WithoutCancel(ctx), task, untilNight(x.Now(), task.Shop))
 			x.Log.InfoContext(ctx, "index complete", "shop", string(task.Shop), "customers", task.Size, "calls", task.Pages)
-			x.end(ctx, task, untilNight(x.Now(), task.Shop))
 			return
 		}
 		if had, err := x.Store.KeepImport(ctx, task); ctx.Err() == nil && (err != nil || !had) {

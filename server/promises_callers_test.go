@@ -85,6 +85,10 @@ func (f *fixture) from(ctx context.Context, door, who string) error {
 		return err
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusTooManyRequests { // the server still ends the caller before
+		time.Sleep(20 * time.Millisecond)
+		return f.from(ctx, door, who)
+	}
 	_, err = io.Copy(io.Discard, response.Body) // a try tells its steps one after the other
 	return err
 }

@@ -127,8 +127,14 @@ const lookAtFocus = `(() => {
   };
 })()`
 
-// loaded is when the open document has its styles.
-const loaded = `new Promise(done => document.readyState === "complete" ? done() : addEventListener("load", done, {once: true}))`
+// loaded is when the open document has its styles: one that was written in
+// another's place can be complete before its stylesheets are there.
+const loaded = `(async () => {
+  if (document.readyState !== "complete") await new Promise(done => addEventListener("load", done, {once: true}));
+  for (const link of document.querySelectorAll('link[rel="stylesheet"]')) {
+    if (!link.sheet) await new Promise((done, fail) => { link.onload = done; link.onerror = () => fail(new Error("no styles: " + link.href)); });
+  }
+})()`
 
 // finding is one element that breaks a rule.
 type finding struct{ Rule, Impact, Target, HTML, Summary, Reason string }

@@ -17,7 +17,8 @@ import (
 // fetched is what a flight has found, for every click that has joined it.
 type fetched struct {
 	found
-	leader *click // whose flight it was
+	leader *click        // whose flight it was
+	of     *store.Record // that the leader had loaded
 	steps  []Step
 	calls  []recharge.Call
 	fault  *Fault
@@ -69,8 +70,8 @@ func (c *click) landed(result *Result, f *fetched) found {
 	if f.leader != c {
 		joined := f.found
 		useful := joined.nobody || joined.customer.ID != 0
-		if f.fault != nil || f.again || f.late && !useful {
-			return found{again: true} // this one has time left
+		if f.fault != nil || f.again || f.of != c.loaded.Record || f.late && !useful {
+			return found{again: true} // this one has time left, or another record of the shop
 		}
 		if useful {
 			joined.source = FromJoined
@@ -79,6 +80,7 @@ func (c *click) landed(result *Result, f *fetched) found {
 	}
 	c.trace.steps = append(c.trace.steps, f.steps...)
 	result.Calls = append(result.Calls, f.calls...)
+	c.refuted = f.refuted
 	return f.found
 }
 
@@ -92,7 +94,7 @@ func (c *click) fly(ctx context.Context) (f *fetched) {
 			q.release(ctx)
 		}
 	}()
-	f = &fetched{leader: c, found: q.run(ctx)}
+	f = &fetched{leader: c, of: c.loaded.Record, found: q.run(ctx)}
 	f.steps, f.late = q.trace.steps, ctx.Err() != nil
 	if q.grant != nil {
 		f.calls = q.grant.Calls()
@@ -116,9 +118,9 @@ type query struct {
 }
 
 // shared is where calls are counted: with the lock, or without where nobody is to wait
-// for a click that saves nothing.
+// for a click that saves nothing, or that does not know what is cached.
 func (q *query) shared() recharge.SharedLimiter {
-	if q.Dry {
+	if q.Dry || q.loaded.Err != nil {
 		return q.Store.Limiter(q.Shopper.Shop)
 	}
 	q.lock = q.Store.Lock(q.loaded, q.Shopper)
@@ -140,9 +142,7 @@ func (q *query) run(ctx context.Context) found {
 		q.release(ctx) // it may have been taken before the wait for a turn was given up
 		return q.orByHash(err)
 	}
-	if q.lock != nil {
-		defer q.lock.Renew(ctx)()
-	}
+	defer q.lock.Renew(ctx)()
 	f := q.learn(ctx)
 	q.trace.addCalls(q.grant.Calls())
 	q.grant.Release(ctx)
@@ -309,8 +309,9 @@ func (q *query) verify(ctx context.Context) (found, bool) {
 		q.cached.Customer, q.cached.Verified = customer, q.Now()
 		return found{}, false
 	case recharge.Is(err, recharge.NoCustomer), recharge.Is(err, recharge.Foreign):
+		refuted := q.cached.Customer.ID
 		q.forget(ctx)
-		return found{again: true}, true
+		return found{again: true, refuted: refuted}, true
 	}
 	return q.orByHash(err), true
 }
@@ -401,11 +402,14 @@ func (q *query) save(ctx context.Context, f found) found {
 	err := q.Store.Save(ctx, q.loaded.Record, q.Shopper, value, q.grant.At(), q.lock)
 	q.trace.End(stepSave, start, err)
 	switch {
-	case f.again || f.customer.ID == 0:
+	case f.again:
 	case errors.Is(err, store.ErrOutdated):
 		return found{again: true}
+	case f.customer.ID == 0:
 	case err == nil && value != nil:
 		f.at = at
+	case err != nil:
+		f.unsaved = true
 	}
 	return f
 }

@@ -18,7 +18,10 @@ const (
 	// AnswerWithin is how soon after its last look at Redis a click leads to a record; one
 	// that is later looks again. So a webhook about the record that is answered that long
 	// after Redis has taken it is answered later than every click that could not know.
-	AnswerWithin = 500 * time.Millisecond
+	// It is longer than a look takes, and than most clicks.
+	AnswerWithin = time.Second
+	// decideWithin leaves the rest of it to sending the answer.
+	decideWithin = AnswerWithin - 100*time.Millisecond
 	// trustFor is how long a customer who was verified is not verified again before a
 	// signed-in link is made, where Recharge's webhooks are not proven to arrive.
 	trustFor = time.Hour
@@ -113,6 +116,7 @@ type click struct {
 	trace    *Trace
 	merchant *Merchant
 	loaded   store.Loaded
+	refuted  int64 // the record that Recharge has just said is not the shopper's; 0 none
 }
 
 // look loads what is cached. It reports whether that decides the click.
@@ -153,6 +157,9 @@ func (c *click) load(ctx context.Context) error {
 	default:
 		c.loaded = c.Load(ctx, c.Shopper, c.trace)
 	}
+	if c.refuted != 0 && c.loaded.Cached.Customer.ID == c.refuted {
+		c.loaded.Cached = store.Cached{} // it could not be forgotten
+	}
 	if c.Merchants.Own() == "" && c.loaded.Record == nil && c.loaded.Err != nil {
 		return errors.Join(ErrLost, onlyUnreadable(c.loaded.Err))
 	}
@@ -179,7 +186,9 @@ type found struct {
 	cause    error // why there is not more, or an alert
 	source   Source
 	at       time.Time // when Redis or Recharge was last asked for that
+	unsaved  bool      // Redis did not take it, and so cannot say later whether it holds
 	again    bool      // nothing of this: load again
+	refuted  int64     // the record that is not the shopper's any more; 0 none
 }
 
 var (
@@ -268,32 +277,27 @@ func (c *click) answer(result *Result, f found) {
 	result.Outcome, result.Link = RedirectedByHash, link
 }
 
-// errUnsure is why a click that knew a customer ends without.
-var errUnsure = errors.New("nobody could say whether the record is still the shopper's")
+var (
+	// errUnsure is why a click that knew a customer ends without.
+	errUnsure = errors.New("nobody could say whether the record is still the shopper's")
+	errOther  = errors.New("it has changed meanwhile")
+	errLate   = errors.New("the answer took too long")
+)
 
 // inTime reports whether the answer may be given. One that leads to a record must not be
-// older than AnswerWithin: then Redis is asked once more whether it still holds or,
-// without Redis, Recharge is.
+// older than decideWithin: then it is asked once more whether that still holds. A dry one
+// leads nobody.
 func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	leads := result.Outcome == Redirected || result.Outcome == RedirectedByHash
-	if !leads || time.Since(f.at) < AnswerWithin {
+	if !leads || c.Dry || time.Since(f.at) < decideWithin {
 		return true
 	}
 	anew := ctx.Err() == nil && len(result.Calls) < mostCalls
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*AnswerWithin)
-	defer cancel()
-	loaded := c.Load(ctx, c.Shopper, c.trace)
-	var err error
-	switch cached := loaded.Cached.Customer; {
-	case loaded.Err != nil:
-		if err = c.stillNames(ctx, result, f.customer); err == nil {
-			return true
-		}
-		anew = anew && Nobody(err)
-	case cached.ID == f.customer.ID && cached.Hash == f.customer.Hash:
+	err := c.holds(ctx, result, f)
+	switch {
+	case err == nil:
 		return true
-	}
-	if anew {
+	case anew && (Nobody(err) || errors.Is(err, errOther)):
 		return false
 	}
 	*result = Result{
@@ -303,17 +307,44 @@ func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	return true
 }
 
-// stillNames asks Recharge whether a record is still the shopper's.
+// holds asks Redis whether a record is still the shopper's, as it was found, and Recharge
+// where Redis does not know.
+func (c *click) holds(ctx context.Context, result *Result, f found) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*AnswerWithin)
+	defer cancel()
+	loaded := c.Load(ctx, c.Shopper, c.trace)
+	cached := loaded.Cached.Customer
+	switch {
+	case loaded.Err == nil && cached.ID == f.customer.ID && cached.Hash == f.customer.Hash:
+		return nil
+	case loaded.Err == nil && !f.unsaved:
+		return errOther
+	case loaded.Err != nil && c.CacheOnly:
+		return loaded.Err
+	}
+	return c.stillNames(ctx, result, f.customer)
+}
+
+// stillNames asks Recharge whether a record is still the shopper's, as it was found.
 func (c *click) stillNames(ctx context.Context, result *Result, customer recharge.Customer) error {
 	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{High: 1})
 	if err != nil {
 		return err
 	}
-	_, err = c.verified(ctx, grant, customer.ID)
+	at := time.Now()
+	now, err := c.verified(ctx, grant, customer.ID)
 	grant.Release(ctx)
 	c.trace.addCalls(grant.Calls())
 	result.Calls = append(result.Calls, grant.Calls()...)
-	return err
+	switch {
+	case err != nil:
+		return err
+	case now.ID != customer.ID || now.Hash != customer.Hash:
+		return errOther
+	case time.Since(at) >= decideWithin:
+		return errLate
+	}
+	return nil
 }
 
 // Level is how much a click matters to whoever reads the log. An error is what somebody

@@ -133,8 +133,8 @@ func TestRedisDiesUnderAClick(t *testing.T) {
 		want  string
 	}{
 		{"quick", false, 100 * time.Millisecond, "redirected recharge customers sessions portal_access"},
-		{"slow", false, 700 * time.Millisecond, "redirected recharge customers sessions portal_access customer"},
-		{"slow, and moved meanwhile", true, 700 * time.Millisecond, "not_a_subscriber recharge customers sessions portal_access customer customers"},
+		{"slow", false, 1200 * time.Millisecond, "redirected recharge customers sessions portal_access customer"},
+		{"slow, and moved meanwhile", true, 1200 * time.Millisecond, "not_a_subscriber recharge customers sessions portal_access customer customers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -156,6 +156,97 @@ func TestRedisDiesUnderAClick(t *testing.T) {
 				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
 			}
 			b.leads(test.name, r)
+		})
+	}
+}
+
+// TestRedisRefuses: a Redis that serves only some of what a click asks of it costs a
+// click what it must, and no shopper waits while it asks again and again.
+func TestRedisRefuses(t *testing.T) {
+	fullRedis := func(b *bed, client *redis.Client) error {
+		return client.ConfigSet(b.t.Context(), "maxmemory", "1").Err()
+	}
+	noReads := func(b *bed, client *redis.Client) error {
+		return client.Do(b.t.Context(), "ACL", "SETUSER", "default", "-mget").Err()
+	}
+	for _, test := range []struct {
+		name, cached string
+		refuses      func(*bed, *redis.Client) error
+		moves        bool
+		latency      time.Duration // of each call
+		want         string
+	}{
+		{"writes", "nothing", fullRedis, false, 0, "redirected recharge customers sessions portal_access"},
+		{"writes, slow", "nothing", fullRedis, false, 400 * time.Millisecond, "redirected recharge customers sessions portal_access customer"},
+		{"writes, moved", "verified long ago", fullRedis, true, 0, "not_a_subscriber recharge customer customers"},
+		{"writes, moved, slow", "verified long ago", fullRedis, true, 400 * time.Millisecond, "not_a_subscriber recharge customer customers"},
+		{"reads", "nothing", noReads, false, 0, "redirected recharge customers sessions portal_access"},
+		{"reads, cached", "session", noReads, false, 0, "redirected recharge customers sessions portal_access"},
+		{"reads, cached, slow", "session", noReads, false, 400 * time.Millisecond, "redirected recharge customers sessions portal_access"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			kept := storetest.Redis(t)
+			b := newBed(t, kept)
+			b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now)) // the store's record is there
+			states()[test.cached](b)
+			if test.moves {
+				b.moves(robin)
+			}
+			b.faults(func(f *rechargetest.Faults) { f.Latency = test.latency })
+			client := redis.NewClient(&redis.Options{Addr: kept.Addr})
+			defer client.Close()
+			if err := test.refuses(b, client); err != nil {
+				t.Fatal(err)
+			}
+			got, r := b.ended(portal.Request{})
+			if got != test.want {
+				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
+			}
+			b.leads(test.name, r)
+		})
+	}
+}
+
+// TestRechargeIsAskedInTime: without Redis, what Recharge says last counts only if it
+// says the same as before, and soon.
+func TestRechargeIsAskedInTime(t *testing.T) {
+	lag := portal.AnswerWithin + 200*time.Millisecond
+	for _, test := range []struct {
+		name   string
+		faults rechargetest.Faults
+		hash   string // of the record, in the end
+		want   string
+	}{
+		{"slow", rechargetest.Faults{Lag: lag}, hash, "unavailable none customers sessions portal_access customer"},
+		{
+			"another hash", rechargetest.Faults{Lag: lag, Only: rechargetest.EndpointPortalAccess}, "2f2e3d4c5b6a7988",
+			"redirected recharge customers sessions portal_access customer customers sessions portal_access customer",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			kept := storetest.Redis(t)
+			b := newBed(t, kept)
+			b.resolver.Timeout = 10 * time.Second
+			b.faults(func(f *rechargetest.Faults) { *f = test.faults })
+			kept.Stop()
+			changed := make(chan struct{})
+			go func() {
+				defer close(changed)
+				b.isAsked("portal_access")
+				other := people()
+				other[1].Hash = test.hash
+				b.recharge.SetCustomers(other)
+			}()
+			r := b.click(portal.Request{})
+			<-changed
+			if got := strings.Join(append([]string{string(r.Outcome), string(r.Source)}, b.asked()...), " "); got != test.want {
+				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
+			}
+			if r.Link.URL != "" && !strings.Contains(r.Link.URL, test.hash) {
+				t.Errorf("it leads to %s; want the hash %s", r.Link.URL, test.hash)
+			}
 		})
 	}
 }
@@ -210,6 +301,15 @@ func TestCacheOnly(t *testing.T) {
 			b.leads(cached, r)
 		}
 	}
+	kept := storetest.Redis(t)
+	b := newBed(t, kept)
+	b.click(portal.Request{})
+	loaded := b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now))
+	loaded.At = time.Now().Add(-portal.AnswerWithin)
+	kept.Stop()
+	if got, r := b.ended(portal.Request{CacheOnly: true, Loaded: &loaded}); got != "unavailable none" {
+		t.Errorf("late, and Redis has died: %q (%v); want unavailable, without a call", got, r.Cause)
+	}
 }
 
 // TestDry ends as a click does, and leaves nothing.
@@ -233,8 +333,20 @@ func TestDry(t *testing.T) {
 			t.Errorf("%s: a dry click is %q, and the click then %q; want the same", cached, dry, got)
 		}
 	}
-	// It waits for nobody, and nobody for it.
+	// Nor does it ask more than a click, when it takes long or somebody has moved.
 	b := onEmpty(t, kept)
+	b.faults(func(f *rechargetest.Faults) { f.Latency = 400 * time.Millisecond })
+	if got, r := b.ended(portal.Request{Dry: true}); got != "redirected recharge customers sessions portal_access" {
+		t.Errorf("a dry click that takes long is %q (%v)", got, r.Cause)
+	}
+	b = onEmpty(t, kept)
+	states()["verified long ago"](b)
+	b.moves(robin)
+	if got, r := b.ended(portal.Request{Dry: true}); got != "not_a_subscriber recharge customer customers" {
+		t.Errorf("a dry click of somebody who has moved is %q (%v)", got, r.Cause)
+	}
+	// It waits for nobody, and nobody for it.
+	b = onEmpty(t, kept)
 	b.faults(func(f *rechargetest.Faults) { f.Latency = 100 * time.Millisecond })
 	if results := b.atOnce(portal.Request{Dry: true}, portal.Request{}, portal.Request{Dry: true}); len(results[0].Calls) != 3 || len(results[1].Calls) != 3 || len(results[2].Calls) != 3 {
 		t.Errorf("a click between two dry ones made %d calls, those %d and %d; want three each", len(results[1].Calls), len(results[0].Calls), len(results[2].Calls))
@@ -410,6 +522,10 @@ func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.
 		connection := store.Connection{Shop: shop, APIToken: token, SavedAt: b.now()}
 		change(&connection)
 		if err := s.SaveConnection(t.Context(), connection); err != nil {
+			t.Fatal(err)
+		}
+		choose := func(r *store.Record) bool { r.Connection.Chosen = connection.Chosen; return true }
+		if err := s.Update(t.Context(), shop, choose); err != nil {
 			t.Fatal(err)
 		}
 	}

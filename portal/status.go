@@ -96,6 +96,7 @@ func (c *click) lookUpStatus(ctx context.Context) (status SubscriberStatus, agai
 		q.waitForLock(ctx)
 		return subscriber(c.loaded.Cached, err), true
 	case err != nil:
+		q.release(ctx)
 		return subscriber(c.loaded.Cached, err), false
 	}
 	defer q.lock.Renew(ctx)()

@@ -224,10 +224,11 @@ func (l *Lock) Take(ctx context.Context, bucket recharge.Bucket, ask recharge.As
 const renewScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0`
 
-// Renew keeps the lock, if it was taken, until stop is called, for calls that take long.
+// Renew keeps the lock, if there is one and it was taken, until stop is called, for calls
+// that take long.
 func (l *Lock) Renew(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	if l.taken {
+	if l != nil && l.taken {
 		go l.renew(ctx)
 	}
 	return cancel

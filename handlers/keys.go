@@ -79,13 +79,17 @@ func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	}
 	key := newKey(shop, rand.Text())
 	secret := portallink.SecretOf(key)
+	made := store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: a.Now()}
 	connected, full := false, false
 	err := a.updateConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
-		connected, full = true, len(connection.PortalKeys) >= keysAtMost
+		// A try whose answer was lost may have made it already.
+		keys := slices.DeleteFunc(slices.Clone(connection.PortalKeys), func(key store.PortalKey) bool { return key.ID == made.ID })
+		connected, full = true, len(keys) >= keysAtMost
 		if full {
 			return false
 		}
-		connection.PortalKeys = append(slices.Clone(connection.PortalKeys), store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: a.Now()})
+		keys = append(keys, made)
+		connection.PortalKeys = keys
 		return true
 	})
 	switch {

@@ -161,21 +161,26 @@ var errStillKnown = errors.New("not so: Recharge still takes the store's token")
 // and its shoppers' portals gone. What says so is not signed with the rest of the
 // message: so Recharge itself is asked, and until it agrees, nothing is done.
 func (w *RechargeWebhooks) disconnect(ctx context.Context, shop shopify.Shop) error {
-	merchant, err := w.Resolver.Merchants.Find(ctx, shop)
+	record, err := w.Store.Record(ctx, shop)
 	if err != nil {
 		return err
 	}
-	if merchant != nil {
-		err = w.stillKnown(ctx, shop, merchant.Client)
-	}
-	switch {
-	case merchant == nil, recharge.Is(err, recharge.Unauthorized), recharge.Is(err, recharge.Forbidden):
-	case err != nil:
+	merchant, err := w.Resolver.Merchants.Of(shop, record)
+	if merchant == nil || err != nil {
 		return err
-	default:
-		return errStillKnown
 	}
-	_, err = w.Store.EraseShop(ctx, store.Erasure{Shop: shop})
+	err = w.stillKnown(ctx, shop, merchant.Client)
+	switch {
+	case err == nil:
+		return errStillKnown
+	case !recharge.Is(err, recharge.Unauthorized) && !recharge.Is(err, recharge.Forbidden):
+		return err
+	}
+	erasure := store.Erasure{Shop: shop}
+	if record != nil && record.Connection != nil {
+		erasure.SavedUntil = record.Connection.SavedAt // with another token, saved meanwhile, it stays
+	}
+	_, err = w.Store.EraseShop(ctx, erasure)
 	return err
 }
 

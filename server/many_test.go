@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"encoding/base64"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -13,10 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/shopify/shopifytest"
+	"manage-subscriptions/store"
 	"manage-subscriptions/store/storetest"
 )
 
@@ -254,6 +258,50 @@ func TestRechargeUninstalled(t *testing.T) {
 	f.until("it is disconnected", func() bool { return f.hash(pat) == "not_connected" })
 	if _, body := f.ask("/app/connection", f.sessionToken(nil), nil); !strings.Contains(body, `data-state="not_connected"`) {
 		t.Errorf("the app home reads %s; want not connected", body)
+	}
+}
+
+// TestRechargeUninstalledAndBack: a merchant who has connected another token while Recharge
+// is asked about the old one stays connected.
+func TestRechargeUninstalledAndBack(t *testing.T) {
+	f := connected(t)
+	f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = time.Second })
+	f.recharge.UninstallApp()
+	f.until("Recharge is asked", func() bool { return len(f.calls()) > 0 })
+	f.clock.add(time.Second)
+	next := store.Connection{Shop: shop, APIToken: "sk_test_back", ClientSecret: whSecret, WebhookKey: "back", SavedAt: f.clock.now()}
+	f.recharge.AddToken(rechargetest.Token{Value: next.APIToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000})
+	f.saveBeside(next)
+	f.until("the webhook is answered", func() bool {
+		for _, delivery := range f.recharge.Deliveries() {
+			if delivery.Topic == "recharge/uninstalled" && delivery.Status != 0 {
+				return true
+			}
+		}
+		return false
+	})
+	f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = 0 })
+	if got := f.hash(pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+	}
+}
+
+// saveBeside saves a connection by another instance.
+func (f *fixture) saveBeside(connection store.Connection) {
+	f.t.Helper()
+	key, err := base64.StdEncoding.DecodeString(encryptionKey)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	beside, err := store.Open(store.Options{
+		Redis: &redis.UniversalOptions{Addrs: []string{f.redis.Addr}}, Keys: [][]byte{key}, Now: f.clock.now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer beside.Close()
+	if err := beside.SaveConnection(f.t.Context(), connection); err != nil {
+		f.t.Fatal(err)
 	}
 }
 

@@ -288,6 +288,11 @@ func TestRedactionStays(t *testing.T) {
 		ok(t, s.Forget(ctx, recordOf(t, s, shop), pat))
 		return s
 	}
+	spared := func(t *testing.T, s *store.Store) *store.Store {
+		_, err := s.EraseShop(ctx, store.Erasure{Shop: shop, SavedUntil: c.Now().Add(-24 * time.Hour)})
+		ok(t, err)
+		return s
+	}
 	type step = func(*testing.T, *store.Store) *store.Store
 	for name, tt := range map[string]struct {
 		own   bool
@@ -301,18 +306,16 @@ func TestRedactionStays(t *testing.T) {
 		"imported":           {false, []step{imported}},
 		"looked up":          {true, []step{learned}},
 		"a webhook":          {false, []step{changed}},
+		"a late uninstall":   {false, []step{spared, imported, spared}},
 		"clicks that change nothing": {
 			false, []step{clicked},
 		},
-		"all of it": {false, []step{learned, imported, newToken, clicked, imported, changed, newToken, learned}},
+		"all of it": {false, []step{learned, imported, newToken, clicked, imported, changed, spared, newToken, learned}},
 		"all of it, one store": {true, []step{
 			imported, learned, adopted, imported, clicked, changed, adopted, learned,
 		}},
 	} {
-		for _, ends := range []string{"a click", "a click of no subscriber", "the shop is erased", "erased, but for the connection"} {
-			if ends == "erased, but for the connection" && tt.own {
-				continue
-			}
+		for _, ends := range []string{"a click", "a click of no subscriber", "the shop is erased"} {
 			t.Run(name+", "+ends, func(t *testing.T) {
 				ok(t, direct(t, server).FlushAll(ctx).Err())
 				o := on(many(c, &logged{}), server)
@@ -346,14 +349,10 @@ func TestRedactionStays(t *testing.T) {
 				case "a click of no subscriber":
 					save(t, s, pat, store.Cached{NotSubscriber: true, LookedUp: c.Now()})
 				default:
-					e := store.Erasure{Shop: shop}
-					if ends == "erased, but for the connection" {
-						e.SavedUntil = c.Now().Add(-24 * time.Hour)
-					}
-					_, err := s.EraseShop(ctx, e)
+					_, err := s.EraseShop(ctx, store.Erasure{Shop: shop})
 					ok(t, err)
 					s.Settle()
-					if e.SavedUntil.IsZero() && !tt.own {
+					if !tt.own {
 						ok(t, s.SaveConnection(ctx, connected(c, shop)))
 					}
 					next := recordOf(t, s, shop).RedactionKey(id)

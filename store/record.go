@@ -52,8 +52,8 @@ type Connection struct {
 	WebhookKey      string // unguessable part of the address that Recharge calls; "" none
 	Webhooks        WebhookState
 	SavedAt         time.Time // when the merchant last saved it
-	// PortalKeys are those of the shop's own middleware. SaveConnection leaves them as
-	// they are in Redis; only Update changes them.
+	// PortalKeys are those of the shop's own middleware. SaveConnection leaves them, and what
+	// is chosen, as they are in Redis; only Update changes them.
 	PortalKeys []PortalKey `json:",omitempty"`
 }
 
@@ -130,15 +130,9 @@ var errRecord = errors.New("what Redis holds of the shop does not open: it was s
 
 // newRecord returns a record with a data key of its own.
 func newRecord(shop shopify.Shop) *Record {
-	r := &Record{Shop: shop}
-	r.rotate()
-	return r
-}
-
-// rotate gives the record another data key: all that the last one has sealed is erased by that.
-func (r *Record) rotate() {
-	r.dataKey = random(keySize)
+	r := &Record{Shop: shop, dataKey: random(keySize)}
 	r.begin()
+	return r
 }
 
 // begin begins a new epoch: what was cached is erased by that.
@@ -411,7 +405,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 			return nil, ErrUninstalled
 		}
 		erased = nil
-		last := &Connection{}
+		last := &Connection{Chosen: c.Chosen}
 		if held == nil {
 			held = newRecord(c.Shop)
 		} else if held.Connection != nil {
@@ -426,7 +420,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 			held.WebhookVerified = time.Time{}
 		}
 		saved := c
-		saved.PortalKeys, held.Connection = last.PortalKeys, &saved
+		saved.PortalKeys, saved.Chosen, held.Connection = last.PortalKeys, last.Chosen, &saved
 		return held, nil
 	})
 	if err != nil {
@@ -495,8 +489,8 @@ type Erasure struct {
 	// Uninstalled is when the app was uninstalled, in Shopify's word: session tokens
 	// that were issued up to then are no good any more. Zero: it was not.
 	Uninstalled time.Time
-	// SavedUntil spares a connection that was saved later, since that belongs to the
-	// next installation; zero spares none.
+	// SavedUntil spares a connection that was saved later, since that belongs to the next
+	// installation, and redactions with it; zero spares none.
 	SavedUntil time.Time
 }
 
@@ -511,8 +505,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 	s.counts.forget(e.Shop)
 	spared := false
 	err = s.rewrite(ctx, e.Shop, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
-		erased = nil
-		if last != nil {
+		if last != nil { // else another try may have erased it
 			before := *last
 			erased = &before
 		}
@@ -520,7 +513,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		if !spared {
 			return nil, nil
 		}
-		last.rotate()
+		last.begin()
 		return last, nil
 	}, func(pipe redis.Pipeliner) {
 		// Of the keys that have known names, two stay: how full the token's bucket is, and which
@@ -541,7 +534,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		s.tidy(erased)
 	}
 	if spared {
-		return nil, nil
+		return nil, s.OrderImport(ctx, e.Shop)
 	}
 	return erased, nil
 }

@@ -259,10 +259,13 @@ func TestConnections(t *testing.T) {
 		ok(t, s.Update(ctx, shop2, func(*store.Record) bool { t.Error("updated what is not there"); return true }))
 
 		keys := []store.PortalKey{{ID: "1", Name: "middleware", Hash: []byte("hash"), MadeAt: c.Now().UTC()}}
-		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.PortalKeys = keys; return true }))
-		want.Chosen.Link, want.PortalKeys = "hash", nil
-		ok(t, s.SaveConnection(ctx, want)) // of before the key was made
-		want.PortalKeys = keys
+		ok(t, s.Update(ctx, shop, func(r *store.Record) bool {
+			r.Connection.PortalKeys, r.Connection.Chosen.Link = keys, "hash"
+			return true
+		}))
+		want.StorefrontToken = "strfnt_another"
+		ok(t, s.SaveConnection(ctx, want)) // of before the key was made, and another link chosen
+		want.PortalKeys, want.Chosen.Link = keys, "hash"
 		sameConnection(t, "saved again", recordOf(t, s, shop).Connection, &want)
 		if got := recordOf(t, s, shop); got.Generation() != first.Generation() {
 			t.Error("the same token has another data key; want what is cached kept")

@@ -155,6 +155,7 @@ func TestSweepGivesWay(t *testing.T) {
 // TestIndexLearns: what a webhook is about is asked for at once, so that the next
 // click need not.
 func TestIndexLearns(t *testing.T) {
+	t.Parallel()
 	for _, filter := range []string{"works", "is ignored"} {
 		t.Run("the filter "+filter, func(t *testing.T) {
 			f := indexed(t, 0, many)

@@ -59,6 +59,7 @@ func TestRequestsAreInert(t *testing.T) {
 		{name: "sign_in", set: func(s *config.Settings) { s.Redirect = "page" }},
 	} {
 		t.Run(page.name, func(t *testing.T) {
+			t.Parallel()
 			f := start(t, func(s *config.Settings) {
 				if page.set != nil {
 					page.set(s)
@@ -85,6 +86,7 @@ func TestRequestsAreInert(t *testing.T) {
 
 // TestMerchantsTextIsInert: what a merchant has typed in the admin is text, too.
 func TestMerchantsTextIsInert(t *testing.T) {
+	t.Parallel()
 	f := start(t)
 	want := elements(t, f.click(f.shopper(robin), "/apps/subscriptions").body)
 	for name, attack := range attacks() {

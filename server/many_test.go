@@ -149,6 +149,7 @@ func TestRechargeTells(t *testing.T) {
 // TestRechargeTellsNothingNew: a message about a customer who is as remembered may be
 // older than that, or newer. So the next click asks, and only that one.
 func TestRechargeTellsNothingNew(t *testing.T) {
+	t.Parallel()
 	f := connected(t)
 	f.recharge.ChangeCustomer(customers()[1])
 	f.until("all are answered", func() bool { return len(f.recharge.Deliveries()) == len(f.recharge.Webhooks()["customer/updated"]) })
@@ -264,6 +265,7 @@ func TestRechargeUninstalled(t *testing.T) {
 // TestRechargeUninstalledAndBack: a merchant who has connected another token while Recharge
 // is asked about the old one stays connected.
 func TestRechargeUninstalledAndBack(t *testing.T) {
+	t.Parallel()
 	f := connected(t)
 	f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = time.Second })
 	f.recharge.UninstallApp()
@@ -328,6 +330,7 @@ func TestRechargeNotUninstalled(t *testing.T) {
 
 // TestRechargeTellsOneStore is the one-store mode: its webhooks are kept, too.
 func TestRechargeTellsOneStore(t *testing.T) {
+	t.Parallel()
 	f := start(t, func(s *config.Settings) { s.RechargeClientSecret = whSecret })
 	f.until("the webhooks are there", func() bool { return len(f.recharge.Webhooks()) == 6 })
 	if got := f.recharge.Webhooks()["customer/updated"]; !slices.Equal(got, []string{"https://app.example/webhooks/recharge"}) {
@@ -579,6 +582,7 @@ func TestTry(t *testing.T) {
 
 // TestHealth counts what happens, and says what went wrong in words.
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	f := start(t, many)
 	f.connect()
 	f.hash(pat)
@@ -691,6 +695,7 @@ func TestHomeOfOneStore(t *testing.T) {
 // TestUninstalledWhileConnecting: what is saved by a merchant who began before the
 // uninstall goes with it.
 func TestUninstalledWhileConnecting(t *testing.T) {
+	t.Parallel()
 	f := start(t, many)
 	f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 300 * time.Millisecond })
 	said := make(chan string)
@@ -800,6 +805,7 @@ func TestOtherSignatures(t *testing.T) {
 
 // TestNewToken: with another Admin token the old one's secret and webhooks go.
 func TestNewToken(t *testing.T) {
+	t.Parallel()
 	const another = "sk_test_another_admin_token"
 	f := connected(t)
 	first := f.recharge.Webhooks()["customer/updated"]

@@ -53,6 +53,7 @@ func (f *fixture) use(link string) {
 
 // TestUsedLinkStaysUsed: whatever a merchant does, and whatever Shopify tells.
 func TestUsedLinkStaysUsed(t *testing.T) {
+	t.Parallel()
 	const another = "sk_test_another_admin_token"
 	t.Run("new token", func(t *testing.T) {
 		t.Parallel()

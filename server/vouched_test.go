@@ -218,6 +218,7 @@ func TestSignedLinkEnds(t *testing.T) {
 
 // TestPortalLinkProblems: each outcome is a type of problem that says what to do.
 func TestPortalLinkProblems(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, key, body string
 		broken          func(*fixture)
@@ -604,6 +605,7 @@ func TestErasedByRechargesID(t *testing.T) {
 // TestRechargeTellsByID: what changes in Recharge is known at once of those, too, who
 // are known by Recharge's id.
 func TestRechargeTellsByID(t *testing.T) {
+	t.Parallel()
 	f := start(t, many)
 	f.connect()
 	key := f.makeKey(shop, "server")

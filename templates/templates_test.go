@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -135,6 +136,7 @@ func TestLanguage(t *testing.T) {
 
 // TestEveryTextIsDrawn shows each page in each language, whole.
 func TestEveryTextIsDrawn(t *testing.T) {
+	t.Parallel()
 	s := store(t, shopifytest.Options{Name: "Fixture Shop", Email: "owner@fixture.example"})
 	blank := strings.NewReplacer("{shop}", "<bdi>Fixture Shop</bdi>", "{id}", "<bdi>abc123defg</bdi>")
 	for _, c := range load(t).catalogues {
@@ -239,29 +241,36 @@ func used(t *testing.T, key string) bool {
 // TestInputIsInert: whatever reaches a page, from a request or from a merchant's
 // settings, is text there: neither HTML nor Liquid, drawn by the engine.
 func TestInputIsInert(t *testing.T) {
+	t.Parallel()
 	plain := store(t, shopifytest.Options{Name: "x", Email: "x"})
-	for _, attack := range []string{
+	want := map[string][]string{}
+	for _, name := range names() {
+		want[name] = shape(t, draw(t, plain, "en", name, Page{RequestID: "x", Path: "/x", SignIn: "/x", Return: "x", ByEmail: "/x"}))
+		if elsewhere := draw(t, plain, "en", name, Page{Path: "//evil.example/", SignIn: `/\evil.example`, Return: "evil", ByEmail: "https://evil.example"}); strings.Contains(elsewhere, "evil") {
+			t.Errorf("%s leads off the store: %s", name, elsewhere)
+		}
+	}
+	for i, attack := range []string{
 		`"><script>alert(1)</script>`, `'><img src=x onerror=alert(1)>`, `</section></main><h1>gone</h1>`, `javascript:alert(1)`, `" onmouseover="alert(1)`, `<!--`,
 		`{{ 'dr' | append: 'awn' }}`, `{% assign x = 'dr' %}{{ x }}awn`, `{{{{ 'dr' | append: 'awn' }}}}`, `{%- layout none -%}`, `{% raw %}`, `{% comment %}`, `{{`, `{%`, `}}`, `%}`,
 		`' | append: 'drawn' | append: '`, `'%}{{ 'drawn`, "\x00\xff\u2028", strings.Repeat(`{{"<'`, 2500),
 	} {
-		hostile := store(t, shopifytest.Options{Name: attack, Email: attack})
-		for _, name := range names() {
-			want := shape(t, draw(t, plain, "en", name, Page{RequestID: "x", Path: "/x", SignIn: "/x", Return: "x", ByEmail: "/x"}))
-			drawn := draw(t, hostile, "en", name, Page{RequestID: attack, Path: "/x" + attack, SignIn: "/x" + attack, Return: attack, ByEmail: "/x" + attack})
-			if got := shape(t, drawn); !slices.Equal(got, want) {
-				t.Errorf("%s with %.80q has other elements than without:\n%v\n%v\n%.5000s", name, attack, got, want, drawn)
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			hostile := store(t, shopifytest.Options{Name: attack, Email: attack})
+			for _, name := range names() {
+				drawn := draw(t, hostile, "en", name, Page{RequestID: attack, Path: "/x" + attack, SignIn: "/x" + attack, Return: attack, ByEmail: "/x" + attack})
+				if got := shape(t, drawn); !slices.Equal(got, want[name]) {
+					t.Errorf("%s with %.80q has other elements than without:\n%v\n%v\n%.5000s", name, attack, got, want[name], drawn)
+				}
+				if strings.Contains(drawn, "drawn") && !strings.Contains(attack, "drawn") {
+					t.Errorf("%s with %.80q was read as Liquid: %.5000s", name, attack, drawn)
+				}
+				if scripted := regexp.MustCompile(`href="\s*javascript:`).FindString(drawn); scripted != "" {
+					t.Errorf("%s with %.80q has %s", name, attack, scripted)
+				}
 			}
-			if strings.Contains(drawn, "drawn") && !strings.Contains(attack, "drawn") {
-				t.Errorf("%s with %.80q was read as Liquid: %.5000s", name, attack, drawn)
-			}
-			if elsewhere := draw(t, plain, "en", name, Page{Path: "//evil.example/", SignIn: `/\evil.example`, Return: "evil", ByEmail: "https://evil.example"}); strings.Contains(elsewhere, "evil") {
-				t.Errorf("%s leads off the store: %s", name, elsewhere)
-			}
-			if scripted := regexp.MustCompile(`href="\s*javascript:`).FindString(drawn); scripted != "" {
-				t.Errorf("%s with %.80q has %s", name, attack, scripted)
-			}
-		}
+		})
 	}
 }
 

@@ -694,6 +694,10 @@ func TestManyStores(t *testing.T) {
 		if err := keep.SaveConnection(t.Context(), connection); err != nil {
 			t.Fatal(err)
 		}
+		choose := func(r *store.Record) bool { r.Connection.Chosen = connection.Chosen; return true }
+		if err := keep.Update(t.Context(), shop, choose); err != nil {
+			t.Fatal(err)
+		}
 		report, _ := w.examine()
 		if got := find(t, report, test.check); got.Status != test.status || !strings.Contains(got.Remedy, test.remedy) || strings.Contains(got.Remedy, "RECHARGE_") {
 			t.Errorf("%s: %+v; want %s, %q", what, got, test.status, test.remedy)

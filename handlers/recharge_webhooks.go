@@ -71,6 +71,7 @@ var errNoSuchAddress = errors.New("no such address, or not connected")
 type teller struct {
 	shop   shopify.Shop
 	secret string
+	record *store.Record // that the secret is of; nil: of the one store's configuration
 }
 
 func (w *RechargeWebhooks) handle(c echo.Context) error {
@@ -82,7 +83,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 		webhook, err = w.read(c, from)
 	}
 	if err == nil {
-		err = errors.Join(w.do(ctx, from.shop, webhook), w.Store.WebhookVerified(ctx, from.shop))
+		err = errors.Join(w.do(ctx, from, webhook), w.Store.WebhookVerified(ctx, from.shop))
 	}
 	status := rechargeStatus(err)
 	w.log(ctx, from.shop, webhook, status, err)
@@ -104,7 +105,7 @@ func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (teller
 		if handle != "" || w.Secret == "" {
 			return teller{}, errNoSuchAddress
 		}
-		return teller{own, w.Secret}, nil
+		return teller{own, w.Secret, nil}, nil
 	}
 	shop, err := shopify.ParseShop(handle + ".myshopify.com")
 	if err != nil {
@@ -122,7 +123,7 @@ func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (teller
 		subtle.ConstantTimeCompare([]byte(connection.WebhookKey), []byte(key)) != 1 {
 		return teller{}, errNoSuchAddress
 	}
-	return teller{shop, connection.ClientSecret}, nil
+	return teller{shop, connection.ClientSecret, record}, nil
 }
 
 func (w *RechargeWebhooks) read(c echo.Context, from teller) (recharge.Webhook, error) {
@@ -137,19 +138,19 @@ func (w *RechargeWebhooks) read(c echo.Context, from teller) (recharge.Webhook, 
 	return recharge.VerifyWebhook(from.secret, c.Request().Header, body, topic, w.Now())
 }
 
-func (w *RechargeWebhooks) do(ctx context.Context, shop shopify.Shop, webhook recharge.Webhook) error {
+func (w *RechargeWebhooks) do(ctx context.Context, from teller, webhook recharge.Webhook) error {
 	switch webhook.Kind {
 	case recharge.CustomerChanged, recharge.CustomerDeleted:
 		change := store.Change{ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer)}
-		if err := w.Resolver.ApplyCustomerChange(ctx, shop, change); err != nil {
+		if err := w.Resolver.ApplyCustomerChange(ctx, from.shop, change); err != nil {
 			return err
 		}
 		if w.Importer != nil && webhook.Kind == recharge.CustomerChanged && change.Customer != "" {
-			w.Importer.Learn(shop, change)
+			w.Importer.Learn(from.shop, change)
 		}
 		return nil
 	case recharge.Uninstalled:
-		return w.disconnect(ctx, shop)
+		return w.disconnect(ctx, from)
 	}
 	return nil
 }
@@ -160,25 +161,21 @@ var errStillKnown = errors.New("not so: Recharge still takes the store's token")
 // disconnect is for a store that has uninstalled Recharge: its tokens are dead,
 // and its shoppers' portals gone. What says so is not signed with the rest of the
 // message: so Recharge itself is asked, and until it agrees, nothing is done.
-func (w *RechargeWebhooks) disconnect(ctx context.Context, shop shopify.Shop) error {
-	record, err := w.Store.Record(ctx, shop)
-	if err != nil {
-		return err
-	}
-	merchant, err := w.Resolver.Merchants.Of(shop, record)
+func (w *RechargeWebhooks) disconnect(ctx context.Context, from teller) error {
+	merchant, err := w.Resolver.Merchants.Of(from.shop, from.record)
 	if merchant == nil || err != nil {
 		return err
 	}
-	err = w.stillKnown(ctx, shop, merchant.Client)
+	err = w.stillKnown(ctx, from.shop, merchant.Client)
 	switch {
 	case err == nil:
 		return errStillKnown
 	case !recharge.Is(err, recharge.Unauthorized) && !recharge.Is(err, recharge.Forbidden):
 		return err
 	}
-	erasure := store.Erasure{Shop: shop}
-	if record != nil && record.Connection != nil {
-		erasure.SavedUntil = record.Connection.SavedAt // with another token, saved meanwhile, it stays
+	erasure := store.Erasure{Shop: from.shop}
+	if from.record != nil {
+		erasure.SavedUntil = from.record.Connection.SavedAt // a connection saved meanwhile stays
 	}
 	_, err = w.Store.EraseShop(ctx, erasure)
 	return err

@@ -18,7 +18,7 @@ import (
 type fetched struct {
 	found
 	leader *click        // whose flight it was
-	of     *store.Record // that the leader had loaded
+	of     *store.Record // that the leader had loaded then
 	steps  []Step
 	calls  []recharge.Call
 	fault  *Fault
@@ -405,11 +405,10 @@ func (q *query) save(ctx context.Context, f found) found {
 	case f.again:
 	case errors.Is(err, store.ErrOutdated):
 		return found{again: true}
-	case f.customer.ID == 0:
-	case err == nil && value != nil:
-		f.at = at
 	case err != nil:
-		f.unsaved = true
+		f.unsaved = value != nil
+	case value != nil:
+		f.at = at
 	}
 	return f
 }

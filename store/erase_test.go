@@ -182,6 +182,9 @@ func TestUninstall(t *testing.T) {
 		if before.Generation() == after.Generation() {
 			t.Error("it has the epoch of before")
 		}
+		if !bytes.Equal(before.DataKey(), after.DataKey()) {
+			t.Error("it has another data key, with which no redaction is found")
+		}
 		is(t, "the late webhook", s, pat, recharge.Customer{})
 		imports(t, s, importing(t, s, shop), record(pat, known), record(kim, nthCustomer(0)))
 		is(t, "imported again", s, pat, known)

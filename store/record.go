@@ -311,7 +311,8 @@ func (s *Store) readSealed(ctx context.Context, shop shopify.Shop, key string, i
 }
 
 // Update changes a shop's record, whichever other instance does so at the same time:
-// change is called again with what the other made of it. Where it returns false, or
+// change is called again with what the other made of it, or with its own work where the
+// answer was lost. Where it returns false, or
 // there is no record, nothing is written. Once it returns nil, Redis has it on disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
 	err := s.rewrite(ctx, shop, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {

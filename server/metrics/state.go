@@ -68,7 +68,7 @@ func newCollector(state func() State) *collector {
 	gauge("budget_paused", "Tokens that are held back because Recharge has answered 429.", State.paused)
 	c.add("breakers_open", "Shops for which an endpoint of Recharge is left alone because its last calls have failed.", prometheus.GaugeValue, tripped, "endpoint")
 
-	gauge("redis_up", "1 if Redis answers.", func(s State) float64 { return is(s.RedisUp) })
+	gauge("redis_up", "1 if Redis answers, and runs scripts.", func(s State) float64 { return is(s.RedisUp) })
 	gauge("redis_ping_seconds", "How long Redis took for the last question whether it is there.", func(s State) float64 { return s.RedisPing.Seconds() })
 	gauge("redis_connections", "Connections to Redis.", func(s State) float64 { return float64(s.RedisPool.Connections) })
 	gauge("redis_connections_idle", "Connections to Redis that nobody uses.", func(s State) float64 { return float64(s.RedisPool.Idle) })

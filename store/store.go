@@ -162,7 +162,7 @@ var errUnsettled = errors.New("the shop's record changes all the time")
 // process has the shop's record. For an anonymous visitor it reads the record only.
 func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 	last := s.lastRead(who.Shop)
-	for range 4 {
+	for range 16 { // more often than anybody erases a shop meanwhile
 		at := time.Now()
 		keys, name := []string{recordKey(who.Shop)}, ""
 		if last != nil && !who.Anonymous() {

@@ -20,9 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestDocsCommands types each command that a document names, and every command of

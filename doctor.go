@@ -9,8 +9,8 @@ import (
 	"fmt"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
 	"manage-subscriptions/server"
-	"manage-subscriptions/server/doctor"
 )
 
 type doctorCommand struct {

@@ -17,8 +17,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/sandbox"
 	"manage-subscriptions/server"
-	"manage-subscriptions/server/sandbox"
 )
 
 // Exit codes. A wrong configuration or command line is told from a failure, so

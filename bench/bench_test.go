@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/store/storetest"
+	"manage-subscriptions/internal/storetest"
 )
 
 // TestParts runs what is quick to run, so that it keeps working.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/server/bare"
+	"manage-subscriptions/bench/bare"
 )
 
 // warmCommand measures what most clicks are: the portal access is cached. Each click

@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // atOnce resolves all requests at the same time.

@@ -17,12 +17,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 const (

@@ -14,11 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestAnswerWithin: an answer that comes later than AnswerWithin after the last look at

@@ -15,7 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"manage-subscriptions/config"
-	"manage-subscriptions/store/storetest"
+	"manage-subscriptions/internal/storetest"
 )
 
 const (

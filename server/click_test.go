@@ -20,9 +20,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestOutcomes is the contract's table of outcomes.

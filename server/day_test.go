@@ -17,8 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"manage-subscriptions/internal/virtual"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server/servertest"
 )
 
 // TestDay lives through a day in virtual time, faults included. Afterwards there
@@ -33,7 +33,7 @@ func TestDay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &day{t: t, chance: mathrand.New(mathrand.NewPCG(5, 24)), outcomes: map[string]int{}}
 		d.people()
-		d.world, err = servertest.Start(servertest.Options{OwnRedis: true, Index: true, Customers: d.customers, SigningKey: key})
+		d.world, err = virtual.Start(virtual.Options{OwnRedis: true, Index: true, Customers: d.customers, SigningKey: key})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ type event struct {
 
 type day struct {
 	t         *testing.T
-	world     *servertest.World
+	world     *virtual.World
 	chance    *mathrand.Rand
 	all       []person
 	customers []rechargetest.Customer

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/server/doctor"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )

@@ -20,11 +20,11 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store/storetest"
 )
 
 // The people of these tests. The stranger is Recharge's first record: whoever

@@ -15,9 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
-	"manage-subscriptions/store/storetest"
 )
 
 // indexed runs a program that remembers all customers: those of the fixture, and so

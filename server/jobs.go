@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/server/doctor"
+	"manage-subscriptions/doctor"
 	"manage-subscriptions/store"
 )
 

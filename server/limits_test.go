@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/server/servertest"
+	"manage-subscriptions/internal/virtual"
 	"manage-subscriptions/shopify/shopifytest"
 )
 
@@ -91,9 +91,9 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-func startWorld(t *testing.T) *servertest.World {
+func startWorld(t *testing.T) *virtual.World {
 	t.Helper()
-	world, err := servertest.Start(servertest.Options{})
+	world, err := virtual.Start(virtual.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,13 +222,13 @@ func TestHeadersOfPages(t *testing.T) {
 // BenchmarkForbidden tells how long each refusal takes, beside the others, without
 // a network.
 func BenchmarkForbidden(b *testing.B) {
-	world, err := servertest.Start(servertest.Options{})
+	world, err := virtual.Start(virtual.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer func() { _ = world.Close() }()
 	now := strconv.FormatInt(time.Now().Unix(), 10)
-	good := url.Values{"shop": {servertest.Shop}, "logged_in_customer_id": {pat}, "path_prefix": {"/apps/subscriptions"}, "timestamp": {now}}.Encode()
+	good := url.Values{"shop": {virtual.Shop}, "logged_in_customer_id": {pat}, "path_prefix": {"/apps/subscriptions"}, "timestamp": {now}}.Encode()
 	wrong := shopifytest.Signature("another secret", good)
 	for _, tt := range []struct{ name, query string }{
 		{"nothing", ""},

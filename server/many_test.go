@@ -17,11 +17,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestTwoStores: two stores whose shoppers have the same Shopify customer id. Each

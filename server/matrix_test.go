@@ -25,8 +25,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store/storetest"
 )
 
 // The shoppers of the matrix, by what is remembered of them when the fault comes.

@@ -17,10 +17,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
-	"manage-subscriptions/server/doctor"
-	"manage-subscriptions/store/storetest"
 )
 
 // costs checks which calls Recharge has got since the last look.

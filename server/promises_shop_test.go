@@ -18,10 +18,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
-	"manage-subscriptions/server/doctor"
-	"manage-subscriptions/store/storetest"
 )
 
 // staysUsed follows a used link at each server for a while, in which what is done

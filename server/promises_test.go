@@ -23,8 +23,8 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store/storetest"
 )
 
 const patsHash = "1f2e3d4c5b6a7988"

@@ -19,8 +19,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store/storetest"
 )
 
 // at is a program on that Redis.

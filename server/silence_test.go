@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	rc "manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store/storetest"
 )
 
 // wire passes bytes on to one address. silence lets all connections of until now

@@ -23,10 +23,10 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store/storetest"
 )
 
 // soakWorld is two running programs on one real Redis, an emulated Recharge, and what

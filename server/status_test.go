@@ -17,9 +17,9 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store/storetest"
 )
 
 const (

@@ -18,8 +18,8 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store/storetest"
 )
 
 // described is docs/openapi-headless.yaml, and what of it has occurred.

@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store/storetest"
 )
 
 const (

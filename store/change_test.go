@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestApplyCustomerChange: a webhook forgets whoever is cached by the record, and whom

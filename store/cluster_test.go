@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestCluster does everything with shops of which some are on each of three masters.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 func healthOf(t *testing.T, s *store.Store, shop shopify.Shop) store.Health {

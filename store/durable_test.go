@@ -14,9 +14,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestKilledRightAfter: once a write that must not be lost has returned nil, Redis may be

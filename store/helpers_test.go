@@ -19,10 +19,10 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 func TestMain(m *testing.M) {

@@ -9,10 +9,10 @@ import (
 
 	"pgregory.net/rapid"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestLimiterGrants compares the script with the rule, whatever is asked of it, with a

@@ -13,10 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // TestLoadIsOneCommand counts what a click costs, by Redis' own count.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // saves is a click that learns something.

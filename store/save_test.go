@@ -14,9 +14,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // byRecharge is pat, asked for by Recharge's id.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // spellings are the ways in which a secret could stand in a dump: as it is,

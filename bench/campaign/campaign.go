@@ -14,8 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"manage-subscriptions/internal/virtual"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server/servertest"
 )
 
 // Options set who clicks, and how fast.
@@ -65,7 +65,7 @@ func customers(n int) []rechargetest.Customer {
 
 // runner is a campaign under way.
 type runner struct {
-	world *servertest.World
+	world *virtual.World
 
 	mu     sync.Mutex
 	report Report
@@ -75,7 +75,7 @@ type runner struct {
 // Run runs a campaign, in virtual time if it is called in a bubble of testing/synctest.
 // It returns an error if the server fails; wrong answers are in the report.
 func Run(ctx context.Context, o Options) (report Report, err error) {
-	w, err := servertest.Start(servertest.Options{Customers: customers(o.Shoppers), SigningKey: o.SigningKey, Index: o.Index})
+	w, err := virtual.Start(virtual.Options{Customers: customers(o.Shoppers), SigningKey: o.SigningKey, Index: o.Index})
 	if err != nil {
 		return Report{}, err
 	}

@@ -1,7 +1,7 @@
-// Package servertest runs the whole program on a network in memory: the server,
+// Package virtual runs the whole program on a network in memory: the server,
 // an emulated Recharge, Redis, and shoppers who click as Shopify would forward
 // it. In a bubble of testing/synctest all of it lives in virtual time.
-package servertest
+package virtual
 
 import (
 	"context"
@@ -22,9 +22,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/memnet"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
-	"manage-subscriptions/server/memnet"
 	"manage-subscriptions/shopify/shopifytest"
 )
 
@@ -116,7 +116,7 @@ func Start(o Options) (*World, error) {
 // is between Recharge and the program, not a part of it.
 func (w *World) dialApp(ctx context.Context, network, address string) (net.Conn, error) {
 	if address != appHost+":443" {
-		return nil, fmt.Errorf("servertest: no host at %s", address)
+		return nil, fmt.Errorf("virtual: no host at %s", address)
 	}
 	return w.network.Dial(ctx, network, publicAddr)
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 	"manage-subscriptions/shopify/shopifytest"
 )
 

@@ -10,8 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 // openAt opens a store on a Redis, "" the embedded one.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/store/storetest"
+	"manage-subscriptions/internal/storetest"
 )
 
 // survives writes what is there after a failover, too.

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/server/memnet"
+	"manage-subscriptions/internal/memnet"
 )
 
 // TestHTTP serves over the network in virtual time, and counts what is open.

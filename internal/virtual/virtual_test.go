@@ -1,4 +1,4 @@
-package servertest_test
+package virtual_test
 
 import (
 	"testing"
@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/virtual"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server/servertest"
 )
 
 const (
@@ -24,7 +24,7 @@ func TestWorld(t *testing.T) {
 }
 
 func tryWorld(t *testing.T, ownRedis bool) {
-	w, err := servertest.Start(servertest.Options{OwnRedis: ownRedis, Customers: []rechargetest.Customer{
+	w, err := virtual.Start(virtual.Options{OwnRedis: ownRedis, Customers: []rechargetest.Customer{
 		{ID: 70100200, Hash: hash, ShopifyCustomerID: pat},
 	}})
 	if err != nil {
@@ -80,7 +80,7 @@ func tryWorld(t *testing.T, ownRedis bool) {
 // TestStartFails takes down what had started.
 func TestStartFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if _, err := servertest.Start(servertest.Options{Change: func(s *config.Settings) { s.OpsAddr = s.Addr }}); err == nil {
+		if _, err := virtual.Start(virtual.Options{Change: func(s *config.Settings) { s.OpsAddr = s.Addr }}); err == nil {
 			t.Error("Start = nil though both listeners are at one address")
 		}
 	})

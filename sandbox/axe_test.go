@@ -18,14 +18,14 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/templates"
 )
 
 const (
 	narrow, wide = 320, 1200 // CSS px; WCAG 1.4.10 asks for the narrow one
-	axePath      = "../../node_modules/axe-core/axe.min.js"
+	axePath      = "../node_modules/axe-core/axe.min.js"
 )
 
 // runAxe checks the open document against WCAG 2.2, levels A and AA. It takes a

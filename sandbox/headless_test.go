@@ -7,7 +7,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 )
 
 // visit signs a visitor in at the headless storefront.

@@ -23,13 +23,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
+	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
-	"manage-subscriptions/server/doctor"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/store"
-	"manage-subscriptions/store/storetest"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 )
 
 // start runs a sandbox for one test.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 )
 
 const pat, robin = "6100200300400", "6100200300500"

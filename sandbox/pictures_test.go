@@ -9,7 +9,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 )
 
 // TestPictures takes the pictures of README and docs, and others to look at.

@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server/sandbox"
+	"manage-subscriptions/sandbox"
 )
 
 // portalPath is where Recharge's own app is on the store.

@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 )
 
 // Config is what the server works with. Check makes one; every value in it has
@@ -27,8 +28,8 @@ type Config struct {
 	ShopifyAPIKey     string
 	ShopifyAPISecrets []Secret // the first signs, all verify; never empty, none empty
 	AppURL            *url.URL
-	Shop              string // x.myshopify.com; "" where no store is configured here
-	LegacyAccounts    bool   // the store signs in at /account/login
+	Shop              shopify.Shop // x.myshopify.com; "" where no store is configured here
+	LegacyAccounts    bool         // the store signs in at /account/login
 
 	RechargeAPIToken        Secret // empty: the store has not connected Recharge
 	RechargeStorefrontToken Secret
@@ -317,12 +318,12 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func (c *checker) portal(text, shop string) *url.URL {
+func (c *checker) portal(text string, shop shopify.Shop) *url.URL {
 	switch {
 	case text == "" && shop == "":
 		return nil
 	case text == "":
-		return recharge.DefaultPortal(shop)
+		return recharge.DefaultPortal(string(shop))
 	}
 	u, err := recharge.ParsePortalURL(text)
 	if err != nil {
@@ -332,12 +333,12 @@ func (c *checker) portal(text, shop string) *url.URL {
 	return u
 }
 
-func (c *checker) shop(name, text string) string {
-	if text != "" && !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`).MatchString(text) {
+func (c *checker) shop(name, text string) shopify.Shop {
+	shop, err := shopify.ParseShop(text)
+	if err != nil && text != "" {
 		c.problem(name, "is not a myshopify.com name", "my-store.myshopify.com, in small letters, not the store's own domain")
-		return ""
 	}
-	return text
+	return shop
 }
 
 func (c *checker) choice(name, text string, choices ...string) string {

@@ -74,7 +74,7 @@ func FuzzSettings(f *testing.F) {
 				t.Errorf("Check takes the address %v", u)
 			}
 		}
-		if !(c.RechargeRate > 0 && c.RechargeRate <= 1000) || c.RechargeBurst < 1 || c.CustomerTTL <= 0 || c.LinkTTL < 0 || c.Shop != shop {
+		if !(c.RechargeRate > 0 && c.RechargeRate <= 1000) || c.RechargeBurst < 1 || c.CustomerTTL <= 0 || c.LinkTTL < 0 || string(c.Shop) != shop {
 			t.Errorf("Check = %+v", c)
 		}
 		for _, key := range c.EncryptionKeys {

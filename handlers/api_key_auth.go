@@ -98,15 +98,12 @@ var (
 	// keyShape is of the keys that are made in the app home: they name the shop, by
 	// its name at Shopify without what all have in common.
 	keyShape      = regexp.MustCompile(`^mspk_([a-z0-9][a-z0-9-]{0,62})_[A-Z2-7]{26}$`)
-	shopifyShape  = regexp.MustCompile(`^(?:gid://shopify/Customer/)?([1-9][0-9]{0,19})$`)
 	rechargeShape = regexp.MustCompile(`^recharge:([1-9][0-9]{0,18})$`)
 )
 
-const shopDomain = ".myshopify.com"
-
 // newKey is a key that names its shop.
 func newKey(shop shopify.Shop, random string) string {
-	return "mspk_" + strings.TrimSuffix(string(shop), shopDomain) + "_" + random
+	return "mspk_" + shop.Handle() + "_" + random
 }
 
 // shopOfKey is the shop whose key that could be.
@@ -118,16 +115,19 @@ func (k *APIKeyAuth) shopOfKey(key string) (shopify.Shop, error) {
 	if parts == nil {
 		return "", errNoKey
 	}
-	return shopify.ParseShop(parts[1] + shopDomain)
+	return shopify.ShopOfHandle(parts[1])
 }
+
+// customerGID stands before the id in Shopify's Customer Account API.
+const customerGID = "gid://shopify/Customer/"
 
 var errNobody = errors.New("not a customer's id")
 
 // shopperOf reads who is meant: Shopify's id, alone or as its Customer Account API has
 // it, or "recharge:" and Recharge's.
 func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
-	if parts := shopifyShape.FindStringSubmatch(customer); parts != nil {
-		return store.Shopper{Shop: shop, Customer: shopify.CustomerID(parts[1])}, nil
+	if id, err := shopify.ParseCustomerID(strings.TrimPrefix(customer, customerGID)); err == nil {
+		return store.Shopper{Shop: shop, Customer: id}, nil
 	}
 	parts := rechargeShape.FindStringSubmatch(customer)
 	if parts == nil {

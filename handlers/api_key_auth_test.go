@@ -49,7 +49,7 @@ func FuzzKeyOfShop(f *testing.F) {
 	f.Add("", "")
 	auth := &APIKeyAuth{Resolver: &portal.Resolver{Merchants: portal.NewMerchants(nil, portal.Settings{})}}
 	f.Fuzz(func(t *testing.T, name, random string) {
-		shop, err := shopify.ParseShop(name + shopDomain)
+		shop, err := shopify.ShopOfHandle(name)
 		found, keyErr := auth.shopOfKey("mspk_" + name + "_" + random)
 		if keyErr == nil && (err != nil || found != shop || newKey(shop, random) != "mspk_"+name+"_"+random) {
 			t.Errorf("the key of %q and %q names %q", name, random, found)

@@ -204,10 +204,11 @@ func named(shop shopify.Shop, fields map[string]any) (store.Shopper, error) {
 		return store.Shopper{}, errOneOf
 	case byShopify:
 		id, ok := atShopify.(string)
-		if !ok || !shopifyShape.MatchString(id) {
+		who, err := shopperOf(shop, id)
+		if !ok || err != nil || who.Customer == "" {
 			return store.Shopper{}, errShopifyID
 		}
-		return shopperOf(shop, id)
+		return who, nil
 	}
 	id, ok := atRecharge.(json.Number)
 	who, err := shopperOf(shop, "recharge:"+id.String())

@@ -107,7 +107,7 @@ func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (teller
 		}
 		return teller{own, w.Secret, nil}, nil
 	}
-	shop, err := shopify.ParseShop(handle + ".myshopify.com")
+	shop, err := shopify.ShopOfHandle(handle)
 	if err != nil {
 		return teller{}, errNoSuchAddress
 	}

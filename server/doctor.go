@@ -56,13 +56,13 @@ func Doctor(ctx context.Context, cfg config.Config, ask Questions, tell func(doc
 // shop is whose Recharge is looked at; "" if none is named.
 func (q Questions) shop(cfg config.Config) (shopify.Shop, error) {
 	if q.Shop == "" {
-		return shopify.Shop(cfg.Shop), nil
+		return cfg.Shop, nil
 	}
 	shop, err := shopify.ParseShop(q.Shop)
 	switch {
 	case err != nil:
 		return "", config.Problems{{Name: "--shop", What: "is not a myshopify.com name", Hint: "my-store.myshopify.com, not the store's own domain"}}
-	case cfg.Shop != "" && cfg.Shop != q.Shop:
+	case cfg.Shop != "" && cfg.Shop != shop:
 		return "", config.Problems{{Name: "--shop", What: "is another store than SHOPIFY_SHOP's", Hint: "leave it out: this server is for one store"}}
 	}
 	return shop, nil

@@ -22,12 +22,9 @@ func (s *server) wireMerchants() error {
 		s.merchants = portal.NewMerchants(s.store, settings)
 		return nil
 	}
-	shop, err := shopify.ParseShop(s.cfg.Shop)
-	if err != nil {
-		return err
-	}
+	var err error
 	token, storefront := s.cfg.RechargeAPIToken.Reveal(), s.cfg.RechargeStorefrontToken.Reveal()
-	s.merchants, err = portal.NewSingle(s.store, settings, shop, token, storefront)
+	s.merchants, err = portal.NewSingle(s.store, settings, s.cfg.Shop, token, storefront)
 	return err
 }
 

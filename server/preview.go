@@ -1,13 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
-	"regexp"
 	"text/tabwriter"
 	"time"
 
@@ -28,8 +28,6 @@ type Question struct {
 // ErrTurnedAway is a preview's that does not end in the portal, though nothing says
 // that the shopper does not belong there.
 var ErrTurnedAway = errors.New("preview: the shopper would not get to the portal")
-
-var customerShape = regexp.MustCompile(`^[0-9]{1,20}$`)
 
 // Preview goes the way of a click and says where it would end, how long each step
 // took and where the answer came from. It asks Recharge what a click would ask. It
@@ -77,21 +75,18 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 // who lists all that is wrong with a question at once.
 func (q Question) who(cfg config.Config) (store.Shopper, error) {
 	var problems config.Problems
-	if !customerShape.MatchString(q.Customer) {
+	customer, err := shopify.ParseCustomerID(q.Customer)
+	if err != nil {
 		problems = append(problems, config.Problem{Name: "--customer", What: "is not the id of a Shopify customer", Hint: "the digits at the end of the customer's address in Shopify's admin"})
 	}
-	name := q.Shop
-	if name == "" {
-		name = cfg.Shop
-	}
-	shop, err := shopify.ParseShop(name)
+	shop, err := shopify.ParseShop(cmp.Or(q.Shop, string(cfg.Shop)))
 	if err != nil {
 		problems = append(problems, config.Problem{Name: "--shop", What: "is missing, or is not a myshopify.com name", Hint: "my-store.myshopify.com: without SHOPIFY_SHOP there are many"})
 	}
 	if len(problems) > 0 {
 		return store.Shopper{}, problems
 	}
-	return store.Shopper{Shop: shop, Customer: shopify.CustomerID(q.Customer)}, nil
+	return store.Shopper{Shop: shop, Customer: customer}, nil
 }
 
 func sourceText(source portal.Source) string {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
-	"manage-subscriptions/shopify"
 )
 
 // Rekey re-encrypts every store's record with the first encryption key, and says how many
@@ -27,7 +26,7 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("rekey: %w", err)
 	}
-	resealed, err := s.Rekey(ctx, shopify.Shop(cfg.Shop))
+	resealed, err := s.Rekey(ctx, cfg.Shop)
 	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("rekey: %w; what is done is done, run it again for the rest", err)
 	}

@@ -276,7 +276,7 @@ func reveal(secrets []config.Secret) []string {
 }
 
 func openStore(cfg config.Config, o options) (*store.Store, error) {
-	own := shopify.Shop(cfg.Shop)
+	own := cfg.Shop
 	if o.readOnly {
 		own = "" // its record is not made, nor replaced
 	}

@@ -14,7 +14,7 @@ type Platform struct {
 }
 
 // Handle is the shop's name without ".myshopify.com", as the admin has it.
-func (s Shop) Handle() string { return strings.TrimSuffix(string(s), ".myshopify.com") }
+func (s Shop) Handle() string { return strings.TrimSuffix(string(s), shopSuffix) }
 
 // AdminURL is the origin of the admin, "https://admin.shopify.com".
 func (p Platform) AdminURL(shop Shop) string {

@@ -1,6 +1,7 @@
 package shopify
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -19,8 +20,22 @@ func ParseShop(s string) (Shop, error) {
 	return Shop(s), nil
 }
 
+// ShopOfHandle reads the first part of a shop's name, "my-store", as the admin's
+// addresses have it. Shop.Handle returns it.
+func ShopOfHandle(handle string) (Shop, error) { return ParseShop(handle + shopSuffix) }
+
 // CustomerID is Shopify's id of a customer: 1 to 20 digits. "" is nobody.
 type CustomerID string
+
+// ParseCustomerID reads the id of a customer: 1 to 20 digits that do not begin with
+// a zero. A customer has one spelling everywhere, and so one entry in the cache and
+// one in Recharge. A click's id is read by Verify, as Shopify signed it.
+func ParseCustomerID(s string) (CustomerID, error) {
+	if s == "" || s[0] == '0' || !isCustomer(s) {
+		return "", errors.New("not the id of a Shopify customer: 1 to 20 digits")
+	}
+	return CustomerID(s), nil
+}
 
 // The shapes of what Shopify signs. They are strict because the signed text
 // has no delimiters (see resplit): a value that could hold another parameter's

@@ -51,3 +51,28 @@ func TestParseShop(t *testing.T) {
 		}
 	}
 }
+
+func TestShopOfHandle(t *testing.T) {
+	shop, err := shopify.ShopOfHandle("fixture-shop")
+	if err != nil || shop != "fixture-shop.myshopify.com" || shop.Handle() != "fixture-shop" {
+		t.Errorf("ShopOfHandle = %q, %v, whose handle is %q", shop, err, shop.Handle())
+	}
+	for _, handle := range []string{"", "a.b", "evil.example/a", "Fixture"} {
+		if shop, err := shopify.ShopOfHandle(handle); err == nil {
+			t.Errorf("ShopOfHandle(%q) = %q; want an error", handle, shop)
+		}
+	}
+}
+
+func TestParseCustomerID(t *testing.T) {
+	for in, want := range map[string]bool{
+		"1": true, "6100200300400": true, strings.Repeat("9", 20): true,
+		"": false, "0": false, "0123": false, strings.Repeat("9", 21): false,
+		"12a": false, " 12": false, "12\n": false, "-1": false, "1e3": false, "\u0661": false, "gid://shopify/Customer/1": false,
+	} {
+		got, err := shopify.ParseCustomerID(in)
+		if ok := err == nil; ok != want || want && got != shopify.CustomerID(in) || !want && got != "" {
+			t.Errorf("ParseCustomerID(%q) = %q, %v; want it taken: %t", in, got, err, want)
+		}
+	}
+}

@@ -131,10 +131,8 @@ func (w *Webhook) read(body []byte) error {
 	if w.Topic != CustomersRedact {
 		return nil
 	}
-	id := message.Customer.ID.String()
-	if id == "" || !customerShape.MatchString(id) {
+	if w.Customer, err = ParseCustomerID(message.Customer.ID.String()); err != nil {
 		return fmt.Errorf("%w: customer", ErrMalformed)
 	}
-	w.Customer = CustomerID(id)
 	return nil
 }

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"net/http"
 	"net/url"
 	"os"
@@ -109,7 +111,7 @@ func TestAppAsks(t *testing.T) {
 	if diff := cmp.Diff([]string{"app/uninstalled"}, topics); diff != "" {
 		t.Errorf("topics (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"customers/data_request", "customers/redact", "shop/redact"}, sorted(compliance)); diff != "" {
+	if diff := cmp.Diff([]string{"customers/data_request", "customers/redact", "shop/redact"}, slices.Sorted(slices.Values(compliance))); diff != "" {
 		t.Errorf("compliance_topics (-want +got):\n%s", diff)
 	}
 }
@@ -117,12 +119,12 @@ func TestAppAsks(t *testing.T) {
 // TestAppReachesTheServer asks a running server for every address in the file.
 func TestAppReachesTheServer(t *testing.T) {
 	a := readApp(t)
-	f := start(t)
+	f := servertest.Start(t)
 	if len(a.Auth.RedirectURLs) != 1 {
 		t.Fatal("not one of redirect_urls; want the one that the server sends Shopify")
 	}
 	for address, want := range map[string]int{a.Auth.RedirectURLs[0]: http.StatusForbidden, a.ApplicationURL: http.StatusOK} {
-		response, body := f.direct("GET", f.public, a.path(t, address))
+		response, body := f.Request("GET", f.Public, a.path(t, address))
 		if response.StatusCode != want || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "<h1>") {
 			t.Errorf("GET %s = %d %s; want %d and a page", address, response.StatusCode, response.Header.Get("Content-Type"), want)
 		}
@@ -131,8 +133,8 @@ func TestAppReachesTheServer(t *testing.T) {
 	pathPrefix := "/" + a.AppProxy.Prefix + "/" + a.AppProxy.Subpath
 	proxied := a.path(t, a.AppProxy.URL)
 	for _, path := range []string{proxied, proxied + "/", proxied + "/orders"} {
-		response, _ := f.direct("GET", f.public, path+"?"+f.store.SignedQuery("", pat, pathPrefix, appSecret))
-		if response.StatusCode != http.StatusFound || f.log.last("click")["outcome"] != "redirected" {
+		response, _ := f.Request("GET", f.Public, path+"?"+f.Store.SignedQuery("", servertest.Pat, pathPrefix, servertest.AppSecret))
+		if response.StatusCode != http.StatusFound || f.Log.Last("click")["outcome"] != "redirected" {
 			t.Errorf("a signed click on %s = %d; want 302 to the portal", path, response.StatusCode)
 		}
 	}
@@ -141,7 +143,7 @@ func TestAppReachesTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, home := f.direct("GET", f.public, "/?embedded=1&shop="+shop+"&id_token="+f.sessionToken(nil))
+	_, home := f.Request("GET", f.Public, "/?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil))
 	if !strings.Contains(string(readme), "`"+pathPrefix+"`") || !strings.Contains(home, ">"+pathPrefix+"</code>") {
 		t.Errorf("the README and the app's own page do not both link to %s, where the proxy is", pathPrefix)
 	}
@@ -150,13 +152,13 @@ func TestAppReachesTheServer(t *testing.T) {
 		path := a.path(t, s.URI)
 		for _, topic := range append(slices.Clone(s.Topics), s.ComplianceTopics...) {
 			body := map[string]string{
-				"customers/data_request": aboutShopper(pat), "customers/redact": aboutShopper(pat), "shop/redact": aboutShop(), "app/uninstalled": aboutUninstalled(),
+				"customers/data_request": servertest.ShopperBody(servertest.Pat), "customers/redact": servertest.ShopperBody(servertest.Pat), "shop/redact": servertest.ShopBody(), "app/uninstalled": servertest.UninstalledBody(),
 			}[topic]
-			response, _ := f.webhook(path, topic, body, appSecret)
-			if did := f.log.last("webhook")["did"]; response.StatusCode != http.StatusOK || did == nil || did == "ignored" {
+			response, _ := f.Webhook(path, topic, body, servertest.AppSecret)
+			if did := f.Log.Last("webhook")["did"]; response.StatusCode != http.StatusOK || did == nil || did == "ignored" {
 				t.Errorf("signed %s to %s = %d, %v; want 200, and something done", topic, path, response.StatusCode, did)
 			}
-			if response, _ := f.webhook(path, topic, body, "other-secret"); response.StatusCode != http.StatusUnauthorized {
+			if response, _ := f.Webhook(path, topic, body, "other-secret"); response.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%s to %s, not signed by Shopify = %d; want 401", topic, path, response.StatusCode)
 			}
 		}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"bufio"
 	"bytes"
 	"encoding/json"
@@ -66,7 +68,7 @@ const (
 // TestAttacks sends every hostile input there is over a real connection, and holds
 // the answer to the outcome that is named for it, and to what no answer may ever do.
 func TestAttacks(t *testing.T) {
-	f := start(t, withKeys)
+	f := servertest.Start(t, servertest.WithAPIKeys)
 	attacks := readAttacks(t)
 	if len(attacks) < 300 {
 		t.Errorf("there are %d attacks; want 300", len(attacks))
@@ -75,15 +77,15 @@ func TestAttacks(t *testing.T) {
 	kinds := map[string]int{}
 	for _, a := range attacks {
 		kinds[a.kind]++
-		sent := f.request(a)
-		if got := f.strike(a, sent); got != nil {
-			f.judge(a, sent, got)
+		sent := request(f, a)
+		if got := strike(f, a, sent); got != nil {
+			judge(f, a, sent, got)
 		}
 	}
 	if grown := heap() - before; grown > mostHeap {
 		t.Errorf("the heap has grown by %d KiB; want at most %d", grown>>10, mostHeap>>10)
 	}
-	for line := range strings.Lines(f.log.String()) {
+	for line := range strings.Lines(f.Log.String()) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("an attack has written into the log: %s", line)
 		}
@@ -99,15 +101,15 @@ func heap() int64 {
 }
 
 // request is what is sent for an attack.
-func (f *fixture) request(a attack) string {
-	now := f.clock.now().Unix()
+func request(f *servertest.Fixture, a attack) string {
+	now := f.Clock.Now().Unix()
 	fill := func(text string) string { return fill(text, now) }
 	input := fill(a.input)
-	if request, ok := f.vouched(a, input); ok {
+	if request, ok := vouched(f, a, input); ok {
 		return request
 	}
 	good := fill("{good}")
-	goodSigned := good + "&signature=" + shopifytest.Signature(appSecret, good)
+	goodSigned := good + "&signature=" + shopifytest.Signature(servertest.AppSecret, good)
 	nobody := fill("logged_in_customer_id=&path_prefix=%2Fapps%2Fsubscriptions&shop={shop}&timestamp={time}")
 	path, query, host, header := "/apps/subscriptions", goodSigned, "app.example", ""
 	switch a.kind {
@@ -121,7 +123,7 @@ func (f *fixture) request(a attack) string {
 		query = input
 	case "resplit":
 		from, to, _ := strings.Cut(input, " => ")
-		query = to + "&signature=" + shopifytest.Signature(appSecret, from)
+		query = to + "&signature=" + shopifytest.Signature(servertest.AppSecret, from)
 	case "shop", "customer", "prefix", "timestamp":
 		query = signed(replaced(good, a.kind, input))
 	case "signature":
@@ -146,26 +148,26 @@ func (f *fixture) request(a attack) string {
 	case "request":
 		return input
 	default:
-		f.t.Fatalf("%s: there is no kind %q", a.where, a.kind)
+		f.T.Fatalf("%s: there is no kind %q", a.where, a.kind)
 	}
 	return "GET " + path + "?" + query + " HTTP/1.1\r\nHost: " + host + "\r\n" + header + "\r\n"
 }
 
 // vouched is what is sent to the routes of a store's own middleware.
-func (f *fixture) vouched(a attack, input string) (request string, ok bool) {
+func vouched(f *servertest.Fixture, a attack, input string) (request string, ok bool) {
 	post := func(authorization, body string) string {
 		return "POST /api/portal-links HTTP/1.1\r\nHost: app.example\r\n" + authorization + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	}
-	link := f.signedLink(strings.NewReplacer(".", "-", ":", "-").Replace(a.where), pat)
-	good := strings.TrimPrefix(f.sign(portalKey, link), "/go?")
+	link := f.SignedLink(strings.NewReplacer(".", "-", ":", "-").Replace(a.where), servertest.Pat)
+	good := strings.TrimPrefix(f.SignLink(servertest.APIKey, link), "/go?")
 	input = strings.ReplaceAll(input, "{go}", good)
 	switch a.kind {
 	case "authorization":
-		return post("Authorization: "+input+"\r\n", byShopify(pat)), true
+		return post("Authorization: "+input+"\r\n", servertest.ByShopifyID(servertest.Pat)), true
 	case "key":
-		return post(input, byShopify(pat)), true
+		return post(input, servertest.ByShopifyID(servertest.Pat)), true
 	case "body":
-		return post("Authorization: Bearer "+portalKey+"\r\n", input), true
+		return post("Authorization: Bearer "+servertest.APIKey+"\r\n", input), true
 	case "link":
 		return "GET /go?" + input + " HTTP/1.1\r\nHost: app.example\r\n\r\n", true
 	case "altered":
@@ -182,7 +184,7 @@ func (f *fixture) vouched(a attack, input string) (request string, ok bool) {
 }
 
 func signed(query string) string {
-	return query + "&signature=" + shopifytest.Signature(appSecret, query)
+	return query + "&signature=" + shopifytest.Signature(servertest.AppSecret, query)
 }
 
 // replaced puts another value into a good query.
@@ -202,12 +204,12 @@ var (
 // fill puts in what a file cannot know.
 func fill(text string, now int64) string {
 	at := strconv.FormatInt(now, 10)
-	good := "logged_in_customer_id=" + pat + "&path_prefix=%2Fapps%2Fsubscriptions&shop=" + shop + "&timestamp=" + at
-	signature := shopifytest.Signature(appSecret, good)
+	good := "logged_in_customer_id=" + servertest.Pat + "&path_prefix=%2Fapps%2Fsubscriptions&shop=" + servertest.Shop + "&timestamp=" + at
+	signature := shopifytest.Signature(servertest.AppSecret, good)
 	text = strings.NewReplacer(
-		"{good}", good, "{shop}", shop, "{pat}", pat, "{kim}", kim,
+		"{good}", good, "{shop}", servertest.Shop, "{pat}", servertest.Pat, "{kim}", servertest.Kim,
 		"{sig}", signature, "{SIG}", strings.ToUpper(signature),
-		"{old}", shopifytest.Signature(oldSecret, good), "{none}", shopifytest.Signature("", good),
+		"{old}", shopifytest.Signature(servertest.OldAppSecret, good), "{none}", shopifytest.Signature("", good),
 	).Replace(text)
 	text = cutShape.ReplaceAllStringFunc(text, func(s string) string {
 		n, _ := strconv.Atoi(cutShape.FindStringSubmatch(s)[1])
@@ -225,17 +227,17 @@ func fill(text string, now int64) string {
 
 // struck is what came of an attack.
 type struck struct {
-	answer
+	servertest.Answer
 	headers []string // the lines of the head
 }
 
 // strike sends an attack, says that nothing follows, and reads all that comes.
-func (f *fixture) strike(a attack, sent string) *struck {
-	f.t.Helper()
-	logged := len(f.log.String())
-	connection, err := net.DialTimeout("tcp", f.public, mostTime)
+func strike(f *servertest.Fixture, a attack, sent string) *struck {
+	f.T.Helper()
+	logged := len(f.Log.String())
+	connection, err := net.DialTimeout("tcp", f.Public, mostTime)
 	if err != nil {
-		f.t.Fatal(err)
+		f.T.Fatal(err)
 	}
 	defer func() { _ = connection.Close() }()
 	_ = connection.SetDeadline(time.Now().Add(mostTime))
@@ -244,54 +246,54 @@ func (f *fixture) strike(a attack, sent string) *struck {
 	_ = connection.(*net.TCPConn).CloseWrite()
 	all, err := io.ReadAll(io.LimitReader(connection, mostAnswer+1))
 	if err != nil || len(all) > mostAnswer {
-		f.t.Errorf("%s: %d bytes and %v; want an answer of at most %d bytes in %v", a.where, len(all), err, mostAnswer, mostTime)
+		f.T.Errorf("%s: %d bytes and %v; want an answer of at most %d bytes in %v", a.where, len(all), err, mostAnswer, mostTime)
 		return nil
 	}
 	reader := bufio.NewReader(bytes.NewReader(all))
 	response, err := http.ReadResponse(reader, nil)
 	if err != nil {
-		f.t.Errorf("%s: answered with %.200q: %v", a.where, all, err)
+		f.T.Errorf("%s: answered with %.200q: %v", a.where, all, err)
 		return nil
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		f.t.Errorf("%s: read the body: %v", a.where, err)
+		f.T.Errorf("%s: read the body: %v", a.where, err)
 	}
 	if rest, _ := io.ReadAll(reader); len(rest) > 0 {
-		f.t.Errorf("%s: behind the answer comes %.200q; want one answer", a.where, rest)
+		f.T.Errorf("%s: behind the answer comes %.200q; want one answer", a.where, rest)
 	}
 	head, _, _ := strings.Cut(string(all), "\r\n\r\n")
-	got := &struck{answer: answer{status: response.StatusCode, location: response.Header.Get("Location"), header: response.Header, body: string(body)}}
+	got := &struck{Answer: servertest.Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Header: response.Header, Body: string(body)}}
 	got.headers = strings.Split(head, "\r\n")[1:]
-	for line := range strings.Lines(f.log.String()[logged:]) {
+	for line := range strings.Lines(f.Log.String()[logged:]) {
 		var fields map[string]any
 		if json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == "click" {
-			got.line = fields
+			got.Line = fields
 		}
 	}
 	return got
 }
 
 // judge holds an answer to the outcome that is named, and to all that holds for any.
-func (f *fixture) judge(a attack, sent string, got *struck) {
-	f.t.Helper()
-	ended := strconv.Itoa(got.status)
-	if outcome := got.outcome(); outcome != "" {
+func judge(f *servertest.Fixture, a attack, sent string, got *struck) {
+	f.T.Helper()
+	ended := strconv.Itoa(got.Status)
+	if outcome := got.Outcome(); outcome != "" {
 		ended = outcome
 	}
 	if ended != a.outcome {
-		f.t.Errorf("%s: %s %.80q ends in %s (%d); want %s", a.where, a.kind, a.input, ended, got.status, a.outcome)
+		f.T.Errorf("%s: %s %.80q ends in %s (%d); want %s", a.where, a.kind, a.input, ended, got.Status, a.outcome)
 	}
-	f.headersAreOurs(a, got)
-	f.leadsNowhereElse(a, got)
-	if url := strings.Contains(got.body, `"url"`); url && (got.outcome() != "redirected" || !strings.Contains(got.body, "/1f2e3d4c5b6a7988/")) {
-		f.t.Errorf("%s: %s %.80q gets %s; want Pat's link or none", a.where, a.kind, a.input, got.body)
+	headersAreOurs(f, a, got)
+	leadsNowhereElse(f, a, got)
+	if url := strings.Contains(got.Body, `"url"`); url && (got.Outcome() != "redirected" || !strings.Contains(got.Body, "/1f2e3d4c5b6a7988/")) {
+		f.T.Errorf("%s: %s %.80q gets %s; want Pat's link or none", a.where, a.kind, a.input, got.Body)
 	}
-	f.saysNothing(a, sent, got)
+	saysNothing(f, a, sent, got)
 }
 
 // headersAreOurs: an answer has no header that this program does not set.
-func (f *fixture) headersAreOurs(a attack, got *struck) {
+func headersAreOurs(f *servertest.Fixture, a attack, got *struck) {
 	ours := []string{
 		"Allow", "Cache-Control", "Connection", "Content-Language", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Opener-Policy", "Date",
 		"Location", "Referrer-Policy", "Retry-After", "Set-Cookie", "Strict-Transport-Security", "Transfer-Encoding", "X-Content-Type-Options", "X-Shopify-Retry-Invalid-Session-Request",
@@ -300,60 +302,60 @@ func (f *fixture) headersAreOurs(a attack, got *struck) {
 	for _, line := range got.headers {
 		name, value, _ := strings.Cut(line, ": ")
 		if !slices.Contains(ours, name) || seen[name] {
-			f.t.Errorf("%s: the answer has a header %q; want only what is ours, and once", a.where, line)
+			f.T.Errorf("%s: the answer has a header %q; want only what is ours, and once", a.where, line)
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			f.t.Errorf("%s: the header %q has strange characters", a.where, line)
+			f.T.Errorf("%s: the header %q has strange characters", a.where, line)
 		}
 		seen[name] = true
 	}
 	if seen["Set-Cookie"] && a.kind != "app" {
-		f.t.Errorf("%s: the answer of a click sets a cookie", a.where)
+		f.T.Errorf("%s: the answer of a click sets a cookie", a.where)
 	}
 }
 
 // leadsNowhereElse: a Location is the shopper's own portal, the store's sign-in, or
 // a page of the app or of the store's admin.
-func (f *fixture) leadsNowhereElse(a attack, got *struck) {
-	f.t.Helper()
-	outcome := got.outcome()
-	if got.location == "" {
-		if got.status >= 300 && got.status < 400 {
-			f.t.Errorf("%s: %d without a Location", a.where, got.status)
+func leadsNowhereElse(f *servertest.Fixture, a attack, got *struck) {
+	f.T.Helper()
+	outcome := got.Outcome()
+	if got.Location == "" {
+		if got.Status >= 300 && got.Status < 400 {
+			f.T.Errorf("%s: %d without a Location", a.where, got.Status)
 		}
 		return
 	}
-	u, err := url.Parse(got.location)
-	if err != nil || strings.Contains(got.location, `\`) {
-		f.t.Errorf("%s: Location %q is no address", a.where, got.location)
+	u, err := url.Parse(got.Location)
+	if err != nil || strings.Contains(got.Location, `\`) {
+		f.T.Errorf("%s: Location %q is no address", a.where, got.Location)
 		return
 	}
 	good := false
 	switch {
 	case outcome == "redirected":
-		good = f.isPortal(u) && slices.Contains(strings.Split(u.EscapedPath(), "/"), "1f2e3d4c5b6a7988") // Pat's
+		good = isPortal(f, u) && slices.Contains(strings.Split(u.EscapedPath(), "/"), "1f2e3d4c5b6a7988") // Pat's
 	case outcome == "sign_in":
 		good = u.Scheme == "" && u.Host == "" && u.Path == "/customer_authentication/login" && backToUs(u.Query())
 	case outcome == "" && a.kind == "app":
-		good = got.location == "/app/bounce?"+u.RawQuery || strings.HasPrefix(got.location, f.store.URL+"/admin/oauth/authorize?") &&
+		good = got.Location == "/app/bounce?"+u.RawQuery || strings.HasPrefix(got.Location, f.Store.URL+"/admin/oauth/authorize?") &&
 			u.Query().Get("redirect_uri") == "https://app.example/app/installed"
 		if reload := u.Query().Get("shopify-reload"); reload != "" && !strings.HasPrefix(reload, "https://app.example/?") {
 			good = false
 		}
 	}
 	if !good {
-		f.t.Errorf("%s: %s %.80q: Location %q; want the shopper's own portal, the store's sign-in or our own page", a.where, a.kind, a.input, got.location)
+		f.T.Errorf("%s: %s %.80q: Location %q; want the shopper's own portal, the store's sign-in or our own page", a.where, a.kind, a.input, got.Location)
 	}
 }
 
 // isPortal is what the guard lets out here: the configured portal's host on
 // loopback, or one that is trusted anyhow, over https.
-func (f *fixture) isPortal(u *url.URL) bool {
-	configured, _ := url.Parse(f.store.URL)
+func isPortal(f *servertest.Fixture, u *url.URL) bool {
+	configured, _ := url.Parse(f.Store.URL)
 	if u.Scheme == configured.Scheme && u.Host == configured.Host {
 		return true
 	}
-	return u.Scheme == "https" && (u.Host == shop || strings.HasSuffix(u.Host, ".rechargeapps.com"))
+	return u.Scheme == "https" && (u.Host == servertest.Shop || strings.HasSuffix(u.Host, ".rechargeapps.com"))
 }
 
 // backToUs: the sign-in leads back to the app's own path, with nothing of the
@@ -385,22 +387,22 @@ func refusals() map[any]*regexp.Regexp {
 
 // saysNothing: a body repeats nothing of what was sent, and a refusal is no more
 // than that.
-func (f *fixture) saysNothing(a attack, sent string, got *struck) {
-	f.t.Helper()
-	if got.outcome() == "forbidden" && (got.status != http.StatusForbidden || !refusals()[got.line["channel"]].MatchString(got.body)) {
-		f.t.Errorf("%s: refused with %d %q", a.where, got.status, got.body)
+func saysNothing(f *servertest.Fixture, a attack, sent string, got *struck) {
+	f.T.Helper()
+	if got.Outcome() == "forbidden" && (got.Status != http.StatusForbidden || !refusals()[got.Line["channel"]].MatchString(got.Body)) {
+		f.T.Errorf("%s: refused with %d %q", a.where, got.Status, got.Body)
 	}
 	decoded, _ := url.QueryUnescape(a.input)
-	for _, text := range []string{"evil", "alert(1)", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", pat, kim, a.input, decoded} {
-		if len(text) > 3 && strings.Contains(got.body, text) && (text != a.input && text != decoded || !plainWord.MatchString(text)) {
-			f.t.Errorf("%s: %s %.80q: the body repeats %.40q: %.300s", a.where, a.kind, a.input, text, got.body)
+	for _, text := range []string{"evil", "alert(1)", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", servertest.Pat, servertest.Kim, a.input, decoded} {
+		if len(text) > 3 && strings.Contains(got.Body, text) && (text != a.input && text != decoded || !plainWord.MatchString(text)) {
+			f.T.Errorf("%s: %s %.80q: the body repeats %.40q: %.300s", a.where, a.kind, a.input, text, got.Body)
 		}
 	}
-	if !strings.Contains(sent, "HTTP/1.") || got.outcome() == "" {
+	if !strings.Contains(sent, "HTTP/1.") || got.Outcome() == "" {
 		return
 	}
-	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Referrer-Policy") != "no-referrer" {
-		f.t.Errorf("%s: the answer has the headers %v; want no-store and no-referrer", a.where, got.header)
+	if got.Header.Get("Cache-Control") != "no-store" || got.Header.Get("Referrer-Policy") != "no-referrer" {
+		f.T.Errorf("%s: the answer has the headers %v; want no-store and no-referrer", a.where, got.Header)
 	}
 }
 

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"bytes"
 	"fmt"
 	"log/slog"
@@ -15,29 +17,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
-	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 )
 
-// indexed runs a program that remembers all customers: those of the fixture, and so
-// many more, who come first.
-func indexed(t *testing.T, more int, change ...func(*config.Settings)) *fixture {
-	t.Helper()
-	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: storetest.Redis(t), index: true}
-	f.people = append(crowd(more), customers()...)
-	f.begin("new", "/apps/subscriptions", change...)
-	return f
-}
-
-func (f *fixture) complete() {
-	f.t.Helper()
-	f.until("the index is complete", func() bool { return f.log.last("index complete") != nil })
-}
-
 // pages are the calls of sweeps so far.
-func (f *fixture) pages() (pages []rechargetest.Request) {
-	for _, request := range f.recharge.Requests() {
+func pages(f *servertest.Fixture) (pages []rechargetest.Request) {
+	for _, request := range f.Recharge.Requests() {
 		if request.Endpoint == "customers" && !request.Query.Has("external_customer_id") {
 			pages = append(pages, request)
 		}
@@ -48,59 +34,59 @@ func (f *fixture) pages() (pages []rechargetest.Request) {
 // TestIndex: whoever is in the index clicks without being looked up, and gets
 // through when Recharge is down. Whoever is not is looked up.
 func TestIndex(t *testing.T) {
-	f := indexed(t, 600)
-	f.complete()
-	if got := len(f.pages()); got != 3 {
+	f := servertest.StartWithImport(t, 600)
+	f.WaitForImport()
+	if got := len(pages(f)); got != 3 {
 		t.Errorf("606 customers took %d calls; want 3", got)
 	}
-	f.calls()
-	for _, who := range []rechargetest.Customer{f.people[0], f.people[300], customers()[1], customers()[3]} {
-		f.clickAt(newClicker(t), f.public, who, "")
-		if diff := cmp.Diff(map[string]int{"sessions": 1, "portal_access": 1}, f.calls()); diff != "" {
+	f.Calls()
+	for _, who := range []rechargetest.Customer{f.Customers[0], f.Customers[300], servertest.Customers()[1], servertest.Customers()[3]} {
+		f.LocationAt(servertest.NewClient(t), f.Public, who, "")
+		if diff := cmp.Diff(map[string]int{"sessions": 1, "portal_access": 1}, f.Calls()); diff != "" {
 			t.Errorf("the first click of %s: calls (-want +got):\n%s", who.ShopifyCustomerID, diff)
 		}
 	}
-	for who, outcome := range map[string]string{robin: "not_a_subscriber", kim: "not_a_subscriber"} {
-		if got := f.click(f.shopper(who), "/apps/subscriptions").outcome(); got != outcome || f.calls()["customers"] != 1 {
+	for who, outcome := range map[string]string{servertest.Robin: "not_a_subscriber", servertest.Kim: "not_a_subscriber"} {
+		if got := f.Click(f.Shopper(who), "/apps/subscriptions").Outcome(); got != outcome || f.Calls()["customers"] != 1 {
 			t.Errorf("the first click of %s = %s; want %s, after a lookup", who, got, outcome)
 		}
 	}
-	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Down = true })
-	stranger := f.people[100]
-	if location := f.clickAt(newClicker(t), f.public, stranger, ""); !strings.Contains(location, stranger.Hash) {
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Down = true })
+	stranger := f.Customers[100]
+	if location := f.LocationAt(servertest.NewClient(t), f.Public, stranger, ""); !strings.Contains(location, stranger.Hash) {
 		t.Errorf("with Recharge down, a first click goes to %q; want the shopper's portal", location)
 	}
 }
 
-func (f *fixture) landAs(who string) rechargetest.Customer {
-	return f.land(f.shopper(who), "/apps/subscriptions").Customer
+func landAs(f *servertest.Fixture, who string) rechargetest.Customer {
+	return f.Land(f.Shopper(who), "/apps/subscriptions").Customer
 }
 
 // TestIndexWithoutFilter: a store whose filter does not work is served as any
 // other, to whoever it is.
 func TestIndexWithoutFilter(t *testing.T) {
-	f := indexed(t, 0)
-	f.complete()
-	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.IgnoreFilter = true })
-	for who, outcome := range map[string]string{pat: "redirected", sam: "redirected", robin: "not_a_subscriber", kim: "not_a_subscriber"} {
+	f := servertest.StartWithImport(t, 0)
+	f.WaitForImport()
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.IgnoreFilter = true })
+	for who, outcome := range map[string]string{servertest.Pat: "redirected", servertest.Sam: "redirected", servertest.Robin: "not_a_subscriber", servertest.Kim: "not_a_subscriber"} {
 		for range 2 {
-			opening := f.landAs(who)
-			got := f.log.last("click")["outcome"]
+			opening := landAs(f, who)
+			got := f.Log.Last("click")["outcome"]
 			if got != outcome || outcome == "redirected" && opening.ShopifyCustomerID != who || outcome != "redirected" && opening.ID != 0 {
 				t.Errorf("the click of %s = %v, in the portal of %q; want %s", who, got, opening.ShopifyCustomerID, outcome)
 			}
 		}
 	}
 	// Long after, what is known is looked at again, by Recharge's id.
-	f.clock.add(30 * time.Hour)
-	f.calls()
-	if opening := f.landAs(pat); opening.ShopifyCustomerID != pat || f.log.last("click")["outcome"] != "redirected" {
-		t.Errorf("pat's click after 30 hours = %v, in the portal of %q; want redirected, pat's", f.log.last("click")["outcome"], opening.ShopifyCustomerID)
+	f.Clock.Add(30 * time.Hour)
+	f.Calls()
+	if opening := landAs(f, servertest.Pat); opening.ShopifyCustomerID != servertest.Pat || f.Log.Last("click")["outcome"] != "redirected" {
+		t.Errorf("pat's click after 30 hours = %v, in the portal of %q; want redirected, pat's", f.Log.Last("click")["outcome"], opening.ShopifyCustomerID)
 	}
 	// And is not believed if the record is somebody else's by then.
-	f.clock.add(60 * time.Hour)
-	f.recharge.SetCustomers([]rechargetest.Customer{change(f.people[1], func(c *rechargetest.Customer) { c.ShopifyCustomerID = robin })})
-	if location := f.click(f.shopper(pat), "/apps/subscriptions").location; location != "" {
+	f.Clock.Add(60 * time.Hour)
+	f.Recharge.SetCustomers([]rechargetest.Customer{servertest.Changed(f.Customers[1], func(c *rechargetest.Customer) { c.ShopifyCustomerID = servertest.Robin })})
+	if location := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions").Location; location != "" {
 		t.Errorf("pat is sent to %q, which is robin's now", location)
 	}
 }
@@ -109,13 +95,13 @@ func TestIndexWithoutFilter(t *testing.T) {
 func TestOneSweep(t *testing.T) {
 	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "10,40" } // five pages a second
-	f := indexed(t, 2000, slowly)
-	f.second(slowly)
-	f.until("a few pages are read", func() bool { return len(f.pages()) >= 3 })
-	f.restart(func() {}, slowly)
-	f.complete()
+	f := servertest.StartWithImport(t, 2000, slowly)
+	f.Second(slowly)
+	f.Until("a few pages are read", func() bool { return len(pages(f)) >= 3 })
+	f.Restart(func() {}, slowly)
+	f.WaitForImport()
 	var cursors []string
-	for _, request := range f.pages() {
+	for _, request := range pages(f) {
 		cursors = append(cursors, request.Query.Get("cursor"))
 		if request.Status != http.StatusOK {
 			t.Errorf("a page is answered %d", request.Status)
@@ -125,10 +111,10 @@ func TestOneSweep(t *testing.T) {
 	if again := len(cursors) - len(slices.Compact(cursors)); len(cursors) < 9 || again > 1 {
 		t.Errorf("the sweep took %d calls, %d of them again; want 9, and the one that was cut off", len(cursors), again)
 	}
-	who := f.people[1999]
-	f.calls()
-	f.clickAt(newClicker(t), f.public, who, "")
-	if calls := f.calls(); calls["customers"] != 0 {
+	who := f.Customers[1999]
+	f.Calls()
+	f.LocationAt(servertest.NewClient(t), f.Public, who, "")
+	if calls := f.Calls(); calls["customers"] != 0 {
 		t.Errorf("the last customer's first click makes calls %v; want no lookup", calls)
 	}
 }
@@ -137,19 +123,19 @@ func TestOneSweep(t *testing.T) {
 func TestSweepGivesWay(t *testing.T) {
 	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "4,20" } // two pages a second
-	f := indexed(t, 1200, slowly)
-	f.until("the sweep has begun", func() bool { return len(f.pages()) > 0 })
-	client := newClicker(t)
+	f := servertest.StartWithImport(t, 1200, slowly)
+	f.Until("the sweep has begun", func() bool { return len(pages(f)) > 0 })
+	client := servertest.NewClient(t)
 	var all sync.WaitGroup
 	for i := range 40 { // each first click is three calls
-		all.Go(func() { f.clickAt(client, f.public, f.people[i], "") })
+		all.Go(func() { f.LocationAt(client, f.Public, f.Customers[i], "") })
 	}
 	all.Wait()
-	before := len(f.pages())
+	before := len(pages(f))
 	if before > 4 {
 		t.Errorf("%d pages were read before and during the clicks; want a few", before)
 	}
-	f.complete()
+	f.WaitForImport()
 }
 
 // TestIndexLearns: what a webhook is about is asked for at once, so that the next
@@ -158,29 +144,31 @@ func TestIndexLearns(t *testing.T) {
 	t.Parallel()
 	for _, filter := range []string{"works", "is ignored"} {
 		t.Run("the filter "+filter, func(t *testing.T) {
-			f := indexed(t, 0, many)
-			f.connect()
-			f.complete()
-			f.recharge.SetFaults(func(r *rechargetest.Faults) { r.IgnoreFilter = filter == "is ignored" })
+			f := servertest.StartWithImport(t, 0, servertest.ManyStores)
+			f.Connect()
+			f.WaitForImport()
+			f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.IgnoreFilter = filter == "is ignored" })
 			const hash = "77777777aaaaaaaa"
-			f.recharge.ChangeCustomer(change(customers()[1], func(c *rechargetest.Customer) { c.Hash = hash }))
-			created := rechargetest.Customer{ID: 70100999, Hash: "88888888bbbbbbbb", ShopifyCustomerID: robin, Subscriptions: customers()[1].Subscriptions}
-			f.recharge.ChangeCustomer(created)
-			f.until("both are asked for", func() bool {
+			f.Recharge.ChangeCustomer(servertest.Changed(servertest.Customers()[1], func(c *rechargetest.Customer) { c.Hash = hash }))
+			created := rechargetest.Customer{ID: 70100999, Hash: "88888888bbbbbbbb", ShopifyCustomerID: servertest.Robin, Subscriptions: servertest.Customers()[1].Subscriptions}
+			f.Recharge.ChangeCustomer(created)
+			f.Until("both are asked for", func() bool {
 				asked := 0
-				for _, request := range f.recharge.Requests() {
+				for _, request := range f.Recharge.Requests() {
 					ids := request.Query.Get("external_customer_id")
-					if request.Status == http.StatusOK && (filter == "works" && (ids == pat || ids == robin) || filter != "works" && strings.HasSuffix(request.Path, fmt.Sprint("/customers/", created.ID))) {
+					if request.Status == http.StatusOK && (filter == "works" && (ids == servertest.Pat || ids == servertest.Robin) || filter != "works" && strings.HasSuffix(request.Path, fmt.Sprint("/customers/", created.ID))) {
 						asked++
 					}
 				}
 				return filter == "works" && asked == 2 || filter != "works" && asked == 1
 			})
-			f.until("both are known", func() bool { return f.hash(pat) == hash && f.hash(robin) == created.Hash })
-			f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Down = true })
-			f.clock.add(2 * time.Hour)
-			for who, want := range map[string]string{pat: hash, robin: created.Hash} {
-				if got := f.hash(who); got != want {
+			f.Until("both are known", func() bool {
+				return f.LinkedHash(servertest.Pat) == hash && f.LinkedHash(servertest.Robin) == created.Hash
+			})
+			f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Down = true })
+			f.Clock.Add(2 * time.Hour)
+			for who, want := range map[string]string{servertest.Pat: hash, servertest.Robin: created.Hash} {
+				if got := f.LinkedHash(who); got != want {
 					t.Errorf("with Recharge down %s is sent to the portal of %q; want %s", who, got, want)
 				}
 			}
@@ -189,51 +177,51 @@ func TestIndexLearns(t *testing.T) {
 }
 
 // dueNow has the shop's next import begin.
-func (f *fixture) dueNow() {
-	f.t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: f.redis.Addr})
+func dueNow(f *servertest.Fixture) {
+	f.T.Helper()
+	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
 	defer client.Close()
-	if err := client.ZAdd(f.t.Context(), "ms2:shops", redis.Z{Member: shop}).Err(); err != nil {
-		f.t.Fatal(err)
+	if err := client.ZAdd(f.T.Context(), "ms2:shops", redis.Z{Member: servertest.Shop}).Err(); err != nil {
+		f.T.Fatal(err)
 	}
 }
 
 // TestIndexInAppHome: the merchant sees how far it is.
 func TestIndexInAppHome(t *testing.T) {
 	t.Parallel()
-	f := indexed(t, 600, many)
-	f.connect()
-	f.complete()
-	if _, body := f.ask("/app/health", f.sessionToken(nil), nil); !strings.Contains(body, "606 customers, read just now") {
+	f := servertest.StartWithImport(t, 600, servertest.ManyStores)
+	f.Connect()
+	f.WaitForImport()
+	if _, body := f.AppHome("/app/health", f.SessionToken(nil), nil); !strings.Contains(body, "606 customers, read just now") {
 		t.Errorf("the app home says %s; want that 606 customers were read", body)
 	}
-	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 500 })
-	f.dueNow()
-	f.until("the next sweep meets the fault", func() bool {
-		_, body := f.ask("/app/health", f.sessionToken(nil), nil)
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 500 })
+	dueNow(f)
+	f.Until("the next sweep meets the fault", func() bool {
+		_, body := f.AppHome("/app/health", f.SessionToken(nil), nil)
 		return strings.Contains(body, "<progress") && strings.Contains(body, "0 customers read so far") && strings.Contains(body, "Recharge is down")
 	})
-	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 0 })
-	f.until("it goes on", func() bool { return len(f.log.lines("index complete")) == 2 })
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 0 })
+	f.Until("it goes on", func() bool { return len(f.Log.Lines("index complete")) == 2 })
 }
 
 // TestIndexGoesWithTheShop: after an uninstall nothing is left of it, though a sweep
 // was under way.
 func TestIndexGoesWithTheShop(t *testing.T) {
 	t.Parallel()
-	f := indexed(t, 2000, many, func(s *config.Settings) { s.RechargeRate = "10,40" })
-	f.connect()
-	f.until("the sweep has begun", func() bool { return len(f.remembered()) > 250 })
-	f.webhook("/webhooks/shopify", "app/uninstalled", aboutUninstalled(), appSecret)
-	f.until("the sweep has stopped", func() bool {
-		before := len(f.pages())
+	f := servertest.StartWithImport(t, 2000, servertest.ManyStores, func(s *config.Settings) { s.RechargeRate = "10,40" })
+	f.Connect()
+	f.Until("the sweep has begun", func() bool { return len(f.CachedShoppers()) > 250 })
+	f.Webhook("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret)
+	f.Until("the sweep has stopped", func() bool {
+		before := len(pages(f))
 		time.Sleep(time.Second)
-		return len(f.pages()) == before
+		return len(pages(f)) == before
 	})
-	f.nothingOfTheShop()
-	f.dueNow()
-	f.until("the shop is on no list any more", func() bool { _, listed := f.redis.Dump()["ms2:shops"]; return !listed })
-	if f.log.last("index complete") != nil {
+	f.WantNothingOfShop()
+	dueNow(f)
+	f.Until("the shop is on no list any more", func() bool { _, listed := f.Redis.Dump()["ms2:shops"]; return !listed })
+	if f.Log.Last("index complete") != nil {
 		t.Error("the sweep came to its end")
 	}
 }
@@ -242,10 +230,10 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 // wrong.
 func TestIndexCommand(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	f.stop()
-	f.recharge.SetCustomers(append(crowd(600), customers()...))
-	settings := f.settings()
+	f := servertest.Start(t)
+	f.Stop()
+	f.Recharge.SetCustomers(append(servertest.Subscribers(600), servertest.Customers()...))
+	settings := f.Settings()
 	settings.RechargeRate = "2,40"
 	run := func() (string, error) {
 		t.Helper()
@@ -254,7 +242,7 @@ func TestIndexCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		err = server.Index(t.Context(), cfg, "", &out, server.WithLog(slog.New(slog.NewJSONHandler(f.log, nil))))
+		err = server.Index(t.Context(), cfg, "", &out, server.WithLog(slog.New(slog.NewJSONHandler(f.Log, nil))))
 		return out.String(), err
 	}
 	out, err := run()
@@ -265,7 +253,7 @@ func TestIndexCommand(t *testing.T) {
 	if err != nil || !strings.Contains(out, " %, ") || !strings.Contains(out, "customers of about 606") {
 		t.Errorf("index again = %v, and says %q; want how much of the last time it has read", err, out)
 	}
-	f.recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 401 })
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 401 })
 	if out, err = run(); err == nil || !strings.Contains(err.Error(), "does not take the token") {
 		t.Errorf("index with a bad token = %v, and says %q", err, out)
 	}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"net/http"
 	"net/url"
 	"slices"
@@ -48,19 +50,19 @@ func TestRequestsAreInert(t *testing.T) {
 	}
 	for _, page := range []struct {
 		name, who, query string
-		breaks           func(*fixture)
+		breaks           func(*servertest.Fixture)
 		set              func(*config.Settings)
 	}{
 		{name: "sign_in_failed", query: "ms_returned=1"},
-		{name: "not_a_subscriber", who: robin},
-		{name: "unavailable", who: pat, breaks: func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }},
-		{name: "not_connected", who: pat, set: func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }},
-		{name: "redirected", who: pat, set: func(s *config.Settings) { s.Redirect = "page" }},
+		{name: "not_a_subscriber", who: servertest.Robin},
+		{name: "unavailable", who: servertest.Pat, breaks: func(f *servertest.Fixture) { f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }},
+		{name: "not_connected", who: servertest.Pat, set: func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }},
+		{name: "redirected", who: servertest.Pat, set: func(s *config.Settings) { s.Redirect = "page" }},
 		{name: "sign_in", set: func(s *config.Settings) { s.Redirect = "page" }},
 	} {
 		t.Run(page.name, func(t *testing.T) {
 			t.Parallel()
-			f := start(t, func(s *config.Settings) {
+			f := servertest.Start(t, func(s *config.Settings) {
 				if page.set != nil {
 					page.set(s)
 				}
@@ -68,16 +70,16 @@ func TestRequestsAreInert(t *testing.T) {
 			if page.breaks != nil {
 				page.breaks(f)
 			}
-			shopper := f.shopper(page.who)
-			clean := f.click(shopper, withMark("/apps/subscriptions/orders", page.query))
-			want := elements(t, clean.body)
+			shopper := f.Shopper(page.who)
+			clean := f.Click(shopper, withMark("/apps/subscriptions/orders", page.query))
+			want := elements(t, clean.Body)
 			for way, path := range ways {
 				for name, attack := range attacks() {
-					got := f.click(shopper, withMark("/apps/subscriptions"+path(attack), page.query))
+					got := f.Click(shopper, withMark("/apps/subscriptions"+path(attack), page.query))
 					if way == "marker" && page.name == "sign_in" {
 						continue // that is sign_in_failed, which has its own turn
 					}
-					f.inert(page.name+", "+way+", "+name, attack, got, want)
+					inert(f, page.name+", "+way+", "+name, attack, got, want)
 				}
 			}
 		})
@@ -87,17 +89,17 @@ func TestRequestsAreInert(t *testing.T) {
 // TestMerchantsTextIsInert: what a merchant has typed in the admin is text, too.
 func TestMerchantsTextIsInert(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	want := elements(t, f.click(f.shopper(robin), "/apps/subscriptions").body)
+	f := servertest.Start(t)
+	want := elements(t, f.Click(f.Shopper(servertest.Robin), "/apps/subscriptions").Body)
 	for name, attack := range attacks() {
 		store := shopifytest.NewServer(shopifytest.Options{
-			Shop: shop, Name: attack, Email: attack, Now: f.clock.now,
-			Shoppers: []shopifytest.Shopper{{ID: robin, FirstName: attack, LastName: attack, Email: attack}},
-			Apps:     []shopifytest.App{{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + f.public + "/apps/subscriptions", Secret: appSecret}},
+			Shop: servertest.Shop, Name: attack, Email: attack, Now: f.Clock.Now,
+			Shoppers: []shopifytest.Shopper{{ID: servertest.Robin, FirstName: attack, LastName: attack, Email: attack}},
+			Apps:     []shopifytest.App{{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + f.Public + "/apps/subscriptions", Secret: servertest.AppSecret}},
 		})
 		other := *f
-		other.store = store
-		f.inert(name, attack, other.click(other.shopper(robin), "/apps/subscriptions"), want)
+		other.Store = store
+		inert(f, name, attack, other.Click(other.Shopper(servertest.Robin), "/apps/subscriptions"), want)
 		store.Close()
 	}
 }
@@ -114,24 +116,24 @@ func withMark(path, query string) string {
 
 // inert finds the page's own elements and attributes in it, and no others, and
 // nothing that Liquid has worked out.
-func (f *fixture) inert(what, attack string, got answer, want []string) {
-	f.t.Helper()
-	if got.status != http.StatusOK {
-		f.t.Errorf("%s: %d %.300s; want the page", what, got.status, got.body)
+func inert(f *servertest.Fixture, what, attack string, got servertest.Answer, want []string) {
+	f.T.Helper()
+	if got.Status != http.StatusOK {
+		f.T.Errorf("%s: %d %.300s; want the page", what, got.Status, got.Body)
 		return
 	}
-	if have := elements(f.t, got.body); !slices.Equal(have, want) {
-		f.t.Errorf("%s: the page has the elements %v; want %v", what, have, want)
+	if have := elements(f.T, got.Body); !slices.Equal(have, want) {
+		f.T.Errorf("%s: the page has the elements %v; want %v", what, have, want)
 	}
-	if strings.Contains(got.body, "drawn") {
-		f.t.Errorf("%s: Liquid has read %.80q: %s", what, attack, got.body)
+	if strings.Contains(got.Body, "drawn") {
+		f.T.Errorf("%s: Liquid has read %.80q: %s", what, attack, got.Body)
 	}
-	if got.header.Get("Set-Cookie") != "" {
-		f.t.Errorf("%s: the answer sets a cookie", what)
+	if got.Header.Get("Set-Cookie") != "" {
+		f.T.Errorf("%s: the answer sets a cookie", what)
 	}
-	root, err := html.Parse(strings.NewReader(got.body))
+	root, err := html.Parse(strings.NewReader(got.Body))
 	if err != nil {
-		f.t.Fatal(err)
+		f.T.Fatal(err)
 	}
 	for node := range root.Descendants() {
 		for _, attribute := range node.Attr {
@@ -143,7 +145,7 @@ func (f *fixture) inert(what, attack string, got answer, want []string) {
 			}
 			target, err := url.Parse(attribute.Val)
 			if err != nil || target.Scheme == "javascript" || target.Host == "evil.example" {
-				f.t.Errorf("%s: <%s %s=%q>; want nothing that leads away or runs", what, node.Data, attribute.Key, attribute.Val)
+				f.T.Errorf("%s: <%s %s=%q>; want nothing that leads away or runs", what, node.Data, attribute.Key, attribute.Val)
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"bufio"
 	"bytes"
 	"io"
@@ -107,7 +109,7 @@ func startWorld(t *testing.T) *virtual.World {
 
 // TestTooMuch: no route reads more than it has use for.
 func TestTooMuch(t *testing.T) {
-	f := start(t, many)
+	f := servertest.Start(t, servertest.ManyStores)
 	form, webhook := strings.Repeat("a", 64<<10), strings.Repeat("a", 256<<10)
 	for _, tt := range []struct {
 		path, body string
@@ -117,15 +119,15 @@ func TestTooMuch(t *testing.T) {
 		{"/webhooks/shopify", webhook + "a", shopifyHeader(), 413},
 		{"/webhooks/shopify", webhook + "a", nil, 401}, // not read at all
 		{"/webhooks/recharge/fixture-shop/key", webhook + "a", nil, 401},
-		{"/app/connect", "token=" + form, []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
-		{"/app/settings", "link=" + form, []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
-		{"/app/disconnect", form + "a", []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
-		{"/app/try", "customer=" + form, []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 413},
+		{"/app/connect", "token=" + form, []string{"Authorization", "Bearer " + f.SessionToken(nil)}, 413},
+		{"/app/settings", "link=" + form, []string{"Authorization", "Bearer " + f.SessionToken(nil)}, 413},
+		{"/app/disconnect", form + "a", []string{"Authorization", "Bearer " + f.SessionToken(nil)}, 413},
+		{"/app/try", "customer=" + form, []string{"Authorization", "Bearer " + f.SessionToken(nil)}, 413},
 		{"/app/connect", "token=" + form, nil, 401}, // not read at all
-		{"/app/settings", "a=%zz", []string{"Authorization", "Bearer " + f.sessionToken(nil)}, 400},
+		{"/app/settings", "a=%zz", []string{"Authorization", "Bearer " + f.SessionToken(nil)}, 400},
 	} {
 		for _, chunked := range []bool{false, true} {
-			request := httptest.NewRequest(http.MethodPost, "http://"+f.public+tt.path, strings.NewReader(tt.body))
+			request := httptest.NewRequest(http.MethodPost, "http://"+f.Public+tt.path, strings.NewReader(tt.body))
 			request.RequestURI = ""
 			if chunked {
 				request.ContentLength = -1
@@ -154,7 +156,7 @@ func shopifyHeader() []string {
 // TestForbiddenIsOneAnswer: whatever a click is refused for, the answer is the same
 // to the byte, but for the request id and the date; by each channel it may come in.
 func TestForbiddenIsOneAnswer(t *testing.T) {
-	f := start(t, withKeys)
+	f := servertest.Start(t, servertest.WithAPIKeys)
 	id := regexp.MustCompile(`(Request id: |"request_id":")[a-z2-7]{10}`)
 	causes := map[string]bool{}
 	type one struct{ answer, where string }
@@ -163,7 +165,7 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 		if a.outcome != "forbidden" {
 			continue
 		}
-		got := f.strike(a, f.request(a))
+		got := strike(f, a, request(f, a))
 		if got == nil {
 			continue
 		}
@@ -173,15 +175,15 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 				head = append(head, line)
 			}
 		}
-		whole := strconv.Itoa(got.status) + "\n" + strings.Join(head, "\n") + "\n\n" + id.ReplaceAllString(got.body, "$1-")
-		channel := got.line["channel"]
+		whole := strconv.Itoa(got.Status) + "\n" + strings.Join(head, "\n") + "\n\n" + id.ReplaceAllString(got.Body, "$1-")
+		channel := got.Line["channel"]
 		if by[channel].answer == "" {
 			by[channel] = one{whole, a.where}
 		}
 		if first := by[channel]; whole != first.answer {
 			t.Errorf("%s is answered with\n%s\n%s with\n%s", a.where, whole, first.where, first.answer)
 		}
-		cause, _ := got.line["cause"].(string)
+		cause, _ := got.Line["cause"].(string)
 		causes[cause] = true
 	}
 	if len(by) != 3 {
@@ -196,13 +198,13 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 
 // TestHeadersOfPages: what is ours to bind is bound, and nothing of the store's is.
 func TestHeadersOfPages(t *testing.T) {
-	f := start(t)
-	signed := f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret)
+	f := servertest.Start(t)
+	signed := f.Store.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
 	for path, ours := range map[string]bool{
 		"/": true, "/app/home.css": true, "/app/health": true, "/evil": true, "/app/bounce": true,
 		"/apps/subscriptions?" + signed: false, "/apps/subscriptions": false, "/apps/subscriptions/status?" + signed: false, "/apps/subscriptions/orders": false,
 	} {
-		response, _ := f.direct(http.MethodGet, f.public, path)
+		response, _ := f.Request(http.MethodGet, f.Public, path)
 		if got := response.Header.Get("Strict-Transport-Security") != ""; got != ours {
 			t.Errorf("%s has Strict-Transport-Security: %t; want %t", path, got, ours)
 		}
@@ -212,7 +214,7 @@ func TestHeadersOfPages(t *testing.T) {
 	}
 	// A page of the app has a policy, whatever it says.
 	for _, path := range []string{"/", "/?shop=evil", "/app/install?shop=evil", "/app/installed?shop=evil", "/?id_token=evil&ms_bounced=1"} {
-		response, _ := f.direct(http.MethodGet, f.public, path)
+		response, _ := f.Request(http.MethodGet, f.Public, path)
 		if !strings.Contains(response.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 			t.Errorf("%s has the policy %q; want one that begins with none", path, response.Header.Get("Content-Security-Policy"))
 		}
@@ -228,7 +230,7 @@ func BenchmarkForbidden(b *testing.B) {
 	}
 	defer func() { _ = world.Close() }()
 	now := strconv.FormatInt(time.Now().Unix(), 10)
-	good := url.Values{"shop": {virtual.Shop}, "logged_in_customer_id": {pat}, "path_prefix": {"/apps/subscriptions"}, "timestamp": {now}}.Encode()
+	good := url.Values{"shop": {virtual.Shop}, "logged_in_customer_id": {servertest.Pat}, "path_prefix": {"/apps/subscriptions"}, "timestamp": {now}}.Encode()
 	wrong := shopifytest.Signature("another secret", good)
 	for _, tt := range []struct{ name, query string }{
 		{"nothing", ""},

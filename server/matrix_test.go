@@ -5,14 +5,14 @@ package server_test
 // what passes.
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -186,8 +186,8 @@ func TestMatrix(t *testing.T) {
 		// A store that was connected stays so for an instance that has seen it.
 		t.Run("Redis, many stores/"+fault.name, func(t *testing.T) {
 			t.Parallel()
-			m := newMatrix(t, many)
-			m.connect()
+			m := newMatrix(t, servertest.ManyStores)
+			m.Connect()
 			m.try(m.redis, fault.put, fault.redis)
 		})
 		t.Run("Recharge/"+fault.name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestMatrix(t *testing.T) {
 
 // matrix is the program on two cables.
 type matrix struct {
-	*fixture
+	*servertest.Fixture
 	redis, recharge *cable
 	people          []rechargetest.Customer
 	client          *http.Client
@@ -208,7 +208,7 @@ type matrix struct {
 
 func newMatrix(t *testing.T, change ...func(*config.Settings)) *matrix {
 	t.Helper()
-	m := &matrix{people: crowd(6), client: newClicker(t)}
+	m := &matrix{people: servertest.Subscribers(6), client: servertest.NewClient(t)}
 	change = append(change, func(s *config.Settings) {
 		m.redis = newCable(t, strings.TrimPrefix(s.RedisURL, "redis://"))
 		m.redis.hangUp = func() { hangUpRedis(t, m.redis.upstream) }
@@ -217,8 +217,8 @@ func newMatrix(t *testing.T, change ...func(*config.Settings)) *matrix {
 		s.RechargeAPIURL = "http://" + m.recharge.addr()
 		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
 	})
-	m.fixture = startWith(t, storetest.Redis(t), change...)
-	m.fixture.recharge.SetCustomers(append(customers(), m.people...))
+	m.Fixture = servertest.StartWith(t, storetest.Redis(t), change...)
+	m.Fixture.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
 	return m
 }
 
@@ -247,89 +247,21 @@ func hangUpRedis(t *testing.T, addr string) {
 	}
 }
 
-// crowd are subscribers, each with a hash of their own.
-func crowd(n int) []rechargetest.Customer {
-	var people []rechargetest.Customer
-	for i := range n {
-		people = append(people, rechargetest.Customer{
-			ID: int64(70200000 + i), Hash: fmt.Sprintf("crowd%019d", i), ShopifyCustomerID: fmt.Sprint(6200000000000 + i),
-			Subscriptions: []rechargetest.Subscription{{ID: int64(1000 + i), Product: "Morning House"}},
-		})
-	}
-	return people
-}
-
-func newClicker(t *testing.T) *http.Client {
-	t.Helper()
-	client := &http.Client{
-		Timeout:       20 * time.Second,
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	t.Cleanup(client.CloseIdleConnections)
-	return client
-}
-
-// ride is one click and how it ended.
-type ride struct {
-	outcome  string
-	location string
-	took     time.Duration
-}
-
-// outcomeOfPage is the outcome that a page says it is for.
-var outcomeOfPage = regexp.MustCompile(`data-outcome="([a-z_]+)"`)
-
-// rideTo clicks, at the store or, with a signed query, at an instance. It may be
-// called from any goroutine.
-func rideTo(client *http.Client, address, path string) (ride, error) {
-	begun := time.Now()
-	response, err := client.Get("http://" + address + path)
-	if err != nil {
-		return ride{}, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return ride{}, err
-	}
-	r := ride{location: response.Header.Get("Location"), took: time.Since(begun)}
-	switch found := outcomeOfPage.FindSubmatch(body); {
-	case response.StatusCode == http.StatusFound && strings.Contains(r.location, "token="):
-		r.outcome = "redirected"
-	case response.StatusCode == http.StatusFound:
-		r.outcome = "redirected_by_hash"
-	case found != nil:
-		r.outcome = string(found[1])
-	default:
-		r.outcome = response.Status
-	}
-	return r, nil
-}
-
-// own tells that a ride led to nobody else's portal.
-func (r ride) own(person rechargetest.Customer) error {
-	if r.location != "" && !strings.Contains(r.location, "/tools/recurring/portal/"+person.Hash+"/") {
-		return fmt.Errorf("shopper %s is sent to %s", person.ShopifyCustomerID, r.location)
-	}
-	return nil
-}
-
 // click lets these shoppers click at the same time. It returns their rides in
 // their order.
-func (m *matrix) click(people ...rechargetest.Customer) []ride {
-	m.t.Helper()
-	rides := make([]ride, len(people))
+func (m *matrix) click(people ...rechargetest.Customer) []servertest.Visit {
+	m.T.Helper()
+	rides := make([]servertest.Visit, len(people))
 	var wg sync.WaitGroup
 	for i, person := range people {
-		query := m.store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", appSecret)
+		query := m.Store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", servertest.AppSecret)
 		wg.Go(func() {
 			var err error
-			if rides[i], err = rideTo(m.client, m.public, "/apps/subscriptions?"+query); err != nil {
-				m.t.Error(err)
+			if rides[i], err = servertest.VisitAt(m.client, m.Public, "/apps/subscriptions?"+query); err != nil {
+				m.T.Error(err)
 			}
-			if err := rides[i].own(person); err != nil {
-				m.t.Error(err)
+			if err := rides[i].CheckOwner(person); err != nil {
+				m.T.Error(err)
 			}
 		})
 	}
@@ -338,29 +270,29 @@ func (m *matrix) click(people ...rechargetest.Customer) []ride {
 }
 
 // open follows a signed-in link and compares who is at home.
-func (m *matrix) open(r ride, person rechargetest.Customer) {
-	m.t.Helper()
-	if r.outcome != "redirected" { // by hash, the portal asks Shopify who it is
+func (m *matrix) open(r servertest.Visit, person rechargetest.Customer) {
+	m.T.Helper()
+	if r.Outcome != "redirected" { // by hash, the portal asks Shopify who it is
 		return
 	}
-	if opening := m.opening(m.client, r.location); opening.Customer.ShopifyCustomerID != person.ShopifyCustomerID {
-		m.t.Errorf("the link of %s opens the portal of %q", person.ShopifyCustomerID, opening.Customer.ShopifyCustomerID)
+	if opening := m.Open(m.client, r.Location); opening.Customer.ShopifyCustomerID != person.ShopifyCustomerID {
+		m.T.Errorf("the link of %s opens the portal of %q", person.ShopifyCustomerID, opening.Customer.ShopifyCustomerID)
 	}
 }
 
 // try remembers something of some shoppers, breaks the cable, lets all click,
 // mends it, and lets all click again.
 func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
-	m.t.Helper()
+	m.T.Helper()
 	known, warm := m.people[2:4], m.people[4:]
 	m.well(known)
-	m.clock.add(2 * time.Hour)
+	m.Clock.Add(2 * time.Hour)
 	m.well(warm)
-	m.calls()
+	m.Calls()
 
 	breaks(c)
 	rides := m.click(m.people...)
-	calls := m.calls()
+	calls := m.Calls()
 	c.heal()
 
 	wants := []struct {
@@ -369,24 +301,24 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 	}{{isCold, want.cold, want.coldIn}, {isKnown, want.known, want.knownIn}, {isWarm, want.warm, want.warmIn}}
 	for i, r := range rides {
 		want := wants[i/2]
-		if !slices.Contains(strings.Split(want.outcome, "|"), r.outcome) {
-			m.t.Errorf("%s: click = %s; want %s", want.state, r.outcome, want.outcome)
+		if !slices.Contains(strings.Split(want.outcome, "|"), r.Outcome) {
+			m.T.Errorf("%s: click = %s; want %s", want.state, r.Outcome, want.outcome)
 		}
-		if r.took > min(want.within, oneClick) {
-			m.t.Errorf("%s: the click took %v; want %v at most", want.state, r.took, want.within)
+		if r.Took > min(want.within, oneClick) {
+			m.T.Errorf("%s: the click took %v; want %v at most", want.state, r.Took, want.within)
 		}
 		m.open(r, m.people[i])
 	}
 	// The four who are not warm always ask for a link, where they get as far as that.
 	if n := calls["portal_access"]; want.recalls == all && n > 4 || want.recalls == none && n != 6 {
-		m.t.Errorf("calls %v; want warm clicks to be remembered: %s", calls, want.recalls)
+		m.T.Errorf("calls %v; want warm clicks to be remembered: %s", calls, want.recalls)
 	}
 
 	begun := time.Now()
-	m.clock.add(2 * time.Second) // the rest that Redis is given
-	m.until("all is well again", func() bool {
+	m.Clock.Add(2 * time.Second) // the rest that Redis is given
+	m.Until("all is well again", func() bool {
 		for _, r := range m.click(m.people...) {
-			if r.outcome != "redirected" {
+			if r.Outcome != "redirected" {
 				return false
 			}
 		}
@@ -395,7 +327,7 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 	// Each look that comes too early costs a rest of a second more; a machine that does
 	// other things, too, is late for some of them.
 	if took := time.Since(begun); took > 6*time.Second {
-		m.t.Errorf("it is well again after %v; want a moment", took)
+		m.T.Errorf("it is well again after %v; want a moment", took)
 	}
 	for i, r := range m.click(m.people...) {
 		m.open(r, m.people[i])
@@ -404,15 +336,15 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 
 // well lets shoppers click while all is in order, so that they are remembered.
 func (m *matrix) well(people []rechargetest.Customer) {
-	m.t.Helper()
+	m.T.Helper()
 	for i, r := range m.click(people...) {
-		if r.outcome != "redirected" {
-			m.t.Fatalf("before the fault, click of %s = %s; want redirected", people[i].ShopifyCustomerID, r.outcome)
+		if r.Outcome != "redirected" {
+			m.T.Fatalf("before the fault, click of %s = %s; want redirected", people[i].ShopifyCustomerID, r.Outcome)
 		}
 	}
 }
 
 // reaches tells that Redis is in use, as far as the log tells.
 func (m *matrix) reaches() bool {
-	return len(m.log.lines("cannot reach Redis; clicks go on without it")) == len(m.log.lines("can reach Redis again"))
+	return len(m.Log.Lines("cannot reach Redis; clicks go on without it")) == len(m.Log.Lines("can reach Redis again"))
 }

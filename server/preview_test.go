@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"bytes"
 	"errors"
 	"log/slog"
@@ -14,28 +16,25 @@ import (
 	"manage-subscriptions/server"
 )
 
-func (f *fixture) preview(q server.Question, change ...func(*config.Settings)) (string, error) {
-	f.t.Helper()
-	settings := f.settings()
+func preview(f *servertest.Fixture, q server.Question, change ...func(*config.Settings)) (string, error) {
+	f.T.Helper()
+	settings := f.Settings()
 	for _, edit := range change {
 		edit(&settings)
 	}
 	cfg, err := settings.Check()
 	if err != nil {
-		f.t.Fatal(err)
+		f.T.Fatal(err)
 	}
 	var out bytes.Buffer
-	err = server.Preview(f.t.Context(), cfg, q, &out,
-		server.WithLog(slog.New(slog.NewJSONHandler(f.log, nil))), server.WithClock(f.clock.now), server.WithShopify(f.platform()))
+	err = server.Preview(f.T.Context(), cfg, q, &out,
+		server.WithLog(slog.New(slog.NewJSONHandler(f.Log, nil))), server.WithClock(f.Clock.Now), server.WithShopify(f.Platform()))
 	return out.String(), err
 }
 
-// keyKind is what a shop's key holds: c, r, x and d are of shoppers, l are locks.
-var keyKind = regexp.MustCompile(`^ms2:\{[^}]+\}:([a-z]):`)
-
 // TestPreview tells where a click would lead, and changes nothing of it.
 func TestPreview(t *testing.T) {
-	f := start(t)
+	f := servertest.Start(t)
 	all := []struct {
 		name    string
 		q       server.Question
@@ -45,19 +44,19 @@ func TestPreview(t *testing.T) {
 		steps   string
 		refused bool
 	}{
-		{"nobody knows", server.Question{Customer: pat}, func() {}, "Recharge: ", "redirected: ", "redis_read budget customers sessions portal_access", false},
-		{"nothing of it was remembered", server.Question{Customer: pat, Destination: "orders"}, func() {}, "Recharge: ", "redirected: ", "redis_read budget customers sessions portal_access", false},
-		{"after a click", server.Question{Customer: pat, Shop: shop}, func() { f.click(f.shopper(pat), "/apps/subscriptions") }, "cache: a portal access", "redirected: ", "redis_read", false},
-		{"another page", server.Question{Customer: pat, Destination: "orders"}, func() {}, "cache: a portal access", "redirected: ", "redis_read", false},
-		{"the access is over", server.Question{Customer: pat}, func() { f.clock.add(2 * time.Minute) }, "cache: who the shopper is and a session", "redirected: ", "redis_read budget portal_access", false},
-		{"does not subscribe", server.Question{Customer: robin}, func() {}, "Recharge: ", "not_a_subscriber: ", "redis_read budget customers", false},
-		{"another shop", server.Question{Customer: pat, Shop: "other.myshopify.com"}, func() {}, "nowhere", "not_connected: ", "redis_read", true},
-		{"Recharge is down", server.Question{Customer: sam}, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 }) }, "nowhere", "unavailable: ", "redis_read budget customers customers", true},
+		{"nobody knows", server.Question{Customer: servertest.Pat}, func() {}, "Recharge: ", "redirected: ", "redis_read budget customers sessions portal_access", false},
+		{"nothing of it was remembered", server.Question{Customer: servertest.Pat, Destination: "orders"}, func() {}, "Recharge: ", "redirected: ", "redis_read budget customers sessions portal_access", false},
+		{"after a click", server.Question{Customer: servertest.Pat, Shop: servertest.Shop}, func() { f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions") }, "cache: a portal access", "redirected: ", "redis_read", false},
+		{"another page", server.Question{Customer: servertest.Pat, Destination: "orders"}, func() {}, "cache: a portal access", "redirected: ", "redis_read", false},
+		{"the access is over", server.Question{Customer: servertest.Pat}, func() { f.Clock.Add(2 * time.Minute) }, "cache: who the shopper is and a session", "redirected: ", "redis_read budget portal_access", false},
+		{"does not subscribe", server.Question{Customer: servertest.Robin}, func() {}, "Recharge: ", "not_a_subscriber: ", "redis_read budget customers", false},
+		{"another shop", server.Question{Customer: servertest.Pat, Shop: "other.myshopify.com"}, func() {}, "nowhere", "not_connected: ", "redis_read", true},
+		{"Recharge is down", server.Question{Customer: servertest.Sam}, func() { f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 }) }, "nowhere", "unavailable: ", "redis_read budget customers customers", true},
 	}
 	for _, test := range all {
 		test.before()
-		before := f.redis.Dump()
-		out, err := f.preview(test.q)
+		before := f.Redis.Dump()
+		out, err := preview(f, test.q)
 		if refused := errors.Is(err, server.ErrTurnedAway); refused != test.refused || err != nil && !refused {
 			t.Errorf("%s: Preview: %v", test.name, err)
 		}
@@ -73,28 +72,28 @@ func TestPreview(t *testing.T) {
 				t.Errorf("%s: %s is not %q in\n%s", test.name, name, want, out)
 			}
 		}
-		for what, secret := range f.secrets() {
+		for what, secret := range f.Secrets() {
 			if strings.Contains(out, secret) {
 				t.Errorf("%s: the preview shows %s", test.name, what)
 			}
 		}
-		for key := range f.redis.Dump() {
+		for key := range f.Redis.Dump() {
 			_, was := before[key]
-			if kind := keyKind.FindStringSubmatch(key); !was && kind != nil && strings.Contains("crxdl", kind[1]) {
+			if kind := servertest.KeyKind.FindStringSubmatch(key); !was && kind != nil && strings.Contains("crxdl", kind[1]) {
 				t.Errorf("%s: the preview has left %s in Redis", test.name, key)
 			}
 		}
 	}
-	if openings := f.recharge.Openings(); len(openings) != 0 {
+	if openings := f.Recharge.Openings(); len(openings) != 0 {
 		t.Errorf("previews have opened %d portals", len(openings))
 	}
 }
 
 // TestPreviewOfTheIndex says that a sweep has found the shopper.
 func TestPreviewOfTheIndex(t *testing.T) {
-	f := indexed(t, 0)
-	f.complete()
-	out, err := f.preview(server.Question{Customer: pat})
+	f := servertest.StartWithImport(t, 0)
+	f.WaitForImport()
+	out, err := preview(f, server.Question{Customer: servertest.Pat})
 	if err != nil || !strings.Contains(out, "index: who the shopper is") {
 		t.Errorf("Preview does not say that the index knows the shopper: %v\n%s", err, out)
 	}
@@ -103,14 +102,14 @@ func TestPreviewOfTheIndex(t *testing.T) {
 // TestPreviewHoldsNobodyUp: while it asks Recharge, no server is told to wait for
 // what it finds, since it keeps that to itself.
 func TestPreviewHoldsNobodyUp(t *testing.T) {
-	f := start(t)
-	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 150 * time.Millisecond })
+	f := servertest.Start(t)
+	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 150 * time.Millisecond })
 	done := make(chan struct{})
 	var out string
 	var err error
 	go func() {
 		defer close(done)
-		out, err = f.preview(server.Question{Customer: pat}, func(s *config.Settings) { s.Redirect = "page" })
+		out, err = preview(f, server.Question{Customer: servertest.Pat}, func(s *config.Settings) { s.Redirect = "page" })
 	}()
 	for asking := true; asking; {
 		select {
@@ -118,8 +117,8 @@ func TestPreviewHoldsNobodyUp(t *testing.T) {
 			asking = false
 		default:
 		}
-		for key := range f.redis.Dump() {
-			if kind := keyKind.FindStringSubmatch(key); kind != nil && kind[1] == "l" {
+		for key := range f.Redis.Dump() {
+			if kind := servertest.KeyKind.FindStringSubmatch(key); kind != nil && kind[1] == "l" {
 				t.Fatalf("the preview holds %s", key)
 			}
 		}
@@ -130,8 +129,8 @@ func TestPreviewHoldsNobodyUp(t *testing.T) {
 }
 
 func TestPreviewOfAWrongQuestion(t *testing.T) {
-	f := start(t)
-	_, err := f.preview(server.Question{Customer: "pat@example.test", Shop: "www.brand.example"})
+	f := servertest.Start(t)
+	_, err := preview(f, server.Question{Customer: "pat@example.test", Shop: "www.brand.example"})
 	var problems config.Problems
 	if !errors.As(err, &problems) || len(problems) != 2 {
 		t.Errorf("Preview: %v; want two problems", err)

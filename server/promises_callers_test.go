@@ -3,6 +3,8 @@ package server_test
 // Callers who go away before they are answered.
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"context"
 	"io"
 	"net/http"
@@ -17,18 +19,18 @@ import (
 // TestCallersWhoLeave: five callers in a row who go before Recharge has answered are no
 // reason to leave Recharge alone. The next shopper gets in.
 func TestCallersWhoLeave(t *testing.T) {
-	people := crowd(6)
+	people := servertest.Subscribers(6)
 	for _, test := range []struct{ from, endpoint string }{
 		{"click", "customers"}, {"click", "sessions"}, {"click", "portal_access"}, {"status", "customers"},
 		{"try", "customers"}, {"try", "sessions"}, {"try", "portal_access"},
 	} {
 		t.Run(test.from+" at "+test.endpoint, func(t *testing.T) {
 			t.Parallel()
-			f := start(t)
-			f.recharge.SetCustomers(append(people, customers()...))
-			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency, x.Only = 250*time.Millisecond, test.endpoint })
+			f := servertest.Start(t)
+			f.Recharge.SetCustomers(append(people, servertest.Customers()...))
+			f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency, x.Only = 250*time.Millisecond, test.endpoint })
 			calls := func() (n int) {
-				for _, request := range f.recharge.Requests() {
+				for _, request := range f.Recharge.Requests() {
 					if request.Endpoint == test.endpoint {
 						n++
 					}
@@ -39,7 +41,7 @@ func TestCallersWhoLeave(t *testing.T) {
 				before := calls()
 				ctx, leave := context.WithCancel(t.Context())
 				gone := make(chan error, 1)
-				go func() { gone <- f.from(ctx, test.from, who.ShopifyCustomerID) }()
+				go func() { gone <- from(f, ctx, test.from, who.ShopifyCustomerID) }()
 				for until := time.Now().Add(3 * time.Second); calls() == before && time.Now().Before(until); {
 					time.Sleep(2 * time.Millisecond)
 				}
@@ -52,10 +54,10 @@ func TestCallersWhoLeave(t *testing.T) {
 				}
 			}
 			time.Sleep(300 * time.Millisecond) // the last call ends, for nobody
-			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 0 })
+			f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 0 })
 			who := people[5]
-			if r := f.ride(newClicker(t), f.public, who.ShopifyCustomerID); r.outcome != "redirected" || !r.leadsTo(who.Hash) {
-				t.Errorf("the next shopper is sent to %q (%s); want their portal, signed in", r.location, r.outcome)
+			if r := f.Visit(servertest.NewClient(t), f.Public, who.ShopifyCustomerID); r.Outcome != "redirected" || !r.LeadsTo(who.Hash) {
+				t.Errorf("the next shopper is sent to %q (%s); want their portal, signed in", r.Location, r.Outcome)
 			}
 		})
 	}
@@ -63,8 +65,8 @@ func TestCallersWhoLeave(t *testing.T) {
 
 // from makes a request about a shopper by one of the program's doors, and reads the
 // answer.
-func (f *fixture) from(ctx context.Context, door, who string) error {
-	query := f.store.SignedQuery("", who, "/apps/subscriptions", appSecret)
+func from(f *servertest.Fixture, ctx context.Context, door, who string) error {
+	query := f.Store.SignedQuery("", who, "/apps/subscriptions", servertest.AppSecret)
 	method, path, body := http.MethodGet, "/apps/subscriptions?"+query, ""
 	switch door {
 	case "status":
@@ -72,13 +74,13 @@ func (f *fixture) from(ctx context.Context, door, who string) error {
 	case "try":
 		method, path, body = http.MethodPost, "/app/try", url.Values{"customer": {who}}.Encode()
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+f.public+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+f.Public+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	if door == "try" {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.Header.Set("Authorization", "Bearer "+f.sessionToken(nil))
+		request.Header.Set("Authorization", "Bearer "+f.SessionToken(nil))
 	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
@@ -87,7 +89,7 @@ func (f *fixture) from(ctx context.Context, door, who string) error {
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusTooManyRequests { // the server still ends the caller before
 		time.Sleep(20 * time.Millisecond)
-		return f.from(ctx, door, who)
+		return from(f, ctx, door, who)
 	}
 	_, err = io.Copy(io.Discard, response.Body) // a try tells its steps one after the other
 	return err

@@ -3,9 +3,10 @@ package server_test
 // What a click may cost of Recharge's budget, and what it may never cost.
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,22 +24,9 @@ import (
 	"manage-subscriptions/server"
 )
 
-// costs checks which calls Recharge has got since the last look.
-func (f *fixture) costs(what string, want map[string]int) {
-	f.t.Helper()
-	if got := f.calls(); !maps.Equal(got, want) {
-		f.t.Errorf("%s made the calls %v; want %v", what, got, want)
-	}
-}
-
-// oneOfEach is what all clicks of a new shopper's cost together.
-func oneOfEach() map[string]int {
-	return map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}
-}
-
 // token is the portal token of a link.
-func (r ride) token() string {
-	u, err := url.Parse(r.location)
+func token(r servertest.Visit) string {
+	u, err := url.Parse(r.Location)
 	if err != nil {
 		return ""
 	}
@@ -51,17 +39,17 @@ func (r ride) token() string {
 func TestOneLookupWithASlowRecharge(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t), func(s *config.Settings) { s.LinkTTL = "10m" })
-	p.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 1600 * time.Millisecond })
+	p.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 1600 * time.Millisecond })
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	tokens := map[string]int{}
 	click := func(server string) {
-		r := p.ride(p.client, server, pat)
+		r := p.Visit(p.client, server, servertest.Pat)
 		mu.Lock()
 		defer mu.Unlock()
-		tokens[r.token()]++
-		if !r.leadsTo(patsHash) || r.outcome != "redirected" {
-			t.Errorf("a click leads to %q (%s); want Pat's portal, signed in", r.location, r.outcome)
+		tokens[token(r)]++
+		if !r.LeadsTo(servertest.PatsHash) || r.Outcome != "redirected" {
+			t.Errorf("a click leads to %q (%s); want Pat's portal, signed in", r.Location, r.Outcome)
 		}
 	}
 	for range 4 {
@@ -73,7 +61,7 @@ func TestOneLookupWithASlowRecharge(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond) // 0, 1.1, 2.2 and 3.3 s: during each of the calls
 	}
 	all.Wait()
-	p.costs("40 clicks of one shopper's", oneOfEach())
+	p.WantCalls("40 clicks of one shopper's", servertest.OneCallEach())
 	if len(tokens) != 1 {
 		t.Errorf("the links have %d tokens; want one for all", len(tokens))
 	}
@@ -83,63 +71,63 @@ func TestOneLookupWithASlowRecharge(t *testing.T) {
 // preview, however often, and no doctor.
 func TestPreviewDuringA429(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited, x.RetryAfter = true, time.Minute })
-	f.ride(newClicker(t), f.public, pat)
-	if calls := f.calls(); len(calls) != 1 {
+	f := servertest.Start(t)
+	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited, x.RetryAfter = true, time.Minute })
+	f.Visit(servertest.NewClient(t), f.Public, servertest.Pat)
+	if calls := f.Calls(); len(calls) != 1 {
 		t.Fatalf("the click that is limited made the calls %v; want one", calls)
 	}
-	for _, who := range []string{pat, pat, sam, robin} {
-		if out, err := f.preview(server.Question{Customer: who}); len(f.recharge.Requests()) > 0 {
-			t.Errorf("preview, paused, made the calls %v (%v):\n%s", f.calls(), err, out)
+	for _, who := range []string{servertest.Pat, servertest.Pat, servertest.Sam, servertest.Robin} {
+		if out, err := preview(f, server.Question{Customer: who}); len(f.Recharge.Requests()) > 0 {
+			t.Errorf("preview, paused, made the calls %v (%v):\n%s", f.Calls(), err, out)
 		}
 	}
-	f.examine(server.Questions{Customer: pat})
-	f.costs("doctor, paused", map[string]int{})
-	f.ride(newClicker(t), f.public, sam)
-	f.costs("a click, paused", map[string]int{})
+	examine(f, server.Questions{Customer: servertest.Pat})
+	f.WantCalls("doctor, paused", map[string]int{})
+	f.Visit(servertest.NewClient(t), f.Public, servertest.Sam)
+	f.WantCalls("a click, paused", map[string]int{})
 }
 
 // TestPreviewAfterA429: when the pause is over, a preview asks again. It leaves what is
 // free of the bucket to clicks: then it asks only who the shopper is.
 func TestPreviewAfterA429(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited, x.RetryAfter = true, time.Second })
-	f.ride(newClicker(t), f.public, pat)
-	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited = false })
-	f.calls()
+	f := servertest.Start(t)
+	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited, x.RetryAfter = true, time.Second })
+	f.Visit(servertest.NewClient(t), f.Public, servertest.Pat)
+	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited = false })
+	f.Calls()
 	var out string
-	f.until("a preview is answered", func() bool {
+	f.Until("a preview is answered", func() bool {
 		time.Sleep(50 * time.Millisecond)
 		var err error
-		out, err = f.preview(server.Question{Customer: pat})
+		out, err = preview(f, server.Question{Customer: servertest.Pat})
 		return err == nil
 	})
-	want := oneOfEach()
+	want := servertest.OneCallEach()
 	if strings.Contains(out, "redirected_by_hash: ") {
 		want = map[string]int{"customers": 1}
 	} else if !strings.Contains(out, "redirected: ") {
 		t.Errorf("the preview does not lead to the portal:\n%s", out)
 	}
-	f.costs("the preview that is answered", want)
+	f.WantCalls("the preview that is answered", want)
 }
 
 // examine runs the doctor on the program that runs.
-func (f *fixture) examine(ask server.Questions, change ...func(*config.Settings)) doctor.Report {
-	f.t.Helper()
-	settings := f.settings()
+func examine(f *servertest.Fixture, ask server.Questions, change ...func(*config.Settings)) doctor.Report {
+	f.T.Helper()
+	settings := f.Settings()
 	for _, edit := range change {
 		edit(&settings)
 	}
-	settings.AppURL = "http://" + f.public
+	settings.AppURL = "http://" + f.Public
 	cfg, err := settings.Check()
 	if err != nil {
-		f.t.Fatal(err)
+		f.T.Fatal(err)
 	}
-	report, err := server.Doctor(f.t.Context(), cfg, ask, func(doctor.Check) {}, server.WithClock(f.clock.now), server.WithShopify(f.platform()), server.WithLog(slog.New(slog.DiscardHandler)))
+	report, err := server.Doctor(f.T.Context(), cfg, ask, func(doctor.Check) {}, server.WithClock(f.Clock.Now), server.WithShopify(f.Platform()), server.WithLog(slog.New(slog.DiscardHandler)))
 	if err != nil {
-		f.t.Fatal(err)
+		f.T.Fatal(err)
 	}
 	return report
 }
@@ -148,46 +136,46 @@ func (f *fixture) examine(ask server.Questions, change ...func(*config.Settings)
 // GET is.
 func TestHEAD(t *testing.T) {
 	t.Parallel()
-	f := start(t)
+	f := servertest.Start(t)
 	ask := func(method, path, who string) *http.Response {
 		t.Helper()
-		response, _ := f.direct(method, f.public, path+"?"+f.store.SignedQuery("", who, "/apps/subscriptions", appSecret))
+		response, _ := f.Request(method, f.Public, path+"?"+f.Store.SignedQuery("", who, "/apps/subscriptions", servertest.AppSecret))
 		if response.StatusCode >= 500 {
 			t.Errorf("%s %s = %d", method, path, response.StatusCode)
 		}
 		return response
 	}
-	for _, who := range []string{pat, robin, kim} {
+	for _, who := range []string{servertest.Pat, servertest.Robin, servertest.Kim} {
 		for _, path := range []string{"/apps/subscriptions", "/apps/subscriptions/status", "/apps/subscriptions/orders", "/apps/subscriptions/"} {
 			if response := ask(http.MethodHead, path, who); response.Header.Get("Location") != "" {
 				t.Errorf("HEAD %s of a shopper who is not cached leads to %q", path, response.Header.Get("Location"))
 			}
-			f.costs("HEAD "+path+" of a shopper who is not cached", map[string]int{})
+			f.WantCalls("HEAD "+path+" of a shopper who is not cached", map[string]int{})
 		}
 	}
 	ask(http.MethodHead, "/apps/subscriptions", "") // signed out
-	first := ask(http.MethodGet, "/apps/subscriptions", pat).Header.Get("Location")
-	f.costs("the first GET", oneOfEach())
+	first := ask(http.MethodGet, "/apps/subscriptions", servertest.Pat).Header.Get("Location")
+	f.WantCalls("the first GET", servertest.OneCallEach())
 	for path, page := range map[string]string{"/apps/subscriptions": "/subscriptions", "/apps/subscriptions/orders": "/orders"} {
-		head := ask(http.MethodHead, path, pat)
-		get := ask(http.MethodGet, path, pat)
+		head := ask(http.MethodHead, path, servertest.Pat)
+		get := ask(http.MethodGet, path, servertest.Pat)
 		if head.StatusCode != http.StatusFound || head.Header.Get("Location") != get.Header.Get("Location") || get.StatusCode != http.StatusFound {
 			t.Errorf("HEAD %s of a cached shopper = %d %q; GET = %d %q; want the same 302", path, head.StatusCode, head.Header.Get("Location"), get.StatusCode, get.Header.Get("Location"))
 		}
-		if to, want := (ride{location: get.Header.Get("Location")}), "/"+patsHash+page+"?"; !strings.Contains(to.location, want) || to.token() != (ride{location: first}).token() {
-			t.Errorf("GET %s leads to %q; want %s, with the token of %q", path, to.location, want, first)
+		if to, want := (servertest.Visit{Location: get.Header.Get("Location")}), "/"+servertest.PatsHash+page+"?"; !strings.Contains(to.Location, want) || token(to) != token((servertest.Visit{Location: first})) {
+			t.Errorf("GET %s leads to %q; want %s, with the token of %q", path, to.Location, want, first)
 		}
 	}
-	ask(http.MethodHead, "/apps/subscriptions/status", pat)
-	f.costs("HEAD and GET of a cached shopper", map[string]int{})
+	ask(http.MethodHead, "/apps/subscriptions/status", servertest.Pat)
+	f.WantCalls("HEAD and GET of a cached shopper", map[string]int{})
 	const gets = 3
-	f.until("the clicks are in the log", func() bool { return len(f.log.lines("click")) >= gets })
-	f.clock.add(2 * time.Minute)
-	ask(http.MethodHead, "/apps/subscriptions", pat)
-	f.costs("HEAD when the access is over", map[string]int{})
-	f.stop() // writes what is still to be written
-	f.ended <- <-f.ended
-	if clicks := len(f.log.lines("click")); clicks != gets {
+	f.Until("the clicks are in the log", func() bool { return len(f.Log.Lines("click")) >= gets })
+	f.Clock.Add(2 * time.Minute)
+	ask(http.MethodHead, "/apps/subscriptions", servertest.Pat)
+	f.WantCalls("HEAD when the access is over", map[string]int{})
+	f.Stop() // writes what is still to be written
+	f.Ended <- <-f.Ended
+	if clicks := len(f.Log.Lines("click")); clicks != gets {
 		t.Errorf("the log has %d clicks; want %d, one for each GET", clicks, gets)
 	}
 }
@@ -229,11 +217,11 @@ func variations(n int) []variation {
 }
 
 // vary clicks in that way at a server.
-func (f *fixture) vary(client *http.Client, server, who string, v variation) ride {
-	f.t.Helper()
-	r, err := rideTo(client, server, "/apps/subscriptions"+v.path+"?"+f.store.SignedQuery(v.query, who, "/apps/subscriptions", appSecret))
+func vary(f *servertest.Fixture, client *http.Client, server, who string, v variation) servertest.Visit {
+	f.T.Helper()
+	r, err := servertest.VisitAt(client, server, "/apps/subscriptions"+v.path+"?"+f.Store.SignedQuery(v.query, who, "/apps/subscriptions", servertest.AppSecret))
 	if err != nil {
-		f.t.Errorf("a click: %v", err)
+		f.T.Errorf("a click: %v", err)
 	}
 	return r
 }
@@ -245,10 +233,10 @@ func TestOneShopperVaries(t *testing.T) {
 	tokens := map[string]int{}
 	lost := map[string]int{} // clicks from which the portal does not get a parameter
 	for i, v := range variations(60) {
-		r := p.vary(p.client, p.servers[i%2], pat, v)
-		u, err := url.Parse(r.location)
-		if err != nil || r.outcome != "redirected" || !strings.HasSuffix(u.Path, "/"+patsHash+"/"+v.want) {
-			t.Errorf("%s?%s leads to %q (%s); want %s, signed in", v.path, v.query, r.location, r.outcome, v.want)
+		r := vary(p.Fixture, p.client, p.servers[i%2], servertest.Pat, v)
+		u, err := url.Parse(r.Location)
+		if err != nil || r.Outcome != "redirected" || !strings.HasSuffix(u.Path, "/"+servertest.PatsHash+"/"+v.want) {
+			t.Errorf("%s?%s leads to %q (%s); want %s, signed in", v.path, v.query, r.Location, r.Outcome, v.want)
 			continue
 		}
 		for name, portals := range map[string]string{"locale": "locale", "country": "region_country"} {
@@ -256,17 +244,17 @@ func TestOneShopperVaries(t *testing.T) {
 				lost[name]++
 			}
 		}
-		tokens[r.token()]++
+		tokens[token(r)]++
 	}
 	if len(lost) > 0 {
 		t.Errorf("the portal gets another or no parameter in %v of 60 clicks; want those of the click", lost)
 	}
-	p.costs("60 clicks of one shopper's", oneOfEach())
+	p.WantCalls("60 clicks of one shopper's", servertest.OneCallEach())
 	if len(tokens) != 1 {
 		t.Errorf("the links have %d tokens; want one for all", len(tokens))
 	}
 	v := variations(2)[1]
-	if opened := p.opening(p.client, p.vary(p.client, p.public, pat, v).location); opened.Customer.Hash != patsHash || opened.Page != v.want {
+	if opened := p.Open(p.client, vary(p.Fixture, p.client, p.Public, servertest.Pat, v).Location); opened.Customer.Hash != servertest.PatsHash || opened.Page != v.want {
 		t.Errorf("a link opens %+v; want Pat's %s", opened, v.want)
 	}
 }
@@ -278,13 +266,13 @@ func TestOneShopperVariesAndOthersGetIn(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, storetest.Redis(t), func(s *config.Settings) { s.RechargeRate, s.LinkTTL = "2,40", "10m" })
 			// With the one who varies they need 30 of 40 calls: some are kept for lookups.
-			people := crowd(9)
-			p.recharge.SetCustomers(append(people, customers()...))
+			people := servertest.Subscribers(9)
+			p.Recharge.SetCustomers(append(people, servertest.Customers()...))
 			var all sync.WaitGroup
 			all.Go(func() {
 				for i, v := range variations(60) {
-					if r := p.vary(p.client, p.servers[i%2], pat, v); r.outcome != "redirected" {
-						t.Errorf("click %d, %s?%s = %s; want it signed in", i, v.path, v.query, r.outcome)
+					if r := vary(p.Fixture, p.client, p.servers[i%2], servertest.Pat, v); r.Outcome != "redirected" {
+						t.Errorf("click %d, %s?%s = %s; want it signed in", i, v.path, v.query, r.Outcome)
 						return
 					}
 				}
@@ -294,13 +282,13 @@ func TestOneShopperVariesAndOthersGetIn(t *testing.T) {
 			}
 			for i, who := range people {
 				all.Go(func() {
-					if r := p.ride(p.client, p.servers[i%2], who.ShopifyCustomerID); !r.leadsTo(who.Hash) || r.outcome != "redirected" {
-						t.Errorf("shopper %d is sent to %q (%s); want their own portal, signed in", i, r.location, r.outcome)
+					if r := p.Visit(p.client, p.servers[i%2], who.ShopifyCustomerID); !r.LeadsTo(who.Hash) || r.Outcome != "redirected" {
+						t.Errorf("shopper %d is sent to %q (%s); want their own portal, signed in", i, r.Location, r.Outcome)
 					}
 				})
 			}
 			all.Wait()
-			p.costs("10 shoppers", map[string]int{"customers": 10, "sessions": 10, "portal_access": 10})
+			p.WantCalls("10 shoppers", map[string]int{"customers": 10, "sessions": 10, "portal_access": 10})
 		})
 	}
 }
@@ -315,30 +303,30 @@ func TestLinkTTL(t *testing.T) {
 		after time.Duration
 		calls map[string]int
 	}{
-		{0, oneOfEach()},
+		{0, servertest.OneCallEach()},
 		{5 * time.Minute, map[string]int{}},
 		{4*time.Minute + 30*time.Second, map[string]int{}},
 		{time.Minute, map[string]int{"portal_access": 1}}, // 10:30
 		{9 * time.Minute, map[string]int{}},
 		{2 * time.Minute, map[string]int{"portal_access": 1}},
 	} {
-		p.clock.add(step.after)
+		p.Clock.Add(step.after)
 		tokens := map[string]int{}
 		for i, v := range variations(7) {
-			r := p.vary(p.client, p.servers[i%2], pat, v)
-			if r.outcome != "redirected" || !strings.Contains(r.location, "/"+patsHash+"/"+v.want+"?") {
-				t.Errorf("%v later, %s leads to %q (%s); want %s, signed in", step.after, v.path, r.location, r.outcome, v.want)
+			r := vary(p.Fixture, p.client, p.servers[i%2], servertest.Pat, v)
+			if r.Outcome != "redirected" || !strings.Contains(r.Location, "/"+servertest.PatsHash+"/"+v.want+"?") {
+				t.Errorf("%v later, %s leads to %q (%s); want %s, signed in", step.after, v.path, r.Location, r.Outcome, v.want)
 			}
-			tokens[r.token()]++
-			last = r.location
+			tokens[token(r)]++
+			last = r.Location
 		}
-		p.costs(fmt.Sprint("clicks ", step.after, " later"), step.calls)
+		p.WantCalls(fmt.Sprint("clicks ", step.after, " later"), step.calls)
 		if len(tokens) != 1 {
 			t.Errorf("%v later, the links have %d tokens; want one for all", step.after, len(tokens))
 		}
 	}
 	sessions := map[string]bool{}
-	for _, request := range p.seen {
+	for _, request := range p.Seen {
 		if request.Endpoint == "portal_access" {
 			sessions[request.Header.Get("X-Recharge-Access-Token")] = true
 		}
@@ -346,20 +334,20 @@ func TestLinkTTL(t *testing.T) {
 	if len(sessions) != 1 {
 		t.Errorf("portal_access was asked with %d sessions; want one", len(sessions))
 	}
-	if opened := p.opening(p.client, last); opened.Customer.Hash != patsHash {
+	if opened := p.Open(p.client, last); opened.Customer.Hash != servertest.PatsHash {
 		t.Errorf("the last link opens %q; want Pat's portal", opened.Customer.Hash)
 	}
 }
 
 // order are the endpoints that clicks have asked since the last look, in their order.
-func (f *fixture) order() []string {
+func order(f *servertest.Fixture) []string {
 	var endpoints []string
-	for _, request := range f.recharge.Requests() {
+	for _, request := range f.Recharge.Requests() {
 		if slices.Contains([]string{"customers", "customer", "sessions", "portal_access"}, request.Endpoint) {
 			endpoints = append(endpoints, request.Endpoint)
 		}
 	}
-	f.calls()
+	f.Calls()
 	return endpoints
 }
 
@@ -369,74 +357,74 @@ func TestTrustHasAnAge(t *testing.T) {
 	long := func(s *config.Settings) { s.CustomerTTL = "168h" }
 	verified, trusted := []string{"customer", "sessions", "portal_access"}, []string{"sessions", "portal_access"}
 	click := func(p *pair, when string, want []string) {
-		p.t.Helper()
-		r := p.ride(p.client, p.servers[0], pat)
-		if diff := cmp.Diff(want, p.order()); diff != "" || r.outcome != "redirected" || !r.leadsTo(patsHash) {
-			p.t.Errorf("%s: a click leads to %q (%s); its calls in order (-want +got):\n%s", when, r.location, r.outcome, diff)
+		p.T.Helper()
+		r := p.Visit(p.client, p.servers[0], servertest.Pat)
+		if diff := cmp.Diff(want, order(p.Fixture)); diff != "" || r.Outcome != "redirected" || !r.LeadsTo(servertest.PatsHash) {
+			p.T.Errorf("%s: a click leads to %q (%s); its calls in order (-want +got):\n%s", when, r.Location, r.Outcome, diff)
 		}
 	}
 	first := []string{"customers", "sessions", "portal_access"}
-	for name, secret := range map[string]func(*config.Settings){"no secret": func(*config.Settings) {}, "a secret, and nothing has come": withWebhooks} {
+	for name, secret := range map[string]func(*config.Settings){"no secret": func(*config.Settings) {}, "a secret, and nothing has come": servertest.WithWebhooks} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, storetest.Redis(t), long, secret)
 			click(p, "first", first)
-			p.clock.add(30 * time.Minute)
+			p.Clock.Add(30 * time.Minute)
 			click(p, "after 30 minutes", []string{"portal_access"})
-			p.clock.add(31 * time.Minute)
+			p.Clock.Add(31 * time.Minute)
 			click(p, "after 61 minutes", verified)
-			p.clock.add(61 * time.Minute)
+			p.Clock.Add(61 * time.Minute)
 			click(p, "after 61 minutes more", verified)
-			p.clock.add(61 * time.Minute)
-			p.move(patsRecord, robin)
-			p.isOut("moved, and nobody told", pat, patsHash)
-			if endpoints := p.order(); !slices.Contains(endpoints, "customer") && !slices.Contains(endpoints, "customers") {
+			p.Clock.Add(61 * time.Minute)
+			p.MoveRecord(servertest.PatsRecord, servertest.Robin)
+			p.isOut("moved, and nobody told", servertest.Pat, servertest.PatsHash)
+			if endpoints := order(p.Fixture); !slices.Contains(endpoints, "customer") && !slices.Contains(endpoints, "customers") {
 				t.Errorf("moved, and nobody told: the calls %v; want who it is asked", endpoints)
 			}
-			p.signedIn("moved, and nobody told", robin, patsHash)
+			p.signedIn("moved, and nobody told", servertest.Robin, servertest.PatsHash)
 		})
 	}
 	// The session is younger than what is known of the customer.
 	t.Run("a session that outlives it", func(t *testing.T) {
 		t.Parallel()
 		p := newPair(t, storetest.Redis(t), long)
-		p.direct("GET", p.public, "/apps/subscriptions/status?"+p.store.SignedQuery("", pat, "/apps/subscriptions", appSecret))
-		p.costs("status", map[string]int{"customers": 1})
-		p.clock.add(50 * time.Minute)
+		p.Request("GET", p.Public, "/apps/subscriptions/status?"+p.Store.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret))
+		p.WantCalls("status", map[string]int{"customers": 1})
+		p.Clock.Add(50 * time.Minute)
 		click(p, "after 50 minutes", trusted)
-		p.clock.add(20 * time.Minute)
-		p.move(patsRecord, robin)
-		p.isOut("after 70 minutes, moved and nobody told", pat, patsHash)
+		p.Clock.Add(20 * time.Minute)
+		p.MoveRecord(servertest.PatsRecord, servertest.Robin)
+		p.isOut("after 70 minutes, moved and nobody told", servertest.Pat, servertest.PatsHash)
 	})
 	t.Run("proven", func(t *testing.T) {
 		t.Parallel()
-		p := newPair(t, storetest.Redis(t), long, withWebhooks)
-		p.told(p.servers[1], "customer/updated", p.record(70100301)) // of Sam
-		p.order()
+		p := newPair(t, storetest.Redis(t), long, servertest.WithWebhooks)
+		p.MustDeliver(p.servers[1], "customer/updated", p.Record(70100301)) // of Sam
+		order(p.Fixture)
 		click(p, "first", first)
-		p.clock.add(61 * time.Minute)
+		p.Clock.Add(61 * time.Minute)
 		click(p, "after 61 minutes", trusted)
-		p.clock.add(5 * 24 * time.Hour)
+		p.Clock.Add(5 * 24 * time.Hour)
 		click(p, "after five days", trusted)
-		p.clock.add(3*24*time.Hour - 2*time.Hour) // eight days, less an hour
-		p.ride(p.client, p.servers[0], pat)       // CUSTOMER_TTL is over: they are looked up
-		p.order()
-		p.clock.add(61 * time.Minute)
+		p.Clock.Add(3*24*time.Hour - 2*time.Hour)       // eight days, less an hour
+		p.Visit(p.client, p.servers[0], servertest.Pat) // CUSTOMER_TTL is over: they are looked up
+		order(p.Fixture)
+		p.Clock.Add(61 * time.Minute)
 		click(p, "after eight days without a delivery", verified)
-		p.told(p.servers[1], "customer/updated", p.record(70100301))
-		p.clock.add(61 * time.Minute)
-		p.order()
+		p.MustDeliver(p.servers[1], "customer/updated", p.Record(70100301))
+		p.Clock.Add(61 * time.Minute)
+		order(p.Fixture)
 		click(p, "after one more", trusted)
 	})
 	t.Run("forged", func(t *testing.T) {
 		t.Parallel()
-		p := newPair(t, storetest.Redis(t), long, withWebhooks)
-		p.recharge.SetFaults(func(x *rechargetest.Faults) { x.WrongNewSignature = true })
-		p.recharge.ChangeCustomer(p.record(70100301))
-		p.until("it is refused", func() bool { return len(p.recharge.Deliveries()) > 0 })
-		p.order()
+		p := newPair(t, storetest.Redis(t), long, servertest.WithWebhooks)
+		p.Recharge.SetFaults(func(x *rechargetest.Faults) { x.WrongNewSignature = true })
+		p.Recharge.ChangeCustomer(p.Record(70100301))
+		p.Until("it is refused", func() bool { return len(p.Recharge.Deliveries()) > 0 })
+		order(p.Fixture)
 		click(p, "first", first)
-		p.clock.add(61 * time.Minute)
+		p.Clock.Add(61 * time.Minute)
 		click(p, "after 61 minutes", verified)
 	})
 }

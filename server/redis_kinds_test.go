@@ -4,6 +4,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"net/http"
 	"net/url"
 	"os"
@@ -30,19 +32,19 @@ func at(url string) func(*config.Settings) {
 
 // remembers tells whether a shopper's second click costs nothing, after a restart
 // that leaves only what Redis has.
-func (f *fixture) remembers(who rechargetest.Customer, change func(*config.Settings)) {
-	f.t.Helper()
-	client := newClicker(f.t)
+func remembers(f *servertest.Fixture, who rechargetest.Customer, change func(*config.Settings)) {
+	f.T.Helper()
+	client := servertest.NewClient(f.T)
 	for _, want := range []map[string]int{{"customers": 1, "sessions": 1, "portal_access": 1}, {}} {
-		f.calls()
-		if location := f.clickAt(client, f.public, who, ""); !strings.Contains(location, "/"+who.Hash+"/") || !strings.Contains(location, "token=") {
-			f.t.Errorf("a click goes to %q; want their own portal, signed in", location)
+		f.Calls()
+		if location := f.LocationAt(client, f.Public, who, ""); !strings.Contains(location, "/"+who.Hash+"/") || !strings.Contains(location, "token=") {
+			f.T.Errorf("a click goes to %q; want their own portal, signed in", location)
 		}
-		if diff := cmp.Diff(want, f.calls()); diff != "" {
-			f.t.Errorf("calls (-want +got):\n%s\nof Redis: %v", diff, f.log.last("cannot reach Redis; clicks go on without it"))
+		if diff := cmp.Diff(want, f.Calls()); diff != "" {
+			f.T.Errorf("calls (-want +got):\n%s\nof Redis: %v", diff, f.Log.Last("cannot reach Redis; clicks go on without it"))
 		}
 		if len(want) > 0 {
-			f.restart(func() {}, change)
+			f.Restart(func() {}, change)
 		}
 	}
 }
@@ -90,8 +92,8 @@ func TestRedisKinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, servers := kind(t)
-			f := startWith(t, nil, at(url))
-			f.remembers(customers()[1], at(url))
+			f := servertest.StartWith(t, nil, at(url))
+			remembers(f, servertest.Customers()[1], at(url))
 			holds(t, servers...)
 		})
 	}
@@ -102,8 +104,8 @@ func TestRedisKinds(t *testing.T) {
 func TestRedisKindsTLS(t *testing.T) {
 	const address = "TEST_REDIS_TLS"
 	if url := os.Getenv(address); url != "" {
-		f := startWith(t, nil, at(url))
-		f.remembers(customers()[1], at(url))
+		f := servertest.StartWith(t, nil, at(url))
+		remembers(f, servertest.Customers()[1], at(url))
 		return
 	}
 	t.Parallel()
@@ -170,9 +172,9 @@ func TestRedisKindsACL(t *testing.T) {
 // underLoad lets shoppers click while fail runs and until the Redis behind it is
 // used again, and returns how many clicks there were. Each ends in its own portal,
 // within CLICK_TIMEOUT.
-func (f *fixture) underLoad(people []rechargetest.Customer, fail func()) int64 {
-	f.t.Helper()
-	client := newClicker(f.t)
+func underLoad(f *servertest.Fixture, people []rechargetest.Customer, fail func()) int64 {
+	f.T.Helper()
+	client := servertest.NewClient(f.T)
 	client.Transport = redirected{client.Transport, f}
 	var clicks atomic.Int64
 	over := make(chan struct{})
@@ -186,18 +188,18 @@ func (f *fixture) underLoad(people []rechargetest.Customer, fail func()) int64 {
 				default:
 				}
 				begun := time.Now()
-				f.clickAt(client, f.public, people[n%len(people)], "")
+				f.LocationAt(client, f.Public, people[n%len(people)], "")
 				if took := time.Since(begun); took > 5*time.Second {
-					f.t.Errorf("a click took %v; want at most CLICK_TIMEOUT", took)
+					f.T.Errorf("a click took %v; want at most CLICK_TIMEOUT", took)
 				}
 				clicks.Add(1)
 			}
 		})
 	}
-	f.until("the load is there", func() bool { return clicks.Load() > int64(2*len(people)) })
+	f.Until("the load is there", func() bool { return clicks.Load() > int64(2*len(people)) })
 	fail()
 	before := clicks.Load()
-	f.until("the load goes on", func() bool { return clicks.Load() > before+int64(2*len(people)) })
+	f.Until("the load goes on", func() bool { return clicks.Load() > before+int64(2*len(people)) })
 	close(over)
 	all.Wait()
 	return clicks.Load()
@@ -206,13 +208,13 @@ func (f *fixture) underLoad(people []rechargetest.Customer, fail func()) int64 {
 // redirected fails a test for an answer that is no redirect.
 type redirected struct {
 	http.RoundTripper
-	f *fixture
+	f *servertest.Fixture
 }
 
 func (r redirected) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := r.RoundTripper.RoundTrip(request)
 	if err == nil && (response.StatusCode != http.StatusFound || response.Header.Get("Location") == "") {
-		r.f.t.Errorf("a click is answered %d, to %q; want 302", response.StatusCode, response.Header.Get("Location"))
+		r.f.T.Errorf("a click is answered %d, to %q; want 302", response.StatusCode, response.Header.Get("Location"))
 	}
 	return response, err
 }
@@ -232,23 +234,23 @@ func TestFailover(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, masters, replicas := kind(t)
-			f := startWith(t, nil, at(url))
-			people := f.crowd(21)
-			clicks := f.underLoad(people[:20], func() {
+			f := servertest.StartWith(t, nil, at(url))
+			people := f.AddSubscribers(21)
+			clicks := underLoad(f, people[:20], func() {
 				// In a cluster all of a shop is on one master: that one goes.
 				for i, master := range masters {
 					if busy(master) {
 						master.Stop()
 						replicas[i].AwaitMaster()
 						// Only a click finds out, so this is awaited under load.
-						f.until("Redis is used again", func() bool { return f.log.last("can reach Redis again") != nil })
+						f.Until("Redis is used again", func() bool { return f.Log.Last("can reach Redis again") != nil })
 						return
 					}
 				}
 				t.Error("no master holds a shopper")
 			})
 			t.Logf("%d clicks", clicks)
-			f.remembers(people[20], at(url))
+			remembers(f, people[20], at(url))
 		})
 	}
 }

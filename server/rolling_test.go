@@ -5,6 +5,8 @@ package server_test
 // host does by itself, which is to have its clock off.
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"io"
 	"net/http"
@@ -36,14 +38,14 @@ type balancer struct {
 	url string
 
 	mu     sync.Mutex
-	ready  []*instance
+	ready  []*servertest.Instance
 	next   int
-	passed map[*instance]int
+	passed map[*servertest.Instance]int
 }
 
 func newBalancer(t *testing.T) *balancer {
 	t.Helper()
-	b := &balancer{t: t, passed: map[*instance]int{}}
+	b := &balancer{t: t, passed: map[*servertest.Instance]int{}}
 	backend := &http.Transport{MaxIdleConnsPerHost: 64}
 	front := httptest.NewServer(&httputil.ReverseProxy{
 		Transport: once{backend},
@@ -80,16 +82,16 @@ func (b *balancer) pick() string {
 	b.next++
 	picked := b.ready[b.next%len(b.ready)]
 	b.passed[picked]++
-	return picked.public
+	return picked.Public
 }
 
 // add asks a ready instance from now on whether it still is.
-func (b *balancer) add(i *instance) {
+func (b *balancer) add(i *servertest.Instance) {
 	b.set(i, true)
 	asks, stop := time.NewTicker(askEvery), b.t.Context().Done()
 	go func() {
 		defer asks.Stop()
-		for isReady(i) {
+		for servertest.IsReady(i) {
 			select {
 			case <-asks.C:
 			case <-stop:
@@ -100,19 +102,10 @@ func (b *balancer) add(i *instance) {
 	}()
 }
 
-func isReady(i *instance) bool {
-	response, err := http.Get("http://" + i.ops + "/readyz")
-	if err != nil {
-		return false
-	}
-	_ = response.Body.Close()
-	return response.StatusCode == http.StatusOK
-}
-
-func (b *balancer) set(i *instance, ready bool) {
+func (b *balancer) set(i *servertest.Instance, ready bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var others []*instance
+	var others []*servertest.Instance
 	for _, other := range b.ready {
 		if other != i {
 			others = append(others, other)
@@ -124,25 +117,16 @@ func (b *balancer) set(i *instance, ready bool) {
 	}
 }
 
-func (b *balancer) clicks(i *instance) int {
+func (b *balancer) clicks(i *servertest.Instance) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.passed[i]
 }
 
-// crowdAtStore are the shoppers of crowd, who can sign in.
-func crowdAtStore() []shopifytest.Shopper {
-	var shoppers []shopifytest.Shopper
-	for _, person := range crowd(8) {
-		shoppers = append(shoppers, shopifytest.Shopper{ID: person.ShopifyCustomerID})
-	}
-	return shoppers
-}
-
 // rolling is a store with a balancer in front of the instances. Where the app is
 // in the store is a path of its own: what the fixture has started stands aside.
 type rolling struct {
-	*fixture
+	*servertest.Fixture
 	balancer *balancer
 	people   []rechargetest.Customer
 	change   []func(*config.Settings) // of all instances
@@ -156,37 +140,37 @@ func newRolling(t *testing.T, secret, before string, change ...func(*config.Sett
 	// No link is used twice, and Recharge takes its time: there is always a click
 	// under way.
 	change = append(change, func(s *config.Settings) { s.LinkTTL = "0s" })
-	r := &rolling{fixture: start(t, change...), balancer: newBalancer(t), people: crowd(8), change: change}
-	r.recharge.SetCustomers(append(customers(), r.people...))
-	r.recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 30 * time.Millisecond })
-	r.store.AddApp(shopifytest.App{PathPrefix: rollingPath, ProxyURL: r.balancer.url + "/apps/subscriptions", Secret: secret, OldSecret: before})
+	r := &rolling{Fixture: servertest.Start(t, change...), balancer: newBalancer(t), people: servertest.Subscribers(8), change: change}
+	r.Recharge.SetCustomers(append(servertest.Customers(), r.people...))
+	r.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 30 * time.Millisecond })
+	r.Store.AddApp(shopifytest.App{PathPrefix: rollingPath, ProxyURL: r.balancer.url + "/apps/subscriptions", Secret: secret, OldSecret: before})
 	return r
 }
 
 // begin starts one more instance and lets clicks come to it.
-func (r *rolling) begin(change ...func(*config.Settings)) *instance {
-	r.t.Helper()
-	i := r.instance([]server.Option{server.WithNotice(noticed)}, append(r.change, change...)...)
-	r.until("it is ready", func() bool { return isReady(i) })
+func (r *rolling) begin(change ...func(*config.Settings)) *servertest.Instance {
+	r.T.Helper()
+	i := r.Instance([]server.Option{server.WithNotice(noticed)}, append(r.change, change...)...)
+	r.Until("it is ready", func() bool { return servertest.IsReady(i) })
 	r.balancer.add(i)
 	return i
 }
 
 // end ends an instance, and returns when it is gone.
-func (r *rolling) end(i *instance) {
-	r.t.Helper()
-	i.stop()
-	err := <-i.ended
+func (r *rolling) end(i *servertest.Instance) {
+	r.T.Helper()
+	i.Stop()
+	err := <-i.Ended
 	if err != nil {
-		r.t.Errorf("Run = %v; want an orderly end", err)
+		r.T.Errorf("Run = %v; want an orderly end", err)
 	}
-	i.ended <- nil
+	i.Ended <- nil
 }
 
 // replace lets each instance be followed by a new one.
-func (r *rolling) replace(instances []*instance, change ...func(*config.Settings)) []*instance {
-	r.t.Helper()
-	var next []*instance
+func (r *rolling) replace(instances []*servertest.Instance, change ...func(*config.Settings)) []*servertest.Instance {
+	r.T.Helper()
+	var next []*servertest.Instance
 	for _, i := range instances {
 		next = append(next, r.begin(change...))
 		r.end(i)
@@ -198,11 +182,11 @@ func (r *rolling) replace(instances []*instance, change ...func(*config.Settings
 // load lets all shoppers click for as long as the test wants: each click ends in
 // the portal, signed in, and in nobody else's.
 func (r *rolling) load() (stop func()) {
-	r.t.Helper()
+	r.T.Helper()
 	over := make(chan struct{})
 	var wg sync.WaitGroup
 	for _, person := range r.people {
-		client := r.shopper(person.ShopifyCustomerID)
+		client := r.Shopper(person.ShopifyCustomerID)
 		wg.Go(func() {
 			for {
 				select {
@@ -210,15 +194,15 @@ func (r *rolling) load() (stop func()) {
 					return
 				default:
 				}
-				got, err := rideTo(client, strings.TrimPrefix(r.store.URL, "http://"), rollingPath)
+				got, err := servertest.VisitAt(client, strings.TrimPrefix(r.Store.URL, "http://"), rollingPath)
 				if err == nil {
-					err = got.own(person)
+					err = got.CheckOwner(person)
 				}
-				if err == nil && got.outcome != "redirected" {
-					err = fmt.Errorf("click = %s; want redirected", got.outcome)
+				if err == nil && got.Outcome != "redirected" {
+					err = fmt.Errorf("click = %s; want redirected", got.Outcome)
 				}
 				if err != nil {
-					r.t.Error(err)
+					r.T.Error(err)
 				}
 				r.done.Add(1)
 			}
@@ -230,16 +214,16 @@ func (r *rolling) load() (stop func()) {
 
 // more waits for that many more clicks.
 func (r *rolling) more(n int64) {
-	r.t.Helper()
+	r.T.Helper()
 	want := r.done.Load() + n
-	r.until(fmt.Sprintf("%d clicks more", n), func() bool { return r.done.Load() >= want })
+	r.Until(fmt.Sprintf("%d clicks more", n), func() bool { return r.done.Load() >= want })
 }
 
 // TestEndsUnderLoad: one of two instances is told to end, as by SIGTERM, while
 // clicks come without a pause. None is lost.
 func TestEndsUnderLoad(t *testing.T) {
 	t.Parallel()
-	r := newRolling(t, appSecret, oldSecret)
+	r := newRolling(t, servertest.AppSecret, servertest.OldAppSecret)
 	one, other := r.begin(), r.begin()
 	stop := r.load()
 	defer stop()
@@ -259,20 +243,20 @@ func TestEndsUnderLoad(t *testing.T) {
 // what is broken does not wait.
 func TestNotice(t *testing.T) {
 	t.Parallel()
-	f := start(t)
-	i := f.instance([]server.Option{server.WithNotice(noticed)})
-	i.stop()
-	f.until("it is not ready", func() bool { return !isReady(i) })
+	f := servertest.Start(t)
+	i := f.Instance([]server.Option{server.WithNotice(noticed)})
+	i.Stop()
+	f.Until("it is not ready", func() bool { return !servertest.IsReady(i) })
 	for range 3 {
-		query := f.store.SignedQuery("", pat, "/apps/subscriptions", appSecret)
-		if response, _ := f.direct("GET", i.public, "/apps/subscriptions?"+query); response.StatusCode != http.StatusFound {
+		query := f.Store.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
+		if response, _ := f.Request("GET", i.Public, "/apps/subscriptions?"+query); response.StatusCode != http.StatusFound {
 			t.Errorf("a click after the notice = %d; want 302", response.StatusCode)
 		}
 	}
-	if err := <-i.ended; err != nil {
+	if err := <-i.Ended; err != nil {
 		t.Errorf("Run = %v; want an orderly end", err)
 	}
-	i.ended <- nil
+	i.Ended <- nil
 }
 
 // TestSecretRotation: Shopify goes over to a new secret at a time of its own, and
@@ -285,22 +269,22 @@ func TestSecretRotation(t *testing.T) {
 		return func(s *config.Settings) { s.ShopifyAPISecret = text }
 	}
 	r := newRolling(t, after, before)
-	r.store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = true })
-	instances := []*instance{r.begin(secrets(before)), r.begin(secrets(before))}
+	r.Store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = true })
+	instances := []*servertest.Instance{r.begin(secrets(before)), r.begin(secrets(before))}
 	stop := r.load()
 	defer stop()
 	instances = r.replace(instances, secrets(after+","+before))
 	// Now one click is signed by the new secret and the next by the old.
 	for i := range 20 {
-		r.store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = i%2 == 0 })
+		r.Store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = i%2 == 0 })
 		r.more(5)
 	}
 	instances = r.replace(instances, secrets(after))
 	stop()
 	for _, i := range instances {
 		for secret, want := range map[string]int{before: http.StatusForbidden, after: http.StatusFound} {
-			query := r.store.SignedQuery("", r.people[0].ShopifyCustomerID, rollingPath, secret)
-			if response, _ := r.direct("GET", i.public, "/apps/subscriptions?"+query); response.StatusCode != want {
+			query := r.Store.SignedQuery("", r.people[0].ShopifyCustomerID, rollingPath, secret)
+			if response, _ := r.Request("GET", i.Public, "/apps/subscriptions?"+query); response.StatusCode != want {
 				t.Errorf("signed by %s: %d; want %d", secret, response.StatusCode, want)
 			}
 		}
@@ -316,12 +300,12 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 	keys := func(text string) func(*config.Settings) {
 		return func(s *config.Settings) { s.EncryptionKey = text }
 	}
-	r := newRolling(t, appSecret, oldSecret, keys(before))
-	instances := []*instance{r.begin(), r.begin()}
+	r := newRolling(t, servertest.AppSecret, servertest.OldAppSecret, keys(before))
+	instances := []*servertest.Instance{r.begin(), r.begin()}
 	stop := r.load()
 	defer stop()
 	instances = r.replace(instances, keys(after+","+before))
-	settings := r.settings()
+	settings := r.Settings()
 	keys(after + "," + before)(&settings)
 	cfg, err := settings.Check()
 	if err != nil {
@@ -331,24 +315,24 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.more(30)
-	r.calls()
+	r.Calls()
 	r.replace(instances, keys(after))
 	stop()
-	if calls := r.calls(); calls["customers"]+calls["sessions"] != 0 {
+	if calls := r.Calls(); calls["customers"]+calls["sessions"] != 0 {
 		t.Errorf("after the rotation: calls %v; want shoppers and sessions known", calls)
 	}
-	old := r.instance(nil, keys(before))
+	old := r.Instance(nil, keys(before))
 	for _, person := range r.people {
-		query := r.store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", appSecret)
-		got, err := rideTo(http.DefaultClient, old.public, "/apps/subscriptions?"+query)
+		query := r.Store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", servertest.AppSecret)
+		got, err := servertest.VisitAt(http.DefaultClient, old.Public, "/apps/subscriptions?"+query)
 		if err == nil {
-			err = got.own(person)
+			err = got.CheckOwner(person)
 		}
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	if calls := r.calls(); calls["customers"] != len(r.people) || calls["sessions"] != len(r.people) {
+	if calls := r.Calls(); calls["customers"] != len(r.people) || calls["sessions"] != len(r.people) {
 		t.Errorf("with the old key alone: calls %v; want all to be asked for", calls)
 	}
 }
@@ -358,19 +342,19 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 // does not have.
 func TestKeyRotationOfManyStores(t *testing.T) {
 	t.Parallel()
-	const before, after = encryptionKey, "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	const before, after = servertest.EncryptionKey, "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 	keys := func(text string) func(*config.Settings) {
 		return func(s *config.Settings) { s.EncryptionKey = text }
 	}
-	r := newRolling(t, appSecret, oldSecret, many)
-	r.connect()
-	instances := []*instance{r.begin(), r.begin()}
+	r := newRolling(t, servertest.AppSecret, servertest.OldAppSecret, servertest.ManyStores)
+	r.Connect()
+	instances := []*servertest.Instance{r.begin(), r.begin()}
 	stop := r.load()
 	defer stop()
 	for _, step := range []string{before + "," + after, after + "," + before, after} {
 		if step == after {
-			settings := r.settings()
-			many(&settings)
+			settings := r.Settings()
+			servertest.ManyStores(&settings)
 			keys(after + "," + before)(&settings)
 			cfg, err := settings.Check()
 			if err != nil {
@@ -382,13 +366,13 @@ func TestKeyRotationOfManyStores(t *testing.T) {
 		}
 		// One has the step's keys, the other those of before.
 		next := r.begin(keys(step))
-		r.public = next.public
-		r.connect()
+		r.Public = next.Public
+		r.Connect()
 		r.more(30)
 		for _, i := range instances {
 			r.end(i)
 		}
-		instances = []*instance{next, r.begin(keys(step))}
+		instances = []*servertest.Instance{next, r.begin(keys(step))}
 		r.more(30)
 	}
 }
@@ -400,20 +384,20 @@ func TestClockOff(t *testing.T) {
 	for _, off := range []time.Duration{-100 * time.Second, -80 * time.Second, 80 * time.Second, 100 * time.Second} {
 		t.Run(off.String(), func(t *testing.T) {
 			t.Parallel()
-			f := start(t)
-			wrong := f.instance([]server.Option{server.WithClock(func() time.Time { return f.clock.now().Add(off) })})
-			people := crowd(2)
-			f.recharge.SetCustomers(append(customers(), people...))
-			client := newClicker(t)
+			f := servertest.Start(t)
+			wrong := f.Instance([]server.Option{server.WithClock(func() time.Time { return f.Clock.Now().Add(off) })})
+			people := servertest.Subscribers(2)
+			f.Recharge.SetCustomers(append(servertest.Customers(), people...))
+			client := servertest.NewClient(t)
 			// The two instances share what is remembered.
 			for _, at := range []time.Duration{0, time.Second, 59 * time.Second, 61 * time.Second, 50 * time.Minute, time.Hour - time.Minute, time.Hour, time.Hour + 79*time.Second, 24 * time.Hour, 48 * time.Hour} {
-				f.clock.set(at)
-				for _, i := range []*instance{wrong, {public: f.public}} {
+				f.Clock.Set(at)
+				for _, i := range []*servertest.Instance{wrong, {Public: f.Public}} {
 					for _, person := range people {
-						query := f.store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", appSecret)
-						got, err := rideTo(client, i.public, "/apps/subscriptions?"+query)
+						query := f.Store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", servertest.AppSecret)
+						got, err := servertest.VisitAt(client, i.Public, "/apps/subscriptions?"+query)
 						if err == nil {
-							err = got.own(person)
+							err = got.CheckOwner(person)
 						}
 						if err != nil {
 							t.Fatal(err)
@@ -422,13 +406,13 @@ func TestClockOff(t *testing.T) {
 						if i == wrong && off.Abs() > 90*time.Second {
 							want = "403 Forbidden"
 						}
-						if got.outcome != want {
-							t.Fatalf("after %v, click = %s; want %s", at, got.outcome, want)
+						if got.Outcome != want {
+							t.Fatalf("after %v, click = %s; want %s", at, got.Outcome, want)
 						}
-						if got.location == "" {
+						if got.Location == "" {
 							continue
 						}
-						if opening := f.opening(client, got.location); opening.Customer.ShopifyCustomerID != person.ShopifyCustomerID || opening.How != rechargetest.HowToken {
+						if opening := f.Open(client, got.Location); opening.Customer.ShopifyCustomerID != person.ShopifyCustomerID || opening.How != rechargetest.HowToken {
 							t.Errorf("after %v the link opens for %q by %q; want its shopper, by token", at, opening.Customer.ShopifyCustomerID, opening.How)
 						}
 					}

@@ -4,6 +4,8 @@ package server_test
 // address moves: nothing comes back on them, while a new one would do.
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"net"
 	"net/http"
@@ -112,20 +114,20 @@ func (w *wire) silence() {
 func TestRedisFallsSilent(t *testing.T) {
 	t.Parallel()
 	var redis *wire
-	m := &matrix{people: crowd(40), client: newClicker(t)}
-	m.fixture = startWith(t, storetest.Redis(t), func(s *config.Settings) {
+	m := &matrix{people: servertest.Subscribers(40), client: servertest.NewClient(t)}
+	m.Fixture = servertest.StartWith(t, storetest.Redis(t), func(s *config.Settings) {
 		redis = newWire(t, strings.TrimPrefix(s.RedisURL, "redis://"))
 		s.RedisURL = "redis://" + redis.addr()
 	})
-	m.fixture.recharge.SetCustomers(append(customers(), m.people...))
+	m.Fixture.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
 	m.well(m.people)
 	redis.silence()
 	waited := 0
-	m.until("Redis is in use again", func() bool {
-		if m.click(m.people[0])[0].took >= patience {
+	m.Until("Redis is in use again", func() bool {
+		if m.click(m.people[0])[0].Took >= patience {
 			waited++
 		}
-		m.clock.add(2 * time.Second) // Redis has had its rest
+		m.Clock.Add(2 * time.Second) // Redis has had its rest
 		return waited > 0 && m.reaches()
 	})
 	if waited > 3 {
@@ -138,19 +140,19 @@ func TestRedisFallsSilent(t *testing.T) {
 func TestRechargeFallsSilent(t *testing.T) {
 	t.Parallel()
 	var api *wire
-	m := &matrix{people: crowd(24), client: newClicker(t)}
-	m.fixture = startWith(t, storetest.Redis(t), func(s *config.Settings) {
+	m := &matrix{people: servertest.Subscribers(24), client: servertest.NewClient(t)}
+	m.Fixture = servertest.StartWith(t, storetest.Redis(t), func(s *config.Settings) {
 		api = newWire(t, strings.TrimPrefix(s.RechargeAPIURL, "http://"))
 		s.RechargeAPIURL = "http://" + api.addr()
 		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
 	})
-	m.fixture.recharge.SetCustomers(append(customers(), m.people...))
-	m.fixture.recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // each needs a connection of its own
+	m.Fixture.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
+	m.Fixture.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // each needs a connection of its own
 	m.well(m.people[:20])
 	api.silence()
 	for i, person := range m.people[20:] {
-		if r := m.click(person)[0]; r.outcome != "redirected" || i > 0 && r.took > inOrder {
-			t.Errorf("click %d = %s after %v; want redirected, and only the first to wait", i+1, r.outcome, r.took)
+		if r := m.click(person)[0]; r.Outcome != "redirected" || i > 0 && r.Took > inOrder {
+			t.Errorf("click %d = %s after %v; want redirected, and only the first to wait", i+1, r.Outcome, r.Took)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"sync"
 	"testing"
@@ -145,9 +147,9 @@ func (s *scene) event(kind, how int) {
 	case eventFault:
 		s.misbehave(how)
 	case eventRedact:
-		s.shopify("customers/redact", aboutShopper(s.shoppers[how%sceneShoppers]), how/sceneShoppers%2)
+		s.shopify("customers/redact", servertest.ShopperBody(s.shoppers[how%sceneShoppers]), how/sceneShoppers%2)
 	case eventLeave:
-		s.shopify("app/uninstalled", aboutUninstalled(), how%2)
+		s.shopify("app/uninstalled", servertest.UninstalledBody(), how%2)
 	}
 }
 
@@ -169,7 +171,7 @@ func (s *scene) draw(how int) soakClick {
 // it asks at all.
 func (s *scene) begin(how int) {
 	c := s.draw(how)
-	s.f.recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = sceneLag })
+	s.f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = sceneLag })
 	s.underWay.Go(func() {
 		l := &soakLine{tap: s.taps[c.instance]}
 		defer l.close()
@@ -235,7 +237,7 @@ func (s *scene) misbehave(how int) {
 	case 5:
 		f.Truncate, f.Only = true, endpoints()[how/6%4]
 	}
-	s.f.recharge.SetFaults(func(now *rechargetest.Faults) { *now = f })
+	s.f.Recharge.SetFaults(func(now *rechargetest.Faults) { *now = f })
 }
 
 // takeFindings are the findings so far, which are then forgotten.

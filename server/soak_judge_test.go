@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -172,7 +174,7 @@ func (w *soakWorld) judge(c soakClick) {
 	if to == nil {
 		return
 	}
-	if owner, live := w.f.recharge.LinkOwner(token); live && owner != to.id {
+	if owner, live := w.f.Recharge.LinkOwner(token); live && owner != to.id {
 		w.find("a token of somebody else", to, "%s\nIts token opens record %d.", c, owner)
 	}
 	if c.asked != nil && c.asked != to {
@@ -323,7 +325,7 @@ func TestSoakJudge(t *testing.T) {
 			existence: {{10, 60}}, "ann": {{10, 20}}, "bob": {{30, forever}}, "cat": {{1, 5}, {27, 28}},
 		}}
 		w := &soakWorld{
-			f: &fixture{recharge: recharge}, byHash: map[string]*soakRecord{r.hash: r},
+			f: &servertest.Fixture{Recharge: recharge}, byHash: map[string]*soakRecord{r.hash: r},
 			kinds: map[string]int{}, counts: map[string]int{},
 		}
 		c := soakClick{door: "proxy", shopper: test.shopper}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"context"
 	"flag"
 	"fmt"
@@ -65,14 +67,14 @@ func TestSoak(t *testing.T) {
 func TestSoakManyStores(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	t.Run("one of many", func(t *testing.T) {
-		w := newSoakWorld(t, lastingRedis(t), many, func(s *config.Settings) {
+		w := newSoakWorld(t, lastingRedis(t), servertest.ManyStores, func(s *config.Settings) {
 			s.RechargeClientSecret, s.PortalAPIKey = "", ""
 		})
 		w.many = true
 		w.populate(soakShoppers)
-		w.f.t, w.f.public = t, w.taps[0].Addr().String()
-		w.f.connect()
-		address, err := url.Parse(w.f.recharge.Webhooks()["customer/updated"][0])
+		w.f.T, w.f.Public = t, w.taps[0].Addr().String()
+		w.f.Connect()
+		address, err := url.Parse(w.f.Recharge.Webhooks()["customer/updated"][0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,9 +312,9 @@ func (s *soak) repeat(after time.Duration, send func(try int) (done bool)) {
 // erase has Shopify say that a shopper, or all of the shop, is to be forgotten.
 func (s *soak) erase(random *rand.Rand) {
 	id, instance := fmt.Sprint("soak-", s.ids.Add(1)), random.IntN(2)
-	topic, body := "customers/redact", aboutShopper(pick(random, s.shoppers))
+	topic, body := "customers/redact", servertest.ShopperBody(pick(random, s.shoppers))
 	if !s.many && random.IntN(3) == 0 {
-		topic, body = "app/uninstalled", aboutUninstalled()
+		topic, body = "app/uninstalled", servertest.UninstalledBody()
 	}
 	twice := random.IntN(3) == 0
 	s.post <- struct{}{}
@@ -331,11 +333,11 @@ func (s *soak) trouble(random *rand.Rand) {
 	const judged = stamp(3 * time.Second)
 	for {
 		name, faults, lasts := phase(random)
-		s.f.recharge.SetFaults(func(f *rechargetest.Faults) { *f = faults })
+		s.f.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = faults })
 		s.count("phase " + name)
 		s.convict(s.now() - judged)
 		if !pause(s.stopping, lasts) {
-			s.f.recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{} })
+			s.f.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{} })
 			return
 		}
 	}
@@ -422,10 +424,10 @@ func (s *soak) killRedis(random *rand.Rand) {
 // importOften has all customers imported again and again, on either instance, also while
 // they are being imported.
 func (s *soak) importOften() {
-	client := redis.NewClient(&redis.Options{Addr: s.f.redis.Addr, MaxRetries: -1})
+	client := redis.NewClient(&redis.Options{Addr: s.f.Redis.Addr, MaxRetries: -1})
 	defer func() { _ = client.Close() }()
 	for pause(s.stopping, 300*time.Millisecond) {
-		if client.ZAddXX(s.stopping, "ms2:shops", redis.Z{Member: shop}).Err() == nil {
+		if client.ZAddXX(s.stopping, "ms2:shops", redis.Z{Member: servertest.Shop}).Err() == nil {
 			s.count("import ordered")
 		}
 	}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"bytes"
 	"context"
 	"crypto/hmac"
@@ -33,7 +35,7 @@ import (
 // the judge knows of both.
 type soakWorld struct {
 	tb    testing.TB
-	f     *fixture // its settings and emulators
+	f     *servertest.Fixture // its settings and emulators
 	born  time.Time
 	taps  []*tap
 	error *errorLog
@@ -67,11 +69,11 @@ func newSoakWorld(tb testing.TB, redis []string, change ...func(*config.Settings
 	w := &soakWorld{
 		tb: tb, born: time.Now(), error: &errorLog{}, hook: "/webhooks/recharge", lines: make(chan *soakLine, 1024),
 		byHash: map[string]*soakRecord{}, kinds: map[string]int{}, counts: map[string]int{},
-		f: &fixture{clock: &clock{}, log: &logs{}},
+		f: &servertest.Fixture{Clock: &servertest.Clock{}, Log: &servertest.Logs{}},
 	}
 	tb.Cleanup(w.hangUp)
-	w.f.redis = storetest.Redis(tb, redis...)
-	w.redis = &redisLife{server: w.f.redis, now: w.now}
+	w.f.Redis = storetest.Redis(tb, redis...)
+	w.redis = &redisLife{server: w.f.Redis, now: w.now}
 	w.emulate(key)
 	for range 2 {
 		w.launch(change...)
@@ -95,26 +97,26 @@ func lastingRedis(tb testing.TB) []string {
 
 // emulate starts Recharge and Shopify.
 func (w *soakWorld) emulate(key *rsa.PrivateKey) {
-	w.f.recharge = rechargetest.NewServer(rechargetest.Options{
-		Shop: shop,
+	w.f.Recharge = rechargetest.NewServer(rechargetest.Options{
+		Shop: servertest.Shop,
 		Tokens: []rechargetest.Token{{
-			Value: apiToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1e6, Burst: 1e6, ClientSecret: whSecret,
+			Value: servertest.APIToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1e6, Burst: 1e6, ClientSecret: servertest.WebhookSecret,
 		}},
-		StorefrontToken: strToken,
-		ClientSecret:    rcSecret,
+		StorefrontToken: servertest.StorefrontToken,
+		ClientSecret:    servertest.RechargeSecret,
 		SigningKey:      key,
 	})
-	w.tb.Cleanup(w.f.recharge.Close)
-	w.f.store = shopifytest.NewServer(shopifytest.Options{Shop: shop, Name: "Fixture Shop", Accounts: "new"})
-	w.tb.Cleanup(w.f.store.Close)
-	w.f.recharge.SetPortalBase(w.f.store.URL + "/tools/recurring/portal/")
+	w.tb.Cleanup(w.f.Recharge.Close)
+	w.f.Store = shopifytest.NewServer(shopifytest.Options{Shop: servertest.Shop, Name: "Fixture Shop", Accounts: "new"})
+	w.tb.Cleanup(w.f.Store.Close)
+	w.f.Recharge.SetPortalBase(w.f.Store.URL + "/tools/recurring/portal/")
 }
 
 // soakSettings are those of a store whose links do not last, so that more is asked for
 // while records move.
 func (w *soakWorld) soakSettings(change ...func(*config.Settings)) config.Settings {
-	settings := w.f.settings()
-	settings.RechargeClientSecret, settings.PortalAPIKey = whSecret, portalKey
+	settings := w.f.Settings()
+	settings.RechargeClientSecret, settings.PortalAPIKey = servertest.WebhookSecret, servertest.APIKey
 	settings.RechargeRate = "1000,10000"
 	settings.CustomerTTL, settings.LinkTTL = "1m", "2s"
 	settings.RechargeTimeout, settings.ClickTimeout = "2s", "8s"
@@ -141,7 +143,7 @@ func (w *soakWorld) launch(change ...func(*config.Settings)) {
 	go func() {
 		ended <- server.Run(ctx, cfg,
 			server.WithLog(slog.New(slog.NewJSONHandler(w.error, &slog.HandlerOptions{Level: slog.LevelError}))),
-			server.WithShopify(w.f.platform()), server.WithListener(tapped),
+			server.WithShopify(w.f.Platform()), server.WithListener(tapped),
 			server.OnListening(func(server.Addresses) { close(listening) }))
 	}()
 	select {
@@ -287,7 +289,7 @@ func (w *soakWorld) publish() {
 			customers[i].Subscriptions = []rechargetest.Subscription{{ID: r.id, Product: "Morning House"}}
 		}
 	}
-	w.f.recharge.SetCustomers(customers)
+	w.f.Recharge.SetCustomers(customers)
 }
 
 // newRecord is one that does not exist yet. The world's mutex is held.
@@ -330,7 +332,7 @@ func customerBody(r *soakRecord) string {
 // signedNow is a message as Recharge sends it at this moment.
 func (w *soakWorld) signedNow(m soakMessage) string {
 	seconds := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(whSecret))
+	mac := hmac.New(sha256.New, []byte(servertest.WebhookSecret))
 	mac.Write([]byte(seconds + "." + m.body))
 	return postRequest(w.hook, m.body, "X-Recharge-Topic", m.topic, "X-Recharge-Webhook-Timestamp", seconds,
 		"X-Recharge-Webhook-Signature", "t="+seconds+",v1="+hex.EncodeToString(mac.Sum(nil)))
@@ -403,11 +405,11 @@ func (w *soakWorld) post(request string, instance int) (delivered stamp, answer 
 // tellShopify sends a webhook of Shopify's and reports whether Shopify would leave it at
 // that.
 func (w *soakWorld) tellShopify(topic, body, id string, instance int) (done bool) {
-	mac := hmac.New(sha256.New, []byte(appSecret))
+	mac := hmac.New(sha256.New, []byte(servertest.AppSecret))
 	mac.Write([]byte(body))
 	w.count("webhook " + topic)
 	_, _, ok := w.post(postRequest("/webhooks/shopify", body,
-		"X-Shopify-Topic", topic, "X-Shopify-Shop-Domain", shop, "X-Shopify-Webhook-Id", id,
+		"X-Shopify-Topic", topic, "X-Shopify-Shop-Domain", servertest.Shop, "X-Shopify-Webhook-Id", id,
 		"X-Shopify-Api-Version", "2026-07", "X-Shopify-Triggered-At", time.Now().UTC().Format(time.RFC3339Nano),
 		"X-Shopify-Hmac-Sha256", base64.StdEncoding.EncodeToString(mac.Sum(nil))), instance)
 	return ok
@@ -417,10 +419,10 @@ func (w *soakWorld) tellShopify(topic, body, id string, instance int) (done bool
 func (w *soakWorld) click(c soakClick, l *soakLine) {
 	var request string
 	if c.door == "api" {
-		request = postRequest("/api/portal-links", c.path, "Authorization", "Bearer "+portalKey)
+		request = postRequest("/api/portal-links", c.path, "Authorization", "Bearer "+servertest.APIKey)
 	} else {
 		destination, query, _ := strings.Cut(c.path, "?")
-		signed := w.f.store.SignedQuery(query, c.shopper, "/apps/subscriptions", appSecret)
+		signed := w.f.Store.SignedQuery(query, c.shopper, "/apps/subscriptions", servertest.AppSecret)
 		request = getRequest("/apps/subscriptions" + destination + "?" + signed)
 	}
 	c.begun = w.now()

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -34,74 +36,76 @@ type statusCase struct {
 	name   string
 	who    string
 	path   string
-	broken func(*fixture)
+	broken func(*servertest.Fixture)
 	want   string
 	calls  map[string]int // to Recharge
 }
 
 // refused is one that is not Shopify's.
 func refused() statusCase {
-	return statusCase{name: "wrong signature", who: pat, path: "/apps/subscriptions/status", broken: func(f *fixture) {
-		f.store.SetFaults(func(x *shopifytest.Faults) { x.WrongSecret = true })
+	return statusCase{name: "wrong signature", who: servertest.Pat, path: "/apps/subscriptions/status", broken: func(f *servertest.Fixture) {
+		f.Store.SetFaults(func(x *shopifytest.Faults) { x.WrongSecret = true })
 	}}
 }
 
 // statuses are all that a theme can be told, and what it costs.
 func statuses() []statusCase {
 	return []statusCase{
-		{"subscriber", pat, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
-		{"with a slash", pat, "/apps/subscriptions/status/", nil, subscriber, map[string]int{"customers": 1}},
-		{"under a locale", pat, "/fr/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
-		{"two records, one active", sam, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
-		{"two records, no telling", kim, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
-		{"never subscribed", robin, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
+		{"subscriber", servertest.Pat, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
+		{"with a slash", servertest.Pat, "/apps/subscriptions/status/", nil, subscriber, map[string]int{"customers": 1}},
+		{"under a locale", servertest.Pat, "/fr/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
+		{"two records, one active", servertest.Sam, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
+		{"two records, no telling", servertest.Kim, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
+		{"never subscribed", servertest.Robin, "/apps/subscriptions/status", nil, notSubscriber, map[string]int{"customers": 1}},
 		{"signed out", "", "/apps/subscriptions/status", nil, signedOut, map[string]int{}},
-		{"limited", pat, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited = true }) }, notKnown, map[string]int{"customers": 1}},
-		{"Recharge down", pat, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, notKnown, map[string]int{"customers": 1}},
-		{"filter ignored", robin, "/apps/subscriptions/status", func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.IgnoreFilter = true }) }, notKnown, map[string]int{"customers": 1}},
-		{"another store's", pat, "/apps/subscriptions/status", func(f *fixture) {
-			f.store.SetFaults(func(x *shopifytest.Faults) { x.Shop = "another-shop.myshopify.com" })
+		{"limited", servertest.Pat, "/apps/subscriptions/status", func(f *servertest.Fixture) { f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Limited = true }) }, notKnown, map[string]int{"customers": 1}},
+		{"Recharge down", servertest.Pat, "/apps/subscriptions/status", func(f *servertest.Fixture) { f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, notKnown, map[string]int{"customers": 1}},
+		{"filter ignored", servertest.Robin, "/apps/subscriptions/status", func(f *servertest.Fixture) {
+			f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.IgnoreFilter = true })
+		}, notKnown, map[string]int{"customers": 1}},
+		{"another store's", servertest.Pat, "/apps/subscriptions/status", func(f *servertest.Fixture) {
+			f.Store.SetFaults(func(x *shopifytest.Faults) { x.Shop = "another-shop.myshopify.com" })
 		}, notKnown, map[string]int{}},
-		{"Redis gone", pat, "/apps/subscriptions/status", func(f *fixture) { f.redis.Stop() }, subscriber, map[string]int{"customers": 1}},
+		{"Redis gone", servertest.Pat, "/apps/subscriptions/status", func(f *servertest.Fixture) { f.Redis.Stop() }, subscriber, map[string]int{"customers": 1}},
 	}
 }
 
 func TestStatus(t *testing.T) {
 	for _, tt := range statuses() {
 		t.Run(tt.name, func(t *testing.T) {
-			f := start(t)
-			shopper := f.shopper(tt.who)
+			f := servertest.Start(t)
+			shopper := f.Shopper(tt.who)
 			if tt.broken != nil {
 				tt.broken(f)
 			}
-			got := f.click(shopper, tt.path)
-			if got.status != http.StatusOK || strings.TrimSpace(got.body) != tt.want {
-				t.Errorf("GET %s = %d %s; want 200 %s", tt.path, got.status, got.body, tt.want)
+			got := f.Click(shopper, tt.path)
+			if got.Status != http.StatusOK || strings.TrimSpace(got.Body) != tt.want {
+				t.Errorf("GET %s = %d %s; want 200 %s", tt.path, got.Status, got.Body, tt.want)
 			}
-			if calls := f.calls(); !maps.Equal(calls, tt.calls) {
+			if calls := f.Calls(); !maps.Equal(calls, tt.calls) {
 				t.Errorf("GET %s made the calls %v; want %v", tt.path, calls, tt.calls)
 			}
-			if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Referrer-Policy") != "no-referrer" || got.header.Get("Set-Cookie") != "" {
-				t.Errorf("GET %s has the headers %v; want no-store, no-referrer, no cookie", tt.path, got.header)
+			if got.Header.Get("Cache-Control") != "no-store" || got.Header.Get("Referrer-Policy") != "no-referrer" || got.Header.Get("Set-Cookie") != "" {
+				t.Errorf("GET %s has the headers %v; want no-store, no-referrer, no cookie", tt.path, got.Header)
 			}
 		})
 	}
 }
 
 func TestStatusRefusesWhatIsNotShopifys(t *testing.T) {
-	f := start(t)
+	f := servertest.Start(t)
 	refused().broken(f)
-	got := f.click(f.shopper(pat), refused().path)
-	if got.status != http.StatusForbidden || strings.Contains(got.body, "{") || len(f.calls()) != 0 {
-		t.Errorf("status with a wrong signature = %d %s; want 403, and nothing asked", got.status, got.body)
+	got := f.Click(f.Shopper(servertest.Pat), refused().path)
+	if got.Status != http.StatusForbidden || strings.Contains(got.Body, "{") || len(f.Calls()) != 0 {
+		t.Errorf("status with a wrong signature = %d %s; want 403, and nothing asked", got.Status, got.Body)
 	}
 }
 
 // TestStatusWarmsTheClick: the click to come is spared the lookup; and a click
 // spares the theme its question.
 func TestStatusWarmsTheClick(t *testing.T) {
-	f := start(t)
-	shopper := f.shopper(pat)
+	f := servertest.Start(t)
+	shopper := f.Shopper(servertest.Pat)
 	for _, step := range []struct {
 		path  string
 		calls map[string]int
@@ -111,8 +115,8 @@ func TestStatusWarmsTheClick(t *testing.T) {
 		{"/apps/subscriptions", map[string]int{"sessions": 1, "portal_access": 1}},
 		{"/apps/subscriptions/status", map[string]int{}},
 	} {
-		f.click(shopper, step.path)
-		if got := f.calls(); !maps.Equal(got, step.calls) {
+		f.Click(shopper, step.path)
+		if got := f.Calls(); !maps.Equal(got, step.calls) {
 			t.Errorf("GET %s made the calls %v; want %v", step.path, got, step.calls)
 		}
 	}
@@ -121,8 +125,8 @@ func TestStatusWarmsTheClick(t *testing.T) {
 // TestStatusOfWhoJustSubscribed: a click asks again after a minute, a theme's
 // question after ten.
 func TestStatusOfWhoJustSubscribed(t *testing.T) {
-	f := start(t)
-	shopper := f.shopper(robin)
+	f := servertest.Start(t)
+	shopper := f.Shopper(servertest.Robin)
 	for _, step := range []struct {
 		after time.Duration
 		path  string
@@ -134,9 +138,9 @@ func TestStatusOfWhoJustSubscribed(t *testing.T) {
 		{0, "/apps/subscriptions", 1},
 		{10 * time.Minute, "/apps/subscriptions/status", 1},
 	} {
-		f.clock.add(step.after)
-		f.click(shopper, step.path)
-		if got := f.calls()["customers"]; got != step.calls {
+		f.Clock.Add(step.after)
+		f.Click(shopper, step.path)
+		if got := f.Calls()["customers"]; got != step.calls {
 			t.Errorf("GET %s, %v later: %d lookups; want %d", step.path, step.after, got, step.calls)
 		}
 	}
@@ -144,34 +148,34 @@ func TestStatusOfWhoJustSubscribed(t *testing.T) {
 
 // TestStatusWhenStale: Recharge down does not make a subscriber a stranger.
 func TestStatusWhenStale(t *testing.T) {
-	f := start(t)
-	shopper := f.shopper(pat)
-	f.click(shopper, "/apps/subscriptions/status")
-	f.clock.add(27 * time.Hour)
-	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
-	if got := f.click(shopper, "/apps/subscriptions/status"); strings.TrimSpace(got.body) != subscriber {
-		t.Errorf("status, stale and Recharge down = %s; want %s", got.body, subscriber)
+	f := servertest.Start(t)
+	shopper := f.Shopper(servertest.Pat)
+	f.Click(shopper, "/apps/subscriptions/status")
+	f.Clock.Add(27 * time.Hour)
+	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
+	if got := f.Click(shopper, "/apps/subscriptions/status"); strings.TrimSpace(got.Body) != subscriber {
+		t.Errorf("status, stale and Recharge down = %s; want %s", got.Body, subscriber)
 	}
 }
 
 // TestThemesCannotStarveClicks: however many shoppers' pages ask, half of the
 // burst is left to those who click.
 func TestThemesCannotStarveClicks(t *testing.T) {
-	f := start(t, func(s *config.Settings) { s.RechargeRate = "1,40" })
+	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "1,40" })
 	for i := range 40 {
-		query := f.store.SignedQuery("", fmt.Sprint(7000000000000+i), "/apps/subscriptions", appSecret)
-		response, err := http.Get("http://" + f.public + "/apps/subscriptions/status?" + query)
+		query := f.Store.SignedQuery("", fmt.Sprint(7000000000000+i), "/apps/subscriptions", servertest.AppSecret)
+		response, err := http.Get("http://" + f.Public + "/apps/subscriptions/status?" + query)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = response.Body.Close()
 	}
-	asked := f.calls()["customers"]
+	asked := f.Calls()["customers"]
 	if asked > 22 || asked < 15 {
 		t.Errorf("40 shoppers' pages made %d lookups; want about half of a burst of 40", asked)
 	}
-	if got := f.click(f.shopper(pat), "/apps/subscriptions"); got.outcome() != "redirected" {
-		t.Errorf("then a click ended in %q; want redirected", got.outcome())
+	if got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions"); got.Outcome() != "redirected" {
+		t.Errorf("then a click ended in %q; want redirected", got.Outcome())
 	}
 }
 
@@ -194,12 +198,12 @@ func TestOpenAPI(t *testing.T) {
 	answers, codes := map[string]bool{}, map[string]bool{}
 	for _, tt := range append(statuses(), refused()) {
 		t.Run(tt.name, func(t *testing.T) {
-			f := start(t)
-			shopper := f.shopper(tt.who)
+			f := servertest.Start(t)
+			shopper := f.Shopper(tt.who)
 			if tt.broken != nil {
 				tt.broken(f)
 			}
-			got := f.click(shopper, tt.path)
+			got := f.Click(shopper, tt.path)
 			request := httptest.NewRequest(http.MethodGet, "http://store.test/apps/subscriptions/status", nil)
 			route, parameters, err := router.FindRoute(request)
 			if err != nil {
@@ -207,15 +211,15 @@ func TestOpenAPI(t *testing.T) {
 			}
 			answer := &openapi3filter.ResponseValidationInput{
 				RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: parameters, Route: route},
-				Status:                 got.status,
-				Header:                 got.header,
+				Status:                 got.Status,
+				Header:                 got.Header,
 				Options:                &openapi3filter.Options{IncludeResponseStatus: true},
 			}
-			answer.SetBodyBytes([]byte(got.body))
-			answers[strings.TrimSpace(got.body)] = true
-			codes[strconv.Itoa(got.status)] = true
+			answer.SetBodyBytes([]byte(got.Body))
+			answers[strings.TrimSpace(got.Body)] = true
+			codes[strconv.Itoa(got.Status)] = true
 			if err := openapi3filter.ValidateResponse(t.Context(), answer); err != nil {
-				t.Errorf("docs/openapi.yaml does not describe %d %s: %v", got.status, got.body, err)
+				t.Errorf("docs/openapi.yaml does not describe %d %s: %v", got.Status, got.Body, err)
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"maps"
 	"net/http"
@@ -96,14 +98,14 @@ func TestHeadlessOpenAPI(t *testing.T) {
 	openapi3filter.RegisterBodyDecoder("application/problem+json", openapi3filter.JSONBodyDecoder)
 	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder)
 	d := headlessDoc(t)
-	connected := start(t, withKeys)
-	unconnected := start(t, withKeys, func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" })
-	down := start(t, withKeys)
-	down.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
-	byHash := start(t, withKeys, func(s *config.Settings) { s.PortalLink = "hash" })
-	long := `{"shopify_customer_id":"` + pat + `","destination":"subscriptions/50500600/cancel","locale":"pt-BR"}`
+	connected := servertest.Start(t, servertest.WithAPIKeys)
+	unconnected := servertest.Start(t, servertest.WithAPIKeys, func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" })
+	down := servertest.Start(t, servertest.WithAPIKeys)
+	down.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
+	byHash := servertest.Start(t, servertest.WithAPIKeys, func(s *config.Settings) { s.PortalLink = "hash" })
+	long := `{"shopify_customer_id":"` + servertest.Pat + `","destination":"subscriptions/50500600/cancel","locale":"pt-BR"}`
 	examples := d.doc.Paths.Value("/api/portal-links").Post.RequestBody.Value.Content["application/json"].Examples
-	bodies := []string{byShopify(pat), long, byShopify("gid://shopify/Customer/" + pat), byShopify(robin), `{"recharge_customer_id":null}`, `{}`, `[]`, byShopify("x"), `{"recharge_customer_id":0}`, `{"other":1}`, `{"shopify_customer_id":"1","recharge_customer_id":1}`, `{"shopify_customer_id":"` + pat + `","locale":null}`}
+	bodies := []string{servertest.ByShopifyID(servertest.Pat), long, servertest.ByShopifyID("gid://shopify/Customer/" + servertest.Pat), servertest.ByShopifyID(servertest.Robin), `{"recharge_customer_id":null}`, `{}`, `[]`, servertest.ByShopifyID("x"), `{"recharge_customer_id":0}`, `{"other":1}`, `{"shopify_customer_id":"1","recharge_customer_id":1}`, `{"shopify_customer_id":"` + servertest.Pat + `","locale":null}`}
 	for _, name := range slices.Sorted(maps.Keys(examples)) {
 		raw, err := examples[name].Value.MarshalJSON()
 		if err != nil {
@@ -111,24 +113,24 @@ func TestHeadlessOpenAPI(t *testing.T) {
 		}
 		bodies = append(bodies, strings.TrimSuffix(strings.TrimPrefix(string(raw), `{"value":`), "}"))
 	}
-	for _, f := range []*fixture{connected, unconnected, down, byHash} {
+	for _, f := range []*servertest.Fixture{connected, unconnected, down, byHash} {
 		for _, body := range bodies {
-			for _, key := range []string{portalKey, "not-a-key-at-all-0"} {
-				got := f.post(key, body)
+			for _, key := range []string{servertest.APIKey, "not-a-key-at-all-0"} {
+				got := f.PostLink(key, body)
 				request := httptest.NewRequest(http.MethodPost, "http://app.test/api/portal-links", strings.NewReader(body))
 				request.Header.Set("Content-Type", "application/json")
-				d.hold(request, got.status, got.header, got.body)
+				d.hold(request, got.Status, got.Header, got.Body)
 				if got.Type != "" {
-					d.types[got.Type] = got.status
+					d.types[got.Type] = got.Status
 				}
 			}
 		}
 	}
-	for i, customer := range []string{pat, "gid://shopify/Customer/" + pat, "recharge:70100200", robin} {
-		path := connected.sign(portalKey, connected.signedLink(strconv.Itoa(i), customer))
+	for i, customer := range []string{servertest.Pat, "gid://shopify/Customer/" + servertest.Pat, "recharge:70100200", servertest.Robin} {
+		path := connected.SignLink(servertest.APIKey, connected.SignedLink(strconv.Itoa(i), customer))
 		for range 2 {
-			got := connected.follow(path)
-			d.hold(httptest.NewRequest(http.MethodGet, "http://app.test"+path, nil), got.status, got.header, got.body)
+			got := connected.FollowLink(path)
+			d.hold(httptest.NewRequest(http.MethodGet, "http://app.test"+path, nil), got.Status, got.Header, got.Body)
 		}
 	}
 	for path, seen := range d.codes {
@@ -149,7 +151,7 @@ func TestHeadlessOpenAPI(t *testing.T) {
 		t.Errorf("the problems %v are described; the server gives %v", enum, given)
 	}
 	d.tellsProblems("../docs/headless.md")
-	signed, err := url.ParseQuery(strings.TrimPrefix(connected.sign(portalKey, connected.signedLink("z", pat)), "/go?"))
+	signed, err := url.ParseQuery(strings.TrimPrefix(connected.SignLink(servertest.APIKey, connected.SignedLink("z", servertest.Pat)), "/go?"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,14 @@
 package server_test
 
 import (
-	"encoding/json"
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,138 +18,41 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-const (
-	portalKey    = "fixture-portal-key-0123456789"
-	oldPortalKey = "fixture-old-portal-key-0123456789"
-	patsRecord   = int64(70100200)
-)
-
-// withKeys is a store whose middleware has keys.
-func withKeys(s *config.Settings) { s.PortalAPIKey = portalKey + "," + oldPortalKey }
-
-// apiAnswer is what POST /api/portal-links says.
-type apiAnswer struct {
-	status int
-	header http.Header
-	body   string
-
-	URL       string     `json:"url"`
-	ExpiresAt *time.Time `json:"expires_at"`
-	SignedIn  bool       `json:"signed_in"`
-	Type      string     `json:"type"`
-	Detail    string     `json:"detail"`
-}
-
-// post asks for a link, as a middleware does.
-func (f *fixture) post(key, body string, headers ...string) apiAnswer {
-	f.t.Helper()
-	request, err := http.NewRequest(http.MethodPost, "http://"+f.public+"/api/portal-links", strings.NewReader(body))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if key != "" {
-		request.Header.Set("Authorization", "Bearer "+key)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		request.Header.Set(headers[i], headers[i+1])
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	a := apiAnswer{status: response.StatusCode, header: response.Header, body: string(raw)}
-	if strings.Contains(response.Header.Get("Content-Type"), "json") {
-		if err := json.Unmarshal(raw, &a); err != nil {
-			f.t.Fatalf("%s: %v", raw, err)
-		}
-	}
-	return a
-}
-
-func byShopify(id string) string { return `{"shopify_customer_id":"` + id + `"}` }
-
-func byRecharge(id int64) string { return fmt.Sprintf(`{"recharge_customer_id":%d}`, id) }
-
-// signedLink is a link of the shop's middleware, before it is signed.
-func (f *fixture) signedLink(nonce, customer string) portallink.Signed {
-	return portallink.Signed{
-		Link:    portallink.Link{Shop: shop, Customer: customer},
-		Expires: f.clock.now().Add(4 * time.Minute), Nonce: nonce + strings.Repeat("0", 16),
-	}
-}
-
-// sign is the path of a link.
-func (f *fixture) sign(key string, link portallink.Signed) string {
-	f.t.Helper()
-	query, err := link.Query(portallink.SecretOf(key))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return "/go?" + query
-}
-
-// follow opens a path of the program's and follows nothing.
-func (f *fixture) follow(path string, headers ...string) answer {
-	f.t.Helper()
-	request, err := http.NewRequest(http.MethodGet, "http://"+f.public+path, nil)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		request.Header.Set(headers[i], headers[i+1])
-	}
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return answer{status: response.StatusCode, location: response.Header.Get("Location"), header: response.Header, body: string(body), line: f.log.last("click")}
-}
+const ()
 
 // TestPortalLinks: a middleware gets the link of whom it names, which opens that
 // customer's portal.
 func TestPortalLinks(t *testing.T) {
-	f := start(t, withKeys)
+	f := servertest.Start(t, servertest.WithAPIKeys)
 	for _, test := range []struct {
 		name, key, body string
 		calls           map[string]int
 		page            string
 	}{
-		{"first ever", portalKey, byShopify(pat), map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
-		{"warm", portalKey, byShopify(pat), map[string]int{}, "subscriptions"},
-		{"the old key, as the Customer Account API names customers", oldPortalKey, byShopify("gid://shopify/Customer/" + pat), map[string]int{}, "subscriptions"},
-		{"another page", portalKey, `{"shopify_customer_id":"` + pat + `","destination":"orders","locale":"fr"}`, map[string]int{}, "orders"},
-		{"by Recharge's id", portalKey, byRecharge(patsRecord), map[string]int{"customer": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
-		{"by Recharge's id, warm", portalKey, byRecharge(patsRecord), map[string]int{}, "subscriptions"},
+		{"first ever", servertest.APIKey, servertest.ByShopifyID(servertest.Pat), map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
+		{"warm", servertest.APIKey, servertest.ByShopifyID(servertest.Pat), map[string]int{}, "subscriptions"},
+		{"the old key, as the Customer Account API names customers", servertest.OldAPIKey, servertest.ByShopifyID("gid://shopify/Customer/" + servertest.Pat), map[string]int{}, "subscriptions"},
+		{"another page", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","destination":"orders","locale":"fr"}`, map[string]int{}, "orders"},
+		{"by Recharge's id", servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord), map[string]int{"customer": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
+		{"by Recharge's id, warm", servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord), map[string]int{}, "subscriptions"},
 	} {
-		f.calls()
-		got := f.post(test.key, test.body)
-		if calls := f.calls(); !maps.Equal(calls, test.calls) {
+		f.Calls()
+		got := f.PostLink(test.key, test.body)
+		if calls := f.Calls(); !maps.Equal(calls, test.calls) {
 			t.Errorf("%s: the calls %v; want %v", test.name, calls, test.calls)
 		}
-		if got.status != http.StatusOK || !got.SignedIn || got.ExpiresAt == nil || !got.ExpiresAt.After(f.clock.now()) {
-			t.Errorf("%s: %d %s; want a signed-in link, with when it is over", test.name, got.status, got.body)
+		if got.Status != http.StatusOK || !got.SignedIn || got.ExpiresAt == nil || !got.ExpiresAt.After(f.Clock.Now()) {
+			t.Errorf("%s: %d %s; want a signed-in link, with when it is over", test.name, got.Status, got.Body)
 			continue
 		}
-		opened := f.opening(f.shopper(""), got.URL)
-		if opened.Customer.ID != patsRecord || opened.Page != test.page {
+		opened := f.Open(f.Shopper(""), got.URL)
+		if opened.Customer.ID != servertest.PatsRecord || opened.Page != test.page {
 			t.Errorf("%s: %s opened %+v; want Pat's %s", test.name, got.URL, opened, test.page)
 		}
-		if line := f.log.last("click"); line["outcome"] != "redirected" || line["channel"] != "api" {
+		if line := f.Log.Last("click"); line["outcome"] != "redirected" || line["channel"] != "api" {
 			t.Errorf("%s: the log says %v; want a click by the api", test.name, line)
 		}
 	}
@@ -158,60 +61,60 @@ func TestPortalLinks(t *testing.T) {
 // TestSignedLinks: a link that a middleware has signed opens the portal of whom it
 // names, once.
 func TestSignedLinks(t *testing.T) {
-	f := start(t, withKeys)
+	f := servertest.Start(t, servertest.WithAPIKeys)
 	for i, test := range []struct {
 		name, key, customer, destination string
 	}{
-		{"by Shopify's id", portalKey, pat, ""},
-		{"the old key", oldPortalKey, pat, "orders"},
-		{"as the Customer Account API names customers", portalKey, "gid://shopify/Customer/" + pat, ""},
-		{"by Recharge's id", portalKey, "recharge:70100200", "payment-methods"},
+		{"by Shopify's id", servertest.APIKey, servertest.Pat, ""},
+		{"the old key", servertest.OldAPIKey, servertest.Pat, "orders"},
+		{"as the Customer Account API names customers", servertest.APIKey, "gid://shopify/Customer/" + servertest.Pat, ""},
+		{"by Recharge's id", servertest.APIKey, "recharge:70100200", "payment-methods"},
 	} {
-		link := f.signedLink(fmt.Sprint("n", i), test.customer)
+		link := f.SignedLink(fmt.Sprint("n", i), test.customer)
 		link.Destination = test.destination
-		path := f.sign(test.key, link)
-		got := f.follow(path+"&utm_source=mail", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
-		if got.status != http.StatusFound || got.outcome() != "redirected" || got.line["channel"] != "go" {
-			t.Errorf("%s: %d %v %s; want the portal", test.name, got.status, got.line, got.body)
+		path := f.SignLink(test.key, link)
+		got := f.FollowLink(path+"&utm_source=mail", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+		if got.Status != http.StatusFound || got.Outcome() != "redirected" || got.Line["channel"] != "go" {
+			t.Errorf("%s: %d %v %s; want the portal", test.name, got.Status, got.Line, got.Body)
 			continue
 		}
-		if opened := f.opening(f.shopper(""), got.location); opened.Customer.ID != patsRecord {
+		if opened := f.Open(f.Shopper(""), got.Location); opened.Customer.ID != servertest.PatsRecord {
 			t.Errorf("%s: opened %+v; want Pat's portal", test.name, opened)
 		}
-		f.calls()
-		if again := f.follow(path); again.status != http.StatusForbidden || len(f.calls()) != 0 {
-			t.Errorf("%s, again: %d %s; want it refused", test.name, again.status, again.body)
+		f.Calls()
+		if again := f.FollowLink(path); again.Status != http.StatusForbidden || len(f.Calls()) != 0 {
+			t.Errorf("%s, again: %d %s; want it refused", test.name, again.Status, again.Body)
 		}
 	}
 }
 
 // TestSignedLinkEnds: the outcomes have pages of our own, in the shopper's language.
 func TestSignedLinkEnds(t *testing.T) {
-	f := start(t, withKeys)
+	f := servertest.Start(t, servertest.WithAPIKeys)
 	for i, test := range []struct {
 		name, customer, locale, accept string
 		broken                         func(*rechargetest.Faults)
 		outcome, want                  string
 	}{
-		{"never subscribed", robin, "", "fr-CH, fr;q=0.9, en;q=0.8", nil, "not_a_subscriber", `<html lang="fr"`},
-		{"two records", kim, "ar", "fr", nil, "not_a_subscriber", `dir="rtl"`},
+		{"never subscribed", servertest.Robin, "", "fr-CH, fr;q=0.9, en;q=0.8", nil, "not_a_subscriber", `<html lang="fr"`},
+		{"two records", servertest.Kim, "ar", "fr", nil, "not_a_subscriber", `dir="rtl"`},
 		{"no such record", "recharge:999", "", "xx", nil, "not_a_subscriber", `<html lang="en"`},
-		{"Recharge down", sam, "", "de", func(x *rechargetest.Faults) { x.Down = true }, "unavailable", `<html lang="de"`},
+		{"Recharge down", servertest.Sam, "", "de", func(x *rechargetest.Faults) { x.Down = true }, "unavailable", `<html lang="de"`},
 	} {
 		if test.broken != nil {
-			f.recharge.SetFaults(test.broken)
+			f.Recharge.SetFaults(test.broken)
 		}
-		link := f.signedLink(fmt.Sprint("n", i), test.customer)
+		link := f.SignedLink(fmt.Sprint("n", i), test.customer)
 		link.Locale = test.locale
-		got := f.follow(f.sign(portalKey, link), "Accept-Language", test.accept)
-		if got.status != http.StatusOK || got.outcome() != test.outcome || !strings.Contains(got.body, test.want) || !strings.Contains(got.body, `data-outcome="`+test.outcome+`"`) {
-			t.Errorf("%s: %d %s %s; want %s with %s", test.name, got.status, got.outcome(), got.body, test.outcome, test.want)
+		got := f.FollowLink(f.SignLink(servertest.APIKey, link), "Accept-Language", test.accept)
+		if got.Status != http.StatusOK || got.Outcome() != test.outcome || !strings.Contains(got.Body, test.want) || !strings.Contains(got.Body, `data-outcome="`+test.outcome+`"`) {
+			t.Errorf("%s: %d %s %s; want %s with %s", test.name, got.Status, got.Outcome(), got.Body, test.outcome, test.want)
 		}
-		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") {
+		if policy := got.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") {
 			t.Errorf("%s: the policy %q; want one that lets nothing in", test.name, policy)
 		}
-		if !strings.Contains(got.body, fmt.Sprint(got.line["request_id"])) || !strings.Contains(got.body, f.store.URL+"/") {
-			t.Errorf("%s: %s; want the request's id and a way back to the store", test.name, got.body)
+		if !strings.Contains(got.Body, fmt.Sprint(got.Line["request_id"])) || !strings.Contains(got.Body, f.Store.URL+"/") {
+			t.Errorf("%s: %s; want the request's id and a way back to the store", test.name, got.Body)
 		}
 	}
 }
@@ -221,53 +124,53 @@ func TestPortalLinkProblems(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, key, body string
-		broken          func(*fixture)
+		broken          func(*servertest.Fixture)
 		change          func(*config.Settings)
 		status          int
 		problem         string
 	}{
-		{"never subscribed", portalKey, byShopify(robin), nil, nil, 404, "not_a_subscriber"},
-		{"no such record", portalKey, byRecharge(999), nil, nil, 404, "not_a_subscriber"},
-		{"two records", portalKey, byShopify(kim), nil, nil, 404, "not_a_subscriber"},
-		{"Recharge down", portalKey, byShopify(pat), func(f *fixture) { f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, nil, 503, "unavailable"},
-		{"not connected", portalKey, byShopify(pat), nil, func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, 409, "not_connected"},
-		{"wrong key", portalKey + "x", byShopify(pat), nil, nil, 403, "forbidden"},
-		{"no key", "", byShopify(pat), nil, nil, 403, "forbidden"},
-		{"wrong key, bad body", portalKey + "x", `{`, nil, nil, 403, "forbidden"},
-		{"no body", portalKey, ``, nil, nil, 400, "invalid_request"},
-		{"nobody", portalKey, `{}`, nil, nil, 400, "invalid_request"},
-		{"both", portalKey, `{"shopify_customer_id":"` + pat + `","recharge_customer_id":70100200}`, nil, nil, 400, "invalid_request"},
-		{"twice", portalKey, `{"shopify_customer_id":"` + pat + `","shopify_customer_id":"` + robin + `"}`, nil, nil, 400, "invalid_request"},
-		{"in other letters", portalKey, `{"Shopify_Customer_Id":"` + pat + `"}`, nil, nil, 400, "invalid_request"},
-		{"a number as Shopify's", portalKey, `{"shopify_customer_id":` + pat + `}`, nil, nil, 400, "invalid_request"},
-		{"text as Recharge's", portalKey, `{"recharge_customer_id":"70100200"}`, nil, nil, 400, "invalid_request"},
-		{"a fraction", portalKey, `{"recharge_customer_id":70100200.0}`, nil, nil, 400, "invalid_request"},
-		{"a power", portalKey, `{"recharge_customer_id":7e7}`, nil, nil, 400, "invalid_request"},
-		{"too large", portalKey, `{"recharge_customer_id":9999999999999999999}`, nil, nil, 400, "invalid_request"},
-		{"below nothing", portalKey, `{"recharge_customer_id":-1}`, nil, nil, 400, "invalid_request"},
-		{"a list", portalKey, `{"shopify_customer_id":["` + pat + `"]}`, nil, nil, 400, "invalid_request"},
-		{"two objects", portalKey, byShopify(pat) + byShopify(robin), nil, nil, 400, "invalid_request"},
-		{"a slip", portalKey, `{"shopify_customer_id":"` + pat + `","where":"orders"}`, nil, nil, 400, "invalid_request"},
-		{"no text", portalKey, `{"shopify_customer_id":"` + pat + `","locale":7}`, nil, nil, 400, "invalid_request"},
-		{"too long", portalKey, `{"shopify_customer_id":"` + pat + `","destination":"` + strings.Repeat("a", 5000) + `"}`, nil, nil, 400, "invalid_request"},
+		{"never subscribed", servertest.APIKey, servertest.ByShopifyID(servertest.Robin), nil, nil, 404, "not_a_subscriber"},
+		{"no such record", servertest.APIKey, servertest.ByRechargeID(999), nil, nil, 404, "not_a_subscriber"},
+		{"two records", servertest.APIKey, servertest.ByShopifyID(servertest.Kim), nil, nil, 404, "not_a_subscriber"},
+		{"Recharge down", servertest.APIKey, servertest.ByShopifyID(servertest.Pat), func(f *servertest.Fixture) { f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true }) }, nil, 503, "unavailable"},
+		{"not connected", servertest.APIKey, servertest.ByShopifyID(servertest.Pat), nil, func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, 409, "not_connected"},
+		{"wrong key", servertest.APIKey + "x", servertest.ByShopifyID(servertest.Pat), nil, nil, 403, "forbidden"},
+		{"no key", "", servertest.ByShopifyID(servertest.Pat), nil, nil, 403, "forbidden"},
+		{"wrong key, bad body", servertest.APIKey + "x", `{`, nil, nil, 403, "forbidden"},
+		{"no body", servertest.APIKey, ``, nil, nil, 400, "invalid_request"},
+		{"nobody", servertest.APIKey, `{}`, nil, nil, 400, "invalid_request"},
+		{"both", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","recharge_customer_id":70100200}`, nil, nil, 400, "invalid_request"},
+		{"twice", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","shopify_customer_id":"` + servertest.Robin + `"}`, nil, nil, 400, "invalid_request"},
+		{"in other letters", servertest.APIKey, `{"Shopify_Customer_Id":"` + servertest.Pat + `"}`, nil, nil, 400, "invalid_request"},
+		{"a number as Shopify's", servertest.APIKey, `{"shopify_customer_id":` + servertest.Pat + `}`, nil, nil, 400, "invalid_request"},
+		{"text as Recharge's", servertest.APIKey, `{"recharge_customer_id":"70100200"}`, nil, nil, 400, "invalid_request"},
+		{"a fraction", servertest.APIKey, `{"recharge_customer_id":70100200.0}`, nil, nil, 400, "invalid_request"},
+		{"a power", servertest.APIKey, `{"recharge_customer_id":7e7}`, nil, nil, 400, "invalid_request"},
+		{"too large", servertest.APIKey, `{"recharge_customer_id":9999999999999999999}`, nil, nil, 400, "invalid_request"},
+		{"below nothing", servertest.APIKey, `{"recharge_customer_id":-1}`, nil, nil, 400, "invalid_request"},
+		{"a list", servertest.APIKey, `{"shopify_customer_id":["` + servertest.Pat + `"]}`, nil, nil, 400, "invalid_request"},
+		{"two objects", servertest.APIKey, servertest.ByShopifyID(servertest.Pat) + servertest.ByShopifyID(servertest.Robin), nil, nil, 400, "invalid_request"},
+		{"a slip", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","where":"orders"}`, nil, nil, 400, "invalid_request"},
+		{"no text", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","locale":7}`, nil, nil, 400, "invalid_request"},
+		{"too long", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","destination":"` + strings.Repeat("a", 5000) + `"}`, nil, nil, 400, "invalid_request"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			settings := []func(*config.Settings){withKeys}
+			settings := []func(*config.Settings){servertest.WithAPIKeys}
 			if test.change != nil {
 				settings = append(settings, test.change)
 			}
-			f := start(t, settings...)
+			f := servertest.Start(t, settings...)
 			if test.broken != nil {
 				test.broken(f)
 			}
-			got := f.post(test.key, test.body)
-			if got.status != test.status || got.Type != "urn:manage-subscriptions:problem:"+test.problem || got.Detail == "" || got.URL != "" {
-				t.Errorf("POST %s = %d %s; want %d and a problem %s", test.body, got.status, got.body, test.status, test.problem)
+			got := f.PostLink(test.key, test.body)
+			if got.Status != test.status || got.Type != "urn:manage-subscriptions:problem:"+test.problem || got.Detail == "" || got.URL != "" {
+				t.Errorf("POST %s = %d %s; want %d and a problem %s", test.body, got.Status, got.Body, test.status, test.problem)
 			}
-			if media := got.header.Get("Content-Type"); media != "application/problem+json" {
+			if media := got.Header.Get("Content-Type"); media != "application/problem+json" {
 				t.Errorf("POST %s is answered in %s; want application/problem+json", test.body, media)
 			}
-			if wait := got.header.Get("Retry-After"); (wait != "") != (test.status == 503) {
+			if wait := got.Header.Get("Retry-After"); (wait != "") != (test.status == 503) {
 				t.Errorf("POST %s: Retry-After %q", test.body, wait)
 			}
 		})
@@ -276,39 +179,39 @@ func TestPortalLinkProblems(t *testing.T) {
 
 // TestPortalLinkByHash: with Recharge down, whoever is known goes on by hash.
 func TestPortalLinkByHash(t *testing.T) {
-	for _, body := range []string{byShopify(pat), byRecharge(patsRecord)} {
-		f := start(t, withKeys)
-		f.post(portalKey, body)
-		f.clock.add(2 * time.Hour) // link and session are over
-		f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
-		got := f.post(portalKey, body)
-		if got.status != http.StatusOK || got.SignedIn || got.ExpiresAt != nil || !strings.Contains(got.URL, "/portal/1f2e3d4c5b6a7988/") {
-			t.Errorf("POST %s = %d %s; want Pat's link by hash", body, got.status, got.body)
+	for _, body := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(servertest.PatsRecord)} {
+		f := servertest.Start(t, servertest.WithAPIKeys)
+		f.PostLink(servertest.APIKey, body)
+		f.Clock.Add(2 * time.Hour) // link and session are over
+		f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
+		got := f.PostLink(servertest.APIKey, body)
+		if got.Status != http.StatusOK || got.SignedIn || got.ExpiresAt != nil || !strings.Contains(got.URL, "/portal/1f2e3d4c5b6a7988/") {
+			t.Errorf("POST %s = %d %s; want Pat's link by hash", body, got.Status, got.Body)
 		}
 	}
 }
 
 // TestNoKeyNoRoute: without a key there are no such routes.
 func TestNoKeyNoRoute(t *testing.T) {
-	f := start(t)
-	if got := f.post(portalKey, byShopify(pat)); got.status != http.StatusNotFound {
-		t.Errorf("POST without PORTAL_API_KEY = %d; want 404", got.status)
+	f := servertest.Start(t)
+	if got := f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusNotFound {
+		t.Errorf("POST without PORTAL_API_KEY = %d; want 404", got.Status)
 	}
-	if got := f.follow(f.sign(portalKey, f.signedLink("n", pat))); got.status != http.StatusNotFound {
-		t.Errorf("GET /go without PORTAL_API_KEY = %d; want 404", got.status)
+	if got := f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))); got.Status != http.StatusNotFound {
+		t.Errorf("GET /go without PORTAL_API_KEY = %d; want 404", got.Status)
 	}
 }
 
 // TestVouchedAnswers: both routes are closed to scripts of other sites, set no cookie
 // and let nothing be kept.
 func TestVouchedAnswers(t *testing.T) {
-	f := start(t, withKeys)
-	link := f.sign(portalKey, f.signedLink("n", pat))
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	link := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
 	for name, header := range map[string]http.Header{
-		"POST":           f.post(portalKey, byShopify(pat), "Origin", "https://evil.example").header,
-		"POST, refused":  f.post("", byShopify(pat), "Origin", "https://evil.example").header,
-		"GET /go":        f.follow(link, "Origin", "https://evil.example").header,
-		"GET /go, again": f.follow(link, "Origin", "https://evil.example").header,
+		"POST":           f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat), "Origin", "https://evil.example").Header,
+		"POST, refused":  f.PostLink("", servertest.ByShopifyID(servertest.Pat), "Origin", "https://evil.example").Header,
+		"GET /go":        f.FollowLink(link, "Origin", "https://evil.example").Header,
+		"GET /go, again": f.FollowLink(link, "Origin", "https://evil.example").Header,
 	} {
 		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Set-Cookie"} {
 			if got := header.Get(name); got != "" {
@@ -320,7 +223,7 @@ func TestVouchedAnswers(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/api/portal-links", "/go"} {
-		request, _ := http.NewRequest(http.MethodOptions, "http://"+f.public+path, nil)
+		request, _ := http.NewRequest(http.MethodOptions, "http://"+f.Public+path, nil)
 		request.Header.Set("Origin", "https://evil.example")
 		request.Header.Set("Access-Control-Request-Method", "POST")
 		request.Header.Set("Access-Control-Request-Headers", "authorization")
@@ -340,10 +243,10 @@ func TestVouchedAnswers(t *testing.T) {
 // TestSignedLinkRefused: what is not signed as it stands, not of this time, or used
 // before, opens nothing, and nothing is asked for it.
 func TestSignedLinkRefused(t *testing.T) {
-	f := start(t, withKeys)
-	f.follow(f.sign(portalKey, f.signedLink("warm", pat))) // Pat is remembered, with a link
-	good := f.signedLink("good", pat)
-	text := f.sign(portalKey, good)
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("warm", servertest.Pat))) // Pat is remembered, with a link
+	good := f.SignedLink("good", servertest.Pat)
+	text := f.SignLink(servertest.APIKey, good)
 	with := func(edit func(url.Values)) string {
 		query, _ := url.ParseQuery(strings.TrimPrefix(text, "/go?"))
 		edit(query)
@@ -351,34 +254,34 @@ func TestSignedLinkRefused(t *testing.T) {
 	}
 	expiring := func(in time.Duration) string {
 		link := good
-		link.Expires = f.clock.now().Add(in)
-		return f.sign(portalKey, link)
+		link.Expires = f.Clock.Now().Add(in)
+		return f.SignLink(servertest.APIKey, link)
 	}
-	f.calls()
+	f.Calls()
 	for name, path := range map[string]string{
-		"wrong key":             f.sign("another-key-0123456789", good),
+		"wrong key":             f.SignLink("another-key-0123456789", good),
 		"over":                  expiring(-time.Second),
 		"valid for too long":    expiring(5*time.Minute + 2*time.Second),
-		"another customer":      with(func(q url.Values) { q.Set("customer", sam) }),
-		"Recharge's id instead": with(func(q url.Values) { q.Set("customer", "recharge:"+pat) }),
+		"another customer":      with(func(q url.Values) { q.Set("customer", servertest.Sam) }),
+		"Recharge's id instead": with(func(q url.Values) { q.Set("customer", "recharge:"+servertest.Pat) }),
 		"another shop":          with(func(q url.Values) { q.Set("shop", otherShop) }),
 		"another page":          with(func(q url.Values) { q.Set("destination", "orders") }),
 		"a language":            with(func(q url.Values) { q.Set("locale", "fr") }),
 		"longer":                with(func(q url.Values) { q.Set("expires", fmt.Sprint(good.Expires.Unix()+30)) }),
 		"another nonce":         with(func(q url.Values) { q.Set("nonce", strings.Repeat("x", 16)) }),
-		"re-split":              with(func(q url.Values) { q.Set("customer", pat[:5]); q.Set("destination", pat[5:]) }),
+		"re-split":              with(func(q url.Values) { q.Set("customer", servertest.Pat[:5]); q.Set("destination", servertest.Pat[5:]) }),
 		"no signature":          with(func(q url.Values) { q.Del("signature") }),
 		"two signatures":        with(func(q url.Values) { q.Add("signature", q.Get("signature")) }),
-		"two customers":         with(func(q url.Values) { q.Add("customer", sam) }),
+		"two customers":         with(func(q url.Values) { q.Add("customer", servertest.Sam) }),
 		"no nonce":              with(func(q url.Values) { q.Del("nonce") }),
 		"in capitals":           with(func(q url.Values) { q.Set("signature", strings.ToUpper(q.Get("signature"))) }),
 		"a malformed pair":      text + "&%zz=1",
 		"a semicolon":           text + ";a=1",
 		"nothing":               "/go",
 	} {
-		got := f.follow(path, "Accept-Language", "de")
-		if got.status != http.StatusForbidden || got.outcome() != "forbidden" || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") || !strings.Contains(got.body, "nicht mehr gültig") {
-			t.Errorf("%s: %d %s %s; want it refused", name, got.status, got.outcome(), got.body)
+		got := f.FollowLink(path, "Accept-Language", "de")
+		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || !strings.HasPrefix(got.Header.Get("Content-Type"), "text/plain") || !strings.Contains(got.Body, "nicht mehr gültig") {
+			t.Errorf("%s: %d %s %s; want it refused", name, got.Status, got.Outcome(), got.Body)
 		}
 	}
 	for name, headers := range map[string][]string{
@@ -387,32 +290,32 @@ func TestSignedLinkRefused(t *testing.T) {
 		"by a script":        {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"},
 		"in a frame":         {"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"},
 	} {
-		if got := f.follow(text, headers...); got.status != http.StatusForbidden {
-			t.Errorf("%s: %d %s; want it refused", name, got.status, got.body)
+		if got := f.FollowLink(text, headers...); got.Status != http.StatusForbidden {
+			t.Errorf("%s: %d %s; want it refused", name, got.Status, got.Body)
 		}
 	}
-	if calls := f.calls(); len(calls) != 0 {
+	if calls := f.Calls(); len(calls) != 0 {
 		t.Errorf("what was refused made the calls %v; want none", calls)
 	}
-	if got := f.follow(text); got.status != http.StatusFound {
-		t.Errorf("the link itself: %d %s; want that it was not used up", got.status, got.body)
+	if got := f.FollowLink(text); got.Status != http.StatusFound {
+		t.Errorf("the link itself: %d %s; want that it was not used up", got.Status, got.Body)
 	}
 }
 
 // TestSignedLinkWithoutRedis: where it cannot be told whether a link was used, it
 // opens nothing.
 func TestSignedLinkWithoutRedis(t *testing.T) {
-	f := start(t, withKeys)
-	path := f.sign(portalKey, f.signedLink("n", pat))
-	f.follow(path) // Pat is remembered, also by the process
-	f.redis.Stop()
-	for _, path := range []string{path, f.sign(portalKey, f.signedLink("m", pat))} {
-		if got := f.follow(path); got.status != http.StatusOK || got.outcome() != "unavailable" || got.location != "" {
-			t.Errorf("GET /go without Redis = %d %s %s; want unavailable", got.status, got.outcome(), got.location)
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
+	f.FollowLink(path) // Pat is remembered, also by the process
+	f.Redis.Stop()
+	for _, path := range []string{path, f.SignLink(servertest.APIKey, f.SignedLink("m", servertest.Pat))} {
+		if got := f.FollowLink(path); got.Status != http.StatusOK || got.Outcome() != "unavailable" || got.Location != "" {
+			t.Errorf("GET /go without Redis = %d %s %s; want unavailable", got.Status, got.Outcome(), got.Location)
 		}
 	}
-	if got := f.post(portalKey, byShopify(pat)); got.status != http.StatusOK {
-		t.Errorf("POST without Redis = %d %s; want a link", got.status, got.body)
+	if got := f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusOK {
+		t.Errorf("POST without Redis = %d %s; want a link", got.Status, got.Body)
 	}
 }
 
@@ -420,184 +323,158 @@ func TestSignedLinkWithoutRedis(t *testing.T) {
 // that was asked for. It opens nothing, not even what was known before.
 func TestSomeoneElsesRecord(t *testing.T) {
 	for _, known := range []bool{false, true} {
-		f := start(t, withKeys)
+		f := servertest.Start(t, servertest.WithAPIKeys)
 		if known {
-			f.post(portalKey, byRecharge(patsRecord))
-			f.clock.add(48 * time.Hour)
+			f.PostLink(servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord))
+			f.Clock.Add(48 * time.Hour)
 		}
-		f.recharge.SetFaults(func(x *rechargetest.Faults) { x.OtherRecord = true })
-		got := f.post(portalKey, byRecharge(patsRecord))
-		if got.status != http.StatusServiceUnavailable || got.URL != "" {
-			t.Errorf("POST, known %v = %d %s; want unavailable", known, got.status, got.body)
+		f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.OtherRecord = true })
+		got := f.PostLink(servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord))
+		if got.Status != http.StatusServiceUnavailable || got.URL != "" {
+			t.Errorf("POST, known %v = %d %s; want unavailable", known, got.Status, got.Body)
 		}
-		if line := f.log.last("click"); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["cause"]), "someone else's") {
+		if line := f.Log.Last("click"); line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["cause"]), "someone else's") {
 			t.Errorf("the log says %v; want an error", line)
 		}
-		if got := f.follow(f.sign(portalKey, f.signedLink("n", "recharge:70100200"))); got.location != "" {
-			t.Errorf("GET /go, known %v, leads to %s; want nowhere", known, got.location)
+		if got := f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("n", "recharge:70100200"))); got.Location != "" {
+			t.Errorf("GET /go, known %v, leads to %s; want nowhere", known, got.Location)
 		}
-	}
-}
-
-var madeKey = regexp.MustCompile(`id="new-key">([^<]+)<`)
-
-// makeKey makes a key in the app home of a shop.
-func (f *fixture) makeKey(shop, name string) string {
-	f.t.Helper()
-	response, body := f.ask("/app/keys", f.sessionToken(of(shop)), url.Values{"name": {name}})
-	key := madeKey.FindStringSubmatch(body)
-	if response.StatusCode != http.StatusOK || key == nil {
-		f.t.Fatalf("make a key: %d %s", response.StatusCode, body)
-	}
-	return key[1]
-}
-
-// revoke revokes the key of that name.
-func (f *fixture) revoke(shop, name string) {
-	f.t.Helper()
-	_, page := f.ask("/app/keys", f.sessionToken(of(shop)), nil)
-	id := regexp.MustCompile(`(?s)<span>` + name + `</span>.*?name="id" value="([^"]+)"`).FindStringSubmatch(page)
-	if id == nil {
-		f.t.Fatalf("the app home has no key %q: %s", name, page)
-	}
-	if response, body := f.ask("/app/keys/revoke", f.sessionToken(of(shop)), url.Values{"id": {id[1]}}); response.StatusCode != http.StatusOK || !strings.Contains(body, "Revoked.") {
-		f.t.Fatalf("revoke: %d %s", response.StatusCode, body)
 	}
 }
 
 // TestKeysOfTheAppHome: a merchant makes a key, which is shown once and kept as a hash,
 // and revokes it; from then on it does for nothing, on no server.
 func TestKeysOfTheAppHome(t *testing.T) {
-	f := start(t, many)
-	f.connect()
-	if got := f.post("mspk_fixture-shop_"+strings.Repeat("A", 26), byShopify(pat)); got.status != http.StatusForbidden {
-		t.Errorf("POST to a shop without keys = %d; want 403", got.status)
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	if got := f.PostLink("mspk_fixture-shop_"+strings.Repeat("A", 26), servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden {
+		t.Errorf("POST to a shop without keys = %d; want 403", got.Status)
 	}
-	key := f.makeKey(shop, "Hydrogen")
-	other := f.makeKey(shop, "Python")
-	beside := f.instance(nil, many)
-	if got := f.post(key, byShopify(pat)); got.status != http.StatusOK || !got.SignedIn {
-		t.Errorf("POST with a new key = %d %s; want a link", got.status, got.body)
+	key := f.MakeKey(servertest.Shop, "Hydrogen")
+	other := f.MakeKey(servertest.Shop, "Python")
+	beside := f.Instance(nil, servertest.ManyStores)
+	if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusOK || !got.SignedIn {
+		t.Errorf("POST with a new key = %d %s; want a link", got.Status, got.Body)
 	}
-	if got := f.follow(f.sign(key, f.signedLink("a", pat))); got.status != http.StatusFound {
-		t.Errorf("GET /go signed with a new key = %d %s; want the portal", got.status, got.body)
+	if got := f.FollowLink(f.SignLink(key, f.SignedLink("a", servertest.Pat))); got.Status != http.StatusFound {
+		t.Errorf("GET /go signed with a new key = %d %s; want the portal", got.Status, got.Body)
 	}
-	if _, page := f.ask("/app/keys", f.sessionToken(nil), nil); strings.Contains(page, key) || !strings.Contains(page, "Hydrogen") {
+	if _, page := f.AppHome("/app/keys", f.SessionToken(nil), nil); strings.Contains(page, key) || !strings.Contains(page, "Hydrogen") {
 		t.Errorf("the app home shows %s; want the key's name and not the key", page)
 	}
-	for name, value := range f.redis.Dump() {
+	for name, value := range f.Redis.Dump() {
 		if strings.Contains(value, key) || strings.Contains(value, "Hydrogen") {
 			t.Errorf("Redis holds a key or its name in the open at %s", name)
 		}
 	}
-	if strings.Contains(f.log.String(), key) {
+	if strings.Contains(f.Log.String(), key) {
 		t.Error("the log holds a key")
 	}
-	signed := f.sign(key, f.signedLink("b", pat))
-	f.revoke(shop, "Hydrogen")
-	f.connect() // does not bring it back
-	for _, public := range []string{f.public, beside.public} {
-		f.public = public
-		if got := f.post(key, byShopify(pat)); got.status != http.StatusForbidden || got.Type != "urn:manage-subscriptions:problem:forbidden" {
-			t.Errorf("POST with a revoked key = %d %s; want 403", got.status, got.body)
+	signed := f.SignLink(key, f.SignedLink("b", servertest.Pat))
+	f.RevokeKey(servertest.Shop, "Hydrogen")
+	f.Connect() // does not bring it back
+	for _, public := range []string{f.Public, beside.Public} {
+		f.Public = public
+		if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden || got.Type != "urn:manage-subscriptions:problem:forbidden" {
+			t.Errorf("POST with a revoked key = %d %s; want 403", got.Status, got.Body)
 		}
-		if got := f.follow(signed); got.status != http.StatusForbidden {
-			t.Errorf("GET /go signed with a revoked key = %d %s; want 403", got.status, got.body)
+		if got := f.FollowLink(signed); got.Status != http.StatusForbidden {
+			t.Errorf("GET /go signed with a revoked key = %d %s; want 403", got.Status, got.Body)
 		}
-		if got := f.post(other, byShopify(pat)); got.status != http.StatusOK {
-			t.Errorf("POST with the other key = %d %s; want a link", got.status, got.body)
+		if got := f.PostLink(other, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusOK {
+			t.Errorf("POST with the other key = %d %s; want a link", got.Status, got.Body)
 		}
 	}
 	for _, name := range []string{"", strings.Repeat("x", 51), "a\x00b"} {
-		if _, body := f.ask("/app/keys", f.sessionToken(nil), url.Values{"name": {name}}); !strings.Contains(body, "Not made") {
+		if _, body := f.AppHome("/app/keys", f.SessionToken(nil), url.Values{"name": {name}}); !strings.Contains(body, "Not made") {
 			t.Errorf("a key called %q: %s; want that it is not made", name, body)
 		}
 	}
 	for i := range 9 {
-		f.makeKey(shop, fmt.Sprint("more", i))
+		f.MakeKey(servertest.Shop, fmt.Sprint("more", i))
 	}
-	if _, body := f.ask("/app/keys", f.sessionToken(nil), url.Values{"name": {"one more"}}); !strings.Contains(body, "there are ten keys") {
+	if _, body := f.AppHome("/app/keys", f.SessionToken(nil), url.Values{"name": {"one more"}}); !strings.Contains(body, "there are ten keys") {
 		t.Errorf("an eleventh key: %s; want that it is not made", body)
 	}
-	if _, body := f.ask("/app/disconnect", f.sessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {
+	if _, body := f.AppHome("/app/disconnect", f.SessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {
 		t.Fatalf("disconnect: %s", body)
 	}
-	if got := f.post(other, byShopify(pat)); got.status != http.StatusForbidden {
-		t.Errorf("POST after the shop has disconnected = %d; want 403", got.status)
+	if got := f.PostLink(other, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden {
+		t.Errorf("POST after the shop has disconnected = %d; want 403", got.Status)
 	}
-	f.connect()
-	if got := f.post(other, byShopify(pat)); got.status != http.StatusForbidden {
-		t.Errorf("POST with a key of before = %d; want 403", got.status)
+	f.Connect()
+	if got := f.PostLink(other, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden {
+		t.Errorf("POST with a key of before = %d; want 403", got.Status)
 	}
 }
 
 // TestKeyOfAnotherShop: a key of one shop's does nothing for another's customers,
 // whatever a request says.
 func TestKeyOfAnotherShop(t *testing.T) {
-	f := start(t, many)
+	f := servertest.Start(t, servertest.ManyStores)
 	const token = "sk_test_other_admin_token"
 	other := rechargetest.NewServer(rechargetest.Options{
 		Shop: otherShop, Tokens: []rechargetest.Token{{Value: token, Scopes: []string{"read_customers", "write_session", "read_store"}, Rate: 1000, Burst: 10000}},
-		ClientSecret: rcSecret, SigningKey: signingKey(), Now: f.clock.now,
-		Customers: []rechargetest.Customer{{ID: 80100200, Hash: "9f8e7d6c5b4a3210", ShopifyCustomerID: sam, FirstName: "Samira", LastName: "Other"}},
+		ClientSecret: servertest.RechargeSecret, SigningKey: servertest.SigningKey(), Now: f.Clock.Now,
+		Customers: []rechargetest.Customer{{ID: 80100200, Hash: "9f8e7d6c5b4a3210", ShopifyCustomerID: servertest.Sam, FirstName: "Samira", LastName: "Other"}},
 	})
 	defer other.Close()
-	front := rechargetest.Together(f.recharge, other)
+	front := rechargetest.Together(f.Recharge, other)
 	defer front.Close()
-	other.SetPortalBase(f.store.URL + "/tools/other/portal/")
-	f.restart(func() {}, many, func(s *config.Settings) { s.RechargeAPIURL = front.URL })
-	f.connect()
-	if _, body := f.ask("/app/connect", f.sessionToken(of(otherShop)), url.Values{"token": {token}}); !strings.Contains(body, `data-result="saved"`) {
+	other.SetPortalBase(f.Store.URL + "/tools/other/portal/")
+	f.Restart(func() {}, servertest.ManyStores, func(s *config.Settings) { s.RechargeAPIURL = front.URL })
+	f.Connect()
+	if _, body := f.AppHome("/app/connect", f.SessionToken(servertest.ForShop(otherShop)), url.Values{"token": {token}}); !strings.Contains(body, `data-result="saved"`) {
 		t.Fatalf("connect the other: %s; want it saved", body)
 	}
-	ours, theirs := f.makeKey(shop, "ours"), f.makeKey(otherShop, "theirs")
-	if got := f.post(theirs, byShopify(sam)); got.status != http.StatusOK || !strings.Contains(got.URL, "9f8e7d6c5b4a3210") {
-		t.Errorf("their key for their Sam = %d %s; want their Sam's link", got.status, got.body)
+	ours, theirs := f.MakeKey(servertest.Shop, "ours"), f.MakeKey(otherShop, "theirs")
+	if got := f.PostLink(theirs, servertest.ByShopifyID(servertest.Sam)); got.Status != http.StatusOK || !strings.Contains(got.URL, "9f8e7d6c5b4a3210") {
+		t.Errorf("their key for their Sam = %d %s; want their Sam's link", got.Status, got.Body)
 	}
-	if got := f.post(ours, byShopify(sam)); got.status != http.StatusOK || !strings.Contains(got.URL, "70100301a1b2c3d4e5f60718") {
-		t.Errorf("our key for our Sam = %d %s; want our Sam's link", got.status, got.body)
+	if got := f.PostLink(ours, servertest.ByShopifyID(servertest.Sam)); got.Status != http.StatusOK || !strings.Contains(got.URL, "70100301a1b2c3d4e5f60718") {
+		t.Errorf("our key for our Sam = %d %s; want our Sam's link", got.Status, got.Body)
 	}
-	for name, got := range map[string]apiAnswer{
-		"their customer's Recharge id":    f.post(ours, byRecharge(80100200)),
-		"our customer's, with their key":  f.post(theirs, byRecharge(patsRecord)),
-		"our customer at Shopify, theirs": f.post(theirs, byShopify(pat)),
+	for name, got := range map[string]servertest.LinkAnswer{
+		"their customer's Recharge id":    f.PostLink(ours, servertest.ByRechargeID(80100200)),
+		"our customer's, with their key":  f.PostLink(theirs, servertest.ByRechargeID(servertest.PatsRecord)),
+		"our customer at Shopify, theirs": f.PostLink(theirs, servertest.ByShopifyID(servertest.Pat)),
 	} {
-		if got.status != http.StatusNotFound || got.URL != "" {
-			t.Errorf("%s = %d %s; want that there is no such customer", name, got.status, got.body)
+		if got.Status != http.StatusNotFound || got.URL != "" {
+			t.Errorf("%s = %d %s; want that there is no such customer", name, got.Status, got.Body)
 		}
 	}
 	// Their secret under our shop's name, and our name in their key.
 	forged := strings.Replace(theirs, "mspk_other-shop_", "mspk_fixture-shop_", 1)
-	if got := f.post(forged, byShopify(sam)); forged == theirs || got.status != http.StatusForbidden {
-		t.Errorf("their key with our name = %d %s; want 403", got.status, got.body)
+	if got := f.PostLink(forged, servertest.ByShopifyID(servertest.Sam)); forged == theirs || got.Status != http.StatusForbidden {
+		t.Errorf("their key with our name = %d %s; want 403", got.Status, got.Body)
 	}
-	link := f.signedLink("x", sam)
+	link := f.SignedLink("x", servertest.Sam)
 	for _, key := range []string{theirs, forged} {
-		if got := f.follow(f.sign(key, link)); got.status != http.StatusForbidden {
-			t.Errorf("our Sam's link signed with their key = %d %s; want 403", got.status, got.location)
+		if got := f.FollowLink(f.SignLink(key, link)); got.Status != http.StatusForbidden {
+			t.Errorf("our Sam's link signed with their key = %d %s; want 403", got.Status, got.Location)
 		}
 	}
 	link.Shop = otherShop
-	if got := f.follow(f.sign(ours, link)); got.status != http.StatusForbidden {
-		t.Errorf("their Sam's link signed with our key = %d %s; want 403", got.status, got.location)
+	if got := f.FollowLink(f.SignLink(ours, link)); got.Status != http.StatusForbidden {
+		t.Errorf("their Sam's link signed with our key = %d %s; want 403", got.Status, got.Location)
 	}
-	if got := f.follow(f.sign(theirs, link)); !strings.Contains(got.location, "9f8e7d6c5b4a3210") {
-		t.Errorf("their Sam's link signed with their key leads to %q; want their Sam's portal", got.location)
+	if got := f.FollowLink(f.SignLink(theirs, link)); !strings.Contains(got.Location, "9f8e7d6c5b4a3210") {
+		t.Errorf("their Sam's link signed with their key leads to %q; want their Sam's portal", got.Location)
 	}
 }
 
 // TestErasedByRechargesID: an order to erase names Shopify's customer; what is
 // remembered of the same person by Recharge's id goes, too, and of others stays.
 func TestErasedByRechargesID(t *testing.T) {
-	f := start(t, withKeys)
-	f.post(portalKey, byRecharge(70100301)) // Sam's
-	sams := f.remembered()
-	f.post(portalKey, byRecharge(patsRecord))
-	if len(sams) != 1 || len(f.remembered()) != 2 {
-		t.Fatalf("Redis holds %q; want one entry each", f.remembered())
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	f.PostLink(servertest.APIKey, servertest.ByRechargeID(70100301)) // Sam's
+	sams := f.CachedShoppers()
+	f.PostLink(servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord))
+	if len(sams) != 1 || len(f.CachedShoppers()) != 2 {
+		t.Fatalf("Redis holds %q; want one entry each", f.CachedShoppers())
 	}
-	f.webhook("/webhooks/shopify", "customers/redact", aboutShopper(pat), appSecret)
-	if left := f.remembered(); !slices.Equal(left, sams) {
+	f.Webhook("/webhooks/shopify", "customers/redact", servertest.ShopperBody(servertest.Pat), servertest.AppSecret)
+	if left := f.CachedShoppers(); !slices.Equal(left, sams) {
 		t.Errorf("Redis holds %q; want what is Sam's, %q", left, sams)
 	}
 }
@@ -606,33 +483,37 @@ func TestErasedByRechargesID(t *testing.T) {
 // are known by Recharge's id.
 func TestRechargeTellsByID(t *testing.T) {
 	t.Parallel()
-	f := start(t, many)
-	f.connect()
-	key := f.makeKey(shop, "server")
-	f.clicked(pat, "") // the same person, known by Shopify's id
-	f.post(key, byRecharge(patsRecord))
-	f.recharge.ChangeCustomer(change(customers()[1], func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
-	f.until("the new hash is known", func() bool { return strings.Contains(f.post(key, byRecharge(patsRecord)).URL, "/abcdabcdabcdabcd/") })
-	f.recharge.DeleteCustomer(patsRecord)
-	f.until("nobody is known", func() bool { return f.post(key, byRecharge(patsRecord)).status == http.StatusNotFound })
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	key := f.MakeKey(servertest.Shop, "server")
+	f.ClickAll(servertest.Pat, "") // the same person, known by Shopify's id
+	f.PostLink(key, servertest.ByRechargeID(servertest.PatsRecord))
+	f.Recharge.ChangeCustomer(servertest.Changed(servertest.Customers()[1], func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+	f.Until("the new hash is known", func() bool {
+		return strings.Contains(f.PostLink(key, servertest.ByRechargeID(servertest.PatsRecord)).URL, "/abcdabcdabcdabcd/")
+	})
+	f.Recharge.DeleteCustomer(servertest.PatsRecord)
+	f.Until("nobody is known", func() bool {
+		return f.PostLink(key, servertest.ByRechargeID(servertest.PatsRecord)).Status == http.StatusNotFound
+	})
 }
 
 // TestIDsDoNotMix: one customer's id at Shopify is another's at Recharge. What is known
 // of the one is never taken for the other, in whichever order they come.
 func TestIDsDoNotMix(t *testing.T) {
 	const both = int64(6100200300400) // Pat's at Shopify
-	for _, first := range []string{byShopify(pat), byRecharge(both)} {
-		f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: storetest.Redis(t), people: append(customers(), rechargetest.Customer{
-			ID: both, Hash: "feedfeedfeedfeed", FirstName: "Some", LastName: "Namesake", Subscriptions: customers()[1].Subscriptions,
+	for _, first := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(both)} {
+		f := &servertest.Fixture{T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t), Customers: append(servertest.Customers(), rechargetest.Customer{
+			ID: both, Hash: "feedfeedfeedfeed", FirstName: "Some", LastName: "Namesake", Subscriptions: servertest.Customers()[1].Subscriptions,
 		})}
-		f.begin("new", "/apps/subscriptions", withKeys)
-		f.post(portalKey, first)
+		f.Begin("new", "/apps/subscriptions", servertest.WithAPIKeys)
+		f.PostLink(servertest.APIKey, first)
 		for range 2 {
-			if got := f.post(portalKey, byShopify(pat)); !strings.Contains(got.URL, "/1f2e3d4c5b6a7988/") {
-				t.Errorf("by Shopify's id: %d %s; want Pat's link", got.status, got.body)
+			if got := f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat)); !strings.Contains(got.URL, "/1f2e3d4c5b6a7988/") {
+				t.Errorf("by Shopify's id: %d %s; want Pat's link", got.Status, got.Body)
 			}
-			if got := f.post(portalKey, byRecharge(both)); !strings.Contains(got.URL, "/feedfeedfeedfeed/") {
-				t.Errorf("by Recharge's id: %d %s; want the namesake's link", got.status, got.body)
+			if got := f.PostLink(servertest.APIKey, servertest.ByRechargeID(both)); !strings.Contains(got.URL, "/feedfeedfeedfeed/") {
+				t.Errorf("by Recharge's id: %d %s; want the namesake's link", got.Status, got.Body)
 			}
 		}
 	}
@@ -647,12 +528,12 @@ func TestByRechargesIDNeverAnother(t *testing.T) {
 		"someone else's record":      func(x *rechargetest.Faults) { x.OtherRecord = true },
 		"all of these":               func(x *rechargetest.Faults) { x.ForeignSession, x.ForeignPortal, x.OtherRecord = true, true, true },
 	} {
-		f := start(t, withKeys)
-		f.recharge.SetFaults(set)
+		f := servertest.Start(t, servertest.WithAPIKeys)
+		f.Recharge.SetFaults(set)
 		for i := range 2 {
-			got := f.post(portalKey, byRecharge(patsRecord))
-			link := f.follow(f.sign(portalKey, f.signedLink(fmt.Sprint("n", i), "recharge:70100200")))
-			for _, url := range []string{got.URL, link.location} {
+			got := f.PostLink(servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord))
+			link := f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink(fmt.Sprint("n", i), "recharge:70100200")))
+			for _, url := range []string{got.URL, link.Location} {
 				if url != "" && (!strings.Contains(url, "/1f2e3d4c5b6a7988/") || strings.Contains(url, "token=")) {
 					t.Errorf("%s: %s; want Pat's link by hash or none", name, url)
 				}
@@ -664,14 +545,14 @@ func TestByRechargesIDNeverAnother(t *testing.T) {
 // TestSimultaneousLinks: of a link that is followed many times at once, on two
 // servers, one visit gets in.
 func TestSimultaneousLinks(t *testing.T) {
-	f := start(t, withKeys)
-	beside := f.instance(nil, withKeys)
-	path := f.sign(portalKey, f.signedLink("n", pat))
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	beside := f.Instance(nil, servertest.WithAPIKeys)
+	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
 	var all sync.WaitGroup
 	var in atomic.Int32
 	for i := range 20 {
 		all.Go(func() {
-			public := []string{f.public, beside.public}[i%2]
+			public := []string{f.Public, beside.Public}[i%2]
 			request, _ := http.NewRequest(http.MethodGet, "http://"+public+path, nil)
 			response, err := http.DefaultTransport.RoundTrip(request)
 			if err != nil {
@@ -693,15 +574,15 @@ func TestSimultaneousLinks(t *testing.T) {
 // TestRefusedSharesNothing: who has no key gets nothing of what somebody with a key is
 // being answered at the same time.
 func TestRefusedSharesNothing(t *testing.T) {
-	f := start(t, many)
-	f.connect()
-	key := f.makeKey(shop, "server")
-	f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 300 * time.Millisecond })
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	key := f.MakeKey(servertest.Shop, "server")
+	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 300 * time.Millisecond })
 	var all sync.WaitGroup
 	for i := range 10 {
 		all.Go(func() {
 			mine := []string{key, "mspk_fixture-shop_" + strings.Repeat("A", 26)}[i%2]
-			request, _ := http.NewRequest(http.MethodPost, "http://"+f.public+"/api/portal-links", strings.NewReader(byShopify(pat)))
+			request, _ := http.NewRequest(http.MethodPost, "http://"+f.Public+"/api/portal-links", strings.NewReader(servertest.ByShopifyID(servertest.Pat)))
 			request.Header.Set("Content-Type", "application/json")
 			request.Header.Set("Authorization", "Bearer "+mine)
 			response, err := http.DefaultClient.Do(request)
@@ -723,23 +604,23 @@ func TestRefusedSharesNothing(t *testing.T) {
 func TestWarmPostInOneTrip(t *testing.T) {
 	redis := storetest.Redis(t)
 	passed := countTrips(t, redis.Addr)
-	f := &fixture{t: t, clock: &clock{}, log: &logs{}, redis: redis, people: customers()}
+	f := &servertest.Fixture{T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: redis, Customers: servertest.Customers()}
 	through := func(s *config.Settings) { s.RedisURL = "redis://" + passed.address }
-	f.begin("new", "/apps/subscriptions", many, through)
-	f.connect()
-	key := f.makeKey(shop, "server")
-	for _, body := range []string{byShopify(pat), byRecharge(patsRecord)} {
-		f.post(key, body)
-		f.calls()
+	f.Begin("new", "/apps/subscriptions", servertest.ManyStores, through)
+	f.Connect()
+	key := f.MakeKey(servertest.Shop, "server")
+	for _, body := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(servertest.PatsRecord)} {
+		f.PostLink(key, body)
+		f.Calls()
 		var trips []int64
 		for range 9 { // a chore may come in between: the least tells
 			before := passed.trips.Load()
-			if got := f.post(key, body); got.status != http.StatusOK || !got.SignedIn {
-				t.Fatalf("POST %s = %d %s; want a link", body, got.status, got.body)
+			if got := f.PostLink(key, body); got.Status != http.StatusOK || !got.SignedIn {
+				t.Fatalf("POST %s = %d %s; want a link", body, got.Status, got.Body)
 			}
 			trips = append(trips, passed.trips.Load()-before)
 		}
-		if calls := f.calls(); len(calls) != 0 || slices.Min(trips) != 1 {
+		if calls := f.Calls(); len(calls) != 0 || slices.Min(trips) != 1 {
 			t.Errorf("warm POSTs %s made the calls %v and the trips %v; want none, and one each", body, calls, trips)
 		}
 	}
@@ -802,11 +683,11 @@ func countTrips(t *testing.T, to string) *trips {
 // TestVisitorLeaves: a shopper who is gone before the answer has used the link; that
 // Redis was asked for somebody who has left is no fault of Redis'.
 func TestVisitorLeaves(t *testing.T) {
-	f := start(t, withKeys)
-	f.post(portalKey, byShopify(pat))
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat))
 	for i := range 50 {
-		path := f.sign(portalKey, f.signedLink(fmt.Sprint("n", i), pat))
-		connection, err := net.Dial("tcp", f.public)
+		path := f.SignLink(servertest.APIKey, f.SignedLink(fmt.Sprint("n", i), servertest.Pat))
+		connection, err := net.Dial("tcp", f.Public)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"manage-subscriptions/internal/servertest"
+
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +38,7 @@ func fetch(t *testing.T, at, path string) (int, string) {
 // TestSource: each click's line says where its answer came from, and how long each
 // step took.
 func TestSource(t *testing.T) {
-	f := start(t)
+	f := servertest.Start(t)
 	steps := []struct {
 		name    string
 		shopper string
@@ -44,24 +46,24 @@ func TestSource(t *testing.T) {
 		source  string
 		steps   string
 	}{
-		{"first", pat, func() {}, "recharge", "verify redis_read budget customers sessions portal_access redis_write"},
-		{"again", pat, func() {}, "link", "verify redis_read"},
-		{"link is over", pat, func() { f.clock.add(2 * time.Minute) }, "session", "verify redis_read budget portal_access redis_write"},
-		{"session is over, and who it was is an hour old", pat, func() { f.clock.add(2 * time.Hour) }, "customer", "verify redis_read budget customers sessions portal_access redis_write"},
-		{"out of date, and Recharge is down", pat, func() {
-			f.clock.add(30 * time.Hour)
-			f.recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 })
+		{"first", servertest.Pat, func() {}, "recharge", "verify redis_read budget customers sessions portal_access redis_write"},
+		{"again", servertest.Pat, func() {}, "link", "verify redis_read"},
+		{"link is over", servertest.Pat, func() { f.Clock.Add(2 * time.Minute) }, "session", "verify redis_read budget portal_access redis_write"},
+		{"session is over, and who it was is an hour old", servertest.Pat, func() { f.Clock.Add(2 * time.Hour) }, "customer", "verify redis_read budget customers sessions portal_access redis_write"},
+		{"out of date, and Recharge is down", servertest.Pat, func() {
+			f.Clock.Add(30 * time.Hour)
+			f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Status = 500 })
 		}, "out_of_date", "verify redis_read budget customers customers redis_write"},
-		{"nobody knows", robin, func() {}, "none", "verify redis_read budget customers customers redis_write"},
-		{"does not subscribe", robin, func() { f.recharge.SetFaults(func(x *rechargetest.Faults) { *x = rechargetest.Faults{} }) }, "recharge", "verify redis_read budget customers redis_write"},
-		{"is known not to", robin, func() {}, "nobody", "verify redis_read"},
+		{"nobody knows", servertest.Robin, func() {}, "none", "verify redis_read budget customers customers redis_write"},
+		{"does not subscribe", servertest.Robin, func() { f.Recharge.SetFaults(func(x *rechargetest.Faults) { *x = rechargetest.Faults{} }) }, "recharge", "verify redis_read budget customers redis_write"},
+		{"is known not to", servertest.Robin, func() {}, "nobody", "verify redis_read"},
 		{"signed out", "", func() {}, "", "verify"},
 	}
 	for _, step := range steps {
 		step.before()
-		got := f.click(f.shopper(step.shopper), "/apps/subscriptions")
-		source, _ := got.line["source"].(string)
-		text, _ := got.line["steps"].(string)
+		got := f.Click(f.Shopper(step.shopper), "/apps/subscriptions")
+		source, _ := got.Line["source"].(string)
+		text, _ := got.Line["steps"].(string)
 		if names := regexp.MustCompile(`=[0-9.]+`).ReplaceAllString(text, ""); source != step.source || names != step.steps {
 			t.Errorf("%s: source %q, steps %q; want %q, %q", step.name, source, names, step.source, step.steps)
 		}
@@ -70,21 +72,21 @@ func TestSource(t *testing.T) {
 
 // TestMetrics reads what an operator does, after clicks of several kinds.
 func TestMetrics(t *testing.T) {
-	f := start(t)
-	f.click(f.shopper(pat), "/apps/subscriptions")
-	f.click(f.shopper(robin), "/apps/subscriptions")
-	f.click(f.shopper(""), "/apps/subscriptions")
-	fetch(t, f.public, "/apps/subscriptions")
-	for _, shopper := range []string{pat, pat, robin, ""} {
-		f.click(f.shopper(shopper), "/apps/subscriptions/status")
+	f := servertest.Start(t)
+	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+	f.Click(f.Shopper(servertest.Robin), "/apps/subscriptions")
+	f.Click(f.Shopper(""), "/apps/subscriptions")
+	fetch(t, f.Public, "/apps/subscriptions")
+	for _, shopper := range []string{servertest.Pat, servertest.Pat, servertest.Robin, ""} {
+		f.Click(f.Shopper(shopper), "/apps/subscriptions/status")
 	}
-	fetch(t, f.public, "/apps/subscriptions/status")
-	response, err := http.Post("http://"+f.public+"/webhooks/shopify", "application/json", strings.NewReader("{}"))
+	fetch(t, f.Public, "/apps/subscriptions/status")
+	response, err := http.Post("http://"+f.Public+"/webhooks/shopify", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	status, scraped := fetch(t, f.ops, "/metrics")
+	status, scraped := fetch(t, f.Ops, "/metrics")
 	if status != http.StatusOK {
 		t.Fatalf("GET /metrics = %d", status)
 	}
@@ -101,8 +103,8 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s in the scrape", want)
 		}
 	}
-	secrets := f.secrets()
-	secrets["the shop"], secrets["a customer"], secrets["another customer"] = shop, pat, robin
+	secrets := f.Secrets()
+	secrets["the shop"], secrets["a customer"], secrets["another customer"] = servertest.Shop, servertest.Pat, servertest.Robin
 	series := regexp.MustCompile(`(?m) [-+.e0-9]+$`).ReplaceAllString(scraped, "") // a number can look like an id
 	for what, secret := range secrets {
 		if strings.Contains(series, secret) {
@@ -110,34 +112,34 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/metrics", "/livez", "/debug/pprof/"} {
-		if status, _ := fetch(t, f.public, path); status != http.StatusNotFound {
+		if status, _ := fetch(t, f.Public, path); status != http.StatusNotFound {
 			t.Errorf("GET %s of the public listener = %d; want 404", path, status)
 		}
 	}
-	if status, _ := fetch(t, f.ops, "/debug/pprof/heap"); status != http.StatusNotFound {
+	if status, _ := fetch(t, f.Ops, "/debug/pprof/heap"); status != http.StatusNotFound {
 		t.Errorf("GET /debug/pprof/heap, which was not asked for = %d; want 404", status)
 	}
 }
 
 // TestMetricsOfABrokenRedis: the scrape says so, and waits for nothing.
 func TestMetricsOfABrokenRedis(t *testing.T) {
-	f := start(t)
-	f.redis.Stop()
-	f.click(f.shopper(pat), "/apps/subscriptions")
-	if _, scraped := fetch(t, f.ops, "/metrics"); !strings.Contains(scraped, "\nmanage_subscriptions_redis_up 0\n") {
+	f := servertest.Start(t)
+	f.Redis.Stop()
+	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+	if _, scraped := fetch(t, f.Ops, "/metrics"); !strings.Contains(scraped, "\nmanage_subscriptions_redis_up 0\n") {
 		t.Error("the scrape does not say that Redis is down")
 	}
 }
 
 // TestMetricsOfAnIndex: what the store knows of an index is in a scrape.
 func TestMetricsOfAnIndex(t *testing.T) {
-	f := indexed(t, 600)
-	f.complete()
-	f.clock.add(time.Hour)
-	f.restart(func() {})
+	f := servertest.StartWithImport(t, 600)
+	f.WaitForImport()
+	f.Clock.Add(time.Hour)
+	f.Restart(func() {})
 	scraped := ""
-	f.until("the index is in the scrape", func() bool {
-		_, scraped = fetch(t, f.ops, "/metrics")
+	f.Until("the index is in the scrape", func() bool {
+		_, scraped = fetch(t, f.Ops, "/metrics")
 		return strings.Contains(scraped, "\nmanage_subscriptions_index_customers 606\n")
 	})
 	for _, want := range []string{"index_shops 1", "index_shops_never_read 0", "index_shops_stuck 0", "index_sweeps_running 0"} {
@@ -151,16 +153,16 @@ func TestMetricsOfAnIndex(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
-	f := start(t, func(s *config.Settings) { s.PProf = "on" })
+	f := servertest.Start(t, func(s *config.Settings) { s.PProf = "on" })
 	for path, want := range map[string]int{
 		"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/goroutine?debug=1": 200, "/debug/pprof/profile?seconds=1": 200,
 		"/debug/pprof/cmdline": 404, // flags can hold secrets
 	} {
-		if status, _ := fetch(t, f.ops, path); status != want {
+		if status, _ := fetch(t, f.Ops, path); status != want {
 			t.Errorf("GET %s = %d; want %d", path, status, want)
 		}
 	}
-	if status, _ := fetch(t, f.public, "/debug/pprof/heap"); status != http.StatusNotFound {
+	if status, _ := fetch(t, f.Public, "/debug/pprof/heap"); status != http.StatusNotFound {
 		t.Errorf("GET /debug/pprof/heap of the public listener = %d; want 404", status)
 	}
 }
@@ -179,12 +181,12 @@ func TestTraces(t *testing.T) {
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
 	defer collector.Close()
-	f := start(t, func(s *config.Settings) {
+	f := servertest.Start(t, func(s *config.Settings) {
 		s.OTLPEndpoint, s.OTLPHeaders = collector.URL, "x-team=a, x-api-key=hush%2C%20hush"
 	})
-	got := f.click(f.shopper(pat), "/apps/subscriptions")
-	f.stop() // sends what is left
-	f.ended <- <-f.ended
+	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+	f.Stop() // sends what is left
+	f.Ended <- <-f.Ended
 	var request tracepb.ExportTraceServiceRequest
 	body := <-sent
 	if err := proto.Unmarshal(body, &request); err != nil {
@@ -200,7 +202,7 @@ func TestTraces(t *testing.T) {
 			for _, a := range span.Attributes {
 				attributes[a.Key] = a.Value.GetStringValue()
 			}
-			if attributes["outcome"] != "redirected" || attributes["source"] != "recharge" || attributes["request_id"] != got.line["request_id"] {
+			if attributes["outcome"] != "redirected" || attributes["source"] != "recharge" || attributes["request_id"] != got.Line["request_id"] {
 				t.Errorf("the click's attributes are %v", attributes)
 			}
 		}
@@ -216,7 +218,7 @@ func TestTraces(t *testing.T) {
 	if got, want := strings.Join(names, " "), "verify redis_read budget customers sessions portal_access redis_write"; got != want {
 		t.Errorf("spans %q; want %q", got, want)
 	}
-	for what, secret := range f.secrets() {
+	for what, secret := range f.Secrets() {
 		if strings.Contains(string(body), secret) {
 			t.Errorf("a span holds %s", what)
 		}
@@ -241,11 +243,11 @@ func TestTracesKeepTheKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			collector := httptest.NewServer(answer)
 			defer collector.Close()
-			f := start(t, func(s *config.Settings) { s.OTLPEndpoint, s.OTLPHeaders = collector.URL, "x-api-key=hush-hush" })
-			f.click(f.shopper(pat), "/apps/subscriptions")
-			f.stop()
-			f.ended <- <-f.ended
-			line := f.log.last("cannot send traces; it is tried again")
+			f := servertest.Start(t, func(s *config.Settings) { s.OTLPEndpoint, s.OTLPHeaders = collector.URL, "x-api-key=hush-hush" })
+			f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+			f.Stop()
+			f.Ended <- <-f.Ended
+			line := f.Log.Last("cannot send traces; it is tried again")
 			if text := fmt.Sprint(line); line == nil || strings.Contains(text, "hush") || !strings.Contains(text, "does not take them") {
 				t.Errorf("the log has %s; want that the collector does not take them, and no key", text)
 			}
@@ -255,13 +257,13 @@ func TestTracesKeepTheKey(t *testing.T) {
 
 // TestTracesNobodyTakes: clicks go on, and the log says so once.
 func TestTracesNobodyTakes(t *testing.T) {
-	f := start(t, func(s *config.Settings) { s.OTLPEndpoint = "http://127.0.0.1:1" })
-	if got := f.click(f.shopper(pat), "/apps/subscriptions"); got.outcome() != "redirected" {
-		t.Errorf("click = %s; want redirected", got.outcome())
+	f := servertest.Start(t, func(s *config.Settings) { s.OTLPEndpoint = "http://127.0.0.1:1" })
+	if got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions"); got.Outcome() != "redirected" {
+		t.Errorf("click = %s; want redirected", got.Outcome())
 	}
-	f.stop()
-	f.ended <- <-f.ended
-	if line := f.log.last("cannot send traces; it is tried again"); line == nil {
+	f.Stop()
+	f.Ended <- <-f.Ended
+	if line := f.Log.Last("cannot send traces; it is tried again"); line == nil {
 		t.Error("the log does not say that traces cannot be sent")
 	}
 }

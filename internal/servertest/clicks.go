@@ -1,0 +1,296 @@
+package servertest
+
+import (
+	"fmt"
+	"html"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// BreakRecharge makes the emulated Recharge misbehave.
+func BreakRecharge(set func(*rechargetest.Faults)) func(*Fixture) {
+	return func(f *Fixture) { f.Recharge.SetFaults(set) }
+}
+
+// Request asks a listener of the program itself; the path is sent as it is.
+func (f *Fixture) Request(method, address, path string) (*http.Response, string) {
+	f.T.Helper()
+	request, err := http.NewRequest(method, "http://"+address, nil)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	request.URL.Opaque = path
+	if strings.HasPrefix(path, "//") {
+		request.URL.Opaque = "http://" + address + path
+	}
+	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(request)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	return response, string(body)
+}
+
+// Next is where an answer sends the browser: by Location, or by a page.
+func (a Answer) Next() string {
+	link := regexp.MustCompile(`<a href="([^"]*)"`).FindStringSubmatch(a.Body)
+	if a.Location == "" && len(link) == 2 {
+		return html.UnescapeString(link[1])
+	}
+	return a.Location
+}
+
+// Shopper is a browser at the storefront, signed in as id ("" is signed out).
+func (f *Fixture) Shopper(id string) *http.Client {
+	f.T.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	client := &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if id != "" {
+		response, err := client.PostForm(f.Store.URL+"/customer_authentication/login", url.Values{"customer": {id}, "return_to": {"/account"}})
+		if err != nil {
+			f.T.Fatal(err)
+		}
+		_ = response.Body.Close()
+	}
+	return client
+}
+
+// Answer is what a click was answered with.
+type Answer struct {
+	Status   int
+	Location string
+	Header   http.Header // the program's own, before the storefront strips any
+	Body     string
+	Line     map[string]any // the click's line in the log
+}
+
+// Outcome is the outcome in the log.
+func (a Answer) Outcome() string {
+	outcome, _ := a.Line["outcome"].(string)
+	return outcome
+}
+
+// Click opens a path of the storefront and follows nothing.
+func (f *Fixture) Click(client *http.Client, path string) Answer {
+	f.T.Helper()
+	response, err := client.Get(f.Store.URL + path)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	forwarded := f.Store.Forwarded()
+	a := Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Body: string(body), Line: f.Log.Last("click")}
+	if len(forwarded) > 0 {
+		a.Header = forwarded[len(forwarded)-1].Header
+	}
+	return a
+}
+
+// Land clicks, follows, and returns the portal page that opened; the zero
+// Opening if none did.
+func (f *Fixture) Land(client *http.Client, path string) rechargetest.Opening {
+	f.T.Helper()
+	before := len(f.Recharge.Openings())
+	follower := *client
+	follower.CheckRedirect = nil
+	// A page that forwards is followed like a redirect, and like that not for ever.
+	at := f.Store.URL + path
+	for hops := 0; at != "" && hops < 10; hops++ {
+		response, err := follower.Get(at)
+		if err != nil {
+			f.T.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil {
+			f.T.Fatal(err)
+		}
+		at = ""
+		if strings.Contains(string(body), `http-equiv="refresh"`) {
+			at = Answer{Body: string(body)}.Next()
+		}
+	}
+	openings := f.Recharge.Openings()
+	if len(openings) == before {
+		return rechargetest.Opening{}
+	}
+	return openings[len(openings)-1]
+}
+
+// Open follows a link and returns what it has opened; the zero Opening if it
+// is nothing. Nobody else may open a portal meanwhile.
+func (f *Fixture) Open(client *http.Client, location string) rechargetest.Opening {
+	f.T.Helper()
+	before := len(f.Recharge.Openings())
+	response, err := client.Get(location)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	_ = response.Body.Close()
+	openings := f.Recharge.Openings()
+	if len(openings) == before {
+		return rechargetest.Opening{}
+	}
+	return openings[len(openings)-1]
+}
+
+// Calls counts Recharge's requests by endpoint since the last call of it.
+func (f *Fixture) Calls() map[string]int {
+	calls := map[string]int{}
+	requests := f.Recharge.Requests()
+	for _, request := range requests {
+		calls[request.Endpoint]++
+	}
+	f.Seen = append(f.Seen, requests...)
+	f.Recharge.ResetRequests()
+	return calls
+}
+
+// LinkedHash is the hash in the link that a click ends in.
+func (f *Fixture) LinkedHash(customer string) string {
+	f.T.Helper()
+	response, body := f.Request("GET", f.Public, "/apps/subscriptions?"+f.Store.SignedQuery("", customer, "/apps/subscriptions", AppSecret))
+	_, rest, _ := strings.Cut(response.Header.Get("Location"), "/portal/")
+	hash, _, _ := strings.Cut(rest, "/")
+	if outcome := regexp.MustCompile(`data-outcome="([a-z_]+)"`).FindStringSubmatch(body); outcome != nil {
+		return outcome[1]
+	}
+	return hash
+}
+
+// NewClient is a client for many clicks at once. It follows no redirect.
+func NewClient(t *testing.T) *http.Client {
+	t.Helper()
+	client := &http.Client{
+		Timeout:       20 * time.Second,
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+// Visit is one click and how it ended.
+type Visit struct {
+	Outcome  string
+	Location string
+	Took     time.Duration
+}
+
+// outcomeOfPage is the outcome that a page says it is for.
+var outcomeOfPage = regexp.MustCompile(`data-outcome="([a-z_]+)"`)
+
+// VisitAt clicks, at the store or, with a signed query, at an instance. It may be
+// called from any goroutine.
+func VisitAt(client *http.Client, address, path string) (Visit, error) {
+	begun := time.Now()
+	response, err := client.Get("http://" + address + path)
+	if err != nil {
+		return Visit{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return Visit{}, err
+	}
+	r := Visit{Location: response.Header.Get("Location"), Took: time.Since(begun)}
+	switch found := outcomeOfPage.FindSubmatch(body); {
+	case response.StatusCode == http.StatusFound && strings.Contains(r.Location, "token="):
+		r.Outcome = "redirected"
+	case response.StatusCode == http.StatusFound:
+		r.Outcome = "redirected_by_hash"
+	case found != nil:
+		r.Outcome = string(found[1])
+	default:
+		r.Outcome = response.Status
+	}
+	return r, nil
+}
+
+// CheckOwner returns an error if a visit led to somebody else's portal.
+func (r Visit) CheckOwner(person rechargetest.Customer) error {
+	if r.Location != "" && !strings.Contains(r.Location, "/tools/recurring/portal/"+person.Hash+"/") {
+		return fmt.Errorf("shopper %s is sent to %s", person.ShopifyCustomerID, r.Location)
+	}
+	return nil
+}
+
+// WantCalls checks which calls Recharge has got since the last look.
+func (f *Fixture) WantCalls(what string, want map[string]int) {
+	f.T.Helper()
+	if got := f.Calls(); !maps.Equal(got, want) {
+		f.T.Errorf("%s made the calls %v; want %v", what, got, want)
+	}
+}
+
+// OneCallEach is what all clicks of a new shopper's cost together.
+func OneCallEach() map[string]int {
+	return map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}
+}
+
+// Visit clicks at one of the servers. It may be called from any goroutine.
+func (f *Fixture) Visit(client *http.Client, server, who string) Visit {
+	f.T.Helper()
+	r, err := VisitAt(client, server, "/apps/subscriptions?"+f.Store.SignedQuery("", who, "/apps/subscriptions", AppSecret))
+	if err != nil {
+		f.T.Errorf("a click: %v", err)
+	}
+	return r
+}
+
+// LeadsTo reports whether a visit leads to that record, signed in or not.
+func (r Visit) LeadsTo(hash string) bool { return strings.Contains(r.Location, "/"+hash+"/") }
+
+// LocationAt clicks at one server, and returns where to. It is nobody else's portal.
+func (f *Fixture) LocationAt(client *http.Client, server string, who rechargetest.Customer, page string) string {
+	query := f.Store.SignedQuery("", who.ShopifyCustomerID, "/apps/subscriptions", AppSecret)
+	response, err := client.Get("http://" + server + "/apps/subscriptions" + page + "?" + query)
+	if err != nil {
+		f.T.Errorf("a click: %v", err)
+		return ""
+	}
+	_ = response.Body.Close()
+	location := response.Header.Get("Location")
+	if location != "" && !strings.Contains(location, "/"+who.Hash+"/") {
+		f.T.Errorf("%s is sent to %s; want their own portal", who.ShopifyCustomerID, location)
+	}
+	if response.StatusCode >= 500 || location == "" && response.StatusCode != http.StatusOK {
+		f.T.Errorf("a click is answered %d, to %q", response.StatusCode, location)
+	}
+	return location
+}
+
+// ClickAll are the keys that a shopper's clicks write.
+func (f *Fixture) ClickAll(id string, paths ...string) []string {
+	f.T.Helper()
+	before := f.Redis.Dump()
+	for _, path := range paths {
+		query := f.Store.SignedQuery("", id, "/apps/subscriptions", AppSecret)
+		if response, body := f.Request("GET", f.Public, "/apps/subscriptions"+path+"?"+query); response.StatusCode != http.StatusFound {
+			f.T.Fatalf("click = %d %s; want 302", response.StatusCode, body)
+		}
+	}
+	return slices.DeleteFunc(f.CachedShoppers(), func(key string) bool { _, ok := before[key]; return ok })
+}

@@ -1,0 +1,252 @@
+// Package servertest runs the whole program between an emulated Shopify and an
+// emulated Recharge, for the end-to-end tests of every package.
+package servertest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// Until waits for something that another goroutine does.
+func (f *Fixture) Until(what string, done func() bool) {
+	f.T.Helper()
+	ctx, cancel := context.WithTimeout(f.T.Context(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			f.T.Fatalf("in vain: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// The shop of these tests, its secrets, and its shoppers.
+const (
+	Shop            = "fixture-shop.myshopify.com"
+	AppSecret       = "fixture-app-secret"
+	OldAppSecret    = "fixture-old-secret"
+	APIToken        = "sk_test_fixture_admin_token"
+	StorefrontToken = "strfnt_fixture_storefront"
+	RechargeSecret  = "fixture-recharge-secret"
+	WebhookSecret   = "fixture-webhook-secret" // of Recharge's webhooks
+	Pat             = "6100200300400"          // subscribes
+	Robin           = "6100200300500"          // never did
+	Sam             = "6100200300600"          // two records, one of them active
+	Kim             = "6100200300700"          // two records, both active
+)
+
+// SigningKey is one for all tests: drawing it takes longer than a click may.
+var SigningKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// Fixture is the whole program between an emulated Shopify and an emulated
+// Recharge, over real sockets, with a real Redis where one is to be had.
+type Fixture struct {
+	T         *testing.T
+	Store     *shopifytest.Server
+	Recharge  *rechargetest.Server
+	Redis     *storetest.Server
+	Clock     *Clock
+	Log       *Logs
+	Ops       string
+	Public    string
+	Stop      context.CancelFunc
+	Ended     chan error
+	Seen      []rechargetest.Request // those that Calls has counted
+	Import    bool                   // all customers are imported first
+	Customers []rechargetest.Customer
+}
+
+// Start runs the program with a real Redis; change edits its settings first.
+func Start(t *testing.T, change ...func(*config.Settings)) *Fixture {
+	t.Helper()
+	return StartWith(t, storetest.Redis(t), change...)
+}
+
+// StartWith runs the program; without a Redis, with the embedded one.
+func StartWith(t *testing.T, redis *storetest.Server, change ...func(*config.Settings)) *Fixture {
+	t.Helper()
+	return StartIn(t, redis, "new", "/apps/subscriptions", change...)
+}
+
+// StartIn runs the program for a store with these customer accounts, where the
+// merchant has put the app at prefix.
+func StartIn(t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings)) *Fixture {
+	t.Helper()
+	f := &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: redis, Customers: Customers()}
+	f.Begin(accounts, prefix, change...)
+	return f
+}
+
+// Begin runs the emulators and the program.
+func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings)) {
+	t := f.T
+	t.Helper()
+	f.Recharge = rechargetest.NewServer(rechargetest.Options{
+		Shop:            Shop,
+		Tokens:          []rechargetest.Token{{Value: APIToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000, ClientSecret: WebhookSecret}},
+		StorefrontToken: StorefrontToken,
+		ClientSecret:    RechargeSecret,
+		SigningKey:      SigningKey(),
+		Customers:       f.Customers,
+		Now:             f.Clock.Now,
+		Deliver:         toServer{f},
+		RetryAfter:      func(int) time.Duration { return 20 * time.Millisecond },
+	})
+	t.Cleanup(f.Recharge.Close)
+	f.Store = shopifytest.NewServer(shopifytest.Options{
+		Shop: Shop, Name: "Fixture Shop", Email: "owner@fixture.example", Now: f.Clock.Now, Accounts: accounts,
+		Shoppers: append([]shopifytest.Shopper{{ID: Pat, FirstName: "Pat"}, {ID: Robin, FirstName: "Robin"}, {ID: Sam, FirstName: "Sam"}, {ID: Kim, FirstName: "Kim"}}, crowdAtStore()...),
+	})
+	t.Cleanup(f.Store.Close)
+	f.Recharge.SetPortalBase(f.Store.URL + "/tools/recurring/portal/")
+	f.Run(append([]func(*config.Settings){func(s *config.Settings) { s.CustomerAccounts = accounts }}, change...)...)
+	f.Store.AddApp(shopifytest.App{PathPrefix: prefix, ProxyURL: "http://" + f.Public + "/apps/subscriptions", Secret: AppSecret, OldSecret: OldAppSecret})
+	f.Store.AddApp(shopifytest.App{PathPrefix: "/tools/recurring", ProxyURL: f.Recharge.URL + "/proxy", Secret: RechargeSecret})
+	t.Cleanup(f.nothingInTheOpen)
+}
+
+// toServer carries what goes to APP_URL to the server.
+type toServer struct{ f *Fixture }
+
+func (to toServer) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.URL.Scheme, request.URL.Host = "http", to.f.Public
+	return http.DefaultTransport.RoundTrip(request)
+}
+
+// Settings are those of the program for one store.
+func (f *Fixture) Settings() config.Settings {
+	redisURL := ""
+	if f.Redis != nil {
+		redisURL = "redis://" + f.Redis.Addr
+	}
+	return config.Settings{
+		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: AppSecret + "," + OldAppSecret, ShopifyShop: Shop, CustomerAccounts: "new",
+		AppURL: "https://app.example", Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: redisURL,
+		RechargeAPIToken: APIToken, RechargeStorefrontToken: StorefrontToken, RechargeRate: "1000,10000",
+		RechargeAPIURL: f.Recharge.URL, RechargePortalURL: f.Store.URL + "/tools/recurring/portal/",
+		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "5s", ClickTimeout: "15s",
+		LogLevel: "debug", LogFormat: "json",
+	}
+}
+
+// Platform is the emulated Shopify. The admin frames from where the real one does.
+func (f *Fixture) Platform() shopify.Platform {
+	return shopify.Platform{Shop: func(shopify.Shop) string { return f.Store.URL }}
+}
+
+// Run runs the program. Public and Ops are then where it listens.
+func (f *Fixture) Run(change ...func(*config.Settings)) {
+	f.T.Helper()
+	i := f.Instance(nil, change...)
+	f.Public, f.Ops, f.Stop, f.Ended = i.Public, i.ops, i.Stop, i.Ended
+}
+
+// Instance is one running program of several.
+type Instance struct {
+	Public, ops string
+	Stop        context.CancelFunc
+	Ended       chan error // has Run's error in it when that is over; whoever takes it puts it back
+}
+
+// Instance runs one more program, beside what runs already.
+func (f *Fixture) Instance(options []server.Option, change ...func(*config.Settings)) *Instance {
+	f.T.Helper()
+	settings := f.Settings()
+	for _, edit := range change {
+		edit(&settings)
+	}
+	cfg, err := settings.Check()
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	i := &Instance{Stop: stop, Ended: make(chan error, 1)}
+	listening := make(chan server.Addresses, 1)
+	options = append([]server.Option{
+		server.WithLog(slog.New(slog.NewJSONHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
+		server.WithClock(f.Clock.Now),
+		server.WithShopify(f.Platform()),
+		server.OnListening(func(at server.Addresses) { listening <- at }),
+	}, f.options(options...)...)
+	go func() { i.Ended <- server.Run(ctx, cfg, options...) }()
+	select {
+	case at := <-listening:
+		i.Public, i.ops = at.Public.String(), at.Ops.String()
+	case err := <-i.Ended:
+		f.T.Fatalf("Run: %v", err)
+	}
+	f.T.Cleanup(func() {
+		stop()
+		if err := <-i.Ended; err != nil {
+			f.T.Errorf("Run: %v", err)
+		}
+	})
+	return i
+}
+
+// options are those of a server without an index, unless the test is about that.
+func (f *Fixture) options(all ...server.Option) []server.Option {
+	if !f.Import {
+		all = append(all, server.WithoutIndex())
+	}
+	return all
+}
+
+// Restart ends the program and runs it anew: it remembers nothing but what Redis
+// has.
+func (f *Fixture) Restart(meanwhile func(), change ...func(*config.Settings)) {
+	f.T.Helper()
+	f.Stop()
+	f.Ended <- <-f.Ended
+	meanwhile()
+	f.Run(change...)
+}
+
+// StartWithImport runs a program that remembers all customers: those of the fixture, and so
+// many more, who come first.
+func StartWithImport(t *testing.T, more int, change ...func(*config.Settings)) *Fixture {
+	t.Helper()
+	f := &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: storetest.Redis(t), Import: true}
+	f.Customers = append(Subscribers(more), Customers()...)
+	f.Begin("new", "/apps/subscriptions", change...)
+	return f
+}
+
+// WaitForImport waits until all customers have been read.
+func (f *Fixture) WaitForImport() {
+	f.T.Helper()
+	f.Until("the index is complete", func() bool { return f.Log.Last("index complete") != nil })
+}
+
+// IsReady reports whether a program wants to get clicks.
+func IsReady(i *Instance) bool {
+	response, err := http.Get("http://" + i.ops + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}

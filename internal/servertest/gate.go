@@ -1,0 +1,74 @@
+package servertest
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"manage-subscriptions/config"
+)
+
+// Gate stands before Recharge and holds one answer back that Recharge has given. What
+// comes then is old.
+type Gate struct {
+	once sync.Once
+	url  string
+	next atomic.Pointer[Held]
+}
+
+// Held is an answer that is held back: of the first call that fits.
+type Held struct {
+	fits     func(path string) bool
+	taken    atomic.Bool
+	Reached  chan struct{} // closed when there is one
+	released chan struct{}
+	Release  func() // lets it go
+}
+
+// Before puts the gate before Recharge, once for all servers.
+func (g *Gate) Before(t *testing.T) func(*config.Settings) {
+	return func(s *config.Settings) {
+		g.once.Do(func() {
+			target, err := url.Parse(s.RechargeAPIURL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			front := httptest.NewServer(&httputil.ReverseProxy{
+				Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+				ModifyResponse: func(r *http.Response) error {
+					if h := g.next.Load(); h != nil && h.fits(r.Request.URL.Path) && !h.taken.Swap(true) {
+						close(h.Reached)
+						select {
+						case <-h.released:
+						case <-r.Request.Context().Done():
+						}
+					}
+					return nil
+				},
+				ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), // of clicks that have gone
+			})
+			t.Cleanup(front.Close)
+			g.url = front.URL
+		})
+		s.RechargeAPIURL = g.url
+	}
+}
+
+// Hold makes the gate hold the next answer of that endpoint.
+func (g *Gate) Hold(endpoint string) *Held {
+	fits := map[string]func(string) bool{
+		"customers":     func(path string) bool { return path == "/customers" },
+		"sessions":      func(path string) bool { return strings.HasSuffix(path, "/sessions") },
+		"portal_access": func(path string) bool { return path == "/portal_access" },
+	}
+	h := &Held{fits: fits[endpoint], Reached: make(chan struct{}), released: make(chan struct{})}
+	h.Release = sync.OnceFunc(func() { close(h.released) })
+	g.next.Store(h)
+	return h
+}

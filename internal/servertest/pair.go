@@ -1,0 +1,13 @@
+package servertest
+
+import (
+	"manage-subscriptions/config"
+)
+
+// Second runs another server on the same Redis, and returns where both are.
+func (f *Fixture) Second(change ...func(*config.Settings)) []string {
+	f.T.Helper()
+	first := f.Public
+	f.Run(change...)
+	return []string{first, f.Public}
+}

@@ -1,16 +1,15 @@
-// Package portallink signs links to a customer portal, for storefronts that have
-// no Shopify app proxy in front: the middleware knows who is signed in, and makes a
-// link to GET /go of a Manage Subscriptions server while it renders the page. No
-// call is needed; the portal's own link is made when the shopper clicks.
+// Package portallink signs links to a customer portal, for storefronts without a
+// Shopify app proxy. The storefront's server knows who is signed in, and makes a link
+// to GET /go of a Manage Subscriptions server while it renders a page. Signing takes no
+// call. The server makes the portal's own link when the shopper clicks.
 //
 //	signer, err := portallink.NewSigner("https://subscriptions.example.com", os.Getenv("PORTAL_API_KEY"))
 //	...
 //	address, err := signer.Sign(portallink.Link{Shop: "my-store.myshopify.com", Customer: "7123456789012"})
 //
-// A link opens one customer's portal, once, within five minutes. Whoever holds it
-// is let in: put it into no e-mail, and into no page that a cache keeps.
-//
-// The package needs nothing but Go's standard library.
+// A link opens one customer's portal, once, within five minutes, for anybody who holds
+// it. Do not put it into an e-mail, or into a page that a cache keeps. The package needs
+// only Go's standard library.
 package portallink
 
 import (
@@ -23,45 +22,48 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
 const (
-	// Longest is how long a link may be valid at most.
+	// Longest is the longest time for which a link may be valid.
 	Longest = 5 * time.Minute
-	// usual leaves a minute for clocks that differ.
-	usual = Longest - time.Minute
-	// version opens the signed text, so that another format can follow, and so that
-	// it is never the text of anything else that is signed with the same key.
+	// version opens the signed text. Another format can follow, and no other text that
+	// is signed with the same key can pass for a link.
 	version = "manage-subscriptions/go/1"
 )
 
-// Link is what a middleware vouches for.
+// Link is what the storefront's server asserts: this customer is signed in.
 type Link struct {
-	// Shop is the store's name at Shopify: my-store.myshopify.com.
-	Shop string
-	// Customer is who is signed in: Shopify's id, as 7123456789012 or as
-	// gid://shopify/Customer/7123456789012; or Recharge's, as recharge:18819267.
-	Customer string
-	// Destination is a page of the portal, such as "orders"; "" is the default.
-	Destination string
-	// Locale is a language tag, such as "fr" or "pt-BR"; "" leaves the language to
-	// the browser.
-	Locale string
+	Shop string // the store's name at Shopify: my-store.myshopify.com
+	// Customer is Shopify's id, as 7123456789012 or gid://shopify/Customer/7123456789012,
+	// or Recharge's, as recharge:18819267.
+	Customer    string
+	Destination string // a page of the portal, such as "orders"; "" is the default
+	Locale      string // a language tag, such as "fr" or "pt-BR"; "" leaves it to the browser
 }
 
-// Secret is what signs: the SHA-256 of a key. The server keeps this and not the
-// key. It is as confidential as the key itself.
+// Secret is the SHA-256 of a key, and signs links. The server keeps it instead of the
+// key. It is as confidential as the key.
 type Secret [sha256.Size]byte
 
-// SecretOf returns what a key signs with.
+// SecretOf returns the secret of a key.
 func SecretOf(key string) Secret { return sha256.Sum256([]byte(key)) }
 
 // Format prints "[redacted]", whatever the verb.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }
+
+// Among reports whether s is one of secrets. It compares all of them, so that its time
+// reveals nothing.
+func (s Secret) Among(secrets ...Secret) bool {
+	found := 0
+	for _, one := range secrets {
+		found |= subtle.ConstantTimeCompare(s[:], one[:])
+	}
+	return found == 1
+}
 
 // Signer makes links. It is safe for concurrent use.
 type Signer struct {
@@ -82,10 +84,10 @@ func NewSigner(appURL, key string) (*Signer, error) {
 	return &Signer{base: *base.JoinPath("go"), secret: SecretOf(key)}, nil
 }
 
-// Sign returns the address of a link that is valid for four minutes, which leaves
-// one for clocks that differ.
+// Sign returns the address of a link that is valid for four minutes. The fifth is left
+// for clocks that differ.
 func (s *Signer) Sign(link Link) (string, error) {
-	signed := Signed{Link: link, Expires: time.Now().Add(usual), Nonce: rand.Text()}
+	signed := Signed{Link: link, Expires: time.Now().Add(Longest - time.Minute), Nonce: rand.Text()}
 	query, err := signed.Query(s.secret)
 	if err != nil {
 		return "", err
@@ -95,60 +97,17 @@ func (s *Signer) Sign(link Link) (string, error) {
 	return address.String(), nil
 }
 
-// Signed is a link with all that is signed of it.
+// Signed is a link with everything that its signature covers.
 type Signed struct {
 	Link
 	Expires time.Time // whole seconds
 	Nonce   string    // 16 to 64 letters, digits, "-" and "_", never used before
 
-	signature []byte // of one that was parsed
+	signature []byte // set by Parse
 }
 
-// names are those of the query, in the order in which they are signed.
-func names() []string {
-	return []string{"shop", "customer", "destination", "locale", "expires", "nonce"}
-}
-
-// fields are the values of names.
-func (s Signed) fields() []string {
-	return []string{s.Shop, s.Customer, s.Destination, s.Locale, strconv.FormatInt(s.Expires.Unix(), 10), s.Nonce}
-}
-
-// Text is what is signed: the version and each value, in their order, as its length
-// in bytes in decimal, a colon, the value and a comma. So a text says in one way
-// only where each value ends.
-func (s Signed) Text() string {
-	var text strings.Builder
-	for _, value := range append([]string{version}, s.fields()...) {
-		fmt.Fprintf(&text, "%d:%s,", len(value), value)
-	}
-	return text.String()
-}
-
-func (s Signed) sum(secret Secret) []byte {
-	mac := hmac.New(sha256.New, secret[:])
-	mac.Write([]byte(s.Text()))
-	return mac.Sum(nil)
-}
-
-// Query returns the query of the link's address, with its signature.
-// Errors: a value is not of its shape.
-func (s Signed) Query(secret Secret) (string, error) {
-	query := url.Values{}
-	for i, value := range s.fields() {
-		if !shapes()[i].MatchString(value) {
-			return "", fmt.Errorf("portallink: %s is not of its shape", names()[i])
-		}
-		if value != "" {
-			query.Set(names()[i], value)
-		}
-	}
-	query.Set("signature", hex.EncodeToString(s.sum(secret)))
-	return query.Encode(), nil
-}
-
-// The shapes of the values: narrower than what would be safe to sign, so that
-// nothing of a link needs a second thought wherever it is written.
+// The shapes of the values. They are narrower than what would be safe to sign, so that
+// a value is safe wherever it is written.
 var (
 	shopShape        = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`)
 	customerShape    = regexp.MustCompile(`^(gid://shopify/Customer/)?[1-9][0-9]{0,19}$|^recharge:[1-9][0-9]{0,18}$`)
@@ -159,77 +118,105 @@ var (
 	signatureShape   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-func shapes() []*regexp.Regexp {
-	return []*regexp.Regexp{shopShape, customerShape, destinationShape, tagShape, expiresShape, nonceShape}
+// A field is one parameter of the query.
+type field struct {
+	name  string
+	shape *regexp.Regexp
+	value string
+}
+
+// fields returns the parameters in the order in which they are signed.
+func (s Signed) fields() []field {
+	return []field{
+		{"shop", shopShape, s.Shop},
+		{"customer", customerShape, s.Customer},
+		{"destination", destinationShape, s.Destination},
+		{"locale", tagShape, s.Locale},
+		{"expires", expiresShape, strconv.FormatInt(s.Expires.Unix(), 10)},
+		{"nonce", nonceShape, s.Nonce},
+	}
+}
+
+// Text returns the text that is signed: the version and each value, in order, written
+// as the value's length in bytes in decimal, a colon, the value and a comma. So a text
+// can be read in one way only.
+func (s Signed) Text() string {
+	var text strings.Builder
+	write := func(value string) { fmt.Fprintf(&text, "%d:%s,", len(value), value) }
+	write(version)
+	for _, f := range s.fields() {
+		write(f.value)
+	}
+	return text.String()
+}
+
+func (s Signed) sum(secret Secret) []byte {
+	mac := hmac.New(sha256.New, secret[:])
+	mac.Write([]byte(s.Text()))
+	return mac.Sum(nil)
+}
+
+// Query returns the query of the link's address, with its signature. It fails if a
+// value does not have its shape.
+func (s Signed) Query(secret Secret) (string, error) {
+	query := url.Values{}
+	for _, f := range s.fields() {
+		if !f.shape.MatchString(f.value) {
+			return "", fmt.Errorf("portallink: %s does not have the right shape", f.name)
+		}
+		if f.value != "" {
+			query.Set(f.name, f.value)
+		}
+	}
+	query.Set("signature", hex.EncodeToString(s.sum(secret)))
+	return query.Encode(), nil
 }
 
 var (
 	errQuery = errors.New("portallink: not the query of a signed link")
-	// ErrOver is a link whose time is over, or that is valid for too long.
+	// ErrOver means that a link has expired, or that it is valid for too long.
 	ErrOver = errors.New("portallink: not valid at this time")
 )
 
-// Parse reads the raw query of a link. That says nothing of whether it is signed,
-// or of its time. Names that are not a link's are left to who puts them there.
+// Parse reads the raw query of a link. It checks neither the signature nor the time:
+// see SignedBy and At. It ignores parameters that are not a link's.
 func Parse(rawQuery string) (Signed, error) {
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
 		return Signed{}, errQuery
 	}
-	values := make([]string, len(names()))
-	for i, name := range names() {
-		switch given := query[name]; {
-		case len(given) > 1:
-			return Signed{}, errQuery
-		case len(given) == 1:
-			values[i] = given[0]
-		}
-		if !shapes()[i].MatchString(values[i]) {
+	values := map[string]string{}
+	for _, f := range append(Signed{}.fields(), field{name: "signature", shape: signatureShape}) {
+		given := query[f.name]
+		value := strings.Join(given, "")
+		if len(given) > 1 || !f.shape.MatchString(value) {
 			return Signed{}, errQuery
 		}
+		values[f.name] = value
 	}
-	signatures := query["signature"]
-	if len(signatures) != 1 || !signatureShape.MatchString(signatures[0]) {
-		return Signed{}, errQuery
-	}
-	seconds, err := strconv.ParseInt(values[slices.Index(names(), "expires")], 10, 64)
-	if err != nil {
-		return Signed{}, errQuery
-	}
-	signature, err := hex.DecodeString(signatures[0])
-	if err != nil {
-		return Signed{}, errQuery
-	}
+	// Their shapes leave nothing that could fail here.
+	seconds, _ := strconv.ParseInt(values["expires"], 10, 64)
+	signature, _ := hex.DecodeString(values["signature"])
 	return Signed{
-		Link:    Link{Shop: values[0], Customer: values[1], Destination: values[2], Locale: values[3]},
-		Expires: time.Unix(seconds, 0), Nonce: values[5], signature: signature,
+		Link: Link{
+			Shop: values["shop"], Customer: values["customer"],
+			Destination: values["destination"], Locale: values["locale"],
+		},
+		Expires: time.Unix(seconds, 0), Nonce: values["nonce"], signature: signature,
 	}, nil
 }
 
-// Among tells whether a secret is one of several. It compares with all, so that its
-// time tells nothing.
-func (s Secret) Among(secrets ...Secret) bool {
-	found := 0
-	for _, one := range secrets {
-		found |= subtle.ConstantTimeCompare(s[:], one[:])
-	}
-	return found == 1
-}
-
-// SignedBy tells whether one of the secrets has signed the link. It tries all, so
-// that its time tells nothing.
+// SignedBy reports whether one of the secrets has signed the link. It tries all of
+// them, so that its time reveals nothing.
 func (s Signed) SignedBy(secrets ...Secret) bool {
-	found := false
+	signed := false
 	for _, secret := range secrets {
-		if hmac.Equal(s.sum(secret), s.signature) {
-			found = true
-		}
+		signed = hmac.Equal(s.sum(secret), s.signature) || signed
 	}
-	return found
+	return signed
 }
 
-// At is nil if the link is valid at a time.
-// Errors: ErrOver.
+// At returns ErrOver if the link is not valid at a time.
 func (s Signed) At(now time.Time) error {
 	if left := s.Expires.Sub(now); left <= 0 || left > Longest {
 		return ErrOver

@@ -7,11 +7,17 @@ import (
 	"io"
 )
 
-//go:embed admin
+//go:embed admin/*.html
 var adminFiles embed.FS
 
-// Admin is what a merchant sees: the app home, drawn by html/template, and the
-// files that it asks for.
+var (
+	//go:embed admin/home.css
+	adminStyle []byte
+	//go:embed admin/home.js
+	adminScript []byte
+)
+
+// Admin holds what a merchant sees: the app home, drawn by html/template.
 type Admin struct {
 	pages         *template.Template
 	Style, Script []byte // home.css and home.js
@@ -23,15 +29,10 @@ func LoadAdmin() (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the app home: %w", err)
 	}
-	a := &Admin{pages: pages}
-	if a.Style, err = adminFiles.ReadFile("admin/home.css"); err != nil {
-		return nil, err
-	}
-	a.Script, err = adminFiles.ReadFile("admin/home.js")
-	return a, err
+	return &Admin{pages: pages, Style: adminStyle, Script: adminScript}, nil
 }
 
-// Draw writes the page, or the part of one, that is called name.
+// Draw writes the page, or the part of a page, that is called name.
 func (a *Admin) Draw(w io.Writer, name string, data any) error {
 	return a.pages.ExecuteTemplate(w, name, data)
 }

@@ -2,78 +2,95 @@ package templates
 
 import (
 	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
 	"fmt"
 	"html/template"
 	"strings"
-
-	"golang.org/x/text/language"
 )
 
-// OwnPage is what a page of our own shows, where no store is there to draw one in
-// its theme.
+var (
+	//go:embed own.css
+	ownStyle template.CSS
+	//go:embed forward.css
+	forwardStyle template.CSS
+	//go:embed forward.js
+	forwardScript template.JS
+)
+
+// OwnPage is what a page of our own shows, where no store draws one in its theme.
 type OwnPage struct {
-	RequestID string // for support: the log has it too
+	RequestID string // a reference for support, which is in the log, too
 	Home      string // the store's address
-	Languages string // that the reader wants, as in Accept-Language
+	Languages string // the languages that the reader wants, as in Accept-Language
 }
 
-// Own returns the HTML page called name. Of a page that a store draws it has the
-// texts; only those of a storefront's own links are left out.
+// Own returns the HTML page called name. It has the texts of the page that a store
+// would draw, without the links into the storefront.
 func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
-	words := p.speaks(page.Languages)
+	words := choose(p.byTag, page.Languages)
 	text, ok := words.texts[name+".text"]
 	if !ok {
 		return nil, fmt.Errorf("no page is called %q", name)
 	}
-	var out bytes.Buffer
-	err := p.own.Execute(&out, map[string]any{
-		"Language":  words.code,
-		"Direction": words.direction(),
-		"Outcome":   name,
-		"Style":     p.ownStyle,
-		"Title":     words.texts[name+".title"],
-		"Text":      text,
-		"Hint":      words.texts[name+".hint"],
-		"Home":      page.Home,
-		"Back":      words.texts["home"],
-		"Reference": reference(words, page.RequestID),
+	before, after, _ := strings.Cut(words.texts["reference"], "{id}")
+	return p.draw("own.html", words, map[string]any{
+		"Outcome": name,
+		"Style":   ownStyle,
+		"Title":   words.texts[name+".title"],
+		"Text":    text,
+		"Hint":    words.texts[name+".hint"],
+		"Home":    page.Home,
+		"Back":    words.texts["home"],
+		"Before":  before, "ID": page.RequestID, "After": after,
 	})
-	return out.Bytes(), err
-}
-
-// reference keeps the id apart from a text that is written the other way round.
-func reference(words catalogue, id string) template.HTML {
-	text := template.HTMLEscapeString(words.texts["reference"])
-	return template.HTML(strings.ReplaceAll(text, "{id}", "<bdi>"+template.HTMLEscapeString(id)+"</bdi>")) //nolint:gosec // escaped above
 }
 
 // Text returns one text of a page in a language that the reader wants, with the
 // language's code.
 func (p *Pages) Text(key, languages string) (text, code string) {
-	words := p.speaks(languages)
+	words := choose(p.byTag, languages)
 	return words.texts[key], words.code
 }
 
-// OwnPolicy is the Content-Security-Policy of those pages: they load nothing.
-func (p *Pages) OwnPolicy() string { return Policy(string(p.ownStyle), "") }
+// OwnPolicy is the Content-Security-Policy of these pages. They load nothing.
+func (p *Pages) OwnPolicy() string { return Policy(string(ownStyle), "") }
 
-// mostLanguages is how many of those that a reader wants are looked at.
-const mostLanguages = 10
+// Forward returns an HTML page that sends the browser to target at once. Its text is in
+// the language of locale, a tag such as "fr" or "pt-BR".
+func (p *Pages) Forward(target, locale string) ([]byte, error) {
+	words := choose(p.byTag, locale)
+	return p.draw("forward.html", words, map[string]any{
+		"Target": target,
+		"Style":  forwardStyle,
+		"Script": forwardScript,
+		"Texts":  words.texts,
+	})
+}
 
-// speaks is the catalogue in the first language that the reader wants and there is
-// one for.
-func (p *Pages) speaks(languages string) catalogue {
-	tags, _, err := language.ParseAcceptLanguage(languages)
-	if err == nil {
-		for _, tag := range tags[:min(len(tags), mostLanguages)] {
-			code := tag.String()
-			if spoken, _, _ := strings.Cut(code, "-"); spoken == english {
-				break
-			}
-			if c := choose(p.codes, code); c.code != english {
-				return c
-			}
-		}
+// draw returns one of the pages in html, in a language.
+func (p *Pages) draw(file string, words catalogue, data map[string]any) ([]byte, error) {
+	data["Language"], data["Direction"] = words.code, words.direction()
+	var out bytes.Buffer
+	err := p.html.ExecuteTemplate(&out, file, data)
+	return out.Bytes(), err
+}
+
+// ForwardPolicy is the Content-Security-Policy of that page, which can only forward.
+func (p *Pages) ForwardPolicy() string { return Policy(string(forwardStyle), string(forwardScript)) }
+
+// Policy is the Content-Security-Policy of a page of our own with one style and one
+// script element ("" for none). It allows nothing else, and no frame.
+func Policy(style, script string) string {
+	return "default-src 'none'; style-src " + hash(style) + "; script-src " + hash(script) +
+		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+func hash(element string) string {
+	if element == "" {
+		return "'none'"
 	}
-	return p.codes[english]
+	sum := sha256.Sum256([]byte(element))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }

@@ -119,7 +119,7 @@ func TestLanguage(t *testing.T) {
 		if want := `lang="` + tt.want + `" dir="` + tt.direction + `" aria-labelledby`; !strings.Contains(drawn, want) {
 			t.Errorf("the page in %q = %s; want %s in it", tt.asked, drawn, want)
 		}
-		if title := choose(load(t).codes, tt.want).texts["unavailable.title"]; !strings.Contains(drawn, ">"+title+"</h1>") {
+		if title := choose(load(t).byTag, tt.want).texts["unavailable.title"]; !strings.Contains(drawn, ">"+title+"</h1>") {
 			t.Errorf("the page in %q = %s; want the title %q", tt.asked, drawn, title)
 		}
 		forward, err := load(t).Forward("https://portal.example/", tt.asked)
@@ -128,7 +128,7 @@ func TestLanguage(t *testing.T) {
 		}
 	}
 	for _, tag := range []string{"", "-", "x", "en_US", "123"} {
-		if got := choose(load(t).codes, tag).code; got != "en" {
+		if got := choose(load(t).byTag, tag).code; got != "en" {
 			t.Errorf("choose(%q) = %q; want en", tag, got)
 		}
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	_ "embed" // the scripts
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,4 +84,25 @@ func (s *Store) CountInstances(ctx context.Context, leaving bool) error {
 	}
 	s.instances.Store(n)
 	return nil
+}
+
+// errAnswer is an answer of a script that cannot be read.
+var errAnswer = errors.New("not an answer of the script")
+
+// readTurn reads what reserve.lua answers.
+func readTurn(result *redis.Cmd) (recharge.Turn, error) {
+	n, err := result.Float64Slice()
+	if err != nil || len(n) != 7 {
+		return recharge.Turn{}, errors.Join(errAnswer, err)
+	}
+	switch n[0] {
+	case -1:
+		return recharge.Turn{}, recharge.ErrHeld
+	case -2:
+		return recharge.Turn{}, recharge.ErrChanged
+	}
+	return recharge.Turn{
+		Ask:  recharge.Ask{High: int(n[1]), Normal: int(n[2]), Background: int(n[3])},
+		Wait: time.Duration(n[4]) * time.Microsecond, Refused: n[0] > 0, Level: n[5], At: int64(n[6]),
+	}, nil
 }

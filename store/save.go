@@ -2,15 +2,11 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	_ "embed" // the scripts
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 )
 
@@ -112,162 +108,6 @@ func (s *Store) save(ctx context.Context, r *Record, lock *Lock, entries []entry
 	return s.eval(ctx, s.saveScript, keys, args...).Int()
 }
 
-// Forget drops what is cached of a shopper, for when it turned out wrong.
-func (s *Store) Forget(ctx context.Context, r *Record, who Shopper) error {
-	args := forgetArgs(r, "", []string{canonical(who)})
-	return s.eval(context.WithoutCancel(ctx), s.forgetScript, []string{recordKey(r.Shop)}, args...).Err()
-}
-
-// Change is what one of Recharge's customer webhooks says: whose record it is about, and
-// whom that names now.
-type Change struct {
-	ID       int64              // Recharge's
-	Customer shopify.CustomerID // "" not said, or none
-}
-
-// ApplyCustomerChange forgets whoever is cached by a record of Recharge's, and the shopper whom it
-// names now. Once it returns nil, Redis has that on disk, and no save that was under way brings
-// them back. What the message says beside the ids does not count: it may be old.
-func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, change Change) error {
-	var ids []string
-	if change.ID != 0 {
-		ids = append(ids, canonicalRecharge(change.ID))
-	}
-	if change.Customer != "" {
-		ids = append(ids, string(change.Customer))
-	}
-	if err := s.forgetDurably(ctx, shop, ids, false); err != nil {
-		return fmt.Errorf("apply a customer's change: %w", err)
-	}
-	return nil
-}
-
-// Redact erases what is cached of a shopper, and keeps imports from caching them again;
-// their own click does. Once it returns nil, Redis has that on disk.
-func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.CustomerID) error {
-	if err := s.forgetDurably(ctx, shop, []string{string(customer)}, true); err != nil {
-		return fmt.Errorf("redact: %w", err)
-	}
-	return nil
-}
-
-// forgetDurably forgets ids of a shop. Where nothing is kept of it, there is nothing to forget.
-func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []string, redact bool) error {
-	for {
-		record, err := s.recordNow(ctx, shop)
-		if err == nil && record == nil && redact && shop == s.options.Own {
-			loaded := s.Load(ctx, Shopper{Shop: shop}) // makes it: a redaction has to be kept
-			record, err = loaded.Record, loaded.Err
-		}
-		if err != nil || record == nil || len(ids) == 0 {
-			return err
-		}
-		redaction := ""
-		if redact {
-			redaction = record.sealer.redactions.name(ids[0])
-		}
-		same := 0
-		err = s.durably(ctx, func(ctx context.Context, tx *redis.Tx) error {
-			var err error
-			same, err = tx.Eval(ctx, s.forgetScript, []string{recordKey(shop)}, forgetArgs(record, redaction, ids)...).Int()
-			return err
-		}, recordKey(shop))
-		if err != nil || same == 1 {
-			return err
-		}
-	}
-}
-
-func forgetArgs(r *Record, redaction string, ids []string) []any {
-	args := []any{
-		r.generation, shopPrefix(r.Shop), r.indexPrefix(), tombstoneFor.Milliseconds(), redaction, redactedFor.Milliseconds(),
-	}
-	for _, id := range ids {
-		args = append(args, r.name(id))
-	}
-	return args
-}
-
-// Lock is the right to ask Recharge for a shopper, which one instance has at a time. It is taken
-// with the first calls that are reserved for it. The others wait, and then load what was saved.
-type Lock struct {
-	*Limiter
-	key, cached string // "": nothing is known of the shop, and there is no lock
-	holder      string
-	version     string // of what was loaded
-	taken       bool
-}
-
-// Lock returns the lock on a shopper, not taken yet.
-func (s *Store) Lock(loaded Loaded, who Shopper) *Lock {
-	l := &Lock{Limiter: s.Limiter(who.Shop), version: loaded.version}
-	if loaded.Record != nil {
-		name := loaded.Record.name(canonical(who))
-		l.key, l.cached, l.holder = loaded.Record.key("l", name), loaded.Record.key("c", name), rand.Text()
-	}
-	return l
-}
-
-// Take is Limiter's, and takes the lock if any call is granted. Its error is
-// recharge.ErrHeld where another instance has it, and recharge.ErrChanged where what is
-// cached is not what was loaded any more.
-func (l *Lock) Take(ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64) (recharge.Turn, error) {
-	if l.key == "" || ask == (recharge.Ask{}) { // the latter only reports
-		return l.Limiter.Take(ctx, bucket, ask, unreported, level)
-	}
-	turn, err := l.store.take(ctx, []string{bucketKey(l.shop), l.key, l.cached}, l, bucket, ask, unreported, level)
-	// Where Redis did not say, it may have been taken.
-	l.taken = !turn.Refused && !errors.Is(err, recharge.ErrHeld) && !errors.Is(err, recharge.ErrChanged) || l.taken
-	return turn, err
-}
-
-const renewScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 0`
-
-// Renew keeps the lock, if there is one and it was taken, until stop is called, for calls
-// that take long.
-func (l *Lock) Renew(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	if l != nil && l.taken {
-		go l.renew(ctx)
-	}
-	return cancel
-}
-
-func (l *Lock) renew(ctx context.Context) {
-	ticker := time.NewTicker(lockRenew)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = l.store.eval(ctx, renewScript, []string{l.key}, l.holder, lockFor.Milliseconds()).Err()
-		}
-	}
-}
-
-// Wait waits until nobody has the lock. It fails if ctx ends or Redis does not answer.
-func (l *Lock) Wait(ctx context.Context) error {
-	pause := time.NewTimer(firstLook)
-	defer pause.Stop()
-	for look := firstLook; ; look = min(look*3/2, lastLook) {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-pause.C:
-			pause.Reset(look)
-		}
-		values, err := l.store.mget(ctx, []string{l.key})
-		if err != nil {
-			return fmt.Errorf("wait for a lock: %w", err)
-		}
-		if values[0] == nil {
-			return nil
-		}
-	}
-}
-
 // UseNonce marks a shop's one-time link, by its nonce, as used, and reports whether it was not used
 // before. It fails rather than not know. The mark outlives the shop's record, tokens and keys.
 func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, until time.Time) (first bool, err error) {
@@ -281,25 +121,4 @@ func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, u
 		return false, fmt.Errorf("use a one-time link: %w", err)
 	}
 	return first, nil
-}
-
-// errAnswer is an answer of a script that cannot be read.
-var errAnswer = errors.New("not an answer of the script")
-
-// readTurn reads what reserve.lua answers.
-func readTurn(result *redis.Cmd) (recharge.Turn, error) {
-	n, err := result.Float64Slice()
-	if err != nil || len(n) != 7 {
-		return recharge.Turn{}, errors.Join(errAnswer, err)
-	}
-	switch n[0] {
-	case -1:
-		return recharge.Turn{}, recharge.ErrHeld
-	case -2:
-		return recharge.Turn{}, recharge.ErrChanged
-	}
-	return recharge.Turn{
-		Ask:  recharge.Ask{High: int(n[1]), Normal: int(n[2]), Background: int(n[3])},
-		Wait: time.Duration(n[4]) * time.Microsecond, Refused: n[0] > 0, Level: n[5], At: int64(n[6]),
-	}, nil
 }

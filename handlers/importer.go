@@ -90,7 +90,7 @@ func (x *Importer) Run(ctx context.Context) {
 
 // Order has a shop imported at once. If that cannot be ordered, it is so within the hour.
 func (x *Importer) Order(ctx context.Context, shop shopify.Shop) {
-	if err := x.Store.OrderImport(ctx, shop); err != nil {
+	if err := x.Store.RequestImport(ctx, shop); err != nil {
 		x.Log.WarnContext(ctx, "import not ordered", "shop", string(shop), "cause", err)
 		return
 	}
@@ -100,7 +100,7 @@ func (x *Importer) Order(ctx context.Context, shop shopify.Shop) {
 // Watch has a shop imported that never was.
 func (x *Importer) Watch(ctx context.Context, shop shopify.Shop) error {
 	defer x.wake()
-	return x.Store.WatchImport(ctx, shop)
+	return x.Store.ScheduleImport(ctx, shop)
 }
 
 func (x *Importer) wake() {
@@ -336,7 +336,7 @@ func (x *Importer) learnOne(ctx context.Context, client *recharge.Client, shop s
 		return err
 	}
 	now := x.Now()
-	return x.Store.SaveLearned(ctx, loaded, who, store.Cached{
+	return x.Store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
 		Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now,
 	}, grant.At())
 }

@@ -106,7 +106,7 @@ func newBed(t *testing.T, kept *storetest.Server, change ...func(*portal.Setting
 func (b *bed) open(kept *storetest.Server) {
 	b.t.Helper()
 	options := store.Options{
-		Keys: [][]byte{make([]byte, 32)}, CustomerTTL: customerTTL, LinkTTL: linkTTL, Own: shop, Now: b.now, Log: slog.New(slog.DiscardHandler),
+		Keys: [][]byte{make([]byte, 32)}, CustomerTTL: customerTTL, Single: shop, Now: b.now, Log: slog.New(slog.DiscardHandler),
 	}
 	if kept != nil {
 		options.Redis = &redis.UniversalOptions{Addrs: []string{kept.Addr}}
@@ -256,7 +256,7 @@ func (b *bed) nobody() {
 func (b *bed) imports() {
 	b.t.Helper()
 	ctx := b.t.Context()
-	if err := b.store.OrderImport(ctx, shop); err != nil {
+	if err := b.store.RequestImport(ctx, shop); err != nil {
 		b.t.Fatal(err)
 	}
 	task, err := b.store.TakeImport(ctx)

@@ -504,7 +504,7 @@ func TestRefusalIsNotRepeated(t *testing.T) {
 // manyStores is a bed whose merchants connect their stores.
 func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.Connection))) {
 	b := newBed(t, nil)
-	options := store.Options{Keys: [][]byte{make([]byte, 32)}, CustomerTTL: customerTTL, LinkTTL: linkTTL, Now: b.now, Log: slog.New(slog.DiscardHandler)}
+	options := store.Options{Keys: [][]byte{make([]byte, 32)}, CustomerTTL: customerTTL, Now: b.now, Log: slog.New(slog.DiscardHandler)}
 	s, err := store.Open(options)
 	if err != nil {
 		t.Fatal(err)

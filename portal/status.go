@@ -106,7 +106,7 @@ func (c *click) lookUpStatus(ctx context.Context) (status SubscriberStatus, agai
 		f = found{customer: q.cached.Customer, cause: q.alert}
 	}
 	if q.cached.Customer.ID != 0 || q.cached.NotSubscriber {
-		_ = q.Store.SaveLearned(ctx, q.loaded, q.Shopper, q.cached, q.grant.At()) // no click: a redaction stays
+		_ = q.Store.SaveIfUnchanged(ctx, q.loaded, q.Shopper, q.cached, q.grant.At()) // no click: a redaction stays
 	}
 	q.release(ctx)
 	switch {

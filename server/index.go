@@ -41,7 +41,7 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 	}
 	begun := o.now()
 	for _, shop := range shops {
-		if err := s.store.OrderImport(ctx, shop); err != nil {
+		if err := s.store.RequestImport(ctx, shop); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 	}

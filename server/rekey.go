@@ -26,7 +26,7 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("rekey: %w", err)
 	}
-	resealed, err := s.Rekey(ctx, cfg.Shop)
+	resealed, err := s.Rekey(ctx)
 	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("rekey: %w; what is done is done, run it again for the rest", err)
 	}

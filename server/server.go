@@ -276,16 +276,15 @@ func reveal(secrets []config.Secret) []string {
 }
 
 func openStore(cfg config.Config, o options) (*store.Store, error) {
-	own := cfg.Shop
+	single := cfg.Shop
 	if o.readOnly {
-		own = "" // its record is not made, nor replaced
+		single = "" // its record is not made, nor replaced
 	}
 	return store.Open(store.Options{
 		Redis:       redisOptions(cfg.Redis, o.network),
 		Keys:        encryptionKeys(cfg),
 		CustomerTTL: cfg.CustomerTTL,
-		LinkTTL:     cfg.LinkTTL,
-		Own:         own,
+		Single:      single,
 		Account:     account(cfg),
 		Now:         o.now,
 		Log:         o.log,

@@ -65,14 +65,14 @@ func TestAdopt(t *testing.T) {
 	refuses(t, "not adopted", newer)
 	ok(t, newer.WebhookVerified(ctx, shop))
 	value := lookedUp(c, pat, nthCustomer(7))
-	ok(t, newer.SaveLearned(ctx, newer.Load(ctx, pat), pat, value, clockOf(t, newer)))
+	ok(t, newer.SaveIfUnchanged(ctx, newer.Load(ctx, pat), pat, value, clockOf(t, newer)))
 	if err := newer.Save(ctx, newer.Load(ctx, pat).Record, pat, &value, clockOf(t, newer), nil); err == nil {
 		t.Error("not adopted: Save = nil")
 	}
 	if diff := cmp.Diff(held, server.Dump()); diff != "" {
 		t.Errorf("not adopted, it wrote: -before +after\n%s", diff)
 	}
-	ok(t, newer.OrderImport(ctx, shop))
+	ok(t, newer.RequestImport(ctx, shop))
 	if task, err := newer.TakeImport(ctx); task != nil {
 		t.Errorf("not adopted: TakeImport = %+v, %v; want none", task, err)
 	}
@@ -103,7 +103,7 @@ func TestAdopt(t *testing.T) {
 	if err := older.Save(ctx, before.Record, pat, &old, clockOf(t, older), lock); !errors.Is(err, store.ErrOutdated) {
 		t.Errorf("replaced: Save = %v; want ErrOutdated", err)
 	}
-	ok(t, older.SaveLearned(ctx, before, pat, old, clockOf(t, older)))
+	ok(t, older.SaveIfUnchanged(ctx, before, pat, old, clockOf(t, older)))
 	ok(t, older.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, clockOf(t, older)))
 	ok(t, older.WebhookVerified(ctx, shop))
 	ok(t, older.Forget(ctx, before.Record, kim))
@@ -121,7 +121,7 @@ func TestAdopt(t *testing.T) {
 	if newer.WebhooksProven(recordOf(t, newer, shop)) {
 		t.Error("a webhook of the older account proves those of the newer")
 	}
-	ok(t, older.OrderImport(ctx, shop))
+	ok(t, older.RequestImport(ctx, shop))
 	if task, err := older.TakeImport(ctx); task != nil {
 		t.Errorf("replaced: TakeImport = %+v, %v; want none", task, err)
 	}
@@ -135,7 +135,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("Adopt again took %v; want no write", got)
 	}
 	is(t, "adopted again", newer, kim, nthCustomer(5))
-	if n, err := newer.Rekey(ctx, shop); n != 0 || err != nil {
+	if n, err := newer.Rekey(ctx); n != 0 || err != nil {
 		t.Errorf("Rekey = %d, %v; want 0", n, err)
 	}
 
@@ -252,10 +252,10 @@ func TestRedactionStays(t *testing.T) {
 	learned := func(t *testing.T, s *store.Store) *store.Store {
 		forgetTombstones(t, s)
 		for _, who := range []store.Shopper{pat, byRecharge} {
-			ok(t, s.SaveLearned(ctx, load(t, s, who), who, lookedUp(c, pat, known), clockOf(t, s)))
+			ok(t, s.SaveIfUnchanged(ctx, load(t, s, who), who, lookedUp(c, pat, known), clockOf(t, s)))
 			is(t, "learned", s, who, recharge.Customer{})
 		}
-		ok(t, s.SaveLearned(ctx, load(t, s, pat), pat, store.Cached{NotSubscriber: true, LookedUp: c.Now()}, clockOf(t, s)))
+		ok(t, s.SaveIfUnchanged(ctx, load(t, s, pat), pat, store.Cached{NotSubscriber: true, LookedUp: c.Now()}, clockOf(t, s)))
 		return s
 	}
 	adopted := func(t *testing.T, _ *store.Store) *store.Store {
@@ -266,7 +266,7 @@ func TestRedactionStays(t *testing.T) {
 	rekeyed := func(t *testing.T, s *store.Store, o store.Options) *store.Store {
 		o.Keys = [][]byte{key(2), key(1)}
 		both := open(t, o)
-		if n, err := both.Rekey(ctx, o.Own); n != 1 || err != nil {
+		if n, err := both.Rekey(ctx); n != 1 || err != nil {
 			t.Errorf("Rekey = %d, %v; want 1", n, err)
 		}
 		return both

@@ -228,9 +228,9 @@ func TestRedact(t *testing.T) {
 			nobody(when + ", imported")
 			ok(t, s.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, page))
 			nobody(when + ", a page of before")
-			ok(t, s.SaveLearned(ctx, loaded, pat, lookedUp(c, pat, known), page))
+			ok(t, s.SaveIfUnchanged(ctx, loaded, pat, lookedUp(c, pat, known), page))
 			nobody(when + ", a lookup in the background, of before")
-			ok(t, s.SaveLearned(ctx, load(t, s, pat), pat, lookedUp(c, pat, known), clockOf(t, s)))
+			ok(t, s.SaveIfUnchanged(ctx, load(t, s, pat), pat, lookedUp(c, pat, known), clockOf(t, s)))
 			nobody(when + ", a lookup in the background")
 			forgetTombstones(t, s)
 		}
@@ -333,7 +333,7 @@ func TestServedAfterAWebhook(t *testing.T) {
 			save(t, a, pat, value)
 		}},
 		{"moved back and forth", func() { save(t, a, pat, value); save(t, b, kim, lookedUp(c, kim, known)); save(t, a, pat, value) }},
-		{"rekeyed", func() { save(t, a, pat, value); _, err := b.Rekey(ctx, shop); ok(t, err) }},
+		{"rekeyed", func() { save(t, a, pat, value); _, err := b.Rekey(ctx); ok(t, err) }},
 		{"no subscriber in between", func() {
 			save(t, a, pat, value)
 			save(t, b, pat, store.Cached{NotSubscriber: true, LookedUp: c.Now()})
@@ -366,7 +366,7 @@ func TestServedAfterAWebhook(t *testing.T) {
 					}
 				}
 				ok(t, s.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, at))
-				ok(t, s.SaveLearned(ctx, loaded, pat, value, at))
+				ok(t, s.SaveIfUnchanged(ctx, loaded, pat, value, at))
 			}
 			gone("after all saves of before")
 			if loaded.Cached.Customer.ID == 0 {

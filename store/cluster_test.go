@@ -65,7 +65,7 @@ func TestCluster(t *testing.T) {
 	if health := healthOf(t, s, shoppers[3].Shop); health.Hours[23].Counts["redirected"] != 1 || len(health.Errors) != 1 {
 		t.Errorf("Health = %+v; want one redirected, and one error", health)
 	}
-	if n, err := both.Rekey(ctx, ""); n != 16 || err != nil {
+	if n, err := both.Rekey(ctx); n != 16 || err != nil {
 		t.Errorf("Rekey = %d, %v; want 16", n, err)
 	}
 	told := 0

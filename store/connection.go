@@ -92,7 +92,7 @@ const ClockSkew = 10 * time.Second
 // other customers, all that was cached is erased; redactions stay.
 func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 	// The list of shops is never short of one; one too many is dropped by the import.
-	if err := s.OrderImport(ctx, c.Shop); err != nil {
+	if err := s.RequestImport(ctx, c.Shop); err != nil {
 		return fmt.Errorf("save connection: %w", err)
 	}
 	var erased *Record

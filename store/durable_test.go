@@ -59,7 +59,7 @@ func TestKilledRightAfter(t *testing.T) {
 		{"Rekey", func() error {
 			o := on(many(c, &logged{}), server)
 			o.Keys = [][]byte{key(2), key(1)}
-			_, err := open(t, o).Rekey(ctx, "")
+			_, err := open(t, o).Rekey(ctx)
 			return err
 		}, func(*store.Store) bool {
 			o := on(many(c, &logged{}), server)

@@ -63,7 +63,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		s.tidy(erased)
 	}
 	if spared {
-		return nil, s.OrderImport(ctx, e.Shop)
+		return nil, s.RequestImport(ctx, e.Shop)
 	}
 	return erased, nil
 }
@@ -154,7 +154,7 @@ func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.
 func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []string, redact bool) error {
 	for {
 		record, err := s.recordNow(ctx, shop)
-		if err == nil && record == nil && redact && shop == s.options.Own {
+		if err == nil && record == nil && redact && shop == s.options.Single {
 			loaded := s.Load(ctx, Shopper{Shop: shop}) // makes it: a redaction has to be kept
 			record, err = loaded.Record, loaded.Err
 		}

@@ -246,7 +246,7 @@ func TestWhatStays(t *testing.T) {
 				}
 			case "rekey":
 				save(t, s, pat, everything(c))
-				_, err := s.Rekey(ctx, "")
+				_, err := s.Rekey(ctx)
 				ok(t, err)
 				is(t, what, s, pat, known)
 			default:
@@ -384,7 +384,7 @@ func TestErasuresDoNotCount(t *testing.T) {
 				ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: nthCustomer(2).ID, Customer: nth(shop, 3).Customer}))
 			}},
 			{"Rekey", func() {
-				if n, err := rotates.Rekey(ctx, ""); n != 1 || err != nil {
+				if n, err := rotates.Rekey(ctx); n != 1 || err != nil {
 					t.Errorf("Rekey = %d, %v; want 1", n, err)
 				}
 				rotates.StopBackground() // what is tidied up afterwards is not waited for

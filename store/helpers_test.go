@@ -104,7 +104,7 @@ const token = "eyJhbGciOiJIUzI1NiJ9.eyJjdXN0b21lcl9pZCI6NzAxMDAyMDB9.c2lnbmF0dXJ
 // options are those of one-store mode, embedded; a test changes what it is about.
 func options(c *clock, l *logged) store.Options {
 	return store.Options{
-		Keys: [][]byte{key(1)}, CustomerTTL: 24 * time.Hour, LinkTTL: 10 * time.Minute, Own: shop, Account: "fixture",
+		Keys: [][]byte{key(1)}, CustomerTTL: 24 * time.Hour, Single: shop, Account: "fixture",
 		Now: c.Now, Log: slog.New(slog.NewTextHandler(l, nil)),
 	}
 }
@@ -112,7 +112,7 @@ func options(c *clock, l *logged) store.Options {
 // many are options of many-store mode.
 func many(c *clock, l *logged) store.Options {
 	o := options(c, l)
-	o.Own, o.Account = "", ""
+	o.Single, o.Account = "", ""
 	return o
 }
 
@@ -348,7 +348,7 @@ func sameConnection(t rapid.TB, what string, got, want *store.Connection) {
 // importing takes the import of a shop, which begins.
 func importing(t rapid.TB, s *store.Store, shop shopify.Shop) *store.ImportTask {
 	t.Helper()
-	ok(t, s.OrderImport(context.Background(), shop))
+	ok(t, s.RequestImport(context.Background(), shop))
 	task := taken(t, s, shop)
 	task.Number++
 	task.Running = true

@@ -62,17 +62,17 @@ type ImportTask struct {
 	score  string
 }
 
-// WatchImport has a shop imported, if it never was. Otherwise it is when it is due.
-func (s *Store) WatchImport(ctx context.Context, shop shopify.Shop) error {
-	return s.orderImport(ctx, shop, redis.ZAddArgs{NX: true})
+// ScheduleImport has a shop imported, if it never was. Otherwise it is when it is due.
+func (s *Store) ScheduleImport(ctx context.Context, shop shopify.Shop) error {
+	return s.scheduleImport(ctx, shop, redis.ZAddArgs{NX: true})
 }
 
-// OrderImport has a shop imported at once. An import that is under way goes on.
-func (s *Store) OrderImport(ctx context.Context, shop shopify.Shop) error {
-	return s.orderImport(ctx, shop, redis.ZAddArgs{LT: true})
+// RequestImport has a shop imported at once. An import that is under way goes on.
+func (s *Store) RequestImport(ctx context.Context, shop shopify.Shop) error {
+	return s.scheduleImport(ctx, shop, redis.ZAddArgs{LT: true})
 }
 
-func (s *Store) orderImport(ctx context.Context, shop shopify.Shop, how redis.ZAddArgs) error {
+func (s *Store) scheduleImport(ctx context.Context, shop shopify.Shop, how redis.ZAddArgs) error {
 	how.Members = []redis.Z{{Member: string(shop)}}
 	err := s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) { pipe.ZAddArgs(ctx, shopsKey, how) })
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 		if err != nil && !errors.Is(err, errRecord) {
 			return nil, fmt.Errorf("take import: %w", err)
 		}
-		if task.record == nil && err == nil && task.Shop == s.options.Own {
+		if task.record == nil && err == nil && task.Shop == s.options.Single {
 			loaded := s.Load(ctx, Shopper{Shop: task.Shop}) // makes it
 			task.record, err = loaded.Record, loaded.Err
 		}
@@ -278,9 +278,9 @@ func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cac
 	return c, true
 }
 
-// SaveLearned caches what was looked up in the background, unless somebody has cached
+// SaveIfUnchanged caches what was looked up in the background, unless somebody has cached
 // something else since it was loaded, or the shopper was redacted.
-func (s *Store) SaveLearned(ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64) error {
+func (s *Store) SaveIfUnchanged(ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64) error {
 	if loaded.Record == nil {
 		return nil
 	}

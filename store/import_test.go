@@ -26,8 +26,8 @@ func noneDue(t *testing.T, s *store.Store) {
 func TestImportIsOnes(t *testing.T) {
 	a, b := two(t, options(newClock(), &logged{}))
 	noneDue(t, a)
-	ok(t, a.WatchImport(t.Context(), shop))
-	ok(t, a.WatchImport(t.Context(), shop))
+	ok(t, a.ScheduleImport(t.Context(), shop))
+	ok(t, a.ScheduleImport(t.Context(), shop))
 	task := taken(t, a, shop)
 	noneDue(t, b)
 	noneDue(t, a)
@@ -36,10 +36,10 @@ func TestImportIsOnes(t *testing.T) {
 		t.Fatalf("KeepImport = %v, %v; want true", had, err)
 	}
 	noneDue(t, b)
-	ok(t, b.WatchImport(t.Context(), shop)) // that is no order
+	ok(t, b.ScheduleImport(t.Context(), shop)) // that is no order
 	noneDue(t, b)
 
-	ok(t, b.OrderImport(t.Context(), shop)) // as if the lease had ended
+	ok(t, b.RequestImport(t.Context(), shop)) // as if the lease had ended
 	other := taken(t, b, shop)
 	if !other.Running || other.Cursor != "next" || other.Pages != 7 {
 		t.Errorf("the second took %+v; want it to go on at the cursor", other.Import)
@@ -54,7 +54,7 @@ func TestImportIsOnes(t *testing.T) {
 	other.Running = false
 	ok(t, b.EndImport(t.Context(), other, time.Hour))
 	noneDue(t, a)
-	ok(t, a.OrderImport(t.Context(), shop))
+	ok(t, a.RequestImport(t.Context(), shop))
 	taken(t, b, shop)
 }
 
@@ -62,7 +62,7 @@ func TestImportIsOnes(t *testing.T) {
 func TestImportLeaseEnds(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		s := open(options(newClock(), &logged{}))
-		ok(t, s.WatchImport(t.Context(), shop))
+		ok(t, s.ScheduleImport(t.Context(), shop))
 		ok(t, s.EndImport(t.Context(), taken(t, s, shop), 50*time.Millisecond))
 		eventually(t, "it is due", func() bool {
 			task, err := s.TakeImport(t.Context())
@@ -83,7 +83,7 @@ func TestImportOfManyShops(t *testing.T) {
 		ok(t, s.SaveConnection(t.Context(), connected(c, shop)))
 		want = append(want, shop)
 	}
-	ok(t, s.WatchImport(t.Context(), "nobody.myshopify.com"))
+	ok(t, s.ScheduleImport(t.Context(), "nobody.myshopify.com"))
 	var got []shopify.Shop
 	for range 5 {
 		task, err := s.TakeImport(t.Context())
@@ -270,18 +270,18 @@ func TestSaveImportedAtOnce(t *testing.T) {
 	}
 }
 
-// TestSaveLearned: what was looked up in the background gives way to what somebody has
+// TestSaveIfUnchanged: what was looked up in the background gives way to what somebody has
 // cached meanwhile.
-func TestSaveLearned(t *testing.T) {
+func TestSaveIfUnchanged(t *testing.T) {
 	other := recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}
 	c := newClock()
 	s := open(t, options(c, &logged{}))
 	loaded := load(t, s, pat)
-	ok(t, s.SaveLearned(t.Context(), loaded, pat, lookedUp(c, pat, known), clockOf(t, s)))
+	ok(t, s.SaveIfUnchanged(t.Context(), loaded, pat, lookedUp(c, pat, known), clockOf(t, s)))
 	is(t, "nothing was cached", s, pat, known)
-	ok(t, s.SaveLearned(t.Context(), loaded, pat, lookedUp(c, pat, other), clockOf(t, s)))
+	ok(t, s.SaveIfUnchanged(t.Context(), loaded, pat, lookedUp(c, pat, other), clockOf(t, s)))
 	is(t, "something was cached since", s, pat, known)
-	ok(t, s.SaveLearned(t.Context(), load(t, s, pat), pat, lookedUp(c, pat, other), clockOf(t, s)))
+	ok(t, s.SaveIfUnchanged(t.Context(), load(t, s, pat), pat, lookedUp(c, pat, other), clockOf(t, s)))
 	is(t, "loaded again", s, pat, other)
 }
 

@@ -32,7 +32,7 @@ func TestLoadIsOneCommand(t *testing.T) {
 		ok(t, first.Client().Ping(t.Context()).Err())
 		second := open(t, o)
 		ok(t, second.Client().Ping(t.Context()).Err())
-		o.Own = ""
+		o.Single = ""
 		connects := open(t, o)
 		ok(t, connects.Client().Ping(t.Context()).Err())
 		value, at := everything(c), clockOf(t, first)

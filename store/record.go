@@ -312,14 +312,13 @@ func (s *Store) WebhooksProven(r *Record) bool {
 
 // Rekey seals every shop's record with the first encryption key, and returns how many
 // were sealed with another. Instances that have all of the keys may run meanwhile.
-// own is the shop of one-store mode, "" where there is none.
-func (s *Store) Rekey(ctx context.Context, own shopify.Shop) (resealed int, err error) {
+func (s *Store) Rekey(ctx context.Context) (resealed int, err error) {
 	shops, err := s.Shops(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("rekey: %w", err)
 	}
-	if own != "" {
-		shops = append(shops, own)
+	if s.options.Single != "" {
+		shops = append(shops, s.options.Single)
 	}
 	var errs []error
 	for _, shop := range shops {

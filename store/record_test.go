@@ -114,7 +114,7 @@ func TestRecordOfAnotherKey(t *testing.T) {
 			t.Errorf("%s = %v; want ErrUnreadable", name, err)
 		}
 	}
-	if n, err := s.Rekey(ctx, ""); n != 0 || err == nil {
+	if n, err := s.Rekey(ctx); n != 0 || err == nil {
 		t.Errorf("Rekey = %d, %v; want an error", n, err)
 	}
 	ok(t, s.Update(ctx, shop, func(*store.Record) bool { t.Error("changed what does not open"); return true }))
@@ -125,7 +125,7 @@ func TestRecordOfAnotherKey(t *testing.T) {
 		t.Error("a record that does not open was replaced; want the merchant's connection kept")
 	}
 
-	o.Own = shop
+	o.Single = shop
 	own := open(t, o)
 	if loaded := load(t, own, pat); loaded.Record == nil || loaded.Record.Connection != nil {
 		t.Errorf("Load in one-store mode = %+v; want a new record", loaded)
@@ -194,10 +194,10 @@ func TestTwoEncryptionKeys(t *testing.T) {
 	is(t, "saved by one with both keys", older, pat, known)
 
 	before := recordOf(t, both, shop)
-	if n, err := both.Rekey(ctx, ""); n != 2 || err != nil {
+	if n, err := both.Rekey(ctx); n != 2 || err != nil {
 		t.Errorf("Rekey = %d, %v; want 2", n, err)
 	}
-	if n, err := both.Rekey(ctx, ""); n != 0 || err != nil {
+	if n, err := both.Rekey(ctx); n != 0 || err != nil {
 		t.Errorf("Rekey again = %d, %v; want 0", n, err)
 	}
 	is(t, "after rekey", newer, pat, known)
@@ -218,16 +218,16 @@ func TestRekeyOfTheOneStore(t *testing.T) {
 	older := open(t, o)
 	o.Keys = [][]byte{key(2), key(1)}
 	both := open(t, o)
-	if n, err := both.Rekey(t.Context(), shop); n != 0 || err != nil {
+	if n, err := both.Rekey(t.Context()); n != 0 || err != nil {
 		t.Errorf("Rekey of nothing = %d, %v; want 0", n, err)
 	}
 	recordOf(t, older, shop)
-	if n, err := both.Rekey(t.Context(), shop); n != 1 || err != nil {
+	if n, err := both.Rekey(t.Context()); n != 1 || err != nil {
 		t.Errorf("Rekey = %d, %v; want 1", n, err)
 	}
 	recordOf(t, older, shop) // which does not open there any more
-	ok(t, older.OrderImport(t.Context(), shop))
-	if n, err := both.Rekey(t.Context(), shop); n != 1 || err != nil {
+	ok(t, older.RequestImport(t.Context(), shop))
+	if n, err := both.Rekey(t.Context()); n != 1 || err != nil {
 		t.Errorf("Rekey of a listed one = %d, %v; want 1, not twice", n, err)
 	}
 }
@@ -380,7 +380,7 @@ func TestConnectionWithoutRedis(t *testing.T) {
 	_, uninstalled := s.UninstalledAt(ctx, shop)
 	_, nonce := s.UseNonce(ctx, shop, "nonce", c.Now())
 	_, shops := s.Shops(ctx)
-	_, rekey := s.Rekey(ctx, "")
+	_, rekey := s.Rekey(ctx)
 	_, lock := s.LockMaintenance(ctx, time.Hour)
 	_, imp := s.Import(ctx, shop)
 	_, health := s.Health(ctx, shop)
@@ -394,7 +394,7 @@ func TestConnectionWithoutRedis(t *testing.T) {
 		"Redact":              s.Redact(ctx, shop, pat.Customer),
 		"Save":                s.Save(ctx, loaded.Record, pat, &store.Cached{Customer: known}, 0, nil),
 		"Forget":              s.Forget(ctx, loaded.Record, pat),
-		"WatchImport":         s.WatchImport(ctx, shop),
+		"ScheduleImport":      s.ScheduleImport(ctx, shop),
 	} {
 		if err == nil {
 			t.Errorf("%s without Redis = nil; want an error", name)

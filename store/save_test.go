@@ -75,7 +75,7 @@ func TestSaveRefusesWhatIsOver(t *testing.T) {
 			ok(t, s.SaveConnection(ctx, connected(c, shop)))
 		}, pat, false, false},
 		{"another encryption key", func(t *testing.T, _ *clock, s *store.Store) {
-			_, err := s.Rekey(ctx, "")
+			_, err := s.Rekey(ctx)
 			ok(t, err)
 		}, pat, false, false},
 	}
@@ -150,7 +150,7 @@ func TestSaveOfLongAgo(t *testing.T) {
 		if err := s.SaveImported(t.Context(), task, []recharge.Record{record(pat, known)}, long); !errors.Is(err, store.ErrOutdated) {
 			t.Errorf("SaveImported of a page that was asked for that long ago = %v; want ErrOutdated, so that it is read again", err)
 		}
-		ok(t, s.SaveLearned(t.Context(), load(t, s, pat), pat, value, long))
+		ok(t, s.SaveIfUnchanged(t.Context(), load(t, s, pat), pat, value, long))
 		is(t, "of long ago", s, pat, recharge.Customer{})
 		ok(t, s.Save(t.Context(), r, pat, &value, now-(30*time.Second).Microseconds(), nil))
 		is(t, "of half a minute ago", s, pat, known)

@@ -30,7 +30,7 @@ func (s *Store) create(ctx context.Context, shop shopify.Shop, instead any) (*Re
 // Adopt erases what was cached for another account at Recharge, in one-store mode: its
 // customers are others. What webhooks have proven of that one does not count either.
 func (s *Store) Adopt(ctx context.Context) error {
-	own := s.options.Own
+	own := s.options.Single
 	if own == "" {
 		return nil
 	}
@@ -52,10 +52,10 @@ func (s *Store) Adopt(ctx context.Context) error {
 		return err
 	}
 	s.tidy(erased)
-	return s.OrderImport(ctx, own)
+	return s.RequestImport(ctx, own)
 }
 
 // foreign reports whether a record is of another account at Recharge than this instance.
 func (s *Store) foreign(r *Record) bool {
-	return r != nil && r.Shop == s.options.Own && r.account != s.options.Account
+	return r != nil && r.Shop == s.options.Single && r.account != s.options.Account
 }

@@ -34,12 +34,11 @@ type Options struct {
 	// Keys are 32 bytes each. The first seals, all open.
 	Keys        [][]byte
 	CustomerTTL time.Duration // how long a customer is fresh
-	LinkTTL     time.Duration // how long a portal access is reused; 0 never
-	// Own is the shop of one-store mode, whose record is made when it is first needed;
-	// "": merchants connect their shops, and SaveConnection makes the records.
-	Own shopify.Shop
-	// Account names the account at Recharge that Own is connected to: with another one,
-	// Adopt erases what is cached.
+	// Single is the shop in one-store mode. Its record is created when it is first needed.
+	// "" is many-store mode: merchants connect their shops, and SaveConnection creates the records.
+	Single shopify.Shop
+	// Account identifies the Recharge account that Single is connected to. If it changes, Adopt
+	// erases what was cached.
 	Account string
 	Now     func() time.Time
 	Log     *slog.Logger
@@ -195,12 +194,12 @@ func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) (*Record, error) {
 	record, err := s.current(shop, value)
 	switch {
-	case shop != s.options.Own && err != nil:
+	case shop != s.options.Single && err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	case err != nil:
 		s.options.Log.ErrorContext(ctx, "the shop's record does not open and is replaced", "error", err)
 		record, err = s.create(ctx, shop, value)
-	case record == nil && shop == s.options.Own:
+	case record == nil && shop == s.options.Single:
 		record, err = s.create(ctx, shop, value)
 	}
 	if s.foreign(record) {

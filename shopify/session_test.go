@@ -41,7 +41,7 @@ func sessionToken(t testing.TB, at time.Time, secret string, change func(header 
 }
 
 // TestSession: what a good token says, and that everything else is refused without
-// being repeated. server/admin_test.go asks a running server the same.
+// being repeated. handlers/admin_test.go asks a running server the same.
 func TestSession(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	claim := func(name string, value any) func(map[string]any, jwt.MapClaims) {

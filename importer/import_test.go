@@ -1,4 +1,4 @@
-package server_test
+package importer_test
 
 import (
 	"manage-subscriptions/internal/servertest"

@@ -1,0 +1,68 @@
+package handlers_test
+
+import (
+	"manage-subscriptions/internal/servertest"
+
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// TestOtherSignatures: Shopify signs more than webhooks with the app's secret, and
+// some of it is in a merchant's hands.
+func TestOtherSignatures(t *testing.T) {
+	f := servertest.Connected(t)
+	before := f.Redis.Dump()
+	for i, body := range []string{" " + servertest.UninstalledBody(), "\n" + servertest.UninstalledBody()} {
+		if response, _ := f.Webhook("/webhooks/shopify", "app/uninstalled", body, servertest.AppSecret, "blank-"+string(rune('a'+i))); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("a body that begins with a blank = %d; want 400", response.StatusCode)
+		}
+	}
+	f.Webhook("/webhooks/shopify", "a/b", strings.TrimSuffix(f.SessionToken(nil), "."), servertest.AppSecret, "a-token")
+	if got := f.LinkedHash(servertest.Pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click = %q; want pat's portal", got)
+	}
+	for key := range f.Redis.Dump() {
+		_, was := before[key]
+		if kind := servertest.KeyKind.FindStringSubmatch(key); !was && (kind == nil || kind[1] != "h") { // the click is counted
+			t.Errorf("Redis holds %q; want no mark for what was not done", key)
+		}
+	}
+}
+
+// TestNewToken: with another Admin token the old one's secret and webhooks go.
+func TestNewToken(t *testing.T) {
+	t.Parallel()
+	const another = "sk_test_another_admin_token"
+	f := servertest.Connected(t)
+	first := f.Recharge.Webhooks()["customer/updated"]
+	f.Recharge.AddToken(rechargetest.Token{Value: another, Scopes: []string{"read_customers", "write_session"}, ClientSecret: "another-webhook-secret"})
+	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"token": {another}}); !strings.Contains(body, `data-result="saved"`) || !strings.Contains(body, `data-check="webhooks" data-state="skipped"`) {
+		t.Errorf("another token without its secret: %s; want it saved, without webhooks", body)
+	}
+	if left := f.Recharge.Webhooks(); len(left) != 0 || len(first) != 1 {
+		t.Errorf("Recharge has %v; want the old token's webhooks gone", left)
+	}
+	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"secret": {"another-webhook-secret"}}); !strings.Contains(body, `data-check="webhooks" data-state="passed"`) {
+		t.Errorf("its secret: %s; want the webhooks made", body)
+	}
+	f.Recharge.ChangeCustomer(servertest.Customers()[1])
+	f.Until("a message is taken", func() bool {
+		deliveries := f.Recharge.Deliveries()
+		return len(deliveries) > 0 && deliveries[len(deliveries)-1].Status == http.StatusOK
+	})
+}
+
+// TestPortalOfMyOwn: a merchant's portal is where links may lead, by https.
+func TestPortalOfMyOwn(t *testing.T) {
+	f := servertest.Connected(t)
+	for portal, saved := range map[string]bool{"https://portal.brand.example/p": true, "http://localhost/portal/": false, "http://127.0.0.1/portal/": false, "http://brand.example/": false} {
+		_, body := f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"portal": {portal}})
+		if saved != strings.Contains(body, ">Saved.<") {
+			t.Errorf("portal %s: %s; want it saved: %v", portal, body, saved)
+		}
+	}
+}

@@ -1,0 +1,247 @@
+package handlers_test
+
+import (
+	"manage-subscriptions/internal/servertest"
+
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/store"
+)
+
+// TestRechargeTells: what changes in Recharge is known here at once, and stays so
+// however often and in which order it is told.
+func TestRechargeTells(t *testing.T) {
+	pats := servertest.Customers()[1]
+	for name, test := range map[string]struct {
+		faults func(*rechargetest.Faults)
+		do     func(*servertest.Fixture)
+		who    string
+		want   string // hash, or outcome
+	}{
+		"another hash": {do: func(f *servertest.Fixture) {
+			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+		}, who: servertest.Pat, want: "abcdabcdabcdabcd"},
+		"the older signature only": {faults: func(f *rechargetest.Faults) { f.LegacyOnly = true }, do: func(f *servertest.Fixture) {
+			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+		}, who: servertest.Pat, want: "abcdabcdabcdabcd"},
+		"twice, without topic": {faults: func(f *rechargetest.Faults) { f.DeliverTwice, f.NoTopicHeader = true, true }, do: func(f *servertest.Fixture) {
+			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+		}, who: servertest.Pat, want: "abcdabcdabcdabcd"},
+		"deleted": {do: func(f *servertest.Fixture) { f.Recharge.DeleteCustomer(pats.ID) }, who: servertest.Pat, want: "not_a_subscriber"},
+		"deleted, id as text": {faults: func(f *rechargetest.Faults) { f.StringID, f.NoTopicHeader = true, true }, do: func(f *servertest.Fixture) {
+			f.Recharge.DeleteCustomer(pats.ID)
+		}, who: servertest.Pat, want: "not_a_subscriber"},
+		"now another shopper's": {do: func(f *servertest.Fixture) {
+			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.ShopifyCustomerID = servertest.Robin }))
+		}, who: servertest.Pat, want: "not_a_subscriber"},
+		"subscribed since": {do: func(f *servertest.Fixture) {
+			f.LinkedHash(servertest.Robin) // remembered as no subscriber
+			f.Recharge.ChangeCustomer(rechargetest.Customer{ID: 70100500, Hash: "5d4c5b6a79881155", ShopifyCustomerID: servertest.Robin})
+		}, who: servertest.Robin, want: "5d4c5b6a79881155"},
+		"an old message comes late": {do: func(f *servertest.Fixture) {
+			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+			f.Until("the new one is known", func() bool { return f.LinkedHash(servertest.Pat) == "abcdabcdabcdabcd" })
+			f.Recharge.Send("customer/updated", []byte(`{"customer":{"id":70100200,"hash":"1f2e3d4c5b6a7988","external_customer_id":{"ecommerce":"`+servertest.Pat+`"},"subscriptions_active_count":1}}`))
+		}, who: servertest.Pat, want: "abcdabcdabcdabcd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Connected(t)
+			if test.faults != nil {
+				f.Recharge.SetFaults(test.faults)
+			}
+			test.do(f)
+			f.Until("a click of the shopper's ends in "+test.want, func() bool { return f.LinkedHash(test.who) == test.want })
+			for _, delivery := range f.Recharge.Deliveries() {
+				if delivery.Status != http.StatusOK {
+					t.Errorf("%s was answered by %d; want 200", delivery.Topic, delivery.Status)
+				}
+			}
+		})
+	}
+}
+
+// TestRechargeTellsNothingNew: a message about a customer who is as remembered may be
+// older than that, or newer. So the next click asks, and only that one.
+func TestRechargeTellsNothingNew(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	f.Recharge.ChangeCustomer(servertest.Customers()[1])
+	f.Until("all are answered", func() bool { return len(f.Recharge.Deliveries()) == len(f.Recharge.Webhooks()["customer/updated"]) })
+	f.Calls()
+	for _, want := range []map[string]int{servertest.OneCallEach(), {}} {
+		if got := f.LinkedHash(servertest.Pat); got != servertest.PatsHash {
+			t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+		}
+		f.WantCalls("the click after the message", want)
+	}
+}
+
+// TestRechargeForged: who is not Recharge, or has another shop's address, changes
+// nothing and learns nothing.
+func TestRechargeForged(t *testing.T) {
+	for name, fault := range map[string]func(*rechargetest.Faults){
+		"wrong newer signature, right older": func(f *rechargetest.Faults) { f.WrongNewSignature = true },
+		"wrong older signature alone":        func(f *rechargetest.Faults) { f.WrongLegacySignature, f.LegacyOnly = true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Connected(t)
+			f.Recharge.SetFaults(fault)
+			f.Recharge.DeleteCustomer(servertest.Customers()[1].ID)
+			f.Recharge.SetCustomers(servertest.Customers())
+			f.Until("it is refused", func() bool {
+				deliveries := f.Recharge.Deliveries()
+				return len(deliveries) > 0 && deliveries[0].Status == http.StatusUnauthorized
+			})
+			f.Clock.Add(time.Minute)
+			if got := f.LinkedHash(servertest.Pat); got != "1f2e3d4c5b6a7988" {
+				t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+			}
+			if calls := f.Calls(); calls["customers"] != 0 {
+				t.Errorf("the next click makes calls %v; want no lookup", calls)
+			}
+		})
+	}
+	f := servertest.Connected(t)
+	address := f.Recharge.Webhooks()["customer/deleted"][0]
+	path := strings.TrimPrefix(address, "https://app.example")
+	var want string
+	for name, to := range map[string]string{
+		"no signature": path, "another key": path[:len(path)-3] + "XYZ", "another shop": strings.Replace(path, "fixture-shop", "other-shop", 1),
+		"the one store's": "/webhooks/recharge", "no shop": "/webhooks/recharge/x.evil.example/" + path[len(path)-26:],
+	} {
+		response, body := f.AppHome(to, "", url.Values{})
+		response.Header.Del("Date")
+		if want == "" {
+			want = body
+		}
+		if response.StatusCode != http.StatusUnauthorized || body != want {
+			t.Errorf("%s = %d %q; want 401 and what all others get", name, response.StatusCode, body)
+		}
+	}
+}
+
+// TestWebhooksAtRecharge: they are made on connecting at an address that nobody
+// guesses, kept, and removed.
+func TestWebhooksAtRecharge(t *testing.T) {
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	made := f.Recharge.Webhooks()
+	shape := regexp.MustCompile(`^https://app\.example/webhooks/recharge/fixture-shop/[A-Z2-7]{26}(/uninstalled)?$`)
+	want := []string{"customer/activated", "customer/created", "customer/deactivated", "customer/deleted", "customer/updated", "recharge/uninstalled"}
+	if got := slices.Sorted(maps.Keys(made)); !slices.Equal(got, want) {
+		t.Errorf("registered topics = %q; want %q", got, want)
+	}
+	for topic, addresses := range made {
+		if len(addresses) != 1 || !shape.MatchString(addresses[0]) {
+			t.Errorf("%s goes to %q; want one address that nobody guesses", topic, addresses)
+		}
+	}
+	// Recharge has deleted them; the next look, a day later, makes them anew. Where
+	// that cannot be done, it is tried again after an hour.
+	for _, test := range []struct {
+		after time.Duration
+		down  bool
+		want  int
+	}{{time.Hour, false, 0}, {24 * time.Hour, true, 0}, {30 * time.Minute, false, 0}, {time.Hour, false, len(want)}} {
+		f.Recharge.DeleteWebhooks()
+		f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Down = test.down })
+		f.Restart(func() { f.Clock.Add(test.after) }, servertest.ManyStores)
+		if test.down {
+			f.Until("it has been tried", func() bool { return len(f.Log.Lines("webhooks at Recharge not kept")) > 0 })
+		}
+		f.Until("they are there again, where it is time for it", func() bool { return len(f.Recharge.Webhooks()) == test.want })
+	}
+	if again := f.Recharge.Webhooks(); again["customer/deleted"][0] != made["customer/deleted"][0] {
+		t.Errorf("the address is %q now; want it as it was", again["customer/deleted"][0])
+	}
+	if _, body := f.AppHome("/app/disconnect", f.SessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {
+		t.Errorf("disconnect: %s", body)
+	}
+	if left := f.Recharge.Webhooks(); len(left) != 0 {
+		t.Errorf("after disconnecting Recharge has %v; want none", left)
+	}
+	if got := f.LinkedHash(servertest.Pat); got != "not_connected" {
+		t.Errorf("a click after disconnecting = %q; want not_connected", got)
+	}
+}
+
+// TestRechargeUninstalled: a store that leaves Recharge is disconnected.
+func TestRechargeUninstalled(t *testing.T) {
+	f := servertest.Connected(t)
+	f.Recharge.UninstallApp()
+	f.Until("it is disconnected", func() bool { return f.LinkedHash(servertest.Pat) == "not_connected" })
+	if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `data-state="not_connected"`) {
+		t.Errorf("the app home reads %s; want not connected", body)
+	}
+}
+
+// TestRechargeUninstalledAndBack: a merchant who has connected another token while Recharge
+// is asked about the old one stays connected.
+func TestRechargeUninstalledAndBack(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = time.Second })
+	f.Recharge.UninstallApp()
+	f.Until("Recharge is asked", func() bool { return len(f.Calls()) > 0 })
+	f.Clock.Add(time.Second)
+	next := store.Connection{Shop: servertest.Shop, APIToken: "sk_test_back", ClientSecret: servertest.WebhookSecret, WebhookKey: "back", SavedAt: f.Clock.Now()}
+	f.Recharge.AddToken(rechargetest.Token{Value: next.APIToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000})
+	f.SaveElsewhere(next)
+	f.Until("the webhook is answered", func() bool {
+		for _, delivery := range f.Recharge.Deliveries() {
+			if delivery.Topic == "recharge/uninstalled" && delivery.Status != 0 {
+				return true
+			}
+		}
+		return false
+	})
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = 0 })
+	if got := f.LinkedHash(servertest.Pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+	}
+}
+
+// TestRechargeNotUninstalled: topic and address are not signed. Whoever sends a
+// message that is Recharge's again, and calls it a farewell, disconnects nobody.
+func TestRechargeNotUninstalled(t *testing.T) {
+	f := servertest.Connected(t)
+	f.Recharge.Send("recharge/uninstalled", []byte(`{}`))
+	f.Recharge.Send("recharge/uninstalled", []byte(`{"customer":{"id":70100200}}`))
+	f.Until("both are refused", func() bool {
+		refused := map[int]bool{}
+		for _, delivery := range f.Recharge.Deliveries() {
+			refused[delivery.Status] = true
+		}
+		return refused[http.StatusInternalServerError] && refused[http.StatusBadRequest]
+	})
+	if got := f.LinkedHash(servertest.Pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click of pat's ends in %q; want pat's portal", got)
+	}
+	if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
+		t.Errorf("the app home reads %s; want it connected", body)
+	}
+}
+
+// TestRechargeTellsOneStore is the one-store mode: its webhooks are kept, too.
+func TestRechargeTellsOneStore(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, func(s *config.Settings) { s.RechargeClientSecret = servertest.WebhookSecret })
+	f.Until("the webhooks are there", func() bool { return len(f.Recharge.Webhooks()) == 6 })
+	if got := f.Recharge.Webhooks()["customer/updated"]; !slices.Equal(got, []string{"https://app.example/webhooks/recharge"}) {
+		t.Errorf("customer/updated goes to %q; want the one store's address", got)
+	}
+	f.ClickAll(servertest.Pat, "")
+	f.Recharge.ChangeCustomer(servertest.Changed(servertest.Customers()[1], func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
+	f.Until("a click ends in the new hash", func() bool { return f.LinkedHash(servertest.Pat) == "abcdabcdabcdabcd" })
+}

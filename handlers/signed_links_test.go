@@ -1,0 +1,208 @@
+package handlers_test
+
+import (
+	"manage-subscriptions/internal/servertest"
+
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"manage-subscriptions/recharge/rechargetest"
+)
+
+// TestSignedLinks: a link that a middleware has signed opens the portal of whom it
+// names, once.
+func TestSignedLinks(t *testing.T) {
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	for i, test := range []struct {
+		name, key, customer, destination string
+	}{
+		{"by Shopify's id", servertest.APIKey, servertest.Pat, ""},
+		{"the old key", servertest.OldAPIKey, servertest.Pat, "orders"},
+		{"as the Customer Account API names customers", servertest.APIKey, "gid://shopify/Customer/" + servertest.Pat, ""},
+		{"by Recharge's id", servertest.APIKey, "recharge:70100200", "payment-methods"},
+	} {
+		link := f.SignedLink(fmt.Sprint("n", i), test.customer)
+		link.Destination = test.destination
+		path := f.SignLink(test.key, link)
+		got := f.FollowLink(path+"&utm_source=mail", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+		if got.Status != http.StatusFound || got.Outcome() != "redirected" || got.Line["channel"] != "go" {
+			t.Errorf("%s: %d %v %s; want the portal", test.name, got.Status, got.Line, got.Body)
+			continue
+		}
+		if opened := f.Open(f.Shopper(""), got.Location); opened.Customer.ID != servertest.PatsRecord {
+			t.Errorf("%s: opened %+v; want Pat's portal", test.name, opened)
+		}
+		f.Calls()
+		if again := f.FollowLink(path); again.Status != http.StatusForbidden || len(f.Calls()) != 0 {
+			t.Errorf("%s, again: %d %s; want it refused", test.name, again.Status, again.Body)
+		}
+	}
+}
+
+// TestSignedLinkEnds: the outcomes have pages of our own, in the shopper's language.
+func TestSignedLinkEnds(t *testing.T) {
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	for i, test := range []struct {
+		name, customer, locale, accept string
+		broken                         func(*rechargetest.Faults)
+		outcome, want                  string
+	}{
+		{"never subscribed", servertest.Robin, "", "fr-CH, fr;q=0.9, en;q=0.8", nil, "not_a_subscriber", `<html lang="fr"`},
+		{"two records", servertest.Kim, "ar", "fr", nil, "not_a_subscriber", `dir="rtl"`},
+		{"no such record", "recharge:999", "", "xx", nil, "not_a_subscriber", `<html lang="en"`},
+		{"Recharge down", servertest.Sam, "", "de", func(x *rechargetest.Faults) { x.Down = true }, "unavailable", `<html lang="de"`},
+	} {
+		if test.broken != nil {
+			f.Recharge.SetFaults(test.broken)
+		}
+		link := f.SignedLink(fmt.Sprint("n", i), test.customer)
+		link.Locale = test.locale
+		got := f.FollowLink(f.SignLink(servertest.APIKey, link), "Accept-Language", test.accept)
+		if got.Status != http.StatusOK || got.Outcome() != test.outcome || !strings.Contains(got.Body, test.want) || !strings.Contains(got.Body, `data-outcome="`+test.outcome+`"`) {
+			t.Errorf("%s: %d %s %s; want %s with %s", test.name, got.Status, got.Outcome(), got.Body, test.outcome, test.want)
+		}
+		if policy := got.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%s: the policy %q; want one that lets nothing in", test.name, policy)
+		}
+		if !strings.Contains(got.Body, fmt.Sprint(got.Line["request_id"])) || !strings.Contains(got.Body, f.Store.URL+"/") {
+			t.Errorf("%s: %s; want the request's id and a way back to the store", test.name, got.Body)
+		}
+	}
+}
+
+// TestSignedLinkRefused: what is not signed as it stands, not of this time, or used
+// before, opens nothing, and nothing is asked for it.
+func TestSignedLinkRefused(t *testing.T) {
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("warm", servertest.Pat))) // Pat is remembered, with a link
+	good := f.SignedLink("good", servertest.Pat)
+	text := f.SignLink(servertest.APIKey, good)
+	with := func(edit func(url.Values)) string {
+		query, _ := url.ParseQuery(strings.TrimPrefix(text, "/go?"))
+		edit(query)
+		return "/go?" + query.Encode()
+	}
+	expiring := func(in time.Duration) string {
+		link := good
+		link.Expires = f.Clock.Now().Add(in)
+		return f.SignLink(servertest.APIKey, link)
+	}
+	f.Calls()
+	for name, path := range map[string]string{
+		"wrong key":             f.SignLink("another-key-0123456789", good),
+		"over":                  expiring(-time.Second),
+		"valid for too long":    expiring(5*time.Minute + 2*time.Second),
+		"another customer":      with(func(q url.Values) { q.Set("customer", servertest.Sam) }),
+		"Recharge's id instead": with(func(q url.Values) { q.Set("customer", "recharge:"+servertest.Pat) }),
+		"another shop":          with(func(q url.Values) { q.Set("shop", otherShop) }),
+		"another page":          with(func(q url.Values) { q.Set("destination", "orders") }),
+		"a language":            with(func(q url.Values) { q.Set("locale", "fr") }),
+		"longer":                with(func(q url.Values) { q.Set("expires", fmt.Sprint(good.Expires.Unix()+30)) }),
+		"another nonce":         with(func(q url.Values) { q.Set("nonce", strings.Repeat("x", 16)) }),
+		"re-split":              with(func(q url.Values) { q.Set("customer", servertest.Pat[:5]); q.Set("destination", servertest.Pat[5:]) }),
+		"no signature":          with(func(q url.Values) { q.Del("signature") }),
+		"two signatures":        with(func(q url.Values) { q.Add("signature", q.Get("signature")) }),
+		"two customers":         with(func(q url.Values) { q.Add("customer", servertest.Sam) }),
+		"no nonce":              with(func(q url.Values) { q.Del("nonce") }),
+		"in capitals":           with(func(q url.Values) { q.Set("signature", strings.ToUpper(q.Get("signature"))) }),
+		"a malformed pair":      text + "&%zz=1",
+		"a semicolon":           text + ";a=1",
+		"nothing":               "/go",
+	} {
+		got := f.FollowLink(path, "Accept-Language", "de")
+		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || !strings.HasPrefix(got.Header.Get("Content-Type"), "text/plain") || !strings.Contains(got.Body, "nicht mehr gültig") {
+			t.Errorf("%s: %d %s %s; want it refused", name, got.Status, got.Outcome(), got.Body)
+		}
+	}
+	for name, headers := range map[string][]string{
+		"fetched ahead":      {"Sec-Purpose", "prefetch;prerender"},
+		"fetched ahead, too": {"Purpose", "prefetch"},
+		"by a script":        {"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"},
+		"in a frame":         {"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"},
+	} {
+		if got := f.FollowLink(text, headers...); got.Status != http.StatusForbidden {
+			t.Errorf("%s: %d %s; want it refused", name, got.Status, got.Body)
+		}
+	}
+	if calls := f.Calls(); len(calls) != 0 {
+		t.Errorf("what was refused made the calls %v; want none", calls)
+	}
+	if got := f.FollowLink(text); got.Status != http.StatusFound {
+		t.Errorf("the link itself: %d %s; want that it was not used up", got.Status, got.Body)
+	}
+}
+
+// TestSignedLinkWithoutRedis: where it cannot be told whether a link was used, it
+// opens nothing.
+func TestSignedLinkWithoutRedis(t *testing.T) {
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
+	f.FollowLink(path) // Pat is remembered, also by the process
+	f.Redis.Stop()
+	for _, path := range []string{path, f.SignLink(servertest.APIKey, f.SignedLink("m", servertest.Pat))} {
+		if got := f.FollowLink(path); got.Status != http.StatusOK || got.Outcome() != "unavailable" || got.Location != "" {
+			t.Errorf("GET /go without Redis = %d %s %s; want unavailable", got.Status, got.Outcome(), got.Location)
+		}
+	}
+	if got := f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusOK {
+		t.Errorf("POST without Redis = %d %s; want a link", got.Status, got.Body)
+	}
+}
+
+// TestSimultaneousLinks: of a link that is followed many times at once, on two
+// servers, one visit gets in.
+func TestSimultaneousLinks(t *testing.T) {
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	beside := f.Instance(nil, servertest.WithAPIKeys)
+	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
+	var all sync.WaitGroup
+	var in atomic.Int32
+	for i := range 20 {
+		all.Go(func() {
+			public := []string{f.Public, beside.Public}[i%2]
+			request, _ := http.NewRequest(http.MethodGet, "http://"+public+path, nil)
+			response, err := http.DefaultTransport.RoundTrip(request)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response.Body.Close()
+			if response.StatusCode == http.StatusFound {
+				in.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if got := in.Load(); got != 1 {
+		t.Errorf("%d of 20 visits got in; want 1", got)
+	}
+}
+
+// TestVisitorLeaves: a shopper who is gone before the answer has used the link; that
+// Redis was asked for somebody who has left is no fault of Redis'.
+func TestVisitorLeaves(t *testing.T) {
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat))
+	for i := range 50 {
+		path := f.SignLink(servertest.APIKey, f.SignedLink(fmt.Sprint("n", i), servertest.Pat))
+		connection, err := net.Dial("tcp", f.Public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(connection, "GET "+path+" HTTP/1.1\r\nHost: app.example\r\n\r\n")
+		_ = connection.(*net.TCPConn).CloseWrite() // the server takes this for a client that is gone
+		answer, err := io.ReadAll(connection)
+		connection.Close()
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 302") {
+			t.Fatalf("visit %d: %.100q, %v; want the portal", i, answer, err)
+		}
+	}
+}

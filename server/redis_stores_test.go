@@ -1,0 +1,61 @@
+package server_test
+
+import (
+	"manage-subscriptions/internal/servertest"
+
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/server"
+)
+
+// TestEvictingRedisIsRefused: one that could drop what merchants save does not do.
+func TestEvictingRedisIsRefused(t *testing.T) {
+	f := servertest.Start(t, servertest.ManyStores)
+	for policy, refused := range map[string]bool{"allkeys-lru": true, "allkeys-random": true, "volatile-lru": false, "noeviction": false} {
+		redis := storetest.Redis(t, "--maxmemory-policy", policy)
+		settings := f.Settings()
+		servertest.ManyStores(&settings)
+		settings.RedisURL = "redis://" + redis.Addr
+		cfg, err := settings.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		err = server.Run(ctx, cfg, server.WithLog(slog.New(slog.DiscardHandler)), server.OnListening(func(server.Addresses) { stop() }))
+		stop()
+		if refused != (err != nil) || refused && !strings.Contains(err.Error(), "maxmemory-policy") {
+			t.Errorf("with %s Run = %v; want it refused: %v", policy, err, refused)
+		}
+	}
+}
+
+// TestRekey: what the old key has sealed is found with the new one alone.
+func TestRekey(t *testing.T) {
+	const newKey = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+	f := servertest.Connected(t)
+	f.Stop()
+	settings := f.Settings()
+	servertest.ManyStores(&settings)
+	settings.EncryptionKey = newKey + "," + servertest.EncryptionKey
+	cfg, err := settings.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := server.Rekey(t.Context(), cfg, &out); err != nil || !strings.Contains(out.String(), "the records of 1 stores") {
+		t.Errorf("rekey = %v %q; want one shop", err, &out)
+	}
+	f.Run(servertest.ManyStores, func(s *config.Settings) { s.EncryptionKey = newKey })
+	f.Calls()
+	if got := f.LinkedHash(servertest.Pat); got != "1f2e3d4c5b6a7988" {
+		t.Errorf("a click with the new key = %q; want pat's portal", got)
+	}
+	if calls := f.Calls(); calls["customers"]+calls["sessions"] != 0 {
+		t.Errorf("that click makes calls %v; want pat known", calls)
+	}
+}

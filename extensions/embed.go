@@ -1,5 +1,5 @@
-// Package extensions holds what the Shopify CLI deploys with the app. As a Go
-// package it gives the theme app extension to the sandbox, which draws it.
+// Package extensions holds the extensions that the Shopify CLI deploys with the app.
+// The sandbox draws the theme app extension from here.
 package extensions
 
 import (
@@ -10,8 +10,8 @@ import (
 //go:embed all:manage-subscriptions-theme
 var files embed.FS
 
-// Theme returns the theme app extension, rooted where its blocks/, snippets/,
-// assets/ and locales/ are.
+// Theme returns the theme app extension's folder: blocks/, snippets/, assets/ and
+// locales/.
 func Theme() fs.FS {
 	theme, err := fs.Sub(files, "manage-subscriptions-theme")
 	if err != nil {

@@ -1,7 +1,7 @@
 // Runs Shopify's own theme checks over the theme app extension: node extensions/theme-check.mjs
 //
-// Any offense fails, suggestions too. Nothing is downloaded: what Shopify's Liquid and settings look like is read from
-// the copies in the npm package, so that the same package gives the same answer everywhere.
+// Any offense fails the run, suggestions too. Nothing is downloaded: the descriptions of Shopify's Liquid and settings
+// come from the npm package, so that the same package gives the same answer everywhere.
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url';
 
 const extension = fileURLToPath(new URL('manage-subscriptions-theme', import.meta.url));
 
-// The checker fetches newer copies from GitHub into the user's cache. An empty cache and an empty source leave it the
-// packaged ones. It looks for both places when it is loaded, hence the import further down.
+// The checker would fetch newer copies from GitHub into the user's cache. With an empty cache and an empty source it
+// uses the packaged ones. It reads these variables when it is loaded, so it is imported after they are set.
 const empty = await mkdtemp(path.join(tmpdir(), 'theme-check-'));
 for (const name of ['SHOPIFY_TLD_ROOT', 'XDG_CACHE_HOME', 'HOME', 'LOCALAPPDATA']) process.env[name] = empty;
 
@@ -35,8 +35,8 @@ function name(uri) {
   return path.relative(process.cwd(), fileURLToPath(uri));
 }
 
-// For app blocks the package brings no schema of {% schema %}. Their settings are those of theme blocks, for which it
-// does; what stands around them is from Shopify's page "Configure theme app extensions".
+// The package has no schema for an app block's {% schema %}. Its settings are those of theme blocks, which have one.
+// The rest is from Shopify's page "Configure theme app extensions".
 async function checkBlocks({ JSONValidator }, theme) {
   const require = createRequire(createRequire(import.meta.url).resolve('@shopify/theme-check-node'));
   const { ThemeLiquidDocsManager } = require('@shopify/theme-check-docs-updater');
@@ -64,7 +64,7 @@ async function checkBlocks({ JSONValidator }, theme) {
   for (const { uri } of theme.filter(({ uri }) => uri.includes('/blocks/'))) {
     const source = await readFile(fileURLToPath(uri), 'utf8');
     const parts = /^([^]*{%-?\s*schema\s*-?%})([^]*){%-?\s*endschema/.exec(source);
-    if (!parts) continue; // the checker says so
+    if (!parts) continue; // the checker reports that
     const [, before, schema] = parts;
     for (const { message, startIndex } of await validator.validate(uri, schema)) {
       const line = (before + schema.slice(0, startIndex)).split('\n').length;

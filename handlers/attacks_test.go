@@ -380,7 +380,7 @@ func backToUs(query url.Values) bool {
 func refusals() map[any]*regexp.Regexp {
 	return map[any]*regexp.Regexp{
 		nil:   regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`),
-		"go":  regexp.MustCompile(`^403 Forbidden\nThis link is not valid, or not any more\. Go back to the store, reload the page and click again\.\nRequest id: [a-z2-7]{10}\n$`),
+		"go":  regexp.MustCompile(`^403 Forbidden\nThis link is not valid, or has expired\. Go back to the store, reload the page and click again\.\nRequest id: [a-z2-7]{10}\n$`),
 		"api": regexp.MustCompile(`^{"type":"urn:manage-subscriptions:problem:forbidden","title":"Forbidden","status":403,"detail":"Send a key of this store's that is in use, as the bearer in the header Authorization\.","request_id":"[a-z2-7]{10}"}$`),
 	}
 }

@@ -10,13 +10,13 @@ import { parse } from "smol-toml";
 /** The extension's folder. */
 export const root = dirname(fileURLToPath(import.meta.url));
 
-/** What shopify.extension.toml says, as an object. */
+/** shopify.extension.toml as an object. */
 export const config = parse(readFileSync(join(root, "shopify.extension.toml"), "utf8"));
 
 /** Shopify's limit for an extension's script, compressed, from API version 2025-10 on. */
 export const LIMIT = 64 * 1024;
 
-/** Returns the script that Shopify would run: it registers each target of the configuration. */
+/** Returns the script that Shopify would run. It registers each target of the configuration. */
 export async function bundle() {
   const [{ targeting }] = config.extensions;
   const entry = targeting.map(({ target, module }, i) =>
@@ -37,7 +37,7 @@ export async function bundle() {
   return outputFiles[0].text;
 }
 
-/** The size of a script that counts against LIMIT. */
+/** The size of a script as LIMIT counts it. */
 export function compressed(script) {
   return gzipSync(script).length;
 }

@@ -1,6 +1,6 @@
-// The app home: forms are sent and answered without leaving the page. In
-// Shopify's admin App Bridge puts a fresh session token on every fetch; a page
-// that was opened outside of it has a proof of its own.
+// The app home sends its forms and shows the answers without leaving the page. In
+// Shopify's admin, App Bridge adds a fresh session token to every fetch. A page
+// that was opened outside of the admin has a proof of its own.
 (() => {
   const { base, shop } = document.body.dataset;
   let proof = document.querySelector('meta[name="proof"]')?.content;
@@ -21,11 +21,11 @@
     into.replaceChildren(note);
   };
 
-  // show draws an answer as it comes in, so that each check is seen when it is done.
+  // show draws an answer as it arrives, so that each check appears when it is done.
   async function show(answer, into) {
     if (!answer.ok) {
-      const reasons = { 401: 'Your session in the admin is over. Reload the page.', 403: 'This was refused. Reload the page.', 429: 'One thing at a time: another check is still running.' };
-      complain(into, reasons[answer.status] || 'The app cannot answer right now. Try again in a minute.');
+      const reasons = { 401: 'Your session in the admin has expired. Reload the page.', 403: 'This request was refused. Reload the page.', 429: 'Another check is still running. Wait until it is done.' };
+      complain(into, reasons[answer.status] || 'The app can’t answer right now. Try again in a minute.');
       return false;
     }
     const reader = answer.body.getReader();
@@ -59,7 +59,7 @@
       if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) await refresh(...form.dataset.then.split(' '));
       await refresh('/app/health', 'health');
     } catch {
-      complain(into, 'The app cannot be reached. Try again in a minute.');
+      complain(into, 'We can’t reach the app. Try again in a minute.');
     } finally {
       button.disabled = false;
       button.textContent = label;
@@ -73,7 +73,7 @@
     try {
       await navigator.clipboard.writeText(text.textContent);
       button.textContent = 'Copied';
-    } catch { // a frame may not: then it is selected, and a key away
+    } catch { // a frame may not copy: select the text instead
       getSelection().selectAllChildren(text);
     }
   });

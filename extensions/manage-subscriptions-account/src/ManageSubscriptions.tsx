@@ -1,6 +1,6 @@
-// The block itself, the same on each page: a heading, a sentence and the link.
+// The block, which is the same on each page: a heading, a sentence and the link.
 
-// Lets components follow Shopify's signals: a changed setting shows at once in the editor.
+// With this, components follow Shopify's signals, so a changed setting shows in the editor at once.
 import "@shopify/ui-extensions/preact";
 import { render } from "preact";
 import { portalLink, shopHost } from "./link.ts";
@@ -12,7 +12,7 @@ export default async function manageSubscriptions() {
 }
 
 function ManageSubscriptions({ shop }: { shop: string | undefined }) {
-  // The shopper's language, not the extension's: the portal may speak more of them.
+  // The shopper's language, not the extension's, because the portal may have more of them.
   const href = portalLink(shop, shopify.settings.value, shopify.localization.language.value.isoCode);
   if (!href) return null;
   return (
@@ -20,7 +20,7 @@ function ManageSubscriptions({ shop }: { shop: string | undefined }) {
       <s-stack gap="base">
         <s-paragraph>{shopify.i18n.translate("text")}</s-paragraph>
         <s-stack direction="inline">
-          {/* No target: the storefront takes this tab's place, it is not an addition to the account. */}
+          {/* No target, so that the storefront opens in this tab. */}
           <s-button href={href} variant="secondary">
             {shopify.i18n.translate("manage")}
           </s-button>

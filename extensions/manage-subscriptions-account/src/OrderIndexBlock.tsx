@@ -1,2 +1,2 @@
-// Shopify wants one file for each place; they hold the same block.
+// Shopify wants one file for each target. Both hold the same block.
 export { default } from "./ManageSubscriptions.tsx";

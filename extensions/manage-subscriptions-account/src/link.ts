@@ -1,5 +1,5 @@
-// Where the link goes: the store's app proxy path, on a host and a path that no
-// setting can lead away from. What is not of a strict shape counts as not set.
+// The link to the store's app proxy path. No setting can lead it to another kind of
+// path: a setting without the right shape counts as not set.
 
 /** The merchant's settings, as named in shopify.extension.toml. */
 export type Settings = { [key: string]: string | number | boolean | undefined };
@@ -8,14 +8,14 @@ const PREFIXES = ["apps", "a", "community", "tools"];
 const SUBPATH = /^[A-Za-z0-9_-]{1,30}$/;
 const DESTINATIONS = ["overview", "schedule", "orders", "addresses", "payment-methods"];
 const HOST = /^[a-z0-9-]+(\.[a-z0-9-]+)+$/i;
-// Shopify's tokens name the shop by its host; those for the admin, by its address.
+// Most of Shopify's tokens name the shop by its host, those for the admin by its address.
 const SHOP = /^(?:https:\/\/)?([a-z0-9][a-z0-9-]*\.myshopify\.com)$/;
 
 /**
- * The shop's own host, from a session token. These targets are not told the
- * storefront's address (only those of an order are), but each token names the
+ * The shop's own host, from a session token. These targets do not get the
+ * storefront's address (only those of an order do), but each token names the
  * shop, and Shopify forwards that host to the store's own domain. The token is
- * not verified: it comes from Shopify, and decides nothing but a link.
+ * not verified, since it comes from Shopify and decides only where a link leads.
  */
 export function shopHost(token: string): string | undefined {
   try {
@@ -26,27 +26,27 @@ export function shopHost(token: string): string | undefined {
   }
 }
 
-/** The link to the portal, or undefined if it is not known which store this is. */
+/** The link to the portal, or undefined if the store is not known. */
 export function portalLink(shop: string | undefined, settings: Settings, language: string): string | undefined {
   const host = storeHost(settings) ?? shop;
   if (!host) return undefined;
   return `https://${host}${proxyPath(settings)}${destination(settings)}?locale=${encodeURIComponent(language)}`;
 }
 
-/** Merchants paste addresses as they find them: with a scheme, with a slash. */
+/** Merchants paste addresses with a scheme or a slash. */
 function storeHost(settings: Settings): string | undefined {
   const host = text(settings.store_address).replace(/^https?:\/\//i, "").replace(/\/$/, "");
   return host.length <= 253 && HOST.test(host) ? host.toLowerCase() : undefined;
 }
 
-/** Half of a wrong path is a wrong path, so both parts count or none. */
+/** Uses both settings or, if either is wrong, neither. */
 function proxyPath(settings: Settings): string {
   const prefix = text(settings.proxy_prefix) || "apps";
   const subpath = text(settings.proxy_subpath) || "subscriptions";
   return PREFIXES.includes(prefix) && SUBPATH.test(subpath) ? `/${prefix}/${subpath}` : "/apps/subscriptions";
 }
 
-/** "subscriptions" is what the bare path opens. */
+/** The path without a destination opens "subscriptions". */
 function destination(settings: Settings): string {
   const page = text(settings.destination);
   return DESTINATIONS.includes(page) ? `/${page}` : "";

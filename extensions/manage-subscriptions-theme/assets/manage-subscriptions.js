@@ -1,5 +1,5 @@
-// Takes "subscribers only" links from those who are none, and copies the app embed's link into account menus. Without
-// this script a page still works: each link is an ordinary link in it.
+// Removes "subscribers only" links for customers who do not subscribe, and copies the app embed's link into account
+// menus. The page works without this script: each link in it is an ordinary link.
 (() => {
   'use strict';
 
@@ -8,7 +8,7 @@
   const LISTS = 'ul, ol, menu';
   const questions = new Map();
 
-  // Each element is taken once, should a page load the script twice.
+  // Each element is handled once, even if a page loads the script twice.
   function start() {
     for (const element of document.querySelectorAll('[data-manage-subscriptions-status], [data-manage-subscriptions-menus]')) {
       const { manageSubscriptionsStatus: status, manageSubscriptionsCustomer: customer, manageSubscriptionsMenus: menus } = element.dataset;
@@ -19,7 +19,7 @@
   }
 
   async function serve(element, status, customer, menus) {
-    // Only a clear no takes the link away: when Recharge is down, nobody loses it.
+    // Only a clear no removes the link, so nobody loses it while Recharge is down.
     if (status !== undefined && (await isSubscriber(status, customer)) === false) {
       (element.closest('.shopify-app-block') ?? element).remove();
     } else if (menus !== undefined && inMenus(element, menus)) {
@@ -27,14 +27,14 @@
     }
   }
 
-  // isSubscriber is true, false, or null for "not known". However many ask, the server is asked once.
+  // isSubscriber returns true, false, or null for "not known". It asks the server once, however many elements ask.
   function isSubscriber(status, customer) {
     const key = `manage-subscriptions:${customer}:${status}`;
-    if (!questions.has(key)) questions.set(key, findOut(key, status));
+    if (!questions.has(key)) questions.set(key, lookUp(key, status));
     return questions.get(key);
   }
 
-  async function findOut(key, status) {
+  async function lookUp(key, status) {
     const known = recall(key);
     if (known !== undefined) return known;
     const answer = await ask(status);
@@ -56,7 +56,7 @@
     }
   }
 
-  // A browser may refuse its storage; then the next page asks again.
+  // A browser may refuse access to its storage. Then the next page asks again.
   function recall(key) {
     try {
       const { answer, at } = JSON.parse(sessionStorage.getItem(key));
@@ -73,7 +73,7 @@
     } catch {}
   }
 
-  // inMenus copies the embed's link into each account menu, and tells whether there is one that now has it.
+  // inMenus copies the embed's link into each account menu, and returns whether it found one.
   function inMenus(embed, selector) {
     const link = (embed.querySelector('template')?.content ?? embed).querySelector('a');
     let found = false;
@@ -86,10 +86,10 @@
       add(menu, () => append(menu, link));
     }
     for (const logout of document.querySelectorAll('a[href*="/account/logout"]')) {
-      // An SVG's link has no pathname, and "Not you? Log out" is a sentence, no menu.
+      // An SVG's link has no pathname, and "Not you? Log out" is a sentence, not a menu.
       if (!logout.pathname?.includes('/account/logout') || inSentence(logout)) continue;
       const item = logout.closest('li');
-      // A list item with more links in it is the menu's own, not this link's.
+      // A list item with several links belongs to the menu, not to this link.
       const entry = item?.querySelectorAll('a').length === 1 ? item : logout;
       const menu = entry.parentElement.closest(`${LISTS}, nav, details, dialog, [role="menu"]`) ?? entry.parentElement;
       add(menu, () => entry.before(entryLike(entry === item && item, logout, link), ' '));
@@ -124,7 +124,7 @@
     (list ?? menu).append(' ', entryLike(list && (list.lastElementChild ?? document.createElement('li')), last, link));
   }
 
-  // entryLike makes a link, in a list item if it is to look like one, with the theme's own classes.
+  // entryLike makes a link with the theme's own classes, in a list item if item is one.
   function entryLike(item, anchor, link) {
     const a = likeness('a', anchor);
     a.href = link.getAttribute('href');

@@ -222,7 +222,7 @@ func TestDocsSayWhatIsRead(t *testing.T) {
 		case required[name]:
 			standard = "required"
 		}
-		table += fmt.Sprintf("| `%s` | %s | %s |\n", name, regexp.MustCompile(`'([^' ]+)'`).ReplaceAllString(flag.Help, "`$1`"), standard)
+		table += fmt.Sprintf("| `%s` | %s | %s |\n", name, regexp.MustCompile(`'([^' ]+)'`).ReplaceAllString(config.Meaning(flag.Name), "`$1`"), standard)
 	}
 	readme := read(t, "README.md")
 	before, rest, found := strings.Cut(readme, "<!-- settings -->\n")

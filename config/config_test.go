@@ -214,9 +214,9 @@ func TestRedisURL(t *testing.T) {
 			t.Errorf("REDIS_URL=%s: %v", test.url, err)
 			continue
 		}
-		r := c.Redis
-		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password.Reveal(), r.DB, r.TLS, r.SentinelUsername, r.SentinelPassword.Reveal())
-		if r.Cluster {
+		r := c.Redis.Options()
+		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password, r.DB, r.TLSConfig != nil, r.SentinelUsername, r.SentinelPassword)
+		if r.IsClusterMode {
 			got += " cluster"
 		}
 		if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(test.want), " ") {
@@ -260,7 +260,8 @@ func TestProblemsShowNoValue(t *testing.T) {
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	secret := NewSecret("hush")
-	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret, EncryptionKeys: []Secret{secret}, Redis: &Redis{Password: secret}}, &Redis{Password: secret}}
+	hushed := &Redis{Password: secret, SentinelPassword: secret}
+	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret, EncryptionKeys: []Secret{secret}, Redis: hushed}, hushed}
 	for _, holder := range holders {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
 			if got := fmt.Sprintf(verb, holder); strings.Contains(got, "hush") || strings.Contains(got, "68757368") {

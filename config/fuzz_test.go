@@ -21,14 +21,15 @@ func FuzzRedisURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		redis, err := parseRedis(text)
+		parsed, err := parseRedis(text)
 		if err != nil {
 			if len(text) > 12 && strings.Contains(err.Error(), text) {
 				t.Errorf("parseRedis(%q) repeats it: %v", text, err)
 			}
 			return
 		}
-		if len(redis.Addrs) == 0 || redis.DB < 0 || redis.Cluster && redis.MasterName != "" {
+		redis := parsed.Options()
+		if len(redis.Addrs) == 0 || redis.DB < 0 || redis.IsClusterMode && redis.MasterName != "" {
 			t.Errorf("parseRedis(%q) = %+v", text, redis)
 		}
 		for _, addr := range redis.Addrs {

@@ -280,8 +280,12 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 	if o.readOnly {
 		single = "" // its record is not made, nor replaced
 	}
+	redis := cfg.Redis.Options()
+	if redis != nil {
+		redis.Dialer = o.network.Dial
+	}
 	return store.Open(store.Options{
-		Redis:       redisOptions(cfg.Redis, o.network),
+		Redis:       redis,
 		Keys:        encryptionKeys(cfg),
 		CustomerTTL: cfg.CustomerTTL,
 		Single:      single,

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis is how to reach Redis and sign in there.
+type Redis struct {
+	Password, SentinelPassword Secret
+
+	options redis.UniversalOptions // without the passwords, so that it can be printed
+}
+
+// Options returns what go-redis needs; nil for the embedded Redis.
+func (r *Redis) Options() *redis.UniversalOptions {
+	if r == nil {
+		return nil
+	}
+	options := r.options
+	options.Password, options.SentinelPassword = r.Password.Reveal(), r.SentinelPassword.Reveal()
+	return &options
+}
+
+func (c *checker) redis(name, text string) *Redis {
+	if text == "" {
+		return nil
+	}
+	redis, err := parseRedis(text)
+	if err != nil {
+		hint := "redis://user:password@host:6379/0, or rediss:// for TLS; README has the forms for Cluster and Sentinel"
+		c.problem(name, err.Error(), hint)
+		return nil
+	}
+	return redis
+}
+
+// The groups of redisShape are what stands before the hosts, the hosts, the database
+// and the parameters. Compiled once and never changed.
+var (
+	redisShape = regexp.MustCompile(`^(rediss?://(?:[^/?#]*@)?)([^/?#@]+)(/[^?#]*)?(?:\?([^#]*))?$`)
+	errRedis   = errors.New("is not the URL of a Redis") // go-redis's own errors repeat the password
+)
+
+// parseRedis reads one URL for every kind of Redis. Scheme, user and database are
+// read by go-redis, whose URLs have one host and no parameter for the kind.
+func parseRedis(text string) (*Redis, error) {
+	parts := redisShape.FindStringSubmatch(text)
+	if parts == nil {
+		return nil, errRedis
+	}
+	one, err := redis.ParseURL(parts[1] + "host" + parts[3])
+	if err != nil || one.DB < 0 {
+		return nil, errRedis
+	}
+	query, err := url.ParseQuery(parts[4])
+	options := redis.UniversalOptions{
+		Username: one.Username, DB: one.DB, TLSConfig: one.TLSConfig, IsClusterMode: query.Get("cluster") == "true",
+		MasterName: query.Get("master_name"), SentinelUsername: query.Get("sentinel_username"),
+	}
+	if err != nil || !knownParameters(query) {
+		return nil, errors.New("has parameters other than cluster=true, or master_name and those of Sentinel")
+	}
+	if options.TLSConfig != nil {
+		options.TLSConfig.ServerName = "" // each host has its own
+	}
+	port := "6379"
+	if options.MasterName != "" {
+		port = "26379"
+	}
+	for host := range strings.SplitSeq(parts[2], ",") {
+		u, err := url.Parse("redis://" + host)
+		if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {
+			return nil, errors.New("has a host that is not host:port")
+		}
+		port := cmp.Or(u.Port(), port)
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return nil, errors.New("has a port that does not exist")
+		}
+		options.Addrs = append(options.Addrs, net.JoinHostPort(u.Hostname(), port))
+	}
+	if options.DB != 0 && options.MasterName == "" && (options.IsClusterMode || len(options.Addrs) > 1) {
+		return nil, errors.New("names a database, which a cluster does not have")
+	}
+	return &Redis{NewSecret(one.Password), NewSecret(query.Get("sentinel_password")), options}, nil
+}
+
+// knownParameters reports whether there is cluster=true alone, or what Sentinel needs.
+func knownParameters(query url.Values) bool {
+	known := []string{"cluster"}
+	if query.Get("master_name") != "" {
+		known = []string{"master_name", "sentinel_username", "sentinel_password"}
+	}
+	for name, values := range query {
+		if !slices.Contains(known, name) || len(values) > 1 || name == "cluster" && values[0] != "true" {
+			return false
+		}
+	}
+	return true
+}

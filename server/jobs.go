@@ -70,7 +70,7 @@ func (s *server) startJobs(ctx context.Context, unfit chan<- error) *sync.WaitGr
 	jobs.Go(func() { s.flush(ctx, unfit) })
 	jobs.Go(func() { s.count(ctx) })
 	jobs.Go(func() { s.maintain(ctx) })
-	jobs.Go(func() { s.watch(ctx) })
+	jobs.Go(func() { s.monitor(ctx) })
 	if s.importer != nil {
 		jobs.Go(func() { s.importer.Run(ctx) })
 	}

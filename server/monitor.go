@@ -2,47 +2,33 @@ package server
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
 )
 
 const (
-	// watching is how often Redis is asked how it does and how far the indexes are:
-	// a scrape then waits for nothing.
-	watching = 15 * time.Second
-	// watchPatience bounds one such look.
-	watchPatience = 5 * time.Second
+	// monitorEvery is how often the monitor pings Redis and reads the imports.
+	monitorEvery = 15 * time.Second
+	// monitorTimeout bounds one of its rounds.
+	monitorTimeout = 5 * time.Second
 )
 
-// monitor is what a look has seen, for the scrapes until the next. The zero
-// value is that nobody has looked.
-type monitor struct{ last atomic.Pointer[look] }
-
-type look struct {
+// observation is the result of the monitor's last round. The zero value says that
+// there was none.
+type observation struct {
 	ping    time.Duration
 	up      bool
-	indexes []metrics.Index
+	imports []metrics.Import
 }
 
-func (m *monitor) read() look {
-	if last := m.last.Load(); last != nil {
-		return *last
-	}
-	return look{}
-}
-
-// watch looks after Redis and the indexes, for the metrics.
-func (s *server) watch(ctx context.Context) {
-	ticker := time.NewTicker(watching)
+// monitor observes Redis and the imports, so that a scrape does not wait for them.
+func (s *server) monitor(ctx context.Context) {
+	ticker := time.NewTicker(monitorEvery)
 	defer ticker.Stop()
 	for {
-		last := s.look(ctx)
-		s.monitor.last.Store(&last)
+		s.observed.Store(s.observe(ctx))
 		select {
 		case <-ctx.Done():
 			return
@@ -51,53 +37,60 @@ func (s *server) watch(ctx context.Context) {
 	}
 }
 
-func (s *server) look(ctx context.Context) look {
-	ctx, cancel := context.WithTimeout(ctx, watchPatience)
-	defer cancel()
-	var found look
-	var err error
-	before := s.monitor.read().indexes
-	if found.ping, err = s.store.Ping(ctx); err != nil {
-		found.indexes = before
-		return found
+func (s *server) lastObservation() observation {
+	if last := s.observed.Load(); last != nil {
+		return *last
 	}
-	found.up = true
-	if s.importer == nil {
-		return found
-	}
-	for shop := range s.merchants.All() {
-		index, err := s.store.Import(ctx, shop)
-		if err != nil {
-			found.indexes = before // some of them would look as if the others were lost
-			break
-		}
-		found.indexes = append(found.indexes, metrics.Index{
-			Customers: index.Size, Done: index.Done, Running: index.Running, Read: index.Customers, Stuck: index.Problem != "",
-		})
-	}
-	return found
+	return observation{}
 }
 
-// state is how things stand, for a scrape. It waits for nothing.
-func (s *server) state() metrics.State {
-	last := s.monitor.read()
+// observe keeps the imports of the last round if it cannot read them all. A part of
+// them would look as if the others were lost.
+func (s *server) observe(ctx context.Context) *observation {
+	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
+	defer cancel()
+	now := &observation{imports: s.lastObservation().imports}
+	var err error
+	if now.ping, err = s.store.Ping(ctx); err != nil {
+		return now
+	}
+	now.up = true
+	if s.importer == nil {
+		return now
+	}
+	var imports []metrics.Import
+	for shop := range s.merchants.All() {
+		state, err := s.store.Import(ctx, shop)
+		if err != nil {
+			return now
+		}
+		imports = append(imports, metrics.Import{
+			Customers: state.Size, Done: state.Done, Running: state.Running, Read: state.Customers, Stuck: state.Problem != "",
+		})
+	}
+	now.imports = imports
+	return now
+}
+
+// State returns what a scrape reports. It waits for nothing.
+func (s *server) State() metrics.State {
+	last, pool := s.lastObservation(), s.store.Client().PoolStats()
 	state := metrics.State{
-		Ready: s.health.Ready(), Servers: s.store.Instances(), Tripped: map[string]int{},
-		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping, RedisPool: pool(s.store.Client().PoolStats()),
-		Indexes: last.indexes, Now: s.now(),
+		Ready: s.health.Ready(), Servers: s.store.Instances(), OpenCircuits: map[string]int{},
+		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping,
+		RedisPool: metrics.Pool{
+			Connections: pool.TotalConns, Idle: pool.IdleConns, Hits: pool.Hits, Misses: pool.Misses, Timeouts: pool.Timeouts,
+		},
+		Imports: last.imports, Now: s.now(),
 	}
 	for _, merchant := range s.merchants.All() {
 		limiter := merchant.Client.Limiter()
 		state.Budgets = append(state.Budgets, limiter.Budget())
 		for _, endpoint := range recharge.Endpoints() {
 			if limiter.CircuitOpen(endpoint) {
-				state.Tripped[endpoint]++
+				state.OpenCircuits[endpoint]++
 			}
 		}
 	}
 	return state
-}
-
-func pool(p *redis.PoolStats) metrics.Pool {
-	return metrics.Pool{Connections: p.TotalConns, Idle: p.IdleConns, Hits: p.Hits, Misses: p.Misses, Timeouts: p.Timeouts}
 }

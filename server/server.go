@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -153,8 +154,8 @@ type server struct {
 	health    *handlers.Health
 	version   string
 	metrics   *metrics.Metrics
-	monitor   monitor
-	traces    *traces // nil: no collector
+	observed  atomic.Pointer[observation] // by the monitor
+	traces    *traces                     // nil: no collector
 	public    *http.Server
 	ops       *http.Server
 	adopted   bool // what is cached is of the account that is configured
@@ -184,7 +185,7 @@ func wire(cfg config.Config, o options) (*server, error) {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
 	s.version = Version()
-	s.metrics = metrics.New(s.version, s.state)
+	s.metrics = metrics.New(s.version, s)
 	if s.traces, err = s.newTraces(); err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}

@@ -58,7 +58,7 @@ func TestNames(t *testing.T) {
 		t.Fatalf("%s is not JSON", dashboard)
 	}
 	asked := read(t, rules) + read(t, dashboard)
-	m := metrics.New("", func() metrics.State { return metrics.State{Budgets: []recharge.Budget{{}}} })
+	m := metrics.New("", fixed{Budgets: []recharge.Budget{{}}})
 	var are []string
 	for _, name := range regexp.MustCompile(`# TYPE (manage_subscriptions_\w+)`).FindAllStringSubmatch(scrape(t, m), -1) {
 		are = append(are, name[1])

@@ -1,5 +1,5 @@
-// Package metrics counts what happens, for Prometheus. It has a registry of its own,
-// and no label whose values somebody outside could choose: no shop, no path, no
+// Package metrics counts events and reports state, for Prometheus. It has a registry
+// of its own. No label has values that a visitor could choose: no shop, path or
 // customer.
 package metrics
 
@@ -37,22 +37,25 @@ type Metrics struct {
 	statuses    *prometheus.CounterVec
 }
 
-// New returns metrics with every series at 0 that can be, so that a rule about
-// one does not wait for its first event. state is asked at each scrape, and must
-// not wait for anything.
-func New(version string, state func() State) *Metrics {
-	clicks := counter("clicks_total", "Clicks that were answered, by how they ended.", "outcome")
-	sources := counter("click_sources_total", "Clicks by the nearest place where what they needed was found: the layer of the cache.", "source")
-	clickSeconds := histogram("click_seconds", "How long a click took, from request to answer.", clickBuckets(), "outcome")
-	stepSeconds := histogram("step_seconds", "How long one step of a click took.", clickBuckets(), "step")
+// New returns metrics. Every series that can be is at 0, so that a rule about one
+// does not wait for its first event.
+func New(version string, source Source) *Metrics {
+	clicks := counter("clicks_total", "Clicks that were answered, by outcome.", "outcome")
+	sources := counter("click_sources_total", "Clicks by the nearest place that had what they needed.", "source")
+	clickSeconds := histogram("click_seconds", "How long a click took, from request to answer.", "outcome")
+	stepSeconds := histogram("step_seconds", "How long one step of a click took.", "step")
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		clicks:   map[portal.Outcome]prometheus.Counter{}, sources: map[portal.Source]prometheus.Counter{},
-		clickSeconds: map[portal.Outcome]prometheus.Observer{}, stepSeconds: map[string]prometheus.Observer{},
-		calls:       counter("recharge_calls_total", "Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.", "endpoint", "status"),
-		callSeconds: histogram("recharge_call_seconds", "How long a call of the Recharge API took.", clickBuckets(), "endpoint"),
-		webhooks:    counter("webhooks_total", "Webhooks that were answered, by who sent them and by the status they got.", "from", "status"),
-		statuses:    counter("status_answers_total", "Questions of themes whether to show the link, by what they were told.", "answer"),
+		registry:     prometheus.NewRegistry(),
+		clicks:       map[portal.Outcome]prometheus.Counter{},
+		sources:      map[portal.Source]prometheus.Counter{},
+		clickSeconds: map[portal.Outcome]prometheus.Observer{},
+		stepSeconds:  map[string]prometheus.Observer{},
+		calls: counter("recharge_calls_total",
+			"Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.",
+			"endpoint", "status"),
+		callSeconds: histogram("recharge_call_seconds", "How long a call of the Recharge API took.", "endpoint"),
+		webhooks:    counter("webhooks_total", "Webhooks that were answered, by sender and by status.", "from", "status"),
+		statuses:    counter("status_answers_total", "Answers to themes that asked whether to show the link.", "answer"),
 	}
 	for _, outcome := range portal.Outcomes() {
 		m.clicks[outcome] = clicks.WithLabelValues(string(outcome))
@@ -74,12 +77,13 @@ func New(version string, state func() State) *Metrics {
 	for _, answer := range handlers.StatusAnswers() {
 		m.statuses.WithLabelValues(string(answer))
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.", ConstLabels: prometheus.Labels{"version": version},
-	})
-	build.Set(1)
-	m.registry.MustRegister(clicks, sources, clickSeconds, stepSeconds, m.calls, m.callSeconds, m.webhooks, m.statuses, build,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(state))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.",
+	}, []string{"version"})
+	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(clicks, sources, clickSeconds, stepSeconds, m.calls, m.callSeconds, m.webhooks, m.statuses,
+		build, collector{source},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -87,14 +91,13 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
-func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
-}
-
-// clickBuckets, in seconds, reach from a click that finds its link in the
-// process to one that takes all of CLICK_TIMEOUT.
-func clickBuckets() []float64 {
-	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25}
+// histogram has buckets, in seconds, from a click that finds its link in the cache to
+// one that takes all of CLICK_TIMEOUT.
+func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help,
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25},
+	}, labels)
 }
 
 // Handler answers a scrape.
@@ -122,13 +125,13 @@ func (m *Metrics) Call(call recharge.Call) {
 	m.callSeconds.WithLabelValues(call.Endpoint).Observe(call.Took.Seconds())
 }
 
-// Status counts a theme's question.
+// Status counts an answer to a theme.
 func (m *Metrics) Status(answer handlers.StatusAnswer) {
 	m.statuses.WithLabelValues(string(answer)).Inc()
 }
 
-// statusOf has a bounded number of values: an HTTP status that nobody has heard of
-// is "other".
+// statusOf returns one of few values. An HTTP status that is not registered is
+// "other".
 func statusOf(failed *recharge.Error) string {
 	switch {
 	case failed == nil:
@@ -141,7 +144,7 @@ func statusOf(failed *recharge.Error) string {
 	return "other"
 }
 
-// Who sends webhooks.
+// The senders of webhooks.
 const (
 	FromShopify  = "shopify"
 	FromRecharge = "recharge"

@@ -41,8 +41,13 @@ func want(t *testing.T, scraped string, lines ...string) {
 	}
 }
 
+// fixed is a server whose state does not change.
+type fixed metrics.State
+
+func (f fixed) State() metrics.State { return metrics.State(f) }
+
 func TestEvents(t *testing.T) {
-	m := metrics.New("v1.2.3", func() metrics.State { return metrics.State{} })
+	m := metrics.New("v1.2.3", fixed{})
 	m.Click(portal.Click{
 		Shop: "a-shop.myshopify.com", Outcome: portal.Redirected, Source: portal.FromLink, Took: 3 * time.Millisecond,
 		Steps: []portal.Step{{Name: "redis_read", Took: 2 * time.Millisecond}},
@@ -75,16 +80,14 @@ func TestEvents(t *testing.T) {
 
 func TestState(t *testing.T) {
 	now := time.Unix(1735689600, 0)
-	m := metrics.New("", func() metrics.State {
-		return metrics.State{
-			Ready: true, Servers: 3, RedisUp: true, RedisPing: time.Millisecond, Now: now,
-			RedisPool: metrics.Pool{Connections: 5, Idle: 4, Hits: 9, Misses: 2, Timeouts: 1},
-			Budgets:   []recharge.Budget{{Left: 30, Burst: 40}, {Left: 7, Burst: 80, Paused: time.Second}},
-			Tripped:   map[string]int{recharge.Sessions: 2},
-			Indexes: []metrics.Index{
-				{Customers: 100, Done: now.Add(-time.Hour)}, {Customers: 50, Done: now.Add(-time.Minute), Running: true, Read: 20}, {Stuck: true},
-			},
-		}
+	m := metrics.New("", fixed{
+		Ready: true, Servers: 3, RedisUp: true, RedisPing: time.Millisecond, Now: now,
+		RedisPool:    metrics.Pool{Connections: 5, Idle: 4, Hits: 9, Misses: 2, Timeouts: 1},
+		Budgets:      []recharge.Budget{{Left: 30, Burst: 40}, {Left: 7, Burst: 80, Paused: time.Second}},
+		OpenCircuits: map[string]int{recharge.Sessions: 2},
+		Imports: []metrics.Import{
+			{Customers: 100, Done: now.Add(-time.Hour)}, {Customers: 50, Done: now.Add(-time.Minute), Running: true, Read: 20}, {Stuck: true},
+		},
 	})
 	want(t, scrape(t, m),
 		"ready 1", "servers 3", "redis_up 1", "redis_ping_seconds 0.001", "redis_connections 5", "redis_connections_idle 4",
@@ -99,7 +102,7 @@ const doc = "../../docs/metrics.md"
 
 // TestDoc holds docs/metrics.md to what is scraped. -update writes it anew.
 func TestDoc(t *testing.T) {
-	m := metrics.New("", func() metrics.State { return metrics.State{Budgets: []recharge.Budget{{}}} })
+	m := metrics.New("", fixed{Budgets: []recharge.Budget{{}}})
 	before, err := os.ReadFile(doc)
 	if err != nil {
 		t.Fatal(err)

@@ -1,89 +1,129 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"net/url"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 
 	"manage-subscriptions/portal"
 )
 
-// traces sends a span of each click, and one of each of its steps, to a collector.
-// They are made when the click has been answered, from what it left behind: so a
-// click waits for none of it. That of nil sends nothing.
+// traces sends one span for each click and one for each of its steps to a
+// collector. The spans are made once the click is answered, so no click waits for
+// them. A nil *traces sends nothing.
 type traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	sender   *http.Client
 }
 
-// newTraces returns nil where no collector is configured.
+// newTraces returns nil if no collector is configured.
 func (s *server) newTraces() (*traces, error) {
 	if s.cfg.TracesURL == nil {
 		return nil, nil
 	}
-	headers := map[string]string{}
-	for name, value := range s.cfg.TracesHeaders {
-		headers[name] = value.Reveal()
-	}
-	sender := &http.Client{
+	c := &collector{url: s.cfg.TracesURL.String(), header: http.Header{}}
+	c.sending = trouble{log: s.log, what: "send traces"}
+	c.sender = &http.Client{
 		Timeout:   5 * time.Second,
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
 		// A redirect would take the headers along, to whatever host it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithHTTPClient(sender),
-		otlptracehttp.WithHeaders(headers), otlptracehttp.WithEndpointURL(s.cfg.TracesURL.String()))
+	for name, value := range s.cfg.TracesHeaders {
+		c.header.Set(name, value.Reveal())
+	}
+	c.header.Set("Content-Type", "application/x-protobuf")
+	exporter, err := otlptrace.New(context.Background(), c)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
 	}
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(&told{SpanExporter: exporter, sending: trouble{log: s.log, what: "send traces"}}),
+		sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "manage-subscriptions"), attribute.String("service.version", s.version))),
 	)
-	return &traces{provider, provider.Tracer("manage-subscriptions"), sender}, nil
+	return &traces{provider, provider.Tracer("manage-subscriptions"), c.sender}, nil
 }
 
-// told says once in the log that spans cannot be sent. The batcher has one
-// goroutine.
-type told struct {
-	sdktrace.SpanExporter
-	sending trouble
+// collector sends spans in OTLP over HTTP. OpenTelemetry's own client for this
+// would bring all of gRPC into the binary.
+// https://opentelemetry.io/docs/specs/otlp/#otlphttp
+type collector struct {
+	url     string
+	header  http.Header
+	sender  *http.Client
+	sending trouble // not safe for concurrent use, but the batcher has one goroutine
 }
 
-func (t *told) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	t.sending.report(untaken(t.SpanExporter.ExportSpans(ctx, spans)))
-	return nil // else the library would write to standard error
-}
+// Start and Stop do nothing, because each request stands alone.
+func (*collector) Start(context.Context) error { return nil }
+func (*collector) Stop(context.Context) error  { return nil }
 
-// untaken says why in words of ours: the library's have the collector's answer in
-// them, and that may repeat the key it was asked with.
-func untaken(err error) error {
-	var silent *url.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &silent):
-		return errors.New("the collector gives no answer; these spans are lost")
+// UploadTraces logs its errors, once, and returns none, since the library would
+// write it to standard error.
+func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
+	// On the wire this is an ExportTraceServiceRequest, a type that needs gRPC.
+	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
+	if err == nil {
+		err = c.send(ctx, body)
 	}
-	return errors.New("the collector does not take them; these spans are lost")
+	c.sending.report(err)
+	return nil
 }
 
-// Click makes the spans of a click. None of what they hold is secret: a cause's
-// text is made to be logged.
+// send posts body until it is accepted or refused, or ctx is done. Nothing of the
+// collector's answer is in the error, since it may repeat the key it was sent.
+func (c *collector) send(ctx context.Context, body []byte) error {
+	for wait := time.Second; ; wait *= 2 {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		request.Header = c.header
+		response, err := c.sender.Do(request)
+		if err != nil {
+			return errors.New("the collector gives no answer; these spans are lost")
+		}
+		_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection is kept
+		_ = response.Body.Close()
+		switch status := response.StatusCode; {
+		case status/100 == 2:
+			return nil
+		case status != http.StatusTooManyRequests && status < 502 || !pause(ctx, wait):
+			return errors.New("the collector does not take them; these spans are lost")
+		}
+	}
+}
+
+// pause returns false if ctx is done first.
+func pause(ctx context.Context, wait time.Duration) bool {
+	select {
+	case <-time.After(wait):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Click makes the spans of a click. They hold no secret, since the text of a cause
+// is made to be logged.
 func (t *traces) Click(click portal.Click) {
-	ctx, root := t.tracer.Start(context.Background(), "click", trace.WithTimestamp(click.Start), trace.WithSpanKind(trace.SpanKindServer),
+	ctx, root := t.tracer.Start(context.Background(), "click",
+		trace.WithTimestamp(click.Start), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(
 			attribute.String("request_id", click.RequestID), attribute.String("shop", string(click.Shop)),
 			attribute.String("outcome", string(click.Outcome)), attribute.String("source", string(click.Source))))
@@ -100,7 +140,7 @@ func (t *traces) Click(click portal.Click) {
 	root.End(trace.WithTimestamp(click.Start.Add(click.Took)))
 }
 
-// close sends what is left.
+// close sends the spans that are left.
 func (t *traces) close() error {
 	if t == nil {
 		return nil

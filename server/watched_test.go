@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"manage-subscriptions/config"
@@ -175,8 +175,11 @@ func TestTraces(t *testing.T) {
 		if r.Header.Get("X-Api-Key") != "hush, hush" {
 			t.Errorf("the collector gets the header X-Api-Key: %q", r.Header.Get("X-Api-Key"))
 		}
-		if r.URL.Path == "/v1/traces" {
+		if r.URL.Path == "/v1/traces" && r.Method == http.MethodPost {
 			sent <- body
+		}
+		if got := r.Header.Get("Content-Type"); got != "application/x-protobuf" {
+			t.Errorf("the collector gets the content type %q", got)
 		}
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
@@ -187,7 +190,7 @@ func TestTraces(t *testing.T) {
 	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
 	f.Stop() // sends what is left
 	f.Ended <- <-f.Ended
-	var request tracepb.ExportTraceServiceRequest
+	var request tracepb.TracesData
 	body := <-sent
 	if err := proto.Unmarshal(body, &request); err != nil {
 		t.Fatal(err)

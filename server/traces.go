@@ -85,38 +85,24 @@ func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceS
 	return nil
 }
 
-// send posts body until it is accepted or refused, or ctx is done. Nothing of the
-// collector's answer is in the error, since it may repeat the key it was sent.
+// send posts body. Nothing of the collector's answer is in the error, since it may
+// repeat the key it was sent.
 func (c *collector) send(ctx context.Context, body []byte) error {
-	for wait := time.Second; ; wait *= 2 {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		request.Header = c.header
-		response, err := c.sender.Do(request)
-		if err != nil {
-			return errors.New("the collector gives no answer; these spans are lost")
-		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection is kept
-		_ = response.Body.Close()
-		switch status := response.StatusCode; {
-		case status/100 == 2:
-			return nil
-		case status != http.StatusTooManyRequests && status < 502 || !pause(ctx, wait):
-			return errors.New("the collector does not take them; these spans are lost")
-		}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
-}
-
-// pause returns false if ctx is done first.
-func pause(ctx context.Context, wait time.Duration) bool {
-	select {
-	case <-time.After(wait):
-		return true
-	case <-ctx.Done():
-		return false
+	request.Header = c.header
+	response, err := c.sender.Do(request)
+	if err != nil {
+		return errors.New("the collector gives no answer; these spans are lost")
 	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection is kept
+	_ = response.Body.Close()
+	if response.StatusCode/100 != 2 {
+		return errors.New("the collector does not take them; these spans are lost")
+	}
+	return nil
 }
 
 // Click makes the spans of a click. They hold no secret, since the text of a cause

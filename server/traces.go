@@ -27,7 +27,6 @@ import (
 type traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
-	sender   *http.Client
 }
 
 // newTraces returns nil if no collector is configured.
@@ -56,7 +55,7 @@ func (s *server) newTraces() (*traces, error) {
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "manage-subscriptions"), attribute.String("service.version", s.version))),
 	)
-	return &traces{provider, provider.Tracer("manage-subscriptions"), c.sender}, nil
+	return &traces{provider, provider.Tracer("manage-subscriptions")}, nil
 }
 
 // collector sends spans in OTLP over HTTP. OpenTelemetry's own client for this
@@ -69,9 +68,13 @@ type collector struct {
 	sending trouble // not safe for concurrent use, but the batcher has one goroutine
 }
 
-// Start and Stop do nothing, because each request stands alone.
+// Start does nothing, because the first request connects.
 func (*collector) Start(context.Context) error { return nil }
-func (*collector) Stop(context.Context) error  { return nil }
+
+func (c *collector) Stop(context.Context) error {
+	c.sender.CloseIdleConnections()
+	return nil
+}
 
 // UploadTraces logs its errors, once, and returns none, since the library would
 // write it to standard error.
@@ -133,6 +136,5 @@ func (t *traces) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	defer t.sender.CloseIdleConnections()
 	return t.provider.Shutdown(ctx)
 }

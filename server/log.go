@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	// logEvery is how long a line of the log may wait before it is written: a click does
-	// not wait for the file. An error does not wait.
-	logEvery = 100 * time.Millisecond
-	// logBytes is how much may wait. What is more waits for the file.
-	logBytes = 1 << 20
+	// logDelay is how long a line may wait for others. A click does not wait for the
+	// file, which can be slow or stand still. An error is written at once.
+	logDelay = 100 * time.Millisecond
+	// logBuffer bounds the bytes that wait. Beyond it, logging waits for the file.
+	logBuffer = 1 << 20
 )
 
-// NewLog returns the log that cfg asks for, and what writes the lines that still wait.
+// NewLog returns the log that cfg asks for, and a function that writes the lines that
+// still wait.
 func NewLog(w io.Writer, cfg config.Config) (log *slog.Logger, flush func()) {
 	lines := &lineBuffer{out: w}
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
@@ -26,49 +27,59 @@ func NewLog(w io.Writer, cfg config.Config) (log *slog.Logger, flush func()) {
 	if cfg.LogText {
 		handler = slog.NewTextHandler(lines, options)
 	}
-	return slog.New(newRepeats(&flushing{handler, lines}, time.Now)), lines.flush
+	return slog.New(&logHandler{handler, lines, newRepeats(time.Now)}), lines.flush
 }
 
-// flushing writes at once what is an error.
-type flushing struct {
+// logHandler leaves out repeated lines, and writes errors at once.
+type logHandler struct {
 	slog.Handler
-	lines *lineBuffer
+	lines   *lineBuffer
+	repeats *repeats
 }
 
-func (f *flushing) Handle(ctx context.Context, record slog.Record) error {
-	err := f.Handler.Handle(ctx, record)
+func (h *logHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return &logHandler{h.Handler.WithAttrs(attributes), h.lines, h.repeats}
+}
+
+func (h *logHandler) WithGroup(name string) slog.Handler {
+	return &logHandler{h.Handler.WithGroup(name), h.lines, h.repeats}
+}
+
+func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
+	write, omitted := h.repeats.add(record)
+	if !write {
+		return nil
+	}
+	if omitted > 0 {
+		record = record.Clone()
+		record.AddAttrs(slog.Int("not_written", omitted))
+	}
+	err := h.Handler.Handle(ctx, record)
 	if record.Level >= slog.LevelError {
-		f.lines.flush()
+		h.lines.flush()
 	}
 	return err
 }
 
-func (f *flushing) WithAttrs(attributes []slog.Attr) slog.Handler {
-	return &flushing{f.Handler.WithAttrs(attributes), f.lines}
-}
-
-func (f *flushing) WithGroup(name string) slog.Handler {
-	return &flushing{f.Handler.WithGroup(name), f.lines}
-}
-
-// lineBuffer gathers lines, and writes them a moment later, all at once and in order.
+// lineBuffer gathers lines and writes them a moment later, together and in order.
 type lineBuffer struct {
 	out io.Writer
 
-	writing sync.Mutex // held while out is written; taken before mu
+	writing sync.Mutex // held while out is written; locked before mu
+	spare   []byte     // the buffer of the last write, for the next; guarded by writing
+
 	mu      sync.Mutex
 	waiting []byte
-	spare   []byte // to be used again
 }
 
 func (b *lineBuffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	first := len(b.waiting) == 0
 	b.waiting = append(b.waiting, line...)
-	full := len(b.waiting) >= logBytes
+	full := len(b.waiting) >= logBuffer
 	b.mu.Unlock()
 	if first {
-		time.AfterFunc(logEvery, b.flush)
+		time.AfterFunc(logDelay, b.flush)
 	}
 	if full {
 		b.flush()
@@ -76,18 +87,16 @@ func (b *lineBuffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// flush writes what waits. A log that cannot be written is nowhere to be complained of.
+// flush writes the lines that wait. An error has nowhere to be reported.
 func (b *lineBuffer) flush() {
 	b.writing.Lock()
 	defer b.writing.Unlock()
 	b.mu.Lock()
 	lines := b.waiting
-	b.waiting, b.spare = b.spare[:0], nil
+	b.waiting = b.spare
 	b.mu.Unlock()
 	if len(lines) > 0 {
 		_, _ = b.out.Write(lines)
 	}
-	b.mu.Lock()
 	b.spare = lines[:0]
-	b.mu.Unlock()
 }

@@ -15,7 +15,8 @@ import (
 func TestRepeats(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	var out bytes.Buffer
-	log := slog.New(newRepeats(slog.NewTextHandler(&out, nil), func() time.Time { return now }))
+	handler := &logHandler{slog.NewTextHandler(&out, nil), &lineBuffer{out: &out}, newRepeats(func() time.Time { return now })}
+	log := slog.New(handler)
 	count := func(part string) int { return strings.Count(out.String(), part) }
 	for range 100 {
 		log.Warn("does not open", "error", errors.New("bad seal"), "shop", "a")
@@ -42,11 +43,11 @@ func TestRepeats(t *testing.T) {
 
 // TestRepeatsAreBounded whatever is in the lines.
 func TestRepeatsAreBounded(t *testing.T) {
-	repeats := newRepeats(slog.DiscardHandler, time.Now)
+	repeats := newRepeats(time.Now)
 	for i := range 10 * repeatsKept {
-		repeats.seen.add(fmt.Sprint(i))
+		repeats.add(slog.NewRecord(time.Now(), slog.LevelError, fmt.Sprint(i), 0))
 	}
-	if n := len(repeats.seen.all); n > repeatsKept {
+	if n := len(repeats.all); n > repeatsKept {
 		t.Errorf("%d lines are told apart; want at most %d", n, repeatsKept)
 	}
 }

@@ -12,15 +12,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
-	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
@@ -32,60 +27,6 @@ import (
 	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
 )
-
-// Addresses are where a running server listens.
-type Addresses struct{ Public, Ops net.Addr }
-
-type options struct {
-	log       *slog.Logger
-	now       func() time.Time
-	listening func(Addresses)
-	platform  shopify.Platform
-	public    net.Listener
-	noIndex   bool
-	readOnly  bool // for commands that change nothing
-	network   Network
-
-	notice time.Duration
-}
-
-// Option changes how Run works, for those that embed it.
-type Option func(*options)
-
-// WithLog logs to log instead of standard error.
-func WithLog(log *slog.Logger) Option { return func(o *options) { o.log = log } }
-
-// WithClock takes the time from now.
-func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
-
-// WithShopify puts an emulated Shopify in the place of the real one.
-func WithShopify(p shopify.Platform) Option { return func(o *options) { o.platform = p } }
-
-// WithListener serves the public routes on l instead of ADDR: for those who have
-// to know APP_URL before there is a server.
-func WithListener(l net.Listener) Option { return func(o *options) { o.public = l } }
-
-// WithoutIndex remembers nobody before they click: for a test, or a demonstration,
-// of what a shopper meets who is new.
-func WithoutIndex() Option { return func(o *options) { o.noIndex = true } }
-
-// Network is what the program listens on and dials. A nil function is the real
-// one.
-type Network struct {
-	Listen func(ctx context.Context, network, address string) (net.Listener, error)
-	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-// WithNetwork listens on n, and reaches Recharge and Redis over it: for those who
-// try the whole program inside one process. Redis is then spoken to without TLS.
-func WithNetwork(n Network) Option { return func(o *options) { o.network = n } }
-
-// WithNotice serves on for d when it is told to end, not ready any more: whoever
-// passes clicks on finds out, and no click comes to a closed door.
-func WithNotice(d time.Duration) Option { return func(o *options) { o.notice = d } }
-
-// OnListening calls f when both listeners are open, before the first request.
-func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
 
 // Run serves until ctx ends: then it is no longer ready, gives notice if it has
 // been told how long, lets the clicks under way end, and returns. A nil error is an orderly end.
@@ -111,32 +52,6 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	o.listening(Addresses{s.publicListener.Addr(), s.opsListener.Addr()})
 	return s.serve(ctx)
 }
-
-// CollectLess lets the heap grow more between two runs of the garbage collector, unless
-// GOGC says how much. What is kept is small, some ten MiB, and what a click needs is gone
-// with it: so a collection is nearly all marking what stays. It changes the whole process,
-// so only serve calls it.
-func CollectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
-}
-
-// collectAt is by how many percent the heap may grow.
-const collectAt = 400
-
-// MuteLibraries keeps libraries from writing to standard error on their own: what
-// go-redis says there of a Redis that is down, the log says once, and OpenTelemetry
-// repeats what it cannot read of its settings, secrets too. It changes the whole
-// process, so only main calls it.
-func MuteLibraries() {
-	redis.SetLogger(mute{})
-	otel.SetLogger(logr.Discard())
-}
-
-type mute struct{}
-
-func (mute) Printf(context.Context, string, ...any) {}
 
 // server is the program, wired.
 type server struct {
@@ -317,29 +232,6 @@ func encryptionKeys(cfg config.Config) [][]byte {
 	return keys
 }
 
-// httpServer bounds everything a client can draw out. Echo redirects nothing:
-// a redirect for a slash would show Shopify's signature.
-func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
-	e := echo.New()
-	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}))
-	routes(e)
-	e.HTTPErrorHandler = handlers.Errors(s.log)
-	return &http.Server{
-		Handler:           closeChunked(e),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      s.cfg.ClickTimeout + 10*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-	}
-}
-
-func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
-	s.log.Error("panic", "error", err, "stack", string(stack))
-	return err
-}
-
 // warn says at the start what would otherwise be found out by shoppers.
 func (s *server) warn() {
 	if s.merchants.Own() != "" && s.merchants.Single() == nil {
@@ -353,89 +245,5 @@ func (s *server) warn() {
 	}
 	if s.cfg.Redis == nil && len(s.cfg.PortalAPIKeys) > 0 {
 		s.log.Warn("no REDIS_URL: that a signed link was used is forgotten when this process ends, and other processes do not know")
-	}
-}
-
-// listen opens both listeners before anything is served, so that a taken port
-// stops the start.
-func (s *server) listen(ctx context.Context) error {
-	open := s.open
-	if open == nil {
-		open = (&net.ListenConfig{}).Listen
-	}
-	var err error
-	if s.publicListener == nil {
-		if s.publicListener, err = open(ctx, "tcp", s.cfg.Addr); err != nil {
-			return fmt.Errorf("listen on ADDR: %w", err)
-		}
-	}
-	if s.opsListener, err = open(ctx, "tcp", s.cfg.OpsAddr); err != nil {
-		_ = s.publicListener.Close()
-		return fmt.Errorf("listen on OPS_ADDR: %w", err)
-	}
-	return nil
-}
-
-func (s *server) serve(ctx context.Context) error {
-	failed := make(chan error, 2)
-	// Background jobs go on while the last clicks do.
-	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
-	go func() { failed <- s.public.Serve(s.publicListener) }()
-	go func() { failed <- s.ops.Serve(s.opsListener) }()
-	unfit := make(chan error, 1)
-	jobs := s.startJobs(beside, unfit)
-	defer func() { stop(); jobs.Wait() }()
-	s.health.SetReady(true)
-	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
-	running, err := s.last(ctx, failed, unfit)
-	err = errors.Join(err, s.drain())
-	for range running {
-		if end := <-failed; !errors.Is(end, http.ErrServerClosed) {
-			err = errors.Join(err, end)
-		}
-	}
-	return err
-}
-
-// last returns when it is time to drain, and how many of the listeners are still
-// served. Notice is given only where the end was asked for: what is broken goes
-// at once.
-func (s *server) last(ctx context.Context, failed, unfit <-chan error) (running int, err error) {
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-		return 1, err
-	case err = <-unfit:
-		return 2, err
-	}
-	s.health.SetReady(false)
-	s.log.Info("no longer ready", "notice", s.notice.String())
-	select {
-	case <-time.After(s.notice):
-		return 2, nil
-	case err = <-failed:
-		return 1, err
-	}
-}
-
-// drain ends in order: no new clicks, then those under way, then the operator's
-// routes, which say "not ready" until the last.
-func (s *server) drain() error {
-	s.log.Info("draining")
-	s.health.SetReady(false)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ClickTimeout+2*time.Second)
-	defer cancel()
-	err := s.public.Shutdown(ctx)
-	return errors.Join(err, s.ops.Shutdown(ctx))
-}
-
-func (s *server) close() {
-	s.admin.Wait()
-	s.calls.CloseIdleConnections()
-	if err := s.traces.close(); err != nil {
-		s.log.Warn("send the last traces", "error", err)
-	}
-	if err := s.store.Close(); err != nil {
-		s.log.Warn("close store", "error", err)
 	}
 }

@@ -26,10 +26,7 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 	}
 	log, flush := NewLog(os.Stderr, cfg)
 	defer flush()
-	o := options{log: log, now: time.Now}
-	for _, opt := range opts {
-		opt(&o)
-	}
+	o := newOptions(log, opts)
 	s, err := wire(cfg, o)
 	if err != nil {
 		return err

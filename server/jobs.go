@@ -81,7 +81,7 @@ func (s *server) startJobs(ctx context.Context, unfit chan<- error) *sync.WaitGr
 func (s *server) flush(ctx context.Context, unfit chan<- error) {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
-	writing := trouble{log: s.log, what: "write the counters"}
+	writing := logOnce{log: s.log, what: "write the counters"}
 	for {
 		select {
 		case <-ctx.Done():

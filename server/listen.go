@@ -15,8 +15,8 @@ import (
 	"manage-subscriptions/handlers"
 )
 
-// httpServer bounds everything a client can draw out. Echo redirects nothing:
-// a redirect for a slash would show Shopify's signature.
+// httpServer bounds everything that a client can make last. Echo redirects nothing. A
+// redirect to add a slash would show Shopify's signature.
 func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 	e := echo.New()
 	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}))
@@ -38,8 +38,8 @@ func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
 	return err
 }
 
-// listen opens both listeners before anything is served, so that a taken port
-// stops the start.
+// listen opens both listeners before the first request, so that a port in use stops
+// the start.
 func (s *server) listen(ctx context.Context) error {
 	open := s.open
 	if open == nil {
@@ -60,7 +60,7 @@ func (s *server) listen(ctx context.Context) error {
 
 func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 2)
-	// Background jobs go on while the last clicks do.
+	// Background jobs run until the last clicks have ended.
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go func() { failed <- s.public.Serve(s.publicListener) }()
 	go func() { failed <- s.ops.Serve(s.opsListener) }()
@@ -69,7 +69,7 @@ func (s *server) serve(ctx context.Context) error {
 	defer func() { stop(); jobs.Wait() }()
 	s.health.SetReady(true)
 	s.log.Info("serving", "addr", s.publicListener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
-	running, err := s.last(ctx, failed, unfit)
+	running, err := s.waitForEnd(ctx, failed, unfit)
 	err = errors.Join(err, s.drain())
 	for range running {
 		if end := <-failed; !errors.Is(end, http.ErrServerClosed) {
@@ -79,10 +79,9 @@ func (s *server) serve(ctx context.Context) error {
 	return err
 }
 
-// last returns when it is time to drain, and how many of the listeners are still
-// served. Notice is given only where the end was asked for: what is broken goes
-// at once.
-func (s *server) last(ctx context.Context, failed, unfit <-chan error) (running int, err error) {
+// waitForEnd returns when it is time to drain, and how many listeners are still served.
+// Only the end of ctx gives notice. A failure ends the server at once.
+func (s *server) waitForEnd(ctx context.Context, failed, unfit <-chan error) (running int, err error) {
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -100,8 +99,8 @@ func (s *server) last(ctx context.Context, failed, unfit <-chan error) (running 
 	}
 }
 
-// drain ends in order: no new clicks, then those under way, then the operator's
-// routes, which say "not ready" until the last.
+// drain takes no new clicks, waits for the running ones, and closes the operator's
+// routes last, so that they answer "not ready" until then.
 func (s *server) drain() error {
 	s.log.Info("draining")
 	s.health.SetReady(false)
@@ -122,11 +121,10 @@ func (s *server) close() {
 	}
 }
 
-// closeChunked ends the connection behind a request that came in chunks. If that
-// has a length as well, net/http goes by the chunks and drops the length, and who
-// is in front may have gone by the length: what is left over would then be taken
-// for the next request, of whoever's turn it is. RFC 9112, 6.1, has such a
-// connection closed. No browser sends a click in chunks, so nobody waits for it.
+// closeChunked closes the connection after a request that came in chunks. If such a
+// request also has a length, net/http ignores the length, but a proxy in front may go by
+// it. The rest would then be read as another visitor's request. RFC 9112, 6.1, requires
+// that the connection be closed. No browser sends a click in chunks.
 func closeChunked(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TransferEncoding) > 0 {

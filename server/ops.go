@@ -18,13 +18,12 @@ func (s *server) opsServer() *http.Server {
 		}
 	})
 	if s.cfg.PProf {
-		ops.WriteTimeout = 2 * time.Minute // a profile takes as long as it was told to
+		ops.WriteTimeout = 2 * time.Minute // a profile takes as long as its request says
 	}
 	return ops
 }
 
-// registerProfiles adds what net/http/pprof would add to a mux that everybody
-// shares.
+// registerProfiles adds the routes that net/http/pprof has on the default mux.
 func registerProfiles(e *echo.Echo) {
 	e.GET("/debug/pprof/*", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
 	e.GET("/debug/pprof/profile", echo.WrapHandler(http.HandlerFunc(pprof.Profile)))

@@ -21,11 +21,18 @@ type options struct {
 	noIndex   bool
 	readOnly  bool // for commands that change nothing
 	network   Network
-
-	notice time.Duration
+	notice    time.Duration
 }
 
-// Option changes how Run works, for those that embed it.
+func newOptions(log *slog.Logger, opts []Option) options {
+	o := options{log: log, now: time.Now, listening: func(Addresses) {}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// Option changes how the program runs inside a test or the sandbox.
 type Option func(*options)
 
 // WithLog logs to log instead of standard error.
@@ -34,30 +41,28 @@ func WithLog(log *slog.Logger) Option { return func(o *options) { o.log = log } 
 // WithClock takes the time from now.
 func WithClock(now func() time.Time) Option { return func(o *options) { o.now = now } }
 
-// WithShopify puts an emulated Shopify in the place of the real one.
+// WithShopify uses an emulated Shopify.
 func WithShopify(p shopify.Platform) Option { return func(o *options) { o.platform = p } }
 
-// WithListener serves the public routes on l instead of ADDR: for those who have
-// to know APP_URL before there is a server.
+// WithListener serves the public routes on l instead of ADDR, for callers that must
+// know APP_URL before the server runs.
 func WithListener(l net.Listener) Option { return func(o *options) { o.public = l } }
 
-// WithoutIndex remembers nobody before they click: for a test, or a demonstration,
-// of what a shopper meets who is new.
+// WithoutIndex imports no customers, to test or show the click of a new shopper.
 func WithoutIndex() Option { return func(o *options) { o.noIndex = true } }
 
-// Network is what the program listens on and dials. A nil function is the real
-// one.
+// Network listens and dials for the program. A nil function uses the real network.
 type Network struct {
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// WithNetwork listens on n, and reaches Recharge and Redis over it: for those who
-// try the whole program inside one process. Redis is then spoken to without TLS.
+// WithNetwork listens on n, and reaches Recharge and Redis over it, to test the whole
+// program inside one process. The connection to Redis is then without TLS.
 func WithNetwork(n Network) Option { return func(o *options) { o.network = n } }
 
-// WithNotice serves on for d when it is told to end, not ready any more: whoever
-// passes clicks on finds out, and no click comes to a closed door.
+// WithNotice still serves for d when ctx ends, but is not ready. A balancer has time
+// to notice, and no click meets a closed port.
 func WithNotice(d time.Duration) Option { return func(o *options) { o.notice = d } }
 
 // OnListening calls f when both listeners are open, before the first request.

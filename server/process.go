@@ -10,10 +10,9 @@ import (
 	"go.opentelemetry.io/otel"
 )
 
-// CollectLess lets the heap grow more between two runs of the garbage collector, unless
-// GOGC says how much. What is kept is small, some ten MiB, and what a click needs is gone
-// with it: so a collection is nearly all marking what stays. It changes the whole process,
-// so only serve calls it.
+// CollectLess makes the garbage collector run less often, unless GOGC is set. The heap
+// that stays is small, some ten MiB, and a collection costs as much as marking it. It
+// changes the whole process, so only the serve command calls it.
 func CollectLess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
@@ -23,10 +22,9 @@ func CollectLess() {
 // collectAt is by how many percent the heap may grow.
 const collectAt = 400
 
-// MuteLibraries keeps libraries from writing to standard error on their own: what
-// go-redis says there of a Redis that is down, the log says once, and OpenTelemetry
-// repeats what it cannot read of its settings, secrets too. It changes the whole
-// process, so only main calls it.
+// MuteLibraries keeps libraries from writing to standard error. go-redis repeats there
+// that Redis is down, which the log says once. OpenTelemetry prints settings that it
+// cannot read, with their secrets. It changes the whole process, so only main calls it.
 func MuteLibraries() {
 	redis.SetLogger(mute{})
 	otel.SetLogger(logr.Discard())

@@ -11,14 +11,14 @@ import (
 	"manage-subscriptions/config"
 )
 
-// Rekey re-encrypts every store's record with the first encryption key, and says how many
-// that were. Servers may run meanwhile, if they have both keys.
+// Rekey re-encrypts every store's record with the first encryption key, and writes how
+// many. Servers that have both keys may run meanwhile.
 func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if cfg.Redis == nil {
-		return errors.New("rekey: REDIS_URL is empty: what the embedded Redis holds ends with its process")
+		return errors.New("rekey: REDIS_URL is empty, and the embedded Redis ends with its process")
 	}
 	if len(encryptionKeys(cfg)) < 2 {
-		return errors.New("rekey: there is one key: set ENCRYPTION_KEY to new,old (without it, SHOPIFY_API_SECRET), so that what the old one has sealed can be opened")
+		return errors.New("rekey: there is one key; set ENCRYPTION_KEY (without it, SHOPIFY_API_SECRET) to new,old")
 	}
 	log, flush := NewLog(os.Stderr, cfg)
 	defer flush()
@@ -28,8 +28,9 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	}
 	resealed, err := s.Rekey(ctx)
 	if err = errors.Join(err, s.Close()); err != nil {
-		return fmt.Errorf("rekey: %w; what is done is done, run it again for the rest", err)
+		return fmt.Errorf("rekey: %w; run it again for the stores that are left", err)
 	}
-	fmt.Fprintf(out, "Re-encrypted with the first key in ENCRYPTION_KEY: the records of %d stores. You can now remove the second key.\n", resealed)
+	fmt.Fprintf(out, "Re-encrypted the records of %d stores with the first key in ENCRYPTION_KEY. ", resealed)
+	fmt.Fprintln(out, "You can now remove the second key.")
 	return nil
 }

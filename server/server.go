@@ -1,5 +1,5 @@
-// Package server puts the program together and runs it: the same Run serves
-// production, the sandbox and the end-to-end tests.
+// Package server wires the program and runs it. The same Run serves production, the
+// sandbox and the end-to-end tests.
 package server
 
 import (
@@ -28,15 +28,12 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// Run serves until ctx ends: then it is no longer ready, gives notice if it has
-// been told how long, lets the clicks under way end, and returns. A nil error is an orderly end.
+// Run serves until ctx ends. Then it is no longer ready, still serves for the notice
+// of WithNotice, lets the running clicks end, and returns nil.
 func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	log, flush := NewLog(os.Stderr, cfg)
 	defer flush()
-	o := options{log: log, now: time.Now, listening: func(Addresses) {}}
-	for _, opt := range opts {
-		opt(&o)
-	}
+	o := newOptions(log, opts)
 	s, err := wire(cfg, o)
 	if err != nil {
 		return err
@@ -53,16 +50,17 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	return s.serve(ctx)
 }
 
-// server is the program, wired.
+// server is the wired program.
 type server struct {
 	cfg       config.Config
 	log       *slog.Logger
 	now       func() time.Time
 	store     *store.Store
-	calls     *http.Transport // to Recharge, of all shops
+	calls     *http.Transport // to Recharge, for all shops
 	open      func(ctx context.Context, network, address string) (net.Listener, error)
 	recorder  *portal.Recorder
 	merchants *portal.Merchants
+	resolver  *portal.Resolver
 	admin     *handlers.Admin
 	webhooks  *handlers.RechargeWebhooks
 	importer  *handlers.Importer // nil: nobody is cached before they click
@@ -73,9 +71,9 @@ type server struct {
 	traces    *traces                     // nil: no collector
 	public    *http.Server
 	ops       *http.Server
-	adopted   bool // what is cached is of the account that is configured
-	checked   bool // that Redis is fit; at first by Run, then by the jobs only
-	checking  trouble
+	adopted   bool // the cache belongs to the configured account
+	checked   bool // Redis is fit; set by Run, then by the jobs only
+	checking  logOnce
 	notice    time.Duration
 
 	publicListener net.Listener
@@ -84,73 +82,18 @@ type server struct {
 
 func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
-		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, notice: o.notice,
+		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, notice: o.notice, version: Version(),
 		calls: newCalls(cfg, o.network), open: o.network.Listen, publicListener: o.public,
-		checking: trouble{log: o.log, what: "ask Redis whether it keeps what merchants save"},
+		checking: logOnce{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
-	verifier, err := shopify.NewVerifier(reveal(cfg.ShopifyAPISecrets), o.now)
-	if err != nil {
-		return nil, fmt.Errorf("wire: %w", err)
-	}
-	pages, err := templates.Load()
-	if err != nil {
-		return nil, fmt.Errorf("wire: %w", err)
-	}
+	var err error
 	if s.store, err = openStore(cfg, o); err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
-	s.version = Version()
 	s.metrics = metrics.New(s.version, s)
-	if s.traces, err = s.newTraces(); err != nil {
-		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+	if err = s.wirePortal(o); err == nil {
+		err = s.wireRoutes(o)
 	}
-	if err := s.wireMerchants(); err != nil {
-		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
-	}
-	s.recorder = &portal.Recorder{Store: s.store, Log: o.log, Meter: s.metrics}
-	if s.traces != nil {
-		s.recorder.Tracer = s.traces
-	}
-	resolver := &portal.Resolver{Store: s.store, Merchants: s.merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: o.now}
-	status := &handlers.Status{
-		Verifier: verifier, Resolver: resolver, Recorder: s.recorder, Log: o.log, Observe: s.metrics.Status,
-	}
-	probes, err := shopify.NewProbes(reveal(cfg.ShopifyAPISecrets), o.now)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
-	}
-	clicks := &handlers.Portal{
-		Verifier: verifier, Resolver: resolver, Recorder: s.recorder, Pages: pages,
-		LegacyAccounts: cfg.LegacyAccounts, ByPage: cfg.RedirectByPage, Now: o.now,
-	}
-	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: clicks, Log: o.log}
-	if !o.noIndex {
-		s.importer = &handlers.Importer{
-			Store: s.store, Merchants: s.merchants, Recorder: s.recorder, Log: o.log, Now: o.now, Due: make(chan struct{}, 1),
-		}
-	}
-	s.webhooks = &handlers.RechargeWebhooks{
-		Store: s.store, Resolver: resolver, Recorder: s.recorder, Secret: cfg.RechargeClientSecret.Reveal(), AppURL: cfg.AppURL,
-		Timeout: 4 * time.Second, Log: o.log, Now: o.now, Importer: s.importer,
-		Observe: func(status int) { s.metrics.Webhook(metrics.FromRecharge, status) },
-	}
-	if s.admin, err = s.newAdmin(o); err != nil {
-		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
-	}
-	fromShopify := &handlers.ShopifyWebhooks{
-		Verifier: verifier, Store: s.store, Timeout: 4 * time.Second, Log: o.log, Now: o.now, Admin: s.admin,
-		Observe: func(status int) { s.metrics.Webhook(metrics.FromShopify, status) },
-	}
-	s.public = s.httpServer(func(e *echo.Echo) {
-		e.Use(handlers.Headers, handlers.StrictTransport(cfg.AppURL))
-		clicks.Register(e)
-		status.Register(e)
-		probe.Register(e)
-		fromShopify.Register(e)
-		s.webhooks.Register(e)
-		s.registerAPI(e, resolver, pages, o)
-		err = s.admin.Register(e)
-	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
 	}
@@ -159,22 +102,99 @@ func wire(cfg config.Config, o options) (*server, error) {
 	return s, nil
 }
 
-// registerAPI adds the routes for middleware of the shops' own. Where one store is
-// configured here, there are none without a key; else each shop has its own keys, and
-// those that have none are refused.
-func (s *server) registerAPI(e *echo.Echo, resolver *portal.Resolver, pages *templates.Pages, o options) {
+// wirePortal makes all that a click needs but its route.
+func (s *server) wirePortal(o options) error {
+	if err := s.wireMerchants(); err != nil {
+		return err
+	}
+	var err error
+	if s.traces, err = s.newTraces(); err != nil {
+		return err
+	}
+	s.recorder = &portal.Recorder{Store: s.store, Log: o.log, Meter: s.metrics}
+	if s.traces != nil {
+		s.recorder.Tracer = s.traces
+	}
+	s.resolver = &portal.Resolver{
+		Store: s.store, Merchants: s.merchants, Timeout: s.cfg.ClickTimeout, LinkTTL: s.cfg.LinkTTL, Now: o.now,
+	}
+	if !o.noIndex {
+		s.importer = &handlers.Importer{
+			Store: s.store, Merchants: s.merchants, Recorder: s.recorder, Log: o.log, Now: o.now, Due: make(chan struct{}, 1),
+		}
+	}
+	return nil
+}
+
+func (s *server) wireRoutes(o options) error {
+	verifier, err := shopify.NewVerifier(reveal(s.cfg.ShopifyAPISecrets), o.now)
+	if err != nil {
+		return err
+	}
+	probes, err := shopify.NewProbes(reveal(s.cfg.ShopifyAPISecrets), o.now)
+	if err != nil {
+		return err
+	}
+	pages, err := templates.Load()
+	if err != nil {
+		return err
+	}
+	clicks := &handlers.Portal{
+		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
+		LegacyAccounts: s.cfg.LegacyAccounts, ByPage: s.cfg.RedirectByPage, Now: o.now,
+	}
+	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: clicks, Log: o.log}
+	status := &handlers.Status{
+		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: o.log, Observe: s.metrics.Status,
+	}
+	s.webhooks = &handlers.RechargeWebhooks{
+		Store: s.store, Resolver: s.resolver, Recorder: s.recorder,
+		Secret: s.cfg.RechargeClientSecret.Reveal(), AppURL: s.cfg.AppURL,
+		Timeout: webhookTimeout, Log: o.log, Now: o.now, Importer: s.importer,
+		Observe: func(status int) { s.metrics.Webhook(metrics.FromRecharge, status) },
+	}
+	if s.admin, err = s.newAdmin(o); err != nil {
+		return err
+	}
+	fromShopify := &handlers.ShopifyWebhooks{
+		Verifier: verifier, Store: s.store, Timeout: webhookTimeout, Log: o.log, Now: o.now, Admin: s.admin,
+		Observe: func(status int) { s.metrics.Webhook(metrics.FromShopify, status) },
+	}
+	s.public = s.httpServer(func(e *echo.Echo) {
+		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))
+		clicks.Register(e)
+		status.Register(e)
+		probe.Register(e)
+		fromShopify.Register(e)
+		s.webhooks.Register(e)
+		s.registerAPI(e, pages, o)
+		err = s.admin.Register(e)
+	})
+	return err
+}
+
+// webhookTimeout is below the 5 seconds that Shopify and Recharge wait for an answer.
+const webhookTimeout = 4 * time.Second
+
+// registerAPI adds the routes for a store's own server. The one configured store has
+// them if it has a key. In many-store mode each store has its own keys.
+func (s *server) registerAPI(e *echo.Echo, pages *templates.Pages, o options) {
 	if s.merchants.Own() != "" && len(s.cfg.PortalAPIKeys) == 0 {
 		return
 	}
-	auth := &handlers.APIKeyAuth{Resolver: resolver, Store: s.store}
+	auth := &handlers.APIKeyAuth{Resolver: s.resolver, Store: s.store}
 	for _, key := range reveal(s.cfg.PortalAPIKeys) {
 		auth.Own = append(auth.Own, portallink.SecretOf(key))
 	}
-	(&handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: o.log, Now: o.now}).Register(e)
-	(&handlers.SignedLinks{APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Home: o.platform.ShopURL, Now: o.now}).Register(e)
+	links := &handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: o.log, Now: o.now}
+	links.Register(e)
+	signed := &handlers.SignedLinks{
+		APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Home: o.platform.ShopURL, Now: o.now,
+	}
+	signed.Register(e)
 }
 
-// newCalls carries the calls to Recharge. A network of its own has no proxy.
+// newCalls returns the transport for calls to Recharge. WithNetwork's has no proxy.
 func newCalls(cfg config.Config, n Network) *http.Transport {
 	calls := recharge.NewTransport(cfg.RechargeTimeout)
 	if n.Dial != nil {
@@ -194,7 +214,7 @@ func reveal(secrets []config.Secret) []string {
 func openStore(cfg config.Config, o options) (*store.Store, error) {
 	single := cfg.Shop
 	if o.readOnly {
-		single = "" // its record is not made, nor replaced
+		single = "" // its record is neither made nor replaced
 	}
 	redis := cfg.Redis.Options()
 	if redis != nil {
@@ -211,8 +231,8 @@ func openStore(cfg config.Config, o options) (*store.Store, error) {
 	})
 }
 
-// account names the account at Recharge that the one store is connected to, and what signs
-// its webhooks.
+// account identifies the Recharge account of the one store, and the secret of its
+// webhooks.
 func account(cfg config.Config) string {
 	digest := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
 	return hex.EncodeToString(digest[:16])
@@ -232,7 +252,7 @@ func encryptionKeys(cfg config.Config) [][]byte {
 	return keys
 }
 
-// warn says at the start what would otherwise be found out by shoppers.
+// warn logs at the start what shoppers would otherwise notice first.
 func (s *server) warn() {
 	if s.merchants.Own() != "" && s.merchants.Single() == nil {
 		s.log.Warn("the store has not connected Recharge: every click ends in not_connected; set RECHARGE_API_TOKEN")
@@ -244,6 +264,6 @@ func (s *server) warn() {
 		s.log.Warn("no REDIS_URL: what is cached is lost when this process ends")
 	}
 	if s.cfg.Redis == nil && len(s.cfg.PortalAPIKeys) > 0 {
-		s.log.Warn("no REDIS_URL: that a signed link was used is forgotten when this process ends, and other processes do not know")
+		s.log.Warn("no REDIS_URL: used links are forgotten when this process ends, and unknown to other processes")
 	}
 }

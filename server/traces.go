@@ -35,7 +35,7 @@ func (s *server) newTraces() (*traces, error) {
 		return nil, nil
 	}
 	c := &collector{url: s.cfg.TracesURL.String(), header: http.Header{}}
-	c.sending = trouble{log: s.log, what: "send traces"}
+	c.sending = logOnce{log: s.log, what: "send traces"}
 	c.sender = &http.Client{
 		Timeout:   5 * time.Second,
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
@@ -65,7 +65,7 @@ type collector struct {
 	url     string
 	header  http.Header
 	sender  *http.Client
-	sending trouble // not safe for concurrent use, but the batcher has one goroutine
+	sending logOnce // not safe for concurrent use, but the batcher has one goroutine
 }
 
 // Start does nothing, because the first request connects.

@@ -1,13 +1,11 @@
-// What this binary was built from, for operators and for whoever reads their reports.
-
 package server
 
 import "runtime/debug"
 
-// Version is what this binary was built from, as the Go command has stamped it: the
-// tag of a release ("v1.2.0"), else a version that names the commit
-// ("v0.0.0-20260102030405-abcdefabcdef"). "+dirty" says that files had been changed
-// since; "devel", that it was built without its repository.
+// Version returns what this binary was built from, as stamped by the Go command: the tag
+// of a release ("v1.2.0"), or a version with the commit
+// ("v0.0.0-20260102030405-abcdefabcdef"). "+dirty" means that files had changed since,
+// "devel" that it was built without its repository.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

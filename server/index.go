@@ -15,14 +15,14 @@ import (
 	"manage-subscriptions/store"
 )
 
-// indexBeat is how often Index says how far it is.
-const indexBeat = time.Second
+// progressEvery is how often Index reads the progress.
+const progressEvery = time.Second
 
-// Index reads all customers of a store, or of all where name is empty, and draws
-// how far it is. Servers may go on meanwhile: whoever is there takes part.
+// Index imports all customers of a store, or of all stores if name is empty, and draws the
+// progress. Running servers take part.
 func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, opts ...Option) error {
 	if cfg.Redis == nil {
-		return errors.New("index: REDIS_URL is empty: a server with an embedded Redis makes its own index when it starts")
+		return errors.New("index: REDIS_URL is empty; a server with an embedded Redis imports when it starts")
 	}
 	log, flush := NewLog(os.Stderr, cfg)
 	defer flush()
@@ -32,11 +32,11 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 		return err
 	}
 	defer s.close()
-	shops, err := s.indexed(ctx, name)
+	shops, err := s.connectedShops(ctx, name)
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	begun := o.now()
+	start := o.now()
 	for _, shop := range shops {
 		if err := s.store.RequestImport(ctx, shop); err != nil {
 			return fmt.Errorf("index: %w", err)
@@ -48,20 +48,20 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 	defer importing.Wait()
 	defer stop()
 	for _, shop := range shops {
-		if err := s.watchIndex(ctx, shop, begun, out); err != nil {
+		if err := s.drawProgress(ctx, shop, start, out); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 	}
 	return nil
 }
 
-// indexed are the shops to be indexed.
-func (s *server) indexed(ctx context.Context, name string) ([]shopify.Shop, error) {
-	if s.merchants.Own() != "" {
-		if s.merchants.Single() == nil || name != "" && name != string(s.merchants.Own()) {
+// connectedShops returns the shop of that name, or all if it is empty.
+func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Shop, error) {
+	if own := s.merchants.Own(); own != "" {
+		if s.merchants.Single() == nil || name != "" && name != string(own) {
 			return nil, errors.New("the store has not connected Recharge")
 		}
-		return []shopify.Shop{s.merchants.Own()}, nil
+		return []shopify.Shop{own}, nil
 	}
 	var shops []shopify.Shop
 	err := s.store.EachConnection(ctx, func(c store.Connection) error {
@@ -76,25 +76,25 @@ func (s *server) indexed(ctx context.Context, name string) ([]shopify.Shop, erro
 	return shops, err
 }
 
-// watchIndex draws how far a shop is, until it is done.
-func (s *server) watchIndex(ctx context.Context, shop shopify.Shop, since time.Time, out io.Writer) error {
-	ticker := time.NewTicker(indexBeat)
+// drawProgress draws a shop's progress until its import has ended.
+func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, since time.Time, out io.Writer) error {
+	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	last := ""
 	for {
-		index, err := s.store.Import(ctx, shop)
+		state, err := s.store.Import(ctx, shop)
 		if err != nil {
 			return err
 		}
-		if line := progress(index); line != last {
+		if line := progress(state); line != last {
 			fmt.Fprintf(out, "%s  %s\n", shop, line)
 			last = line
 		}
 		switch {
-		case !index.Running && !index.Done.Before(since):
+		case !state.Running && !state.Done.Before(since):
 			return nil
-		case !index.Running && index.Problem != "" && !index.Began.Before(since):
-			return errors.New(index.Problem)
+		case !state.Running && state.Problem != "" && !state.Began.Before(since):
+			return errors.New(state.Problem)
 		}
 		select {
 		case <-ctx.Done():
@@ -106,23 +106,19 @@ func (s *server) watchIndex(ctx context.Context, shop shopify.Shop, since time.T
 
 const barWidth = 20
 
-func progress(index store.Import) string {
-	percent := index.Percent()
+func progress(state store.Import) string {
 	switch {
-	case index.Problem != "":
-		return index.Problem
-	case !index.Running && index.Done.IsZero():
+	case state.Problem != "":
+		return state.Problem
+	case !state.Running && state.Done.IsZero():
 		return "waiting"
-	case !index.Running:
-		percent = 100
+	case !state.Running:
+		return fmt.Sprintf("[%s] done: %d customers in %d calls", strings.Repeat("#", barWidth), state.Size, state.Pages)
+	case state.Size == 0: // the first import does not know how many there are
+		return fmt.Sprintf("[%s] %d customers so far", strings.Repeat("?", barWidth), state.Customers)
 	}
+	percent := state.Percent()
 	filled := percent * barWidth / 100
-	bar := "[" + strings.Repeat("#", filled) + strings.Repeat(".", barWidth-filled) + "]"
-	if index.Running && index.Size == 0 { // nobody knows of how many
-		return fmt.Sprintf("[%s] %d customers so far", strings.Repeat("?", barWidth), index.Customers)
-	}
-	if !index.Running {
-		return fmt.Sprintf("%s done: %d customers in %d calls", bar, index.Size, index.Pages)
-	}
-	return fmt.Sprintf("%s %2d %%, %d customers of about %d", bar, percent, index.Customers, index.Size)
+	bar := strings.Repeat("#", filled) + strings.Repeat(".", barWidth-filled)
+	return fmt.Sprintf("[%s] %2d %%, %d customers of about %d", bar, percent, state.Customers, state.Size)
 }

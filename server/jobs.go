@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// beat is how often counters are written.
-	beat = time.Second
-	// counting is how often the instances count each other.
-	counting = 5 * time.Second
-	// maintenance is how often all shops are gone through: whose webhooks at Recharge are
-	// to be looked at, and who was never imported.
-	maintenance = time.Hour
-	// startTimeout is how long the start waits for Redis to say what it is like.
+	// flushEvery is how often counters are written.
+	flushEvery = time.Second
+	// countEvery is how often the instances count each other.
+	countEvery = 5 * time.Second
+	// maintainEvery is how often all shops are visited, to keep their webhooks at Recharge
+	// registered and to import those that never were.
+	maintainEvery = time.Hour
+	// startTimeout bounds the questions to Redis at the start.
 	startTimeout = 3 * time.Second
 )
 
-// checkRedis refuses a Redis that could drop what merchants have saved, and warns of one
-// that could lose it, or that runs no scripts. One that is down at the start may be back
-// later: it is looked at then. In one-store mode merchants save nothing.
+// checkRedis refuses a Redis that could drop what merchants have saved. It warns of one
+// that could lose it, or that runs no scripts. A Redis that is down at the start is
+// checked when it is back. In one-store mode merchants save nothing.
 func (s *server) checkRedis(ctx context.Context) error {
 	if s.checked {
 		return nil
@@ -54,17 +54,17 @@ func (s *server) checkRedis(ctx context.Context) error {
 	return nil
 }
 
-// reachRedis has a connection ready for the first click: with TLS to make one can take
-// longer than a click waits. It also reads, or makes, the record of the one store.
+// reachRedis opens a connection for the first click. With TLS that can take longer than a
+// click waits. It also reads or makes the record of the one store.
 func (s *server) reachRedis(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, counting/5)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_ = s.store.CountInstances(ctx, false) // one that is down is like one that goes down later
+	_ = s.store.CountInstances(ctx, false) // if Redis is down, the jobs try again
 	s.adopted = s.store.Adopt(ctx) == nil
 }
 
-// startJobs starts what is done beside the clicks, until ctx ends. What is sent on unfit
-// is why the server must end.
+// startJobs starts the background jobs, which run until ctx ends. An error on unfit is why
+// the server must end.
 func (s *server) startJobs(ctx context.Context, unfit chan<- error) *sync.WaitGroup {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.flush(ctx, unfit) })
@@ -77,17 +77,18 @@ func (s *server) startJobs(ctx context.Context, unfit chan<- error) *sync.WaitGr
 	return &jobs
 }
 
-// flush writes the counters, and goes on asking a Redis that did not say what it is like.
+// flush writes the counters. It also adopts the cache and checks Redis, if that failed at
+// the start.
 func (s *server) flush(ctx context.Context, unfit chan<- error) {
-	ticker := time.NewTicker(beat)
+	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
 	writing := logOnce{log: s.log, what: "write the counters"}
 	for {
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
 			writing.report(s.store.Flush(last))
-			cancel()
 			return
 		case <-ticker.C:
 			writing.report(s.store.Flush(ctx))
@@ -100,29 +101,29 @@ func (s *server) flush(ctx context.Context, unfit chan<- error) {
 	}
 }
 
-// count tells the other instances that this one is there: should Redis go, each takes its
-// share of a token's calls.
+// count makes this instance known to the others. If Redis fails, each takes its share of
+// a token's calls.
 func (s *server) count(ctx context.Context) {
-	ticker := time.NewTicker(counting)
+	ticker := time.NewTicker(countEvery)
 	defer ticker.Stop()
 	for {
-		_ = s.store.CountInstances(ctx, false) // the last count holds
+		_ = s.store.CountInstances(ctx, false) // on an error the last count holds
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			_ = s.store.CountInstances(last, true) // if this is not heard, it is forgotten in a while
+			_ = s.store.CountInstances(last, true) // on an error this instance is counted a little longer
 			return
 		case <-ticker.C:
 		}
 	}
 }
 
-// maintain has every shop imported that never was, and looks whether Recharge still tells
-// what changes: it deletes webhooks that nobody has answered for two days. It also reads
-// every shop's record, so that a first click need not.
+// maintain imports every shop that never was, and keeps webhooks registered. Recharge
+// deletes a webhook after two days of failures. It also reads every shop's record, so that
+// a first click need not.
 func (s *server) maintain(ctx context.Context) {
-	ticker := time.NewTicker(maintenance)
+	ticker := time.NewTicker(maintainEvery)
 	defer ticker.Stop()
 	for first := true; ; first = false {
 		if err := s.maintainOnce(ctx, first); err != nil && ctx.Err() == nil {
@@ -136,11 +137,11 @@ func (s *server) maintain(ctx context.Context) {
 	}
 }
 
-// maintainOnce is for one of several instances, but after a start.
+// maintainOnce runs on one of several instances, and after every start.
 func (s *server) maintainOnce(ctx context.Context, first bool) error {
 	if s.merchants.Own() == "" && !first {
-		mine, err := s.store.LockMaintenance(ctx, maintenance-time.Minute)
-		if err != nil || !mine {
+		locked, err := s.store.LockMaintenance(ctx, maintainEvery-time.Minute)
+		if err != nil || !locked {
 			return err
 		}
 	}

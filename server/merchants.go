@@ -11,8 +11,7 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// wireMerchants makes the one store that is configured here, or the place where merchants
-// connect theirs.
+// wireMerchants makes the one configured store, or a registry of connected stores.
 func (s *server) wireMerchants() error {
 	settings := portal.Settings{
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
@@ -28,7 +27,7 @@ func (s *server) wireMerchants() error {
 	return err
 }
 
-// defaults are what holds for a shop where nothing was detected.
+// defaults apply to a shop where nothing was detected.
 func (s *server) defaults() store.Traits {
 	traits := store.Traits{Accounts: "new", Link: "signed_in"}
 	if s.cfg.LegacyAccounts {

@@ -21,9 +21,9 @@ const (
 	accountsBody    = 256 << 10
 )
 
-// DetectAccounts finds out which customer accounts a store has, by what a visitor
-// sees of its sign-in: "new", "legacy", or "" if that does not tell. Shopify's
-// Admin API would know, and would take a token.
+// DetectAccounts detects which customer accounts a store has from its sign-in page. It
+// returns "new", "legacy", or "" if the page does not show it. Shopify's Admin API would
+// need a token.
 func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
 	defer cancel()
@@ -43,9 +43,9 @@ func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) 
 	return "", nil
 }
 
-// visit looks at one page. A store with legacy accounts has a form there; one with
-// the current ones sends its visitors to Shopify. A redirect to the same page on
-// another host is to the store's own domain.
+// visit reads one page. A store with legacy accounts has a form there. One with new
+// accounts redirects to Shopify. A redirect to the same page on another host leads to the
+// store's own domain.
 func visit(ctx context.Context, client *http.Client, at string) (found, next string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
@@ -67,14 +67,14 @@ func visit(ctx context.Context, client *http.Client, at string) (found, next str
 	}
 	to, err := response.Location()
 	if err != nil {
-		return "", "", nil // no redirect either: it does not tell
+		return "", "", nil // no redirect either
 	}
 	return readRedirect(request.URL, to)
 }
 
 var errNoVisit = errors.New("the store's sign-in cannot be seen")
 
-// loginForm is the sign-in of legacy accounts, in any of the store's languages.
+// loginForm is the sign-in form of legacy accounts, in any language of the store.
 // Compiled once and never changed.
 var loginForm = regexp.MustCompile(`action="(/[A-Za-z]{2,3}(-[A-Za-z]{2,4})?)?/account/login["?]`)
 
@@ -87,7 +87,8 @@ func readLogin(page string) string {
 
 func readRedirect(from, to *url.URL) (found, next string, err error) {
 	switch {
-	case strings.HasPrefix(to.Path, "/customer_authentication/"), to.Host == "shopify.com", strings.HasPrefix(to.Host, "account."):
+	case strings.HasPrefix(to.Path, "/customer_authentication/"), to.Host == "shopify.com",
+		strings.HasPrefix(to.Host, "account."):
 		return "new", "", nil
 	case to.Path == "/password":
 		return "", "", nil
@@ -97,22 +98,23 @@ func readRedirect(from, to *url.URL) (found, next string, err error) {
 	return "", to.String(), nil
 }
 
-// writable tells a host that some could have: one of other bytes can be read, and
-// not written and read again.
+// writable reports whether a URL can be written and read again. A host of odd bytes can
+// only be read.
 func writable(u *url.URL) bool {
 	_, err := url.Parse(u.String())
 	return err == nil
 }
 
-// visitor dials public addresses only: a store's own domain is what its merchant
-// says, and could be a name for a machine beside this one. An emulator is beside
-// this one.
+// visitor dials public addresses only. A merchant chooses the store's own domain, which
+// could resolve to a machine in this network. An emulator does.
 func visitor(p Platform) *http.Transport {
 	dialer := &net.Dialer{Timeout: accountsTimeout}
 	if p.Shop == nil {
 		dialer.Control = publicOnly
 	}
-	return &http.Transport{DialContext: dialer.DialContext, TLSHandshakeTimeout: accountsTimeout, ForceAttemptHTTP2: true}
+	return &http.Transport{
+		DialContext: dialer.DialContext, TLSHandshakeTimeout: accountsTimeout, ForceAttemptHTTP2: true,
+	}
 }
 
 func publicOnly(_, address string, _ syscall.RawConn) error {
@@ -123,11 +125,14 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// notPublic are ranges that netip has no name for.
+// notPublic returns ranges that netip has no method for.
 // https://www.iana.org/assignments/iana-ipv4-special-registry
 func notPublic() []string {
-	return []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4", "192.0.2.0/24", "192.88.99.0/24", "198.51.100.0/24", "203.0.113.0/24",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:db8::/32", "2002::/16", "fec0::/10"}
+	return []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
+		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:db8::/32", "2002::/16", "fec0::/10",
+	}
 }
 
 func public(ip netip.Addr) bool {

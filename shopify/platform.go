@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// Platform is where Shopify is. The zero value is Shopify itself; tests and the
-// sandbox put an emulator in its place.
+// Platform has the addresses of Shopify. The zero value is Shopify itself. Tests and the
+// sandbox use an emulator.
 type Platform struct {
 	Admin func(Shop) string // origin of the admin, which frames the app
 	Shop  func(Shop) string // origin of the shop
-	CDN   string            // what Shopify's scripts are below
+	CDN   string            // origin of Shopify's scripts
 }
 
-// Handle is the shop's name without ".myshopify.com", as the admin has it.
+// Handle returns the shop's name without ".myshopify.com", as the admin's addresses have it.
 func (s Shop) Handle() string { return strings.TrimSuffix(string(s), shopSuffix) }
 
-// AdminURL is the origin of the admin, "https://admin.shopify.com".
+// AdminURL returns the origin of the admin, "https://admin.shopify.com".
 func (p Platform) AdminURL(shop Shop) string {
 	if p.Admin == nil {
 		return "https://admin.shopify.com"
@@ -24,7 +24,7 @@ func (p Platform) AdminURL(shop Shop) string {
 	return p.Admin(shop)
 }
 
-// ShopURL is the origin of the shop, "https://<shop>".
+// ShopURL returns the origin of the shop, "https://<shop>".
 func (p Platform) ShopURL(shop Shop) string {
 	if p.Shop == nil {
 		return "https://" + string(shop)
@@ -32,7 +32,7 @@ func (p Platform) ShopURL(shop Shop) string {
 	return p.Shop(shop)
 }
 
-// CDNURL is what Shopify's scripts are below, "https://cdn.shopify.com".
+// CDNURL returns the origin of Shopify's scripts, "https://cdn.shopify.com".
 func (p Platform) CDNURL() string {
 	if p.CDN == "" {
 		return "https://cdn.shopify.com"
@@ -40,30 +40,33 @@ func (p Platform) CDNURL() string {
 	return p.CDN
 }
 
-// AppBridge is the script that every page in the admin's frame begins with.
+// AppBridge returns the address of the script that every page in the admin's frame begins
+// with.
 // https://shopify.dev/docs/api/app-home
 func (p Platform) AppBridge() string { return p.CDNURL() + "/shopifycloud/app-bridge.js" }
 
-// Polaris is the script of Shopify's web components.
+// Polaris returns the address of the script of Shopify's web components.
 // https://shopify.dev/docs/api/app-home/latest/web-components/versioning
 func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris-1.js" }
 
-// FrameAncestors are who may frame a page of the app's, for the directive of that
-// name in a Content-Security-Policy.
+// FrameAncestors returns the origins that may frame a page of the app, for the directive
+// of that name in a Content-Security-Policy.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (p Platform) FrameAncestors(shop Shop) string {
 	return p.ShopURL(shop) + " " + p.AdminURL(shop)
 }
 
-// AddBlock leads to the theme editor, where one of the app's blocks is added to
-// the home page and only waits to be saved.
+// AddBlock returns a link to the theme editor that adds one of the app's blocks to the
+// home page. The merchant only has to save.
 // https://shopify.dev/docs/apps/build/online-store/theme-app-extensions/configuration
 func (p Platform) AddBlock(shop Shop, clientID, block string) string {
-	return p.editor(shop, url.Values{"template": {"index"}, "addAppBlockId": {clientID + "/" + block}, "target": {"newAppsSection"}})
+	return p.editor(shop, url.Values{
+		"template": {"index"}, "addAppBlockId": {clientID + "/" + block}, "target": {"newAppsSection"},
+	})
 }
 
-// TurnOnEmbed leads to the theme editor, where one of the app's embeds is turned
-// on and only waits to be saved.
+// TurnOnEmbed returns a link to the theme editor that turns on one of the app's embeds.
+// The merchant only has to save.
 func (p Platform) TurnOnEmbed(shop Shop, clientID, embed string) string {
 	return p.editor(shop, url.Values{"context": {"apps"}, "activateAppId": {clientID + "/" + embed}})
 }

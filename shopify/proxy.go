@@ -1,6 +1,5 @@
-// Package shopify knows what Shopify sends: app proxy requests and the shops
-// and customers in them. It wraps go-shopify, and says where it does not rely
-// on it.
+// Package shopify reads and verifies what Shopify sends: app proxy requests, webhooks and
+// session tokens. It wraps go-shopify, and says where it does not rely on it.
 package shopify
 
 import (
@@ -20,18 +19,18 @@ import (
 	goshopify "github.com/bold-commerce/go-shopify/v4"
 )
 
-// maxAge is how far a request's timestamp may be from our clock, both ways:
-// the window that Shopify's own libraries use.
+// maxAge is how far a request's timestamp may be from our clock, both ways. Shopify's own
+// libraries use the same window.
 const maxAge = 90 * time.Second
 
-// ProxyRequest is what Shopify vouches for: a request that a storefront's
-// visitor made and Shopify forwarded just now.
+// ProxyRequest is a request of a storefront's visitor that Shopify signed and forwarded
+// just now.
 type ProxyRequest struct {
 	Shop        Shop
-	Customer    CustomerID // the signed-in customer; "" if nobody is
+	Customer    CustomerID // the signed-in customer; "" if nobody is signed in
 	PathPrefix  string     // the proxy's path on the storefront, such as /apps/subscriptions; merchants can rename it
-	Destination string     // the path after it, cleaned: small letters, digits, "-" and single inner slashes; "" if there is none
-	Query       url.Values // what the browser sent beside; signed, but chosen by the visitor
+	Destination string     // the path after it: small letters, digits, "-" and single inner slashes; "" for others
+	Query       url.Values // the visitor's own parameters: signed, but chosen by the visitor
 }
 
 // Check names a check that a request failed.
@@ -46,29 +45,29 @@ const (
 	CheckSignature Check = "signature" // not signed with any of the app's secrets
 )
 
-// Refused is Verify's error. It is for the log: whoever sent the request must
-// not learn which check it failed.
+// Refused is Verify's error. It is for the log only. The sender must not learn which check
+// the request failed.
 type Refused struct {
 	Check Check
-	Name  string // the parameter, where it is about one
+	Name  string // the parameter, if one is at fault
 }
 
 func (r *Refused) Error() string {
 	return strings.TrimSpace("proxy request refused: " + string(r.Check) + " " + r.Name)
 }
 
-// Verifier tells Shopify's requests from all others.
+// Verifier verifies requests from Shopify.
 type Verifier struct {
 	apps []goshopify.App // for webhooks
-	macs []*sync.Pool    // of hash.Hash, one for each secret: to set one up takes longer than to use it
+	macs []*sync.Pool    // of hash.Hash, one for each secret; making one takes longer than using it
 	now  func() time.Time
 }
 
-// NewVerifier verifies with every one of secrets, the app's client secrets:
-// while one is rotated, Shopify signs with the old one for up to an hour.
+// NewVerifier verifies with all of the app's client secrets. After a rotation, Shopify signs
+// with the old one for up to an hour.
 func NewVerifier(secrets []string, now func() time.Time) (*Verifier, error) {
 	if len(secrets) == 0 || slices.Contains(secrets, "") {
-		return nil, errors.New("a client secret is empty: everybody could sign with it")
+		return nil, errors.New("a client secret is empty, and anybody could sign with it")
 	}
 	v := &Verifier{now: now}
 	for _, secret := range secrets {
@@ -78,17 +77,17 @@ func NewVerifier(secrets []string, now func() time.Time) (*Verifier, error) {
 	return v, nil
 }
 
-// reserved are the parameters that Shopify adds to the browser's own.
+// reserved returns the parameters that Shopify adds.
 func reserved() []string {
 	return []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"}
 }
 
-// Verify reads a forwarded request from its raw query and from path, which is
-// what stands behind the path that Shopify forwards to. The path is not signed.
+// Verify reads a forwarded request from its raw query and from path, the part after the
+// proxy's path. The path is not signed.
 //
-// go-shopify would also take a query with malformed pairs (and drop them), with
-// parameters repeated, of any age, and one whose text was split anew; all of that
-// is refused here. The signature is the same; a test compares the two.
+// go-shopify would also accept malformed pairs (and drop them), repeated parameters, any
+// age, and a text that can be split in another way. All of these are refused here. A test
+// compares the two signatures.
 func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
@@ -110,9 +109,9 @@ func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
 	return read(query, path), nil
 }
 
-// misshapen names a parameter of Shopify's that is not there exactly once in
-// its strict shape. Only logged_in_customer_id may be absent: that is a click of
-// nobody, which can open nothing.
+// misshapen returns the name of a parameter of Shopify's that is not present exactly once
+// in its strict shape. Only logged_in_customer_id may be absent. Nobody is signed in then,
+// and the click can open nothing.
 func misshapen(query url.Values) string {
 	for _, parameter := range []struct {
 		name    string
@@ -144,16 +143,16 @@ func (v *Verifier) fresh(timestamp string) bool {
 	return v.now().Sub(time.Unix(seconds, 0)).Abs() <= maxAge
 }
 
-// resplit names a parameter of Shopify's that the signed text can be read to have
-// in another place, or with another value.
+// resplit returns the name of a parameter of Shopify's that the signed text could also hold
+// in another place or with another value.
 //
-// Shopify signs "k=v" strings that are sorted and joined by nothing, so a=1&b=2
-// and a=1b%3D2 have one signature. Where each name stands just once, though, it
-// stands where Shopify put it, and the strict shapes say where its value ends.
+// Shopify signs sorted "k=v" strings joined without a separator, so a=1&b=2 and a=1b%3D2
+// have one signature. But a name that appears once is where Shopify put it, and the strict
+// shapes define where its value ends.
 //
-// One freedom is left. path_prefix may end anywhere before the next "=", if one
-// of the visitor's own parameters is sorted directly behind it. That is harmless:
-// it is only used for links back into the same store.
+// One ambiguity is left. path_prefix can end anywhere before the next "=" if a parameter of
+// the visitor's is sorted directly after it. That is harmless, since it is only used for
+// links back to the same store.
 func resplit(query url.Values, text string) string {
 	for _, name := range reserved() {
 		parsed := len(query[name])
@@ -167,13 +166,13 @@ func resplit(query url.Values, text string) string {
 	return joined(text)
 }
 
-// joined names a parameter whose value may have been cut out of a longer one.
+// joined returns the name of a parameter whose value may have been cut from a longer one.
 //
-// Whether Shopify drops a name of its own that the visitor sends is not known. If
-// it does not, it signs both values with a comma between: 999m=1,123 for a
-// visitor who is 123 and sends logged_in_customer_id=999m%3D1. Read anew, that is
-// customer 999 and m=1,123. So behind a value, no comma may come with what could
-// be the true one: for a customer that may be nothing at all.
+// It is not known whether Shopify drops its own names from a visitor's query. If it does
+// not, it signs both values with a comma between them. Customer 123 who sends
+// logged_in_customer_id=999m%3D1 gets 999m=1,123, which can be read as customer 999 and
+// m=1,123. So no comma may follow a value before a text that could be the true value. For a
+// customer that can be the empty text.
 func joined(text string) string {
 	for _, of := range []struct {
 		name, next string
@@ -183,21 +182,21 @@ func joined(text string) string {
 		{"shop", "timestamp", commaShop},
 		{"timestamp", "", commaTimestamp},
 	} {
-		_, behind, _ := strings.Cut(text, of.name+"=")
-		if !strings.Contains(behind, ",") {
-			continue // by far most often
+		_, after, _ := strings.Cut(text, of.name+"=")
+		if !strings.Contains(after, ",") {
+			continue // almost always
 		}
 		if of.next != "" {
-			behind, _, _ = strings.Cut(behind, of.next+"=")
+			after, _, _ = strings.Cut(after, of.next+"=")
 		}
-		if of.tail.MatchString(behind) {
+		if of.tail.MatchString(after) {
 			return of.name
 		}
 	}
 	return ""
 }
 
-// signedText is the text under Shopify's signature.
+// signedText returns the text that Shopify signs.
 // https://shopify.dev/docs/apps/build/online-store/app-proxies/authenticate-app-proxies
 func signedText(query url.Values) string {
 	var pairs []string
@@ -210,7 +209,7 @@ func signedText(query url.Values) string {
 	return strings.Join(pairs, "")
 }
 
-// signed tries every secret, found or not, so that its time tells nothing.
+// signed tries every secret even after a match, so that its time reveals nothing.
 func (v *Verifier) signed(text, signature string) bool {
 	given, err := hex.DecodeString(signature)
 	found := false
@@ -240,8 +239,8 @@ func read(query url.Values, path string) ProxyRequest {
 	return request
 }
 
-// cleanDestination drops slashes at the ends, and all of a path that no
-// destination could have.
+// cleanDestination drops slashes at the ends. It returns "" for a path that no destination
+// can have.
 func cleanDestination(path string) string {
 	path = strings.Trim(path, "/")
 	strange := strings.Trim(path, "abcdefghijklmnopqrstuvwxyz0123456789-/") != ""

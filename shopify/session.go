@@ -2,6 +2,7 @@ package shopify
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,15 +14,15 @@ import (
 const (
 	// sessionLeeway is how far Shopify's clock may be from ours.
 	sessionLeeway = 10 * time.Second
-	// sessionLife is how long a session token may live at most. Shopify's live a
-	// minute; one that lives for much longer was not made by App Bridge.
+	// sessionLife bounds the life of a session token. Shopify's live for a minute. One
+	// that lives much longer is not App Bridge's.
 	sessionLife = 10 * time.Minute
-	// sessionSize is more than any of Shopify's has: some 500 bytes.
+	// sessionSize bounds the bytes of a session token. Shopify's have some 500.
 	sessionSize = 4 << 10
 )
 
-// Session is what a session token says: a merchant's browser is in the admin of a
-// shop that has the app.
+// Session is the content of a session token. It shows that a merchant's browser is in the
+// admin of a shop that has the app.
 type Session struct {
 	Shop    Shop
 	User    string // Shopify's id of the staff member
@@ -29,7 +30,7 @@ type Session struct {
 	Expires time.Time
 }
 
-// SessionTokens tells App Bridge's session tokens from all others.
+// SessionTokens verifies App Bridge's session tokens.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens
 type SessionTokens struct {
 	clientID string
@@ -37,8 +38,8 @@ type SessionTokens struct {
 	parser   *jwt.Parser
 }
 
-// NewSessionTokens reads the tokens of the app with that client id, signed with
-// any of its secrets.
+// NewSessionTokens verifies tokens for the app with that client id, signed with any of its
+// secrets.
 func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (*SessionTokens, error) {
 	if clientID == "" || len(secrets) == 0 || slices.Contains(secrets, "") {
 		return nil, errors.New("the client id or a client secret is empty")
@@ -53,12 +54,11 @@ func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (
 	)}, nil
 }
 
-// tokenShape is stricter than the decoding, which skips line breaks. Compiled once
-// and never changed.
+// tokenShape is stricter than the decoder, which skips line breaks. Compiled once and
+// never changed.
 var tokenShape = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
 
-// ErrNoSession is what Verify fails with: what was wrong stands behind it, for
-// the log. It never holds the token.
+// ErrNoSession is Verify's error. Its text has the cause, for the log, and never the token.
 var ErrNoSession = errors.New("no session token")
 
 type sessionClaims struct {
@@ -76,7 +76,7 @@ func (t *SessionTokens) Verify(token string) (Session, error) {
 	for _, secret := range t.secrets {
 		claims = sessionClaims{}
 		_, err = t.parser.ParseWithClaims(token, &claims, func(unread *jwt.Token) (any, error) {
-			if unread.Header["crit"] != nil { // what must be understood, and is not
+			if unread.Header["crit"] != nil { // names extensions that a reader must support
 				return nil, jwt.ErrTokenUnverifiable
 			}
 			return []byte(secret), nil
@@ -91,7 +91,7 @@ func (t *SessionTokens) Verify(token string) (Session, error) {
 	return t.read(claims)
 }
 
-// why is what is wrong with a token, without what stands in it.
+// why returns the fault of a token, without its content.
 func why(err error) string {
 	for _, known := range []error{
 		jwt.ErrTokenExpired, jwt.ErrTokenNotValidYet, jwt.ErrTokenUsedBeforeIssued, jwt.ErrTokenSignatureInvalid,
@@ -111,10 +111,10 @@ func (t *SessionTokens) read(claims sessionClaims) (Session, error) {
 	name, ok := strings.CutPrefix(claims.Destination, "https://")
 	shop, err := ParseShop(name)
 	if !ok || err != nil {
-		return Session{}, refusedSession("its destination is no shop")
+		return Session{}, refusedSession("its destination is not a shop")
 	}
 	if claims.Issuer != "https://"+string(shop)+"/admin" {
-		return Session{}, refusedSession("issuer and destination are two shops")
+		return Session{}, refusedSession("issuer and destination differ")
 	}
 	issued := claims.NotBefore.Time
 	if claims.IssuedAt != nil && claims.IssuedAt.Before(issued) {
@@ -126,7 +126,4 @@ func (t *SessionTokens) read(claims sessionClaims) (Session, error) {
 	return Session{Shop: shop, User: claims.Subject, Issued: issued, Expires: claims.ExpiresAt.Time}, nil
 }
 
-type refusedSession string
-
-func (r refusedSession) Error() string { return ErrNoSession.Error() + ": " + string(r) }
-func (r refusedSession) Unwrap() error { return ErrNoSession }
+func refusedSession(why string) error { return fmt.Errorf("%w: %s", ErrNoSession, why) }

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Topic is what a webhook is about.
+// Topic is the kind of event that a webhook reports.
 type Topic string
 
 // The topics that shopify.app.toml asks for.
 const (
-	CustomersDataRequest Topic = "customers/data_request" // a shopper wants to know what is held of them
-	CustomersRedact      Topic = "customers/redact"       // a shopper wants it erased
+	CustomersDataRequest Topic = "customers/data_request" // a shopper asks for their data
+	CustomersRedact      Topic = "customers/redact"       // a shopper asks for its erasure
 	ShopRedact           Topic = "shop/redact"            // 48 hours after the app was uninstalled
 	AppUninstalled       Topic = "app/uninstalled"
 )
@@ -25,15 +25,15 @@ const (
 // Webhook is a message from Shopify about a shop that has the app, or had it.
 type Webhook struct {
 	Topic    Topic
-	ID       string     // the message's own; one that is sent again keeps it
-	Shop     Shop       // "" if the topic is none of those above
+	ID       string     // the same if Shopify sends it again
+	Shop     Shop       // "" for a topic that is not listed above
 	Customer CustomerID // with CustomersRedact
-	// Triggered is when what it tells of happened, which stays when it is sent
-	// again; zero if that is not said. It is not signed.
+	// Triggered is the time of the event, the same if it is sent again; zero if missing.
+	// It is not signed.
 	Triggered time.Time
 }
 
-// The errors of VerifyWebhook. They say nothing that the body says.
+// The errors of VerifyWebhook. They repeat nothing of the body.
 var (
 	ErrForged    = errors.New("webhook is not Shopify's")
 	ErrMalformed = errors.New("webhook's body is not that of its topic")
@@ -46,7 +46,7 @@ var (
 	digestShape    = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=$`)
 )
 
-// CheckWebhookHeader refuses what cannot be a webhook, before its body is read.
+// CheckWebhookHeader refuses a request that cannot be a webhook before its body is read.
 // Its error is ErrForged.
 func CheckWebhookHeader(header http.Header) error {
 	for _, of := range []struct {
@@ -62,17 +62,15 @@ func CheckWebhookHeader(header http.Header) error {
 	return nil
 }
 
-// VerifyWebhook reads a webhook from its headers and its raw body, or says
-// ErrForged. With ErrMalformed, topic and id are there.
+// VerifyWebhook reads a webhook from its headers and its raw body. Its error is ErrForged,
+// or ErrMalformed with the topic and the id set.
 //
-// Only the body is signed. So the shop is the one in the body, whatever
-// X-Shopify-Shop-Domain says; the topic has to be believed. A body that was
-// overheard and is sent again with another topic can make us forget a shop that
-// it names, which costs some calls to Recharge and nothing else.
+// Only the body is signed. So the shop is read from the body, not from
+// X-Shopify-Shop-Domain. The topic must be believed. A replayed body with another topic can
+// make us forget the shop in it, which costs some calls to Recharge and nothing else.
 //
-// go-shopify computes the signature. It would also take an empty secret, which
-// NewVerifier refuses, and read a body of any length: here it is given one that
-// its caller has read and bounded.
+// go-shopify computes the signature. It would accept an empty secret, which NewVerifier
+// refuses, and read a body of any length, which the caller bounds.
 // https://shopify.dev/docs/apps/build/webhooks/verify-deliveries
 func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, error) {
 	if err := CheckWebhookHeader(header); err != nil {
@@ -88,7 +86,7 @@ func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, erro
 	return webhook, webhook.read(body)
 }
 
-// signedBody tries every secret, found or not, so that its time tells nothing.
+// signedBody tries every secret even after a match, so that its time reveals nothing.
 func (v *Verifier) signedBody(header http.Header, body []byte) bool {
 	found := false
 	for _, app := range v.apps {
@@ -99,7 +97,7 @@ func (v *Verifier) signedBody(header http.Header, body []byte) bool {
 	return found
 }
 
-// read takes from the body what its topic has there.
+// read reads the fields of the body that its topic has.
 // https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance
 func (w *Webhook) read(body []byte) error {
 	var message struct {
@@ -114,12 +112,12 @@ func (w *Webhook) read(body []byte) error {
 	case AppUninstalled:
 		name = &message.Myshopify
 	case CustomersDataRequest, CustomersRedact, ShopRedact:
-	default: // not ours: whatever it says is right
+	default: // the body of another topic is not used
 		return nil
 	}
-	// Shopify signs other texts with the same secret: session tokens, and addresses,
-	// into which a merchant may get what they like. None begins with a brace, which
-	// comes behind every letter in the order that those are signed in.
+	// Shopify signs other texts with the same secret: session tokens, and addresses with
+	// text that a merchant can choose. None begins with a brace. Addresses are signed in
+	// sorted order, and a brace sorts after every letter.
 	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &message) != nil {
 		return fmt.Errorf("%w: JSON", ErrMalformed)
 	}

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The Liquid library lacks some of what Shopify's themes and extensions are written with. inDialect puts a template into
-// words that the library knows.
+// The Liquid library lacks some of what Shopify's themes and extensions are written with. inDialect puts a template
+// into words that the library knows.
 
 var (
 	token   = regexp.MustCompile(`(?s)\{\{.*?\}\}|\{%.*?%\}`)
@@ -45,8 +45,8 @@ func inDialect(source string) (string, error) {
 	}
 }
 
-// translate returns what the library knows for the token found, and what is left of the template, of which a tag such as
-// raw takes a part.
+// translate returns what the library knows for the token found, and what is left of the template, of which a tag such
+// as raw takes a part.
 func translate(found, after string) (known, rest string, err error) {
 	if strings.HasPrefix(found, "{{") {
 		if emptyOutput.MatchString(found) {

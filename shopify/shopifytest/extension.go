@@ -1,8 +1,6 @@
 package shopifytest
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"html"
 	"html/template"
@@ -18,8 +16,6 @@ import (
 )
 
 const (
-	english = "en"
-
 	// Where the extension's assets are. At Shopify they are on another host.
 	assetPath = "/cdn/extensions/assets/"
 
@@ -27,167 +23,12 @@ const (
 	snippetDepth = 20
 )
 
-// A Block is an app block that the merchant has placed, or an app embed that is turned on.
-type Block struct {
-	ID   string // block.id in Liquid
-	Name string // name of the file under blocks/, without ".liquid"
-	// Page is where an app block stands: "/", in a section under the hero, or "/account", below the first card.
-	Page string
-	// Settings are what the merchant has set, by setting id. What is missing has the default of the block's schema.
-	Settings map[string]any
-}
-
-// A schema is what a block's {% schema %} says.
-type schema struct {
-	Target     string    `json:"target"`
-	Stylesheet string    `json:"stylesheet"`
-	Javascript string    `json:"javascript"`
-	Settings   []setting `json:"settings"`
-}
-
-type setting struct {
-	Type    string `json:"type"`
-	ID      string `json:"id"`
-	Default any    `json:"default"`
-	Options []struct {
-		Value string `json:"value"`
-	} `json:"options"`
-}
-
 var (
-	schemaTag = regexp.MustCompile(`(?s)\{%-?\s*schema\s*-?%\}(.*?)\{%-?\s*endschema\s*-?%\}`)
 	// renderTag matches 'snippet' and what follows it; renderArgument the first of the arguments that follow.
 	renderTag      = regexp.MustCompile(`(?s)^\s*(?:'([\w-]+)'|"([\w-]+)")\s*(?:,\s*(.*))?$`)
 	renderArgument = regexp.MustCompile(`^\s*([\w-]+)\s*:\s*('[^']*'|"[^"]*"|[^,\s]+)\s*(?:,|$)`)
 	placeholder    = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
 )
-
-// checkExtension reports blocks that cannot be drawn, so that a typing error does not look like an empty page.
-func checkExtension(opts Options) error {
-	if opts.Extension == nil {
-		if len(opts.Blocks)+len(opts.Embeds) > 0 {
-			return errors.New("Options has Blocks or Embeds, but no Extension")
-		}
-		return nil
-	}
-	for _, b := range opts.Blocks {
-		if b.Page != "/" && b.Page != "/account" {
-			return fmt.Errorf("block %q: no page %q has room for blocks", b.ID, b.Page)
-		}
-		if err := checkBlock(opts.Extension, b, "section"); err != nil {
-			return err
-		}
-	}
-	for _, b := range opts.Embeds {
-		if err := checkBlock(opts.Extension, b, "head", "body"); err != nil {
-			return err
-		}
-	}
-	_, err := readLocales(opts.Extension, english)
-	return err
-}
-
-func checkBlock(extension fs.FS, b Block, targets ...string) error {
-	_, about, err := readBlock(extension, b.Name)
-	if err != nil {
-		return fmt.Errorf("block %q: %w", b.ID, err)
-	}
-	if !slices.Contains(targets, about.Target) {
-		return fmt.Errorf("block %q: the target of blocks/%s.liquid is %q; want %s", b.ID, b.Name, about.Target, strings.Join(targets, " or "))
-	}
-	for id := range b.Settings {
-		if !slices.ContainsFunc(about.Settings, func(s setting) bool { return s.ID == id }) {
-			return fmt.Errorf("block %q: blocks/%s.liquid has no setting %q", b.ID, b.Name, id)
-		}
-	}
-	return nil
-}
-
-func readBlock(extension fs.FS, name string) (source []byte, about schema, err error) {
-	file := "blocks/" + name + ".liquid"
-	source, err = fs.ReadFile(extension, file)
-	if err != nil {
-		return nil, schema{}, err
-	}
-	m := schemaTag.FindSubmatch(source)
-	if m == nil {
-		return nil, schema{}, fmt.Errorf("%s has no schema", file)
-	}
-	if err := json.Unmarshal(m[1], &about); err != nil {
-		return nil, schema{}, fmt.Errorf("schema of %s: %w", file, err)
-	}
-	return source, about, nil
-}
-
-// values are block.settings: what the merchant has set, else the defaults.
-func (s schema) values(set map[string]any) map[string]any {
-	got := map[string]any{}
-	for _, one := range s.Settings {
-		if one.ID == "" { // a heading in the editor
-			continue
-		}
-		got[one.ID] = one.initial()
-		if value, ok := set[one.ID]; ok {
-			got[one.ID] = value
-		}
-	}
-	return got
-}
-
-// initial is the value of a setting that nobody has touched.
-func (s setting) initial() any {
-	if s.Default != nil {
-		return s.Default
-	}
-	switch s.Type {
-	case "checkbox":
-		return false
-	case "text", "textarea":
-		return ""
-	case "select", "radio":
-		if len(s.Options) > 0 {
-			return s.Options[0].Value
-		}
-	}
-	return nil
-}
-
-// locales are the texts of a locale, the first choice first: its own, its language's, the extension's default.
-type locales []map[string]any
-
-func readLocales(extension fs.FS, locale string) (locales, error) {
-	language, _, _ := strings.Cut(locale, "-")
-	var got locales
-	for _, name := range []string{locale, language, english + ".default"} {
-		source, err := fs.ReadFile(extension, "locales/"+name+".json")
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		var texts map[string]any
-		if err := json.Unmarshal(source, &texts); err != nil {
-			return nil, fmt.Errorf("locales/%s.json: %w", name, err)
-		}
-		got = append(got, texts)
-	}
-	return got, nil
-}
-
-func (l locales) find(key string) (string, bool) {
-	for _, texts := range l {
-		var at any = texts
-		for part := range strings.SplitSeq(key, ".") {
-			group, _ := at.(map[string]any)
-			at = group[part]
-		}
-		if text, ok := at.(string); ok {
-			return text, true
-		}
-	}
-	return "", false
-}
 
 // A drawing is one themed page on its way: which extension assets it needs comes out while its blocks are drawn.
 type drawing struct {
@@ -264,8 +105,8 @@ func (d *drawing) embeds() (head, body template.HTML) {
 
 // wrapped puts a block into the element that Shopify puts it in.
 func wrapped(b Block, content template.HTML) template.HTML {
-	return template.HTML(fmt.Sprintf(`<div id="shopify-block-%s" class="shopify-block shopify-app-block" data-block-handle="%s">%s</div>`,
-		html.EscapeString(b.ID), html.EscapeString(b.Name), content))
+	const element = `<div id="shopify-block-%s" class="shopify-block shopify-app-block" data-block-handle="%s">%s</div>`
+	return template.HTML(fmt.Sprintf(element, html.EscapeString(b.ID), html.EscapeString(b.Name), content))
 }
 
 // block draws a block, and says what it targets. An error takes its place.
@@ -411,8 +252,8 @@ func (s *Server) liquidError(text string) {
 }
 
 // LiquidErrors returns what went wrong in the extension's blocks, oldest first, the first 1000: the errors that were
-// shown in place of a block, and translations that are missing or lack a value. An app's own page is not among them: its
-// error is the answer.
+// shown in place of a block, and translations that are missing or lack a value. An app's own page is not among them:
+// its error is the answer.
 func (s *Server) LiquidErrors() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

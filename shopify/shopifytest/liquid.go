@@ -14,8 +14,8 @@ import (
 	"github.com/osteele/liquid/values"
 )
 
-// draw renders an app's Liquid into a whole page. As at Shopify, an output tag does not escape by itself: the app has to
-// say {{ customer.first_name | escape }}, and one that forgets shows it here too.
+// draw renders an app's Liquid into a whole page. As at Shopify, an output tag does not escape by itself: the app has
+// to say {{ customer.first_name | escape }}, and one that forgets shows it here too.
 func (s *Server) draw(v visit, source []byte) ([]byte, error) {
 	bare := false
 	engine := newEngine()
@@ -135,8 +135,8 @@ func customer(shopper *Shopper) any {
 	}
 }
 
-// blank is Shopify's word for nil, false, and a text or list without anything in it. It only works on the left of == and
-// !=, where inDialect puts it.
+// blank is Shopify's word for nil, false, and a text or list without anything in it. It only works on the left of ==
+// and !=, where inDialect puts it.
 type blank struct{ values.Value }
 
 func (blank) Equal(other values.Value) bool {

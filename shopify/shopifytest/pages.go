@@ -139,7 +139,8 @@ func (s *Server) stylesheet(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, templates, "templates/"+s.opts.Theme+"/theme.css")
 }
 
-// pageType is request.page_type of one of the theme's own pages, nil for those where Shopify's documentation names none.
+// pageType is request.page_type of one of the theme's own pages, nil for those where Shopify's documentation names
+// none.
 func pageType(name string) any {
 	switch name {
 	case "home.html":

@@ -24,8 +24,8 @@ type answer struct {
 	body   []byte
 }
 
-// findApp returns the app that has path, and what follows its prefix: "" or "/…". A path that only begins with the same
-// letters, such as /apps/subscriptions-old, is not the app's.
+// findApp returns the app that has path, and what follows its prefix: "" or "/…". A path that only begins with the
+// same letters, such as /apps/subscriptions-old, is not the app's.
 func (s *Server) findApp(path string) (app App, rest string, ok bool) {
 	for _, app := range s.installed() {
 		rest, found := strings.CutPrefix(path, app.PathPrefix)
@@ -164,9 +164,9 @@ func (s *Server) otherThan(customer string) string {
 	return customer + "0"
 }
 
-// SignedQuery returns the raw query, without "?", that the store would forward to an app at pathPrefix with this secret,
-// at this moment, for a browser that sent extraRawQuery and a shopper with customerID ("" for nobody). It is for tests
-// that talk to the app directly. Faults do not touch it.
+// SignedQuery returns the raw query, without "?", that the store would forward to an app at pathPrefix with this
+// secret, at this moment, for a browser that sent extraRawQuery and a shopper with customerID ("" for nobody). It is
+// for tests that talk to the app directly. Faults do not touch it.
 func (s *Server) SignedQuery(extraRawQuery, customerID, pathPrefix, secret string) string {
 	return sign(joinQuery(extraRawQuery, reserved(s.opts.Shop, customerID, pathPrefix, s.opts.Now())), secret)
 }

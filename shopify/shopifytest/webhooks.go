@@ -49,7 +49,8 @@ func (s *Server) aboutCustomer(topic, customerID string) {
 	}
 	shopper, _ := s.findShopper(customerID)
 	body := map[string]any{
-		"shop_id": shopID, "shop_domain": s.opts.Shop, "customer": map[string]any{"id": id, "email": shopper.Email, "phone": nil},
+		"shop_id": shopID, "shop_domain": s.opts.Shop,
+		"customer": map[string]any{"id": id, "email": shopper.Email, "phone": nil},
 	}
 	if topic == "customers/redact" {
 		body["orders_to_redact"] = []int{}
@@ -94,7 +95,8 @@ func (s *Server) sendWebhook(app PartnerApp, topic string, message any) {
 	}
 }
 
-// deliver tries until the answer is 200 to 299, or the retries are used up. A retry is the same message, with the same id.
+// deliver tries until the answer is 200 to 299, or the retries are used up. A retry is the same message, with the
+// same id.
 func (s *Server) deliver(app PartnerApp, topic, id, event string, at time.Time, body []byte) {
 	for try := 1; ; try++ {
 		status := s.post(app, topic, id, event, at, body)

@@ -1,5 +1,5 @@
-// Package examples_test runs each example against the sandbox, as its readers would: in
-// its own language, with a shopper's browser in front of it.
+// Package examples_test runs each example against the sandbox as its readers would: in
+// its own language, with a shopper's browser.
 package examples_test
 
 import (
@@ -18,7 +18,7 @@ import (
 	"manage-subscriptions/sandbox"
 )
 
-// example is one of the folder's, and how to serve it.
+// example is an example and how to serve it.
 type example struct {
 	file  string
 	serve []string
@@ -35,7 +35,7 @@ func examples() []example {
 	}
 }
 
-// shoppers are who is signed in at an example, by its stand-in for sessions.
+// shoppers are the customers who are signed in at an example, by its session.* file.
 func shoppers() []struct{ session, name string } {
 	return []struct{ session, name string }{
 		{"of-pat", "Pat Doe"}, // by Shopify's id

@@ -1,4 +1,4 @@
-// Express: the account page, with a link that is signed while it is rendered.
+// Express: the account page, with a link that is signed while the page is rendered.
 // PORTAL_URL, PORTAL_API_KEY and SHOP (my-store.myshopify.com) are in the environment.
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import express from "express";
@@ -7,7 +7,7 @@ import { customerOf } from "./session.mjs"; // yours: who is signed in, by your 
 const { PORTAL_URL, PORTAL_API_KEY, SHOP } = process.env;
 const secret = createHash("sha256").update(PORTAL_API_KEY).digest();
 
-// customer is Shopify's id, or "recharge:" and Recharge's: never one that the browser sends.
+// customer is Shopify's id, or "recharge:" and Recharge's. Never take it from the browser.
 function signedLink(customer, destination = "", locale = "") {
   const expires = String(Math.floor(Date.now() / 1000) + 240);
   const nonce = randomBytes(16).toString("hex");

@@ -1,14 +1,14 @@
-// Hydrogen and React Router: a route that signs a link when the shopper clicks, such as
-// app/routes/manage-subscriptions.jsx, with <Link to="/manage-subscriptions" reloadDocument>.
-// It needs nothing but Web Crypto, so it runs on Oxygen and other workers.
+// Hydrogen and React Router: a route that signs a link when the shopper clicks. Save it as
+// app/routes/manage-subscriptions.jsx, and use <Link to="/manage-subscriptions" reloadDocument>.
+// It needs only Web Crypto, so it runs on Oxygen and other workers.
 import { redirect } from "react-router";
-import { customerOf } from "./session.mjs"; // yours: in Hydrogen, context.customerAccount says who it is
+import { customerOf } from "./session.mjs"; // yours; in Hydrogen, use context.customerAccount
 
 const bytes = (text) => new TextEncoder().encode(text);
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (b) => b.toString(16).padStart(2, "0")).join("");
 
-// customer is Shopify's id (gid://shopify/Customer/1 will do), or "recharge:" and Recharge's:
-// never one that the browser sends.
+// customer is Shopify's id (gid://shopify/Customer/1 is fine), or "recharge:" and Recharge's.
+// Never take it from the browser.
 async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, destination = "", locale = "") {
   const expires = String(Math.floor(Date.now() / 1000) + 240);
   const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));

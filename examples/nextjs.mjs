@@ -1,6 +1,6 @@
-// Next.js: a route handler that asks for the link when the shopper clicks, such as
-// app/manage-subscriptions/route.js, with <a href="/manage-subscriptions">: not next/link,
-// which fetches ahead. PORTAL_URL and PORTAL_API_KEY are in the environment.
+// Next.js: a route handler that asks for the link when the shopper clicks. Save it as
+// app/manage-subscriptions/route.js, and use <a href="/manage-subscriptions">, not next/link,
+// which prefetches. PORTAL_URL and PORTAL_API_KEY are in the environment.
 import { customerOf } from "./session.mjs"; // yours: who is signed in, by your own session
 
 export const dynamic = "force-dynamic";
@@ -24,7 +24,7 @@ export async function GET(request) {
   return new Response("Your subscriptions cannot be opened right now. Please try again.", { status: 503 });
 }
 
-// redirect lets nobody keep where it leads: the link is this shopper's alone.
+// redirect must not be cached, because the link opens this shopper's portal.
 function redirect(location) {
   return new Response(null, { status: 302, headers: { Location: location, "Cache-Control": "no-store" } });
 }

@@ -1,13 +1,13 @@
-"""Python: a WSGI app (Django, Flask and all others can do the same in a view) that asks
-for the link when the shopper clicks. PORTAL_URL and PORTAL_API_KEY are in the environment.
-The Recharge token is not needed here, and stays where it is."""
+"""Python: a WSGI app that asks for the link when the shopper clicks. With Django or Flask,
+do the same in a view. PORTAL_URL and PORTAL_API_KEY are in the environment. The Recharge
+token is not needed here."""
 
 import logging
 import os
 
 import requests
 
-from session import customer_of  # yours: who is signed in, by your own session
+from session import customer_of  # yours: the signed-in customer, from your own session
 
 http = requests.Session()  # keeps the connection open for the next shopper
 

@@ -1,13 +1,13 @@
-# Ruby: a Rack app (a Rails controller can do the same) with the account page, and in it a
-# link that is signed while it is rendered. PORTAL_URL, PORTAL_API_KEY and SHOP
+# Ruby: a Rack app with the account page, which has a link that is signed while the page is
+# rendered. A Rails controller can do the same. PORTAL_URL, PORTAL_API_KEY and SHOP
 # (my-store.myshopify.com) are in the environment.
 require "cgi"
 require "openssl"
 require "securerandom"
 require "uri"
-require_relative "session" # yours: customer_of says who is signed in, by your own session
+require_relative "session" # yours: customer_of returns the signed-in customer, from your own session
 
-# customer is Shopify's id, or "recharge:" and Recharge's: never one that the browser sends.
+# customer is Shopify's id, or "recharge:" and Recharge's. Never take it from the browser.
 def signed_link(customer, destination: "", locale: "")
   shop = ENV.fetch("SHOP")
   expires = (Time.now.to_i + 240).to_s

@@ -17,8 +17,8 @@ import (
 
 const pat = "6100200300400"
 
-// drawn is a page of a store that has the extension, for a shopper who is signed
-// in, or for nobody.
+// drawn returns a page of a store with the extension, for a signed-in shopper or for
+// nobody.
 func drawn(t *testing.T, o shopifytest.Options, customer, path string) string {
 	t.Helper()
 	o.Shop, o.Accounts, o.Extension = "fixture-shop.myshopify.com", "legacy", extensions.Theme()
@@ -142,7 +142,7 @@ func TestSettingsAreInert(t *testing.T) {
 	}
 }
 
-// shape is what an attack would change in a page.
+// shape returns the elements of a page, which an attack would change.
 func shape(t *testing.T, page string) []string {
 	t.Helper()
 	found, err := shopifytest.Elements(page)

@@ -46,7 +46,7 @@ func TestVector(t *testing.T) {
 	}
 }
 
-// TestSign: what is signed is read back as it was, and is valid now.
+// TestSign: a signed link reads back as it was, and is valid now.
 func TestSign(t *testing.T) {
 	signer, err := portallink.NewSigner("https://subscriptions.example.com/base/", vectorKey)
 	if err != nil {
@@ -129,8 +129,8 @@ func TestSecretIsNotPrinted(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever is read is signed as what it reads as. So no other link has its
-// text: each text reads in one way.
+// FuzzParse: what Parse returns has the signature of exactly those values, so each
+// text reads in one way.
 func FuzzParse(f *testing.F) {
 	secret := portallink.SecretOf(vectorKey)
 	good, err := vector().Query(secret)
@@ -162,7 +162,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// split reads a text as docs/headless.md says that it is written.
+// split reads a text as docs/headless.md defines it.
 func split(text string) []string {
 	var fields []string
 	for text != "" {
@@ -176,7 +176,7 @@ func split(text string) []string {
 	return fields
 }
 
-// FuzzTexts: two links have one text only if they are the same.
+// FuzzTexts: two links have the same text only if they are the same.
 func FuzzTexts(f *testing.F) {
 	f.Add("a.myshopify.com", "1", "", "a.myshopify.com", "1", "")
 	f.Add("a.myshopify.com", "12", "3", "a.myshopify.com", "1", "23")

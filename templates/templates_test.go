@@ -24,7 +24,7 @@ func load(t *testing.T) *Pages {
 	return pages
 }
 
-// store draws what a store would.
+// store returns an emulated store, which draws pages.
 func store(t *testing.T, o shopifytest.Options) *shopifytest.Server {
 	t.Helper()
 	o.Shop = "fixture-shop.myshopify.com"
@@ -33,7 +33,7 @@ func store(t *testing.T, o shopifytest.Options) *shopifytest.Server {
 	return s
 }
 
-// draw is a page as the store shows it.
+// draw returns a page as the store shows it.
 func draw(t *testing.T, s *shopifytest.Server, locale, name string, page Page) string {
 	t.Helper()
 	source, err := load(t).Liquid(name, page)
@@ -57,8 +57,8 @@ func page() Page {
 	}
 }
 
-// TestPagesNameTheNextStep: each says what happened and what to do now, without
-// a dead end, in the language's own part of the store.
+// TestPagesNameTheNextStep: each page says what happened and what to do now, in the
+// language's own part of the store.
 func TestPagesNameTheNextStep(t *testing.T) {
 	s := store(t, shopifytest.Options{Name: "Fixture & Sons", Email: "owner@fixture.example"})
 	const contact = `href="mailto:owner@fixture.example?subject=Manage%20Subscriptions%20abc123defg"`
@@ -86,8 +86,8 @@ func TestPagesNameTheNextStep(t *testing.T) {
 	}
 }
 
-// TestPagesOfferNothingThatIsNotThere: no way in by e-mail where Recharge has
-// none, and no mail to nobody.
+// TestPagesOfferNothingThatIsNotThere: no link by e-mail where Recharge has no such
+// page, and none to an empty address.
 func TestPagesOfferNothingThatIsNotThere(t *testing.T) {
 	s := store(t, shopifytest.Options{Name: "Fixture Shop"})
 	for _, name := range names() {
@@ -134,7 +134,7 @@ func TestLanguage(t *testing.T) {
 	}
 }
 
-// TestEveryTextIsDrawn shows each page in each language, whole.
+// TestEveryTextIsDrawn: each page shows all of its texts in each language.
 func TestEveryTextIsDrawn(t *testing.T) {
 	t.Parallel()
 	s := store(t, shopifytest.Options{Name: "Fixture Shop", Email: "owner@fixture.example"})
@@ -158,7 +158,7 @@ func cutStyle(page string) string {
 	return regexp.MustCompile(`(?s)<style>.*?</style>`).ReplaceAllString(strings.ReplaceAll(page, "ms_returned", ""), "")
 }
 
-// TestCatalogues: all say the same things, and each is used.
+// TestCatalogues: all languages have the same texts, and each text is used.
 func TestCatalogues(t *testing.T) {
 	files := map[string]map[string]string{}
 	names, err := fs.Glob(locales, "locales/*")
@@ -211,7 +211,7 @@ func TestCatalogues(t *testing.T) {
 	}
 }
 
-// used tells whether a page shows a text.
+// used reports whether a page shows a text.
 func used(t *testing.T, key string) bool {
 	t.Helper()
 	of, _, owned := strings.Cut(key, ".")
@@ -238,8 +238,8 @@ func used(t *testing.T, key string) bool {
 	return false
 }
 
-// TestInputIsInert: whatever reaches a page, from a request or from a merchant's
-// settings, is text there: neither HTML nor Liquid, drawn by the engine.
+// TestInputIsInert: nothing from a request or a merchant's settings becomes HTML or
+// Liquid in a page.
 func TestInputIsInert(t *testing.T) {
 	t.Parallel()
 	plain := store(t, shopifytest.Options{Name: "x", Email: "x"})
@@ -274,7 +274,7 @@ func TestInputIsInert(t *testing.T) {
 	}
 }
 
-// shape is what an attack would change in a page.
+// shape returns the elements of a page, which an attack would change.
 func shape(t *testing.T, page string) []string {
 	t.Helper()
 	found, err := shopifytest.Elements(page)

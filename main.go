@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,27 +18,33 @@ import (
 	"github.com/alecthomas/kong"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
 	"manage-subscriptions/sandbox"
 	"manage-subscriptions/server"
 )
 
-// Exit codes. A wrong configuration or command line is told from a failure, so
-// that a supervisor need not start it again.
+// Exit codes. A supervisor need not restart after exitUsage.
 const (
 	exitFailed = 1
-	exitUsage  = 2
+	exitUsage  = 2 // the configuration or the command line is wrong
 )
+
+// noticePeriod is longer than a load balancer that asks /readyz every second or two
+// takes to notice. Of the 30 s that supervisors give, it leaves enough for the
+// longest click.
+const noticePeriod = 5 * time.Second
 
 type commands struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server, configured by environment, .env and flags."`
-	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt every store's record in Redis with the first key in ENCRYPTION_KEY; you can then remove the second."`
-	Index       indexCommand       `cmd:"" help:"Read all customers of a store from Recharge into Redis now, and show how far it is; serve does so each night."`
-	Healthcheck healthcheckCommand `cmd:"" help:"Ask the server beside this command, on OPS_ADDR, whether it is ready; exit 0 only then. For the image's HEALTHCHECK."`
-	Doctor      doctorCommand      `cmd:"" help:"Look at settings, clock, Redis, Recharge, the server and the store's proxy; say of each what to do. Changes nothing, but --customer makes sessions."`
-	Preview     previewCommand     `cmd:"" help:"Say where a shopper's click would lead, step by step; opens nothing and saves nothing."`
-	Sandbox     sandboxCommand     `cmd:"" name:"sandbox" help:"Run three stores, their admin, their Recharge and this server on loopback: no account, no configuration."`
+	Sandbox     sandboxCommand     `cmd:"" help:"Run three stores, their admin, their Recharge and this server here."`
+	Doctor      doctorCommand      `cmd:"" help:"Check your setup and tell you how to fix what is wrong."`
+	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step."`
+	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now and show the progress."`
+	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt everything in Redis with the first key in ENCRYPTION_KEY."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if the server on this machine is ready."`
+	Version     versionCommand     `cmd:"" help:"Print what this binary was built from."`
 
-	Version kong.VersionFlag `help:"Print what this binary was built from."`
+	VersionFlag kong.VersionFlag `name:"version" help:"Print what this binary was built from."`
 }
 
 func main() {
@@ -49,7 +56,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is main without the process: it returns the exit code.
+// run runs the command line args and returns the exit code.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	var commands commands
 	exit := -1
@@ -65,7 +72,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		kong.Bind(streams{stdout, stderr}),
 	)
 	if err != nil {
-		return complain(stderr, err)
+		return exitCode(stderr, err)
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -75,23 +82,22 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exit
 	}
 	var problems config.Problems
-	if errors.As(err, &problems) { // .env cannot be read
-		if len(args) > 0 && args[0] == "doctor" {
-			asked := doctorCommand{JSON: slices.Contains(args, "--json")}
-			return complain(stderr, asked.refuse(streams{stdout, stderr}, problems))
-		}
-		return complain(stderr, problems)
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "%s\n'manage-subscriptions --help' lists what there is.\n", conceal(err.Error(), args))
+	switch {
+	case errors.As(err, &problems) && len(args) > 0 && args[0] == "doctor": // .env cannot be read
+		d := doctorCommand{JSON: slices.Contains(args, "--json")}
+		return exitCode(stderr, d.refuse(streams{stdout, stderr}, problems))
+	case errors.As(err, &problems):
+		return exitCode(stderr, problems)
+	case err != nil:
+		fmt.Fprintf(stderr, "%s\n'manage-subscriptions --help' lists the commands.\n", redact(err.Error(), args))
 		return exitUsage
 	}
-	return complain(stderr, command.Run())
+	return exitCode(stderr, command.Run())
 }
 
-// conceal takes the values of a command line out of a message about it: one of
+// redact removes the values of a command line from a message about it, since one of
 // them may be a secret in the wrong place.
-func conceal(message string, args []string) string {
+func redact(message string, args []string) string {
 	for i, arg := range args {
 		name, value, flag := strings.Cut(arg, "=")
 		switch {
@@ -104,21 +110,29 @@ func conceal(message string, args []string) string {
 	return message
 }
 
-func complain(stderr io.Writer, err error) int {
+// exitCode prints err, unless it has been printed, and returns the exit code for it.
+func exitCode(stderr io.Writer, err error) int {
 	var problems config.Problems
-	var reported reported
+	var printed printedError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &problems):
 		fmt.Fprint(stderr, problems.Error())
 		return exitUsage
-	case errors.As(err, &reported):
-		return int(reported)
+	case errors.As(err, &printed):
+		return int(printed)
 	}
 	fmt.Fprintln(stderr, err)
 	return exitFailed
 }
+
+// printedError is the exit code for an error that the command has printed.
+type printedError int
+
+func (p printedError) Error() string { return fmt.Sprintf("exit code %d", int(p)) }
+
+type streams struct{ out, err io.Writer }
 
 type serveCommand struct {
 	config.Settings
@@ -130,30 +144,118 @@ func (s *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	server.CollectLess()
-	return server.Run(ctx, cfg, server.WithNotice(notice))
+	return server.Run(ctx, cfg, server.WithNotice(noticePeriod))
 }
 
-// notice is longer than a balancer that asks /readyz every second or two takes
-// to send clicks elsewhere, and leaves the longest of them time to end within the
-// 30 s that supervisors give.
-const notice = 5 * time.Second
+type sandboxCommand struct {
+	Once        bool   `help:"Make one click without a browser and print every hop. Exit 0 only in the portal."`
+	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
+	Index       bool   `help:"Import all customers first, as serve does, so that every shopper is known."`
+	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"`
+}
 
-type rekeyCommand struct {
+func (*sandboxCommand) Help() string {
+	return "Everything listens on loopback. It needs no account and no configuration."
+}
+
+func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
+	fmt.Fprintln(std.out, "Starting the sandbox ...")
+	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Index: s.Index, Out: std.out}
+	if !s.Once { // hops are not to be mixed with log lines
+		o.Log = std.err
+	}
+	return sandbox.Run(ctx, o)
+}
+
+type doctorCommand struct {
 	config.Settings
+	Shop     string `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
+	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
+	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
+	Customer string `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
+	JSON     bool   `name:"json" help:"Print one JSON object, for monitoring."`
 }
 
-func (r *rekeyCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := r.Check()
+func (*doctorCommand) Help() string {
+	return "It checks settings, clock, Redis, Recharge, the server and the store's proxy, and changes nothing. " +
+		"With --customer, up to three sessions are made for that customer, and thrown away."
+}
+
+func (d *doctorCommand) Run(ctx context.Context, std streams) error {
+	if d.StoreURL != "" && !doctor.GoodStoreURL(d.StoreURL) {
+		return d.refuse(std, config.Problems{{
+			Name: "--store-url", What: "is not the address of a storefront", Hint: "such as https://www.brand.example",
+		}})
+	}
+	cfg, err := d.Check()
+	var report doctor.Report
+	if err == nil {
+		ask := server.Questions{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
+		report, err = server.Doctor(ctx, cfg, ask, d.printer(std))
+	}
+	var problems config.Problems
+	switch {
+	case errors.As(err, &problems):
+		return d.refuse(std, problems)
+	case err != nil:
+		return err
+	}
+	return d.end(std, report, exitFailed)
+}
+
+// refuse reports what is wrong with the settings in the same form as all checks.
+func (d *doctorCommand) refuse(std streams, problems config.Problems) error {
+	report := doctor.Unconfigured(problems)
+	for _, check := range report.Checks {
+		d.printer(std)(check)
+	}
+	return d.end(std, report, exitUsage)
+}
+
+// printer prints each check as soon as its result is there. With --json, end prints all.
+func (d *doctorCommand) printer(std streams) func(doctor.Check) {
+	if d.JSON {
+		return func(doctor.Check) {}
+	}
+	return func(check doctor.Check) { doctor.Print(std.out, check) }
+}
+
+func (d *doctorCommand) end(std streams, report doctor.Report, code int) error {
+	if d.JSON {
+		if err := json.NewEncoder(std.out).Encode(report); err != nil {
+			return err
+		}
+	}
+	if report.OK {
+		return nil
+	}
+	return printedError(code)
+}
+
+type previewCommand struct {
+	config.Settings
+	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their admin URL."`
+	Shop        string `help:"The store, such as my-store.myshopify.com; SHOPIFY_SHOP if not given."`
+	Destination string `help:"The page of the portal." default:"subscriptions"`
+}
+
+func (*previewCommand) Help() string { return "It opens nothing and saves nothing." }
+
+func (p *previewCommand) Run(ctx context.Context, std streams) error {
+	cfg, err := p.Check()
 	if err != nil {
 		return err
 	}
-	return server.Rekey(ctx, cfg, std.out)
+	question := server.Question{Customer: p.Customer, Shop: p.Shop, Destination: p.Destination}
+	return server.Preview(ctx, cfg, question, std.out)
 }
 
 type indexCommand struct {
 	config.Settings
-	Shop string `help:"One store, such as my-store.myshopify.com; without it, all that have connected Recharge."`
+	Shop string `help:"One store, such as my-store.myshopify.com; all connected stores if not given."`
 }
+
+func (*indexCommand) Help() string { return "serve does the same every night." }
 
 func (i *indexCommand) Run(ctx context.Context, std streams) error {
 	cfg, err := i.Check()
@@ -163,34 +265,36 @@ func (i *indexCommand) Run(ctx context.Context, std streams) error {
 	return server.Index(ctx, cfg, i.Shop, std.out)
 }
 
-type previewCommand struct {
+type rekeyCommand struct {
 	config.Settings
-	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their address in the admin."`
-	Shop        string `help:"The store, such as my-store.myshopify.com; without it, SHOPIFY_SHOP."`
-	Destination string `help:"The page of the portal." default:"subscriptions"`
 }
 
-func (p *previewCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := p.Check()
+func (*rekeyCommand) Help() string { return "You can then remove the second key." }
+
+func (r *rekeyCommand) Run(ctx context.Context, std streams) error {
+	cfg, err := r.Check()
 	if err != nil {
 		return err
 	}
-	return server.Preview(ctx, cfg, server.Question{Customer: p.Customer, Shop: p.Shop, Destination: p.Destination}, std.out)
+	return server.Rekey(ctx, cfg, std.out)
 }
 
-type sandboxCommand struct {
-	Once        bool   `help:"Make one click without a browser, print every hop; exit 0 only in the portal."`
-	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
-	Index       bool   `help:"Remember all customers beforehand, as serve does: nobody is new then."`
-	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"`
+// healthcheckCommand takes one of serve's settings and none of its secrets.
+type healthcheckCommand struct {
+	OpsAddr string `group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where serve answers /readyz."`
 }
 
-func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
-	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Index: s.Index, Out: std.out}
-	if !s.Once { // its hops are not to be mixed with log lines
-		o.Log = std.err
+func (h *healthcheckCommand) Run(ctx context.Context, std streams) error {
+	if err := server.Healthcheck(ctx, h.OpsAddr); err != nil {
+		return err
 	}
-	return sandbox.Run(ctx, o)
+	fmt.Fprintln(std.out, "ready")
+	return nil
 }
 
-type streams struct{ out, err io.Writer }
+type versionCommand struct{}
+
+func (versionCommand) Run(std streams) error {
+	fmt.Fprintln(std.out, server.Version())
+	return nil
+}

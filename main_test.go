@@ -3,16 +3,12 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
-	"flag"
-	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,20 +17,14 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/text/language"
-	"golang.org/x/text/language/display"
 
 	"manage-subscriptions/config"
-	"manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/templates"
 )
 
 func TestMain(m *testing.M) {
-	flag.Bool("update", false, "write the README's table of settings")
 	testscript.Main(m, map[string]func(){
 		"manage-subscriptions": main,
 	})
@@ -59,9 +49,11 @@ func TestTerminated(t *testing.T) {
 		exit <- run(ctx, []string{"sandbox", "--port=0"}, nil, in, t.Output())
 		_ = in.Close()
 	}()
-	said := make([]byte, 1)
-	if _, err := out.Read(said); err != nil { // the welcome: it is up
-		t.Fatal(err)
+	said := bufio.NewScanner(out)
+	for range 2 { // that it is starting, and the welcome
+		if !said.Scan() {
+			t.Fatal(said.Err())
+		}
 	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -168,7 +160,12 @@ func serveProcess(t *testing.T, environ map[string]string) (addr, ops string, en
 
 func serveIn(t *testing.T, folder string, environ []string, args ...string) (addr, ops string, ended <-chan error, process *os.Process) {
 	t.Helper()
-	command := thisProgram(t.Context(), t, args...)
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), binary)
+	command.Args = append([]string{"manage-subscriptions"}, args...)
 	command.Dir, command.Env = folder, environ
 	said, err := command.StderrPipe()
 	if err != nil {
@@ -199,228 +196,64 @@ func serveIn(t *testing.T, folder string, environ []string, args ...string) (add
 	return addr, ops, end, command.Process
 }
 
-// TestDocsSayWhatIsRead holds .env.example together with the settings, and the
-// README's table, which it writes with -update.
-func TestDocsSayWhatIsRead(t *testing.T) {
-	parser, err := kong.New(&config.Settings{})
+// TestHealthcheck: only a 200 of /readyz itself is health; it needs no secret.
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	var asked string
+	answer := http.StatusOK
+	ops := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(answer)
+	}))
+	defer ops.Close()
+	_, port, _ := net.SplitHostPort(ops.Listener.Addr().String())
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
 	if err != nil {
 		t.Fatal(err)
 	}
-	required := missing(t)
-	want := map[string]string{}
-	table := "| name | meaning | default |\n|---|---|---|\n"
-	for _, flag := range parser.Model.Flags {
-		if flag.Group == nil {
-			continue
-		}
-		name := config.EnvName(flag.Name)
-		want[name] = flag.Default
-		standard := "empty"
-		switch {
-		case flag.HasDefault:
-			standard = "`" + flag.Default + "`"
-		case required[name]:
-			standard = "required"
-		}
-		table += fmt.Sprintf("| `%s` | %s | %s |\n", name, regexp.MustCompile(`'([^' ]+)'`).ReplaceAllString(config.Meaning(flag.Name), "`$1`"), standard)
-	}
-	readme := read(t, "README.md")
-	before, rest, found := strings.Cut(readme, "<!-- settings -->\n")
-	shown, after, closed := strings.Cut(rest, "<!-- /settings -->\n")
-	switch {
-	case !found || !closed:
-		t.Error("the README has no place for the table of settings")
-	case shown != table && flag.Lookup("update").Value.String() == "true":
-		if err := os.WriteFile("README.md", []byte(before+"<!-- settings -->\n"+table+"<!-- /settings -->\n"+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	case shown != table:
-		t.Errorf("the README's settings are not those of config; go test . -run %s -update writes them (-README +config):\n%s", t.Name(), cmp.Diff(shown, table))
-	}
-	example := map[string]string{}
-	for _, row := range match(t, ".env.example", "(?m)^([A-Z_]+)=(.*)$") {
-		example[row[1]] = row[2]
-	}
-	if diff := cmp.Diff(want, example); diff != "" {
-		t.Errorf("settings in .env.example (-read +example):\n%s", diff)
+	defer func() { _ = silent.Close() }()
+	for _, test := range []struct {
+		name, opsAddr string
+		answer, want  int
+		says          string
+	}{
+		{"ready", "0.0.0.0:" + port, 200, 0, "ready"},
+		{"draining", "127.0.0.1:" + port, 503, 1, "503"},
+		{"redirected", "127.0.0.1:" + port, 302, 1, "302"},
+		{"nobody there", "127.0.0.1:1", 0, 1, "refused"},
+		{"silent", silent.Addr().String(), 0, 1, "deadline"},
+		{"no address", "nonsense", 0, 1, "OPS_ADDR"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			answer, asked = test.answer, ""
+			var out, errs strings.Builder
+			got := run(t.Context(), []string{"healthcheck"}, []string{"OPS_ADDR=" + test.opsAddr, "HTTP_PROXY=http://127.0.0.1:1"}, &out, &errs)
+			if got != test.want || !strings.Contains(out.String()+errs.String(), test.says) {
+				t.Errorf("exit code %d, %q %q; want %d with %q", got, out.String(), errs.String(), test.want, test.says)
+			}
+			if test.answer != 0 && asked != "/readyz" {
+				t.Errorf("it asked %q; want /readyz and nothing after it", asked)
+			}
+		})
 	}
 }
 
-// missing are the names of settings without which one store cannot be served.
-func missing(t *testing.T) map[string]bool {
-	t.Helper()
-	var settings config.Settings
-	parser, err := kong.New(&settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse([]string{"--shopify-shop=x.myshopify.com"}); err != nil {
-		t.Fatal(err)
-	}
-	var problems config.Problems
-	if _, err := settings.Check(); !errors.As(err, &problems) {
-		t.Fatalf("%v; want a list of what is missing", err)
-	}
-	names := map[string]bool{}
-	for _, problem := range problems {
-		names[problem.Name] = true
-	}
-	return names
-}
-
-// TestThemesDocSaysWhatIs holds docs/themes.md together with what it describes.
-func TestThemesDocSaysWhatIs(t *testing.T) {
-	const doc = "docs/themes.md"
-	t.Run("variables", func(t *testing.T) {
-		want := map[string]map[string]bool{}
-		for _, source := range []string{"templates/pages/frame.liquid", "extensions/manage-subscriptions-theme/assets/manage-subscriptions.css"} {
-			for _, use := range match(t, source, `var\((--manage-subscriptions-[a-z-]+), ((?:[^()]|\([^()]*\))+)\)`) {
-				if want[use[1]] == nil {
-					want[use[1]] = map[string]bool{}
-				}
-				want[use[1]][use[2]] = true
-			}
-		}
-		got := map[string]map[string]bool{}
-		for _, row := range match(t, doc, "(?m)^\\| `(--manage-subscriptions-[a-z-]+)` \\|.*\\| (.+) \\|$") {
-			got[row[1]] = map[string]bool{}
-			for _, value := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[2], -1) {
-				got[row[1]][value[1]] = true
-			}
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("variables (-styles +docs):\n%s", diff)
-		}
-	})
-	t.Run("destinations", func(t *testing.T) {
-		rows := match(t, doc, "(?m)^\\| (?:nothing, or )?`/([^`]+)` \\|")
-		for _, row := range rows {
-			to := strings.ReplaceAll(row[1], "<id>", "1")
-			if got := recharge.ParseDestination(to); string(got) != to {
-				t.Errorf("ParseDestination(%q) = %q; want what the doc promises", to, got)
-			}
-		}
-		if len(rows) != 8 {
-			t.Errorf("the doc has %d destinations; want all 8", len(rows))
-		}
-	})
-	t.Run("languages", func(t *testing.T) {
-		pages, err := templates.Load()
+// TestHealthcheckHasServesDefault: without OPS_ADDR both mean the same place.
+func TestHealthcheckHasServesDefault(t *testing.T) {
+	defaults := map[string]string{}
+	for name, settings := range map[string]any{"serve": &config.Settings{}, "healthcheck": &healthcheckCommand{}} {
+		parser, err := kong.New(settings)
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := os.ReadFile(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, code := range pages.Languages() {
-			tag, err := language.Parse(code)
-			if err != nil {
-				t.Fatal(err)
-			}
-			base, _ := tag.Base()
-			name, _, _ := strings.Cut(display.English.Languages().Name(base), " ") // "Norwegian Bokmål"
-			if !strings.Contains(string(text), name) {
-				t.Errorf("the doc does not name %s (%s)", name, code)
+		for _, flag := range parser.Model.Flags {
+			if flag.Name == "ops-addr" {
+				defaults[name] = flag.Default
 			}
 		}
-		if readme := match(t, "README.md", `in (\d+) languages`); len(readme) != 1 || readme[0][1] != strconv.Itoa(len(pages.Languages())) {
-			t.Errorf("the README says %v; there are %d languages", readme, len(pages.Languages()))
-		}
-	})
-	t.Run("pages", func(t *testing.T) {
-		var want, got []string
-		for _, page := range match(t, doc, "(?m)^\\| `([a-z_]+)` \\| .* \\| .* \\|$") {
-			got = append(got, "templates/pages/"+page[1]+".liquid")
-		}
-		files, err := filepath.Glob("templates/pages/*.liquid")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			if file != "templates/pages/frame.liquid" {
-				want = append(want, file)
-			}
-		}
-		slices.Sort(got)
-		if !slices.Equal(got, want) {
-			t.Errorf("the doc has the pages %v; want %v", got, want)
-		}
-	})
-	t.Run("pictures", func(t *testing.T) {
-		shown := map[string]bool{}
-		for _, file := range []string{"README.md", doc, "docs/install.md"} {
-			for _, picture := range match(t, file, `\]\(([a-z/-]+\.png)\)`) {
-				shown[filepath.Join(filepath.Dir(file), picture[1])] = true
-			}
-		}
-		there := map[string]bool{}
-		for _, pattern := range []string{"docs/*.png", "docs/*/*.png"} {
-			files, err := filepath.Glob(pattern)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, file := range files {
-				there[file] = true
-			}
-		}
-		if diff := cmp.Diff(there, shown); diff != "" {
-			t.Errorf("pictures (-there +shown):\n%s", diff)
-		}
-	})
-}
-
-// TestInstallDocSaysWhatIs: what a merchant is told to look for in the app home is
-// called that there, and each setting that it names is one.
-func TestInstallDocSaysWhatIs(t *testing.T) {
-	const doc = "docs/install.md"
-	var home strings.Builder
-	files, err := filepath.Glob("templates/admin/*.html")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
 	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		home.WriteString(strings.ReplaceAll(string(text), "&amp;", "&"))
+	if defaults["serve"] == "" || defaults["serve"] != defaults["healthcheck"] {
+		t.Errorf("defaults of OPS_ADDR: %v; want one", defaults)
 	}
-	_, merchants, ok := strings.Cut(read(t, doc), "## In each store")
-	if !ok {
-		t.Fatal("the doc has no part for merchants")
-	}
-	named := regexp.MustCompile(`\*\*([A-Z][A-Za-z &→-]+)\*\*`).FindAllStringSubmatch(merchants, -1)
-	if len(named) < 10 {
-		t.Errorf("the doc names %d things of the app home and of Recharge; want all that are to be clicked", len(named))
-	}
-	steps := map[string]bool{"Install": true, "Make the tokens in Recharge": true, "Paste them": true, "Click it": true, "Connect → Disconnect": true}
-	for _, name := range named {
-		if !strings.Contains(home.String(), name[1]) && !steps[name[1]] {
-			t.Errorf("the doc names %q, which is nowhere in the app home", name[1])
-		}
-	}
-	settings := map[string]bool{}
-	for _, row := range match(t, "README.md", "(?m)^\\| `([A-Z_]+)` \\|") {
-		settings[row[1]] = true
-	}
-	for _, name := range match(t, doc, "`([A-Z]+_[A-Z_]+)[=`]") {
-		if !settings[name[1]] {
-			t.Errorf("the doc names the setting %s, which there is not", name[1])
-		}
-	}
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-func match(t *testing.T, file, pattern string) [][]string {
-	t.Helper()
-	return regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, file), -1)
 }

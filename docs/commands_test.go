@@ -1,12 +1,13 @@
-// The documents' commands, typed on a store that is set up the way the README says.
-
-package main
+package docs
 
 import (
+	"bufio"
 	"context"
 	"encoding/pem"
 	"errors"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -29,25 +30,25 @@ import (
 // the program is in one. What cannot be typed here is listed with the reason.
 func TestDocsCommands(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newTestbed(t)
 	elsewhere := map[string]string{
 		"go test ./...":                "this is it",
 		"bash .ci/run":                 "it runs this",
 		"npm ci":                       ".ci/run runs it",
-		"docker compose up --build":    "needs a container engine; tools/shipping checks what it reads, TestImageServesClick runs what it starts",
+		"docker compose up --build":    "needs a container engine; the tests of deploy/ check what it reads and run what it starts",
 		"npx @shopify/cli app deploy":  "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
-		"cp .env.example .env":         "newDesk has run it",
-		"openssl rand -base64 32":      "newDesk has run it",
-		"openssl rand -hex 32":         "newDesk has run it",
+		"cp .env.example .env":         "newTestbed has run it",
+		"openssl rand -base64 32":      "newTestbed has run it",
+		"openssl rand -hex 32":         "newTestbed has run it",
 		"go mod tidy":                  "the go mod edit before it is tried with it",
-		"manage-subscriptions serve":   "newDesk has run it",
+		"manage-subscriptions serve":   "newTestbed has run it",
 		"manage-subscriptions sandbox": "TestTerminated runs it",
 	}
-	told := map[string]bool{}
-	commands := toldCommands(t)
+	named := map[string]bool{}
+	commands := typedCommands(t)
 	for _, typed := range slices.Sorted(maps.Keys(commands)) {
 		if name, rest, program := strings.Cut(typed, " "); program && name == "manage-subscriptions" {
-			told[strings.Fields(rest)[0]] = true
+			named[strings.Fields(rest)[0]] = true
 		}
 		if elsewhere[typed] != "" {
 			delete(elsewhere, typed)
@@ -62,16 +63,17 @@ func TestDocsCommands(t *testing.T) {
 	for typed := range elsewhere {
 		t.Errorf("%q is excused, and no document names it", typed)
 	}
-	for _, name := range names() {
-		if !told[name] {
-			t.Errorf("no document tells of the command %s", name)
+	help := command(t, d.folder, d.program, "--help")
+	for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+) .*\[flags\]$`).FindAllStringSubmatch(help, -1) {
+		if !named[name[1]] {
+			t.Errorf("no document names the command %s", name[1])
 		}
 	}
 }
 
-// toldCommands are what the documents tell one to type, with the file that does.
+// typedCommands returns the commands in the documents, each with the file it is in.
 // "go run ." is this program.
-func toldCommands(t *testing.T) map[string]string {
+func typedCommands(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	inline := regexp.MustCompile("`((?:manage-subscriptions|go|npm|npx|make|docker|bash|sh|cp|openssl|curl|redis-cli|promtool|kubectl|git) [^`]+)`")
@@ -99,16 +101,17 @@ func toldCommands(t *testing.T) map[string]string {
 	return found
 }
 
-// desk is a store that is served as the README says: .env is filled in, a Redis, a
+// testbed is a store that is served as the README says: .env is filled in, a Redis, a
 // Recharge and a Shopify are there, and the server runs.
-type desk struct {
+type testbed struct {
+	program           string // the binary
 	folder, key       string
 	environ           []string
 	storeURL          string
 	appURL, portalKey string
 }
 
-func newDesk(t *testing.T) *desk {
+func newTestbed(t *testing.T) *testbed {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
 		skipOrFail(t, "no openssl on the PATH")
@@ -131,7 +134,9 @@ func newDesk(t *testing.T) *desk {
 	t.Cleanup(front.Close)
 	store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + addr + "/apps/subscriptions", Secret: secret})
 
-	d := &desk{folder: t.TempDir(), storeURL: store.URL}
+	d := &testbed{folder: t.TempDir(), storeURL: store.URL}
+	d.program = filepath.Join(d.folder, "manage-subscriptions")
+	command(t, "", "go", "build", "-o", d.program, ".")
 	trusted := filepath.Join(d.folder, "front.pem")
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})
 	if err := os.WriteFile(trusted, certificate, 0o600); err != nil {
@@ -148,7 +153,7 @@ func newDesk(t *testing.T) *desk {
 		"RECHARGE_PORTAL_URL": api.URL + "/portal/", "ADDR": addr, "OPS_ADDR": ops,
 		"REDIS_URL": "redis://" + kept.Addr, "ENCRYPTION_KEY": d.key, "PORTAL_API_KEY": d.portalKey,
 	})
-	serveIn(t, d.folder, d.environ, "serve")
+	d.serve(t)
 
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Get("http://" + addr + "/apps/subscriptions?" + store.SignedQuery("", customer, "/apps/subscriptions", secret))
@@ -163,7 +168,7 @@ func newDesk(t *testing.T) *desk {
 }
 
 // fillIn writes values into .env, each where .env.example has a place for it.
-func (d *desk) fillIn(t *testing.T, values map[string]string) {
+func (d *testbed) fillIn(t *testing.T, values map[string]string) {
 	t.Helper()
 	file := filepath.Join(d.folder, ".env")
 	text := read(t, file)
@@ -180,7 +185,7 @@ func (d *desk) fillIn(t *testing.T, values map[string]string) {
 }
 
 // try types one command.
-func (d *desk) try(t *testing.T, typed string) error {
+func (d *testbed) try(t *testing.T, typed string) error {
 	t.Helper()
 	words := strings.Fields(strings.ReplaceAll(typed, "https://www.brand.example", d.storeURL))
 	switch {
@@ -203,7 +208,7 @@ func (d *desk) try(t *testing.T, typed string) error {
 }
 
 // curl asks as a storefront's server does; the answer has to be the customer's link.
-func (d *desk) curl(t *testing.T, typed string) error {
+func (d *testbed) curl(t *testing.T, typed string) error {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		skipOrFail(t, "no curl on the PATH")
@@ -243,12 +248,12 @@ func imported(t *testing.T, typed string) error {
 	return nil
 }
 
-// run runs this program at the desk; it has to end well and say something.
-func (d *desk) run(t *testing.T, args []string) error {
+// run runs this program; it has to exit with 0 and print something.
+func (d *testbed) run(t *testing.T, args []string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	program := thisProgram(ctx, t, args...)
+	program := exec.CommandContext(ctx, d.program, args...)
 	program.Dir, program.Env = d.folder, d.environ
 	if args[0] == "rekey" { // sealed anew is what another key has sealed
 		program.Env = append(program.Env, "ENCRYPTION_KEY="+d.key+",Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=")
@@ -263,20 +268,33 @@ func (d *desk) run(t *testing.T, args []string) error {
 	return err
 }
 
-// thisProgram is a run of this binary as manage-subscriptions.
-func thisProgram(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
+// serve starts the server and returns when it is ready to serve.
+func (d *testbed) serve(t *testing.T) {
 	t.Helper()
-	binary, err := os.Executable()
+	server := exec.CommandContext(t.Context(), d.program, "serve")
+	server.Dir, server.Env = d.folder, d.environ
+	log, err := server.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := exec.CommandContext(ctx, binary)
-	program.Args = append([]string{"manage-subscriptions"}, args...)
-	return program
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), `"msg":"serving"`) {
+			go func() {
+				_, _ = io.Copy(io.Discard, log) // or the pipe fills up and the server blocks
+				_ = server.Wait()
+			}()
+			return
+		}
+	}
+	t.Fatalf("it does not serve: %v", server.Wait())
 }
 
-// goodTest tells that the tests or benchmarks which a go test names are there, and
-// that it has the flag -update where that is used: they are not run within a test.
+// goodTest checks that the tests or benchmarks that a go test names exist, and the
+// flag -update if it is used. They are not run within a test.
 func goodTest(t *testing.T, typed string) error {
 	t.Helper()
 	words := strings.Fields(strings.ReplaceAll(typed, "'", ""))
@@ -303,4 +321,35 @@ func goodTest(t *testing.T, typed string) error {
 		}
 	}
 	return nil
+}
+
+func command(t *testing.T, folder, name string, args ...string) string {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), name, args...)
+	c.Dir = folder
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, stderr.String())
+	}
+	return string(out)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }

@@ -1,7 +1,7 @@
-// What is shipped: the same bytes for the same commit, and an image that works with
-// nothing in it but what the Dockerfile puts there.
-
-package main
+// Package deploy tests what is shipped: the same commit gives the same bytes, the
+// image works with nothing in it but what the Dockerfile puts there, and the example
+// files fit the program.
+package deploy
 
 import (
 	"bufio"
@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,8 +26,16 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/recharge/rechargetest"
+	_ "manage-subscriptions/sandbox" // with all it imports, so that a cached result is of the binary as it is
 	"manage-subscriptions/shopify/shopifytest"
 )
+
+func TestMain(m *testing.M) {
+	if err := os.Chdir(".."); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // TestBuildIsReproducible: two clones of the commit in two folders give the same
 // bytes, which name no folder of whoever built them.
@@ -172,8 +179,8 @@ func TestDockerignore(t *testing.T) {
 	}
 }
 
-// TestKubernetesExample: with its placeholders it is refused, and says where they
-// are; with values in their place it is a good configuration.
+// TestKubernetesExample: the program refuses the example's placeholders and names
+// them. With values in their place it is a good configuration.
 func TestKubernetesExample(t *testing.T) {
 	var environ []string
 	for _, file := range []string{"deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"} {
@@ -181,25 +188,26 @@ func TestKubernetesExample(t *testing.T) {
 			environ = append(environ, row[1]+"="+row[2])
 		}
 	}
-	var errs strings.Builder
-	if got := run(t.Context(), []string{"serve"}, environ, io.Discard, &errs); got != exitUsage {
-		t.Errorf("exit code with placeholders = %d; want %d", got, exitUsage)
+	check := func(environ []string) error {
+		var settings config.Settings
+		parser, err := kong.New(&settings, kong.Resolvers(config.Resolver(environ, filepath.Join(t.TempDir(), ".env"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err = settings.Check()
+		return err
 	}
+	err := check(environ)
 	for _, name := range []string{"REDIS_URL", "ENCRYPTION_KEY"} {
-		if !strings.Contains(errs.String(), name) {
-			t.Errorf("it says %q; want something of %s", errs.String(), name)
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("with placeholders: %v; want something about %s", err, name)
 		}
 	}
 	environ = append(environ, "REDIS_URL=rediss://user:hush@redis.example:6379/0", "ENCRYPTION_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-	var settings config.Settings
-	parser, err := kong.New(&settings, kong.Resolvers(config.Resolver(environ, filepath.Join(t.TempDir(), ".env"))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse(nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := settings.Check(); err != nil {
+	if err := check(environ); err != nil {
 		t.Errorf("with values: %v", err)
 	}
 }
@@ -272,7 +280,7 @@ func fill(t *testing.T, root string, i image) {
 	}
 }
 
-// statically tells that a binary asks for no loader and no library.
+// statically checks that a binary needs no loader and no library.
 func statically(t *testing.T, binary string) {
 	t.Helper()
 	file, err := elf.Open(binary)
@@ -324,87 +332,4 @@ func skipOrFail(t *testing.T, why string) {
 		t.Fatal(why)
 	}
 	t.Skip(why)
-}
-
-// TestProbeAddress: what listens everywhere is asked over loopback.
-func TestProbeAddress(t *testing.T) {
-	for _, test := range []struct{ opsAddr, want string }{
-		{"127.0.0.1:9090", "127.0.0.1:9090"},
-		{"10.1.2.3:9090", "10.1.2.3:9090"},
-		{"ops.internal:9090", "ops.internal:9090"},
-		{":9090", "127.0.0.1:9090"},
-		{"0.0.0.0:9090", "127.0.0.1:9090"},
-		{"[::]:9090", "[::1]:9090"},
-		{"[::1]:9090", "[::1]:9090"},
-		{"9090", ""},
-		{"127.0.0.1:", ""},
-		{"127.0.0.1:0", ""},
-	} {
-		got, err := probeAddress(test.opsAddr)
-		if got != test.want || (err != nil) != (test.want == "") {
-			t.Errorf("probeAddress(%q) = %q, %v; want %q", test.opsAddr, got, err, test.want)
-		}
-	}
-}
-
-// TestHealthcheck: only a 200 of /readyz itself is health; it needs no secret.
-func TestHealthcheck(t *testing.T) {
-	t.Parallel()
-	var asked string
-	answer := http.StatusOK
-	ops := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = r.URL.Path
-		w.Header().Set("Location", "/elsewhere")
-		w.WriteHeader(answer)
-	}))
-	defer ops.Close()
-	_, port, _ := net.SplitHostPort(ops.Listener.Addr().String())
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = silent.Close() }()
-	for _, test := range []struct {
-		name, opsAddr string
-		answer, want  int
-		says          string
-	}{
-		{"ready", "0.0.0.0:" + port, 200, 0, "ready"},
-		{"draining", "127.0.0.1:" + port, 503, 1, "503"},
-		{"redirected", "127.0.0.1:" + port, 302, 1, "302"},
-		{"nobody there", freeAddress(t), 0, 1, "refused"},
-		{"silent", silent.Addr().String(), 0, 1, "deadline"},
-		{"no address", "nonsense", 0, 1, "OPS_ADDR"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			answer, asked = test.answer, ""
-			var out, errs strings.Builder
-			got := run(t.Context(), []string{"healthcheck"}, []string{"OPS_ADDR=" + test.opsAddr, "HTTP_PROXY=http://127.0.0.1:1"}, &out, &errs)
-			if got != test.want || !strings.Contains(out.String()+errs.String(), test.says) {
-				t.Errorf("exit code %d, %q %q; want %d with %q", got, out.String(), errs.String(), test.want, test.says)
-			}
-			if test.answer != 0 && asked != "/readyz" {
-				t.Errorf("it asked %q; want /readyz and nothing after it", asked)
-			}
-		})
-	}
-}
-
-// TestHealthcheckHasServesDefault: without OPS_ADDR both mean the same place.
-func TestHealthcheckHasServesDefault(t *testing.T) {
-	defaults := map[string]string{}
-	for name, settings := range map[string]any{"serve": &config.Settings{}, "healthcheck": &healthcheckCommand{}} {
-		parser, err := kong.New(settings)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, flag := range parser.Model.Flags {
-			if flag.Name == "ops-addr" {
-				defaults[name] = flag.Default
-			}
-		}
-	}
-	if defaults["serve"] == "" || defaults["serve"] != defaults["healthcheck"] {
-		t.Errorf("defaults of OPS_ADDR: %v; want one", defaults)
-	}
 }

@@ -1,9 +1,13 @@
-package main
+// Package docs holds the documents to what they describe: commands, settings,
+// variables and files that they name exist.
+package docs
 
 import (
+	"flag"
+	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +16,14 @@ import (
 
 	"manage-subscriptions/portal"
 )
+
+func TestMain(m *testing.M) {
+	flag.Bool("update", false, "write the README's table of settings")
+	if err := os.Chdir(".."); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 func documents(t *testing.T) []string {
 	t.Helper()
@@ -22,15 +34,18 @@ func documents(t *testing.T) []string {
 	return append(docs, "README.md", "SECURITY.md", "CONTRIBUTING.md")
 }
 
-// names are those of all commands.
-func names() []string {
-	var all []string
-	for field := range reflect.TypeFor[commands]().Fields() {
-		if _, command := field.Tag.Lookup("cmd"); command {
-			all = append(all, strings.ToLower(field.Name))
-		}
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	return string(text)
+}
+
+func match(t *testing.T, file, pattern string) [][]string {
+	t.Helper()
+	return regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, file), -1)
 }
 
 // TestOperateDocSaysWhatIs: the table of outcomes is whole, and a log line has the

@@ -1,0 +1,258 @@
+package deploy
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func match(t *testing.T, file, pattern string) [][]string {
+	t.Helper()
+	return regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, file), -1)
+}
+
+// rule is a line that a text must have, or must not have, and the reason.
+type rule struct{ pattern, why string }
+
+func check(t *testing.T, file, text string, must, mustNot []rule) {
+	t.Helper()
+	for _, r := range must {
+		if !regexp.MustCompile("(?m)" + r.pattern).MatchString(text) {
+			t.Errorf("%s has no %s: %s", file, r.pattern, r.why)
+		}
+	}
+	for _, r := range mustNot {
+		if found := regexp.MustCompile("(?m)" + r.pattern).FindString(text); found != "" {
+			t.Errorf("%s has %q: %s", file, strings.TrimSpace(found), r.why)
+		}
+	}
+}
+
+// settings are the names that the program reads. TestDocsSayWhatIsRead keeps
+// .env.example complete.
+func settings(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, row := range match(t, ".env.example", `(?m)^([A-Z_]+)=(.*)$`) {
+		all[row[1]] = row[2]
+	}
+	return all
+}
+
+// slowestEnd is how long the server may take to end: the notice to load balancers,
+// the longest click, and the time to write its answer.
+func slowestEnd(t *testing.T) time.Duration {
+	t.Helper()
+	notice := match(t, "main.go", `noticePeriod = (\d+) \* time\.Second`)
+	click, err := time.ParseDuration(settings(t)["CLICK_TIMEOUT"])
+	var drain [][]string
+	files, _ := filepath.Glob("server/*.go")
+	for _, file := range files {
+		drain = append(drain, match(t, file, `Background\(\), \S*ClickTimeout ?\+ ?(\d+) ?\* ?time\.Second`)...)
+	}
+	if err != nil || len(notice) != 1 || len(drain) == 0 {
+		t.Fatalf("CLICK_TIMEOUT %v, notice %v, drain %v: something has moved", err, notice, drain)
+	}
+	return click + seconds(notice[0][1]) + seconds(drain[0][1])
+}
+
+func seconds(text string) time.Duration {
+	n, _ := strconv.Atoi(text)
+	return time.Duration(n) * time.Second
+}
+
+// longEnough checks the time after which a file has the server killed.
+func longEnough(t *testing.T, file, pattern string) {
+	t.Helper()
+	found := match(t, file, pattern)
+	if len(found) != 1 || seconds(found[0][1]) < slowestEnd(t) {
+		t.Errorf("%s kills the server after %v s; want at least %s", file, found, slowestEnd(t))
+	}
+}
+
+// TestWorkflows: nothing in them can change unseen, and each job may do only its own
+// part.
+func TestWorkflows(t *testing.T) {
+	files, err := filepath.Glob(".github/workflows/*.yml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("workflows %v (%v); want ci and release", files, err)
+	}
+	pinned := regexp.MustCompile(`^(\./\S+|[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)$`)
+	for _, file := range files {
+		text := read(t, file)
+		for _, use := range match(t, file, `(?m)^\s*(?:- )?uses:\s*(.*)$`) {
+			if !pinned.MatchString(use[1]) {
+				t.Errorf("%s: %q is not an action by full commit hash with its version as a comment", file, use[1])
+			}
+		}
+		for _, tool := range match(t, file, `\bgo (?:run|install) \S+@(\S+)`) {
+			if !regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(tool[1]) {
+				t.Errorf("%s: %q is not a version", file, tool[0])
+			}
+		}
+		check(t, file, text, []rule{{`^permissions: \{\}$`, "a workflow has no permissions, each job its own"}}, []rule{
+			{`-latest\b|@latest\b`, "it changes"},
+			{`\$\{\{ *github\.(event\.|head_ref)`, "strangers can write what it stands for"},
+			{`write-all`, "a job lists what it needs"},
+		})
+		_, jobs, _ := strings.Cut(text, "\njobs:\n")
+		for _, job := range regexp.MustCompile(`(?m)^  \w+:\n(?:(?:    .*)?\n)+`).FindAllString(jobs, -1) {
+			name, _, _ := strings.Cut(strings.TrimSpace(job), ":")
+			where := file + ", job " + name + ","
+			check(t, where, job, []rule{{`^    permissions:\n      \w`, "it lists what it may do"}}, nil)
+			if !strings.Contains(job, "\n    uses: ./") {
+				check(t, where, job, []rule{{`^    timeout-minutes: \d+$`, "it must end"}}, nil)
+			}
+			if strings.Count(job, "actions/checkout@") != strings.Count(job, "persist-credentials: false") {
+				t.Errorf("%s leaves its token in the checkout", where)
+			}
+		}
+	}
+}
+
+// TestReleaseIsGuarded: nothing is published that has not been checked, and only the
+// job that publishes may.
+func TestReleaseIsGuarded(t *testing.T) {
+	text := read(t, ".github/workflows/release.yml")
+	for _, want := range []string{
+		"uses: ./.github/workflows/ci.yml", "needs: [binaries, images]", "sh .ci/build", "cmp ", "SHA256SUMS", "cyclonedx",
+		"linux/amd64,linux/arm64", "provenance: mode=max", "sbom: true", "fetch-depth: 0",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("release.yml has no %q", want)
+		}
+	}
+	if n := strings.Count(text, "contents: write"); n != 1 {
+		t.Errorf("%d jobs may write the repository; want only the one that publishes", n)
+	}
+	if n := strings.Count(text, "needs: ci\n"); n != 2 {
+		t.Errorf("%d jobs wait for the checks; want both that build", n)
+	}
+}
+
+// TestOneOfEach: all files name one commit of an action and one Go, so that a release
+// has the bytes that were tested, and the image the binary of the release.
+func TestOneOfEach(t *testing.T) {
+	byAction := map[string]string{}
+	var versions []string
+	for _, file := range []string{".github/workflows/ci.yml", ".github/workflows/release.yml", "Dockerfile"} {
+		for _, pin := range match(t, file, `([\w.-]+/[\w./-]+)@([0-9a-f]{40} # \S+)`) {
+			if other, ok := byAction[pin[1]]; ok && other != pin[2] {
+				t.Errorf("%s has %s; another file has %s", file, pin[0], other)
+			}
+			byAction[pin[1]] = pin[2]
+		}
+		named := match(t, file, `(?:go-version: |golang:)(\S+?)(?:-[a-z]+)?(?:\s|$)`)
+		if len(named) == 0 {
+			t.Errorf("%s names no version of Go", file)
+		}
+		for _, version := range named {
+			versions = append(versions, version[1])
+		}
+	}
+	slices.Sort(versions)
+	if versions = slices.Compact(versions); len(versions) != 1 {
+		t.Errorf("Go versions %v; want one", versions)
+	}
+}
+
+// TestDockerfile: readImage checks the form of the last stage.
+func TestDockerfile(t *testing.T) {
+	text := read(t, "Dockerfile")
+	check(t, "Dockerfile", text, []rule{
+		{`^FROM .*golang:\d+\.\d+\.\d+-\w+ AS build$`, "a base image is pinned to a version"},
+		{`sh \.ci/build `, "the image has the binary of a release"},
+		{`^USER [1-9]\d*:[1-9]\d*$`, "runAsNonRoot needs to see that it is not root"},
+		{`^HEALTHCHECK .*CMD \["/manage-subscriptions", "healthcheck"\]$`, "the image has nothing but the binary"},
+	}, []rule{
+		{`^ADD `, "copy what is in the repository, and nothing from elsewhere"},
+		{`sudo |\| (ba)?sh|chmod 777`, "a build needs none of it"},
+		{`(?i)^(ENV|ARG)\b.*(secret|token|password|_key\b)`, "it would stay in the image's history"},
+	})
+	for _, base := range match(t, "Dockerfile", `(?m)^FROM (?:--platform=\S+ )?(\S+)`) {
+		if base[1] != "scratch" && !regexp.MustCompile(`:v?\d+\.\d+\.\d+|@sha256:`).MatchString(base[1]) {
+			t.Errorf("base image %s is not pinned to a version", base[1])
+		}
+	}
+	_, last, _ := strings.Cut(text, "\nFROM scratch\n")
+	check(t, "Dockerfile's last stage", last, nil, []rule{{`^COPY [^-]`, "it puts what is not built into the image"}})
+}
+
+func TestCompose(t *testing.T) {
+	const file = "docker-compose.yml"
+	text := read(t, file)
+	_, server, _ := strings.Cut(text, "\n  server:\n")
+	server, redis, _ := strings.Cut(server, "\n  redis:\n")
+	check(t, file+", server,", server, []rule{
+		{`^    env_file: \.env$`, "it gets its settings"},
+		{`^    read_only: true$`, "it writes nothing"},
+		{`^    cap_drop: \[ALL\]$`, "it needs no capability"},
+		{`^    security_opt: \["no-new-privileges:true"\]$`, "it needs no privilege"},
+		{`^    ports:\n      - "127\.0\.0\.1:8080:8080"\n    \w`, "only clicks come in, and only from the proxy with TLS"},
+		{`^      test: \["CMD", "/manage-subscriptions", "healthcheck"\]$`, "the image has nothing but the binary"},
+	}, nil)
+	check(t, file+", redis,", redis, []rule{
+		{`^    image: redis:\d`, "it is pinned"},
+		{`^      test: \["CMD", "redis-cli", "ping"\]$`, "the server waits until it is healthy"},
+	}, []rule{{`^    ports:`, "it is not for the world"}})
+	longEnough(t, file, `(?m)^    stop_grace_period: (\d+)s$`)
+}
+
+func TestKubernetes(t *testing.T) {
+	const file, example = "deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"
+	text := read(t, file)
+	check(t, file, text, []rule{
+		{`^  replicas: [2-9]$`, "one of two may restart"},
+		{`topologyKey: kubernetes\.io/hostname`, "not both are on one node"},
+		{`automountServiceAccountToken: false`, "it has no use for a token of the cluster"},
+		{`runAsNonRoot: true`, "it is not root"},
+		{`seccompProfile: \{type: RuntimeDefault\}`, "it needs no unusual system call"},
+		{`readOnlyRootFilesystem: true`, "it writes nothing"},
+		{`allowPrivilegeEscalation: false`, "it needs no privilege"},
+		{`capabilities: \{drop: \[ALL\]\}`, "it needs no capability"},
+		{`requests: \{cpu: \S+, memory: \S+\}`, "the scheduler needs to know"},
+		{`limits: \{memory: \S+\}`, "the node needs to know"},
+		{`image: \S+:v?\d+\.\d+\.\d+$`, "it is pinned"},
+		{`\{name: ops, containerPort: 9090\}`, "the probes ask there"},
+		{`startupProbe:\n +httpGet: \{path: /livez, port: ops\}`, "it has started when it lives"},
+		{`livenessProbe:\n +httpGet: \{path: /livez, port: ops\}`, "/readyz would kill a server that only drains"},
+		{`readinessProbe:\n +httpGet: \{path: /readyz, port: ops\}`, "it goes before the last click is taken"},
+		{`^  maxUnavailable: 1$`, "a node can be drained"},
+		{`envFrom:\n +- configMapRef: \{name: manage-subscriptions\}\n +- secretRef: \{name: manage-subscriptions\}`, "both exist"},
+		{`^  OPS_ADDR: 0\.0\.0\.0:9090$`, "the kubelet asks from the node"},
+	}, []rule{
+		{`minAvailable`, "maxUnavailable is enough"},
+		{`targetPort: [^h]`, "the Service is for clicks only"},
+		{`app\.kubernetes\.io/name: ([^m]|m[^a])`, "every selector selects the pods"},
+		{`^  (\w*(TOKEN|SECRET|ENCRYPTION_KEY)|REDIS_URL):`, "it belongs into the Secret"},
+	})
+	longEnough(t, file, `(?m)terminationGracePeriodSeconds: (\d+)$`)
+	known := settings(t)
+	for _, name := range append(match(t, file, `(?m)^  ([A-Z_]+):`), match(t, example, `(?m)^  ([A-Z_]+):`)...) {
+		if _, ok := known[name[1]]; !ok {
+			t.Errorf("Kubernetes sets %s, which the program does not read", name[1])
+		}
+	}
+	for _, secret := range match(t, example, `(?m)^  ([A-Z_]+): (\S+)`) {
+		if secret[2] != "replace-me" {
+			t.Errorf("%s: the value of %s does not look like an example", example, secret[1])
+		}
+	}
+	if kinds := match(t, file, `(?m)^kind: (\w+)$`); len(kinds) != 5 {
+		t.Errorf("%s has %v; want ConfigMap, Deployment, PodDisruptionBudget, Service, NetworkPolicy", file, kinds)
+	}
+}

@@ -73,12 +73,13 @@ type Options struct {
 	// WebhookRetry is how long after the nth try, from 1, a webhook is sent again; nil spreads 8 retries over four hours.
 	WebhookRetry func(try int) time.Duration
 
-	// Extension is the folder of a theme app extension: blocks, snippets, assets and locales. It is read anew for each page,
-	// so that with os.DirFS an edit shows at the next reload.
+	// Extension is the folder of a theme app extension: blocks, snippets, assets and locales. It is read anew for each
+	// page, so that with os.DirFS an edit shows at the next reload.
 	Extension fs.FS
 	// Blocks are the app blocks that the merchant has placed. Only the modern theme has room for them.
 	Blocks []Block
-	// Embeds are the app embeds that are turned on, on each themed page of either theme. Block.Page means nothing for them.
+	// Embeds are the app embeds that are turned on, on each themed page of either theme. Block.Page means nothing for
+	// them.
 	Embeds []Block
 
 	// Footer is drawn at the foot of every themed page, as it is, if not nil. It is called once a page.
@@ -201,7 +202,7 @@ func withDefaults(opts Options) Options {
 		opts.Accounts = accountsNew
 	}
 	if opts.Accounts != accountsNew && opts.Accounts != accountsLegacy {
-		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, neither %q nor %q", opts.Accounts, accountsNew, accountsLegacy))
+		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, not %q or %q", opts.Accounts, accountsNew, accountsLegacy))
 	}
 	if opts.WebhookRetry == nil {
 		opts.WebhookRetry = retries
@@ -254,8 +255,8 @@ func newFront(ctx context.Context, h http.Handler, appTimeout time.Duration) *ht
 	}
 }
 
-// Close stops the store and returns when its last request has ended. Requests still waiting for an app are cut off. Close
-// may be called more than once.
+// Close stops the store and returns when its last request has ended. Requests still waiting for an app are cut off.
+// Close may be called more than once.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -340,19 +341,6 @@ func (s *Server) installed() []App {
 	return slices.Clone(s.apps)
 }
 
-// A visit is what the store knows of a request before it looks at the page asked for.
-type visit struct {
-	full    string   // escaped path as the browser sent it
-	root    string   // locale prefix, "/fr", or ""
-	path    string   // escaped path without the locale prefix
-	locale  string   // ISO code, "fr", "pt-BR"
-	host    string   // "127.0.0.1:40123"
-	scheme  string   // "light" or "dark" if the colours are forced, else ""
-	shopper *Shopper // nil: not signed in
-
-	noFooter bool // leave Options.Footer out
-}
-
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if !s.enter() {
 		panic(http.ErrAbortHandler)
@@ -379,38 +367,4 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.page(w, r, v)
-}
-
-func (s *Server) visit(r *http.Request) visit {
-	v := visit{full: r.URL.EscapedPath(), locale: english, host: r.Host, shopper: s.signedIn(r)}
-	v.path = v.full
-	if asked := r.URL.Query().Get("preview_scheme"); validScheme(asked) {
-		v.scheme = asked
-	}
-	if root, rest, ok := cutLocale(v.full); ok {
-		v.root, v.path, v.locale = root, rest, isoCode(root)
-	}
-	return v
-}
-
-// cutLocale splits "/pt-br/account" into "/pt-br" and "/account".
-func cutLocale(path string) (root, rest string, ok bool) {
-	segment, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	language, region, hasRegion := strings.Cut(segment, "-")
-	if !twoLetters(language) || hasRegion && !twoLetters(region) {
-		return "", path, false
-	}
-	return "/" + segment, "/" + rest, true
-}
-
-func twoLetters(s string) bool {
-	return len(s) == 2 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == ""
-}
-
-func isoCode(root string) string {
-	language, region, ok := strings.Cut(strings.TrimPrefix(root, "/"), "-")
-	if !ok {
-		return language
-	}
-	return language + "-" + strings.ToUpper(region)
 }

@@ -166,6 +166,13 @@ func resplit(query url.Values, text string) string {
 	return joined(text)
 }
 
+// Compiled once and never changed.
+var (
+	commaAny       = regexp.MustCompile(`,`)
+	commaShop      = regexp.MustCompile(`,[a-z0-9-]+\.myshopify\.com`)
+	commaTimestamp = regexp.MustCompile(`,[0-9]{9}`)
+)
+
 // joined returns the name of a parameter whose value may have been cut from a longer one.
 //
 // It is not known whether Shopify drops its own names from a visitor's query. If it does
@@ -176,7 +183,7 @@ func resplit(query url.Values, text string) string {
 func joined(text string) string {
 	for _, of := range []struct {
 		name, next string
-		tail       *regexp.Regexp
+		tail       *regexp.Regexp // the comma and what could be the true value
 	}{
 		{"logged_in_customer_id", "path_prefix", commaAny},
 		{"shop", "timestamp", commaShop},

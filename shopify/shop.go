@@ -7,29 +7,29 @@ import (
 	"strings"
 )
 
-// Shop is a store's permanent name, such as "my-store.myshopify.com". It names
-// the merchant everywhere; the store's own domain can change.
+// Shop is a store's permanent name, such as "my-store.myshopify.com". It identifies the
+// merchant everywhere. The store's own domain can change.
 type Shop string
 
-// ParseShop reads a shop's name. It takes lower case only: Shopify sends
-// nothing else, and two spellings of one shop would be two merchants.
+const shopSuffix = ".myshopify.com"
+
+// ParseShop reads a shop's name. It accepts lower case only. Shopify sends nothing else, and
+// two spellings of one shop would be two merchants.
 func ParseShop(s string) (Shop, error) {
-	if !shopShape.MatchString(s) {
+	if !isShop(s) {
 		return "", fmt.Errorf("%q is not a myshopify.com name", s)
 	}
 	return Shop(s), nil
 }
 
-// ShopOfHandle reads the first part of a shop's name, "my-store", as the admin's
-// addresses have it. Shop.Handle returns it.
+// ShopOfHandle reads the first part of a shop's name, "my-store". Shop.Handle returns it.
 func ShopOfHandle(handle string) (Shop, error) { return ParseShop(handle + shopSuffix) }
 
 // CustomerID is Shopify's id of a customer: 1 to 20 digits. "" is nobody.
 type CustomerID string
 
-// ParseCustomerID reads the id of a customer: 1 to 20 digits that do not begin with
-// a zero. A customer has one spelling everywhere, and so one entry in the cache and
-// one in Recharge. A click's id is read by Verify, as Shopify signed it.
+// ParseCustomerID reads a customer's id: 1 to 20 digits, the first not zero. So a customer has
+// one spelling, in the cache and at Recharge. A click's id is read by Verify, as signed.
 func ParseCustomerID(s string) (CustomerID, error) {
 	if s == "" || s[0] == '0' || !isCustomer(s) {
 		return "", errors.New("not the id of a Shopify customer: 1 to 20 digits")
@@ -37,29 +37,15 @@ func ParseCustomerID(s string) (CustomerID, error) {
 	return CustomerID(s), nil
 }
 
-// The shapes of what Shopify signs. They are strict because the signed text
-// has no delimiters (see resplit): a value that could hold another parameter's
-// text would be a way to forge one. Compiled once and never changed.
-//
-// A click is read by the functions below, which say the same and cost it less.
-var (
-	shopShape       = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`)
-	customerShape   = regexp.MustCompile(`^[0-9]{0,20}$`)
-	pathPrefixShape = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,4}$`)
-	timestampShape  = regexp.MustCompile(`^[0-9]{1,12}$`)
-	signatureShape  = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-	// What a visitor's value and a true one, joined by Shopify, have between them.
-	commaAny       = regexp.MustCompile(`,`)
-	commaShop      = regexp.MustCompile(`,[a-z0-9-]+\.myshopify\.com`)
-	commaTimestamp = regexp.MustCompile(`,[0-9]{9}`)
-)
-
-const shopSuffix = ".myshopify.com"
+// The shapes of the signed parameters. They are strict because the signed text has no
+// delimiters (see resplit). A value that could hold another parameter's text would allow a
+// forgery. Functions are faster than regular expressions, and every click is read by them.
 
 func isShop(s string) bool {
 	handle, ok := strings.CutSuffix(s, shopSuffix)
-	return ok && len(handle) >= 1 && len(handle) <= 63 && handle[0] != '-' && only(handle, func(c byte) bool { return isLower(c) || isDigit(c) || c == '-' })
+	return ok && len(handle) >= 1 && len(handle) <= 63 && handle[0] != '-' && only(handle, func(c byte) bool {
+		return isLower(c) || isDigit(c) || c == '-'
+	})
 }
 
 func isCustomer(s string) bool { return len(s) <= 20 && only(s, isDigit) }
@@ -70,19 +56,22 @@ func isSignature(s string) bool {
 	return len(s) == 64 && only(s, func(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'f' })
 }
 
+// isPathPrefix accepts 1 to 4 segments of 1 to 64 letters, digits, "_" and "-".
 func isPathPrefix(s string) bool {
-	parts := 0
-	for s != "" {
-		if s[0] != '/' || parts == 4 {
-			return false
-		}
-		part, _, _ := strings.Cut(s[1:], "/")
-		if part == "" || len(part) > 64 || !only(part, func(c byte) bool { return isLower(c) || isDigit(c) || c >= 'A' && c <= 'Z' || c == '_' || c == '-' }) {
-			return false
-		}
-		s, parts = s[1+len(part):], parts+1
+	rest, ok := strings.CutPrefix(s, "/")
+	if !ok || strings.Count(s, "/") > 4 {
+		return false
 	}
-	return parts > 0
+	for part := range strings.SplitSeq(rest, "/") {
+		if part == "" || len(part) > 64 || !only(part, isNameByte) {
+			return false
+		}
+	}
+	return true
+}
+
+func isNameByte(c byte) bool {
+	return isLower(c) || isDigit(c) || c >= 'A' && c <= 'Z' || c == '_' || c == '-'
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
@@ -96,3 +85,9 @@ func only(s string, fits func(byte) bool) bool {
 	}
 	return true
 }
+
+var (
+	shopShape      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`)
+	timestampShape = regexp.MustCompile(`^[0-9]{1,12}$`)
+	signatureShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)

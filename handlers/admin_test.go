@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 )
 

@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"bufio"
 	"bytes"
 	"encoding/json"
@@ -21,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/shopify/shopifytest"
 )
 

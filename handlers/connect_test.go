@@ -1,13 +1,12 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

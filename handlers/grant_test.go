@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -11,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/shopify/shopifytest"
 )
 

@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"bufio"
 	"bytes"
 	"io"
@@ -17,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/virtual"
 	"manage-subscriptions/shopify/shopifytest"
 )

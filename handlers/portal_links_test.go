@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"maps"
 	"net"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 )

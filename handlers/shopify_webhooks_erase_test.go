@@ -1,8 +1,6 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 )
 
 // TestWebhookErasesShopper reads all of Redis: of the shopper who is to be

@@ -1,14 +1,13 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

@@ -1,14 +1,13 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
 )

@@ -1,12 +1,11 @@
 package handlers_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"strings"
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

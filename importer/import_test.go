@@ -1,8 +1,6 @@
 package importer_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"bytes"
 	"fmt"
 	"log/slog"
@@ -17,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 )

@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

@@ -5,8 +5,6 @@ package server_test
 // what passes.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"context"
 	"fmt"
 	"net/http"
@@ -25,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 )

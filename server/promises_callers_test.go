@@ -3,8 +3,6 @@ package server_test
 // Callers who go away before they are answered.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"context"
 	"io"
 	"net/http"
@@ -13,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

@@ -3,8 +3,6 @@ package server_test
 // What a click may cost of Recharge's budget, and what it may never cost.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -19,6 +17,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/doctor"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"

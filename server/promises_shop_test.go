@@ -3,8 +3,6 @@ package server_test
 // What a shop, its merchant, and an operator of Redis may rely on.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"bytes"
 	"encoding/json"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/doctor"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"

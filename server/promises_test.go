@@ -5,8 +5,6 @@ package server_test
 // The other promises are in promises_calls_test.go and promises_shop_test.go.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 )

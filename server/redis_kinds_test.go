@@ -4,8 +4,6 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 )

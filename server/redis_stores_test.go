@@ -1,14 +1,13 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"context"
 	"log/slog"
 	"strings"
 	"testing"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/server"
 )

@@ -5,8 +5,6 @@ package server_test
 // host does by itself, which is to have its clock off.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +18,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 	"manage-subscriptions/shopify/shopifytest"

@@ -4,8 +4,6 @@ package server_test
 // address moves: nothing comes back on them, while a new one would do.
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"net"
 	"net/http"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	rc "manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"

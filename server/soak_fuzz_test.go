@@ -1,13 +1,12 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

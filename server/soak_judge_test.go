@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

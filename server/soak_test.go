@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"context"
 	"flag"
 	"fmt"
@@ -21,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
 

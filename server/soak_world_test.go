@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"manage-subscriptions/internal/servertest"
-
 	"bytes"
 	"context"
 	"crypto/hmac"
@@ -25,6 +23,7 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"

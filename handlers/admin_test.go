@@ -32,6 +32,7 @@ func guarded() map[string]url.Values {
 // TestSessionTokens: who has no token of this app's for a shop, made just now by
 // Shopify, gets nowhere.
 func TestSessionTokens(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -111,6 +112,7 @@ func base64URL(text string) string { return base64.RawURLEncoding.EncodeToString
 // TestSessionTokenOfBefore: one that was made before the app was uninstalled is
 // not good for what comes after.
 func TestSessionTokenOfBefore(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	before := f.SessionToken(nil)
@@ -143,6 +145,7 @@ func TestSessionTokenOfBefore(t *testing.T) {
 // TestMerchantReachesOwnShopOnly: whatever a merchant sends beside the token, the
 // shop is the token's.
 func TestMerchantReachesOwnShopOnly(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	foreign := f.SessionToken(servertest.ForShop(otherShop))
@@ -177,6 +180,7 @@ func TestMerchantReachesOwnShopOnly(t *testing.T) {
 
 // TestCrossSite: another site's page changes nothing, even with a token.
 func TestCrossSite(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	for path, form := range guarded() {
 		if form == nil {
@@ -197,6 +201,7 @@ func TestCrossSite(t *testing.T) {
 
 // TestHomeIsFramedByTheAdminOnly, and bounces without a session token.
 func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	response, body := f.AppHome("/?embedded=1&shop="+servertest.Shop+"&host=YWRtaW4&id_token="+f.SessionToken(nil), "", nil)
 	policy := response.Header.Get("Content-Security-Policy")
@@ -244,6 +249,7 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 // TestSavedSurvivesACrash: what was saved is there when Redis is back, killed
 // though it was in the moment of "Saved".
 func TestSavedSurvivesACrash(t *testing.T) {
+	t.Parallel()
 	// Before 7.2 Redis cannot say when it has flushed.
 	f := servertest.StartWith(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"), servertest.ManyStores)
 	save := func(form url.Values) {
@@ -273,6 +279,7 @@ func TestSavedSurvivesACrash(t *testing.T) {
 
 // TestNotSaved: without Redis nothing is said to be saved.
 func TestNotSaved(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	f.Redis.Stop()
@@ -284,6 +291,7 @@ func TestNotSaved(t *testing.T) {
 // TestRedisDownIsNoBadToken: a merchant is told what it is, and not sent to find
 // another token.
 func TestRedisDownIsNoBadToken(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	f.Redis.Stop()

@@ -50,6 +50,7 @@ func TestHealth(t *testing.T) {
 // TestHomeOfOneStore: what the environment decides is shown and cannot be changed;
 // the rest of the app home is there.
 func TestHomeOfOneStore(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	_, home := f.AppHome("/?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil), "", nil)
 	if !strings.Contains(home, `data-state="connected"`) || !strings.Contains(home, f.Store.URL+"/tools/recurring/portal/") || strings.Contains(home, `name="token"`) {

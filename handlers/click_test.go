@@ -112,6 +112,7 @@ func checkHeaders(f *servertest.Fixture, a servertest.Answer) {
 
 // TestEveryAnswerHasTheHeaders covers what the storefront would never forward.
 func TestEveryAnswerHasTheHeaders(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	for _, test := range []struct {
 		method, path string
@@ -147,6 +148,7 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 
 // TestForbiddenGivesNoHint compares the answers to every kind of bad request.
 func TestForbiddenGivesNoHint(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	signed := func(extra string) string {
 		return f.Store.SignedQuery(extra, servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
@@ -182,6 +184,7 @@ func TestForbiddenGivesNoHint(t *testing.T) {
 
 // TestCalls is the design's table: what a click costs of Recharge's budget.
 func TestCalls(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	client := f.Shopper(servertest.Pat)
 	for _, click := range []struct {
@@ -221,6 +224,7 @@ func TestCalls(t *testing.T) {
 
 // TestSimultaneousClicksAreOne sends one shopper's clicks all at once.
 func TestSimultaneousClicksAreOne(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 20 * time.Millisecond })
 	query := f.Store.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
@@ -261,6 +265,7 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 
 // TestSimultaneousClicksAreOneWithoutRedis, too.
 func TestSimultaneousClicksAreOneWithoutRedis(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Redis.Stop()
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
@@ -277,6 +282,7 @@ func TestSimultaneousClicksAreOneWithoutRedis(t *testing.T) {
 
 // TestShopperWhoLeaves: a closed tab does not waste the calls that it has caused.
 func TestShopperWhoLeaves(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
 	query := f.Store.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
@@ -308,6 +314,7 @@ func TestShopperWhoLeaves(t *testing.T) {
 
 // TestSimultaneousShoppersDoNotMix: clicks are joined, shoppers never.
 func TestSimultaneousShoppersDoNotMix(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	const shoppers = 40
 	people := servertest.Customers()
@@ -349,6 +356,7 @@ func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 // TestOneShopperCannotSpendTheBudget: page after page costs a shopper what one does,
 // and takes nothing from the others.
 func TestOneShopperCannotSpendTheBudget(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "2,40" })
 	client := f.Shopper(servertest.Pat)
 	for i := range 60 {
@@ -442,6 +450,7 @@ func doors() map[string]func(*servertest.Fixture, *http.Client, string, int) rec
 
 // TestAlertOnOtherPeoplesRecords: an operator must hear of it.
 func TestAlertOnOtherPeoplesRecords(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.IgnoreFilter = true })
 	for shopper, outcome := range map[string]string{servertest.Robin: "unavailable", servertest.Pat: "redirected"} {
@@ -455,6 +464,7 @@ func TestAlertOnOtherPeoplesRecords(t *testing.T) {
 // TestAnotherShopsEntryIsNotRead: two instances share one Redis and one key, and
 // the shops' customers happen to have one id.
 func TestAnotherShopsEntryIsNotRead(t *testing.T) {
+	t.Parallel()
 	key := func(s *config.Settings) { s.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=" }
 	f := servertest.Start(t, key)
 	if got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions").Outcome(); got != "redirected" {
@@ -533,6 +543,7 @@ func signIn(f *servertest.Fixture, client *http.Client, path string) string {
 // TestLocaleInThePrefix: whether Shopify's path_prefix holds the language's path
 // is not known. The page puts it before its links; a redirect keeps what it has.
 func TestLocaleInThePrefix(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	for prefix, root := range map[string]string{
 		"/apps/subscriptions": "", "/fr/apps/subscriptions": "/fr", "/pt-br/tools/abo": "/pt-br", "/zh-hant-hk/a/abo": "/zh-hant-hk", "/en-europe/apps/abo": "/en-europe", "/a/apps": "", "/apps/tools": "", "/tools/a": "",
@@ -556,6 +567,7 @@ func TestLocaleInThePrefix(t *testing.T) {
 // TestSignInThatDoesNotTakeEnds: Shopify is known to leave the id empty for some
 // shoppers who are signed in.
 func TestSignInThatDoesNotTakeEnds(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Store.SetFaults(func(s *shopifytest.Faults) { s.ForgetShopper = true })
 	client := f.Shopper(servertest.Pat)
@@ -571,6 +583,7 @@ func TestSignInThatDoesNotTakeEnds(t *testing.T) {
 
 // TestForwardByPage is for stores where a 302 does not reach the browser.
 func TestForwardByPage(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.Redirect = "page" })
 	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
 	if got.Status != 200 || got.Location != "" || got.Outcome() != "redirected" {
@@ -642,6 +655,7 @@ func (s sending) RoundTrip(request *http.Request) (*http.Response, error) {
 // TestLocaleThatRechargeDoesNotKnow is no reason to be signed out: the portal
 // opens in its own language.
 func TestLocaleThatRechargeDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.RefuseLocales = true })
 	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions?locale=nb")
@@ -659,6 +673,7 @@ func TestLocaleThatRechargeDoesNotKnow(t *testing.T) {
 
 // TestLogLine pins what an operator searches for.
 func TestLogLine(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	got := f.Click(f.Shopper(servertest.Robin), "/apps/subscriptions")
 	id := regexp.MustCompile(`Reference for support: <bdi>([a-z0-9]{10})<`).FindStringSubmatch(got.Body)

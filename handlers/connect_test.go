@@ -13,6 +13,7 @@ import (
 // TestOtherSignatures: Shopify signs more than webhooks with the app's secret, and
 // some of it is in a merchant's hands.
 func TestOtherSignatures(t *testing.T) {
+	t.Parallel()
 	f := servertest.Connected(t)
 	before := f.Redis.Dump()
 	for i, body := range []string{" " + servertest.UninstalledBody(), "\n" + servertest.UninstalledBody()} {
@@ -57,6 +58,7 @@ func TestNewToken(t *testing.T) {
 
 // TestPortalOfMyOwn: a merchant's portal is where links may lead, by https.
 func TestPortalOfMyOwn(t *testing.T) {
+	t.Parallel()
 	f := servertest.Connected(t)
 	for portal, saved := range map[string]bool{"https://portal.brand.example/p": true, "http://localhost/portal/": false, "http://127.0.0.1/portal/": false, "http://brand.example/": false} {
 		_, body := f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"portal": {portal}})

@@ -16,6 +16,7 @@ import (
 // TestGrant installs from outside of the admin: the proof is for this browser, for
 // this shop, and once.
 func TestGrant(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	app := shopifytest.PartnerApp{
 		ClientID: servertest.ClientID, Secret: servertest.AppSecret, Name: "Manage Subscriptions", AppURL: "https://app.example", RedirectURLs: []string{"https://app.example/app/installed"},
@@ -156,6 +157,7 @@ func get(f *servertest.Fixture, who *http.Client, address string) *http.Response
 // TestProofsEnd: renewed with every answer, a proof is still no older than the
 // grant, and an uninstall ends it.
 func TestProofsEnd(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	proof := signedProof(f)
 	for range 9 {

@@ -15,6 +15,7 @@ import (
 // TestKeysOfTheAppHome: a merchant makes a key, which is shown once and kept as a hash,
 // and revokes it; from then on it does for nothing, on no server.
 func TestKeysOfTheAppHome(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	if got := f.PostLink("mspk_fixture-shop_"+strings.Repeat("A", 26), servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden {
@@ -81,6 +82,7 @@ func TestKeysOfTheAppHome(t *testing.T) {
 // TestKeyOfAnotherShop: a key of one shop's does nothing for another's customers,
 // whatever a request says.
 func TestKeyOfAnotherShop(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	const token = "sk_test_other_admin_token"
 	other := rechargetest.NewServer(rechargetest.Options{

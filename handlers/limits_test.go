@@ -197,6 +197,7 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 
 // TestHeadersOfPages: what is ours to bind is bound, and nothing of the store's is.
 func TestHeadersOfPages(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	signed := f.Store.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
 	for path, ours := range map[string]bool{

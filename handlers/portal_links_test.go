@@ -21,6 +21,7 @@ import (
 // TestPortalLinks: a middleware gets the link of whom it names, which opens that
 // customer's portal.
 func TestPortalLinks(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	for _, test := range []struct {
 		name, key, body string
@@ -127,6 +128,7 @@ func TestPortalLinkByHash(t *testing.T) {
 
 // TestNoKeyNoRoute: without a key there are no such routes.
 func TestNoKeyNoRoute(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	if got := f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusNotFound {
 		t.Errorf("POST without PORTAL_API_KEY = %d; want 404", got.Status)
@@ -139,6 +141,7 @@ func TestNoKeyNoRoute(t *testing.T) {
 // TestVouchedAnswers: both routes are closed to scripts of other sites, set no cookie
 // and let nothing be kept.
 func TestVouchedAnswers(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	link := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
 	for name, header := range map[string]http.Header{
@@ -200,6 +203,7 @@ func TestSomeoneElsesRecord(t *testing.T) {
 // TestErasedByRechargesID: an order to erase names Shopify's customer; what is
 // remembered of the same person by Recharge's id goes, too, and of others stays.
 func TestErasedByRechargesID(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	f.PostLink(servertest.APIKey, servertest.ByRechargeID(70100301)) // Sam's
 	sams := f.CachedShoppers()
@@ -279,6 +283,7 @@ func TestByRechargesIDNeverAnother(t *testing.T) {
 // TestRefusedSharesNothing: who has no key gets nothing of what somebody with a key is
 // being answered at the same time.
 func TestRefusedSharesNothing(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	key := f.MakeKey(servertest.Shop, "server")

@@ -88,6 +88,7 @@ func TestRechargeTellsNothingNew(t *testing.T) {
 // TestRechargeForged: who is not Recharge, or has another shop's address, changes
 // nothing and learns nothing.
 func TestRechargeForged(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(*rechargetest.Faults){
 		"wrong newer signature, right older": func(f *rechargetest.Faults) { f.WrongNewSignature = true },
 		"wrong older signature alone":        func(f *rechargetest.Faults) { f.WrongLegacySignature, f.LegacyOnly = true, true },
@@ -133,6 +134,7 @@ func TestRechargeForged(t *testing.T) {
 // TestWebhooksAtRecharge: they are made on connecting at an address that nobody
 // guesses, kept, and removed.
 func TestWebhooksAtRecharge(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	made := f.Recharge.Webhooks()
@@ -177,6 +179,7 @@ func TestWebhooksAtRecharge(t *testing.T) {
 
 // TestRechargeUninstalled: a store that leaves Recharge is disconnected.
 func TestRechargeUninstalled(t *testing.T) {
+	t.Parallel()
 	f := servertest.Connected(t)
 	f.Recharge.UninstallApp()
 	f.Until("it is disconnected", func() bool { return f.LinkedHash(servertest.Pat) == "not_connected" })
@@ -214,6 +217,7 @@ func TestRechargeUninstalledAndBack(t *testing.T) {
 // TestRechargeNotUninstalled: topic and address are not signed. Whoever sends a
 // message that is Recharge's again, and calls it a farewell, disconnects nobody.
 func TestRechargeNotUninstalled(t *testing.T) {
+	t.Parallel()
 	f := servertest.Connected(t)
 	f.Recharge.Send("recharge/uninstalled", []byte(`{}`))
 	f.Recharge.Send("recharge/uninstalled", []byte(`{"customer":{"id":70100200}}`))

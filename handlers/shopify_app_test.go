@@ -118,6 +118,7 @@ func TestAppAsks(t *testing.T) {
 
 // TestAppReachesTheServer asks a running server for every address in the file.
 func TestAppReachesTheServer(t *testing.T) {
+	t.Parallel()
 	a := readApp(t)
 	f := servertest.Start(t)
 	if len(a.Auth.RedirectURLs) != 1 {

@@ -16,6 +16,7 @@ import (
 // erased nothing is left when the webhook is answered, and of the other one everything
 // is.
 func TestWebhookErasesShopper(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	pats := f.ClickAll(servertest.Pat, "", "/orders")
 	sams := f.ClickAll(servertest.Sam, "", "/orders")
@@ -125,6 +126,7 @@ func TestWebhookErasesShop(t *testing.T) {
 // TestWebhookErasesUnderOldKeys: after a rotation of the encryption key, what was
 // remembered before is still known, and goes, too.
 func TestWebhookErasesUnderOldKeys(t *testing.T) {
+	t.Parallel()
 	const key1, key2 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 	f := servertest.Start(t, func(s *config.Settings) { s.EncryptionKey = key1 })
 	pats := f.ClickAll(servertest.Pat, "", "/orders")
@@ -147,6 +149,7 @@ func TestWebhookErasesUnderOldKeys(t *testing.T) {
 // TestWebhookSurvivesRestart: the server ends as soon as a webhook is answered. Whatever
 // is left of the shop then opens for nobody.
 func TestWebhookSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.ClickAll(servertest.Pat, "")
 	f.Webhook("/webhooks/shopify", "shop/redact", servertest.ShopBody(), servertest.AppSecret)
@@ -161,6 +164,7 @@ func TestWebhookSurvivesRestart(t *testing.T) {
 
 // TestWebhookOfNobody: who is not Shopify erases nothing and learns nothing.
 func TestWebhookOfNobody(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.ClickAll(servertest.Pat, "")
 	const route = "/webhooks/shopify"
@@ -203,6 +207,7 @@ func TestWebhookOfNobody(t *testing.T) {
 
 // TestWebhookRedisDown: 500, so that Shopify sends it again; then it is done.
 func TestWebhookRedisDown(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.ClickAll(servertest.Pat, "")
 	f.Redis.Stop()
@@ -222,6 +227,7 @@ func TestWebhookRedisDown(t *testing.T) {
 
 // TestWebhookEmbeddedRedis is the one store without a REDIS_URL.
 func TestWebhookEmbeddedRedis(t *testing.T) {
+	t.Parallel()
 	f := servertest.StartWith(t, nil)
 	client := f.Shopper(servertest.Pat)
 	for i, send := range []struct{ topic, body string }{

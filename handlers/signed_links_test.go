@@ -19,6 +19,7 @@ import (
 // TestSignedLinks: a link that a middleware has signed opens the portal of whom it
 // names, once.
 func TestSignedLinks(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	for i, test := range []struct {
 		name, key, customer, destination string
@@ -48,6 +49,7 @@ func TestSignedLinks(t *testing.T) {
 
 // TestSignedLinkEnds: the outcomes have pages of our own, in the shopper's language.
 func TestSignedLinkEnds(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	for i, test := range []struct {
 		name, customer, locale, accept string
@@ -80,6 +82,7 @@ func TestSignedLinkEnds(t *testing.T) {
 // TestSignedLinkRefused: what is not signed as it stands, not of this time, or used
 // before, opens nothing, and nothing is asked for it.
 func TestSignedLinkRefused(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("warm", servertest.Pat))) // Pat is remembered, with a link
 	good := f.SignedLink("good", servertest.Pat)
@@ -142,6 +145,7 @@ func TestSignedLinkRefused(t *testing.T) {
 // TestSignedLinkWithoutRedis: where it cannot be told whether a link was used, it
 // opens nothing.
 func TestSignedLinkWithoutRedis(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
 	f.FollowLink(path) // Pat is remembered, also by the process
@@ -159,6 +163,7 @@ func TestSignedLinkWithoutRedis(t *testing.T) {
 // TestSimultaneousLinks: of a link that is followed many times at once, on two
 // servers, one visit gets in.
 func TestSimultaneousLinks(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	beside := f.Instance(nil, servertest.WithAPIKeys)
 	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
@@ -188,6 +193,7 @@ func TestSimultaneousLinks(t *testing.T) {
 // TestVisitorLeaves: a shopper who is gone before the answer has used the link; that
 // Redis was asked for somebody who has left is no fault of Redis'.
 func TestVisitorLeaves(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat))
 	for i := range 50 {

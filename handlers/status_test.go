@@ -92,6 +92,7 @@ func TestStatus(t *testing.T) {
 }
 
 func TestStatusRefusesWhatIsNotShopifys(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	refused().broken(f)
 	got := f.Click(f.Shopper(servertest.Pat), refused().path)
@@ -103,6 +104,7 @@ func TestStatusRefusesWhatIsNotShopifys(t *testing.T) {
 // TestStatusWarmsTheClick: the click to come is spared the lookup; and a click
 // spares the theme its question.
 func TestStatusWarmsTheClick(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	shopper := f.Shopper(servertest.Pat)
 	for _, step := range []struct {
@@ -124,6 +126,7 @@ func TestStatusWarmsTheClick(t *testing.T) {
 // TestStatusOfWhoJustSubscribed: a click asks again after a minute, a theme's
 // question after ten.
 func TestStatusOfWhoJustSubscribed(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	shopper := f.Shopper(servertest.Robin)
 	for _, step := range []struct {
@@ -147,6 +150,7 @@ func TestStatusOfWhoJustSubscribed(t *testing.T) {
 
 // TestStatusWhenStale: Recharge down does not make a subscriber a stranger.
 func TestStatusWhenStale(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	shopper := f.Shopper(servertest.Pat)
 	f.Click(shopper, "/apps/subscriptions/status")
@@ -160,6 +164,7 @@ func TestStatusWhenStale(t *testing.T) {
 // TestThemesCannotStarveClicks: however many shoppers' pages ask, half of the
 // burst is left to those who click.
 func TestThemesCannotStarveClicks(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "1,40" })
 	for i := range 40 {
 		query := f.Store.SignedQuery("", fmt.Sprint(7000000000000+i), "/apps/subscriptions", servertest.AppSecret)

@@ -13,6 +13,7 @@ import (
 
 // TestTry tells what a click would do, without doing it.
 func TestTry(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	try := func(customer string) string {
 		_, body := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {customer}})

@@ -15,6 +15,7 @@ import (
 // TestTwoStores: two stores whose shoppers have the same Shopify customer id. Each
 // lands in the portal of their own.
 func TestTwoStores(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	const token = "sk_test_other_admin_token"
 	other := rechargetest.NewServer(rechargetest.Options{

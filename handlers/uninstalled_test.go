@@ -12,6 +12,7 @@ import (
 // TestUninstalledAtOnce: the credentials are gone with the answer, before anything
 // that takes time is done.
 func TestUninstalledAtOnce(t *testing.T) {
+	t.Parallel()
 	f := servertest.Connected(t)
 	const key = "ms2:{" + servertest.Shop + "}:shop"
 	if _, ok := f.Redis.Dump()[key]; !ok {
@@ -30,6 +31,7 @@ func TestUninstalledAtOnce(t *testing.T) {
 // TestLateUninstall: a message of an earlier installation, hours late, leaves what
 // was saved since; so does shop/redact, two days after it.
 func TestLateUninstall(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	for i, topic := range []string{"app/uninstalled", "shop/redact"} {

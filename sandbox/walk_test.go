@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
 
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/sandbox"
 )
@@ -98,6 +99,10 @@ func TestWalks(t *testing.T) {
 		{"narrow", sandbox.Options{}, walkNarrow},
 		{"narrow, older theme", sandbox.Options{Classic: true}, walkNarrow},
 	} {
+		if !suite.Runs(walk.name, "signed out", "never subscribed", "Recharge down, known", "two shoppers at one machine", "renamed path",
+			"Arabic", "legacy account menus", "forwarded by a page", "keyboard") {
+			continue
+		}
 		t.Run(walk.name, func(t *testing.T) {
 			walk.walk(newWalker(t, startWith(t, walk.store), machine))
 		})
@@ -519,6 +524,9 @@ func TestAppBlock(t *testing.T) {
 		{name: "subscriber, no script", shopper: "Pat Doe", noScript: true, want: all},
 		{name: "subscriber, Recharge down", shopper: "Pat Doe", down: true, want: all, asks: 1},
 	} {
+		if !suite.Runs(test.name, "signed out", "never subscribed, Recharge down", "subscriber", "subscriber, no script") {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) {
 			w := newWalker(t, s, machine)
 			s.Forget()

@@ -10,6 +10,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 )
 
@@ -58,6 +59,9 @@ func TestFaults(t *testing.T) {
 		},
 			map[string]string{cold: "unavailable", known: "unavailable", warm: "unavailable", stale: "unavailable"}, false},
 	} {
+		if !suite.Runs(test.name, "Recharge limits", "Recharge is down", "only portal access is slow", "Redis is gone", "both are gone") {
+			continue
+		}
 		for _, state := range []string{cold, known, warm, stale} {
 			t.Run(test.name+", "+state, func(t *testing.T) {
 				t.Parallel()
@@ -100,6 +104,7 @@ func TestFaults(t *testing.T) {
 
 // TestRedisDownIsSaidOnce: a thousand clicks are not a thousand lines.
 func TestRedisDownIsSaidOnce(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	client := f.Shopper(servertest.Pat)
 	f.Click(client, "/apps/subscriptions")
@@ -171,6 +176,7 @@ func TestRedisHangs(t *testing.T) {
 
 // TestKeyRotation: what was remembered under the old key is still of use.
 func TestKeyRotation(t *testing.T) {
+	t.Parallel()
 	const key1, key2 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 	f := servertest.Start(t, func(s *config.Settings) { s.EncryptionKey = key1 })
 	query := func() string {
@@ -188,6 +194,7 @@ func TestKeyRotation(t *testing.T) {
 
 // TestEmbeddedRedis is the one store without a REDIS_URL.
 func TestEmbeddedRedis(t *testing.T) {
+	t.Parallel()
 	f := servertest.StartWith(t, nil)
 	client := f.Shopper(servertest.Pat)
 	for range 2 {
@@ -203,6 +210,7 @@ func TestEmbeddedRedis(t *testing.T) {
 // TestEndsInOrder: readiness goes first, clicks under way are answered, then it
 // is over.
 func TestEndsInOrder(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Until("/readyz = 200", func() bool { // the addresses are told before all is begun
 		response, _ := f.Request("GET", f.Ops, "/readyz")

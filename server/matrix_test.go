@@ -25,6 +25,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 )
 
@@ -177,6 +178,9 @@ func faults() []struct {
 // nothing, something or all is remembered, who click at the same time.
 func TestMatrix(t *testing.T) {
 	for _, fault := range faults() {
+		if !suite.Runs(fault.name, "latency", "down", "half open", "slow close, and hung up") {
+			continue
+		}
 		t.Run("Redis/"+fault.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMatrix(t)

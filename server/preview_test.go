@@ -33,6 +33,7 @@ func preview(f *servertest.Fixture, q server.Question, change ...func(*config.Se
 
 // TestPreview tells where a click would lead, and changes nothing of it.
 func TestPreview(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	all := []struct {
 		name    string
@@ -90,6 +91,7 @@ func TestPreview(t *testing.T) {
 
 // TestPreviewOfTheIndex says that a sweep has found the shopper.
 func TestPreviewOfTheIndex(t *testing.T) {
+	t.Parallel()
 	f := servertest.StartWithImport(t, 0)
 	f.WaitForImport()
 	out, err := preview(f, server.Question{Customer: servertest.Pat})
@@ -101,6 +103,7 @@ func TestPreviewOfTheIndex(t *testing.T) {
 // TestPreviewHoldsNobodyUp: while it asks Recharge, no server is told to wait for
 // what it finds, since it keeps that to itself.
 func TestPreviewHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 150 * time.Millisecond })
 	done := make(chan struct{})
@@ -128,6 +131,7 @@ func TestPreviewHoldsNobodyUp(t *testing.T) {
 }
 
 func TestPreviewOfAWrongQuestion(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	_, err := preview(f, server.Question{Customer: "pat@example.test", Shop: "www.brand.example"})
 	var problems config.Problems

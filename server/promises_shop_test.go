@@ -21,6 +21,7 @@ import (
 	"manage-subscriptions/doctor"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 )
@@ -29,7 +30,8 @@ import (
 // beside the requests gets done.
 func staysUsed(f *servertest.Fixture, when, link string, servers ...string) {
 	f.T.Helper()
-	for until := time.Now().Add(1200 * time.Millisecond); time.Now().Before(until); {
+	long := suite.Pick(1200*time.Millisecond, 300*time.Millisecond)
+	for until := time.Now().Add(long); time.Now().Before(until); {
 		for _, server := range servers {
 			f.Public = server
 			if got := f.FollowLink(link); got.Status != http.StatusForbidden || got.Location != "" {

@@ -17,6 +17,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 )
 
@@ -170,7 +171,7 @@ func TestMovedRecordInABusyShop(t *testing.T) {
 	p := newPair(t, storetest.Redis(t), servertest.WithWebhooks)
 	others := servertest.Subscribers(40)
 	p.Customers = append(others, p.Customers...)
-	const moves = 12
+	moves := suite.Pick(12, 3)
 	from, to := func(i int) string { return fmt.Sprint(6300000000000 + i) }, func(i int) string { return fmt.Sprint(6310000000000 + i) }
 	for i := range moves {
 		p.Customers = append(p.Customers, rechargetest.Customer{

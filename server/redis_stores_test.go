@@ -14,6 +14,7 @@ import (
 
 // TestEvictingRedisIsRefused: one that could drop what merchants save does not do.
 func TestEvictingRedisIsRefused(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	for policy, refused := range map[string]bool{"allkeys-lru": true, "allkeys-random": true, "volatile-lru": false, "noeviction": false} {
 		redis := storetest.Redis(t, "--maxmemory-policy", policy)
@@ -35,6 +36,7 @@ func TestEvictingRedisIsRefused(t *testing.T) {
 
 // TestRekey: what the old key has sealed is found with the new one alone.
 func TestRekey(t *testing.T) {
+	t.Parallel()
 	const newKey = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 	f := servertest.Connected(t)
 	f.Stop()

@@ -20,6 +20,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 )
 
@@ -37,7 +38,7 @@ import (
 // The seed draws what every goroutine does, not how they interleave: the same seed is a
 // similar run, not the same one.
 var (
-	soakClicks = flag.Int("soak.clicks", 0, "clicks of TestSoak; 0 is 15,000, and no longer than 6 s")
+	soakClicks = flag.Int("soak.clicks", 0, "clicks of TestSoak; 0 is 15,000 with CI=true, else 4,000, and a few seconds at most")
 	soakSeed   = flag.Uint64("soak.seed", 0, "seed of TestSoak; 0 draws one")
 )
 
@@ -45,9 +46,12 @@ const (
 	soakShoppers = 60
 	soakClickers = 48  // goroutines
 	soakInFlight = 600 // webhooks on their way, those that are late among them
-
-	quickClicks, quickTime = 15000, 6 * time.Second
 )
+
+// quick is how many clicks a soak makes beside all other tests, and for how long at most.
+func quick() (clicks int64, most time.Duration) {
+	return suite.Pick[int64](15000, 4000), suite.Pick(6*time.Second, 2*time.Second)
+}
 
 // TestSoak drives two instances that serve one store.
 func TestSoak(t *testing.T) {
@@ -55,7 +59,8 @@ func TestSoak(t *testing.T) {
 	t.Run("one store", func(t *testing.T) {
 		w := newSoakWorld(t, lastingRedis(t))
 		w.populate(soakShoppers)
-		newSoak(t, w, quickClicks, quickTime).run()
+		clicks, most := quick()
+		newSoak(t, w, clicks, most).run()
 	})
 	nothingRuns(t, before)
 }
@@ -78,7 +83,8 @@ func TestSoakManyStores(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.hook = address.Path
-		newSoak(t, w, quickClicks/3, quickTime/3).run()
+		clicks, most := quick()
+		newSoak(t, w, clicks/3, most/3).run()
 	})
 	nothingRuns(t, before)
 }

@@ -17,6 +17,7 @@ import (
 // TestOneLookupEverywhere: a thousand simultaneous first clicks of one shopper, on
 // two servers, cost what one does.
 func TestOneLookupEverywhere(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	servers := f.Second()
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
@@ -41,6 +42,7 @@ func TestOneLookupEverywhere(t *testing.T) {
 
 // TestTwoPagesOnTwoServers: one access does for both pages, and each click gets its own.
 func TestTwoPagesOnTwoServers(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	servers := f.Second()
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 100 * time.Millisecond })
@@ -62,6 +64,7 @@ func TestTwoPagesOnTwoServers(t *testing.T) {
 // TestFailureIsNotMultiplied: where Recharge is down, a hundred clicks find out once at
 // each server.
 func TestFailureIsNotMultiplied(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeTimeout = "500ms" })
 	servers := f.Second(func(s *config.Settings) { s.RechargeTimeout = "500ms" })
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status, r.Latency = 500, 100*time.Millisecond })

@@ -37,6 +37,7 @@ func fetch(t *testing.T, at, path string) (int, string) {
 // TestSource: each click's line says where its answer came from, and how long each
 // step took.
 func TestSource(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	steps := []struct {
 		name    string
@@ -71,6 +72,7 @@ func TestSource(t *testing.T) {
 
 // TestMetrics reads what an operator does, after clicks of several kinds.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
 	f.Click(f.Shopper(servertest.Robin), "/apps/subscriptions")
@@ -122,6 +124,7 @@ func TestMetrics(t *testing.T) {
 
 // TestMetricsOfABrokenRedis: the scrape says so, and waits for nothing.
 func TestMetricsOfABrokenRedis(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t)
 	f.Redis.Stop()
 	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
@@ -132,6 +135,7 @@ func TestMetricsOfABrokenRedis(t *testing.T) {
 
 // TestMetricsOfAnIndex: what the store knows of an index is in a scrape.
 func TestMetricsOfAnIndex(t *testing.T) {
+	t.Parallel()
 	f := servertest.StartWithImport(t, 600)
 	f.WaitForImport()
 	f.Clock.Add(time.Hour)
@@ -152,6 +156,7 @@ func TestMetricsOfAnIndex(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.PProf = "on" })
 	for path, want := range map[string]int{
 		"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/goroutine?debug=1": 200, "/debug/pprof/profile?seconds=1": 200,

@@ -20,10 +20,11 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// Until waits for something that another goroutine does.
+// Until waits for something that another goroutine does. On a busy machine that can
+// take a while.
 func (f *Fixture) Until(what string, done func() bool) {
 	f.T.Helper()
-	ctx, cancel := context.WithTimeout(f.T.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.T.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -70,71 +70,69 @@ func (s *server) startJobs(ctx context.Context, unfit chan<- error) *sync.WaitGr
 	jobs.Go(func() { s.flush(ctx, unfit) })
 	jobs.Go(func() { s.count(ctx) })
 	jobs.Go(func() { s.maintain(ctx) })
-	jobs.Go(func() { s.monitor(ctx) })
+	jobs.Go(func() { every(ctx, monitorEvery, func() { s.observed.Store(s.observe(ctx)) }) })
 	if s.importer != nil {
 		jobs.Go(func() { s.importer.Run(ctx) })
 	}
 	return &jobs
 }
 
-// flush writes the counters. It also adopts the cache and checks Redis, if that failed at
-// the start.
-func (s *server) flush(ctx context.Context, unfit chan<- error) {
-	ticker := time.NewTicker(flushEvery)
+// every runs a task at once and after each interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, task func()) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	writing := logOnce{log: s.log, what: "write the counters"}
-	for {
+	for ctx.Err() == nil {
+		task()
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			writing.report(s.store.Flush(last))
-			return
 		case <-ticker.C:
-			writing.report(s.store.Flush(ctx))
-		}
-		s.adopted = s.adopted || s.store.Adopt(ctx) == nil
-		if err := s.checkRedis(ctx); err != nil {
-			unfit <- err
-			return
 		}
 	}
 }
 
-// count makes this instance known to the others. If Redis fails, each takes its share of
-// a token's calls.
-func (s *server) count(ctx context.Context) {
-	ticker := time.NewTicker(countEvery)
-	defer ticker.Stop()
-	for {
-		_ = s.store.CountInstances(ctx, false) // on an error the last count holds
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			_ = s.store.CountInstances(last, true) // on an error this instance is counted a little longer
-			return
-		case <-ticker.C:
+// lastContext is for what a job does after its context has ended.
+func lastContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+}
+
+// flush writes the counters. It also adopts the cache and checks Redis, if that failed at
+// the start.
+func (s *server) flush(ctx context.Context, unfit chan<- error) {
+	writing := logOnce{log: s.log, what: "write the counters"}
+	var once sync.Once
+	every(ctx, flushEvery, func() {
+		writing.report(s.store.Flush(ctx))
+		s.adopted = s.adopted || s.store.Adopt(ctx) == nil
+		if err := s.checkRedis(ctx); err != nil {
+			once.Do(func() { unfit <- err })
 		}
-	}
+	})
+	last, cancel := lastContext(ctx)
+	defer cancel()
+	writing.report(s.store.Flush(last))
+}
+
+// count makes this instance known to the others. If Redis fails, each takes its share of
+// a token's calls. An error does not matter: the last count holds, or this instance is
+// counted a little longer.
+func (s *server) count(ctx context.Context) {
+	every(ctx, countEvery, func() { _ = s.store.CountInstances(ctx, false) })
+	last, cancel := lastContext(ctx)
+	defer cancel()
+	_ = s.store.CountInstances(last, true)
 }
 
 // maintain imports every shop that never was, and keeps webhooks registered. Recharge
 // deletes a webhook after two days of failures. It also reads every shop's record, so that
 // a first click need not.
 func (s *server) maintain(ctx context.Context) {
-	ticker := time.NewTicker(maintainEvery)
-	defer ticker.Stop()
-	for first := true; ; first = false {
+	first := true
+	every(ctx, maintainEvery, func() {
 		if err := s.maintainOnce(ctx, first); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "maintenance of all shops not ended", "cause", err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
+		first = false
+	})
 }
 
 // maintainOnce runs on one of several instances, and after every start.

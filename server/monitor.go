@@ -6,12 +6,13 @@ import (
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
+	"manage-subscriptions/store"
 )
 
 const (
-	// monitorEvery is how often the monitor pings Redis and reads the imports.
+	// monitorEvery is how often Redis is pinged and the imports are read.
 	monitorEvery = 15 * time.Second
-	// monitorTimeout bounds one of its rounds.
+	// monitorTimeout bounds one round.
 	monitorTimeout = 5 * time.Second
 )
 
@@ -20,21 +21,7 @@ const (
 type observation struct {
 	ping    time.Duration
 	up      bool
-	imports []metrics.Import
-}
-
-// monitor observes Redis and the imports, so that a scrape does not wait for them.
-func (s *server) monitor(ctx context.Context) {
-	ticker := time.NewTicker(monitorEvery)
-	defer ticker.Stop()
-	for {
-		s.observed.Store(s.observe(ctx))
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
+	imports []store.Import
 }
 
 func (s *server) lastObservation() observation {
@@ -44,8 +31,8 @@ func (s *server) lastObservation() observation {
 	return observation{}
 }
 
-// observe keeps the imports of the last round if it cannot read them all. A part of
-// them would look as if the others were lost.
+// observe reads what a scrape must not wait for. It keeps the imports of the last round if
+// it cannot read them all. A part of them would look as if the others were lost.
 func (s *server) observe(ctx context.Context) *observation {
 	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
 	defer cancel()
@@ -58,15 +45,13 @@ func (s *server) observe(ctx context.Context) *observation {
 	if s.importer == nil {
 		return now
 	}
-	var imports []metrics.Import
+	var imports []store.Import
 	for shop := range s.merchants.All() {
 		state, err := s.store.Import(ctx, shop)
 		if err != nil {
 			return now
 		}
-		imports = append(imports, metrics.Import{
-			Customers: state.Size, Done: state.Done, Running: state.Running, Read: state.Customers, Stuck: state.Problem != "",
-		})
+		imports = append(imports, state)
 	}
 	now.imports = imports
 	return now
@@ -74,13 +59,10 @@ func (s *server) observe(ctx context.Context) *observation {
 
 // State returns what a scrape reports. It waits for nothing.
 func (s *server) State() metrics.State {
-	last, pool := s.lastObservation(), s.store.Client().PoolStats()
+	last := s.lastObservation()
 	state := metrics.State{
 		Ready: s.health.Ready(), Servers: s.store.Instances(), OpenCircuits: map[string]int{},
-		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping,
-		RedisPool: metrics.Pool{
-			Connections: pool.TotalConns, Idle: pool.IdleConns, Hits: pool.Hits, Misses: pool.Misses, Timeouts: pool.Timeouts,
-		},
+		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping, RedisPool: *s.store.Client().PoolStats(),
 		Imports: last.imports, Now: s.now(),
 	}
 	for _, merchant := range s.merchants.All() {

@@ -15,10 +15,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
+	"manage-subscriptions/store"
 )
 
 func scrape(t *testing.T, m *metrics.Metrics) string {
@@ -82,11 +84,11 @@ func TestState(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	m := metrics.New("", fixed{
 		Ready: true, Servers: 3, RedisUp: true, RedisPing: time.Millisecond, Now: now,
-		RedisPool:    metrics.Pool{Connections: 5, Idle: 4, Hits: 9, Misses: 2, Timeouts: 1},
+		RedisPool:    redis.PoolStats{TotalConns: 5, IdleConns: 4, Hits: 9, Misses: 2, Timeouts: 1},
 		Budgets:      []recharge.Budget{{Left: 30, Burst: 40}, {Left: 7, Burst: 80, Paused: time.Second}},
 		OpenCircuits: map[string]int{recharge.Sessions: 2},
-		Imports: []metrics.Import{
-			{Customers: 100, Done: now.Add(-time.Hour)}, {Customers: 50, Done: now.Add(-time.Minute), Running: true, Read: 20}, {Stuck: true},
+		Imports: []store.Import{
+			{Size: 100, Done: now.Add(-time.Hour)}, {Size: 50, Done: now.Add(-time.Minute), Running: true, Customers: 20}, {Problem: "no scope"},
 		},
 	})
 	want(t, scrape(t, m),

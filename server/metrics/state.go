@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/store"
 )
 
 // Source reports the state of a server. It must not wait for anything.
@@ -22,25 +24,10 @@ type State struct {
 
 	RedisUp   bool
 	RedisPing time.Duration // of the last ping
-	RedisPool Pool
+	RedisPool redis.PoolStats
 
-	Imports []Import // one for each shop in use
+	Imports []store.Import // one for each shop in use
 	Now     time.Time
-}
-
-// Pool is the state of the connections to Redis.
-type Pool struct {
-	Connections, Idle      uint32
-	Hits, Misses, Timeouts uint32 // since the start
-}
-
-// Import is the progress of one shop's import.
-type Import struct {
-	Customers int       // that the last import read
-	Done      time.Time // when it ended; zero: none did
-	Running   bool      // one is running, and
-	Read      int       // has read this many customers
-	Stuck     bool      // it cannot go on
 }
 
 // sample is one value of a State. A name that ends in _total is a counter, any
@@ -57,8 +44,8 @@ func (s State) samples() []sample {
 
 		{"redis_up", "1 if Redis answers and runs scripts.", number(s.RedisUp)},
 		{"redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds()},
-		{"redis_connections", "Connections to Redis.", float64(s.RedisPool.Connections)},
-		{"redis_connections_idle", "Unused connections to Redis.", float64(s.RedisPool.Idle)},
+		{"redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns)},
+		{"redis_connections_idle", "Unused connections to Redis.", float64(s.RedisPool.IdleConns)},
 		{"redis_pool_hits_total", "Times that a free connection to Redis was there.", float64(s.RedisPool.Hits)},
 		{"redis_pool_misses_total", "Times that there was none.", float64(s.RedisPool.Misses)},
 		{"redis_pool_timeouts_total", "Times that none came in time.", float64(s.RedisPool.Timeouts)},
@@ -90,14 +77,14 @@ func (s State) imports() []sample {
 	var age time.Duration
 	for _, shop := range s.Imports {
 		never += number(shop.Done.IsZero())
-		stuck += number(shop.Stuck)
-		customers += float64(shop.Customers)
+		stuck += number(shop.Problem != "")
+		customers += float64(shop.Size)
 		if !shop.Done.IsZero() {
 			age = max(age, s.Now.Sub(shop.Done))
 		}
 		if shop.Running {
 			running++
-			read += float64(shop.Read)
+			read += float64(shop.Customers)
 		}
 	}
 	return []sample{

@@ -38,14 +38,8 @@ bench: ## this program beside others, in one run; writes bench/RESULTS.md (some 
 	cd bench/node && npm ci --no-audit --no-fund
 	go run ./bench all
 
-ROOMS = config server handlers portal merchant importer shopify recharge store templates doctor portallink
-size: ## lines of production Go in each folder, and their budgets
-	@git ls-files -co --exclude-standard main.go $(ROOMS:%='%/*.go') | grep -vE '_test\.go$$|(shopify|recharge)test/' | \
-	  xargs grep -sc '' | awk -F: '{ sub("/.*", "", $$1); lines[$$1] += $$2; all += $$2 } \
-	    END { for (room in lines) printf "%6d  %s\n", lines[room], room; \
-	      printf "%6d  store alone: the budget of 2,600 is %s\n", lines["store"], (lines["store"] > 2600 ? "EXCEEDED" : "kept"); \
-	      printf "%6d  production path: the budget of 12,500 is %s, that of 14,000 with all that is planned %s\n", all, \
-	        (all > 12500 ? "EXCEEDED" : "kept"), (all > 14000 ? "EXCEEDED" : "kept") }' | sort -n
+size: ## lines of production Go in each folder; fails if a budget is exceeded
+	@go run ./internal/size
 
 pictures: ## those of README and docs, and more of them in the folder that is printed
 	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./sandbox -run 'TestPictures|TestMerchant$$' -count=1 && \

@@ -1,0 +1,187 @@
+// Package house tests how the program is built: which room may import which, and
+// that no room calls one above it.
+package house
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "manage-subscriptions"
+
+// rooms are the production packages with those each may import: docs/architecture.md
+// has them in a table.
+func rooms() map[string][]string {
+	return map[string][]string{
+		"main":           {"server", "config", "doctor", "sandbox"},
+		"server":         {"*"},
+		"server/metrics": {"portal", "recharge", "shopify", "store"},
+		"sandbox":        {"*"},
+		"doctor":         {"config", "portal", "recharge", "shopify", "store"},
+		"handlers":       {"portal", "merchant", "importer", "shopify", "recharge", "store", "templates", "portallink"},
+		"merchant":       {"portal", "recharge", "shopify", "store"},
+		"importer":       {"portal", "recharge", "shopify", "store"},
+		"portal":         {"recharge", "shopify", "store"},
+		"store":          {"recharge", "shopify"},
+		"config":         {"recharge", "shopify"},
+		"templates":      {},
+		"portallink":     {},
+		"recharge":       {},
+		"shopify":        {},
+		"extensions":     {},
+	}
+}
+
+// pending are imports and fields that still have to go.
+func pending() []string {
+	return []string{
+		"server/metrics -> handlers",
+		"doctor.Patient.Recharge", "doctor.step.do", "recharge.hearing.heard", "server.options.listening", "server.server.open",
+		"handlers.RechargeWebhooks.Observe", "handlers.ShopifyWebhooks.Observe", "handlers.Status.Observe", "handlers.SignedLinks.Home",
+	}
+}
+
+func TestImports(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
+	list.Dir = "../.."
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		imports := strings.Fields(line)
+		from := room(imports[0])
+		may, production := rooms()[from]
+		for _, path := range imports[1:] {
+			to := room(path)
+			arrow := from + " -> " + to
+			switch {
+			case slices.Contains(pending(), arrow):
+			case strings.HasPrefix(path, "github.com/labstack/echo") && from != "server" && from != "handlers" && from != "bench/bare":
+				t.Errorf("%s imports Echo; only server and handlers do", from)
+			case !production || !strings.HasPrefix(path, module+"/"):
+			case emulator(to) && from != "sandbox":
+				t.Errorf("%s: emulators are for tests and the sandbox", arrow)
+			case !slices.Contains(may, to) && !slices.Contains(may, "*"):
+				t.Errorf("%s: it may import %v", arrow, may)
+			}
+		}
+	}
+}
+
+func room(path string) string {
+	if path == module {
+		return "main"
+	}
+	return strings.TrimPrefix(path, module+"/")
+}
+
+func emulator(room string) bool {
+	return strings.HasSuffix(room, "shopifytest") || strings.HasSuffix(room, "rechargetest") || strings.HasPrefix(room, "internal/")
+}
+
+// allowed are fields with a function, and the reason for each.
+func allowed() map[string]string {
+	return map[string]string{
+		"shopify.Platform.Admin": "the address of a store's admin, by its name: not always admin.shopify.com in the sandbox",
+		"shopify.Platform.Shop":  "the address of a store, by its name",
+		"server.Network.Listen":  "stands for net.Listen where time and network are simulated",
+		"server.Network.Dial":    "stands for net.Dial in the same place",
+	}
+}
+
+// TestFunctionFields: a room returns what it learns. A field with a function would let
+// it call the room that filled the field in. Clocks, func() time.Time, are excepted.
+func TestFunctionFields(t *testing.T) {
+	unused := allowed()
+	for name := range rooms() {
+		if name == "main" || name == "sandbox" {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join("../..", name, "*.go"))
+		if err != nil || len(files) == 0 {
+			continue // not built yet
+		}
+		for _, field := range functionFields(t, files) {
+			field = name + "." + field
+			if _, ok := unused[field]; ok {
+				delete(unused, field)
+			} else if !slices.Contains(pending(), field) {
+				t.Errorf("%s is a function; return what it reports instead", field)
+			}
+		}
+	}
+	for field := range unused {
+		t.Errorf("allowed has %s, which is gone", field)
+	}
+}
+
+// functionFields lists the struct fields, as Type.Field, that hold a function or a
+// named function type of the same package.
+func functionFields(t *testing.T, files []string) (found []string) {
+	t.Helper()
+	var specs []*ast.TypeSpec
+	functions := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				specs = append(specs, spec)
+				if _, ok := spec.Type.(*ast.FuncType); ok {
+					functions[spec.Name.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	for _, spec := range specs {
+		structure, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			continue
+		}
+		for _, field := range structure.Fields.List {
+			if !callable(field.Type, functions) {
+				continue
+			}
+			for _, name := range field.Names {
+				found = append(found, spec.Name.Name+"."+name.Name)
+			}
+		}
+	}
+	return found
+}
+
+// callable reports whether a value of the type holds a function that is no clock.
+func callable(expression ast.Expr, functions map[string]bool) (found bool) {
+	ast.Inspect(expression, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncType:
+			found = found || !clock(n)
+			return false
+		case *ast.Ident:
+			found = found || functions[n.Name]
+		}
+		return true
+	})
+	return found
+}
+
+func clock(f *ast.FuncType) bool {
+	if f.Params.NumFields() > 0 || f.Results.NumFields() != 1 {
+		return false
+	}
+	result, ok := f.Results.List[0].Type.(*ast.SelectorExpr)
+	return ok && result.Sel.Name == "Time"
+}

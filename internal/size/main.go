@@ -1,0 +1,133 @@
+// Command size counts the production code and fails if it exceeds a budget:
+//
+//	go run ./internal/size
+//
+// Production code is all Go that is not a test. Lines are counted as wc does.
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	maxFile     = 400 // lines
+	maxFunction = 60  // lines
+	maxLine     = 120 // characters, a tab being one
+)
+
+// budget limits the lines of some rooms together. Emulators do not count.
+type budget struct {
+	name  string
+	lines int
+	rooms []string
+}
+
+func budgets() []budget {
+	click := []string{"portal", "handlers", "shopify", "recharge", "store", "templates"}
+	return []budget{
+		{"what a click can touch", 8000, click},
+		{"production path", 12500, append(click, "main.go", "config", "server", "merchant", "importer", "doctor", "portallink")},
+	}
+}
+
+func main() {
+	lines, offenders, err := count(".")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, room := range slices.Sorted(maps.Keys(lines)) {
+		fmt.Printf("%6d  %s\n", lines[room], room)
+	}
+	for _, b := range budgets() {
+		sum := 0
+		for _, room := range b.rooms {
+			sum += lines[room]
+		}
+		fmt.Printf("%6d  %s, of %d\n", sum, b.name, b.lines)
+		if sum > b.lines {
+			offenders = append(offenders, fmt.Sprintf("%s: %d lines; the budget is %d", b.name, sum, b.lines))
+		}
+	}
+	for _, offender := range offenders {
+		fmt.Println(offender)
+	}
+	if len(offenders) > 0 {
+		os.Exit(1)
+	}
+}
+
+// count returns the lines of each room below root, and what is too long.
+func count(root string) (lines map[string]int, offenders []string, err error) {
+	lines = map[string]int{}
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (name == "node_modules" || name == "testdata" || strings.HasPrefix(name, ".") && path != root):
+			return filepath.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		lines[room(path)] += strings.Count(string(text), "\n")
+		offenders = append(offenders, tooLong(path, string(text))...)
+		return nil
+	})
+	return lines, offenders, err
+}
+
+// room is the folder at the root, but an emulator is one of its own.
+func room(path string) string {
+	for _, emulator := range []string{"shopify/shopifytest", "recharge/rechargetest"} {
+		if strings.HasPrefix(path, emulator+"/") {
+			return emulator
+		}
+	}
+	first, _, _ := strings.Cut(path, "/")
+	return first
+}
+
+// tooLong lists what is too long in a file.
+func tooLong(path, text string) (found []string) {
+	if n := strings.Count(text, "\n"); n > maxFile {
+		found = append(found, fmt.Sprintf("%s: %d lines; the limit is %d", path, n, maxFile))
+	}
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > maxLine {
+			found = append(found, fmt.Sprintf("%s:%d: %d characters; the limit is %d", path, number, n, maxLine))
+		}
+	}
+	files := token.NewFileSet()
+	parsed, err := parser.ParseFile(files, path, text, parser.SkipObjectResolution)
+	if err != nil {
+		return append(found, err.Error())
+	}
+	for _, declaration := range parsed.Decls {
+		function, ok := declaration.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		first, last := files.Position(function.Pos()), files.Position(function.End())
+		if n := last.Line - first.Line + 1; n > maxFunction {
+			found = append(found, fmt.Sprintf("%s: %s has %d lines; the limit is %d", first, function.Name.Name, n, maxFunction))
+		}
+	}
+	return found
+}

@@ -22,7 +22,7 @@ type SignedLinks struct {
 	*APIKeyAuth
 	Recorder *portal.Recorder
 	Pages    *templates.Pages
-	Home     func(shopify.Shop) string // the store's address
+	Platform shopify.Platform
 	Now      func() time.Time
 }
 
@@ -118,7 +118,7 @@ func (l *SignedLinks) answer(c echo.Context, id string, shop shopify.Shop, resul
 		page.Languages = signed.Locale
 	}
 	if shop != "" {
-		page.Home = l.Home(shop) + "/"
+		page.Home = l.Platform.ShopURL(shop) + "/"
 	}
 	body, err := l.Pages.Own(string(result.Outcome), page)
 	if err != nil {

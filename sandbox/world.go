@@ -81,15 +81,11 @@ func (w *world) build() error {
 
 // platform is the emulated Shopify, seen from the server.
 func (w *world) platform() shopify.Platform {
-	at := func(shop shopify.Shop) string {
-		for _, s := range w.stores {
-			if s.kind.shop == shop {
-				return s.Store.URL
-			}
-		}
-		return w.stores[0].Store.URL // nobody's
+	origins := map[shopify.Shop]string{"": w.stores[0].Store.URL}
+	for _, s := range w.stores {
+		origins[s.kind.shop] = s.Store.URL
 	}
-	return shopify.Platform{Admin: at, Shop: at, CDN: w.stores[0].Store.URL + "/cdn"}
+	return shopify.Platform{Admins: origins, Shops: origins, CDN: w.stores[0].Store.URL + "/cdn"}
 }
 
 func (w *world) appURL() string { return "http://" + w.app.Addr().String() }

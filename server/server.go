@@ -189,7 +189,7 @@ func (s *server) registerAPI(e *echo.Echo, pages *templates.Pages, o options) {
 	links := &handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: o.log, Now: o.now}
 	links.Register(e)
 	signed := &handlers.SignedLinks{
-		APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Home: o.platform.ShopURL, Now: o.now,
+		APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: o.platform, Now: o.now,
 	}
 	signed.Register(e)
 }

@@ -109,7 +109,7 @@ func writable(u *url.URL) bool {
 // could resolve to a machine in this network. An emulator does.
 func visitor(p Platform) *http.Transport {
 	dialer := &net.Dialer{Timeout: accountsTimeout}
-	if p.Shop == nil {
+	if len(p.Shops) == 0 {
 		dialer.Control = publicOnly
 	}
 	return &http.Transport{

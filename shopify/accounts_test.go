@@ -18,13 +18,13 @@ func detect(t *testing.T, answer http.HandlerFunc) (string, error) {
 	t.Helper()
 	store := httptest.NewServer(answer)
 	defer store.Close()
-	return DetectAccounts(t.Context(), Platform{Shop: func(Shop) string { return store.URL }}, "some-shop.myshopify.com")
+	return DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
 }
 
 func TestDetectAccountsOfTheEmulator(t *testing.T) {
 	for _, want := range []string{"new", "legacy"} {
 		store := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", Accounts: want})
-		got, err := DetectAccounts(t.Context(), Platform{Shop: func(Shop) string { return store.URL }}, "some-shop.myshopify.com")
+		got, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
 		if got != want || err != nil {
 			t.Errorf("DetectAccounts = %q, %v; want %s", got, err, want)
 		}
@@ -83,7 +83,7 @@ func TestDetectAccountsEnds(t *testing.T) {
 			giveUp()
 			<-r.Context().Done()
 		}))
-		got, err := DetectAccounts(ctx, Platform{Shop: func(Shop) string { return store.URL }}, "some-shop.myshopify.com")
+		got, err := DetectAccounts(ctx, Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
 		if got != "" || err == nil || strings.Contains(err.Error(), store.URL) {
 			t.Errorf("hanging %s: %q, %v; want an error without the address", name, got, err)
 		}
@@ -100,7 +100,7 @@ func TestVisitorStaysOutside(t *testing.T) {
 		platform Platform
 		reaches  bool
 	}{
-		"Shopify": {Platform{}, false}, "an emulator": {Platform{Shop: func(Shop) string { return inside.URL }}, true},
+		"Shopify": {Platform{}, false}, "an emulator": {Platform{Shops: map[Shop]string{"": inside.URL}}, true},
 	} {
 		transport := visitor(test.platform)
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, inside.URL, nil)

@@ -28,7 +28,7 @@ func grant(t *testing.T, secrets []string, at string) *Grant {
 	t.Helper()
 	platform := Platform{}
 	if at != "" {
-		platform.Shop = func(Shop) string { return at }
+		platform.Shops = map[Shop]string{"": at}
 	}
 	g, err := NewGrant(GrantOptions{
 		ClientID: "id", Secrets: secrets, CallbackURL: "https://app.example/app/installed", Platform: platform,
@@ -238,7 +238,7 @@ func TestRedeemAtTheEmulator(t *testing.T) {
 	defer store.Close()
 	store.Register(shopifytest.PartnerApp{ClientID: "id", Secret: "hush", RedirectURLs: []string{back}, Scopes: grantScope, PathPrefix: "/apps/x"})
 	by := func(secrets ...string) *Grant {
-		g, err := NewGrant(GrantOptions{ClientID: "id", Secrets: secrets, CallbackURL: back, Platform: Platform{Shop: func(Shop) string { return store.URL }}, Now: now})
+		g, err := NewGrant(GrantOptions{ClientID: "id", Secrets: secrets, CallbackURL: back, Platform: Platform{Shops: map[Shop]string{"": store.URL}}, Now: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestDetectAccounts(t *testing.T) {
 		"another scheme":      {to("ftp://brand.example/account/login"), ""},
 	} {
 		server := httptest.NewServer(test.login)
-		got, err := DetectAccounts(t.Context(), Platform{Shop: func(Shop) string { return server.URL }}, "some-shop.myshopify.com")
+		got, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": server.URL}}, "some-shop.myshopify.com")
 		if err != nil || got != test.want {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, test.want)
 		}
@@ -330,7 +330,7 @@ func TestDetectAccounts(t *testing.T) {
 	defer own.Close()
 	shop := httptest.NewServer(to(own.URL + "/account/login"))
 	defer shop.Close()
-	if got, err := DetectAccounts(t.Context(), Platform{Shop: func(Shop) string { return shop.URL }}, "some-shop.myshopify.com"); got != "legacy" {
+	if got, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": shop.URL}}, "some-shop.myshopify.com"); got != "legacy" {
 		t.Errorf("by way of the store's own domain: %q, %v; want legacy", got, err)
 	}
 }

@@ -1,6 +1,7 @@
 package shopify
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 )
@@ -8,9 +9,10 @@ import (
 // Platform has the addresses of Shopify. The zero value is Shopify itself. Tests and the
 // sandbox use an emulator.
 type Platform struct {
-	Admin func(Shop) string // origin of the admin, which frames the app
-	Shop  func(Shop) string // origin of the shop
-	CDN   string            // origin of Shopify's scripts
+	// Admins and Shops are the origins of a shop's emulated admin and storefront. The one
+	// of "" is for every other shop.
+	Admins, Shops map[Shop]string
+	CDN           string // origin of Shopify's scripts
 }
 
 // Handle returns the shop's name without ".myshopify.com", as the admin's addresses have it.
@@ -18,26 +20,17 @@ func (s Shop) Handle() string { return strings.TrimSuffix(string(s), shopSuffix)
 
 // AdminURL returns the origin of the admin, "https://admin.shopify.com".
 func (p Platform) AdminURL(shop Shop) string {
-	if p.Admin == nil {
-		return "https://admin.shopify.com"
-	}
-	return p.Admin(shop)
+	return cmp.Or(p.Admins[shop], p.Admins[""], "https://admin.shopify.com")
 }
 
 // ShopURL returns the origin of the shop, "https://<shop>".
 func (p Platform) ShopURL(shop Shop) string {
-	if p.Shop == nil {
-		return "https://" + string(shop)
-	}
-	return p.Shop(shop)
+	return cmp.Or(p.Shops[shop], p.Shops[""], "https://"+string(shop))
 }
 
 // CDNURL returns the origin of Shopify's scripts, "https://cdn.shopify.com".
 func (p Platform) CDNURL() string {
-	if p.CDN == "" {
-		return "https://cdn.shopify.com"
-	}
-	return p.CDN
+	return cmp.Or(p.CDN, "https://cdn.shopify.com")
 }
 
 // AppBridge returns the address of the script that every page in the admin's frame begins

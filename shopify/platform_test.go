@@ -11,9 +11,9 @@ func TestPlatform(t *testing.T) {
 	const shop = shopify.Shop("some-shop.myshopify.com")
 	real := shopify.Platform{}
 	emulated := shopify.Platform{
-		Admin: func(s shopify.Shop) string { return "http://admin.test/" + s.Handle() },
-		Shop:  func(s shopify.Shop) string { return "http://shop.test/" + s.Handle() },
-		CDN:   "http://cdn.test",
+		Admins: map[shopify.Shop]string{shop: "http://admin.test/some-shop"},
+		Shops:  map[shopify.Shop]string{shop: "http://shop.test/some-shop", "": "http://other.test"},
+		CDN:    "http://cdn.test",
 	}
 	for _, test := range []struct{ name, got, want string }{
 		{"Handle", shop.Handle(), "some-shop"},
@@ -27,6 +27,8 @@ func TestPlatform(t *testing.T) {
 		{"TurnOnEmbed", real.TurnOnEmbed(shop, "id", "embed"), "https://some-shop.myshopify.com/admin/themes/current/editor?activateAppId=id%2Fembed&context=apps"},
 		{"emulated AdminURL", emulated.AdminURL(shop), "http://admin.test/some-shop"},
 		{"emulated ShopURL", emulated.ShopURL(shop), "http://shop.test/some-shop"},
+		{"another ShopURL", emulated.ShopURL("other.myshopify.com"), "http://other.test"},
+		{"another AdminURL", emulated.AdminURL("other.myshopify.com"), "https://admin.shopify.com"},
 		{"emulated AppBridge", emulated.AppBridge(), "http://cdn.test/shopifycloud/app-bridge.js"},
 		{"emulated Polaris", emulated.Polaris(), "http://cdn.test/shopifycloud/polaris-1.js"},
 		{"emulated FrameAncestors", emulated.FrameAncestors(shop), "http://shop.test/some-shop http://admin.test/some-shop"},

@@ -24,10 +24,8 @@ const (
 // Session is the content of a session token. It shows that a merchant's browser is in the
 // admin of a shop that has the app.
 type Session struct {
-	Shop    Shop
-	User    string // Shopify's id of the staff member
-	Issued  time.Time
-	Expires time.Time
+	Shop   Shop
+	Issued time.Time
 }
 
 // SessionTokens verifies App Bridge's session tokens.
@@ -123,7 +121,7 @@ func (t *SessionTokens) read(claims sessionClaims) (Session, error) {
 	if claims.ExpiresAt.Sub(issued) > sessionLife {
 		return Session{}, refusedSession("it lives too long")
 	}
-	return Session{Shop: shop, User: claims.Subject, Issued: issued, Expires: claims.ExpiresAt.Time}, nil
+	return Session{Shop: shop, Issued: issued}, nil
 }
 
 func refusedSession(why string) error { return fmt.Errorf("%w: %s", ErrNoSession, why) }

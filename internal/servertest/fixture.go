@@ -155,7 +155,7 @@ func (f *Fixture) Settings() config.Settings {
 
 // Platform is the emulated Shopify. The admin frames from where the real one does.
 func (f *Fixture) Platform() shopify.Platform {
-	return shopify.Platform{Shop: func(shopify.Shop) string { return f.Store.URL }}
+	return shopify.Platform{Shops: map[shopify.Shop]string{"": f.Store.URL}}
 }
 
 // Run runs the program. Public and Ops are then where it listens.

@@ -80,6 +80,9 @@ func day(t *testing.T, ctx context.Context) {
 		for click := range 3 + 5*(hour%7) {
 			clickSigned(t, s, []string{pat, "6100200300600", robin}[click%7%3])
 		}
+		if os.Getenv("SCREENSHOTS") != "" {
+			time.Sleep(1200 * time.Millisecond) // counters are written each second, into the hour of that moment
+		}
 		c.add(time.Hour)
 	}
 	m := &merchant{&walker{t, s, ctx}}

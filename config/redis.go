@@ -36,7 +36,7 @@ func (c *checker) redis(name, text string) *Redis {
 	}
 	redis, err := parseRedis(text)
 	if err != nil {
-		hint := "redis://user:password@host:6379/0, or rediss:// for TLS; README has the forms for Cluster and Sentinel"
+		hint := "redis://host:6379/0, with user:password@ before the host; README has the forms for TLS, Cluster and Sentinel"
 		c.problem(name, err.Error(), hint)
 		return nil
 	}
@@ -77,20 +77,29 @@ func parseRedis(text string) (*Redis, error) {
 		port = "26379"
 	}
 	for host := range strings.SplitSeq(parts[2], ",") {
-		u, err := url.Parse("redis://" + host)
-		if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {
-			return nil, errors.New("has a host that is not host:port")
+		addr, err := redisAddr(host, port)
+		if err != nil {
+			return nil, err
 		}
-		port := cmp.Or(u.Port(), port)
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return nil, errors.New("has a port that does not exist")
-		}
-		options.Addrs = append(options.Addrs, net.JoinHostPort(u.Hostname(), port))
+		options.Addrs = append(options.Addrs, addr)
 	}
 	if options.DB != 0 && options.MasterName == "" && (options.IsClusterMode || len(options.Addrs) > 1) {
 		return nil, errors.New("names a database, which a cluster does not have")
 	}
 	return &Redis{NewSecret(one.Password), NewSecret(query.Get("sentinel_password")), options}, nil
+}
+
+// redisAddr returns host:port, with defaultPort if there is none.
+func redisAddr(host, defaultPort string) (string, error) {
+	u, err := url.Parse("redis://" + host)
+	if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {
+		return "", errors.New("has a host that is not host:port")
+	}
+	port := cmp.Or(u.Port(), defaultPort)
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", errors.New("has a port that does not exist")
+	}
+	return net.JoinHostPort(u.Hostname(), port), nil
 }
 
 // knownParameters reports whether there is cluster=true alone, or what Sentinel needs.

@@ -46,7 +46,7 @@ type Settings struct {
 // Meaning returns the help text of a setting's flag; "" for other flags. README's
 // table has the same texts.
 func Meaning(flag string) string {
-	return map[string]string{
+	return map[string]string{ //nolint:gosec // names of secrets, no secrets
 		"shopify-api-key":    "The app's client id.",
 		"shopify-api-secret": "The app's client secret. 'new,old' while rotating: both verify, the first signs.",
 		"app-url":            "Where Shopify reaches this server, https.",

@@ -221,7 +221,7 @@ func newMatrix(t *testing.T, change ...func(*config.Settings)) *matrix {
 		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
 	})
 	m.Fixture = servertest.StartWith(t, storetest.Redis(t), change...)
-	m.Fixture.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
+	m.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
 	return m
 }
 

@@ -118,7 +118,7 @@ func TestRedisFallsSilent(t *testing.T) {
 		redis = newWire(t, strings.TrimPrefix(s.RedisURL, "redis://"))
 		s.RedisURL = "redis://" + redis.addr()
 	})
-	m.Fixture.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
+	m.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
 	m.well(m.people)
 	redis.silence()
 	waited := 0
@@ -145,8 +145,8 @@ func TestRechargeFallsSilent(t *testing.T) {
 		s.RechargeAPIURL = "http://" + api.addr()
 		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
 	})
-	m.Fixture.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
-	m.Fixture.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // each needs a connection of its own
+	m.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
+	m.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // each needs a connection of its own
 	m.well(m.people[:20])
 	api.silence()
 	for i, person := range m.people[20:] {

@@ -17,29 +17,49 @@ import (
 //go:embed gallery.html
 var galleryHTML string
 
-// state is one page that a click can end in, or one of the store's own that
-// shows the theme app extension.
+// state is a page that a click can end in, or a page of the store that shows the
+// theme app extension.
 type state struct {
 	Name    string // in addresses
 	Label   string
 	When    string
-	outcome string // whose page it is; "" is none
+	outcome string // "": a page of another kind
 	byEmail bool   // the portal is on the store's own host
 	shopper string // who is signed in, by id; "" is nobody
 	path    string // of the store's own page
 }
 
 func states() []state {
+	const pat, robin = "6100200300400", "6100200300500"
 	return []state{
-		{Name: "sign-in-failed", Label: "Sign-in failed", When: "The shopper comes back from the sign-in, and Shopify still does not say who it is.", outcome: "sign_in_failed", byEmail: true},
-		{Name: "sign-in-failed-hosted", Label: "Sign-in failed, portal at Recharge", When: "The same, where Recharge hosts the portal: there is no way in by e-mail on the store.", outcome: "sign_in_failed"},
-		{Name: "not-a-subscriber", Label: "Not a subscriber", When: "Recharge knows no customer of that id.", outcome: "not_a_subscriber", shopper: "6100200300500", byEmail: true},
-		{Name: "not-a-subscriber-hosted", Label: "Not a subscriber, portal at Recharge", When: "The same, where Recharge hosts the portal.", outcome: "not_a_subscriber", shopper: "6100200300500"},
-		{Name: "unavailable", Label: "Unavailable", When: "Recharge is down, and the shopper is not remembered.", outcome: "unavailable", shopper: "6100200300400"},
-		{Name: "not-connected", Label: "Not connected", When: "The store has no Recharge credentials yet.", outcome: "not_connected", shopper: "6100200300400"},
-		{Name: "forward", Label: "Forwarding", When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays."},
-		{Name: "home", Label: "Home page", When: "With the app block, where the theme has room for it, as you are signed in now.", path: "/"},
-		{Name: "account", Label: "Account page", When: "With the link that leads into the portal, as you are signed in now.", path: "/account"},
+		{
+			Name: "sign-in-failed", Label: "Sign-in failed", outcome: "sign_in_failed", byEmail: true,
+			When: "The shopper comes back from the sign-in, and Shopify still does not say who it is.",
+		}, {
+			Name: "sign-in-failed-hosted", Label: "Sign-in failed, portal at Recharge", outcome: "sign_in_failed",
+			When: "The same if Recharge hosts the portal: there is no way in by e-mail on the store.",
+		}, {
+			Name: "not-a-subscriber", Label: "Not a subscriber", outcome: "not_a_subscriber", shopper: robin, byEmail: true,
+			When: "Recharge has no customer with this id.",
+		}, {
+			Name: "not-a-subscriber-hosted", Label: "Not a subscriber, portal at Recharge", outcome: "not_a_subscriber",
+			When: "The same if Recharge hosts the portal.", shopper: robin,
+		}, {
+			Name: "unavailable", Label: "Unavailable", outcome: "unavailable", shopper: pat,
+			When: "Recharge is down, and the shopper is not cached.",
+		}, {
+			Name: "not-connected", Label: "Not connected", outcome: "not_connected", shopper: pat,
+			When: "The store has no Recharge credentials yet.",
+		}, {
+			Name: "forward", Label: "Forwarding",
+			When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays.",
+		}, {
+			Name: "home", Label: "Home page", path: "/",
+			When: "With the app block, if the theme has room for it, as you are signed in now.",
+		}, {
+			Name: "account", Label: "Account page", path: "/account",
+			When: "With the link to the portal, as you are signed in now.",
+		},
 	}
 }
 
@@ -114,7 +134,7 @@ func (g *gallery) views(state state, language string) []view {
 func newView(state state, language, width, scheme string) view {
 	caption := fmt.Sprintf("%s, %s, %s", language, width, scheme)
 	query := url.Values{"state": {state.Name}, "language": {language}, "scheme": {scheme}}
-	return view{Width: width, Title: state.Label + ", " + caption, Caption: caption, URL: "/sandbox/page?" + query.Encode()}
+	return view{width, state.Label + ", " + caption, caption, "/sandbox/page?" + query.Encode()}
 }
 
 // show draws one state: ?state=, ?language= and ?scheme=light or dark.
@@ -127,7 +147,8 @@ func (g *gallery) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if all[i].path != "" {
-		w.Header().Set("Location", localePath(query.Get("language"))+all[i].path+"?preview_scheme="+url.QueryEscape(query.Get("scheme")))
+		scheme := "?preview_scheme=" + url.QueryEscape(query.Get("scheme"))
+		w.Header().Set("Location", localePath(query.Get("language"))+all[i].path+scheme)
 		w.WriteHeader(http.StatusFound)
 		return
 	}
@@ -147,7 +168,10 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	if state.outcome == "" {
 		return g.forward(language, scheme)
 	}
-	page := templates.Page{RequestID: "k3vq7m2xwa", Path: g.sandbox.path, SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1")}
+	page := templates.Page{
+		RequestID: "k3vq7m2xwa", Path: g.sandbox.path,
+		SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1"),
+	}
 	if g.sandbox.kind.accounts == "legacy" {
 		page.SignIn = "/account/login?return_url="
 	}
@@ -171,13 +195,13 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 // which the sandbox attribute of a frame would not stop.
 func (g *gallery) forward(language, scheme string) ([]byte, error) {
 	body, err := g.pages.Forward("/account", language)
-	for _, moving := range [][2]string{{`http-equiv="refresh"`, `name="held"`}, {"<script>", "<template>"}, {"</script>", "</template>"}} {
-		body = bytes.ReplaceAll(body, []byte(moving[0]), []byte(moving[1]))
+	replace := []string{
+		`http-equiv="refresh"`, `name="held"`, "<script>", "<template>", "</script>", "</template>",
 	}
 	if scheme != "" {
-		body = bytes.ReplaceAll(body, []byte(`content="light dark"`), []byte(`content="`+template.HTMLEscapeString(scheme)+`"`))
+		replace = append(replace, `content="light dark"`, `content="`+template.HTMLEscapeString(scheme)+`"`)
 	}
-	return body, err
+	return []byte(strings.NewReplacer(replace...).Replace(string(body))), err
 }
 
 func (g *gallery) write(w http.ResponseWriter, body []byte, err error) {

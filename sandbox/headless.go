@@ -27,8 +27,8 @@ import (
 //go:embed headless.html
 var headlessHTML string
 
-// visitors are who can sign in at the headless storefront, which has accounts of its
-// own: it knows one by Shopify's id and another by Recharge's.
+// visitors are the accounts of the headless storefront. It knows some by Shopify's id
+// and one by Recharge's.
 func visitors() []visitor {
 	return []visitor{
 		{"pat", "Pat Doe", "6100200300400", "known by Shopify’s id"},
@@ -39,8 +39,8 @@ func visitors() []visitor {
 
 type visitor struct{ Name, Full, Customer, Note string }
 
-// storefront is a custom one, of no Shopify theme: it has its own sessions, and its
-// server has a key, which a merchant has made in the app home.
+// storefront is a custom storefront without a Shopify theme. It has sessions of its
+// own, and its server has an API key that a merchant made in the app home.
 type storefront struct {
 	sandbox *Sandbox
 	key     string
@@ -60,7 +60,8 @@ func (s *Sandbox) openStorefront(ctx context.Context, port int) error {
 	if err != nil {
 		return err
 	}
-	f := &storefront{sandbox: s, key: key, sessions: map[string]visitor{}, client: &http.Client{Timeout: 15 * time.Second}}
+	client := &http.Client{Timeout: 15 * time.Second}
+	f := &storefront{sandbox: s, key: key, sessions: map[string]visitor{}, client: client}
 	if f.signer, err = portallink.NewSigner(s.AppURL(), key); err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func (f *storefront) close() {
 
 const sessionCookie = "headless_session"
 
-// visitor is who is signed in, by the storefront's own session.
+// visitor returns who is signed in at the storefront.
 func (f *storefront) visitor(r *http.Request) (visitor, bool) {
 	cookie, err := r.Cookie(sessionCookie)
 	if err != nil {
@@ -113,7 +114,9 @@ func (f *storefront) login(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
 			f.sessions[session] = v
 			f.mu.Unlock()
-			http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+			http.SetCookie(w, &http.Cookie{
+				Name: sessionCookie, Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
+			})
 		}
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -126,7 +129,7 @@ func (f *storefront) logout(w http.ResponseWriter, r *http.Request) {
 
 // account is the account page. The link in it was signed while the page was drawn.
 func (f *storefront) account(w http.ResponseWriter, r *http.Request) {
-	data := map[string]any{"Visitors": visitors(), "Panel": f.sandbox.panel.draw(), "Store": f.sandbox.kind.name}
+	data := map[string]any{}
 	if v, ok := f.visitor(r); ok {
 		link, err := f.signer.Sign(portallink.Link{Shop: f.sandbox.Shop(), Customer: v.Customer})
 		if err != nil {
@@ -135,10 +138,11 @@ func (f *storefront) account(w http.ResponseWriter, r *http.Request) {
 		}
 		data["Visitor"], data["Link"] = v, link
 	}
-	f.draw(w, http.StatusOK, data)
+	f.draw(w, data)
 }
 
-func (f *storefront) draw(w http.ResponseWriter, status int, data map[string]any) {
+func (f *storefront) draw(w http.ResponseWriter, data map[string]any) {
+	data["Visitors"], data["Panel"], data["Store"] = visitors(), f.sandbox.panel.draw(), f.sandbox.kind.name
 	var page bytes.Buffer
 	if err := f.page.Execute(&page, data); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -146,7 +150,6 @@ func (f *storefront) draw(w http.ResponseWriter, status int, data map[string]any
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
 	_, _ = page.WriteTo(w)
 }
 
@@ -162,7 +165,7 @@ func (f *storefront) ask(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			problem = err.Error()
 		}
-		f.draw(w, http.StatusOK, map[string]any{"Visitors": visitors(), "Visitor": v, "Problem": problem, "Panel": f.sandbox.panel.draw(), "Store": f.sandbox.kind.name})
+		f.draw(w, map[string]any{"Visitor": v, "Problem": problem})
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -183,7 +186,8 @@ func (f *storefront) portalLink(ctx context.Context, customer string) (link, pro
 	if err != nil {
 		return "", "", err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.sandbox.AppURL()+"/api/portal-links", bytes.NewReader(sent))
+	url := f.sandbox.AppURL() + "/api/portal-links"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(sent))
 	if err != nil {
 		return "", "", err
 	}

@@ -15,7 +15,7 @@ import (
 // maxHops is more than a click has; a loop ends there.
 const maxHops = 10
 
-// once is a browser for one click: signed out at first, as most shoppers are.
+// once makes one click like a browser that is signed out at first.
 func (s *Sandbox) once(ctx context.Context, o Options) error {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -44,8 +44,8 @@ func (s *Sandbox) once(ctx context.Context, o Options) error {
 	return s.landed(o, pat.ID)
 }
 
-// landed is nil only if the portal itself says that it opened, for this shopper
-// and at this destination.
+// landed returns nil only if the portal itself reports that it opened for this
+// shopper and at this destination.
 func (s *Sandbox) landed(o Options, shopifyID string) error {
 	openings := s.Recharge.Openings()
 	if len(openings) != 1 {
@@ -59,7 +59,8 @@ func (s *Sandbox) landed(o Options, shopifyID string) error {
 	if want := strings.ReplaceAll(strings.Trim(o.Destination, "/"), "-", "_"); opening.Page != want {
 		return fmt.Errorf("the portal opened at %q, not at %q", opening.Page, want)
 	}
-	fmt.Fprintf(o.Out, "\nIn the portal: %s %s, at %s, signed in by %s\n", opening.Customer.FirstName, opening.Customer.LastName, opening.Page, opening.How)
+	fmt.Fprintf(o.Out, "\nIn the portal: %s %s, at %s, signed in by %s\n",
+		opening.Customer.FirstName, opening.Customer.LastName, opening.Page, opening.How)
 	return nil
 }
 
@@ -82,7 +83,9 @@ func (b *browser) follow(ctx context.Context, method, target string, form url.Va
 	return nil, errors.New("redirected too often")
 }
 
-func (b *browser) hop(ctx context.Context, method, target string, form url.Values) (at *url.URL, next string, err error) {
+func (b *browser) hop(
+	ctx context.Context, method, target string, form url.Values,
+) (at *url.URL, next string, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, "", err
@@ -99,7 +102,8 @@ func (b *browser) hop(ctx context.Context, method, target string, form url.Value
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
 		return nil, "", err
 	}
-	fmt.Fprintf(b.out, "%4s  %d  %4d ms  %s\n", method, response.StatusCode, time.Since(start).Milliseconds(), shown(request.URL))
+	took := time.Since(start).Milliseconds()
+	fmt.Fprintf(b.out, "%4s  %d  %4d ms  %s\n", method, response.StatusCode, took, shown(request.URL))
 	if response.StatusCode < 300 || response.StatusCode > 399 {
 		return request.URL, "", nil
 	}
@@ -110,7 +114,7 @@ func (b *browser) hop(ctx context.Context, method, target string, form url.Value
 	return request.URL, to.String(), nil
 }
 
-// shown is a URL as it may be printed: even here a token is not shown whole.
+// shown returns a URL to print, with its token shortened.
 func shown(u *url.URL) string {
 	query := u.Query()
 	if token := query.Get("token"); token != "" {

@@ -83,7 +83,8 @@ func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
 // portal send no referrer.
 func whereFrom(r *http.Request, path string) string {
 	from, err := url.Parse(r.Referer())
-	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") || strings.HasPrefix(from.Path, path) {
+	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") ||
+		strings.HasPrefix(from.Path, path) {
 		return "/account" // not back into a click: a fault is to be seen by clicking
 	}
 	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"
@@ -93,7 +94,7 @@ func whereFrom(r *http.Request, path string) string {
 // name of the store.
 type watcher struct {
 	slog.Handler
-	world *world
+	environment *environment
 }
 
 func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
@@ -106,9 +107,9 @@ func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
 			line[a.Key] = a.Value.String()
 			return true
 		})
-		for _, s := range w.world.stores {
+		for _, s := range w.environment.stores {
 			// A click that was refused, or is another store's, names none of them.
-			if string(s.kind.shop) == line["shop"] || !w.world.has(line["shop"]) {
+			if string(s.kind.shop) == line["shop"] || !w.environment.has(line["shop"]) {
 				s.panel.saw(line)
 			}
 		}
@@ -116,8 +117,8 @@ func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
 	return w.Handler.Handle(ctx, record)
 }
 
-func (w *world) has(shop string) bool {
-	return slices.ContainsFunc(w.stores, func(s *Sandbox) bool { return string(s.kind.shop) == shop })
+func (e *environment) has(shop string) bool {
+	return slices.ContainsFunc(e.stores, func(s *Sandbox) bool { return string(s.kind.shop) == shop })
 }
 
 func (p *panel) saw(line map[string]string) {

@@ -1,7 +1,6 @@
-// Package sandbox runs the whole click on one machine: emulated stores with
-// their admin, one of them headless, an emulated Recharge and a Redis, with the real server in the
-// middle, started the way production starts it. It needs no account, no
-// configuration and no network, and listens on loopback only.
+// Package sandbox runs the whole click on one machine: the real server between
+// emulated stores, an emulated Recharge and a Redis. One of the stores is headless. It
+// needs no account, no configuration and no network, and listens on loopback only.
 package sandbox
 
 import (
@@ -46,7 +45,7 @@ type Options struct {
 	Headless bool             // a store with a storefront of its own, whose server asks for links and signs them
 	Path     string           // where the merchant has put the app; "" is /apps/subscriptions
 	Redirect string           // "page" for a page that forwards; "" is a 302
-	Index    bool             // remember all customers beforehand, as serve does
+	Index    bool             // import all customers first, as serve does
 	Now      func() time.Time // the clock of all parts; nil is time.Now
 }
 
@@ -58,7 +57,9 @@ type kind struct {
 
 func (o Options) kind() kind {
 	if o.Classic {
-		return kind{"sandbox-roastery.myshopify.com", "Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy"}
+		return kind{
+			"sandbox-roastery.myshopify.com", "Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy",
+		}
 	}
 	if o.Headless {
 		return kind{"sandbox-tea.myshopify.com", "Sandbox Tea", "hello@sandbox-tea.example", "modern", "new"}
@@ -72,13 +73,13 @@ type Sandbox struct {
 	Recharge *rechargetest.Server
 	Tokens   Tokens // what its merchant pastes
 
-	kind     kind
-	path     string // where the merchant has put the app
-	listener net.Listener
-	world    *world
-	panel    *panel
-	switches []*toggle
-	headless *storefront // nil: the storefront is Shopify's
+	kind        kind
+	path        string // where the merchant has put the app
+	listener    net.Listener
+	environment *environment
+	panel       *panel
+	switches    []*toggle
+	headless    *storefront // nil: the storefront is Shopify's
 }
 
 // index is no option where customers are indexed: then who is in Recharge is known
@@ -116,7 +117,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	welcome(o.Out, stores[0], stores[1], stores[2])
-	ended := stores[0].world.ended
+	ended := stores[0].environment.ended
 	select {
 	case <-ctx.Done():
 	case err = <-ended:
@@ -134,8 +135,8 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 	return stores[0], nil
 }
 
-// StartAll starts a sandbox with several stores, which share the server, as the
-// first of all options has it. To close one is to close all.
+// StartAll starts a sandbox with several stores that share a server. The server is
+// configured by the first of all options. Closing one store closes all.
 func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 	var stores []*Sandbox
 	for _, o := range all {
@@ -146,10 +147,13 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 			}
 			return nil, fmt.Errorf("start sandbox: %w", err)
 		}
-		s := &Sandbox{kind: o.kind(), path: cmp.Or(o.Path, mountPath), listener: listener, Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()}}
+		s := &Sandbox{
+			kind: o.kind(), path: cmp.Or(o.Path, mountPath), listener: listener,
+			Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()},
+		}
 		stores = append(stores, s)
 	}
-	w, err := startWorld(ctx, all[0], stores...)
+	e, err := startEnvironment(ctx, all[0], stores...)
 	if err != nil {
 		return nil, err
 	}
@@ -165,20 +169,20 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 		}
 		s.Store.Install(ClientID)
 		if err := s.connect(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), w.close())
+			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), e.close())
 		}
 		if !all[i].Headless {
 			continue
 		}
 		if err := s.openStorefront(ctx, all[i].StorefrontPort); err != nil {
-			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), w.close())
+			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), e.close())
 		}
 	}
 	return stores, nil
 }
 
 // Close ends all of it, other stores included.
-func (s *Sandbox) Close() error { return s.world.close() }
+func (s *Sandbox) Close() error { return s.environment.close() }
 
 // Shop is the store's name at Shopify.
 func (s *Sandbox) Shop() string { return string(s.kind.shop) }
@@ -193,15 +197,15 @@ func (s *Sandbox) Headless() (url, key string) {
 }
 
 // AppURL is where the server listens.
-func (s *Sandbox) AppURL() string { return s.world.appURL() }
+func (s *Sandbox) AppURL() string { return s.environment.appURL() }
 
 // SignedQuery is the query of a click of a shopper's, as Shopify would send it.
 func (s *Sandbox) SignedQuery(customer string) string {
-	return s.Store.SignedQuery("", customer, s.path, s.world.appSecret)
+	return s.Store.SignedQuery("", customer, s.path, s.environment.appSecret)
 }
 
-// Held is all that the server's Redis holds: names, and what is under them.
-func (s *Sandbox) Held() map[string]string { return dump(s.world.redis) }
+// Held returns everything in the server's Redis, by key.
+func (s *Sandbox) Held() map[string]string { return dump(s.environment.redis) }
 
 // listen takes the port that the README names, or a free one if that is taken.
 func listen(port int) (net.Listener, error) {
@@ -215,8 +219,8 @@ func listen(port int) (net.Listener, error) {
 
 // build makes the store and its Recharge. The app is known to the store, and not
 // installed.
-func (s *Sandbox) build(w *world) error {
-	s.world = w
+func (s *Sandbox) build(e *environment) error {
+	s.environment = e
 	s.switches = s.toggles()
 	s.panel = newPanel(s)
 	gallery, err := newGallery(s)
@@ -226,18 +230,23 @@ func (s *Sandbox) build(w *world) error {
 	url := "http://" + s.listener.Addr().String()
 	rechargeSecret := rand.Text()
 	s.Recharge = rechargetest.NewServer(rechargetest.Options{
-		Shop:            string(s.kind.shop),
-		Tokens:          []rechargetest.Token{{Value: s.Tokens.Admin, Scopes: []string{"read_customers", "write_session", "read_store"}, ClientSecret: s.Tokens.Secret}},
+		Shop: string(s.kind.shop),
+		Tokens: []rechargetest.Token{{
+			Value: s.Tokens.Admin, Scopes: []string{"read_customers", "write_session", "read_store"},
+			ClientSecret: s.Tokens.Secret,
+		}},
 		StorefrontToken: s.Tokens.Storefront,
 		ClientSecret:    rechargeSecret,
 		PortalBase:      url + portalPath + "/portal/",
 		Customers:       s.kind.customers(),
 		Footer:          s.panel.draw,
-		Now:             w.now,
+		Now:             e.now,
 	})
 	s.startStore(gallery)
-	s.Store.AddApp(shopifytest.App{PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret, NoLink: true})
-	s.Store.Register(w.partnerApp(s.path))
+	s.Store.AddApp(shopifytest.App{
+		PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret, NoLink: true,
+	})
+	s.Store.Register(e.partnerApp(s.path))
 	return nil
 }
 
@@ -253,7 +262,7 @@ func (s *Sandbox) startStore(gallery *gallery) {
 		Blocks:    blocks(s.path),
 		Embeds:    embeds(s.kind.theme, s.path),
 		Footer:    s.panel.draw,
-		Now:       s.world.now,
+		Now:       s.environment.now,
 		Handlers: map[string]http.Handler{
 			"POST /sandbox/switch": http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.turn)),
 			"GET /sandbox/gallery": http.HandlerFunc(gallery.index),
@@ -278,10 +287,14 @@ func (s *Sandbox) connect(ctx context.Context) error {
 // blocks are the app blocks that the merchant has placed: one for each audience.
 func blocks(path string) []shopifytest.Block {
 	var blocks []shopifytest.Block
-	for audience, style := range map[string]string{"everyone": "button", "signed_in": "secondary", "subscribers": "link"} {
-		blocks = append(blocks, shopifytest.Block{ID: audience, Name: "manage-subscriptions", Page: "/", Settings: proxied(path, map[string]any{
+	styles := map[string]string{"everyone": "button", "signed_in": "secondary", "subscribers": "link"}
+	for audience, style := range styles {
+		settings := proxied(path, map[string]any{
 			"audience": audience, "style": style, "text": "For " + strings.ReplaceAll(audience, "_", " "),
-		})})
+		})
+		blocks = append(blocks, shopifytest.Block{
+			ID: audience, Name: "manage-subscriptions", Page: "/", Settings: settings,
+		})
 	}
 	slices.SortFunc(blocks, func(a, b shopifytest.Block) int { return strings.Compare(a.ID, b.ID) })
 	return blocks
@@ -333,34 +346,51 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
 `, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront)
 }
 
-// shoppers are who can sign in.
+// shoppers are the accounts of every store.
 func shoppers() []shopifytest.Shopper {
 	return []shopifytest.Shopper{
 		{ID: "6100200300400", Email: "pat@example.test", FirstName: "Pat", LastName: "Doe", Note: "has two subscriptions"},
 		{ID: "6100200300500", Email: "robin@example.test", FirstName: "Robin", LastName: "Roe", Note: "never subscribed"},
-		{ID: "6100200300600", Email: "sam@example.test", FirstName: "Sam", LastName: "Poe", Note: "has two Recharge records, one of them active"},
+		{ID: "6100200300600", Email: "sam@example.test", FirstName: "Sam", LastName: "Poe",
+			Note: "has two Recharge records, one of them active"},
 	}
 }
 
-// customers are the store's at Recharge. A headless one has some whom Shopify does not
-// know.
+// customers are the store's at Recharge. Shopify does not know all of a headless store's.
 func (k kind) customers() []rechargetest.Customer {
 	all := customers()
 	if k.shop == "sandbox-tea.myshopify.com" {
-		all = append(all, rechargetest.Customer{ID: 70100500, Hash: "5e4d3c2b1a098877", Email: "kim@example.test", FirstName: "Kim", LastName: "Lee", Subscriptions: []rechargetest.Subscription{{ID: 50500800, Product: "First Flush, 100 g"}}})
+		all = append(all, rechargetest.Customer{
+			ID: 70100500, Hash: "5e4d3c2b1a098877",
+			Email: "kim@example.test", FirstName: "Kim", LastName: "Lee",
+			Subscriptions: []rechargetest.Subscription{{ID: 50500800, Product: "First Flush, 100 g"}},
+		})
 	}
 	return all
 }
 
-// customers are Recharge's: a stranger comes first, so that whoever takes the
-// first record of an unfiltered page opens the wrong portal.
+// customers are Recharge's. A stranger comes first, so that code that takes the first
+// record of an unfiltered page opens the wrong portal.
 func customers() []rechargetest.Customer {
+	type subscriptions = []rechargetest.Subscription
 	return []rechargetest.Customer{
-		{ID: 70999001, Hash: "aaaabbbbccccdddd", ShopifyCustomerID: "6999999999999", Email: "stranger@example.test", FirstName: "Someone", LastName: "Else", Subscriptions: []rechargetest.Subscription{{ID: 50999001, Product: "Night Shift, 1 kg"}}},
-		{ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: "6100200300400", Email: "pat@example.test", FirstName: "Pat", LastName: "Doe", Subscriptions: []rechargetest.Subscription{
-			{ID: 50500600, Product: "Morning House, 250 g"}, {ID: 50500601, Product: "Slow Sunday, 250 g"},
-		}},
-		{ID: 70100300, Hash: "2e3d4c5b6a798811", ShopifyCustomerID: "6100200300600", Email: "sam.old@example.test", FirstName: "Sam", LastName: "Poe"},
-		{ID: 70100301, Hash: "70100301a1b2c3d4e5f60718", ShopifyCustomerID: "6100200300600", Email: "sam@example.test", FirstName: "Sam", LastName: "Poe", Subscriptions: []rechargetest.Subscription{{ID: 50500700, Product: "Night Shift, 500 g"}}},
+		{
+			ID: 70999001, Hash: "aaaabbbbccccdddd", ShopifyCustomerID: "6999999999999",
+			Email: "stranger@example.test", FirstName: "Someone", LastName: "Else",
+			Subscriptions: subscriptions{{ID: 50999001, Product: "Night Shift, 1 kg"}},
+		}, {
+			ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: "6100200300400",
+			Email: "pat@example.test", FirstName: "Pat", LastName: "Doe",
+			Subscriptions: subscriptions{
+				{ID: 50500600, Product: "Morning House, 250 g"}, {ID: 50500601, Product: "Slow Sunday, 250 g"},
+			},
+		}, {
+			ID: 70100300, Hash: "2e3d4c5b6a798811", ShopifyCustomerID: "6100200300600",
+			Email: "sam.old@example.test", FirstName: "Sam", LastName: "Poe",
+		}, {
+			ID: 70100301, Hash: "70100301a1b2c3d4e5f60718", ShopifyCustomerID: "6100200300600",
+			Email: "sam@example.test", FirstName: "Sam", LastName: "Poe",
+			Subscriptions: subscriptions{{ID: 50500700, Product: "Night Shift, 500 g"}},
+		},
 	}
 }

@@ -36,18 +36,17 @@ func (s *Sandbox) Switch(name string, on bool) error {
 	return fmt.Errorf("no switch is called %q", name)
 }
 
-// Forget drops what Redis holds of shoppers: every one is new again. What the
-// merchants have saved stays.
+// Forget drops every cached shopper from Redis. What merchants have saved stays.
 func (s *Sandbox) Forget() {
-	for _, key := range s.world.redis.Keys() {
+	for _, key := range s.environment.redis.Keys() {
 		_, kind, _ := strings.Cut(key, "}:")
 		if strings.HasPrefix(kind, "c:") || strings.HasPrefix(kind, "r:") {
-			s.world.redis.Del(key)
+			s.environment.redis.Del(key)
 		}
 	}
 }
 
-// dump is all that a Redis holds.
+// dump returns everything in a Redis.
 func dump(redis *miniredis.Miniredis) map[string]string {
 	held := map[string]string{}
 	for _, key := range redis.Keys() {
@@ -64,17 +63,33 @@ func dump(redis *miniredis.Miniredis) map[string]string {
 }
 
 func (s *Sandbox) toggles() []*toggle {
+	const mostlyByHash = "signed in for a minute, then by hash; a shopper who is not known: try again"
+	type (
+		recharge = rechargetest.Faults
+		store    = shopifytest.Faults
+	)
 	return []*toggle{
-		s.rechargeToggle("limited", "Recharge limits us (429)", "signed in for a minute, then by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Limited = on }),
-		s.rechargeToggle("slow", "Recharge takes 10 seconds", "the same, after 3 to 6 seconds", func(f *rechargetest.Faults, on bool) { f.Latency = seconds(10, on) }),
-		s.rechargeToggle("down", "Recharge is down", "signed in for a minute, then by hash; a shopper not yet known: try again", func(f *rechargetest.Faults, on bool) { f.Down = on }),
-		s.rechargeToggle("sessions", "Recharge refuses sessions", "by hash, unless a session is cached", func(f *rechargetest.Faults, on bool) { f.RefuseSessions = on }),
-		s.rechargeToggle("filter", "Recharge ignores the filter", "the shopper's own portal, or try again; nobody else's", func(f *rechargetest.Faults, on bool) { f.IgnoreFilter = on }),
-		{Name: "redis", Label: "Redis is gone", Expect: "signed in all the same, with three calls each time", set: s.setRedisGone},
-		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click", func(f *shopifytest.Faults, on bool) { f.ClockOffset = seconds(-100, on) }),
-		s.storeToggle("secret", "Signed with a wrong secret", "403, as for a forged click", func(f *shopifytest.Faults, on bool) { f.WrongSecret = on }),
-		s.storeToggle("signin", "The sign-in does not take", "one round trip, then a page: sign in once more", func(f *shopifytest.Faults, on bool) { f.ForgetShopper = on }),
-		s.storeToggle("shop", "A store without Recharge", "a page: not set up yet", func(f *shopifytest.Faults, on bool) {
+		s.rechargeToggle("limited", "Recharge limits us (429)", mostlyByHash,
+			func(f *recharge, on bool) { f.Limited = on }),
+		s.rechargeToggle("slow", "Recharge takes 10 seconds", "the same, after 3 to 6 seconds",
+			func(f *recharge, on bool) { f.Latency = seconds(10, on) }),
+		s.rechargeToggle("down", "Recharge is down", mostlyByHash,
+			func(f *recharge, on bool) { f.Down = on }),
+		s.rechargeToggle("sessions", "Recharge refuses sessions", "by hash, unless a session is cached",
+			func(f *recharge, on bool) { f.RefuseSessions = on }),
+		s.rechargeToggle("filter", "Recharge ignores the filter", "the shopper's own portal, or try again; nobody else's",
+			func(f *recharge, on bool) { f.IgnoreFilter = on }),
+		{
+			Name: "redis", Label: "Redis is gone", Expect: "signed in all the same, with three calls each time",
+			set: s.setRedisGone,
+		},
+		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click",
+			func(f *store, on bool) { f.ClockOffset = seconds(-100, on) }),
+		s.storeToggle("secret", "Signed with a wrong secret", "403, as for a forged click",
+			func(f *store, on bool) { f.WrongSecret = on }),
+		s.storeToggle("signin", "The sign-in does not take", "one round trip, then a page: sign in once more",
+			func(f *store, on bool) { f.ForgetShopper = on }),
+		s.storeToggle("shop", "A store without Recharge", "a page: not set up yet", func(f *store, on bool) {
 			f.Shop = ""
 			if on {
 				f.Shop = "another-store.myshopify.com"
@@ -106,8 +121,8 @@ func (s *Sandbox) storeToggle(name, label, expect string, set func(*shopifytest.
 
 func (s *Sandbox) setRedisGone(gone bool) error {
 	if gone {
-		s.world.redis.Close()
+		s.environment.redis.Close()
 		return nil
 	}
-	return s.world.redis.Restart()
+	return s.environment.redis.Restart()
 }

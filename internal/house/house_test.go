@@ -89,10 +89,8 @@ func emulator(room string) bool {
 // allowed are fields with a function, and the reason for each.
 func allowed() map[string]string {
 	return map[string]string{
-		"shopify.Platform.Admin": "the address of a store's admin, by its name: not always admin.shopify.com in the sandbox",
-		"shopify.Platform.Shop":  "the address of a store, by its name",
-		"server.Network.Listen":  "stands for net.Listen where time and network are simulated",
-		"server.Network.Dial":    "stands for net.Dial in the same place",
+		"server.Network.Listen": "stands for net.Listen where time and network are simulated",
+		"server.Network.Dial":   "stands for net.Dial in the same place",
 	}
 }
 

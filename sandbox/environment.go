@@ -1,0 +1,174 @@
+package sandbox
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// ClientID is the app's, as the Dev Dashboard would show it.
+const ClientID = "5d0e2c1b9a8f7e6d5c4b3a2918070605"
+
+const appName = "Manage Subscriptions"
+
+// environment holds what the stores of a sandbox share: one server, its Redis, and
+// one address of Recharge.
+type environment struct {
+	app       net.Listener // the server's
+	appSecret string
+	redis     *miniredis.Miniredis
+	recharge  *rechargetest.Front
+	stores    []*Sandbox
+	now       func() time.Time
+	stop      context.CancelFunc
+	ended     chan error // what the server ended with
+}
+
+// startEnvironment starts the stores, and then the server between them and Recharge.
+func startEnvironment(ctx context.Context, o Options, stores ...*Sandbox) (*environment, error) {
+	e := &environment{
+		appSecret: rand.Text(), redis: miniredis.NewMiniRedis(), stores: stores, now: o.Now,
+		stop: func() {}, ended: make(chan error, 1),
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.ended <- nil
+	err := e.listen()
+	if err == nil {
+		err = e.build()
+	}
+	if err == nil {
+		err = e.serve(ctx, o)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), e.close())
+	}
+	return e, nil
+}
+
+func (e *environment) listen() (err error) {
+	if e.app, err = listen(0); err != nil {
+		return err
+	}
+	e.redis.ClockTTL(true)
+	return e.redis.StartAddr("127.0.0.1:0")
+}
+
+func (e *environment) build() error {
+	var recharges []*rechargetest.Server
+	for _, s := range e.stores {
+		if err := s.build(e); err != nil {
+			return err
+		}
+		recharges = append(recharges, s.Recharge)
+	}
+	e.recharge = rechargetest.Together(recharges...)
+	return nil
+}
+
+// platform is the emulated Shopify, seen from the server.
+func (e *environment) platform() shopify.Platform {
+	origins := map[shopify.Shop]string{"": e.stores[0].Store.URL}
+	for _, s := range e.stores {
+		origins[s.kind.shop] = s.Store.URL
+	}
+	return shopify.Platform{Admins: origins, Shops: origins, CDN: e.stores[0].Store.URL + "/cdn"}
+}
+
+func (e *environment) appURL() string { return "http://" + e.app.Addr().String() }
+
+// serve runs the real server, configured as an operator would, and returns once
+// it listens.
+func (e *environment) serve(ctx context.Context, o Options) error {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	cfg, err := config.Settings{
+		ShopifyAPIKey: ClientID, ShopifyAPISecret: e.appSecret, CustomerAccounts: "new", AppURL: e.appURL(),
+		Addr: e.app.Addr().String(), OpsAddr: "127.0.0.1:0",
+		RedisURL: "redis://" + e.redis.Addr(), EncryptionKey: base64.StdEncoding.EncodeToString(key),
+		RechargeAPIURL: e.recharge.URL, RechargeRate: "2,40",
+		PortalLink: "signed_in", Redirect: cmp.Or(o.Redirect, "location"), CustomerTTL: "24h", LinkTTL: "60s",
+		RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "info", LogFormat: "text",
+	}.Check()
+	if err != nil {
+		return err
+	}
+	log := o.Log
+	if log == nil {
+		log = io.Discard
+	}
+	ctx, e.stop = context.WithCancel(ctx)
+	if err := <-e.ended; err != nil { // nothing ran yet
+		return err
+	}
+	listening := make(chan struct{})
+	lines, flush := server.NewLog(log, cfg)
+	go func() {
+		err := server.Run(ctx, cfg, append(o.index(),
+			server.WithLog(slog.New(&watcher{lines.Handler(), e})),
+			server.WithClock(e.now),
+			server.WithShopify(e.platform()),
+			server.WithListener(e.app),
+			server.OnListening(func(server.Addresses) { close(listening) }))...)
+		flush()
+		e.ended <- err
+	}()
+	select {
+	case <-listening:
+		return nil
+	case err := <-e.ended:
+		e.ended <- nil
+		return err
+	}
+}
+
+// close ends all of it.
+func (e *environment) close() error {
+	e.stop()
+	err := <-e.ended
+	for _, s := range e.stores {
+		if s.headless != nil {
+			s.headless.close()
+		}
+		if s.Store != nil {
+			s.Store.Close()
+		}
+		if s.Recharge != nil {
+			s.Recharge.Close()
+		}
+	}
+	if e.recharge != nil {
+		e.recharge.Close()
+	}
+	if e.app != nil {
+		_ = e.app.Close() // the server has closed it, if it came so far
+	}
+	e.redis.Close()
+	return err
+}
+
+// partnerApp is the app as shopify.app.toml has it.
+func (e *environment) partnerApp(path string) shopifytest.PartnerApp {
+	return shopifytest.PartnerApp{
+		ClientID: ClientID, Secret: e.appSecret, Name: appName,
+		AppURL: e.appURL(), Embedded: true, Scopes: "write_app_proxy",
+		RedirectURLs: []string{e.appURL() + "/app/installed"}, Webhooks: e.appURL() + "/webhooks/shopify",
+		PathPrefix: path, ProxyURL: e.appURL() + mountPath,
+	}
+}

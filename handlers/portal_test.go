@@ -27,8 +27,10 @@ var pat = store.Shopper{Shop: "a.myshopify.com", Customer: "1"}
 // noMeter counts nothing.
 type noMeter struct{}
 
-func (noMeter) Click(portal.Click) {}
-func (noMeter) Call(recharge.Call) {}
+func (noMeter) Click(portal.Click)         {}
+func (noMeter) Call(recharge.Call)         {}
+func (noMeter) Status(portal.StatusAnswer) {}
+func (noMeter) Webhook(portal.Sender, int) {}
 
 // TestFaultOfOursIsUnavailable: a panic, wherever on the route, ends one click in
 // a page; the stack is for the log.

@@ -33,8 +33,7 @@ type RechargeWebhooks struct {
 	Timeout  time.Duration // of one webhook; Recharge waits 5 s
 	Log      *slog.Logger
 	Now      func() time.Time
-	Importer *Importer        // looks changed customers up in the background; nil: nobody does
-	Observe  func(status int) // takes how each was answered
+	Importer *Importer // looks changed customers up in the background; nil: nobody does
 }
 
 // Register adds the routes.
@@ -87,7 +86,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	}
 	status := rechargeStatus(err)
 	w.log(ctx, from.shop, webhook, status, err)
-	w.Observe(status)
+	w.Recorder.Meter.Webhook(portal.SentByRecharge, status)
 	if from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook) {
 		w.Store.Count(from.shop, portal.WebhooksRefused, 1) // by one who knows the address
 	}

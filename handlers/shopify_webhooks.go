@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -35,8 +36,8 @@ type ShopifyWebhooks struct {
 	Timeout  time.Duration // of one webhook; Shopify waits 5 s
 	Log      *slog.Logger
 	Now      func() time.Time
-	Admin    *Admin           // tidies up at Recharge when a shop has uninstalled the app
-	Observe  func(status int) // takes how each was answered
+	Admin    *Admin // tidies up at Recharge when a shop has uninstalled the app
+	Meter    portal.Meter
 }
 
 // Register adds the route.
@@ -56,7 +57,7 @@ func (w *ShopifyWebhooks) handle(c echo.Context) error {
 	}
 	status := statusOf(err)
 	w.log(ctx, webhook, did, status, err)
-	w.Observe(status)
+	w.Meter.Webhook(portal.SentByShopify, status)
 	if status != http.StatusOK {
 		return echo.NewHTTPError(status)
 	}

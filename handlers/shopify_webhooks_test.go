@@ -45,7 +45,7 @@ func webhooks(t *testing.T, addr string) (*echo.Echo, *bytes.Buffer) {
 	e := echo.New()
 	e.HTTPErrorHandler = Errors(log)
 	(&ShopifyWebhooks{
-		Verifier: verifier, Store: s, Timeout: time.Second, Log: log, Now: time.Now, Observe: func(int) {},
+		Verifier: verifier, Store: s, Timeout: time.Second, Log: log, Now: time.Now, Meter: noMeter{},
 	}).Register(e)
 	return e, &out
 }

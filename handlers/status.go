@@ -19,24 +19,6 @@ type Status struct {
 	Resolver *portal.Resolver
 	Recorder *portal.Recorder
 	Log      *slog.Logger
-	Observe  func(StatusAnswer)
-}
-
-// StatusAnswer is what a question came to, for who counts them.
-type StatusAnswer string
-
-// What a theme is told.
-const (
-	StatusSubscriber    StatusAnswer = "subscriber"
-	StatusNotSubscriber StatusAnswer = "not_a_subscriber"
-	StatusNotKnown      StatusAnswer = "not_known"
-	StatusSignedOut     StatusAnswer = "signed_out"
-	StatusForbidden     StatusAnswer = "forbidden"
-)
-
-// StatusAnswers are all of them.
-func StatusAnswers() []StatusAnswer {
-	return []StatusAnswer{StatusSubscriber, StatusNotSubscriber, StatusNotKnown, StatusSignedOut, StatusForbidden}
 }
 
 // status is the answer; nil is not known.
@@ -58,7 +40,7 @@ func (s *Status) handle(c echo.Context) error {
 	request, err := s.Verifier.Verify(c.Request().URL.RawQuery, "")
 	if err != nil {
 		s.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
-		s.Observe(StatusForbidden)
+		s.Recorder.Meter.Status(portal.StatusForbidden)
 		return forbid(c, id)
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
@@ -69,7 +51,7 @@ func (s *Status) handle(c echo.Context) error {
 			slog.String("request_id", id), slog.String("shop", string(who.Shop)), slog.Bool("known", standing.Known),
 		}, portal.Causes(standing.Cause)...)...)
 	}
-	s.Observe(answerOf(standing, who))
+	s.Recorder.Meter.Status(answerOf(standing, who))
 	answer := status{SignedIn: who.Customer != ""}
 	if standing.Known {
 		answer.Subscriber, answer.ActiveSubscriptions = &standing.Subscriber, &standing.Active
@@ -86,14 +68,14 @@ func (s *Status) standing(ctx context.Context, who store.Shopper, head bool) por
 	return s.Resolver.Status(ctx, who, head)
 }
 
-func answerOf(s portal.SubscriberStatus, who store.Shopper) StatusAnswer {
+func answerOf(s portal.SubscriberStatus, who store.Shopper) portal.StatusAnswer {
 	switch {
 	case who.Customer == "":
-		return StatusSignedOut
+		return portal.StatusSignedOut
 	case !s.Known:
-		return StatusNotKnown
+		return portal.StatusNotKnown
 	case s.Subscriber:
-		return StatusSubscriber
+		return portal.StatusSubscriber
 	}
-	return StatusNotSubscriber
+	return portal.StatusNotSubscriber
 }

@@ -13,12 +13,6 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Meter counts for an operator what is recorded. It must not wait for anything.
-type Meter interface {
-	Click(Click)
-	Call(recharge.Call)
-}
-
 // Tracer passes on the spans of a click. It must not wait for anything.
 type Tracer interface{ Click(Click) }
 

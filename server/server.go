@@ -145,20 +145,19 @@ func (s *server) wireRoutes(o options) error {
 	}
 	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: clicks, Log: o.log}
 	status := &handlers.Status{
-		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: o.log, Observe: s.metrics.Status,
+		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: o.log,
 	}
 	s.webhooks = &handlers.RechargeWebhooks{
 		Store: s.store, Resolver: s.resolver, Recorder: s.recorder,
 		Secret: s.cfg.RechargeClientSecret.Reveal(), AppURL: s.cfg.AppURL,
 		Timeout: webhookTimeout, Log: o.log, Now: o.now, Importer: s.importer,
-		Observe: func(status int) { s.metrics.Webhook(metrics.FromRecharge, status) },
 	}
 	if s.admin, err = s.newAdmin(o); err != nil {
 		return err
 	}
 	fromShopify := &handlers.ShopifyWebhooks{
 		Verifier: verifier, Store: s.store, Timeout: webhookTimeout, Log: o.log, Now: o.now, Admin: s.admin,
-		Observe: func(status int) { s.metrics.Webhook(metrics.FromShopify, status) },
+		Meter: s.metrics,
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))

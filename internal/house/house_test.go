@@ -41,9 +41,7 @@ func rooms() map[string][]string {
 // pending are imports and fields that still have to go.
 func pending() []string {
 	return []string{
-		"server/metrics -> handlers",
 		"doctor.Patient.Recharge", "doctor.step.do", "recharge.hearing.heard", "server.options.listening", "server.server.open",
-		"handlers.RechargeWebhooks.Observe", "handlers.ShopifyWebhooks.Observe", "handlers.Status.Observe", "handlers.SignedLinks.Home",
 	}
 }
 

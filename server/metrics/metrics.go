@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"manage-subscriptions/handlers"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 )
@@ -71,10 +70,10 @@ func New(version string, source Source) *Metrics {
 		m.calls.WithLabelValues(endpoint, "ok")
 		m.callSeconds.WithLabelValues(endpoint)
 	}
-	for _, from := range []string{FromShopify, FromRecharge} {
-		m.webhooks.WithLabelValues(from, "200")
+	for _, from := range []portal.Sender{portal.SentByShopify, portal.SentByRecharge} {
+		m.webhooks.WithLabelValues(string(from), "200")
 	}
-	for _, answer := range handlers.StatusAnswers() {
+	for _, answer := range portal.StatusAnswers() {
 		m.statuses.WithLabelValues(string(answer))
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -126,7 +125,7 @@ func (m *Metrics) Call(call recharge.Call) {
 }
 
 // Status counts an answer to a theme.
-func (m *Metrics) Status(answer handlers.StatusAnswer) {
+func (m *Metrics) Status(answer portal.StatusAnswer) {
 	m.statuses.WithLabelValues(string(answer)).Inc()
 }
 
@@ -144,13 +143,7 @@ func statusOf(failed *recharge.Error) string {
 	return "other"
 }
 
-// The senders of webhooks.
-const (
-	FromShopify  = "shopify"
-	FromRecharge = "recharge"
-)
-
 // Webhook counts a webhook that was answered with an HTTP status.
-func (m *Metrics) Webhook(from string, status int) {
-	m.webhooks.WithLabelValues(from, strconv.Itoa(status)).Inc()
+func (m *Metrics) Webhook(from portal.Sender, status int) {
+	m.webhooks.WithLabelValues(string(from), strconv.Itoa(status)).Inc()
 }

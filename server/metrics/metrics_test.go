@@ -61,7 +61,7 @@ func TestEvents(t *testing.T) {
 	} {
 		m.Call(recharge.Call{Endpoint: recharge.Customers, Took: time.Second, Failed: failed})
 	}
-	m.Webhook(metrics.FromShopify, 401)
+	m.Webhook(portal.SentByShopify, 401)
 	scraped := scrape(t, m)
 	want(t, scraped,
 		`clicks_total{outcome="redirected"} 1`, `clicks_total{outcome="forbidden"} 1`, `clicks_total{outcome="unavailable"} 0`,

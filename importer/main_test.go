@@ -1,0 +1,9 @@
+package importer_test
+
+import (
+	"testing"
+
+	"manage-subscriptions/internal/servertest"
+)
+
+func TestMain(m *testing.M) { servertest.Main(m) }

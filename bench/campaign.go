@@ -15,8 +15,10 @@ type campaignCommand struct {
 }
 
 func (c *campaignCommand) Run(ctx context.Context, out io.Writer) error {
-	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, against a Recharge that limits its calls; first without an import, then after one.\n\n")
-	test := exec.CommandContext(ctx, "go", "test", "manage-subscriptions/bench/campaign", "-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m")
+	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, against a Recharge ",
+		"that limits its calls; first without an import, then after one.\n\n")
+	test := exec.CommandContext(ctx, "go", "test", "manage-subscriptions/bench/campaign",
+		"-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m")
 	test.Env = append(os.Environ(), fmt.Sprint("CAMPAIGN_SHOPPERS=", c.Shoppers))
 	printed, err := test.CombinedOutput()
 	if err != nil {

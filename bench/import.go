@@ -39,11 +39,18 @@ func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	click := (ours.cpu() - before) / time.Duration(clicks)
-	fmt.Fprintf(out, "\n## The import\n\n%d customers, with a rate that limits nothing; with Recharge's two calls a second, an import makes one a second.\n\n", c.Customers)
+	fmt.Fprintf(out, "\n## The import\n\n%d customers, with a rate that limits nothing; "+
+		"with Recharge's two calls a second, an import makes one a second.\n\n", c.Customers)
 	fmt.Fprint(out, table(
-		[]string{"calls", "took", "at one call a second", "processor time", "the process then holds", "calls of a first click", "its processor time"},
-		[]string{fmt.Sprint(pages), took.Round(10 * time.Millisecond).String(), (time.Duration(pages) * time.Second).String(), cpu.String(),
-			fmt.Sprintf("%d MiB", ours.resident()>>10), fmt.Sprint(first), fmt.Sprintf("%d µs", click.Microseconds())},
+		[]string{
+			"calls", "took", "at one call a second", "processor time", "the process then holds",
+			"calls of a first click", "its processor time",
+		},
+		[]string{
+			fmt.Sprint(pages), took.Round(10 * time.Millisecond).String(),
+			(time.Duration(pages) * time.Second).String(), cpu.String(),
+			fmt.Sprintf("%d MiB", ours.resident()>>10), fmt.Sprint(first), fmt.Sprintf("%d µs", click.Microseconds()),
+		},
 	))
 	return nil
 }

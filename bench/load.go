@@ -39,7 +39,8 @@ func click(method, shopper, destination string, at time.Time, extra url.Values) 
 	}
 	signed := query.Encode()
 	signed += "&signature=" + shopifytest.Signature(appSecret, signed)
-	return []byte(method + " /apps/subscriptions" + destination + "?" + signed + " HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: text/html\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+	return []byte(method + " /apps/subscriptions" + destination + "?" + signed + " HTTP/1.1\r\nHost: bench.example\r\n" +
+		"User-Agent: Mozilla/5.0\r\nAccept: text/html\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
 }
 
 func clickNow(i int) []byte { return click("GET", shopperID(i), "", time.Now(), nil) }
@@ -50,7 +51,9 @@ func post(shopper string) []byte {
 }
 
 func postJSON(path, header, body string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: node\r\nAccept: */*\r\n%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, header, len(body), body)
+	const request = "POST %s HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: node\r\nAccept: */*\r\n%s\r\n" +
+		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+	return fmt.Appendf(nil, request, path, header, len(body), body)
 }
 
 // answered is what came back: how long it took, and where to.
@@ -164,7 +167,8 @@ func load(ctx context.Context, p *process, connections int, life time.Duration, 
 	took := time.Since(begun)
 	slices.Sort(times)
 	return loaded{
-		clicks: len(times), perSecond: float64(len(times)) / took.Seconds(), p50: quantile(times, 0.5), p99: quantile(times, 0.99),
+		clicks: len(times), perSecond: float64(len(times)) / took.Seconds(),
+		p50: quantile(times, 0.5), p99: quantile(times, 0.99),
 		cpu: (p.cpu() - cpu) / time.Duration(len(times)),
 	}, nil
 }

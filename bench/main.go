@@ -18,7 +18,7 @@ import (
 type commands struct {
 	All       allCommand       `cmd:"" help:"Everything, and write RESULTS.md."`
 	Warm      warmCommand      `cmd:"" help:"Warm clicks: this program, a bare Echo handler, a Node app."`
-	Trips     tripsCommand     `cmd:"" help:"What each kind of click costs: calls to Recharge, round trips to Redis, commands."`
+	Trips     tripsCommand     `cmd:"" help:"What each click costs: calls to Recharge, round trips to Redis, commands."`
 	Together  togetherCommand  `cmd:"" help:"A thousand simultaneous first clicks of one shopper, on two servers."`
 	Campaign  campaignCommand  `cmd:"" help:"An e-mail to 20,000 subscribers, in virtual time."`
 	Import    importCommand    `cmd:"" help:"The import of a large store: calls, time, memory."`
@@ -30,7 +30,8 @@ type commands struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	command := kong.Parse(new(commands), kong.Name("bench"), kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)))
+	command := kong.Parse(new(commands), kong.Name("bench"),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)))
 	command.FatalIfErrorf(command.Run())
 }
 
@@ -43,12 +44,14 @@ type allCommand struct {
 func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
 	report := &report{}
 	both := io.MultiWriter(out, report)
-	fmt.Fprintf(both, "# What was measured\n\nBy `make bench`, on %s.\n%s\n", time.Now().UTC().Format(time.DateOnly), machine())
+	today := time.Now().UTC().Format(time.DateOnly)
+	fmt.Fprintf(both, "# What was measured\n\nBy `make bench`, on %s.\n%s\n", today, machine())
 	var errs []error
 	for _, part := range []interface {
 		Run(context.Context, io.Writer) error
 	}{
-		&a.warmCommand, &tripsCommand{}, &togetherCommand{Clicks: 1000}, &campaignCommand{Shoppers: 20000}, &importCommand{Customers: 100000},
+		&a.warmCommand, &tripsCommand{}, &togetherCommand{Clicks: 1000},
+		&campaignCommand{Shoppers: 20000}, &importCommand{Customers: 100000},
 		&sizeCommand{Starts: 10, Idle: 5 * time.Second, Customers: []int{1000, 20000, 100000}},
 	} {
 		if err := part.Run(ctx, both); err != nil && !errors.Is(err, errMissed) {

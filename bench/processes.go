@@ -116,7 +116,8 @@ func startRedis(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, "Ready to accept connections", nil, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+	p, err := start(ctx, "Ready to accept connections", nil,
+		"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	if err == nil {
 		p.stdin, p.at = killer{p}, []string{"127.0.0.1:" + port}
 	}
@@ -130,7 +131,10 @@ func (k killer) Close() error { return k.command.Process.Kill() }
 
 // connect returns a client as anybody would make one.
 func connect(address string) *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: address, PipelinePoolSize: -1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	return redis.NewClient(&redis.Options{
+		Addr: address, PipelinePoolSize: -1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 }
 
 // testbed is a Redis, an emulated Recharge, and servers of this program between them.
@@ -150,20 +154,26 @@ func newTestbed(ctx context.Context, customers int) (*testbed, error) {
 	}
 	people := make([]rechargetest.Customer, customers)
 	for i := range people {
-		people[i] = rechargetest.Customer{ID: int64(70100000 + i), Hash: hash(i), ShopifyCustomerID: shopperID(i), Subscriptions: []rechargetest.Subscription{{ID: int64(i)}}}
+		people[i] = rechargetest.Customer{
+			ID: int64(70100000 + i), Hash: hash(i), ShopifyCustomerID: shopperID(i),
+			Subscriptions: []rechargetest.Subscription{{ID: int64(i)}},
+		}
 	}
 	return &testbed{
 		ctx: ctx, redis: redis, client: connect(redis.at[0]), through: redis.at[0],
 		recharge: rechargetest.NewServer(rechargetest.Options{
 			Shop: benchShop, PortalBase: portalBase, Customers: people,
-			Tokens: []rechargetest.Token{{Value: adminToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1e6, Burst: 1e6}},
+			Tokens: []rechargetest.Token{{
+				Value: adminToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1e6, Burst: 1e6,
+			}},
 		}),
 	}, nil
 }
 
 // serve starts a server of this program.
 func (b *testbed) serve(flags ...string) (*process, error) {
-	p, err := startSelf(b.ctx, append([]string{"serve-ours", "--redis", "redis://" + b.through, "--recharge", b.recharge.URL}, flags...)...)
+	args := []string{"serve-ours", "--redis", "redis://" + b.through, "--recharge", b.recharge.URL}
+	p, err := startSelf(b.ctx, append(args, flags...)...)
 	if err == nil {
 		b.servers = append(b.servers, p)
 	}
@@ -198,7 +208,8 @@ func (b *testbed) calls() (all int, by map[string]int) {
 	by = map[string]int{}
 	for _, request := range b.recharge.Requests() {
 		switch request.Endpoint {
-		case rechargetest.EndpointCustomers, rechargetest.EndpointCustomer, rechargetest.EndpointSessions, rechargetest.EndpointPortalAccess:
+		case rechargetest.EndpointCustomers, rechargetest.EndpointCustomer,
+			rechargetest.EndpointSessions, rechargetest.EndpointPortalAccess:
 			by[request.Endpoint]++
 			all++
 		}

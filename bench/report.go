@@ -18,7 +18,9 @@ var errMissed = errors.New("a limit was missed")
 // report is what goes into RESULTS.md.
 type report struct{ bytes.Buffer }
 
-func (r *report) write(path string) error { return os.WriteFile(path, r.Bytes(), 0o644) } //nolint:gosec // to be read by everybody
+func (r *report) write(path string) error {
+	return os.WriteFile(path, r.Bytes(), 0o644) //nolint:gosec // everybody may read it
+}
 
 // machine names what the figures were measured with.
 func machine() string {
@@ -31,7 +33,8 @@ func machine() string {
 		return line
 	}
 	return fmt.Sprintf("%d cores, %s/%s, %s, Node %s, %s. Servers, Redis and load share the cores.",
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), first("node", "--version"), first("redis-server", "--version"))
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(),
+		first("node", "--version"), first("redis-server", "--version"))
 }
 
 // table writes rows as Markdown; the first is the heading.

@@ -76,10 +76,13 @@ func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
 
 func (s *serveOursCommand) config() (config.Config, error) {
 	settings := config.Settings{
-		ShopifyAPIKey: "bench", ShopifyAPISecret: appSecret, ShopifyShop: benchShop, CustomerAccounts: "new", AppURL: "https://bench.example",
-		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: s.Redis,
-		RechargeAPIToken: adminToken, RechargeAPIURL: s.Recharge, RechargePortalURL: portalBase, RechargeRate: "2,40", PortalAPIKey: portalKey,
-		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: s.LinkTTL, RechargeTimeout: "3s", ClickTimeout: "8s",
+		ShopifyAPIKey: "bench", ShopifyAPISecret: appSecret, ShopifyShop: benchShop, CustomerAccounts: "new",
+		AppURL: "https://bench.example",
+		Addr:   "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: s.Redis,
+		RechargeAPIToken: adminToken, RechargeAPIURL: s.Recharge, RechargePortalURL: portalBase,
+		RechargeRate: "2,40", PortalAPIKey: portalKey,
+		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: s.LinkTTL,
+		RechargeTimeout: "3s", ClickTimeout: "8s",
 		LogLevel: "info", LogFormat: "json", PProf: "on",
 	}
 	if s.Webhooks {

@@ -36,8 +36,11 @@ func (s *sizeCommand) Run(ctx context.Context, out io.Writer) error {
 
 // customers measures Redis' memory.
 func (s *sizeCommand) customers(ctx context.Context, out io.Writer) error {
-	fmt.Fprint(out, "\n## Redis memory\n\nBytes a customer of one store: what Redis frees when all keys are deleted, of which the keys of each kind. The rest of it is Redis' table of keys.\n\n")
-	rows := [][]string{{"customers", "bytes a customer", "goal", "their values", "the index", "record, counters and the like"}}
+	fmt.Fprint(out, "\n## Redis memory\n\nBytes a customer of one store: what Redis frees when all keys are deleted, ",
+		"of which the keys of each kind. The rest of it is Redis' table of keys.\n\n")
+	rows := [][]string{{
+		"customers", "bytes a customer", "goal", "their values", "the index", "record, counters and the like",
+	}}
 	missed := 0
 	for _, n := range s.Customers {
 		one, err := measureStore(ctx, n, false)
@@ -92,7 +95,8 @@ func measureStore(ctx context.Context, customers int, clicks bool) (storeSize, e
 	if err != nil {
 		return storeSize{}, err
 	}
-	_ = bed.client.ConfigSet(ctx, "latency-tracking", "no") // takes 20 kB for the first FLUSHALL; a Redis before 7.0 has none
+	// It takes 20 kB for the first FLUSHALL. A Redis before 7.0 does not have it.
+	_ = bed.client.ConfigSet(ctx, "latency-tracking", "no")
 	full := bed.info("used_memory")
 	err = bed.client.FlushAll(ctx).Err()
 	size.all = (full - bed.info("used_memory")) / customers
@@ -136,7 +140,7 @@ func (s *sizeCommand) process(ctx context.Context, out io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary := filepath.Join(dir, "manage-subscriptions")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "manage-subscriptions")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "manage-subscriptions")
 	if printed, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, printed)
 	}
@@ -165,10 +169,14 @@ func (s *sizeCommand) process(ctx context.Context, out io.Writer) error {
 		p.stop()
 	}
 	slices.Sort(starts)
-	fmt.Fprintf(out, "\n## Start, memory, size\n\nThe program as it is built for release, with a Redis beside it; %d starts.\n\n", s.Starts)
+	fmt.Fprint(out, "\n## Start, memory, size\n\n")
+	fmt.Fprintf(out, "The program as it is built for release, with a Redis beside it; %d starts.\n\n", s.Starts)
 	fmt.Fprint(out, table(
 		[]string{"ready after (median)", "goal", "memory, idle", "goal", "binary", "goal"},
-		[]string{ms(quantile(starts, 0.5)), "under 100 ms", fmt.Sprintf("%.1f MiB", float64(resident)/1024), "under 40 MiB", fmt.Sprintf("%.1f MB", float64(info.Size())/1e6), "at most 25 MB"},
+		[]string{
+			ms(quantile(starts, 0.5)), "under 100 ms", fmt.Sprintf("%.1f MiB", float64(resident)/1024), "under 40 MiB",
+			fmt.Sprintf("%.1f MB", float64(info.Size())/1e6), "at most 25 MB",
+		},
 	))
 	return nil
 }
@@ -186,7 +194,8 @@ func (s *sizeCommand) start(bed *testbed, binary string) (*process, error) {
 	command := exec.CommandContext(bed.ctx, binary, "serve")
 	command.Dir = filepath.Dir(binary) // where no .env is
 	command.Env = []string{
-		"SHOPIFY_API_KEY=bench", "SHOPIFY_API_SECRET=" + appSecret, "SHOPIFY_SHOP=" + benchShop, "APP_URL=https://bench.example",
+		"SHOPIFY_API_KEY=bench", "SHOPIFY_API_SECRET=" + appSecret, "SHOPIFY_SHOP=" + benchShop,
+		"APP_URL=https://bench.example",
 		"RECHARGE_API_TOKEN=" + adminToken, "RECHARGE_API_URL=" + bed.recharge.URL, "REDIS_URL=redis://" + bed.redis.at[0],
 		"ADDR=127.0.0.1:" + public, "OPS_ADDR=127.0.0.1:" + ops,
 	}

@@ -73,10 +73,13 @@ func kinds() []kind {
 		{"access cached, the server has just started", get, clickers, landsSignedIn, 0, 1, restart(0)},
 		{"POST /api/portal-links, the same", api, posters, landsSignedIn, 0, 1, nil},
 		{"session cached, LINK_TTL over", get, clickers, landsSignedIn, 1, 3, restart(linkOver)},
-		{"customer cached (session over), verified over an hour ago, webhooks not proven", get, clickers, landsSignedIn, 3, 3, restart(sessionOver)},
+		{"customer cached (session over), verified over an hour ago, webhooks not proven",
+			get, clickers, landsSignedIn, 3, 3, restart(sessionOver)},
 		{"customer cached (session over), webhooks proven", api, posters, landsSignedIn, 2, 3, (*counter).proveWebhooks},
-		{"customer imported, webhooks proven", get, imported, landsSignedIn, 2, 3, then(restart(sessionOver, "--import"), restart(muchLater))},
-		{"customer known, budget spent", get, hashed, landsByHash, 0, 2, then(restart(muchLater, "--rate=2,8"), (*counter).spendBudget)},
+		{"customer imported, webhooks proven", get, imported, landsSignedIn, 2, 3,
+			then(restart(sessionOver, "--import"), restart(muchLater))},
+		{"customer known, budget spent", get, hashed, landsByHash, 0, 2,
+			then(restart(muchLater, "--rate=2,8"), (*counter).spendBudget)},
 		{"customer known, Recharge down", get, hashed, landsByHash, 0, 2, then(restart(muchLater), (*counter).kill)},
 	}
 }
@@ -87,7 +90,8 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.close()
-	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips and commands as a proxy before Redis does; of %d shoppers each, the most calls and the median of the others.\n\n", groupSize)
+	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips and commands "+
+		"as a proxy before Redis does; of %d shoppers each, the most calls and the median of the others.\n\n", groupSize)
 	rows := [][]string{{"click", "calls to Recharge", "goal", "round trips to Redis", "goal", "commands"}}
 	missed := 0
 	for _, k := range kinds() {
@@ -104,7 +108,10 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 			k.name += " (**too much**)"
 			missed++
 		}
-		rows = append(rows, []string{k.name, fmt.Sprint(calls), fmt.Sprint("≤ ", k.calls), fmt.Sprint(trips), fmt.Sprint("≤ ", k.trips), fmt.Sprint(commands)})
+		rows = append(rows, []string{
+			k.name, fmt.Sprint(calls), fmt.Sprint("≤ ", k.calls),
+			fmt.Sprint(trips), fmt.Sprint("≤ ", k.trips), fmt.Sprint(commands),
+		})
 	}
 	fmt.Fprint(out, table(rows...))
 	if missed > 0 {
@@ -196,7 +203,8 @@ func then(first, second func(*counter) error) func(*counter) error {
 func (w *counter) restart(ahead time.Duration, flags ...string) (err error) {
 	w.stopServers()
 	w.ahead = ahead
-	if w.ours, err = w.serve(append([]string{"--link-ttl=10m", "--webhooks", "--ahead=" + ahead.String()}, flags...)...); err != nil {
+	flags = append(flags, "--link-ttl=10m", "--webhooks", "--ahead="+ahead.String())
+	if w.ours, err = w.serve(flags...); err != nil {
 		return err
 	}
 	if a, err := askOnce(w.ours.at[0], get(lastOne, w.now())); err != nil || !theirs(lastOne, a.location) {
@@ -210,7 +218,8 @@ func (w *counter) restart(ahead time.Duration, flags ...string) (err error) {
 func (w *counter) proveWebhooks() error {
 	const body = `{"customer":{"id":1}}`
 	digest := sha256.Sum256([]byte(clientSecret + body))
-	a, err := askOnce(w.ours.at[0], postJSON("/webhooks/recharge", "X-Recharge-Topic: customer/deleted\r\nX-Recharge-Hmac-Sha256: "+hex.EncodeToString(digest[:]), body))
+	header := "X-Recharge-Topic: customer/deleted\r\nX-Recharge-Hmac-Sha256: " + hex.EncodeToString(digest[:])
+	a, err := askOnce(w.ours.at[0], postJSON("/webhooks/recharge", header, body))
 	if err == nil && a.status != "200" {
 		err = errors.New("a webhook was answered " + a.status)
 	}

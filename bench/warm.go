@@ -24,7 +24,7 @@ type warmCommand struct {
 	Connections int           `help:"How many are busy at the same time." default:"16"`
 	Shoppers    int           `help:"How many different ones click." default:"30000"`
 	Only        string        `help:"Measure these alone, such as ours,bare; else bare, ours, post and node."`
-	Profile     string        `help:"Write a processor profile of this program there, and with .allocs at its end one of what it allocates."`
+	Profile     string        `help:"Write a CPU profile of this program there, and allocations to the same with .allocs."`
 }
 
 // contestant is one of those that are compared.
@@ -94,9 +94,10 @@ func (w *warmCommand) requests(c *contestant) [][]byte {
 
 // contestants starts the others, and puts into Redis what they read.
 func (w *warmCommand) contestants(bed *testbed, ours *process) ([]*contestant, error) {
+	const page = "/subscriptions?token=00112233445566778899aabbccddeeff"
 	_, err := bed.client.Pipelined(bed.ctx, func(pipe redis.Pipeliner) error {
 		for i := range w.Shoppers {
-			pipe.Set(bed.ctx, bare.Key(shopperID(i)), portalBase+hash(i)+"/subscriptions?token=00112233445566778899aabbccddeeff", time.Hour)
+			pipe.Set(bed.ctx, bare.Key(shopperID(i)), portalBase+hash(i)+page, time.Hour)
 		}
 		return nil
 	})
@@ -138,10 +139,16 @@ func startNode(bed *testbed) (*process, error) {
 }
 
 func (w *warmCommand) print(out io.Writer, contestants []*contestant, commands float64) {
-	fmt.Fprintf(out, "\n## Warm clicks\n\n%d connections, %d shoppers one after the other, %d rounds in which each has a turn of %s; medians, and the least and the most of all rounds. "+
-		"Redis answered %.2f commands a click. This program and the bare handler log each click the same way, to a file.\n\n", w.Connections, w.Shoppers, w.Rounds, w.Turn, commands)
+	fmt.Fprintf(out, "\n## Warm clicks\n\n%d connections, %d shoppers one after the other, %d rounds "+
+		"in which each has a turn of %s; medians, and the least and the most of all rounds. ", w.Connections, w.Shoppers, w.Rounds, w.Turn)
+	fmt.Fprintf(out, "Redis answered %.2f commands a click. "+
+		"This program and the bare handler log each click the same way, to a file.\n\n", commands)
 	rows := [][]string{{"", "clicks a second", "p50 in ms", "p99 in ms", "processor time a click in µs"}}
 	values := map[string]map[string]spread{} // of a measure, of a contestant
+	titles := map[string]string{
+		"bare": "bare Echo handler", "ours": "this program", "node": "Node app",
+		"post": "this program, POST /api/portal-links",
+	}
 	for _, name := range []string{"bare", "ours", "post", "node"} {
 		i := slices.IndexFunc(contestants, func(c *contestant) bool { return c.name == name })
 		if i < 0 {
@@ -155,19 +162,27 @@ func (w *warmCommand) print(out io.Writer, contestants []*contestant, commands f
 			of["cpu"] = append(of["cpu"], r.cpu.Seconds()*1e6)
 		}
 		values[name] = of
-		title := map[string]string{"bare": "bare Echo handler", "ours": "this program", "post": "this program, POST /api/portal-links", "node": "Node app"}[name]
-		rows = append(rows, []string{title, of["rate"].with("%.0f"), of["p50"].with("%.2f"), of["p99"].with("%.2f"), of["cpu"].with("%.0f")})
+		rows = append(rows, []string{
+			titles[name], of["rate"].with("%.0f"), of["p50"].with("%.2f"), of["p99"].with("%.2f"), of["cpu"].with("%.0f"),
+		})
 	}
 	fmt.Fprint(out, table(rows...), "\n")
+	printRatios(out, values)
+}
+
+// printRatios compares measures of two contestants, round by round.
+func printRatios(out io.Writer, values map[string]map[string]spread) {
+	atLeast := func(goal float64) func(float64) bool { return func(r float64) bool { return r >= goal } }
+	atMost := func(goal float64) func(float64) bool { return func(r float64) bool { return r <= goal } }
 	for _, r := range []struct {
 		text, measure, of, to, goal string
 		reached                     func(float64) bool
 	}{
-		{"clicks a second, this program to the bare handler", "rate", "ours", "bare", "at least 0.85", func(r float64) bool { return r >= 0.85 }},
-		{"p99, this program to the bare handler", "p99", "ours", "bare", "at most 1.3", func(r float64) bool { return r <= 1.3 }},
+		{"clicks a second, this program to the bare handler", "rate", "ours", "bare", "at least 0.85", atLeast(0.85)},
+		{"p99, this program to the bare handler", "p99", "ours", "bare", "at most 1.3", atMost(1.3)},
 		{"processor time a click, this program to the bare handler", "cpu", "ours", "bare", "", nil},
 		{"clicks a second, POST /api/portal-links to the bare handler", "rate", "post", "bare", "", nil},
-		{"clicks a second, this program to the Node app", "rate", "ours", "node", "at least 3", func(r float64) bool { return r >= 3 }},
+		{"clicks a second, this program to the Node app", "rate", "ours", "node", "at least 3", atLeast(3)},
 	} {
 		var ratios spread
 		for i, value := range values[r.of][r.measure] {
@@ -196,7 +211,8 @@ func (w *warmCommand) profile(ctx context.Context, ours *process) error {
 		_, err := load(ctx, ours, w.Connections, w.Turn, w.requests(&contestant{}))
 		loading <- err
 	}()
-	for end, path := range map[string]string{"": fmt.Sprintf("profile?seconds=%.0f", w.Turn.Seconds()), ".allocs": "allocs"} {
+	profiles := map[string]string{"": fmt.Sprintf("profile?seconds=%.0f", w.Turn.Seconds()), ".allocs": "allocs"}
+	for end, path := range profiles {
 		response, err := http.Get("http://" + ours.at[1] + "/debug/pprof/" + path) //nolint:noctx // on loopback
 		if err != nil {
 			return err

@@ -80,7 +80,9 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
-	r := &runner{world: w, report: Report{Options: o, Outcomes: map[string]int{}, Before: map[string]int{}, Calls: map[string]int{}}}
+	r := &runner{world: w, report: Report{
+		Options: o, Outcomes: map[string]int{}, Before: map[string]int{}, Calls: map[string]int{},
+	}}
 	start := time.Now()
 	if err := r.prepare(ctx); err != nil {
 		return Report{}, err
@@ -249,13 +251,15 @@ func (r Report) String() string {
 	}
 	line("what", "how many")
 	line("---", "---")
-	line("shoppers, one click each", "%d at %g a second, customers imported: %t", r.Options.Shoppers, r.Options.Rate, r.Options.Index)
+	line("shoppers, one click each", "%d at %g a second, customers imported: %t",
+		r.Options.Shoppers, r.Options.Rate, r.Options.Index)
 	line("prepared in, took", "%s, %s", r.Prepared.Round(time.Second), r.Took.Round(time.Second))
 	for _, outcome := range []string{"redirected", "redirected_by_hash", "unavailable", "not_a_subscriber", "sign_in"} {
 		line(outcome, "%d (%.1f %%)", r.Outcomes[outcome], 100*r.Share(outcome))
 	}
 	line("lost, failed, late, astray", "%d, %d, %d, %d", r.Lost, r.Failed, r.Late, len(r.Astray))
-	line("waited: p50, p99, longest", "%s, %s, %s", r.P50.Round(time.Millisecond), r.P99.Round(time.Millisecond), r.Max.Round(time.Millisecond))
+	line("waited: p50, p99, longest", "%s, %s, %s",
+		r.P50.Round(time.Millisecond), r.P99.Round(time.Millisecond), r.Max.Round(time.Millisecond))
 	line("calls before the first click", "%v", r.Before)
 	line("calls from then on", "%v", r.Calls)
 	line("of all calls answered 429", "%d of %d", r.Limited, r.AllCalls())

@@ -1,6 +1,6 @@
 // Package memnet is a network inside one process, for tests and measurements of
-// the whole program. Nothing leaves the process, and whoever waits on it is idle
-// in testing/synctest's sense: a day over it takes seconds.
+// the whole program. A goroutine that waits on it counts as idle for testing/synctest,
+// so a day over it takes seconds.
 //
 // A connection is a net.Pipe: a write ends when it has been read.
 package memnet
@@ -14,8 +14,8 @@ import (
 	"sync"
 )
 
-// Network is where listeners are found by their addresses. The zero value is an
-// empty one; it is safe for concurrent use.
+// Network finds listeners by their addresses. The zero value is empty and ready to
+// use. It is safe for concurrent use.
 type Network struct {
 	mu        sync.Mutex
 	listeners map[string]*listener
@@ -23,10 +23,10 @@ type Network struct {
 	open      map[string]int // connections, by the address that was dialled
 }
 
-// firstPort is the first of those given to who asks for port 0.
+// firstPort is the first port that Listen gives for port 0.
 const firstPort = 40000
 
-// Listen opens address. Its port 0 is any that is free.
+// Listen listens on address. Port 0 stands for any free port.
 func (n *Network) Listen(_ context.Context, network, address string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -52,8 +52,8 @@ func (n *Network) Listen(_ context.Context, network, address string) (net.Listen
 	return l, nil
 }
 
-// Dial connects to who listens at address. Where nobody does it fails at once,
-// and where nobody accepts it waits for ctx.
+// Dial connects to the listener at address. It fails at once if there is none, and
+// waits until ctx is done if the listener does not accept.
 func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	n.mu.Lock()
 	l := n.listeners[address]
@@ -89,14 +89,14 @@ func (n *Network) count(address string, by int) {
 	}
 }
 
-// Open is how many connections to address its diallers have not closed.
+// Open returns how many connections to address their diallers have not closed.
 func (n *Network) Open(address string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.open[address]
 }
 
-// fail is an error in the form of those of package net.
+// fail returns an error in the form of package net's.
 func fail(op, network, address string, err error) error {
 	return &net.OpError{Op: op, Net: network, Addr: addr{network, address}, Err: fmt.Errorf("memnet: %w", err)}
 }

@@ -88,7 +88,8 @@ func Cluster(t testing.TB, args ...string) *Nodes {
 
 // knowsAll tells whether a node knows of all six.
 func knowsAll(ctx context.Context, client *redis.Client) bool {
-	return strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_known_nodes:6") && !strings.Contains(client.ClusterNodes(ctx).Val(), "handshake")
+	return strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_known_nodes:6") &&
+		!strings.Contains(client.ClusterNodes(ctx).Val(), "handshake")
 }
 
 // isUp tells whether a node knows of three masters, each with its replica.

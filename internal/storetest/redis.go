@@ -157,7 +157,8 @@ func (s *Server) start() error {
 		defer close(exited)
 		said := bufio.NewScanner(output)
 		for said.Scan() {
-			if last = said.Text(); strings.Contains(last, "Ready to accept connections") || strings.Contains(last, "Sentinel ID is") {
+			last = said.Text()
+			if strings.Contains(last, "Ready to accept connections") || strings.Contains(last, "Sentinel ID is") {
 				close(ready)
 				break
 			}

@@ -28,7 +28,7 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// The store, and what it has agreed on with Shopify and Recharge.
+// The store and its credentials at Shopify and Recharge.
 const (
 	Shop   = "fixture-shop.myshopify.com"
 	Portal = "https://" + Shop + "/tools/recurring/portal/"
@@ -46,23 +46,23 @@ const (
 	rechargeAddr = "127.0.0.1:8443"
 )
 
-// Options say what there is. The zero value is a store without customers, with
+// Options configure a World. The zero value is a store without customers, with
 // Recharge's real limits.
 type Options struct {
 	Customers  []rechargetest.Customer
 	Rate       float64         // calls a second that Recharge takes; 0 is its own 2
 	Burst      int             // and at once; 0 is its own 40
-	SigningKey *rsa.PrivateKey // Recharge's; nil: one is drawn
-	// OwnRedis is one that can be looked into, instead of that in the server.
+	SigningKey *rsa.PrivateKey // Recharge's; nil: a new one
+	// OwnRedis runs a Redis that tests can read, instead of the one inside the server.
 	OwnRedis bool
-	// Index has the server remember all customers before they click.
+	// Index has the server import all customers before they click.
 	Index  bool
 	Log    slog.Handler // of the server; nil: nowhere
 	Change func(*config.Settings)
 	Server []server.Option
 }
 
-// World is what runs.
+// World is everything that runs: server, Recharge, Redis and network.
 type World struct {
 	Recharge *rechargetest.Server
 	Redis    *miniredis.Miniredis // nil without Options.OwnRedis
@@ -80,7 +80,7 @@ type World struct {
 	aging   sync.WaitGroup
 }
 
-// Start returns when the server listens. Who starts a World must Close it.
+// Start returns when the server listens. The caller must call Close.
 func Start(o Options) (*World, error) {
 	w := &World{ended: make(chan error, 1), closing: make(chan struct{}), Indexed: make(chan struct{})}
 	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
@@ -90,7 +90,8 @@ func Start(o Options) (*World, error) {
 	w.Recharge = rechargetest.NewServerOn(l, rechargetest.Options{
 		Shop: Shop,
 		Tokens: []rechargetest.Token{{
-			Value: apiToken, Scopes: []string{"read_customers", "write_session"}, Rate: o.Rate, Burst: o.Burst, ClientSecret: webhookSecret,
+			Value: apiToken, Scopes: []string{"read_customers", "write_session"},
+			Rate: o.Rate, Burst: o.Burst, ClientSecret: webhookSecret,
 		}},
 		StorefrontToken: strToken,
 		PortalBase:      Portal,
@@ -112,8 +113,8 @@ func Start(o Options) (*World, error) {
 	return w, nil
 }
 
-// dialApp finds APP_URL. What runs there is spoken to without TLS: that is what
-// is between Recharge and the program, not a part of it.
+// dialApp connects to APP_URL, without TLS, which is the proxy's part and not the
+// program's.
 func (w *World) dialApp(ctx context.Context, network, address string) (net.Conn, error) {
 	if address != appHost+":443" {
 		return nil, fmt.Errorf("virtual: no host at %s", address)
@@ -121,7 +122,7 @@ func (w *World) dialApp(ctx context.Context, network, address string) (net.Conn,
 	return w.network.Dial(ctx, network, publicAddr)
 }
 
-// dial is the server's way out.
+// dial makes the server's outgoing connections.
 func (w *World) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if address != redisAddr || w.Redis == nil {
 		return w.network.Dial(ctx, network, address)
@@ -144,8 +145,8 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// age lets entries of a Redis of one's own expire, up to a tick late: miniredis
-// walks through all of them for it, and a day has many seconds.
+// age lets keys of OwnRedis expire, up to a tick late, since miniredis walks through
+// all of them for it.
 func (w *World) age() {
 	const tick = 10 * time.Second
 	ticker := time.NewTicker(tick)
@@ -168,10 +169,10 @@ func (w *World) settings() config.Settings {
 	return config.Settings{
 		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: appSecret, ShopifyShop: Shop, CustomerAccounts: "new",
 		AppURL: "https://" + appHost, Addr: publicAddr, OpsAddr: opsAddr, RedisURL: redis,
-		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeClientSecret: webhookSecret, RechargeRate: "2,40",
-		RechargeAPIURL: w.Recharge.URL, RechargePortalURL: Portal,
-		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "3s", ClickTimeout: "8s",
-		LogLevel: "info", LogFormat: "json",
+		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeClientSecret: webhookSecret,
+		RechargeRate: "2,40", RechargeAPIURL: w.Recharge.URL, RechargePortalURL: Portal,
+		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s",
+		RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "info", LogFormat: "json",
 	}
 }
 
@@ -209,7 +210,7 @@ func (w *World) run(o Options) error {
 	}
 }
 
-// watcher hears when the index is complete.
+// watcher reads in the log that the import is complete.
 type watcher struct {
 	slog.Handler
 	indexed func()
@@ -224,7 +225,7 @@ func (h *watcher) Handle(ctx context.Context, record slog.Record) error {
 	return h.Handler.Handle(ctx, record)
 }
 
-// Close ends the server, in order, and everything else.
+// Close shuts down the server and everything else.
 func (w *World) Close() error {
 	var err error
 	if w.stop != nil {
@@ -241,7 +242,7 @@ func (w *World) Close() error {
 	return err
 }
 
-// Answer is what a click was answered with.
+// Answer is the answer to a click.
 type Answer struct {
 	Status   int
 	Location string
@@ -249,13 +250,13 @@ type Answer struct {
 	Took     time.Duration
 }
 
-// Dial connects to the server, for who speaks to it by hand.
+// Dial connects to the server, for tests that write requests by hand.
 func (w *World) Dial(ctx context.Context) (net.Conn, error) {
 	return w.network.Dial(ctx, "tcp", publicAddr)
 }
 
-// Click is a shopper's, as Shopify forwards it: path is below the prefix and may
-// be "". An error is no answer at all.
+// Click sends a shopper's click as Shopify forwards it. path is below the prefix and
+// may be "". It returns an error if there is no answer at all.
 func (w *World) Click(ctx context.Context, customer, path string) (Answer, error) {
 	start := time.Now()
 	query := "shop=" + Shop + "&logged_in_customer_id=" + customer + "&path_prefix=" + url.QueryEscape(prefix) +
@@ -280,8 +281,8 @@ func (w *World) get(ctx context.Context, address string) (Answer, error) {
 	return Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Body: string(body)}, err
 }
 
-// Outcome tells how the click ended, by what the shopper has got; "" is none that
-// there should be.
+// Outcome returns how the click ended, judged by the answer; "" if it is none of the
+// known ones.
 func (a Answer) Outcome() string {
 	switch {
 	case a.Status == http.StatusFound && strings.HasPrefix(a.Location, Portal) && a.token() != "":
@@ -306,7 +307,7 @@ func (a Answer) token() string {
 	return u.Query().Get("token")
 }
 
-// Hash is whose portal it leads to; "" is nobody's.
+// Hash returns the hash in the portal link; "" if the answer is no such link.
 func (a Answer) Hash() string {
 	rest, ok := strings.CutPrefix(a.Location, Portal)
 	if !ok {
@@ -316,15 +317,15 @@ func (a Answer) Hash() string {
 	return hash
 }
 
-// Open follows a signed-in link and tells whether the portal opens.
+// Open follows a signed-in link and reports whether the portal opens.
 func (w *World) Open(ctx context.Context, a Answer) (bool, error) {
 	rest, _ := strings.CutPrefix(a.Location, Portal)
 	page, err := w.get(ctx, w.Recharge.URL+"/portal/"+rest)
 	return page.Status == http.StatusOK && strings.Contains(page.Body, `data-portal="open"`), err
 }
 
-// Connections are those that are open, by what is at their other end. Those to
-// the Redis in the server are not among them.
+// Connections counts the open connections by their other end, without those to the
+// Redis inside the server.
 func (w *World) Connections() map[string]int {
 	open := map[string]int{"public": w.network.Open(publicAddr), "recharge": w.network.Open(rechargeAddr)}
 	if w.Redis != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/importer"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -37,8 +38,8 @@ type Admin struct {
 	Defaults  store.Traits // of a shop where nothing was found out or chosen, and of the one that is configured here
 	Log       *slog.Logger
 	Now       func() time.Time
-	Importer  *Importer // nil: nobody is cached before they click
-	HasKeys   bool      // the shop that is configured here has keys for middleware of its own
+	Importer  *importer.Importer // nil: nobody is cached before they click
+	HasKeys   bool               // the shop that is configured here has keys for middleware of its own
 
 	crossOrigin *http.CrossOriginProtection
 	busy        busy

@@ -307,7 +307,7 @@ func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection,
 		a.Leave(ctx, last) // the old token's webhooks have the old secret
 	}
 	if a.Importer != nil {
-		a.Importer.Order(ctx, next.Shop)
+		a.Importer.Request(ctx, next.Shop)
 	}
 	steps.webhooks(a.keepWebhooks(ctx, &next))
 	return steps.end("saved", "Saved. Shoppers who click are taken to their portal.")
@@ -402,7 +402,7 @@ func (a *Admin) updateConnection(ctx context.Context, shop shopify.Shop, change 
 func (a *Admin) Maintain(ctx context.Context) error {
 	if own := a.Merchants.Own(); own != "" {
 		if a.Importer != nil && a.Merchants.Single() != nil {
-			if err := a.Importer.Watch(ctx, own); err != nil {
+			if err := a.Importer.Schedule(ctx, own); err != nil {
 				return err
 			}
 		}
@@ -416,7 +416,7 @@ func (a *Admin) Maintain(ctx context.Context) error {
 		if a.Importer == nil {
 			return nil
 		}
-		return a.Importer.Watch(ctx, connection.Shop)
+		return a.Importer.Schedule(ctx, connection.Shop)
 	})
 	for _, connection := range due {
 		err = errors.Join(err, a.keepWebhooksOnce(ctx, connection))

@@ -141,7 +141,10 @@ func (a *Admin) webhookNews(ctx context.Context, shop shopify.Shop, counts map[s
 }
 
 func viewImport(index store.Import, now time.Time) *indexView {
-	v := &indexView{Running: index.Running, Problem: index.Problem, Percent: index.Percent()}
+	v := &indexView{Running: index.Running, Percent: index.Percent()}
+	if index.Problem != "" {
+		v.Problem = advice(index.Problem)
+	}
 	switch {
 	case index.Running:
 		v.Text = plural(index.Customers, "customer") + " read so far"

@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/importer"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -33,7 +34,7 @@ type RechargeWebhooks struct {
 	Timeout  time.Duration // of one webhook; Recharge waits 5 s
 	Log      *slog.Logger
 	Now      func() time.Time
-	Importer *Importer // looks changed customers up in the background; nil: nobody does
+	Importer *importer.Importer // looks changed customers up in the background; nil: nobody does
 }
 
 // Register adds the routes.
@@ -145,7 +146,7 @@ func (w *RechargeWebhooks) do(ctx context.Context, from teller, webhook recharge
 			return err
 		}
 		if w.Importer != nil && webhook.Kind == recharge.CustomerChanged && change.Customer != "" {
-			w.Importer.Learn(from.shop, change)
+			w.Importer.Update(from.shop, change)
 		}
 		return nil
 	case recharge.Uninstalled:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/importer"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 )
@@ -199,8 +200,8 @@ func advice(cause string) string {
 			return known.words
 		}
 	}
-	if strings.Contains(cause, portal.ErrLost.Error()) {
-		return "We could not reach our database."
+	if strings.Contains(cause, portal.ErrLost.Error()) || cause == importer.NoDatabase {
+		return noDatabase
 	}
 	return "Something went wrong on this server: its log says what."
 }

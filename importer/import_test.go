@@ -255,7 +255,7 @@ func TestIndexCommand(t *testing.T) {
 		t.Errorf("index again = %v, and says %q; want how much of the last time it has read", err, out)
 	}
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 401 })
-	if out, err = run(); err == nil || !strings.Contains(err.Error(), "does not take the token") {
+	if out, err = run(); err == nil || !strings.Contains(err.Error(), "bad token") {
 		t.Errorf("index with a bad token = %v, and says %q", err, out)
 	}
 }

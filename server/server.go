@@ -19,6 +19,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
+	"manage-subscriptions/importer"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
@@ -63,7 +64,7 @@ type server struct {
 	resolver  *portal.Resolver
 	admin     *handlers.Admin
 	webhooks  *handlers.RechargeWebhooks
-	importer  *handlers.Importer // nil: nobody is cached before they click
+	importer  *importer.Importer // nil: nobody is cached before they click
 	health    *handlers.Health
 	version   string
 	metrics   *metrics.Metrics
@@ -119,9 +120,7 @@ func (s *server) wirePortal(o options) error {
 		Store: s.store, Merchants: s.merchants, Timeout: s.cfg.ClickTimeout, LinkTTL: s.cfg.LinkTTL, Now: o.now,
 	}
 	if !o.noIndex {
-		s.importer = &handlers.Importer{
-			Store: s.store, Merchants: s.merchants, Recorder: s.recorder, Log: o.log, Now: o.now, Due: make(chan struct{}, 1),
-		}
+		s.importer = importer.New(s.merchants, s.recorder, o.now)
 	}
 	return nil
 }

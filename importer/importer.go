@@ -1,0 +1,345 @@
+// Package importer caches the customers of every connected shop ahead of their first click.
+package importer
+
+import (
+	"context"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"time"
+
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+const (
+	// importsAtOnce is how many shops one instance imports at the same time. Each spends
+	// nearly all of its time waiting for its token's limit.
+	importsAtOnce = 16
+	// pollEvery is how often Run looks for a shop that is due.
+	pollEvery = 5 * time.Second
+	// retryAfter is the wait before a page is tried again that failed, or that clicks left
+	// no calls for. It is shorter than an import's lease.
+	retryAfter = 2 * time.Second
+	// failuresAtMost is how often in a row a page may fail before the import is put off.
+	failuresAtMost = 30
+	// restartAfter is the wait before an import restarts that has lost its place.
+	restartAfter = time.Minute
+	// refusedAfter is the wait before an import restarts that Recharge has refused.
+	refusedAfter = time.Hour
+	// updatesAtMost is how many changed customers of a shop wait to be looked up. Above
+	// that, importing all customers, 250 a call, costs fewer calls.
+	updatesAtMost = 250
+)
+
+// The night, in hours of UTC, where most of Recharge's stores are.
+const nightBegins, nightHours = 6, 4
+
+// NoDatabase is the Problem of an import while Redis does not answer. Any other Problem is
+// a recharge.Reason.
+const NoDatabase = "no database"
+
+// Importer caches all customers of every shop, so that most first clicks need no lookup.
+// It is safe for concurrent use.
+type Importer struct {
+	store     *store.Store
+	merchants *portal.Merchants
+	recorder  *portal.Recorder
+	log       *slog.Logger
+	now       func() time.Time
+	requested chan struct{} // holds one: an import was requested here
+
+	mu       sync.Mutex
+	updates  map[shopify.Shop][]store.Change // customers waiting to be looked up
+	updaters sync.WaitGroup
+	ctx      context.Context // of the updaters; nil: Run has not begun, or has ended
+}
+
+// New returns an importer that does nothing until Run.
+func New(merchants *portal.Merchants, recorder *portal.Recorder, now func() time.Time) *Importer {
+	return &Importer{
+		store: recorder.Store, merchants: merchants, recorder: recorder, log: recorder.Log, now: now,
+		requested: make(chan struct{}, 1), updates: map[shopify.Shop][]store.Change{},
+	}
+}
+
+// Run imports the shops that are due until ctx ends, and returns when all work has stopped.
+func (x *Importer) Run(ctx context.Context) {
+	var imports sync.WaitGroup
+	defer x.updaters.Wait()
+	defer imports.Wait()
+	x.setContext(ctx)
+	defer x.setContext(nil)
+	room := make(chan struct{}, importsAtOnce)
+	for {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		task, err := x.store.TakeImport(ctx)
+		if err == nil && task != nil {
+			imports.Go(func() { x.importShop(ctx, task); <-room })
+			continue
+		}
+		<-room
+		select {
+		case <-ctx.Done():
+			return
+		case <-x.requested:
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func (x *Importer) setContext(ctx context.Context) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ctx = ctx
+}
+
+// Request has a shop imported at once. If Redis does not take the request, the hourly
+// schedule does it.
+func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
+	if err := x.store.RequestImport(ctx, shop); err != nil {
+		x.log.WarnContext(ctx, "import not ordered", "shop", string(shop), "cause", err)
+		return
+	}
+	x.wake()
+}
+
+// Schedule has a shop imported that was never imported before.
+func (x *Importer) Schedule(ctx context.Context, shop shopify.Shop) error {
+	defer x.wake()
+	return x.store.ScheduleImport(ctx, shop)
+}
+
+func (x *Importer) wake() {
+	select {
+	case x.requested <- struct{}{}:
+	default:
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// importShop continues a shop's import where it stopped. If ctx ends, another instance may
+// continue at once; if Redis is gone, once the lease has expired.
+func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
+	merchant, err := x.merchants.Find(ctx, task.Shop)
+	if err != nil || merchant == nil {
+		x.end(ctx, task, refusedAfter)
+		return
+	}
+	if !task.Running {
+		task.Import = store.Import{
+			Number: task.Number + 1, Running: true, Began: x.now(), Done: task.Done, Size: task.Size,
+		}
+	}
+	failures := 0
+	for x.importPage(ctx, task, merchant.Client) {
+		if failures++; task.Problem == "" {
+			failures = 0
+		}
+		if failures >= failuresAtMost {
+			x.end(ctx, task, refusedAfter)
+			return
+		}
+		if !task.Running {
+			// Keep the result even if the server stops just now.
+			x.end(context.WithoutCancel(ctx), task, untilNight(x.now(), task.Shop))
+			x.log.InfoContext(ctx, "index complete",
+				"shop", string(task.Shop), "customers", task.Size, "calls", task.Pages)
+			return
+		}
+		if had, err := x.store.KeepImport(ctx, task); ctx.Err() == nil && (err != nil || !had) {
+			return
+		}
+	}
+	if ctx.Err() != nil {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryAfter)
+		defer cancel()
+		x.end(last, task, 0)
+	}
+}
+
+func (x *Importer) end(ctx context.Context, task *store.ImportTask, next time.Duration) {
+	if err := x.store.EndImport(ctx, task, next); err != nil && ctx.Err() == nil {
+		x.log.WarnContext(ctx, "import not ended; it is taken up again", "shop", string(task.Shop), "cause", err)
+	}
+}
+
+// importPage reads a page and caches it. It reports whether the import continues.
+func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, client *recharge.Client) bool {
+	if !client.Limiter().WaitBackground(ctx) {
+		return false
+	}
+	page, at, err := x.read(ctx, task, client)
+	if err == nil && page.Next != "" && page.Next == task.Cursor { // it would repeat for ever
+		err = &recharge.Error{
+			Endpoint: recharge.Customers, Reason: recharge.Unexpected, Detail: "the page after a page is the same",
+		}
+	}
+	if err == nil {
+		err = x.store.SaveImported(ctx, task, page.Records, at)
+	}
+	if err != nil {
+		return x.failed(ctx, task, err)
+	}
+	task.Problem, task.Cursor = "", page.Next
+	task.Pages++
+	task.Customers += page.Read
+	if page.Next == "" {
+		task.Running, task.Done, task.Size = false, x.now(), task.Customers
+	}
+	return true
+}
+
+// read returns a page, and when Redis granted the call, by its clock.
+func (x *Importer) read(
+	ctx context.Context, task *store.ImportTask, client *recharge.Client,
+) (recharge.Page, int64, error) {
+	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(task.Shop), recharge.Ask{Background: 1})
+	if err != nil {
+		return recharge.Page{}, 0, err
+	}
+	page, err := client.CustomerPage(ctx, grant, task.Cursor)
+	grant.Release(ctx)
+	x.recorder.Calls(task.Shop, grant.Calls())
+	return page, grant.At(), err
+}
+
+// failed handles a page that could not be read or saved. It reports whether the import
+// continues.
+func (x *Importer) failed(ctx context.Context, task *store.ImportTask, err error) bool {
+	reason := recharge.ReasonOf(err)
+	task.Problem = string(reason)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case reason == recharge.OverBudget:
+		task.Problem = "" // shoppers go first
+	case task.Cursor != "" && (reason == recharge.Invalid || reason == recharge.BadRequest): // the cursor has expired
+		task.Import = store.Import{Number: task.Number, Done: task.Done, Size: task.Size, Problem: task.Problem}
+		x.end(ctx, task, restartAfter)
+		return false
+	case reason == "":
+		task.Problem = NoDatabase
+	case !reason.Transient():
+		x.log.WarnContext(ctx, "index not made", "shop", string(task.Shop), "cause", err)
+		task.Running = false
+		x.end(ctx, task, refusedAfter)
+		return false
+	}
+	return pause(ctx, retryAfter)
+}
+
+// untilNight returns how long it is until a shop's next nightly import. The shops are
+// spread over the night by their names.
+func untilNight(now time.Time, shop shopify.Shop) time.Duration {
+	now = now.UTC()
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(shop))
+	spread := time.Duration(hash.Sum32()%(nightHours*3600)) * time.Second
+	next := time.Date(now.Year(), now.Month(), now.Day(), nightBegins, 0, 0, 0, time.UTC).Add(spread)
+	if !next.After(now) {
+		next = next.AddDate(0, 0, 1)
+	}
+	return next.Sub(now)
+}
+
+// Update looks a changed customer up in the background, so that the next click need not.
+// Clicks go first. Too many changes at once are left to an import.
+func (x *Importer) Update(shop shopify.Shop, change store.Change) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ctx := x.ctx
+	if ctx == nil {
+		return
+	}
+	waiting, busy := x.updates[shop]
+	if len(waiting) >= updatesAtMost {
+		x.updates[shop] = nil
+		x.updaters.Go(func() { x.Request(ctx, shop) })
+		return
+	}
+	x.updates[shop] = append(waiting, change)
+	if !busy {
+		x.updaters.Go(func() { x.update(ctx, shop) })
+	}
+}
+
+// update looks up all waiting customers of a shop. When ctx ends, the rest is left to
+// clicks.
+func (x *Importer) update(ctx context.Context, shop shopify.Shop) {
+	for ctx.Err() == nil {
+		change, ok := x.next(shop)
+		if !ok {
+			return
+		}
+		merchant, err := x.merchants.Find(ctx, shop)
+		for err == nil && merchant != nil && merchant.Client.Limiter().WaitBackground(ctx) {
+			err = x.updateOne(ctx, merchant.Client, shop, change)
+			if !recharge.Is(err, recharge.OverBudget) || !pause(ctx, retryAfter) {
+				break
+			}
+			err = nil
+		}
+	}
+}
+
+func (x *Importer) next(shop shopify.Shop) (store.Change, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	waiting := x.updates[shop]
+	if len(waiting) == 0 {
+		delete(x.updates, shop)
+		return store.Change{}, false
+	}
+	x.updates[shop] = waiting[1:]
+	return waiting[0], true
+}
+
+// learnOne asks for all records of the shopper, unless a click has. Where the filter does
+// not work, it asks for the one that has changed: that will do if it is active.
+func (x *Importer) updateOne(ctx context.Context, client *recharge.Client, shop shopify.Shop, change store.Change) error {
+	who := store.Shopper{Shop: shop, Customer: change.Customer}
+	loaded := x.store.Load(ctx, who)
+	if loaded.Err != nil || loaded.Record == nil || loaded.Cached.Fresh && !loaded.Cached.NotSubscriber {
+		return loaded.Err
+	}
+	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(shop), recharge.Ask{Background: 1})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		grant.Release(ctx)
+		x.recorder.Calls(shop, grant.Calls())
+	}()
+	found, err := client.FindCustomer(ctx, grant, string(change.Customer), recharge.Background)
+	customer := found.Customer
+	if recharge.Is(err, recharge.FilterIgnored) || found.Alert != nil {
+		customer, err = client.CustomerByID(ctx, grant, change.ID, string(change.Customer))
+		if customer.Active == 0 {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	now := x.now()
+	return x.store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
+		Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now,
+	}, grant.At())
+}

@@ -66,7 +66,7 @@ func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
 	options := []server.Option{
 		server.WithLog(log),
 		server.WithClock(func() time.Time { return time.Now().Add(s.Ahead) }),
-		server.OnListening(func(at server.Addresses) { listening <- at }),
+		server.OnListening(listening),
 	}
 	if !s.Import {
 		options = append(options, server.WithoutIndex())

@@ -123,14 +123,15 @@ func (w *ward) serve() (public string) {
 		w.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	at, ended := make(chan string, 1), make(chan error, 1)
+	listening, ended := make(chan server.Addresses, 1), make(chan error, 1)
 	go func() {
 		ended <- server.Run(ctx, cfg, server.WithoutIndex(), server.WithLog(slog.New(slog.DiscardHandler)),
-			server.OnListening(func(a server.Addresses) { at <- a.Public.String() }))
+			server.OnListening(listening))
 	}()
 	w.t.Cleanup(stop)
 	select {
-	case public = <-at:
+	case at := <-listening:
+		public = at.Public.String()
 		w.t.Cleanup(func() {
 			stop()
 			if err := <-ended; err != nil {

@@ -117,7 +117,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 	if err := <-e.ended; err != nil { // nothing ran yet
 		return err
 	}
-	listening := make(chan struct{})
+	listening := make(chan server.Addresses, 1)
 	lines, flush := server.NewLog(log, cfg)
 	go func() {
 		err := server.Run(ctx, cfg, append(o.index(),
@@ -125,7 +125,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 			server.WithClock(e.now),
 			server.WithShopify(e.platform()),
 			server.WithListener(e.app),
-			server.OnListening(func(server.Addresses) { close(listening) }))...)
+			server.OnListening(listening))...)
 		flush()
 		e.ended <- err
 	}()

@@ -41,7 +41,7 @@ func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
 // listen opens both listeners before the first request, so that a port in use stops
 // the start.
 func (s *server) listen(ctx context.Context) error {
-	open := s.open
+	open := s.network.Listen
 	if open == nil {
 		open = (&net.ListenConfig{}).Listen
 	}

@@ -15,7 +15,7 @@ type Addresses struct{ Public, Ops net.Addr }
 type options struct {
 	log       *slog.Logger
 	now       func() time.Time
-	listening func(Addresses)
+	listening chan<- Addresses
 	platform  shopify.Platform
 	public    net.Listener
 	noIndex   bool
@@ -25,7 +25,7 @@ type options struct {
 }
 
 func newOptions(log *slog.Logger, opts []Option) options {
-	o := options{log: log, now: time.Now, listening: func(Addresses) {}}
+	o := options{log: log, now: time.Now}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -65,5 +65,7 @@ func WithNetwork(n Network) Option { return func(o *options) { o.network = n } }
 // to notice, and no click meets a closed port.
 func WithNotice(d time.Duration) Option { return func(o *options) { o.notice = d } }
 
-// OnListening calls f when both listeners are open, before the first request.
-func OnListening(f func(Addresses)) Option { return func(o *options) { o.listening = f } }
+// OnListening sends to listening, which must have room, when both listeners are open.
+func OnListening(listening chan<- Addresses) Option {
+	return func(o *options) { o.listening = listening }
+}

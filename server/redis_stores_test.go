@@ -26,7 +26,15 @@ func TestEvictingRedisIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		err = server.Run(ctx, cfg, server.WithLog(slog.New(slog.DiscardHandler)), server.OnListening(func(server.Addresses) { stop() }))
+		listening := make(chan server.Addresses, 1)
+		go func() {
+			defer stop()
+			select {
+			case <-listening:
+			case <-ctx.Done():
+			}
+		}()
+		err = server.Run(ctx, cfg, server.WithLog(slog.New(slog.DiscardHandler)), server.OnListening(listening))
 		stop()
 		if refused != (err != nil) || refused && !strings.Contains(err.Error(), "maxmemory-policy") {
 			t.Errorf("with %s Run = %v; want it refused: %v", policy, err, refused)

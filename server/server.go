@@ -47,7 +47,9 @@ func Run(ctx context.Context, cfg config.Config, opts ...Option) error {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	o.listening(Addresses{s.publicListener.Addr(), s.opsListener.Addr()})
+	if o.listening != nil {
+		o.listening <- Addresses{s.publicListener.Addr(), s.opsListener.Addr()}
+	}
 	return s.serve(ctx)
 }
 
@@ -58,7 +60,7 @@ type server struct {
 	now       func() time.Time
 	store     *store.Store
 	calls     *http.Transport // to Recharge, for all shops
-	open      func(ctx context.Context, network, address string) (net.Listener, error)
+	network   Network
 	recorder  *portal.Recorder
 	merchants *portal.Merchants
 	resolver  *portal.Resolver
@@ -84,7 +86,7 @@ type server struct {
 func wire(cfg config.Config, o options) (*server, error) {
 	s := &server{
 		cfg: cfg, log: o.log, now: o.now, health: &handlers.Health{}, notice: o.notice, version: Version(),
-		calls: newCalls(cfg, o.network), open: o.network.Listen, publicListener: o.public,
+		calls: newCalls(cfg, o.network), network: o.network, publicListener: o.public,
 		checking: logOnce{log: o.log, what: "ask Redis whether it keeps what merchants save"},
 	}
 	var err error

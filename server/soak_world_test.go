@@ -138,12 +138,12 @@ func (w *soakWorld) launch(change ...func(*config.Settings)) {
 		w.tb.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	ended, listening := make(chan error, 1), make(chan struct{})
+	ended, listening := make(chan error, 1), make(chan server.Addresses, 1)
 	go func() {
 		ended <- server.Run(ctx, cfg,
 			server.WithLog(slog.New(slog.NewJSONHandler(w.error, &slog.HandlerOptions{Level: slog.LevelError}))),
 			server.WithShopify(w.f.Platform()), server.WithListener(tapped),
-			server.OnListening(func(server.Addresses) { close(listening) }))
+			server.OnListening(listening))
 	}()
 	select {
 	case <-listening:

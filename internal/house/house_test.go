@@ -41,7 +41,7 @@ func rooms() map[string][]string {
 // pending are imports and fields that still have to go.
 func pending() []string {
 	return []string{
-		"doctor.Patient.Recharge", "doctor.step.do", "recharge.hearing.heard", "server.options.listening", "server.server.open",
+		"doctor.Patient.Recharge", "doctor.step.do", "recharge.hearing.heard",
 	}
 }
 

@@ -190,7 +190,7 @@ func (f *Fixture) Instance(options []server.Option, change ...func(*config.Setti
 		server.WithLog(slog.New(slog.NewJSONHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
 		server.WithClock(f.Clock.Now),
 		server.WithShopify(f.Platform()),
-		server.OnListening(func(at server.Addresses) { listening <- at }),
+		server.OnListening(listening),
 	}, f.options(options...)...)
 	go func() { i.Ended <- server.Run(ctx, cfg, options...) }()
 	select {

@@ -193,12 +193,12 @@ func (w *World) run(o Options) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
-	listening := make(chan struct{})
+	listening := make(chan server.Addresses, 1)
 	go func() {
 		w.ended <- server.Run(ctx, w.Config, append([]server.Option{
 			server.WithLog(slog.New(&watcher{o.Log, sync.OnceFunc(func() { close(w.Indexed) })})),
 			server.WithNetwork(server.Network{Listen: w.network.Listen, Dial: w.dial}),
-			server.OnListening(func(server.Addresses) { close(listening) }),
+			server.OnListening(listening),
 		}, o.Server...)...)
 	}()
 	select {

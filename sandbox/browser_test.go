@@ -138,6 +138,7 @@ func signIn(t *testing.T, ctx context.Context, s *sandbox.Sandbox, id string) {
 
 // TestShopperReachesOwnPortal is the promise, as a shopper meets it.
 func TestShopperReachesOwnPortal(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	for _, shopper := range []struct{ id, name string }{
 		{"6100200300400", "Pat Doe"},
@@ -159,6 +160,7 @@ func TestShopperReachesOwnPortal(t *testing.T) {
 
 // TestFaultIsSeenByClicking uses the panel as a person does.
 func TestFaultIsSeenByClicking(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	ctx := browser(t)
 	signIn(t, ctx, s, pat)

@@ -19,6 +19,7 @@ func visit(t *testing.T, ctx context.Context, at, name string) {
 // TestHeadlessStore: at a storefront that is no theme, whoever is signed in lands in
 // their own portal by either way, and who has none is told so.
 func TestHeadlessStore(t *testing.T) {
+	t.Parallel()
 	s := startWith(t, sandbox.Options{Headless: true})
 	at, _ := s.Headless()
 	machine := chromium(t)
@@ -51,6 +52,7 @@ func TestHeadlessStore(t *testing.T) {
 // TestHeadlessPages: the storefront and the pages behind its links can be read and used
 // by everybody, narrow and wide, light and dark.
 func TestHeadlessPages(t *testing.T) {
+	t.Parallel()
 	s := startWith(t, sandbox.Options{Headless: true})
 	at, _ := s.Headless()
 	in := newInspector(t)
@@ -69,6 +71,7 @@ func TestHeadlessPages(t *testing.T) {
 // TestMerchantMakesKeys: in the app home a merchant makes a key, which is shown once, and
 // revokes it.
 func TestMerchantMakesKeys(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	m := newMerchant(t, s, chromium(t))
 	m.open(`#keys [data-keys="none"]`)

@@ -14,6 +14,7 @@ import (
 
 // TestPictures takes the pictures of README and docs, and others to look at.
 func TestPictures(t *testing.T) {
+	t.Parallel()
 	ctx := browser(t)
 	s := start(t)
 	at := func(path string, shown css) {

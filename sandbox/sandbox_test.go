@@ -145,6 +145,7 @@ func TestEverySwitch(t *testing.T) {
 // TestGalleryLeadsWhereTheServerDoes: the gallery fills the pages itself, with
 // what the server would.
 func TestGalleryLeadsWhereTheServerDoes(t *testing.T) {
+	t.Parallel()
 	for theme, classic := range themes() {
 		s := startWith(t, sandbox.Options{Classic: classic})
 		person := &person{t, s, &http.Client{Timeout: 30 * time.Second}}
@@ -163,6 +164,7 @@ func TestGalleryLeadsWhereTheServerDoes(t *testing.T) {
 // TestPanelTakesNoOrdersFromElsewhere: a web page that a developer has open must
 // not press its buttons.
 func TestPanelTakesNoOrdersFromElsewhere(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	request, err := http.NewRequest("POST", s.Store.URL+"/sandbox/switch", strings.NewReader("name=down&on=true"))
 	if err != nil {

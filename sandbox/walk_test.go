@@ -503,6 +503,7 @@ func walkNarrow(w *walker) {
 // TestAppBlock shows the theme's app block, which stands on the home page once
 // for each audience.
 func TestAppBlock(t *testing.T) {
+	t.Parallel()
 	machine := chromium(t)
 	s := start(t)
 	everyone, signedIn, subscribers := "For everyone", "For signed in", "For subscribers"

@@ -11,12 +11,14 @@ type Clock struct {
 	added time.Duration
 }
 
+// Now is the clock's time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Add(c.added)
 }
 
+// Add moves the clock on.
 func (c *Clock) Add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,6 +38,7 @@ func (l *Logs) Lines(message string) []map[string]any {
 	return found
 }
 
+// Last is the newest line with that message; nil if there is none.
 func (l *Logs) Last(message string) map[string]any {
 	lines := l.Lines(message)
 	if len(lines) == 0 {

@@ -86,7 +86,7 @@ func (f *Fixture) Webhook(path, topic, body, secret string, id ...string) (*http
 // WebhookAt is one that tells of what happened then.
 func (f *Fixture) WebhookAt(path, topic, body, secret string, triggered time.Time, id ...string) (*http.Response, string) {
 	f.T.Helper()
-	request, err := http.NewRequest("POST", "http://"+f.Public+path, strings.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, "http://"+f.Public+path, strings.NewReader(body))
 	if err != nil {
 		f.T.Fatal(err)
 	}

@@ -182,15 +182,10 @@ func (*doctorCommand) Help() string {
 }
 
 func (d *doctorCommand) Run(ctx context.Context, std streams) error {
-	if d.StoreURL != "" && !doctor.GoodStoreURL(d.StoreURL) {
-		return d.refuse(std, config.Problems{{
-			Name: "--store-url", What: "is not the address of a storefront", Hint: "such as https://www.brand.example",
-		}})
-	}
 	cfg, err := d.Check()
 	var report doctor.Report
 	if err == nil {
-		ask := server.Questions{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
+		ask := doctor.Options{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
 		report, err = server.Doctor(ctx, cfg, ask, d.printer(std))
 	}
 	var problems config.Problems
@@ -217,7 +212,7 @@ func (d *doctorCommand) printer(std streams) func(doctor.Check) {
 	if d.JSON {
 		return func(doctor.Check) {}
 	}
-	return func(check doctor.Check) { doctor.Print(std.out, check) }
+	return func(check doctor.Check) { check.Print(std.out) }
 }
 
 func (d *doctorCommand) end(std streams, report doctor.Report, code int) error {

@@ -54,6 +54,9 @@ func followed(w *ward) http.HandlerFunc {
 			return
 		}
 		defer response.Body.Close()
+		for _, name := range []string{"Content-Type", "Cache-Control"} {
+			rw.Header().Set(name, response.Header.Get(name))
+		}
 		rw.WriteHeader(response.StatusCode)
 		_, _ = io.Copy(rw, response.Body)
 	}

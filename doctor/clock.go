@@ -1,36 +1,58 @@
 package doctor
 
 import (
-	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
 const (
-	// clockWarns is how far a clock may be from another's before it is told,
 	clockWarns = 30 * time.Second
-	// clockFails how far before clicks are about to be refused: Shopify's are good
-	// for 90 s.
+	// clockFails is how far clocks may differ before clicks are refused: Shopify's
+	// requests are good for 90 s.
 	clockFails = 80 * time.Second
 )
 
-// clock compares ours with those of the answers that were met.
-func (d *doctor) clock(context.Context) result {
-	d.dates.mu.Lock()
-	defer d.dates.mu.Unlock()
-	if len(d.dates.off) == 0 {
-		return skipped("no answer had a date", "mend what is marked above, then ask again")
+// clocks are how far other clocks are ahead of ours, by the Date headers of answers.
+type clocks struct {
+	now   func() time.Time
+	mu    sync.Mutex
+	ahead map[string]time.Duration // by name
+}
+
+func (c *clocks) read(name string, header http.Header) {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err == nil && header.Get("Age") == "" { // else it is a cache's, of some time ago
+		c.add(name, date.Sub(c.now()))
 	}
-	var said []string
+}
+
+func (c *clocks) add(name string, ahead time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ahead == nil {
+		c.ahead = map[string]time.Duration{}
+	}
+	c.ahead[name] = ahead.Round(time.Second)
+}
+
+func (c *clocks) check() result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.ahead) == 0 {
+		return skipped("no answer had a date", "fix what failed above, then run doctor again")
+	}
+	var all []string
 	var worst time.Duration
-	for whose, off := range d.dates.off {
-		said = append(said, fmt.Sprintf("%s: %+d s", whose, int(off.Seconds())))
-		worst = max(worst, off.Abs())
+	for name, ahead := range c.ahead {
+		all = append(all, fmt.Sprintf("%s: %+d s", name, int(ahead.Seconds())))
+		worst = max(worst, ahead.Abs())
 	}
-	slices.Sort(said)
-	found := strings.Join(said, ", ")
+	slices.Sort(all)
+	found := strings.Join(all, ", ")
 	const remedy = "set the clocks of this machine and of the server by NTP: Shopify's requests are good for 90 s"
 	switch {
 	case worst > clockFails:

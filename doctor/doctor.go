@@ -1,38 +1,41 @@
-// Package doctor looks at all that this program needs, and says of each what was
-// asked, what came, and the one thing to do. It changes nothing. What it says holds
-// no secret, hash, token, customer or e-mail address.
+// Package doctor checks what this program needs, and says how to fix what is wrong. It
+// changes nothing. Its report holds no secret, hash, token, customer or e-mail address.
 package doctor
 
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
 const (
-	// checkPatience is how long one check may take,
-	checkPatience = 5 * time.Second
-	// patience how long all of them: whoever watches with it waits 20 s.
-	patience = 18 * time.Second
+	// checkTimeout is how long one check may take.
+	checkTimeout = 5 * time.Second
+	// timeout is how long all of them may take: monitoring waits 20 s.
+	timeout = 18 * time.Second
+	// mostChecks is more than any group has.
+	mostChecks = 32
 )
 
-// Status is how a check ended.
+// Status is the result of a check.
 type Status string
 
 // The statuses.
 const (
 	OK      Status = "ok"
 	Warn    Status = "warn"    // works, and could be better
-	Fail    Status = "fail"    // has to be mended
-	Skipped Status = "skipped" // was not looked at
+	Fail    Status = "fail"    // must be fixed
+	Skipped Status = "skipped" // was not checked
 )
 
 // Check is one line of a report.
@@ -41,33 +44,70 @@ type Check struct {
 	Status Status `json:"status"`
 	Asked  string `json:"asked"`
 	Found  string `json:"found"`
-	Remedy string `json:"remedy"` // the one thing to do; "" where all is well
+	Remedy string `json:"remedy"` // how to fix it; "" where all is well
 	Ms     int64  `json:"ms"`
 }
 
-// Report is all of them. It is OK if none failed.
+// Print writes a check for an operator: its status, what was asked, what was found, and
+// how to fix it.
+func (c Check) Print(out io.Writer) {
+	text := fmt.Sprintf("%-7s  %s: %s\n         %s\n", c.Status, c.Name, c.Asked, c.Found)
+	if c.Remedy != "" {
+		text += "         -> " + c.Remedy + "\n"
+	}
+	_, _ = io.WriteString(out, text)
+}
+
+// Report is all checks. It is OK if none failed.
 type Report struct {
 	OK     bool    `json:"ok"`
 	Checks []Check `json:"checks"`
 }
 
-// Patient is what is looked at.
-type Patient struct {
-	Config config.Config
-	Store  *store.Store
-	// Shop is whose Recharge is looked at; "" if none was named.
-	Shop shopify.Shop
-	// Recharge finds the shop's client; nil: it has not
-	// connected Recharge; and whether its links are by hash. It may ask Redis.
-	Recharge func(context.Context) (client *recharge.Client, byHash bool, err error)
-	Now      func() time.Time
+// Target is what is checked.
+type Target struct {
+	Config    config.Config
+	Store     *store.Store // read-only
+	Merchants *portal.Merchants
+	Now       func() time.Time
+}
 
-	StoreURL string // the storefront; "" leaves the live proxy alone
+// Options are what an operator asks for beside the settings.
+type Options struct {
+	Shop     string // whose Recharge, where many stores are served; "": none is checked
+	StoreURL string // the storefront; "": the way through Shopify is not checked
 	Path     string // the app's path on it
-	Customer string // whose Shopify customer id; "" makes no session
+	Customer string // Shopify's id of a customer to make a session for; "": none is made
+	Roots    *x509.CertPool
+}
 
-	HTTP *http.Transport // asks the app and the storefront; nil: one of its own
-	TLS  *x509.CertPool  // who vouches for certificates; nil: whom the system trusts
+// Check returns the shop whose Recharge is checked; "" if none is named.
+// Errors: config.Problems.
+func (o Options) Check(cfg config.Config) (shopify.Shop, error) {
+	var problems config.Problems
+	add := func(name, what, hint string) {
+		problems = append(problems, config.Problem{Name: name, What: what, Hint: hint})
+	}
+	if o.StoreURL != "" && !goodStoreURL(o.StoreURL) {
+		add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
+	}
+	if _, err := shopify.ParseCustomerID(o.Customer); o.Customer != "" && err != nil {
+		add("--customer", "is not the id of a Shopify customer", "the digits at the end of the customer's address in Shopify's admin")
+	}
+	shop, err := cfg.Shop, error(nil)
+	if o.Shop != "" {
+		shop, err = shopify.ParseShop(o.Shop)
+	}
+	switch {
+	case err != nil:
+		add("--shop", "is not a myshopify.com name", "my-store.myshopify.com, not the store's own domain")
+	case cfg.Shop != "" && shop != cfg.Shop:
+		add("--shop", "is another store than SHOPIFY_SHOP's", "leave it out: this server is for one store")
+	}
+	if len(problems) > 0 {
+		return "", problems
+	}
+	return shop, nil
 }
 
 // result is what a check found, before it is named and timed.
@@ -81,34 +121,39 @@ func warn(found, remedy string) result    { return result{Warn, found, remedy} }
 func fail(found, remedy string) result    { return result{Fail, found, remedy} }
 func skipped(found, remedy string) result { return result{Skipped, found, remedy} }
 
+// named makes a check of a result.
+func (r result) named(name, asked string, took time.Duration) Check {
+	return Check{name, r.status, asked, r.found, r.remedy, took.Milliseconds()}
+}
+
 // step is one check to be made.
 type step struct {
 	name, asked string
 	do          func(context.Context) result
 }
 
-// doctor is one examination.
+// doctor is one run.
 type doctor struct {
-	Patient
-	dates   dates
-	probes  *shopify.Probes
-	signing string // the app's secret that signs
-	client  *http.Client
+	Target
+	Options
+	shop   shopify.Shop
+	clocks clocks
+	client *http.Client
 }
 
-// Run makes all checks and tells each when those before it are told. It ends
-// within 18 s whatever hangs.
-func Run(ctx context.Context, p Patient, tell func(Check)) Report {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	d := &doctor{Patient: p, dates: dates{now: p.Now}, signing: p.Config.ShopifyAPISecrets[0].Reveal()}
-	d.client = d.newClient()
-	defer d.client.CloseIdleConnections()
-	probes, err := shopify.NewProbes(d.secrets(), p.Now)
-	if err != nil { // only of a key that cannot be derived, which there is not
-		probes = &shopify.Probes{}
+// Run makes all checks, and passes each to tell when those before it have been. It takes
+// 18 s at most.
+// Errors: config.Problems where the options are wrong.
+func Run(ctx context.Context, target Target, options Options, tell func(Check)) (Report, error) {
+	shop, err := options.Check(target.Config)
+	if err != nil {
+		return Report{}, err
 	}
-	d.probes = probes
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	d := &doctor{Target: target, Options: options, shop: shop, clocks: clocks{now: target.Now}}
+	d.client = newClient(options.Roots)
+	defer d.client.CloseIdleConnections()
 	report := Report{OK: true}
 	add := func(check Check) {
 		check = d.concealed(check)
@@ -116,105 +161,97 @@ func Run(ctx context.Context, p Patient, tell func(Check)) Report {
 		report.OK = report.OK && check.Status != Fail
 		tell(check)
 	}
-	add(d.configuration())
-	// What hangs in one must not take its time from another.
-	groups := [][]step{d.redis(), d.recharge(), d.app(), d.proxy()}
+	add(d.configuration().named("configuration", "flags, environment and .env", 0))
+	groups := []func(context.Context, func(Check)){d.redis, d.recharge, d.app, d.proxy}
 	done := make([]chan Check, len(groups))
-	for i, steps := range groups {
-		done[i] = make(chan Check, len(steps))
-		go examine(ctx, steps, done[i])
+	for i, group := range groups { // at the same time: one that hangs takes no time from another
+		done[i] = make(chan Check, mostChecks)
+		go func() {
+			defer close(done[i])
+			group(ctx, func(check Check) { done[i] <- check })
+		}()
 	}
 	for _, checks := range done {
 		for check := range checks {
 			add(check)
 		}
 	}
-	clock, _ := timed(context.WithoutCancel(ctx), step{"clock", "the Date header of each answer against this clock", d.clock})
-	add(clock)
-	return report
+	add(d.clocks.check().named("clock", "the Date header of each answer against this clock", 0))
+	return report, nil
 }
 
-// examine makes the checks of a group one after the other, each as it needs those
-// before it. A check that had to be given up may still be under way: nothing that
-// builds on it is asked then.
-func examine(ctx context.Context, steps []step, done chan<- Check) {
-	defer close(done)
+// each makes checks one after the other. A check that was given up may still be under
+// way: those after it are skipped then.
+func each(ctx context.Context, steps []step, tell func(Check)) {
 	for i, s := range steps {
-		check, given := timed(ctx, s)
-		done <- check
-		if !given {
-			for _, s := range steps[i+1:] {
-				done <- Check{s.name, Skipped, s.asked, "was not asked", "mend " + check.Name, 0}
-			}
-			return
+		check, done := timed(ctx, s)
+		tell(check)
+		if done {
+			continue
 		}
+		for _, s := range steps[i+1:] {
+			tell(skipped("was not asked", "fix "+check.Name).named(s.name, s.asked, 0))
+		}
+		return
 	}
 }
 
-// timed makes a check and does not wait for longer than it may take, whatever that
-// is; false if it has given the check up.
+// timed makes a check, and gives it up when its time is over. It reports whether the check
+// has ended.
 func timed(ctx context.Context, s step) (Check, bool) {
 	start := time.Now()
-	ended := func(r result) Check {
-		if r.status == "" { // nothing is not good
-			r = fail("the check came to nothing", "report this: it is a fault of doctor's")
-		}
-		return Check{s.name, r.status, s.asked, r.found, r.remedy, time.Since(start).Milliseconds()}
-	}
 	if ctx.Err() != nil {
-		return ended(fail("no time was left", "mend what is marked above, or took long, then ask again")), false
+		return fail("no time was left", "fix what failed or was slow above, then run doctor again").named(s.name, s.asked, 0), false
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	answer := make(chan result, 1)
 	go func() { answer <- s.do(ctx) }()
+	var r result
+	done := true
 	select {
-	case r := <-answer:
-		return ended(r), true
+	case r = <-answer:
 	case <-ctx.Done():
+		select {
+		case r = <-answer: // it has noticed by itself, and knows more
+		case <-time.After(100 * time.Millisecond):
+			r, done = fail("no answer in time", "fix what failed above, then run doctor again"), false
+		}
 	}
-	select { // it may just have noticed itself, and knows more
-	case r := <-answer:
-		return ended(r), true
-	case <-time.After(100 * time.Millisecond):
-		return ended(fail("no answer in time", "mend what is marked above, then ask again")), false
-	}
+	return r.named(s.name, s.asked, time.Since(start)), done
 }
 
-func (d *doctor) configuration() Check {
-	r := ok("every setting can be used")
+func (d *doctor) configuration() result {
 	switch {
 	case len(d.Config.ShopifyAPISecrets) > 1:
-		r = warn("every setting can be used; two app secrets, as while rotating", "take the old one out of SHOPIFY_API_SECRET an hour after Shopify has the new one")
+		return warn("every setting is valid; there are two app secrets",
+			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")
 	case len(d.Config.EncryptionKeys) > 1:
-		r = warn("every setting can be used; two encryption keys", "run 'manage-subscriptions rekey', then take the old one out of ENCRYPTION_KEY")
+		return warn("every setting is valid; there are two encryption keys",
+			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")
 	}
-	return Check{Name: "configuration", Status: r.status, Asked: "flags, environment and .env", Found: r.found, Remedy: r.remedy}
+	return ok("every setting is valid")
 }
 
-// Unconfigured is the report on settings that cannot be used.
+// Unconfigured is the report on settings that are not valid.
 func Unconfigured(problems config.Problems) Report {
 	var report Report
-	for _, problem := range problems {
-		report.Checks = append(report.Checks, Check{
-			Name: "configuration", Status: Fail, Asked: problem.Name, Found: problem.What, Remedy: problem.Hint,
-		})
+	for _, p := range problems {
+		report.Checks = append(report.Checks, fail(p.What, p.Hint).named("configuration", p.Name, 0))
 	}
 	return report
 }
 
-func (d *doctor) secrets() []string {
-	var all []string
-	for _, secret := range d.Config.ShopifyAPISecrets {
-		all = append(all, secret.Reveal())
-	}
-	return all
-}
-
-// concealed takes out what must not be there, wherever it came from: somebody
-// else's error may repeat anything.
+// concealed removes secrets, wherever they came from: an error of a library's may repeat
+// anything.
 func (d *doctor) concealed(check Check) Check {
-	secrets := append(d.secrets(), d.Customer, d.Config.RechargeAPIToken.Reveal(), d.Config.RechargeStorefrontToken.Reveal(), d.Config.RechargeClientSecret.Reveal())
+	secrets := []string{
+		d.Customer, d.Config.RechargeAPIToken.Reveal(),
+		d.Config.RechargeStorefrontToken.Reveal(), d.Config.RechargeClientSecret.Reveal(),
+	}
+	for _, secret := range d.Config.ShopifyAPISecrets {
+		secrets = append(secrets, secret.Reveal())
+	}
 	if d.Config.Redis != nil {
 		secrets = append(secrets, d.Config.Redis.Password.Reveal(), d.Config.Redis.SentinelPassword.Reveal())
 	}
@@ -228,23 +265,7 @@ func (d *doctor) concealed(check Check) Check {
 	return check
 }
 
-// dates are the Date headers that were met.
-type dates struct {
-	now func() time.Time
-	mu  sync.Mutex
-	off map[string]time.Duration // by whose clock it is; how far it is ahead
-}
-
-// heard keeps how far another's clock is from ours.
-func (d *dates) heard(whose string, header http.Header) {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil || header.Get("Age") != "" {
-		return // what a cache had, and of when, says nothing of a clock
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.off == nil {
-		d.off = map[string]time.Duration{}
-	}
-	d.off[whose] = date.Sub(d.now()).Round(time.Second)
+func goodStoreURL(text string) bool {
+	u, err := parseURL(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http" && recharge.Loopback(strings.ToLower(u.Hostname())))
 }

@@ -13,7 +13,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +26,6 @@ import (
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
-	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 	"manage-subscriptions/store"
 )
@@ -56,7 +54,7 @@ type ward struct {
 	scopes   []string
 	burst    int
 	settings config.Settings // the doctor's
-	ask      server.Questions
+	ask      doctor.Options
 }
 
 // newWard is a healthy one. before changes what cannot be changed later.
@@ -91,7 +89,7 @@ func newWard(t *testing.T, kept *storetest.Server, before ...func(*ward)) *ward 
 	w.store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + w.public + "/apps/subscriptions", Secret: appSecret, OldSecret: "fixture-old-secret"})
 	roots := x509.NewCertPool()
 	roots.AddCert(w.app.Certificate())
-	w.ask = server.Questions{StoreURL: w.shown.URL, Path: "/apps/subscriptions", Customer: pat, Roots: roots}
+	w.ask = doctor.Options{StoreURL: w.shown.URL, Path: "/apps/subscriptions", Customer: pat, Roots: roots}
 	return w
 }
 
@@ -159,7 +157,7 @@ func (w *ward) examine() (doctor.Report, string) {
 	}
 	var out bytes.Buffer
 	begun := time.Now()
-	report, err := server.Doctor(w.t.Context(), cfg, w.ask, func(c doctor.Check) { doctor.Print(&out, c) },
+	report, err := server.Doctor(w.t.Context(), cfg, w.ask, func(c doctor.Check) { c.Print(&out) },
 		server.WithClock(func() time.Time { return time.Now().Add(w.skew) }))
 	if err != nil {
 		w.t.Fatal(err)
@@ -184,7 +182,7 @@ func (w *ward) silent(said string) {
 	}
 	for _, forwarded := range w.store.Forwarded() {
 		query, _ := url.ParseQuery(forwarded.Query)
-		secrets = append(secrets, query.Get("signature"), query.Get("probe"))
+		secrets = append(secrets, query.Get("signature"))
 	}
 	for _, secret := range secrets {
 		if secret != "" && strings.Contains(said, secret) {
@@ -328,26 +326,26 @@ func portalSays(change func(answer map[string]any)) func(*ward) {
 	}
 }
 
-// onlyHops answers in the storefront's place who asks for a redirect.
-func onlyHops(w *ward, status int) http.HandlerFunc { return hops(w, instead(status, "", "")) }
+// onlyClicks answers clicks in the storefront's place.
+func onlyClicks(w *ward, status int) http.HandlerFunc { return clicks(w, instead(status, "", "")) }
 
-// refusesHops is a Shopify that asks the server for what a redirect names, without a
+// refusesClicks is a Shopify that asks the server for what a redirect names, without a
 // signature.
-func refusesHops(w *ward) http.HandlerFunc {
-	return hops(w, func(rw http.ResponseWriter, _ *http.Request) {
+func refusesClicks(w *ward) http.HandlerFunc {
+	return clicks(w, func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "text/plain; charset=UTF-8")
 		instead(403, "", "403 Forbidden\nRequest id: k3v9x2m7qa\n")(rw, nil)
 	})
 }
 
-func hops(w *ward, answer http.HandlerFunc) http.HandlerFunc {
+func clicks(w *ward, answer http.HandlerFunc) http.HandlerFunc {
 	u, err := url.Parse(w.store.URL)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	store := httputil.NewSingleHostReverseProxy(u)
 	return func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Has("hop") {
+		if !strings.HasSuffix(r.URL.Path, "/status") {
 			answer(rw, r)
 			return
 		}
@@ -384,10 +382,10 @@ func TestFaults(t *testing.T) {
 		"the store as somebody types it": {turn: func(w *ward) {
 			lower := strings.Replace(w.shown.URL, "127.0.0.1", "localhost", 1)
 			w.ask.StoreURL = strings.Replace(lower, "localhost", "LocalHost", 1)
-			w.mask = hops(w, instead(302, lower+"/apps/subscriptions/doctor/arrived", ""))
+			w.mask = clicks(w, instead(302, lower+"/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%3Fms_returned%3D1", ""))
 		}, check: "proxy.redirect", status: doctor.OK, found: "it does"},
 		"nobody vouches": {turn: func(w *ward) { w.ask.Roots = x509.NewCertPool() },
-			check: "app.reach", status: doctor.Fail, found: "not vouched for", remedy: "certificate"},
+			check: "app.reach", status: doctor.Fail, found: "not trusted", remedy: "certificate"},
 		"another host's certificate": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.app.URL, "127.0.0.1", "localhost", 1) },
 			check: "app.reach", status: doctor.Fail, found: "another host", remedy: "host in APP_URL"},
 		"certificate over": {turn: func(w *ward) { w.settings.AppURL = certified(w, -time.Hour) },
@@ -402,25 +400,25 @@ func TestFaults(t *testing.T) {
 			check: "app.refuses", status: doctor.Fail, found: "status 200", remedy: "APP_URL"},
 
 		"server down behind its proxy": {turn: func(w *ward) { w.front = instead(502, "", "Bad Gateway") },
-			check: "app.refuses", status: doctor.Fail, found: "gets no answer of it", remedy: "server runs"},
+			check: "app.refuses", status: doctor.Fail, found: "gets no answer from it", remedy: "server runs"},
 		"a stranger gets nothing signed": {turn: func(w *ward) { w.front = instead(200, "", "It works!") },
-			check: "app.server", status: doctor.Skipped, found: "somebody else", remedy: "app.refuses"},
+			check: "app.server", status: doctor.Skipped, found: "another program", remedy: "app.refuses"},
 
 		// The store's.
-		"asked too often for a redirect": {turn: func(w *ward) { w.mask = onlyHops(w, 429) },
+		"asked too often for a redirect": {turn: func(w *ward) { w.mask = onlyClicks(w, 429) },
 			check: "proxy.redirect", status: doctor.Warn, found: "429", remedy: "in a minute"},
 		"suspicious": {turn: func(w *ward) { w.mask = instead(430, "", "") },
 			check: "proxy.reach", status: doctor.Warn, found: "430", remedy: "in a minute"},
-		"a status that says nothing": {turn: func(w *ward) { w.mask = onlyHops(w, 405) },
-			check: "proxy.redirect", status: doctor.Fail, found: "405", remedy: "ask again"},
-		"Shopify follows by itself": {turn: func(w *ward) { w.mask = refusesHops(w) },
+		"a status that says nothing": {turn: func(w *ward) { w.mask = onlyClicks(w, 405) },
+			check: "proxy.redirect", status: doctor.Fail, found: "405", remedy: "in a minute"},
+		"Shopify follows by itself": {turn: func(w *ward) { w.mask = refusesClicks(w) },
 			check: "proxy.redirect", status: doctor.Fail, found: "does not", remedy: "REDIRECT=page"},
-		"Shopify follows by itself, which is known": {turn: func(w *ward) { w.mask, w.settings.Redirect = refusesHops(w), "page" },
-			check: "proxy.redirect", status: doctor.OK, found: "REDIRECT=page is right"},
-		"no redirect for lack of a server": {turn: func(w *ward) { w.mask = onlyHops(w, 503) },
+		"Shopify follows by itself, which is known": {turn: func(w *ward) { w.mask, w.settings.Redirect = refusesClicks(w), "page" },
+			check: "proxy.redirect", status: doctor.OK, found: "REDIRECT=page"},
+		"no redirect for lack of a server": {turn: func(w *ward) { w.mask = onlyClicks(w, 503) },
 			check: "proxy.redirect", status: doctor.Fail, found: "503", remedy: "app.reach"},
 		"password page": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
-			check: "proxy.reach", status: doctor.Fail, found: "password page", remedy: "password off"},
+			check: "proxy.reach", status: doctor.Fail, found: "password page", remedy: "remove the password"},
 		"no proxy": {turn: func(w *ward) { w.ask.Path = "/apps/other" },
 			check: "proxy.reach", status: doctor.Fail, found: "404", remedy: "prefix apps, subpath subscriptions"},
 		"server not reached": {turn: func(w *ward) { w.mask = instead(502, "", "There was an error in the third-party application") },
@@ -430,12 +428,29 @@ func TestFaults(t *testing.T) {
 		"old request": {turn: shopFaults(func(f *shopifytest.Faults) { f.ClockOffset = -5 * time.Minute }),
 			check: "proxy.reach", status: doctor.Fail, found: "403 of this program", remedy: "clock"},
 		"another store": {turn: shopFaults(func(f *shopifytest.Faults) { f.Shop = "other.myshopify.com" }),
-			check: "proxy.reach", status: doctor.Fail, found: "another store", remedy: "--store-url"},
+			check: "proxy.redirect", status: doctor.Fail, found: "another store", remedy: "--store-url"},
 		"another server": {turn: func(w *ward) {
-			w.mask = instead(200, "", `{"shop":"`+shop+`","path_prefix":"/apps/subscriptions","proof":"00"}`)
+			w.mask = instead(200, "", `{"signed_in":false,"subscriber":null,"active_subscriptions":null,"more":1}`)
 		},
-			check: "proxy.reach", status: doctor.Fail, found: "somebody else's", remedy: "prefix apps"},
-		"primary domain": {turn: func(w *ward) { w.mask = instead(301, "https://www.brand.example/apps/subscriptions/doctor", "") },
+			check: "proxy.reach", status: doctor.Fail, found: "another program's", remedy: "prefix apps"},
+		"the same text, not as JSON": {turn: func(w *ward) {
+			w.mask = instead(200, "", `{"signed_in":false,"subscriber":null,"active_subscriptions":null}`)
+		}, check: "proxy.reach", status: doctor.Fail, found: "another program's", remedy: "prefix apps"},
+		"headers dropped": {turn: func(w *ward) {
+			w.mask = func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(rw, `{"signed_in":false,"subscriber":null,"active_subscriptions":null}`)
+			}
+		}, check: "proxy.reach", status: doctor.Warn, found: "no-store", remedy: "caches"},
+		"a click would end signed in": {turn: func(*ward) {},
+			check: "recharge.click", status: doctor.OK, found: "redirected: 302 to the portal at"},
+		"a click of a stranger's": {turn: func(w *ward) { w.ask.Customer = "6100200309999" },
+			check: "recharge.click", status: doctor.Warn, found: "not_a_subscriber", remedy: "subscribes"},
+		"a click without a session": {turn: faults(func(f *rechargetest.Faults) { f.RefuseSessions = true }),
+			check: "recharge.click", status: doctor.Warn, found: "redirected_by_hash", remedy: "above"},
+		"a click to a portal that is not configured": {turn: func(w *ward) { w.recharge.SetPortalBase("https://portal.brand.example/portal/") },
+			check: "recharge.click", status: doctor.Warn, found: "redirected_by_hash", remedy: "above"},
+		"primary domain": {turn: func(w *ward) { w.mask = instead(301, "https://www.brand.example/apps/subscriptions/status", "") },
 			check: "proxy.reach", status: doctor.Fail, found: "www.brand.example", remedy: "--store-url http://www.brand.example"},
 		"firewall": {turn: func(w *ward) { w.mask = instead(403, "", "<html>blocked</html>") },
 			check: "proxy.reach", status: doctor.Fail, found: "403, not this program's", remedy: "firewall"},
@@ -464,7 +479,7 @@ func TestFaults(t *testing.T) {
 		"filter ignored": {turn: faults(func(f *rechargetest.Faults) { f.IgnoreFilter = true }),
 			check: "recharge.filter", status: doctor.Fail, found: "ignored", remedy: "index"},
 		"no customers": {turn: func(w *ward) { w.recharge.SetCustomers(nil) },
-			check: "recharge.filter", status: doctor.Warn, found: "no customers", remedy: "ask again"},
+			check: "recharge.filter", status: doctor.Warn, found: "no customers", remedy: "again"},
 		"unknown customer": {turn: func(w *ward) { w.ask.Customer = "6100200309999" },
 			check: "recharge.customer", status: doctor.Warn, found: "does not know", remedy: "subscribes"},
 		"sessions refused": {turn: faults(func(f *rechargetest.Faults) { f.RefuseSessions = true }),
@@ -474,7 +489,7 @@ func TestFaults(t *testing.T) {
 		"the link has no hash": {turn: func(w *ward) {
 			base := w.recharge.URL
 			portalSays(func(a map[string]any) { a["portal_url"] = base + "/portal/somebody/" })(w)
-		}, check: "recharge.base_url", status: doctor.Fail, found: "hash where it should", remedy: "Recharge's support"},
+		}, check: "recharge.base_url", status: doctor.Fail, found: "hash is not where it should be", remedy: "Recharge's support"},
 		"no base": {turn: portalSays(func(a map[string]any) { a["base_url"] = "" }),
 			check: "recharge.base_url", status: doctor.Warn, found: "the link itself is good", remedy: "Recharge's support"},
 		"a base that tells": {turn: portalSays(func(a map[string]any) { a["base_url"] = "https://x.rechargeapps.com/portal-" + hash + "/" }),
@@ -486,13 +501,13 @@ func TestFaults(t *testing.T) {
 		"needs the storefront token": {turn: func(*ward) {},
 			check: "recharge.session_bare", status: doctor.OK, found: "needs the storefront token"},
 		"somebody else's session": {turn: faults(func(f *rechargetest.Faults) { f.ForeignSession = true }),
-			check: "recharge.session", status: doctor.Fail, found: "somebody else's", remedy: "PORTAL_LINK=hash"},
+			check: "recharge.session", status: doctor.Fail, found: "another customer's", remedy: "PORTAL_LINK=hash"},
 		"snake case": {turn: faults(func(f *rechargetest.Faults) { f.SnakeCaseSession = true }),
 			check: "recharge.session_key", status: doctor.OK, found: "api_token"},
 		"portal access refused": {turn: faults(func(f *rechargetest.Faults) { f.RefusePortalAccess = true }),
 			check: "recharge.portal_access", status: doctor.Fail, found: "bad token (401)", remedy: "portal access"},
 		"somebody else's portal": {turn: faults(func(f *rechargetest.Faults) { f.ForeignPortal = true }),
-			check: "recharge.portal_access", status: doctor.Fail, found: "somebody else's", remedy: "PORTAL_LINK=hash"},
+			check: "recharge.portal_access", status: doctor.Fail, found: "another customer's", remedy: "PORTAL_LINK=hash"},
 		"without a zone": {turn: func(*ward) {},
 			check: "recharge.expires_at", status: doctor.OK, found: "without a zone, taken as UTC; in 24 h"},
 		"zoned": {turn: faults(func(f *rechargetest.Faults) { f.ZonedExpiry = true }),
@@ -583,11 +598,11 @@ func TestFaults(t *testing.T) {
 		"Redis hangs, Recharge does not": {turn: func(w *ward) { w.settings.RedisURL = "redis://" + hang(w.t) },
 			check: "recharge.portal_access", status: doctor.OK, found: "a link came"},
 		"page, and a 302 does not arrive": {turn: func(w *ward) { w.settings.Redirect, w.mask = "page", followed(w) },
-			check: "proxy.redirect", status: doctor.OK, found: "REDIRECT=page is right"},
+			check: "proxy.redirect", status: doctor.OK, found: "REDIRECT=page"},
 		"renamed by the merchant": {turn: func(w *ward) {
 			w.store.AddApp(shopifytest.App{PathPrefix: "/tools/abo", ProxyURL: "http://" + w.public + "/apps/subscriptions", Secret: appSecret})
 			w.ask.Path = "/tools/abo/"
-		}, check: "proxy.reach", status: doctor.OK, found: "prefix /tools/abo"},
+		}, check: "proxy.redirect", status: doctor.OK, found: "prefix /tools/abo"},
 		"server down behind Shopify": {turn: func(w *ward) {
 			w.store.AddApp(shopifytest.App{PathPrefix: "/apps/down", ProxyURL: "http://127.0.0.1:1/apps/subscriptions", Secret: appSecret})
 			w.ask.Path = "/apps/down"
@@ -647,7 +662,8 @@ func TestCluster(t *testing.T) {
 // TestManyStores: what a merchant has connected is looked at when its store is
 // named.
 func TestManyStores(t *testing.T) {
-	w := newWard(t, storetest.Redis(t))
+	w := newWard(t, storetest.Redis(t), func(w *ward) { w.burst = 400 })
+	w.settings.RechargeRate = "2,400" // enough for one report after the other
 	w.manyStores()
 	w.settings.RedisURL = "redis://" + storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always").Addr
 	report, _ := w.examine()
@@ -715,61 +731,5 @@ func TestManyStores(t *testing.T) {
 	report, _ = w.examine()
 	if got := find(t, report, "recharge.token"); got.Status != doctor.Fail || !strings.Contains(got.Remedy, "ENCRYPTION_KEY") {
 		t.Errorf("%+v; want that the key may be another", got)
-	}
-}
-
-// TestProbeIsNobodyElses: the route refuses every probe that is not the doctor's,
-// each in the same words; and what bears none is a click like any other.
-func TestProbeIsNobodyElses(t *testing.T) {
-	w := newWard(t, storetest.Redis(t))
-	probes := func(secret string, off time.Duration) string {
-		p, err := shopify.NewProbes([]string{secret}, func() time.Time { return time.Now().Add(off) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p.New()
-	}
-	signed := func(query string) string { return w.store.SignedQuery(query, pat, "/apps/subscriptions", appSecret) }
-	good := probes(appSecret, 0)
-	for name, test := range map[string]struct {
-		path, query string
-		want        int
-	}{
-		"the doctor":                   {"", signed("probe=" + good), 200},
-		"with a slash":                 {"/", signed("probe=" + good), 200},
-		"a hop":                        {"", signed("hop=302&probe=" + good), 302},
-		"a click":                      {"", signed(""), 302},
-		"a click that asks for a hop":  {"", signed("hop=302"), 302},
-		"a click at where a hop leads": {"/arrived", signed("probe=" + good), 302},
-		"unsigned":                     {"", "", 403},
-		"unsigned, with one":           {"", "probe=" + good, 403},
-		"another's signature":          {"", w.store.SignedQuery("probe="+good, pat, "/apps/subscriptions", "hush-hush"), 403},
-		"another secret's":             {"", signed("probe=" + probes("hush-hush", 0)), 403},
-		"over":                         {"", signed("probe=" + probes(appSecret, -3*time.Minute)), 403},
-		"of the future":                {"", signed("probe=" + probes(appSecret, 3*time.Minute)), 403},
-		"changed":                      {"", signed("probe=9" + good), 403},
-		"cut":                          {"", signed("probe=" + good[:20]), 403},
-	} {
-		t.Run(name, func(t *testing.T) {
-			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-			response, err := client.Get("http://" + w.public + "/apps/subscriptions/doctor" + test.path + "?" + test.query)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer response.Body.Close()
-			body, _ := io.ReadAll(response.Body)
-			if response.StatusCode != test.want {
-				t.Fatalf("status %d; want %d", response.StatusCode, test.want)
-			}
-			if test.want == 403 && !regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{10}\n$`).Match(body) {
-				t.Errorf("%q; want what everybody else is refused with", body)
-			}
-			if want := "/apps/subscriptions/doctor/arrived"; name == "a hop" && response.Header.Get("Location") != want {
-				t.Errorf("Location %q; want %q", response.Header.Get("Location"), want)
-			}
-			if to := response.Header.Get("Location"); test.want == 302 && name != "a hop" && !strings.Contains(to, hash) {
-				t.Errorf("Location %q; want the shopper's portal", to)
-			}
-		})
 	}
 }

@@ -2,41 +2,56 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
 )
 
-const askStore = "pass --store-url, the storefront's address"
+const (
+	askStore = "pass --store-url, the storefront's address"
+	// proxySettings are what the app's proxy needs, as Shopify's page names it.
+	proxySettings = "in the app's configuration set the proxy to prefix apps, subpath subscriptions, url APP_URL" +
+		proxyPath + ", release it, and install the app in the store"
+	noPassword = "remove the password in Online Store, Preferences: the proxy cannot be checked before"
+	// statusSuspicious is Shopify's own, for a client that looks like a machine.
+	statusSuspicious = 430
+)
 
-// theProxy are the settings that Shopify's proxy needs, as its page names them.
-const theProxy = "in the app's configuration set the proxy to prefix apps, subpath subscriptions, url APP_URL" + proxyPath + ", release it, and install the app in the store"
-
-// proxy are the checks of the way through Shopify.
-func (d *doctor) proxy() []step {
+// proxy checks the way through Shopify.
+func (d *doctor) proxy(ctx context.Context, tell func(Check)) {
 	reached := false
-	return []step{
-		{"proxy.reach", "the storefront's " + d.path() + "/doctor, with a probe", func(ctx context.Context) result {
+	each(ctx, []step{
+		{"proxy.reach", "GET " + d.path() + "/status on the storefront", func(ctx context.Context) result {
 			if d.StoreURL == "" {
 				return skipped("the storefront is not known", askStore)
 			}
-			r := d.throughShopify(ctx)
-			reached = r.status == OK || r.status == Warn && strings.HasPrefix(r.found, "this server")
-			return r
+			got, at, err := d.visit(ctx, "status")
+			if err != nil {
+				return unreachable(err, "--store-url", "the storefront")
+			}
+			reached = got.signedOut()
+			if !reached {
+				return notReached(got, at)
+			}
+			return got.answers("this program answers")
 		}},
-		{"proxy.redirect", "whether a 302 of the server's arrives at the browser", func(ctx context.Context) result {
+		{"proxy.redirect", "a signed-out click: whether the server's 302 arrives at the browser", func(ctx context.Context) result {
 			switch {
 			case d.StoreURL == "":
 				return skipped("the storefront is not known", askStore)
 			case !reached:
-				return skipped("the server was not reached", "mend proxy.reach")
+				return skipped("the server was not reached", "fix proxy.reach")
 			}
-			return d.hop(ctx)
+			got, at, err := d.visit(ctx, "")
+			if err != nil {
+				return unreachable(err, "--store-url", "the storefront")
+			}
+			return d.redirect(got, at)
 		}},
-	}
+	}, tell)
 }
 
 func (d *doctor) path() string {
@@ -46,117 +61,110 @@ func (d *doctor) path() string {
 	return "/" + strings.Trim(d.Path, "/")
 }
 
-// ask asks the server with a probe, through Shopify.
-func (d *doctor) ask(ctx context.Context, more url.Values) (page, *url.URL, string, error) {
-	store, err := url.Parse(d.StoreURL)
+// visit asks the storefront for a page of the app's, as a visitor who is not signed in.
+func (d *doctor) visit(ctx context.Context, page string) (got page, at *url.URL, err error) {
+	at, err = parseURL(d.StoreURL)
 	if err != nil {
-		return page{}, nil, "", err
+		return got, nil, err
 	}
-	// As a browser writes it, and a Location does.
-	store.Host = strings.TrimSuffix(strings.ToLower(store.Host), map[string]string{"https": ":443", "http": ":80"}[store.Scheme])
-	probe := d.probes.New()
-	query := url.Values{"probe": {probe}}
-	for name, values := range more {
-		query[name] = values
-	}
-	at := store.JoinPath(d.path(), "doctor")
-	at.RawQuery = query.Encode()
-	got, err := d.get(ctx, "the storefront", at.String())
-	return got, at, probe, err
+	// As browsers write it, and a Location does.
+	at.Host = strings.TrimSuffix(strings.ToLower(at.Host), map[string]string{"https": ":443", "http": ":80"}[at.Scheme])
+	at = at.JoinPath(d.path(), page)
+	got, err = d.get(ctx, "the storefront", at.String())
+	return got, at, err
 }
 
-// GoodStoreURL tells the address of a storefront: https, or http on loopback, which
-// is a test.
-func GoodStoreURL(text string) bool {
+// parseURL reads the address of a storefront.
+func parseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return false
+	if err == nil && (u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		err = errors.New("not the address of a storefront")
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	loopback := u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
-	return u.Scheme == "https" || u.Scheme == "http" && loopback
+	return u, err
 }
 
-func (d *doctor) throughShopify(ctx context.Context) result {
-	got, at, probe, err := d.ask(ctx, nil)
-	if err != nil {
-		return unreachedAt(err, "--store-url", "the storefront")
-	}
-	if r := notReached(got, at); r.status != "" {
-		return r
-	}
-	answer, mine := d.answered(got, probe)
-	switch {
-	case !mine:
-		return fail(fmt.Sprintf("status %d, an answer of somebody else's: Shopify does not lead to this program", got.status), theProxy)
-	case d.Shop != "" && answer.Shop != d.Shop:
-		return fail("it is another store's storefront", "pass --store-url of the store in SHOPIFY_SHOP")
-	case answer.PathPrefix != d.path():
-		return warn("this server, with the prefix "+answer.PathPrefix, "let themes link to "+answer.PathPrefix)
-	}
-	return ok("this server, with the prefix " + answer.PathPrefix)
-}
-
-// notReached reads an answer that is Shopify's own, or our refusal; the zero result
-// if it is neither.
+// notReached says what an answer is that is not this program's, or is its refusal.
 func notReached(got page, at *url.URL) result {
-	const noPassword = "take the password off in Online Store, Preferences; the proxy cannot be tried before"
 	switch {
 	case got.status >= 300 && got.status < 400:
-		return moved(got, at, noPassword)
+		return moved(got, at)
 	case got.status == http.StatusOK && strings.Contains(got.body, `action="/password"`):
 		return fail("the store's password page", noPassword)
-	case ours(got):
-		return fail("403 of this program: what Shopify signs, it does not take", "set SHOPIFY_API_SECRET of the server to the client secret of the app that has the proxy, and see the line clock")
+	case got.refused():
+		return fail("403 of this program: it refuses what Shopify has signed",
+			"set SHOPIFY_API_SECRET of the server to the client secret of the app that has the proxy, and see the line clock")
 	case got.status == http.StatusNotFound:
-		return fail("404: the store knows no such path", theProxy+"; if the merchant has renamed it, pass --path")
+		return fail("404: the store has no such path", proxySettings+"; if the merchant has renamed it, pass --path")
 	case got.status == http.StatusTooManyRequests || got.status == statusSuspicious:
-		return warn(fmt.Sprintf("%d: Shopify is asked too often", got.status), "ask again in a minute")
+		return warn(fmt.Sprintf("%d: too many requests to Shopify", got.status), "run doctor again in a minute")
 	case got.status == http.StatusForbidden || got.status == http.StatusUnauthorized:
-		return fail(fmt.Sprintf("%d, not this program's: something before it refuses", got.status), "let Shopify's requests through to the server, whatever protects it (firewall, bot protection)")
+		return fail(fmt.Sprintf("%d, not this program's: something in front of it refuses", got.status),
+			"let Shopify's requests through what protects the server (firewall, bot protection)")
 	case got.status >= 500:
-		return fail(fmt.Sprintf("%d: Shopify did not get an answer of the server's", got.status), "see app.reach, and that the proxy's url in the app's configuration is APP_URL"+proxyPath)
+		return fail(fmt.Sprintf("%d: Shopify got no answer from the server", got.status),
+			"see app.reach, and check that the proxy's url in the app's configuration is APP_URL"+proxyPath)
 	}
-	return result{}
+	return fail(fmt.Sprintf("status %d, another program's answer: Shopify does not forward to this one", got.status),
+		proxySettings)
 }
 
-// moved reads a redirect that is not of the server's.
-func moved(got page, at *url.URL, noPassword string) result {
+var plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
+
+// moved says where a redirect of the store's own leads.
+func moved(got page, at *url.URL) result {
 	to, err := url.Parse(got.header.Get("Location"))
 	switch {
-	case err == nil && (to.Path == "/password" || strings.HasSuffix(to.Path, "/password")):
+	case err == nil && strings.HasSuffix(to.Path, "/password"):
 		return fail("the store's password page", noPassword)
 	case err == nil && to.Host != "" && to.Host != at.Host && plainHost.MatchString(to.Host):
 		return fail("the storefront is at "+to.Host, "pass --store-url "+at.Scheme+"://"+to.Host)
 	}
-	return fail(fmt.Sprintf("status %d, to another page", got.status), "pass --store-url as a shopper's browser shows it, without a path")
+	return fail(fmt.Sprintf("status %d, to another page", got.status),
+		"pass --store-url as a shopper's browser shows it, without a path")
 }
 
-// statusSuspicious is Shopify's own, for who asks like a machine.
-const statusSuspicious = 430
-
-var plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
-
-// hop asks for a 302 into the same store, and looks who gets it.
-func (d *doctor) hop(ctx context.Context) result {
-	got, at, _, err := d.ask(ctx, url.Values{"hop": {"302"}})
-	if err != nil {
-		return unreachedAt(err, "--store-url", "the storefront")
-	}
-	// Our own refusal is Shopify's, who has followed the redirect by itself.
-	if got.status >= http.StatusBadRequest && !ours(got) {
-		if r := notReached(got, at); r.status != "" {
-			return r
+// redirect reads the answer to a signed-out click, which is a 302 to the sign-in.
+func (d *doctor) redirect(got page, at *url.URL) result {
+	if prefix := signInPrefix(got, at); prefix != "" {
+		if prefix != d.path() {
+			return warn("it does, with the prefix "+prefix, "let themes link to "+prefix)
 		}
-		return fail(fmt.Sprintf("status %d, which says nothing of redirects", got.status), "ask again in a minute")
+		return ok("it does, with the prefix " + prefix)
 	}
-	to, err := url.Parse(got.header.Get("Location"))
-	arrived := err == nil && got.status == http.StatusFound && strings.HasSuffix(to.Path, "/doctor/arrived") && (to.Host == "" || to.Host == at.Host)
 	switch {
-	case arrived:
-		return ok("it does")
+	case strings.Contains(got.body, `data-outcome="not_connected"`):
+		return fail("the page not_connected: it is another store's storefront, or the store has not connected Recharge",
+			"pass --store-url of the store that is checked, or connect it")
+	// Our own refusal is an answer to Shopify, which has followed the redirect by itself.
+	case got.status >= http.StatusInternalServerError, got.status == http.StatusTooManyRequests, got.status == statusSuspicious:
+		return notReached(got, at)
+	case got.status >= http.StatusBadRequest && !got.refused():
+		return fail(fmt.Sprintf("status %d, which says nothing about redirects", got.status), "run doctor again in a minute")
 	case d.Config.RedirectByPage:
-		return ok(fmt.Sprintf("it does not (status %d): REDIRECT=page is right", got.status))
+		return ok(fmt.Sprintf("status %d, no 302: REDIRECT=page needs none", got.status))
 	}
 	return fail(fmt.Sprintf("it does not: status %d, or another Location", got.status), "set REDIRECT=page")
 }
+
+// signInPrefix returns the app's path on the storefront, as the server has it from
+// Shopify, if a page is the server's redirect to the sign-in; else "".
+func signInPrefix(got page, at *url.URL) string {
+	to, err := url.Parse(got.header.Get("Location"))
+	if err != nil || got.status != http.StatusFound || to.Host != "" && to.Host != at.Host {
+		return ""
+	}
+	var back string
+	switch {
+	case strings.HasSuffix(to.Path, "/customer_authentication/login"):
+		back = to.Query().Get("return_to")
+	case strings.HasSuffix(to.Path, "/account/login"):
+		back = to.Query().Get("return_url")
+	}
+	u, err := url.Parse(back)
+	if err != nil || !u.Query().Has("ms_returned") || !plainPath.MatchString(u.Path) {
+		return ""
+	}
+	return u.Path
+}
+
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,5}$`)

@@ -279,7 +279,7 @@ func (a *Admin) calls(ctx context.Context, connection *store.Connection, do func
 func (a *Admin) check(ctx context.Context, steps *steps, last *store.Connection, next store.Connection) error {
 	var findings recharge.Findings
 	err := a.calls(ctx, &next, func(client *recharge.Client, grant *recharge.Grant) error {
-		findings = recharge.Inspect(ctx, client, grant, steps.found)
+		findings = recharge.Inspect(ctx, client, grant, recharge.InspectOptions{}, steps.found)
 		return nil
 	})
 	switch {

@@ -183,13 +183,13 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 		// Background calls do not count: a page that cannot be read says nothing of
 		// lookups, and a caller in a hurry gives up early.
 		var open error
-		if done, open = c.limiter.breaker(call.endpoint).Allow(); open != nil {
+		if done, open = c.limiter.breakers.of(call.endpoint).Allow(); open != nil {
 			*g.left.of(call.priority)++
 			return none, tripped
 		}
 	}
 	start := c.options.Now()
-	answer, failed := ask[T](ctx, c, call)
+	answer, failed := ask[T](ctx, c, g, call)
 	g.calls = append(g.calls, Call{call.endpoint, start, c.options.Now().Sub(start), failed})
 	if failed == nil {
 		done(nil)
@@ -207,7 +207,7 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 
 // ask sends the call and reads the answer. It decodes into a fresh value, since
 // encoding/json would mix the records of one try with those of another.
-func ask[T any](ctx context.Context, c *Client, call call) (T, *Error) {
+func ask[T any](ctx context.Context, c *Client, g *Grant, call call) (T, *Error) {
 	var none, answer T
 	timed, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
@@ -217,6 +217,7 @@ func ask[T any](ctx context.Context, c *Client, call call) (T, *Error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	c.limiter.follow(response.Header)
+	g.headers.read(response.Header, c.options.Now())
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	status := response.StatusCode
 	if call.method == http.MethodDelete && (status == http.StatusNoContent || status == http.StatusOK) {
@@ -286,6 +287,32 @@ func (c *Client) refused(call call, response *http.Response) *Error {
 		c.limiter.pause(failed.RetryAfter)
 	}
 	return failed
+}
+
+// Headers are what the headers of a grant's answers said.
+type Headers struct {
+	Used, Size int           // the last X-Recharge-Limit; Size is 0 if there was none
+	RetryAfter bool          // one was seen
+	Dated      bool          // the next is known
+	Ahead      time.Duration // how far Recharge's clock is ahead of ours
+}
+
+func (h *Headers) read(header http.Header, now time.Time) {
+	if used, size, ok := readLimit(header); ok {
+		h.Used, h.Size = used, size
+	}
+	h.RetryAfter = h.RetryAfter || header.Get("Retry-After") != ""
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		h.Dated, h.Ahead = true, date.Sub(now)
+	}
+}
+
+// readLimit reads Recharge's own count of a token's calls, and the size of its bucket.
+func readLimit(header http.Header) (used, size int, ok bool) {
+	before, after, ok := strings.Cut(header.Get("X-Recharge-Limit"), "/")
+	used, err := strconv.Atoi(before)
+	size, err2 := strconv.Atoi(after)
+	return used, size, ok && err == nil && err2 == nil && used >= 0 && size >= 1
 }
 
 // retryAfter returns how long a 429 asks us to wait. Recharge advises two seconds

@@ -51,7 +51,16 @@ func (r *records) UnmarshalJSON(raw []byte) error {
 }
 
 type customerPage struct {
-	Customers *records `json:"customers"`
+	Customers *records `json:"customers"` // not nil
+	Next      text     `json:"next_cursor"`
+}
+
+func (c *Client) customerPage(ctx context.Context, g *Grant, p Priority, query url.Values) (customerPage, error) {
+	page, err := do[customerPage](ctx, c, g, c.get(p, query, "customers"))
+	if err == nil && page.Customers == nil {
+		err = &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
+	}
+	return page, err
 }
 
 // FindCustomer returns the Recharge customer of a Shopify customer. With priority
@@ -65,12 +74,9 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 		return Found{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	}
 	query := url.Values{"external_customer_id": {shopifyID}, "limit": {"10"}}
-	page, err := do[customerPage](ctx, c, g, c.get(p, query, "customers"))
+	page, err := c.customerPage(ctx, g, p, query)
 	if err != nil {
 		return Found{}, err
-	}
-	if page.Customers == nil {
-		return Found{}, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
 	}
 	own := named(*page.Customers, shopifyID)
 	strangers := len(own) < len(*page.Customers)

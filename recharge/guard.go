@@ -1,18 +1,31 @@
 package recharge
 
-// This file is the last to see a link before a shopper gets it.
+// This file holds the rules of where a link may lead. It is the last to see a link
+// before a shopper gets it.
 
 import (
+	"errors"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // guard lets a link out only if it is https, leads to a host of Recharge's, of the
 // shop or of the configured portal, and has the customer's own hash in its path.
 type guard struct {
 	shop   string
-	portal *url.URL
+	portal *url.URL // from ParsePortalURL
+}
+
+// guarded returns a link that the guard lets out.
+// Errors: LinkRefused.
+func (c *Client) guarded(endpoint, target string, customer Customer, expires time.Time) (Link, error) {
+	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
+		return Link{}, &Error{Endpoint: endpoint, Reason: LinkRefused, Detail: detail}
+	}
+	return Link{URL: target, Expires: expires}, nil
 }
 
 // refuses returns what is wrong with a link, without repeating it; "" if nothing is.
@@ -35,9 +48,10 @@ func (g guard) refuses(link, hash string) string {
 // backslash is a slash, and a tab or newline is nothing.
 func notInURL(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }
 
+// trusts reports whether a link may lead to this scheme and host.
 func (g guard) trusts(u *url.URL) bool {
 	if u.Scheme == g.portal.Scheme && u.Host == g.portal.Host {
-		return true // https, or http on a test's loopback address: config takes nothing else
+		return true
 	}
 	recharge := strings.HasSuffix(u.Host, ".rechargeapps.com")
 	return u.Scheme == "https" && (u.Host == g.shop || recharge && hostShape.MatchString(u.Host))
@@ -46,6 +60,7 @@ func (g guard) trusts(u *url.URL) bool {
 // hostShape has no port: none of these hosts has one.
 var hostShape = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
 
+// hasSegment reports whether the hash is a segment of the path.
 func hasSegment(u *url.URL, hash string) bool {
 	found := false
 	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
@@ -66,4 +81,50 @@ func printable(u *url.URL, hash string) string {
 		return "(strange)"
 	}
 	return u.Host
+}
+
+var errPortalURL = errors.New("not the address of a portal")
+
+// ParsePortalURL reads the base of links by hash, as a merchant types it or Recharge
+// sends it: https (http on a loopback address, for tests), with nothing after the
+// path. The result ends in a slash.
+func ParsePortalURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || len(text) > 300 || strings.ContainsFunc(text, notInURL) || strings.ContainsAny(text, "?#") ||
+		u.User != nil || u.Opaque != "" || !portalHost(u) || !portalPath(u) {
+		return nil, errPortalURL
+	}
+	if !strings.HasSuffix(u.Path, "/") {
+		u.Path += "/"
+	}
+	u.Host = strings.ToLower(u.Host)
+	return u, nil
+}
+
+func portalHost(u *url.URL) bool {
+	if Loopback(u.Hostname()) {
+		return u.Scheme == "https" || u.Scheme == "http"
+	}
+	return u.Scheme == "https" && hostShape.MatchString(strings.ToLower(u.Host))
+}
+
+// portalPath reports whether a path holds nothing escaped and nothing that a browser
+// would resolve. hasSegment refuses such links.
+func portalPath(u *url.URL) bool {
+	path := u.EscapedPath()
+	return u.RawPath == "" && !strings.Contains(path, "%") &&
+		!strings.Contains(path, "//") && !strings.Contains(path, "/.")
+}
+
+// hasPart reports whether a secret is part of a portal's host or path. Such a portal
+// is one customer's and makes nobody else's links.
+func hasPart(base *url.URL, secret string) bool {
+	// Hosts are lowercase here.
+	return secret != "" && strings.Contains(strings.ToLower(base.Host+base.Path), strings.ToLower(secret))
+}
+
+// Loopback reports whether a host, without its port, is this machine.
+func Loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }

@@ -9,12 +9,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 const (
@@ -25,10 +21,6 @@ const (
 	longestPause = time.Minute
 	// reportWithin is how long the shared limiter may take to be told of a 429.
 	reportWithin = time.Second
-	// tripAfter is how many calls in a row may fail before an endpoint's circuit opens.
-	tripAfter = 5
-	// tripFor is how long it stays open. Then one call tries the endpoint for all.
-	tripFor = 5 * time.Second
 )
 
 // A SharedLimiter returns these instead of taking anything. They are returned to
@@ -151,7 +143,7 @@ type Limiter struct {
 	unreported float64   // calls that the shared limiter does not know of; negative: calls that were not made
 	paused     time.Time // no call before then
 	background time.Time // the next turn of WaitBackground
-	breakers   map[string]*gobreaker.TwoStepCircuitBreaker[any]
+	breakers   breakers
 }
 
 // NewLimiter returns the limiter of a token that has made no calls yet. If maxWait
@@ -161,7 +153,6 @@ func NewLimiter(perSecond float64, burst int, maxWait time.Duration, now func() 
 		configured: float64(burst),
 		bucket:     Bucket{perSecond, float64(burst), cmp.Or(maxWait, MaxWait)},
 		now:        now,
-		breakers:   map[string]*gobreaker.TwoStepCircuitBreaker[any]{},
 	}
 }
 
@@ -277,10 +268,8 @@ func (l *Limiter) leak() {
 // follow reads what Recharge itself says of the bucket with every answer. Other
 // programs may use the same token, and the bucket may be smaller than configured.
 func (l *Limiter) follow(header http.Header) {
-	used, size, ok := strings.Cut(header.Get("X-Recharge-Limit"), "/")
-	calls, err := strconv.Atoi(used)
-	burst, err2 := strconv.Atoi(size)
-	if !ok || err != nil || err2 != nil || calls < 0 || burst < 1 {
+	calls, burst, ok := readLimit(header)
+	if !ok {
 		return
 	}
 	l.mu.Lock()
@@ -335,30 +324,6 @@ func (l *Limiter) Budget() Budget {
 	}
 }
 
-// CircuitOpen reports whether an endpoint is not called at present because its last
-// calls have failed. There is no point in reserving calls for it.
-func (l *Limiter) CircuitOpen(endpoint string) bool {
-	return l.breaker(endpoint).State() == gobreaker.StateOpen
-}
-
-// breaker returns the breaker of an endpoint, which keeps clicks from waiting for
-// it while it is dead.
-func (l *Limiter) breaker(endpoint string) *gobreaker.TwoStepCircuitBreaker[any] {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	breaker := l.breakers[endpoint]
-	if breaker == nil {
-		breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-			Timeout:      tripFor,
-			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
-			IsSuccessful: func(err error) bool { return !dead(err) },
-			IsExcluded:   func(err error) bool { return Is(err, Cancelled) },
-		})
-		l.breakers[endpoint] = breaker
-	}
-	return breaker
-}
-
 // Grant is the right to make calls. It belongs to one goroutine. A call beyond what
 // was reserved is asked for when it is made, but a priority that was refused is not
 // asked for again.
@@ -370,6 +335,7 @@ type Grant struct {
 	calls   []Call
 	taken   bool
 	at      int64
+	headers Headers
 	limited bool // Recharge has answered 429, and the shared limiter does not know
 }
 

@@ -170,19 +170,18 @@ func (c *Client) SignedInLink(customer Customer, access Access, visit Visit) (Li
 	return c.guarded(endpoint, target, customer, access.Expires)
 }
 
+// DefaultPortal returns the address of a portal that Recharge shows on the store's
+// own host.
+func DefaultPortal(shop string) *url.URL {
+	return &url.URL{Scheme: "https", Host: shop, Path: "/tools/recurring/portal/"}
+}
+
 // LinkByHash returns a link that needs no call: Recharge checks the storefront's
 // sign-in itself, or asks for it.
 // Errors: LinkRefused.
 func (c *Client) LinkByHash(customer Customer, visit Visit) (Link, error) {
 	target := portalPage(c.options.PortalURL, customer.Hash, visit.To, visit.query())
 	return c.guarded("link by hash", target, customer, time.Time{})
-}
-
-func (c *Client) guarded(endpoint, target string, customer Customer, expires time.Time) (Link, error) {
-	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
-		return Link{}, &Error{Endpoint: endpoint, Reason: LinkRefused, Detail: detail}
-	}
-	return Link{URL: target, Expires: expires}, nil
 }
 
 // ByEmail returns the path on the store's own host where Recharge finds a customer by

@@ -23,11 +23,6 @@ type Page struct {
 	Next    string   // the cursor of the next page; "" after the last
 }
 
-type pageAnswer struct {
-	customerPage
-	Next text `json:"next_cursor"`
-}
-
 // CustomerPage returns the page at a cursor, "" being the first. Its priority is
 // Background.
 // Errors: Invalid or BadRequest if the cursor is no longer valid, and those of any
@@ -37,12 +32,9 @@ func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Pag
 	if cursor != "" {
 		query.Set("cursor", cursor) // beside which Recharge takes nothing but a limit
 	}
-	answer, err := do[pageAnswer](ctx, c, g, c.get(Background, query, "customers"))
+	answer, err := c.customerPage(ctx, g, Background, query)
 	if err != nil {
 		return Page{}, err
-	}
-	if answer.Customers == nil {
-		return Page{}, &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
 	}
 	page := Page{Read: len(*answer.Customers), Next: string(answer.Next)}
 	for _, record := range *answer.Customers {

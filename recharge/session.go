@@ -43,24 +43,34 @@ type sessionClaims struct {
 // CreateSession opens a session for a customer.
 // Errors: Foreign if it is for another customer, and those of any call.
 func (c *Client) CreateSession(ctx context.Context, g *Grant, customer Customer) (Session, error) {
-	answer, err := do[sessionAnswer](ctx, c, g, c.sessionCall(customer, c.options.StorefrontToken))
-	if err != nil {
-		return Session{}, err
-	}
-	token, claims, err := answer.read(customer)
-	if err != nil {
-		return Session{}, err
-	}
-	return Session{Token: token, Expires: c.sessionEnd(claims)}, nil
+	session, _, err := c.createSession(ctx, g, customer, c.options.StorefrontToken)
+	return session, err
 }
 
-func (c *Client) sessionCall(customer Customer, storefrontToken string) call {
+func (c *Client) createSession(
+	ctx context.Context, g *Grant, customer Customer, storefrontToken string,
+) (Session, SessionFacts, error) {
 	call := c.get(Normal, nil, "customers", strconv.FormatInt(customer.ID, 10), "sessions")
 	call.endpoint, call.method, call.body = Sessions, http.MethodPost, "{}"
 	if storefrontToken != "" {
 		call.header.Set("X-Recharge-Storefront-Access-Token", storefrontToken)
 	}
-	return call
+	answer, err := do[sessionAnswer](ctx, c, g, call)
+	if err != nil {
+		return Session{}, SessionFacts{}, err
+	}
+	token, claims, err := answer.read(customer)
+	if err != nil {
+		return Session{}, SessionFacts{}, err
+	}
+	facts := SessionFacts{Key: "apiToken"}
+	if answer.Session.APIToken == "" {
+		facts.Key = "api_token"
+	}
+	if claims.Expires > 0 {
+		facts.Lives = time.Unix(int64(claims.Expires), 0).Sub(c.options.Now())
+	}
+	return Session{Token: token, Expires: c.sessionEnd(claims)}, facts, nil
 }
 
 // read returns the session's token and the claims in it.
@@ -120,13 +130,11 @@ func (c *Client) PortalAccess(
 	if err != nil {
 		return Access{}, Link{}, err
 	}
-	access, target := answer.access(), answer.url(visit)
-	switch {
-	case target == "" || answer.CustomerHash == "":
-		return Access{}, Link{}, &Error{Endpoint: PortalAccess, Reason: Malformed, Status: http.StatusOK}
-	case answer.CustomerHash != customer.Hash:
-		return Access{}, Link{}, &Error{Endpoint: PortalAccess, Reason: Foreign}
+	target, err := answer.target(customer, visit)
+	if err != nil {
+		return Access{}, Link{}, err
 	}
+	access := answer.access()
 	link, err := c.guarded(PortalAccess, target, customer, access.Expires)
 	if err != nil {
 		return Access{}, Link{}, err
@@ -167,13 +175,21 @@ func (a portalAccess) access() Access {
 	return Access{base, a.TempToken, a.expires()}
 }
 
-// url returns Recharge's own link if it can make one for the destination. It cannot
-// for a single subscription, whose link is built from the parts; "" if one is missing.
-func (a portalAccess) url(visit Visit) string {
-	if !visit.To.single() && a.PortalURL != "" {
-		return a.PortalURL
+// target returns Recharge's own link if it can make one for the destination. It cannot
+// for a single subscription, whose link is built from the parts.
+// Errors: Malformed if a part is missing, and Foreign if it is not the customer's.
+func (a portalAccess) target(customer Customer, visit Visit) (string, error) {
+	target := a.PortalURL
+	if visit.To.single() || target == "" {
+		target = a.access().url(a.CustomerHash, visit)
 	}
-	return a.access().url(a.CustomerHash, visit)
+	switch {
+	case target == "" || a.CustomerHash == "":
+		return "", &Error{Endpoint: PortalAccess, Reason: Malformed, Status: http.StatusOK}
+	case a.CustomerHash != customer.Hash:
+		return "", &Error{Endpoint: PortalAccess, Reason: Foreign}
+	}
+	return target, nil
 }
 
 // expires reads expires_at, which was seen with and without a zone. Without one it

@@ -37,10 +37,8 @@ func (s *server) checkRedis(ctx context.Context) error {
 		s.log.Error("REDIS_URL: " + store.ErrNoEval.Error())
 		err = nil
 	}
-	warnings := condition.Erased
-	if s.merchants.Own() == "" {
-		warnings = append(warnings, condition.Saved...)
-	} else if errors.Is(err, doctor.ErrEvicting) {
+	many := s.merchants.Own() == ""
+	if !many && errors.Is(err, doctor.ErrEvicting) {
 		err = nil // it is among the warnings
 	}
 	if errors.Is(err, doctor.ErrEvicting) {
@@ -48,8 +46,10 @@ func (s *server) checkRedis(ctx context.Context) error {
 	}
 	s.checking.report(err)
 	s.checked = err == nil
-	for _, warning := range warnings {
-		s.log.Warn("REDIS_URL: " + warning)
+	for _, warning := range condition.Warnings {
+		if many || !warning.Merchants {
+			s.log.Warn("REDIS_URL: " + warning.Text)
+		}
 	}
 	return nil
 }

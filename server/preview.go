@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/doctor"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -34,24 +33,19 @@ var ErrTurnedAway = errors.New("preview: the shopper would not get to the portal
 // opens nothing, remembers nothing, and shows neither hash nor token.
 // Errors: config.Problems where the question is wrong, ErrTurnedAway.
 func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, opts ...Option) error {
-	log, flush := NewLog(os.Stderr, cfg)
-	defer flush()
-	o := options{log: log, now: time.Now, readOnly: true}
-	for _, opt := range opts {
-		opt(&o)
-	}
 	who, err := q.who(cfg)
 	if err != nil {
 		return err
 	}
-	s, err := wire(cfg, o)
+	log, flush := NewLog(os.Stderr, cfg)
+	defer flush()
+	target, end, err := readOnly(cfg, append([]Option{WithLog(log)}, opts...))
 	if err != nil {
-		return err
+		return fmt.Errorf("preview: %w", err)
 	}
-	defer s.close()
+	defer end()
 	visit := recharge.Visit{To: recharge.ParseDestination(q.Destination)}
-	resolver := &portal.Resolver{Store: s.store, Merchants: s.merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: o.now}
-	result := resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(o.now))
+	result := doctor.DryClick(ctx, target, who, visit)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "shop\t%s\n", who.Shop)
 	fmt.Fprintf(table, "destination\t%s\n", visit.To)
@@ -59,7 +53,7 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 		fmt.Fprintf(table, "  %s\t%8.2f ms\t%s\n", step.Name, float64(step.Took.Microseconds())/1000, step.Error)
 	}
 	fmt.Fprintf(table, "answer from\t%s\n", sourceText(result.Source))
-	fmt.Fprintf(table, "outcome\t%s\n", outcomeText(result, cfg.RedirectByPage))
+	fmt.Fprintf(table, "outcome\t%s\n", doctor.Outcome(result, cfg.RedirectByPage))
 	if result.Cause != nil {
 		fmt.Fprintf(table, "because\t%s\n", result.Cause)
 	}
@@ -107,28 +101,4 @@ func sourceText(source portal.Source) string {
 		return "Recharge: nothing was cached"
 	}
 	return "nowhere"
-}
-
-// outcomeText says where a click leads, but for what opens it.
-func outcomeText(result portal.Result, byPage bool) string {
-	text := string(result.Outcome)
-	switch result.Outcome {
-	case portal.Redirected, portal.RedirectedByHash:
-		link, err := url.Parse(result.Link.URL)
-		if err != nil {
-			return text
-		}
-		way := ": 302 to the portal at "
-		if byPage {
-			way = ": a page that forwards to the portal at "
-		}
-		text += way + link.Host
-	case portal.NotASubscriber:
-		text += ": a page that says what to do next"
-	case portal.Unavailable:
-		text += ": a page that asks to try again"
-	case portal.NotConnected:
-		text += ": a page; the store has not connected Recharge"
-	}
-	return text
 }

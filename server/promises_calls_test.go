@@ -81,7 +81,7 @@ func TestPreviewDuringA429(t *testing.T) {
 			t.Errorf("preview, paused, made the calls %v (%v):\n%s", f.Calls(), err, out)
 		}
 	}
-	examine(f, server.Questions{Customer: servertest.Pat})
+	examine(f, doctor.Options{Customer: servertest.Pat})
 	f.WantCalls("doctor, paused", map[string]int{})
 	f.Visit(servertest.NewClient(t), f.Public, servertest.Sam)
 	f.WantCalls("a click, paused", map[string]int{})
@@ -113,7 +113,7 @@ func TestPreviewAfterA429(t *testing.T) {
 }
 
 // examine runs the doctor on the program that runs.
-func examine(f *servertest.Fixture, ask server.Questions, change ...func(*config.Settings)) doctor.Report {
+func examine(f *servertest.Fixture, ask doctor.Options, change ...func(*config.Settings)) doctor.Report {
 	f.T.Helper()
 	settings := f.Settings()
 	for _, edit := range change {

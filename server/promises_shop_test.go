@@ -317,7 +317,7 @@ func TestRedisRefusesEVAL(t *testing.T) {
 	if !said() {
 		t.Error("no warning in the log of the start names EVAL")
 	}
-	report := examine(f, server.Questions{}, without)
+	report := examine(f, doctor.Options{}, without)
 	if !slices.ContainsFunc(report.Checks, func(c doctor.Check) bool {
 		return c.Status == doctor.Fail && strings.Contains(c.Name+c.Asked+c.Found+c.Remedy, "EVAL")
 	}) {

@@ -132,10 +132,6 @@ func (s *server) wireRoutes(o options) error {
 	if err != nil {
 		return err
 	}
-	probes, err := shopify.NewProbes(reveal(s.cfg.ShopifyAPISecrets), o.now)
-	if err != nil {
-		return err
-	}
 	pages, err := templates.Load()
 	if err != nil {
 		return err
@@ -144,7 +140,6 @@ func (s *server) wireRoutes(o options) error {
 		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
 		LegacyAccounts: s.cfg.LegacyAccounts, ByPage: s.cfg.RedirectByPage, Now: o.now,
 	}
-	probe := &handlers.Probe{Verifier: verifier, Probes: probes, Portal: clicks, Log: o.log}
 	status := &handlers.Status{
 		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: o.log,
 	}
@@ -164,7 +159,6 @@ func (s *server) wireRoutes(o options) error {
 		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))
 		clicks.Register(e)
 		status.Register(e)
-		probe.Register(e)
 		fromShopify.Register(e)
 		s.webhooks.Register(e)
 		s.registerAPI(e, pages, o)

@@ -92,7 +92,7 @@ func TestInspect(t *testing.T) {
 			var told []recharge.Finding
 			c := recharge.NewClient(o)
 			g := free(c)
-			got := recharge.Inspect(t.Context(), c, g, func(f recharge.Finding) { told = append(told, f) })
+			got := recharge.Inspect(t.Context(), c, g, recharge.InspectOptions{}, func(f recharge.Finding) { told = append(told, f) })
 			if len(g.Calls()) < len(srv.Requests()) || len(g.Calls()) == 0 {
 				t.Errorf("the grant has %d calls; want %d", len(g.Calls()), len(srv.Requests()))
 			}
@@ -116,6 +116,86 @@ func TestInspect(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestInspectExtras shows what an operator's check finds, in eight calls of one grant.
+func TestInspectExtras(t *testing.T) {
+	portal := "https://www.brand.example/tools/recurring/portal/"
+	for name, test := range map[string]struct {
+		options recharge.InspectOptions
+		change  func(*rechargetest.Server, *recharge.Options)
+		want    string
+		calls   int
+	}{
+		"a customer": {recharge.InspectOptions{Customer: shopifyID, Extras: true}, nil,
+			"token passed; store passed; customers passed; filter passed; sessions passed; session_bare warned bad token (401); portal passed", 7},
+		"any customer": {recharge.InspectOptions{Extras: true}, nil,
+			"token passed; store passed; customers passed; filter passed; sessions passed; session_bare warned bad token (401); portal passed", 7},
+		"no session": {recharge.InspectOptions{Extras: true, NoSession: true}, nil,
+			"token passed; store passed; customers passed; filter passed", 4},
+		"an unknown customer": {recharge.InspectOptions{Customer: "6100200309999", Extras: true}, nil,
+			"token passed; store passed; customers warned no such customer; filter passed; sessions skipped no such customer; session_bare skipped; portal skipped", 5},
+		"no customers": {recharge.InspectOptions{Customer: shopifyID, Extras: true}, func(s *rechargetest.Server, _ *recharge.Options) { s.SetCustomers(nil) },
+			"token passed; store passed; customers warned no such customer; filter warned no such customer; sessions skipped no such customer; session_bare skipped; portal skipped", 5},
+		"the filter is ignored": {recharge.InspectOptions{Customer: shopifyID, Extras: true}, faulty(func(f *rechargetest.Faults) { f.IgnoreFilter = true }),
+			"token passed; store passed; customers passed; filter failed filter ignored; sessions passed; session_bare warned bad token (401); portal passed", 7},
+		"no storefront token": {recharge.InspectOptions{Customer: shopifyID, Extras: true}, func(_ *rechargetest.Server, o *recharge.Options) { o.StorefrontToken = "" },
+			"token passed; store passed; customers passed; filter passed; sessions warned bad token (401); session_bare skipped; portal skipped", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, o := inspected(t, "read_customers", "write_session", "read_store")
+			o.PortalURL = mustURL(t, portal)
+			if test.change != nil {
+				test.change(srv, &o)
+			}
+			c := recharge.NewClient(o)
+			g := free(c)
+			got := recharge.Inspect(t.Context(), c, g, test.options, func(recharge.Finding) {})
+			var parts []string
+			for _, f := range got.List {
+				part := strings.TrimSpace(fmt.Sprint(f.Check, " ", f.State, " ", f.Why))
+				if f.Status != 0 {
+					part += fmt.Sprintf(" (%d)", f.Status)
+				}
+				parts = append(parts, part)
+			}
+			if said := strings.Join(parts, "; "); said != test.want {
+				t.Errorf("found %q; want %q", said, test.want)
+			}
+			if n := len(srv.Requests()); n != test.calls || len(g.Calls()) != n {
+				t.Errorf("%d calls, of which the grant has %d; want %d", n, len(g.Calls()), test.calls)
+			}
+			base := recharge.PortalFacts{Base: "www.brand.example/tools/recurring/portal/", Trusted: true}
+			if got.Store != base || got.Headers.Size == 0 || got.Headers.Used == 0 || !got.Headers.Dated || got.Headers.RetryAfter || got.Slowest <= 0 {
+				t.Errorf("Inspect = %+v; want the store's portal, a limit, a date, and how long calls took", got)
+			}
+			if passed := got.Of(recharge.CheckSessions).State == recharge.Passed; passed != (got.Session.Key == "apiToken" && got.Session.Lives > 0) {
+				t.Errorf("the session is %+v; want apiToken and an expiry: %v", got.Session, passed)
+			}
+			if passed := got.Of(recharge.CheckPortal).State == recharge.Passed; passed {
+				got := got.Portal
+				if got.Base != base.Base || got.LinkHost != "www.brand.example" || !got.Trusted || !got.Opens || got.Zone || got.Expires <= 0 {
+					t.Errorf("the portal is %+v; want that the link opens it", got)
+				}
+			}
+			for _, secret := range []string{hash, shopifyID, fmt.Sprint(rechargeID), adminToken, storefrontToken, "example.test"} {
+				if strings.Contains(fmt.Sprintf("%+v", got), secret) {
+					t.Errorf("the findings hold %q", secret)
+				}
+			}
+		})
+	}
+}
+
+// TestInspectDistrusts: a portal that Recharge names but that is not configured is
+// reported as such.
+func TestInspectDistrusts(t *testing.T) {
+	_, o := inspected(t, "read_customers", "write_session", "read_store")
+	c := recharge.NewClient(o) // its portal is on the shop's own host
+	got := recharge.Inspect(t.Context(), c, free(c), recharge.InspectOptions{}, func(recharge.Finding) {})
+	if got.Store.Trusted || got.Portal.Trusted || got.Portal.Opens || got.Portal.LinkHost != "www.brand.example" || !got.Sessions {
+		t.Errorf("Inspect = %+v; want that the guard lets no link to that portal out", got)
 	}
 }
 

@@ -37,6 +37,18 @@ func forbid(t *testing.T, s *store.Store, command string) {
 	}
 }
 
+// split returns the texts of the warnings about what merchants saved, and of all others.
+func split(c Condition) (saved, erased []string) {
+	for _, warning := range c.Warnings {
+		if warning.Merchants {
+			saved = append(saved, warning.Text)
+		} else {
+			erased = append(erased, warning.Text)
+		}
+	}
+	return saved, erased
+}
+
 func TestCheckRedis(t *testing.T) {
 	always := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	tests := []struct {
@@ -72,7 +84,8 @@ func TestCheckRedis(t *testing.T) {
 			if errors.Is(err, ErrEvicting) != tt.evicting || err != nil && !tt.evicting {
 				t.Errorf("CheckRedis = %v; want evicting %v", err, tt.evicting)
 			}
-			for _, list := range []struct{ got, want []string }{{condition.Saved, tt.saved}, {condition.Erased, tt.erased}} {
+			saved, erased := split(condition)
+			for _, list := range []struct{ got, want []string }{{saved, tt.saved}, {erased, tt.erased}} {
 				if !slices.EqualFunc(list.got, list.want, strings.Contains) {
 					t.Errorf("warnings are %q; want %q", list.got, list.want)
 				}
@@ -86,7 +99,8 @@ func TestCheckRedisFlushedEverySecond(t *testing.T) {
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "everysec")
 	knows := openAt(t, server.Addr).Client().(*redis.Client).WaitAOF(t.Context(), 0, 0, time.Millisecond).Err() == nil
 	condition, err := CheckRedis(t.Context(), openAt(t, server.Addr))
-	if err != nil || knows != (len(condition.Saved) == 0) || !knows && !strings.Contains(condition.Saved[0], "up to a second") {
+	saved, _ := split(condition)
+	if err != nil || knows != (len(saved) == 0) || !knows && !strings.Contains(saved[0], "up to a second") {
 		t.Errorf("CheckRedis = %+v, %v; want a warning unless Redis knows WAITAOF: %v", condition, err, knows)
 	}
 }
@@ -98,25 +112,32 @@ func TestCheckWithoutRedis(t *testing.T) {
 	if _, err := CheckRedis(t.Context(), s); err == nil || errors.Is(err, ErrEvicting) {
 		t.Errorf("CheckRedis without Redis = %v; want that it does not answer", err)
 	}
-	if _, err := askRedis(t.Context(), s.Client()); err == nil {
-		t.Error("askRedis without Redis = nil")
+	if got := latency(t.Context(), s.Client()); got.status != Fail {
+		t.Errorf("latency without Redis = %+v; want that it fails", got)
 	}
 }
 
-func TestAskRedis(t *testing.T) {
+func TestConditionOfRedis(t *testing.T) {
 	embedded := openAt(t, "")
 	condition, err := CheckRedis(t.Context(), embedded)
-	if err != nil || len(condition.Saved) != 1 || !strings.Contains(condition.Saved[0], "embedded") {
+	if saved, erased := split(condition); err != nil || len(saved) != 1 || len(erased) != 0 || !strings.Contains(saved[0], "embedded") {
 		t.Errorf("CheckRedis = %+v, %v; want one warning", condition, err)
 	}
 	s := openAt(t, storetest.Redis(t, "--appendonly", "yes", "--maxmemory-policy", "volatile-ttl").Addr)
-	facts, err := askRedis(t.Context(), s.Client())
-	if err != nil || facts.Nodes != 1 || facts.AOF != "1" || facts.Policy != "volatile-ttl" || facts.Version == "" || facts.Latency <= 0 || facts.Cluster || facts.State != "" {
-		t.Errorf("askRedis = %+v, %v", facts, err)
+	condition, err = CheckRedis(t.Context(), s)
+	if err != nil || condition.nodes != 1 || condition.policy != "volatile-ttl" || condition.version == "" || condition.mode != "standalone" {
+		t.Errorf("CheckRedis = %+v, %v", condition, err)
+	}
+	if got := latency(t.Context(), s.Client()); got.status == Fail || !strings.HasSuffix(got.found, " ms") {
+		t.Errorf("latency = %+v; want what it takes", got)
+	}
+	if got := cluster(t.Context(), s.Client(), condition); got.status != OK {
+		t.Errorf("cluster = %+v; want that it is none", got)
 	}
 	node := openAt(t, storetest.Redis(t, "--cluster-enabled", "yes").Addr)
-	if facts, err := askRedis(t.Context(), node.Client()); err != nil || facts.State != "not told of" {
-		t.Errorf("askRedis of a node of a cluster as if it were alone = %+v, %v; want that to be told", facts, err)
+	condition, err = CheckRedis(t.Context(), node)
+	if got := cluster(t.Context(), node.Client(), condition); err != nil || got.status != Fail {
+		t.Errorf("cluster of a node of one = %+v, %v; want that it fails", got, err)
 	}
 }
 

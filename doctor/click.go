@@ -1,0 +1,68 @@
+package doctor
+
+import (
+	"context"
+	"net/url"
+
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// DryClick decides a click as the server would, and saves nothing.
+func DryClick(ctx context.Context, t Target, who store.Shopper, visit recharge.Visit) portal.Result {
+	resolver := &portal.Resolver{
+		Store: t.Store, Merchants: t.Merchants, Timeout: t.Config.ClickTimeout, LinkTTL: t.Config.LinkTTL, Now: t.Now,
+	}
+	return resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(t.Now))
+}
+
+// Outcome says how a click ends, without what would open a portal. byPage is REDIRECT=page.
+func Outcome(result portal.Result, byPage bool) string {
+	text := string(result.Outcome)
+	switch result.Outcome {
+	case portal.Redirected, portal.RedirectedByHash:
+		link, err := url.Parse(result.Link.URL)
+		if err != nil {
+			return text
+		}
+		if byPage {
+			return text + ": a page that forwards to the portal at " + link.Host
+		}
+		return text + ": 302 to the portal at " + link.Host
+	case portal.NotASubscriber:
+		return text + ": a page that says what to do next"
+	case portal.Unavailable:
+		return text + ": a page that asks to try again"
+	case portal.NotConnected:
+		return text + ": a page; the store has not connected Recharge"
+	}
+	return text
+}
+
+// click decides a click of the customer's. It goes the whole way of a click, so that it
+// cannot disagree with one.
+func (r *rechargeReport) click(ctx context.Context) result {
+	switch {
+	case r.blind.status != "":
+		return r.blind
+	case r.Customer == "":
+		return skipped("no customer was named", passCustomer)
+	}
+	who := store.Shopper{Shop: r.shop, Customer: shopify.CustomerID(r.Customer)}
+	end := DryClick(ctx, r.Target, who, recharge.Visit{To: recharge.Subscriptions})
+	found := Outcome(end, r.Config.RedirectByPage)
+	if end.Cause != nil {
+		found += "; " + end.Cause.Error()
+	}
+	switch {
+	case end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected:
+		return fail(found, "fix what failed above")
+	case end.Outcome == portal.NotASubscriber:
+		return warn(found, "pass the Shopify id of a customer who subscribes")
+	case end.Cause != nil:
+		return warn(found, "fix what is marked above")
+	}
+	return ok(found)
+}

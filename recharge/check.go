@@ -1,0 +1,383 @@
+package recharge
+
+// This file checks a store's tokens, for the merchant who connects it and for the
+// operator who runs doctor. It goes through the same code as a click.
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"math/big"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Check is the name of one thing that Inspect checks.
+type Check string
+
+// The checks, in their order.
+const (
+	CheckToken     Check = "token"        // Recharge accepts the token, and it has the scope to read customers
+	CheckStore     Check = "store"        // it is this shop's
+	CheckCustomers Check = "customers"    // customers can be read; the named one exists
+	CheckFilter    Check = "filter"       // external_customer_id filters customers
+	CheckSessions  Check = "sessions"     // a session can be made for one of them
+	CheckBare      Check = "session_bare" // the same without the storefront token
+	CheckPortal    Check = "portal"       // and opens the portal
+)
+
+// State is the result of a check.
+type State string
+
+// The states.
+const (
+	Passed  State = "passed"
+	Failed  State = "failed"  // must be fixed
+	Warned  State = "warned"  // could be better, or could not be checked now
+	Skipped State = "skipped" // there was nothing to check
+)
+
+// Finding is what one check found.
+type Finding struct {
+	Check   Check
+	State   State
+	Why     Reason   // "" where it passed
+	Status  int      // HTTP status of a call that failed; 0: none
+	Missing []string // scopes that the token lacks
+	Detail  string   // the portal's host
+	Took    time.Duration
+}
+
+// Findings are what all checks found. They hold no id, hash or token.
+type Findings struct {
+	List      []Finding
+	PortalURL string // base of links by hash, as Recharge says; "" if it does not
+	Sessions  bool   // a real session has opened a link to the portal
+
+	Scopes     []string      // of the token
+	Store      PortalFacts   // the portal that GET /store names
+	Storefront bool          // sessions are made with a storefront token
+	Session    SessionFacts  // the session that was made
+	Portal     PortalFacts   // of portal_access
+	Headers    Headers       // of all answers
+	Slowest    time.Duration // of the calls
+}
+
+// PortalFacts say where a portal is.
+type PortalFacts struct {
+	Base     string        // its host and path; "" if Recharge names none that can be used
+	LinkHost string        // of Recharge's own link; "(strange)" if it must not be shown, "" if there is no link
+	Trusted  bool          // the guard lets links to that host out
+	Opens    bool          // the guard lets the link itself out
+	Zone     bool          // expires_at has one
+	Expires  time.Duration // from now; 0: expires_at cannot be read
+}
+
+// SessionFacts say what a session looks like.
+type SessionFacts struct {
+	Key   string        // of the token in the answer: apiToken or api_token
+	Lives time.Duration // as the token says; 0: it does not
+}
+
+// Usable reports whether shoppers can be sent to the portal, at least by hash: the
+// token is this shop's, and may read customers.
+func (f Findings) Usable() bool {
+	return f.Of(CheckToken).State == Passed && f.Of(CheckCustomers).State == Passed && f.Of(CheckStore).State != Failed
+}
+
+// Of returns what a check found. It is the zero Finding if that was not checked.
+func (f Findings) Of(check Check) Finding {
+	for _, finding := range f.List {
+		if finding.Check == check {
+			return finding
+		}
+	}
+	return Finding{}
+}
+
+// InspectOptions say what Inspect does. The zero value is for connecting a store.
+type InspectOptions struct {
+	Customer  string // Shopify's id of the customer to try a session with; "": any of the store's
+	NoSession bool   // make no session
+	Extras    bool   // also check the filter, and a session without the storefront token
+}
+
+// inspector makes the calls of Inspect.
+type inspector struct {
+	*Client
+	grant    *Grant
+	asked    InspectOptions
+	findings Findings
+	someone  bool     // the store has customers
+	customer Customer // one of the store's; zero if there is none to try
+	session  Session
+}
+
+// Inspect checks a shop's tokens and detects what the store is like, in at most eight
+// calls where Recharge answers. It passes each finding to tell as soon as it is made,
+// and stops where what follows would only fail again. It keeps nothing of the customer
+// that it tries a session with.
+func Inspect(ctx context.Context, c *Client, g *Grant, o InspectOptions, tell func(Finding)) Findings {
+	i := &inspector{Client: c, grant: g, asked: o}
+	i.findings.Storefront = c.options.StorefrontToken != ""
+	for _, check := range i.checks() {
+		start := c.options.Now()
+		finding := check(ctx)
+		finding.Took = c.options.Now().Sub(start)
+		i.findings.List = append(i.findings.List, finding)
+		tell(finding)
+		if finding.Check == CheckToken && finding.State != Passed || finding.Why == WrongStore {
+			break
+		}
+	}
+	i.findings.Headers = g.headers
+	for _, call := range g.Calls() {
+		i.findings.Slowest = max(i.findings.Slowest, call.Took)
+	}
+	return i.findings
+}
+
+func (i *inspector) checks() []func(context.Context) Finding {
+	checks := []func(context.Context) Finding{i.checkToken, i.checkStore, i.checkCustomers}
+	if i.asked.Extras {
+		checks = append(checks, i.checkFilter)
+	}
+	if i.asked.NoSession {
+		return checks
+	}
+	checks = append(checks, i.checkSession)
+	if i.asked.Extras {
+		checks = append(checks, i.checkBare)
+	}
+	return append(checks, i.checkPortal)
+}
+
+// The scopes that matter, each with the spellings in Recharge's own texts.
+func scopeRead() []string    { return []string{"read_customers", "read_customer", "write_customers"} }
+func scopeSession() []string { return []string{"write_session", "write_sessions"} }
+func scopeStore() []string   { return []string{"read_store", "store_info"} }
+
+// lacks returns the scope to ask for if the token has none of its spellings; else nil.
+func (i *inspector) lacks(spellings []string) []string {
+	if slices.ContainsFunc(spellings, func(s string) bool { return slices.Contains(i.findings.Scopes, s) }) {
+		return nil
+	}
+	return spellings[:1]
+}
+
+func (i *inspector) checkToken(ctx context.Context) Finding {
+	scopes, err := i.scopes(ctx, i.grant)
+	if err != nil {
+		return failing(CheckToken, err)
+	}
+	i.findings.Scopes = scopes
+	if missing := i.lacks(scopeRead()); missing != nil {
+		return Finding{Check: CheckToken, State: Failed, Why: Forbidden, Missing: missing}
+	}
+	return Finding{Check: CheckToken, State: Passed}
+}
+
+func (c *Client) scopes(ctx context.Context, g *Grant) ([]string, error) {
+	answer, err := do[struct {
+		Token *struct {
+			Scopes []string `json:"scopes"`
+		} `json:"token_information"`
+	}](ctx, c, g, c.get(Normal, nil, "token_information"))
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.Token == nil:
+		return nil, &Error{Endpoint: "token_information", Reason: Malformed}
+	}
+	return answer.Token.Scopes, nil
+}
+
+// Known fails with Unauthorized or Forbidden if Recharge no longer accepts the
+// client's token: the store has left Recharge, or has revoked it.
+func (c *Client) Known(ctx context.Context, g *Grant) error {
+	_, err := c.scopes(ctx, g)
+	return err
+}
+
+type storeAnswer struct {
+	Store struct {
+		Identifier string `json:"identifier"`
+		Portal     string `json:"customer_portal_base_url"`
+	} `json:"store"`
+}
+
+// checkStore checks that the token is this shop's, if the token may ask. A token that
+// was copied from another store would open nothing, and nobody would know why.
+func (i *inspector) checkStore(ctx context.Context) Finding {
+	if missing := i.lacks(scopeStore()); missing != nil {
+		return Finding{Check: CheckStore, State: Skipped, Why: Forbidden, Missing: missing}
+	}
+	answer, err := do[storeAnswer](ctx, i.Client, i.grant, i.get(Normal, nil, "store"))
+	if err != nil {
+		return warning(CheckStore, err)
+	}
+	shop := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(answer.Store.Identifier, "https://"), "/"))
+	switch {
+	case shop == "": // Recharge does not say
+		return Finding{Check: CheckStore, State: Skipped, Why: Malformed}
+	case shop != i.options.Shop:
+		return Finding{Check: CheckStore, State: Failed, Why: WrongStore}
+	}
+	if base, err := ParsePortalURL(answer.Store.Portal); err == nil {
+		i.findings.Store = PortalFacts{Base: base.Host + base.Path, Trusted: i.guard.trusts(base)}
+		// Whether it ends in /portal is not known.
+		if !strings.HasSuffix(base.Path, "/portal/") {
+			base = base.JoinPath("portal/")
+		}
+		i.findings.PortalURL = base.String()
+	}
+	return Finding{Check: CheckStore, State: Passed}
+}
+
+func (i *inspector) checkCustomers(ctx context.Context) Finding {
+	if i.asked.Customer != "" {
+		found, err := i.FindCustomer(ctx, i.grant, i.asked.Customer, High)
+		if Is(err, NoCustomer) || Is(err, Ambiguous) {
+			return warning(CheckCustomers, err)
+		}
+		if err != nil {
+			return failing(CheckCustomers, err)
+		}
+		i.customer, i.someone = found.Customer, true
+		return Finding{Check: CheckCustomers, State: Passed}
+	}
+	page, err := i.customerPage(ctx, i.grant, Normal, url.Values{"limit": {"5"}})
+	if err != nil {
+		return failing(CheckCustomers, err)
+	}
+	i.someone = len(*page.Customers) > 0
+	for _, record := range *page.Customers {
+		if customer, reason := record.customer(); reason == "" {
+			i.customer = customer
+			break
+		}
+	}
+	return Finding{Check: CheckCustomers, State: Passed}
+}
+
+// checkFilter asks for a Shopify customer that cannot exist. Where external_customer_id
+// filters, the page is empty.
+func (i *inspector) checkFilter(ctx context.Context) Finding {
+	random, err := rand.Int(rand.Reader, big.NewInt(1e9))
+	if err != nil {
+		return failing(CheckFilter, err)
+	}
+	// Shopify's ids are shorter today.
+	id := strconv.FormatInt(9e17+random.Int64(), 10)
+	page, err := i.customerPage(ctx, i.grant, Normal, url.Values{"external_customer_id": {id}, "limit": {"1"}})
+	if err == nil && len(*page.Customers) > 0 {
+		return Finding{Check: CheckFilter, State: Failed, Why: FilterIgnored}
+	}
+	if err == nil && !i.someone {
+		page, err = i.customerPage(ctx, i.grant, Normal, url.Values{"limit": {"1"}})
+	}
+	switch {
+	case err != nil:
+		return failing(CheckFilter, err)
+	case !i.someone && len(*page.Customers) == 0:
+		return Finding{Check: CheckFilter, State: Warned, Why: NoCustomer}
+	}
+	return Finding{Check: CheckFilter, State: Passed}
+}
+
+// checkSession makes one, since it is not known for sure how Recharge spells the scope
+// for it, nor whether it takes a storefront token.
+func (i *inspector) checkSession(ctx context.Context) Finding {
+	missing := i.lacks(scopeSession())
+	switch {
+	case i.customer.ID == 0 && missing != nil:
+		return Finding{Check: CheckSessions, State: Warned, Why: NoCustomer, Missing: missing}
+	case i.customer.ID == 0:
+		return Finding{Check: CheckSessions, State: Skipped, Why: NoCustomer}
+	}
+	session, facts, err := i.createSession(ctx, i.grant, i.customer, i.options.StorefrontToken)
+	if err != nil {
+		finding := warning(CheckSessions, err)
+		if finding.Why == Forbidden {
+			finding.Missing = missing
+		}
+		return finding
+	}
+	i.session, i.findings.Session = session, facts
+	return Finding{Check: CheckSessions, State: Passed}
+}
+
+// checkBare shows whether the store needs the storefront token. Its session is not used.
+func (i *inspector) checkBare(ctx context.Context) Finding {
+	if i.customer.ID == 0 || i.options.StorefrontToken == "" {
+		return Finding{Check: CheckBare, State: Skipped}
+	}
+	if _, _, err := i.createSession(ctx, i.grant, i.customer, ""); err != nil {
+		return warning(CheckBare, err)
+	}
+	return Finding{Check: CheckBare, State: Passed}
+}
+
+// checkPortal trusts the host that Recharge itself names. It throws the link away.
+func (i *inspector) checkPortal(ctx context.Context) Finding {
+	if i.session.Token == "" {
+		return Finding{Check: CheckPortal, State: Skipped}
+	}
+	visit := Visit{To: Subscriptions}
+	answer, err := do[portalAccess](ctx, i.Client, i.grant, i.portalAccessCall(i.session, visit))
+	if err != nil {
+		return warning(CheckPortal, err)
+	}
+	target, err := answer.target(i.customer, visit)
+	if err != nil {
+		return warning(CheckPortal, err)
+	}
+	i.findings.Portal = i.portalFacts(answer, target)
+	base, err := ParsePortalURL(answer.BaseURL)
+	// The base is kept and makes everybody's links: it must not be one customer's.
+	if err != nil || hasPart(base, i.customer.Hash) || hasPart(base, answer.TempToken) {
+		return Finding{Check: CheckPortal, State: Warned, Why: Malformed}
+	}
+	i.findings.Portal.Base = base.Host + base.Path
+	named := guard{shop: i.options.Shop, portal: base}
+	if named.refuses(target, i.customer.Hash) != "" {
+		return Finding{Check: CheckPortal, State: Warned, Why: LinkRefused}
+	}
+	i.findings.PortalURL, i.findings.Sessions = base.String(), true
+	return Finding{Check: CheckPortal, State: Passed, Detail: base.Host}
+}
+
+// portalFacts says what the configured guard makes of a link, and when it expires.
+func (i *inspector) portalFacts(answer portalAccess, target string) PortalFacts {
+	facts := PortalFacts{LinkHost: "(strange)", Opens: i.guard.refuses(target, i.customer.Hash) == ""}
+	if link, err := url.Parse(target); err == nil {
+		facts.LinkHost, facts.Trusted = printable(link, i.customer.Hash), i.guard.trusts(link)
+	}
+	if expires := answer.expires(); !expires.IsZero() {
+		_, err := time.Parse(time.RFC3339, answer.ExpiresAt)
+		facts.Zone, facts.Expires = err == nil, expires.Sub(i.options.Now())
+	}
+	return facts
+}
+
+// failing returns the finding of a check whose call failed.
+func failing(check Check, err error) Finding {
+	finding := warning(check, err)
+	if !finding.Why.Transient() {
+		finding.State = Failed
+	}
+	return finding
+}
+
+// warning is failing for what is not needed.
+func warning(check Check, err error) Finding {
+	finding := Finding{Check: check, State: Warned, Why: ReasonOf(err)}
+	var failed *Error
+	if errors.As(err, &failed) {
+		finding.Status = failed.Status
+	}
+	return finding
+}

@@ -104,3 +104,22 @@ func TestArchitectureDocDrawsTheImports(t *testing.T) {
 		t.Errorf("docs/architecture.md (-imports +drawn):\n%s", diff)
 	}
 }
+
+// TestDocsNameWhatIsThere: each file and folder that the map names exists, and so does
+// each file that a document links to.
+func TestDocsNameWhatIsThere(t *testing.T) {
+	for _, doc := range []string{"docs/architecture.md", "README.md", "CONTRIBUTING.md"} {
+		for _, named := range match(t, doc, "`([a-z][a-z0-9_./-]*(?:/|\\.go|\\.md))`") {
+			if _, err := os.Stat(named[1]); err != nil {
+				t.Errorf("%s names %s: %v", doc, named[1], err)
+			}
+		}
+	}
+	for _, doc := range append(documents(t), "CHANGELOG.md", "examples/README.md") {
+		for _, link := range match(t, doc, `\]\(([a-zA-Z0-9_./-]+)(?:#[a-z0-9-]+)?\)`) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), link[1])); err != nil {
+				t.Errorf("%s links to %s: %v", doc, link[1], err)
+			}
+		}
+	}
+}

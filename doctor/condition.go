@@ -77,7 +77,11 @@ func (c *Condition) check(ctx context.Context, node *redis.Client) error {
 	case strings.HasPrefix(policy, "allkeys-"):
 		return ErrEvicting
 	case policy == "":
-		c.warn(Warning{"Redis does not tell its maxmemory-policy: with an allkeys policy, what merchants saved may be evicted", true, ""})
+		c.warn(Warning{
+			Text: "Redis does not tell its maxmemory-policy: " +
+				"with an allkeys policy, what merchants saved may be evicted",
+			Merchants: true,
+		})
 	}
 	return nil
 }
@@ -161,7 +165,8 @@ func (s settings) diskWarnings() []Warning {
 		text = "Redis flushes its disk every second and cannot say when it has (before 7.2): " +
 			"what merchants saved up to a second before a power failure may be lost"
 	default:
-		text = "Redis does not tell how often it flushes its disk: what merchants saved just before a power failure may be lost"
+		text = "Redis does not tell how often it flushes its disk: " +
+			"what merchants saved just before a power failure may be lost"
 	}
 	return []Warning{{text, true, fix}}
 }
@@ -169,8 +174,11 @@ func (s settings) diskWarnings() []Warning {
 // eraseWarnings are how a shopper could be sent to a record that was theirs once.
 func (s settings) eraseWarnings() (warnings []Warning) {
 	if policy := s["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		warnings = append(warnings, Warning{Text: "Redis may evict keys before their time (maxmemory-policy " + policy + "): " +
-			"a webhook about a customer who has moved could then miss the shopper who had the record; set maxmemory-policy to noeviction"})
+		warnings = append(warnings, Warning{
+			Text: "Redis may evict keys before their time (maxmemory-policy " + policy + "): " +
+				"a webhook about a customer who has moved could then miss the shopper who had the record; " +
+				"set maxmemory-policy to noeviction",
+		})
 	}
 	if s["aof_enabled"] == "0" && s["save"] != "" {
 		warnings = append(warnings, Warning{
@@ -183,7 +191,9 @@ func (s settings) eraseWarnings() (warnings []Warning) {
 }
 
 // eachMaster calls do with every node that has keys of its own, one after the other.
-func eachMaster(ctx context.Context, client redis.UniversalClient, do func(context.Context, *redis.Client) error) error {
+func eachMaster(
+	ctx context.Context, client redis.UniversalClient, do func(context.Context, *redis.Client) error,
+) error {
 	var masters []*redis.Client
 	switch client := client.(type) {
 	case *redis.Client:

@@ -92,7 +92,8 @@ func (o Options) Check(cfg config.Config) (shopify.Shop, error) {
 		add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
 	}
 	if _, err := shopify.ParseCustomerID(o.Customer); o.Customer != "" && err != nil {
-		add("--customer", "is not the id of a Shopify customer", "the digits at the end of the customer's address in Shopify's admin")
+		add("--customer", "is not the id of a Shopify customer",
+			"the digits at the end of the customer's address in Shopify's admin")
 	}
 	shop, err := cfg.Shop, error(nil)
 	if o.Shop != "" {
@@ -201,7 +202,8 @@ func each(ctx context.Context, steps []step, tell func(Check)) {
 func timed(ctx context.Context, s step) (Check, bool) {
 	start := time.Now()
 	if ctx.Err() != nil {
-		return fail("no time was left", "fix what failed or was slow above, then run doctor again").named(s.name, s.asked, 0), false
+		late := fail("no time was left", "fix what failed or was slow above, then run doctor again")
+		return late.named(s.name, s.asked, 0), false
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

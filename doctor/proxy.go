@@ -38,7 +38,7 @@ func (d *doctor) proxy(ctx context.Context, tell func(Check)) {
 			}
 			return got.answers("this program answers")
 		}},
-		{"proxy.redirect", "a signed-out click: whether the server's 302 arrives at the browser", func(ctx context.Context) result {
+		{"proxy.redirect", "whether the 302 of a signed-out click arrives at the browser", func(ctx context.Context) result {
 			switch {
 			case d.StoreURL == "":
 				return skipped("the storefront is not known", askStore)
@@ -136,7 +136,8 @@ func (d *doctor) redirect(got page, at *url.URL) result {
 		return fail("the page not_connected: it is another store's storefront, or the store has not connected Recharge",
 			"pass --store-url of the store that is checked, or connect it")
 	// Our own refusal is an answer to Shopify, which has followed the redirect by itself.
-	case got.status >= http.StatusInternalServerError, got.status == http.StatusTooManyRequests, got.status == statusSuspicious:
+	case got.status >= http.StatusInternalServerError,
+		got.status == http.StatusTooManyRequests, got.status == statusSuspicious:
 		return notReached(got, at)
 	case got.status >= http.StatusBadRequest && !got.refused():
 		return fail(fmt.Sprintf("status %d, which says nothing about redirects", got.status), "run doctor again in a minute")

@@ -110,7 +110,7 @@ func (r *rechargeReport) checks() []rechargeCheck {
 	checks := []rechargeCheck{
 		{"recharge.scopes", "the scopes of the token", recharge.CheckToken, r.scopes},
 		{"recharge.store", "GET /store: whose token it is", recharge.CheckStore, r.store},
-		{"recharge.filter", "GET /customers?external_customer_id= for a customer who cannot exist", recharge.CheckFilter, r.filter},
+		{"recharge.filter", "GET /customers?external_customer_id= for an unknown customer", recharge.CheckFilter, r.filter},
 	}
 	if !r.Config.LinkByHash {
 		checks = append(checks, []rechargeCheck{
@@ -234,7 +234,6 @@ func (r *rechargeReport) scopes(f recharge.Finding) result {
 }
 
 func (r *rechargeReport) store(f recharge.Finding) result {
-	portal := r.Store // as Recharge names it
 	switch {
 	case f.Missing != nil:
 		return skipped("the token may not ask", "give it the scope read_store to have this checked")
@@ -245,12 +244,12 @@ func (r *rechargeReport) store(f recharge.Finding) result {
 			"make an Admin token in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP"))
 	case f.State != recharge.Passed:
 		return refused(f, "give the token the scope read_store at Recharge")
-	case portal.Base == "":
+	case r.Store.Base == "":
 		return ok("this store's; no customer_portal_base_url")
-	case !portal.Trusted:
-		return warn("this store's; its portal is at "+portal.Base+", where no link may lead", r.portalAt("that address"))
+	case !r.Store.Trusted:
+		return warn("this store's; its portal is at "+r.Store.Base+", where no link may lead", r.portalAt("that address"))
 	}
-	return ok("this store's; its portal is at " + portal.Base)
+	return ok("this store's; its portal is at " + r.Store.Base)
 }
 
 func (r *rechargeReport) filter(f recharge.Finding) result {
@@ -259,7 +258,8 @@ func (r *rechargeReport) filter(f recharge.Finding) result {
 		return ok("an empty page: it filters")
 	case recharge.FilterIgnored:
 		return fail("the filter is ignored: other people's records came",
-			"run 'manage-subscriptions index', which needs no filter, and ask Recharge's support why external_customer_id is ignored")
+			"run 'manage-subscriptions index', which needs no filter, "+
+				"and ask Recharge's support why external_customer_id is ignored")
 	case recharge.NoCustomer:
 		return warn("not known: the store has no customers at Recharge", "run doctor again when there is one")
 	}
@@ -298,10 +298,12 @@ func (r *rechargeReport) session(f recharge.Finding) result {
 		return fail("refused without a storefront token"+meanwhile,
 			"make a storefront token at Recharge and "+r.set("set it as RECHARGE_STOREFRONT_TOKEN"))
 	case unauthorized:
-		return fail("refused"+meanwhile, "make a storefront token in this store's Recharge, with the scope for sessions, and "+
-			r.set("set it as RECHARGE_STOREFRONT_TOKEN"))
+		return fail("refused"+meanwhile,
+			"make a storefront token in this store's Recharge, with the scope for sessions, and "+
+				r.set("set it as RECHARGE_STOREFRONT_TOKEN"))
 	}
-	return refused(f, "give the Admin token the scope write_session at Recharge, and the storefront token that for sessions")
+	return refused(f,
+		"give the Admin token the scope write_session at Recharge, and the storefront token that for sessions")
 }
 
 // sessionBare reports what is not known of Recharge. Neither answer is a fault.
@@ -343,7 +345,8 @@ func (r *rechargeReport) baseURL(recharge.Finding) result {
 	case !p.Opens && strings.HasPrefix(p.Base, p.LinkHost+"/"):
 		return fail(p.Base+", where no link may lead", r.portalAt("https://"+p.Base))
 	case !p.Opens:
-		return fail("the link leads to "+p.LinkHost+", where no link may lead", r.portalAt("the portal's address on "+p.LinkHost))
+		return fail("the link leads to "+p.LinkHost+", where no link may lead",
+			r.portalAt("the portal's address on "+p.LinkHost))
 	case p.Base == "":
 		return warn("none that can be used; the link itself is good",
 			"tell Recharge's support: links to a single subscription are made with it")

@@ -33,8 +33,9 @@ var errNoNodes = errors.New("cluster has no nodes")
 // redis checks Redis.
 func (d *doctor) redis(ctx context.Context, tell func(Check)) {
 	if d.Config.Redis == nil {
-		tell(warn("none: an embedded one, in memory", "set REDIS_URL, unless there is one server and it may forget everything").
-			named("redis", "REDIS_URL", 0))
+		embedded := warn("none: an embedded one, in memory",
+			"set REDIS_URL, unless there is one server and it may forget everything")
+		tell(embedded.named("redis", "REDIS_URL", 0))
 		return
 	}
 	client := d.Store.Client()
@@ -118,7 +119,8 @@ func redisErrors() []redisError {
 		{[]string{"READONLY"}, "it is a replica, which takes no writes",
 			"name the master in REDIS_URL; with Sentinel, the sentinels and ?master_name="},
 		{[]string{"OOM"}, "its memory is full, and it takes no writes", "raise maxmemory in Redis"},
-		{[]string{"MISCONF"}, "it cannot write its disk, and takes no writes", "see Redis' log and the disk that it writes to"},
+		{[]string{"MISCONF"}, "it cannot write its disk, and takes no writes",
+			"see Redis' log and the disk that it writes to"},
 		{[]string{"NOREPLICAS"}, "it has too few replicas, and takes no writes",
 			"see Redis' replicas, and min-replicas-to-write"},
 		{[]string{"LOADING"}, "Redis is still loading its data", "wait until it has, then run doctor again"},
@@ -232,7 +234,8 @@ func cluster(ctx context.Context, client redis.UniversalClient, condition Condit
 	s := settings{}
 	s.add(info)
 	if served := s["cluster_slots_ok"]; s["cluster_state"] != "ok" || served != slots {
-		return fail(fmt.Sprintf("cluster_state is not ok, or not all slots are served: %s of %s", number(served), slots), fixCluster)
+		const found = "cluster_state is not ok, or not all slots are served: %s of %s"
+		return fail(fmt.Sprintf(found, number(served), slots), fixCluster)
 	}
 	return ok(fmt.Sprintf("ok, all %s slots on %d masters", slots, condition.nodes))
 }

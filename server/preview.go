@@ -71,11 +71,17 @@ func (q Question) who(cfg config.Config) (store.Shopper, error) {
 	var problems config.Problems
 	customer, err := shopify.ParseCustomerID(q.Customer)
 	if err != nil {
-		problems = append(problems, config.Problem{Name: "--customer", What: "is not the id of a Shopify customer", Hint: "the digits at the end of the customer's address in Shopify's admin"})
+		problems = append(problems, config.Problem{
+			Name: "--customer", What: "is not the id of a Shopify customer",
+			Hint: "the digits at the end of the customer's address in Shopify's admin",
+		})
 	}
 	shop, err := shopify.ParseShop(cmp.Or(q.Shop, string(cfg.Shop)))
 	if err != nil {
-		problems = append(problems, config.Problem{Name: "--shop", What: "is missing, or is not a myshopify.com name", Hint: "my-store.myshopify.com: without SHOPIFY_SHOP there are many"})
+		problems = append(problems, config.Problem{
+			Name: "--shop", What: "is missing, or is not a myshopify.com name",
+			Hint: "my-store.myshopify.com: without SHOPIFY_SHOP there are many",
+		})
 	}
 	if len(problems) > 0 {
 		return store.Shopper{}, problems

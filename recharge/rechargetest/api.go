@@ -88,7 +88,10 @@ func (s *Server) endpointOf(method string, segments []string) (e endpoint, id st
 	case "token_information":
 		return endpoint{name: EndpointToken, method: "GET", answer: (*Server).tokenInformation}, ""
 	case "store":
-		return endpoint{name: EndpointStore, method: "GET", scopes: []string{"read_store", "store_info"}, answer: (*Server).store}, ""
+		return endpoint{
+			name: EndpointStore, method: "GET", scopes: []string{"read_store", "store_info"},
+			answer: (*Server).store,
+		}, ""
 	}
 	return endpoint{name: EndpointUnknown}, ""
 }
@@ -96,12 +99,19 @@ func (s *Server) endpointOf(method string, segments []string) (e endpoint, id st
 func (s *Server) customerEndpoint(segments []string) (e endpoint, id string) {
 	switch {
 	case len(segments) == 0:
-		return endpoint{name: EndpointCustomers, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).listCustomers}, ""
+		return endpoint{
+			name: EndpointCustomers, method: "GET", scopes: []string{"read_customers"},
+			answer: (*Server).listCustomers,
+		}, ""
 	case len(segments) == 1 && segments[0] != "":
-		return endpoint{name: EndpointCustomer, method: "GET", scopes: []string{"read_customers"}, answer: (*Server).oneCustomer}, segments[0]
+		return endpoint{
+			name: EndpointCustomer, method: "GET", scopes: []string{"read_customers"},
+			answer: (*Server).oneCustomer,
+		}, segments[0]
 	case len(segments) == 2 && segments[1] == "sessions":
 		return endpoint{
-			name: EndpointSessions, method: "POST", scopes: []string{"write_session", "write_sessions"}, answer: (*Server).makeSession,
+			name: EndpointSessions, method: "POST", scopes: []string{"write_session", "write_sessions"},
+			answer: (*Server).makeSession,
 		}, segments[0]
 	}
 	return endpoint{name: EndpointUnknown}, ""
@@ -110,7 +120,10 @@ func (s *Server) customerEndpoint(segments []string) (e endpoint, id string) {
 func (s *Server) webhookEndpoint(method string, segments []string) (e endpoint, id string) {
 	switch {
 	case len(segments) == 0 && method == http.MethodPost:
-		return endpoint{name: EndpointWebhooks, method: "POST", scopes: []string{"read_customers"}, answer: (*Server).addWebhook}, ""
+		return endpoint{
+			name: EndpointWebhooks, method: "POST", scopes: []string{"read_customers"},
+			answer: (*Server).addWebhook,
+		}, ""
 	case len(segments) == 0:
 		return endpoint{name: EndpointWebhooks, method: "GET", answer: (*Server).listWebhooks}, ""
 	case len(segments) == 1 && (method == http.MethodPut || method == http.MethodDelete):

@@ -46,7 +46,8 @@ type customerJSON struct {
 func toJSON(c Customer) customerJSON {
 	j := customerJSON{
 		ID: c.ID, Hash: c.Hash, Email: c.Email, FirstName: c.FirstName, LastName: c.LastName,
-		CreatedAt: "2024-03-09T02:36:35", UpdatedAt: "2025-04-02T10:11:12+00:00", // both spellings of a date were seen in one answer
+		// Both spellings of a date were seen in one answer.
+		CreatedAt: "2024-03-09T02:36:35", UpdatedAt: "2025-04-02T10:11:12+00:00",
 		HasValidPaymentMethod:    true,
 		SubscriptionsActiveCount: len(c.Subscriptions), SubscriptionsTotalCount: len(c.Subscriptions),
 	}

@@ -6,24 +6,36 @@ import (
 	"time"
 )
 
-// Faults are the ways in which the API can misbehave. They apply to the API only: the portal pages always work. The zero
-// value is a healthy Recharge that answers with the likeliest shapes. Where several apply, an answer is first delayed by
-// Latency, then dropped, then replaced by Limited, then by Status, then delayed by Lag.
+// Faults are the ways in which the API can misbehave. They apply to the API only: the portal
+// pages always work. The zero value is a healthy Recharge that answers with the likeliest shapes.
+// Where several apply, an answer is first delayed by Latency, then dropped, then replaced by
+// Limited, then by Status, then delayed by Lag.
 type Faults struct {
-	Down       bool          // the connection is dropped without an answer; an HTTP client may by itself try a GET again
-	Status     int           // if not 0, every call gets this status with Recharge's body for it; 200 has an empty body, 502 and 504 are HTML
-	Limited    bool          // every call gets 429, and X-Recharge-Limit says that the bucket is full
-	RetryAfter time.Duration // if not 0, a 429 carries Retry-After in whole seconds, rounded up; Recharge is not known to send it
-	Latency    time.Duration // every answer waits this long first, by the real clock, unless the client goes or the server closes
-	Lag        time.Duration // every answer is this long on its way, so it says what was so when it left; Latency delays the look instead
-	Truncate   bool          // what would be a 200 is cut in half: Content-Length says more than is sent
+	Down bool // the connection is dropped without an answer; an HTTP client may by itself try a GET again
+	// if not 0, every call gets this status with Recharge's body for it; 200 has an empty
+	// body, 502 and 504 are HTML
+	Status  int
+	Limited bool // every call gets 429, and X-Recharge-Limit says that the bucket is full
+	// if not 0, a 429 carries Retry-After in whole seconds, rounded up; Recharge is not known
+	// to send it
+	RetryAfter time.Duration
+	// every answer waits this long first, by the real clock, unless the client goes or the
+	// server closes
+	Latency time.Duration
+	// every answer is this long on its way, so it says what was so when it left; Latency
+	// delays the look instead
+	Lag      time.Duration
+	Truncate bool // what would be a 200 is cut in half: Content-Length says more than is sent
 
 	IgnoreFilter       bool // GET /customers ignores external_customer_id: the unfiltered first page
 	RefuseSessions     bool // POST sessions: 403, as if the token lacked the scope
 	RefusePortalAccess bool // GET portal_access: 401, though the session is fine
-	RefuseLocales      bool // GET portal_access with a locale: 422; what Recharge does with one that it does not know is not known
+	// GET portal_access with a locale: 422; what Recharge does with one that it does not know
+	// is not known
+	RefuseLocales bool
 
-	// Only, if set, is the one endpoint (see the Endpoint constants) that Down, Status, Limited, Latency, Lag and Truncate hit.
+	// Only, if set, is the one endpoint (see the Endpoint constants) that Down, Status, Limited,
+	// Latency, Lag and Truncate hit.
 	Only string
 
 	// Shapes that are not known for sure.
@@ -56,8 +68,8 @@ func (f Faults) at(endpoint string) Faults {
 	return f
 }
 
-// Bodies by which Recharge says no. It has no single shape for errors; these are the recorded ones, and guesses (see the
-// package comment) in the likeliest of these shapes.
+// Bodies by which Recharge says no. It has no single shape for errors; these are the recorded
+// ones, and guesses (see the package comment) in the likeliest of these shapes.
 var errorBodies = map[int]string{
 	http.StatusBadRequest:           `{"errors":{"_schema":["Invalid input"]}}`,
 	http.StatusUnauthorized:         `{"error":"bad authentication"}`,
@@ -81,7 +93,8 @@ func refusal(status int) answer {
 	switch {
 	case status < 200 || status > 599: // not to be sent as a final status
 		return refusal(http.StatusInternalServerError)
-	case status == http.StatusBadGateway || status == http.StatusGatewayTimeout: // come from the gateway, not from Recharge
+	// come from the gateway, not from Recharge
+	case status == http.StatusBadGateway || status == http.StatusGatewayTimeout:
 		return answer{status: status, contentType: "text/html", body: []byte("<html>" + http.StatusText(status) + "</html>")}
 	case status < 300 || status == http.StatusNotModified:
 		return answer{status: status, contentType: "application/json"}
@@ -95,5 +108,6 @@ func refusal(status int) answer {
 
 // invalid is the 422 for one field.
 func invalid(field string) answer {
-	return jsonAnswer(http.StatusUnprocessableEntity, map[string]any{"errors": map[string][]string{field: {"Invalid value"}}})
+	invalid := map[string][]string{field: {"Invalid value"}}
+	return jsonAnswer(http.StatusUnprocessableEntity, map[string]any{"errors": invalid})
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Front is one address for the API of several servers, as Recharge has one for all stores: the token tells which store a
-// call is about. Webhooks, portals and histories stay with each server.
+// Front is one address for the API of several servers, as Recharge has one for all stores: the
+// token tells which store a call is about. Webhooks, portals and histories stay with each server.
 type Front struct {
 	URL string // http://host:port, without a slash at the end
 

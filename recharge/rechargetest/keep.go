@@ -16,8 +16,8 @@ func (h *history[T]) add(item T) {
 	}
 }
 
-// ledger keeps what was granted under a token until it expires. All grants of a ledger live equally long, so the oldest is
-// the first to expire.
+// ledger keeps what was granted under a token until it expires. All grants of a ledger live
+// equally long, so the oldest is the first to expire.
 type ledger[T any] struct {
 	grants map[string]grant[T]
 	order  []string
@@ -72,7 +72,10 @@ func adminTokens(tokens []Token) map[string]*adminToken {
 		if b.size == 0 {
 			b.size = defaultBurst
 		}
-		byValue[t.Value] = &adminToken{id: 20001 + int64(i), scopes: slices.Clone(t.Scopes), clientSecret: t.ClientSecret, bucket: b}
+		byValue[t.Value] = &adminToken{
+			id: 20001 + int64(i), scopes: slices.Clone(t.Scopes),
+			clientSecret: t.ClientSecret, bucket: b,
+		}
 	}
 	return byValue
 }

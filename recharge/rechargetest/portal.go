@@ -154,7 +154,8 @@ func nobodyView() view { return view{State: "none", Title: "You have no subscrip
 // openView draws the page for the customer, and says whether there is such a page.
 func openView(v visit, c Customer) (view, bool) {
 	shown := view{
-		State: "open", Locale: v.query.Get("locale"), Name: c.Name(), Email: c.Email, Page: v.page, AllURL: v.link("subscriptions"),
+		State: "open", Locale: v.query.Get("locale"), Name: c.Name(), Email: c.Email,
+		Page: v.page, AllURL: v.link("subscriptions"),
 	}
 	head, rest, deeper := strings.Cut(v.page, "/")
 	for _, p := range portalPages[:menuPages] {
@@ -173,7 +174,8 @@ func openView(v visit, c Customer) (view, bool) {
 		return view{}, false
 	}
 	shown.Title, shown.About = portalPages[i].title, portalPages[i].about
-	if shown.Lists = slices.Contains([]string{"overview", "subscriptions", "schedule", "delivery_schedule"}, v.page); shown.Lists {
+	lists := []string{"overview", "subscriptions", "schedule", "delivery_schedule"}
+	if shown.Lists = slices.Contains(lists, v.page); shown.Lists {
 		for _, sub := range c.Subscriptions {
 			shown.Subscriptions = append(shown.Subscriptions, v.subscription(sub))
 		}

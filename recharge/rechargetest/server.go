@@ -70,15 +70,19 @@ type Token struct {
 
 // Options is what a server is made of. The zero value works, and refuses every call for lack of tokens.
 type Options struct {
-	Shop            string               // x.myshopify.com: the only shop_url and the only proxying shop accepted; "" accepts any
-	Tokens          []Token              // Admin API tokens
-	StorefrontToken string               // if set, POST sessions needs it in X-Recharge-Storefront-Access-Token
-	ClientSecret    string               // of Recharge's own Shopify app: verifies what the storefront forwards to /proxy; "" refuses all
-	PortalBase      string               // base_url of portal links, absolute, ending in "/portal/"; "" is URL + "/portal/"
-	SigningKey      *rsa.PrivateKey      // signs session tokens; nil: one of 2048 bits, drawn when it is first needed
-	Customers       []Customer           // in the order in which GET /customers lists them
-	Now             func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
-	Footer          func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
+	// x.myshopify.com: the only shop_url and the only proxying shop accepted; "" accepts any
+	Shop            string
+	Tokens          []Token // Admin API tokens
+	StorefrontToken string  // if set, POST sessions needs it in X-Recharge-Storefront-Access-Token
+	// of Recharge's own Shopify app: verifies what the storefront forwards to /proxy; ""
+	// refuses all
+	ClientSecret string
+	// base_url of portal links, absolute, ending in "/portal/"; "" is URL + "/portal/"
+	PortalBase string
+	SigningKey *rsa.PrivateKey      // signs session tokens; nil: one of 2048 bits, drawn when it is first needed
+	Customers  []Customer           // in the order in which GET /customers lists them
+	Now        func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
+	Footer     func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
 
 	// Deliver carries webhooks to their addresses; nil is an http.Transport.
 	Deliver http.RoundTripper
@@ -210,8 +214,8 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	return s
 }
 
-// countConn lets Close wait for the connections. net/http reports a new one from the accept loop itself, so none is added
-// once that has ended.
+// countConn lets Close wait for the connections. net/http reports a new one from the accept loop
+// itself, so none is added once that has ended.
 func (s *Server) countConn(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -276,8 +280,9 @@ func (s *Server) Openings() []Opening {
 	return slices.Clone(s.openings.items)
 }
 
-// LinkOwner returns the ID of the customer whose portal the token of a portal link opens, without opening it. It reports
-// false if the token is unknown, has expired, or is older than the newest 20000.
+// LinkOwner returns the ID of the customer whose portal the token of a portal link opens, without
+// opening it. It reports false if the token is unknown, has expired, or is older than the newest
+// 20000.
 func (s *Server) LinkOwner(token string) (id int64, live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

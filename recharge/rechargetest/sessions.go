@@ -53,7 +53,8 @@ func (s *Server) makeSession(c call) answer {
 	if c.faults.SnakeCaseSession {
 		key = "api_token"
 	}
-	return jsonAnswer(http.StatusOK, map[string]any{"customer_session": map[string]any{key: token, "customer_id": customer.ID}})
+	session := map[string]any{key: token, "customer_id": customer.ID}
+	return jsonAnswer(http.StatusOK, map[string]any{"customer_session": session})
 }
 
 func (s *Server) signSession(customerID, apiTokenID int64, now time.Time) (string, error) {

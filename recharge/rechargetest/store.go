@@ -39,8 +39,10 @@ func (s *Server) store(call) answer {
 		"merchant_portal_base_url":       s.URL,
 		"name":                           name,
 		"phone":                          nil,
-		"timezone":                       map[string]string{"iana_name": "America/New_York", "name": "(GMT-05:00) Eastern Time"},
-		"updated_at":                     "2025-01-01T00:00:00+00:00",
-		"weight_unit":                    "lb",
+		"timezone": map[string]string{
+			"iana_name": "America/New_York", "name": "(GMT-05:00) Eastern Time",
+		},
+		"updated_at":  "2025-01-01T00:00:00+00:00",
+		"weight_unit": "lb",
 	}})
 }

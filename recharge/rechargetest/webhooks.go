@@ -45,7 +45,8 @@ type hook struct {
 func topics() []string {
 	return []string{
 		"customer/created", "customer/updated", "customer/activated", "customer/deactivated", "customer/deleted",
-		"subscription/created", "subscription/activated", "subscription/cancelled", "subscription/deleted", "subscription/updated",
+		"subscription/created", "subscription/activated", "subscription/cancelled",
+		"subscription/deleted", "subscription/updated",
 		"store/updated", "recharge/uninstalled", "app/uninstalled",
 	}
 }
@@ -102,7 +103,8 @@ func (s *Server) addWebhook(c call) answer {
 // goodAddress is an absolute one: https, or a test's on loopback.
 func goodAddress(address string) bool {
 	u, err := url.Parse(address)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && strings.HasPrefix(u.Host, "127.0.0.1:"))
+	local := err == nil && u.Scheme == "http" && strings.HasPrefix(u.Host, "127.0.0.1:")
+	return local || err == nil && u.Scheme == "https" && u.Host != ""
 }
 
 // oneWebhook reads, changes, deletes or tries the webhook that the path names.
@@ -146,8 +148,9 @@ func (s *Server) sample(topic string) []byte {
 	return body
 }
 
-// ChangeCustomer adds a customer, or replaces the one with that ID, and sends what Recharge sends of it: customer/created or
-// customer/updated, and customer/activated or customer/deactivated if the first active subscription came or the last went.
+// ChangeCustomer adds a customer, or replaces the one with that ID, and sends what Recharge sends
+// of it: customer/created or customer/updated, and customer/activated or customer/deactivated if
+// the first active subscription came or the last went.
 func (s *Server) ChangeCustomer(c Customer) {
 	list := slices.Clone(s.customerList())
 	send := []string{"customer/updated"}
@@ -249,7 +252,8 @@ func (s *Server) AddWebhook(token, topic, address string) {
 		panic("rechargetest: no such token")
 	}
 	s.lastHook++
-	s.hooks = append(slices.Clone(s.hooks), hook{ID: 900100 + s.lastHook, Address: address, Topic: topic, by: s.tokens[token]})
+	added := hook{ID: 900100 + s.lastHook, Address: address, Topic: topic, by: s.tokens[token]}
+	s.hooks = append(slices.Clone(s.hooks), added)
 }
 
 // DeleteWebhooks deletes all webhooks, as Recharge does with those that fail for two days.

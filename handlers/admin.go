@@ -28,8 +28,6 @@ type Admin struct {
 	AppURL    *url.URL
 	Platform  shopify.Platform
 	Sessions  *shopify.SessionTokens
-	Proofs    *Proofs
-	Grant     *shopify.Grant
 	Merchants *portal.Merchants
 	Store     *store.Store
 	Webhooks  *RechargeWebhooks
@@ -56,7 +54,6 @@ func (a *Admin) Register(e *echo.Echo) error {
 	e.Match([]string{echo.GET, echo.HEAD}, "/", a.home)
 	e.GET("/app/bounce", a.bounce)
 	e.GET("/app/install", a.install)
-	e.GET("/app/installed", a.installed)
 	e.GET("/app/home.css", a.file("text/css; charset=utf-8", a.Pages.Style))
 	e.GET("/app/home.js", a.file("text/javascript; charset=utf-8", a.Pages.Script))
 	e.GET("/app/connection", a.signed(a.connection))
@@ -88,25 +85,21 @@ func noSession(err error) bool {
 
 var errUninstalled = errors.New("issued before the app was uninstalled")
 
-// session is whose a token is: Shopify's, or the proof of one who installed
-// outside of the admin.
-func (a *Admin) session(ctx context.Context, token string) (session shopify.Session, proof bool, err error) {
-	session, err = a.Sessions.Verify(token)
+// session verifies a session token. One that was issued before the shop's last uninstall is
+// refused.
+func (a *Admin) session(ctx context.Context, token string) (shopify.Session, error) {
+	session, err := a.Sessions.Verify(token)
 	if err != nil {
-		var notProof error
-		if session, notProof = a.Proofs.Verify(token); notProof != nil {
-			return shopify.Session{}, false, err
-		}
-		proof = true
+		return shopify.Session{}, err
 	}
 	uninstalled, err := a.Store.UninstalledAt(ctx, session.Shop)
 	if err != nil {
-		return shopify.Session{}, false, err
+		return shopify.Session{}, err
 	}
 	if !uninstalled.IsZero() && !session.Issued.After(uninstalled) {
-		return shopify.Session{}, false, errUninstalled
+		return shopify.Session{}, errUninstalled
 	}
-	return session, proof, nil
+	return session, nil
 }
 
 // signed lets a call through whose session token is fresh, and that no other
@@ -123,7 +116,7 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 		if scheme != "Bearer" {
 			token = ""
 		}
-		session, proof, err := a.session(c.Request().Context(), token)
+		session, err := a.session(c.Request().Context(), token)
 		if err != nil {
 			a.refused(c, err.Error())
 			if !noSession(err) {
@@ -134,11 +127,6 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 		}
 		if err := readForm(c); err != nil {
 			return err
-		}
-		if proof {
-			if err := a.renew(c, session); err != nil {
-				return err
-			}
 		}
 		return next(c, session.Shop)
 	}
@@ -154,9 +142,9 @@ func (a *Admin) refused(c echo.Context, cause string) {
 func (a *Admin) home(c echo.Context) error {
 	query := c.Request().URL.Query()
 	if token := query.Get("id_token"); token != "" {
-		session, _, err := a.session(c.Request().Context(), token)
+		session, err := a.session(c.Request().Context(), token)
 		if err == nil {
-			return a.drawHome(c, session.Shop, "")
+			return a.drawHome(c, session.Shop)
 		}
 		a.refused(c, err.Error())
 		if !noSession(err) {
@@ -174,6 +162,21 @@ func (a *Admin) home(c echo.Context) error {
 		return a.toBounce(c, shop, query)
 	}
 	return a.toInstall(c, shop)
+}
+
+// install sends the browser to Shopify, which installs the app, or opens it if the shop
+// has it.
+func (a *Admin) install(c echo.Context) error {
+	shop, err := shopify.ParseShop(strings.ToLower(strings.TrimSpace(c.QueryParam("shop"))))
+	if err != nil {
+		return a.outside(c, http.StatusBadRequest, "That is not the myshopify.com name of a store, such as my-store.myshopify.com.")
+	}
+	return a.toInstall(c, shop)
+}
+
+func (a *Admin) toInstall(c echo.Context, shop shopify.Shop) error {
+	c.Response().Header().Set(echo.HeaderLocation, a.Platform.InstallLink(shop, a.ClientID))
+	return c.NoContent(http.StatusFound)
 }
 
 // bounced marks a load that comes from the bounce page, so that a token that is
@@ -281,14 +284,13 @@ func links() []link {
 type homeView struct {
 	connectionView
 	Base, Shop, ClientID, AppBridge, Polaris string
-	Proof                                    string // instead of App Bridge, outside of the admin
 	Health                                   healthView
 	Links                                    []link
 	Middleware                               keysView
 	AddBlock, TurnOnEmbed                    string
 }
 
-func (a *Admin) drawHome(c echo.Context, shop shopify.Shop, proof string) error {
+func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
 	ctx := c.Request().Context()
 	connection, err := a.connectionView(ctx, shop)
 	if err != nil {
@@ -301,7 +303,7 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop, proof string) error 
 	return a.draw(c, http.StatusOK, "home", homeView{
 		connectionView: connection,
 		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
-		AppBridge: a.Platform.AppBridge(), Polaris: a.Platform.Polaris(), Proof: proof,
+		AppBridge: a.Platform.AppBridge(), Polaris: a.Platform.Polaris(),
 		Health: a.healthView(ctx, shop), Links: links(), Middleware: keys,
 		AddBlock:    a.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),

@@ -336,8 +336,8 @@ func leadsNowhereElse(f *servertest.Fixture, a attack, got *struck) {
 	case outcome == "sign_in":
 		good = u.Scheme == "" && u.Host == "" && u.Path == "/customer_authentication/login" && backToUs(u.Query())
 	case outcome == "" && a.kind == "app":
-		good = got.Location == "/app/bounce?"+u.RawQuery || strings.HasPrefix(got.Location, f.Store.URL+"/admin/oauth/authorize?") &&
-			u.Query().Get("redirect_uri") == "https://app.example/app/installed"
+		install := "https://admin.shopify.com/store/" + strings.TrimSuffix(servertest.Shop, ".myshopify.com") + "/oauth/install?client_id=" + servertest.ClientID
+		good = got.Location == "/app/bounce?"+u.RawQuery || got.Location == install
 		if reload := u.Query().Get("shopify-reload"); reload != "" && !strings.HasPrefix(reload, "https://app.example/?") {
 			good = false
 		}

@@ -213,7 +213,7 @@ func TestHeadersOfPages(t *testing.T) {
 		}
 	}
 	// A page of the app has a policy, whatever it says.
-	for _, path := range []string{"/", "/?shop=evil", "/app/install?shop=evil", "/app/installed?shop=evil", "/?id_token=evil&ms_bounced=1"} {
+	for _, path := range []string{"/", "/?shop=evil", "/app/install?shop=evil", "/?id_token=evil&ms_bounced=1"} {
 		response, _ := f.Request(http.MethodGet, f.Public, path)
 		if !strings.Contains(response.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 			t.Errorf("%s has the policy %q; want one that begins with none", path, response.Header.Get("Content-Security-Policy"))

@@ -602,6 +602,6 @@ func (w *walk) tools(t *testing.T) {
 		w.to(t, "/admin"+page, "admin"+page)
 	}
 	// The app home itself, without the frame, in which axe does not look.
-	w.open(t, w.s.AppURL()+"/app/install?shop="+w.s.Shop())
+	w.open(t, w.s.AppURL()+"/?embedded=1&shop="+w.s.Shop()+"&id_token="+w.s.Store.SessionToken(sandbox.ClientID))
 	w.at(t, "the app home")
 }

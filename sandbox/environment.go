@@ -168,7 +168,7 @@ func (e *environment) partnerApp(path string) shopifytest.PartnerApp {
 	return shopifytest.PartnerApp{
 		ClientID: ClientID, Secret: e.appSecret, Name: appName,
 		AppURL: e.appURL(), Embedded: true, Scopes: "write_app_proxy",
-		RedirectURLs: []string{e.appURL() + "/app/installed"}, Webhooks: e.appURL() + "/webhooks/shopify",
+		Webhooks:   e.appURL() + "/webhooks/shopify",
 		PathPrefix: path, ProxyURL: e.appURL() + mountPath,
 	}
 }

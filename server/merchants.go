@@ -1,9 +1,6 @@
 package server
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
-
 	"manage-subscriptions/handlers"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
@@ -47,45 +44,15 @@ func (s *server) newAdmin(o options) (*handlers.Admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := reveal(s.cfg.ShopifyAPISecrets)
-	sessions, err := shopify.NewSessionTokens(s.cfg.ShopifyAPIKey, secrets, o.now)
-	if err != nil {
-		return nil, err
-	}
-	proofs, err := newProofs(s.cfg.ShopifyAPIKey, secrets, o)
-	if err != nil {
-		return nil, err
-	}
-	grant, err := shopify.NewGrant(shopify.GrantOptions{
-		ClientID: s.cfg.ShopifyAPIKey, Secrets: secrets, CallbackURL: s.cfg.AppURL.JoinPath("app", "installed").String(),
-		Platform: o.platform, Now: o.now,
-	})
+	sessions, err := shopify.NewSessionTokens(s.cfg.ShopifyAPIKey, reveal(s.cfg.ShopifyAPISecrets), o.now)
 	if err != nil {
 		return nil, err
 	}
 	return &handlers.Admin{
 		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Platform: o.platform,
-		Sessions: sessions, Proofs: proofs, Grant: grant,
+		Sessions:  sessions,
 		Merchants: s.merchants, Store: s.store, Webhooks: s.webhooks, Recorder: s.recorder, Pages: pages,
 		Defaults: s.defaults(), Log: o.log, Now: o.now, Importer: s.importer,
 		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
 	}, nil
-}
-
-// newProofs derives their keys from the app's secrets, so that neither is ever
-// taken for the other.
-func newProofs(clientID string, secrets []string, o options) (*handlers.Proofs, error) {
-	var keys []string
-	for _, secret := range secrets {
-		key, err := hkdf.Key(sha256.New, []byte(secret), nil, "manage-subscriptions proof of installation", 32)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, string(key))
-	}
-	tokens, err := shopify.NewSessionTokens(clientID, keys, o.now)
-	if err != nil {
-		return nil, err
-	}
-	return &handlers.Proofs{ClientID: clientID, Key: keys[0], Tokens: tokens, Now: o.now}, nil
 }

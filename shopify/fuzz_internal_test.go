@@ -1,47 +1,10 @@
 package shopify
 
 import (
-	"errors"
 	"net/url"
 	"strings"
 	"testing"
 )
-
-// FuzzCallback: what is taken of a query that comes back from Shopify has its
-// shape, whoever signed it; and nothing is taken that was not signed.
-func FuzzCallback(f *testing.F) {
-	for _, seed := range []string{
-		"", "code=abc&shop=some-shop.myshopify.com&state=ABC&timestamp=1337178173", "code=abc&code=d&shop=some-shop.myshopify.com&state=ABC&timestamp=1337178173",
-		"code=abc&host=YWRtaW4=&shop=some-shop.myshopify.com&state=ABC&timestamp=1337178173", "code=a%26b&shop=evil.example&state=%zz&timestamp=1",
-		"code=abc&shop=some-shop.myshopify.com%26state%3DABC&state=A&timestamp=1337178173", "signature=1&hmac=2", "a;b", "code=abc&shop=some-shop.myshopify.com&state=ABC&timestamp=1337178263",
-	} {
-		f.Add(seed, true)
-		f.Add(seed, false)
-	}
-	f.Fuzz(func(t *testing.T, message string, sign bool) {
-		query := message
-		if sign {
-			query += "&hmac=" + hmacOf("hush", message)
-		}
-		got, err := grant(t, []string{"other", "hush"}, "").VerifyCallback(query)
-		if err != nil {
-			if !errors.Is(err, ErrNoGrant) || got != (Callback{}) {
-				t.Errorf("VerifyCallback(%q) = %+v, %v; want nothing, and ErrNoGrant", query, got, err)
-			}
-			return
-		}
-		if _, err := ParseShop(string(got.Shop)); err != nil || got.Code == "" || got.State == "" || strings.ContainsAny(got.Code+got.State, "&=%# \r\n") {
-			t.Errorf("VerifyCallback(%q) = %+v; want a shop, a code and a state in their shapes", query, got)
-		}
-		values, _ := url.ParseQuery(query)
-		if len(values["hmac"]) != 1 || values.Get("shop") != string(got.Shop) || values.Get("code") != got.Code || values.Get("state") != got.State {
-			t.Errorf("VerifyCallback(%q) = %+v; want what stands in the query", query, got)
-		}
-		if !sign && values.Get("hmac") == "" {
-			t.Errorf("VerifyCallback(%q) takes what nobody has signed", query)
-		}
-	})
-}
 
 // FuzzSignIn: whatever a store's sign-in redirects to, the next address to be
 // looked at is a sign-in again, by the same scheme.

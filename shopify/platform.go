@@ -42,6 +42,13 @@ func (p Platform) AppBridge() string { return p.CDNURL() + "/shopifycloud/app-br
 // https://shopify.dev/docs/api/app-home/latest/web-components/versioning
 func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris-1.js" }
 
+// InstallLink returns the address in the admin that asks the merchant to install the
+// app, or opens it if it is installed.
+// https://shopify.dev/docs/apps/build/authentication-authorization/app-installation
+func (p Platform) InstallLink(shop Shop, clientID string) string {
+	return p.AdminURL(shop) + "/store/" + shop.Handle() + "/oauth/install?" + url.Values{"client_id": {clientID}}.Encode()
+}
+
 // FrameAncestors returns the origins that may frame a page of the app, for the directive
 // of that name in a Content-Security-Policy.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection

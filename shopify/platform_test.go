@@ -23,6 +23,7 @@ func TestPlatform(t *testing.T) {
 		{"AppBridge", real.AppBridge(), "https://cdn.shopify.com/shopifycloud/app-bridge.js"},
 		{"Polaris", real.Polaris(), "https://cdn.shopify.com/shopifycloud/polaris-1.js"},
 		{"FrameAncestors", real.FrameAncestors(shop), "https://some-shop.myshopify.com https://admin.shopify.com"},
+		{"InstallLink", real.InstallLink(shop, "i&d"), "https://admin.shopify.com/store/some-shop/oauth/install?client_id=i%26d"},
 		{"AddBlock", real.AddBlock(shop, "id", "block"), "https://some-shop.myshopify.com/admin/themes/current/editor?addAppBlockId=id%2Fblock&target=newAppsSection&template=index"},
 		{"TurnOnEmbed", real.TurnOnEmbed(shop, "id", "embed"), "https://some-shop.myshopify.com/admin/themes/current/editor?activateAppId=id%2Fembed&context=apps"},
 		{"emulated AdminURL", emulated.AdminURL(shop), "http://admin.test/some-shop"},
@@ -32,6 +33,7 @@ func TestPlatform(t *testing.T) {
 		{"emulated AppBridge", emulated.AppBridge(), "http://cdn.test/shopifycloud/app-bridge.js"},
 		{"emulated Polaris", emulated.Polaris(), "http://cdn.test/shopifycloud/polaris-1.js"},
 		{"emulated FrameAncestors", emulated.FrameAncestors(shop), "http://shop.test/some-shop http://admin.test/some-shop"},
+		{"emulated InstallLink", emulated.InstallLink(shop, "id"), "http://admin.test/some-shop/store/some-shop/oauth/install?client_id=id"},
 		{"emulated AddBlock", emulated.AddBlock(shop, "id", "a&b"), "http://shop.test/some-shop/admin/themes/current/editor?addAppBlockId=id%2Fa%26b&target=newAppsSection&template=index"},
 	} {
 		if test.got != test.want {

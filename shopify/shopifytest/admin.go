@@ -2,7 +2,11 @@ package shopifytest
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -24,22 +28,18 @@ type PartnerApp struct {
 	ClientID, Secret string
 	OldSecret        string // the one before rotation: still taken
 	Name             string
-	AppURL           string   // application_url: the app home
-	RedirectURLs     []string // where the code grant may lead
-	Scopes           string   // "write_app_proxy"
-	Embedded         bool     // opens in the admin's frame, by session token
-	LegacyInstall    bool     // installing leads to AppURL, where the app has to begin the code grant
-	PathPrefix       string   // of the app proxy, as App.PathPrefix
-	ProxyURL         string   // of the app proxy, as App.ProxyURL
-	Webhooks         string   // address for app/uninstalled and the compliance topics; "" for none
+	AppURL           string // application_url: the app home
+	Scopes           string // "write_app_proxy"
+	Embedded         bool   // opens in the admin's frame, by session token
+	PathPrefix       string // of the app proxy, as App.PathPrefix
+	ProxyURL         string // of the app proxy, as App.ProxyURL
+	Webhooks         string // address for app/uninstalled and the compliance topics; "" for none
 }
 
 // partner is an app that the admin knows.
 type partner struct {
 	PartnerApp
 	Installed bool
-	codes     map[string]time.Time // of the code grant, and when each ends
-	tokens    []string             // that the grant has yielded
 }
 
 // Register makes an app known to the store, which has not installed it. It panics if Shopify would not take PathPrefix.
@@ -49,7 +49,7 @@ func (s *Server) Register(app PartnerApp) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.partners = append(s.partners, &partner{PartnerApp: app, codes: map[string]time.Time{}})
+	s.partners = append(s.partners, &partner{PartnerApp: app})
 }
 
 // partner finds a known app.
@@ -142,15 +142,13 @@ type adminView struct {
 
 // admin answers below /admin.
 func (s *Server) admin(w http.ResponseWriter, r *http.Request) {
-	if err := s.sameOrigin.Check(r); err != nil && r.URL.Path != accessTokenPath {
+	if err := s.sameOrigin.Check(r); err != nil {
 		http.Error(w, "Forbidden", http.StatusForbidden)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	s.adminRoutes.ServeHTTP(w, r)
 }
-
-const accessTokenPath = "/admin/oauth/access_token"
 
 func (s *Server) routesOfAdmin() *http.ServeMux {
 	m := http.NewServeMux()
@@ -165,9 +163,8 @@ func (s *Server) routesOfAdmin() *http.ServeMux {
 	m.HandleFunc("GET /admin/themes/current/editor", s.adminEditor)
 	m.HandleFunc("GET /admin/oauth/install", s.adminConsent)
 	m.HandleFunc("POST /admin/oauth/install", s.adminInstall)
-	m.HandleFunc("GET /admin/oauth/authorize", s.authorize)
-	m.HandleFunc("POST /admin/oauth/authorize", s.authorized)
-	m.HandleFunc("POST "+accessTokenPath, s.accessToken)
+	m.HandleFunc("GET /store/{handle}/oauth/install", s.installLink)
+	m.HandleFunc("POST /store/{handle}/oauth/install", s.adminInstall)
 	m.HandleFunc("GET /admin/", func(w http.ResponseWriter, _ *http.Request) {
 		s.adminPage(w, http.StatusNotFound, "nothing.html", "There is nothing here", "", nil)
 	})
@@ -256,9 +253,23 @@ func (s *Server) signedLoad(app PartnerApp, more url.Values) string {
 	for name, values := range more {
 		query[name] = values
 	}
-	query.Set("hmac", grantHMAC(app.Secret, query))
+	query.Set("hmac", loadHMAC(app.Secret, query))
 	return query.Encode()
 }
+
+// loadHMAC is what Shopify signs the app's own addresses with: all parameters, sorted and joined as they are.
+func loadHMAC(secret string, query url.Values) string {
+	var pairs []string
+	for name, values := range query {
+		pairs = append(pairs, name+"="+strings.Join(values, ","))
+	}
+	slices.Sort(pairs)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(strings.Join(pairs, "&")))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func randomID() string { return strings.ToLower(rand.Text()) }
 
 // adminToken gives the frame's parent a session token, which passes it on to App Bridge.
 func (s *Server) adminToken(w http.ResponseWriter, r *http.Request) {
@@ -277,13 +288,18 @@ func (s *Server) adminConsent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// installLink is the address that the app's own site links to: it opens the app if it is installed.
+func (s *Server) installLink(w http.ResponseWriter, r *http.Request) {
+	if id := r.URL.Query().Get("client_id"); s.Installed(id) {
+		redirect(w, http.StatusSeeOther, "/admin/apps/"+id)
+		return
+	}
+	s.adminConsent(w, r)
+}
+
 func (s *Server) adminInstall(w http.ResponseWriter, r *http.Request) {
 	p, ok := s.find(w, r.URL.Query().Get("client_id"))
 	if !ok {
-		return
-	}
-	if p.LegacyInstall {
-		redirect(w, http.StatusSeeOther, strings.TrimSuffix(p.AppURL, "/")+"/?"+s.signedLoad(p.PartnerApp, nil))
 		return
 	}
 	s.Install(p.ClientID)

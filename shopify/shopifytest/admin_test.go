@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,7 +61,7 @@ func store(t *testing.T, of func(*shopifytest.Options), change ...func(*shopifyt
 	s := shopifytest.NewServer(options)
 	t.Cleanup(s.Close)
 	app := shopifytest.PartnerApp{
-		ClientID: appID, Secret: "hush", OldSecret: "old", Name: "The App", AppURL: e.URL, RedirectURLs: []string{e.URL + "/back"}, Scopes: "write_app_proxy",
+		ClientID: appID, Secret: "hush", OldSecret: "old", Name: "The App", AppURL: e.URL, Scopes: "write_app_proxy",
 		Embedded: true, PathPrefix: "/apps/the-app", ProxyURL: e.URL + "/proxy", Webhooks: e.URL + "/webhooks",
 	}
 	for _, edit := range change {
@@ -122,7 +121,14 @@ func TestAdminInstalls(t *testing.T) {
 	if to := response.Header.Get("Location"); response.StatusCode != http.StatusSeeOther || to != "/admin/apps/the-client-id" || path() != http.StatusOK {
 		t.Errorf("install = %d %q; want the app opened, and its path live", response.StatusCode, to)
 	}
+	link := s.URL + "/store/some-shop/oauth/install?client_id=" + appID
+	if response, _ := ask(t, "GET", link, nil); response.Header.Get("Location") != "/admin/apps/the-client-id" {
+		t.Errorf("the install link of an installed app = %d; want the app opened", response.StatusCode)
+	}
 	ask(t, "POST", s.URL+"/admin/apps/the-client-id/uninstall", nil)
+	if response, page := ask(t, "GET", link, nil); response.StatusCode != http.StatusOK || !strings.Contains(page, `action="/store/some-shop/oauth/install?client_id=the-client-id"`) {
+		t.Errorf("the install link = %d: %s; want the merchant asked", response.StatusCode, page)
+	}
 	if s.Installed(appID) || path() != http.StatusNotFound {
 		t.Error("uninstalled, it is still there")
 	}
@@ -157,7 +163,7 @@ func TestAdminButtons(t *testing.T) {
 		{"/admin/apps/the-client-id/uninstall", "", 303}, // not installed
 		{"/admin/apps/another/uninstall", "", 303},
 		{"/admin/oauth/install?client_id=another", "", 404},
-		{"/admin/oauth/authorize?client_id=another", "", 404},
+		{"/store/some-shop/oauth/install?client_id=another", "", 404},
 	} {
 		if response, _ := ask(t, "POST", s.URL+test.path, nil, "Sec-Fetch-Site", "cross-site"); response.StatusCode != http.StatusForbidden {
 			t.Errorf("%s by another site = %d; want 403", test.path, response.StatusCode)
@@ -268,85 +274,6 @@ func TestAdminFrame(t *testing.T) {
 	if response, _ := ask(t, "POST", fresh, nil, "Sec-Fetch-Site", "cross-site"); response.StatusCode != http.StatusForbidden {
 		t.Errorf("a token for another site = %d; want 403", response.StatusCode)
 	}
-}
-
-// TestAdminGrant is the code grant: asked for by who has registered the address,
-// good once.
-func TestAdminGrant(t *testing.T) {
-	s, e := administered(t, func(a *shopifytest.PartnerApp) { a.LegacyInstall = true })
-	response, _ := ask(t, "POST", s.URL+"/admin/oauth/install?client_id="+appID, nil)
-	if to := response.Header.Get("Location"); !strings.HasPrefix(to, e.URL+"/?") || !strings.Contains(to, "hmac=") || s.Installed(appID) {
-		t.Errorf("a legacy install leads to %q; want the app's own address, signed", to)
-	}
-	authorize := func(back string) string {
-		return s.URL + "/admin/oauth/authorize?" + url.Values{"client_id": {appID}, "redirect_uri": {back}, "scope": {"write_app_proxy"}, "state": {"S"}}.Encode()
-	}
-	if response, _ := ask(t, "POST", authorize("https://evil.example/"), nil); response.StatusCode != http.StatusBadRequest {
-		t.Errorf("an address that is not registered = %d; want 400", response.StatusCode)
-	}
-	if response, _ := ask(t, "GET", authorize("https://evil.example/"), nil); response.StatusCode != http.StatusBadRequest {
-		t.Errorf("asking for an address that is not registered = %d; want 400", response.StatusCode)
-	}
-	if response, page := ask(t, "GET", authorize(e.URL+"/back"), nil); response.StatusCode != http.StatusOK || !strings.Contains(page, `action="/admin/oauth/authorize?`) || s.Installed(appID) {
-		t.Errorf("asking = %d: %s; want the merchant asked", response.StatusCode, page)
-	}
-	response, _ = ask(t, "POST", authorize(e.URL+"/back"), nil)
-	to, err := response.Location()
-	if err != nil || !s.Installed(appID) || to.Query().Get("state") != "S" {
-		t.Fatalf("authorized: %v %v", to, err)
-	}
-	if response, _ := ask(t, "GET", authorize(e.URL+"/back"), nil); response.StatusCode != http.StatusFound {
-		t.Errorf("an installed app is asked for again: %d; want it sent on at once", response.StatusCode)
-	}
-	exchange := func(secret, code string) int {
-		response, _ := ask(t, "POST", s.URL+"/admin/oauth/access_token", url.Values{"client_id": {appID}, "client_secret": {secret}, "code": {code}})
-		return response.StatusCode
-	}
-	code := to.Query().Get("code")
-	if got := []int{exchange("wrong", code), exchange("hush", code), exchange("hush", code)}; got[0] != 400 || got[1] != 200 || got[2] != 400 || len(s.GrantedTokens()) != 1 {
-		t.Errorf("exchanged by a wrong secret, the right one, and again: %v; want only the second", got)
-	}
-}
-
-// TestAdminGrantEnds: a code waits for a minute.
-func TestAdminGrantEnds(t *testing.T) {
-	var late atomic.Int64 // seconds
-	s, e := store(t, func(o *shopifytest.Options) {
-		o.Now = func() time.Time { return time.Unix(1735689600+late.Load(), 0) }
-	})
-	for seconds, want := range map[int64]int{60: 200, 61: 400} {
-		response, _ := ask(t, "POST", s.URL+"/admin/oauth/authorize?"+url.Values{"client_id": {appID}, "redirect_uri": {e.URL + "/back"}}.Encode(), nil)
-		to, err := response.Location()
-		if err != nil {
-			t.Fatal(err)
-		}
-		late.Add(seconds)
-		asked := `{"client_id":"the-client-id","client_secret":"old","code":"` + to.Query().Get("code") + `"}`
-		if response := post(t, s.URL+"/admin/oauth/access_token", asked); response != want {
-			t.Errorf("after %d s = %d; want %d", seconds, response, want)
-		}
-	}
-	for _, asked := range []string{"", "{", `{"client_id":"another","client_secret":"hush","code":"x"}`, `{"client_id":"the-client-id"}`} {
-		if response := post(t, s.URL+"/admin/oauth/access_token", asked); response != http.StatusBadRequest {
-			t.Errorf("%s = %d; want 400", asked, response)
-		}
-	}
-}
-
-// post sends JSON, as go-shopify does.
-func post(t *testing.T, address, body string) int {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	return response.StatusCode
 }
 
 // TestAdminWebhookHeaders: what is sent beside the body.

@@ -67,13 +67,12 @@
 // Server.Register makes an app known as its developer has configured it (PartnerApp), and the merchant may install it:
 //
 //	/admin                                    the apps: a[data-install], button[data-uninstall]
-//	/admin/oauth/install?client_id=…          asks whether to install: button#install. Then the app opens, or with
-//	                                          LegacyInstall its own address is loaded, signed, so that it begins the grant
+//	/admin/oauth/install?client_id=…          asks whether to install: button#install. Then the app opens
+//	/store/<handle>/oauth/install?client_id=… the same, for links from outside: an app that is installed is opened
 //	/admin/apps/<client id>                   the app in a frame, iframe#app, loaded with embedded, shop, host, hmac,
 //	                                          timestamp, locale, session and id_token; without id_token by ?first=bare or
 //	                                          Faults.NoIDToken
 //	/admin/apps/<client id>/session-token     POST: a fresh session token, for the page around the frame
-//	/admin/oauth/authorize, …/access_token    the authorization code grant: a code is good once, for a minute
 //	/admin/customers, /admin/webhooks         the shoppers, whose data can be asked for or erased; deliveries
 //	/admin/themes/current/editor              says which block or embed a deep link has asked for
 //
@@ -106,13 +105,12 @@
 //   - A HEAD is forwarded as a HEAD. Nothing is retried or cached; an answer is limited to 16 MiB, read
 //     whole, never streamed.
 //   - Sign-in ignores a bad return path; a real shop may show an error.
-//   - A code of the grant lives a minute, and either secret exchanges it. What Shopify documents is that it is short-lived.
 //   - The retries of a webhook come ever less often; only their number and the four hours are documented. None is given up
 //     when the app is uninstalled, and Redact, RequestData and RedactShop reach apps that are not installed, at once.
 //   - The admin is on the store's own host, below /admin, and host is its address and "/admin" in base64.
 //
 // And it leaves out, among others: TLS; the password page; bot protection and rate limits; checkout, cart, products and
-// search; the Admin API (what the grant yields opens nothing), staff and their permissions, billing, Polaris and all else of
+// search; the Admin API and the authorization code grant, staff and their permissions, billing, Polaris and all else of
 // App Bridge; webhooks of other topics; token exchange; the separate account domain of current customer
 // accounts and its session (here sign-in is one page and one cookie, though Faults.ForgetShopper shows the best-known
 // effect), routes.account_url as /customer_authentication/redirect, one-time codes and multipass; markets and

@@ -349,7 +349,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Server", "shopifytest")
 	switch {
-	case r.URL.Path == "/admin" || strings.HasPrefix(r.URL.Path, "/admin/"):
+	case r.URL.Path == "/admin" || strings.HasPrefix(r.URL.Path, "/admin/") || strings.HasPrefix(r.URL.Path, "/store/"):
 		s.admin(w, r)
 		return
 	case r.URL.Path == "/cdn/shopifycloud/app-bridge.js":

@@ -1,18 +1,9 @@
-// The app home sends its forms and shows the answers without leaving the page. In
-// Shopify's admin, App Bridge adds a fresh session token to every fetch. A page
-// that was opened outside of the admin has a proof of its own.
+// The app home sends its forms and shows the answers without leaving the page.
+// App Bridge adds a fresh session token to every fetch.
 (() => {
-  const { base, shop } = document.body.dataset;
-  let proof = document.querySelector('meta[name="proof"]')?.content;
-  if (proof) history.replaceState(null, '', base + '/?shop=' + encodeURIComponent(shop));
+  const { base } = document.body.dataset;
 
-  async function ask(path, body) {
-    const headers = proof ? { Authorization: 'Bearer ' + proof } : {};
-    const answer = await fetch(base + path, body ? { method: 'POST', body, headers } : { headers });
-    proof = proof && answer.headers.get('X-Proof') || proof;
-    if (answer.status === 401 && proof) location.assign(base + '/app/install?shop=' + encodeURIComponent(shop));
-    return answer;
-  }
+  const ask = (path, body) => fetch(base + path, body ? { method: 'POST', body } : {});
 
   const complain = (into, text) => {
     const note = document.createElement('p');

@@ -47,7 +47,7 @@ func (k *APIKeyAuth) resolve(
 	case own == "":
 		loaded := k.Resolver.Load(ctx, who, trace)
 		if loaded.Err != nil && loaded.Record == nil {
-			return portal.Result{Outcome: portal.Unavailable, Cause: portal.ErrLost}, false
+			return portal.Result{Outcome: portal.Unavailable, Cause: portal.ErrRedisDown}, false
 		}
 		request.Loaded, secrets = &loaded, secretsOf(loaded.Record)
 	case own != who.Shop:
@@ -76,7 +76,7 @@ func (k *APIKeyAuth) secrets(ctx context.Context, shop shopify.Shop) ([]portalli
 	}
 	record, err := k.Store.Record(ctx, shop)
 	if err != nil {
-		return nil, portal.ErrLost
+		return nil, portal.ErrRedisDown
 	}
 	return secretsOf(record), nil
 }

@@ -200,7 +200,7 @@ func advice(cause string) string {
 			return known.words
 		}
 	}
-	if strings.Contains(cause, portal.ErrLost.Error()) || cause == importer.NoDatabase {
+	if strings.Contains(cause, portal.ErrRedisDown.Error()) || cause == importer.NoDatabase {
 		return noDatabase
 	}
 	return "Something went wrong on this server: its log says what."

@@ -71,7 +71,7 @@ func (a *Admin) follow(ctx context.Context, s *steps, who store.Shopper) (portal
 		found, err = recharge.Found{Customer: loaded.Cached.Customer}, nil // a click would not have asked
 	}
 	switch {
-	case portal.Nobody(err):
+	case portal.NotACustomer(err):
 		text := "Recharge knows no customer with this number. Is it right?"
 		if recharge.Is(err, recharge.Ambiguous) {
 			text = advice(err.Error())

@@ -3,106 +3,14 @@ package portal
 import (
 	"context"
 	"errors"
-	"runtime/debug"
-	"strconv"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
-// fetched is what a flight has found, for every click that has joined it.
-type fetched struct {
-	found
-	leader *click        // whose flight it was
-	of     *store.Record // that the leader had loaded then
-	steps  []Step
-	calls  []recharge.Call
-	fault  *Fault
-	late   bool // its time was up
-}
-
-// fetch asks Recharge for what is missing. Clicks of the same shopper in this process do
-// so once, and each puts its own link together; across instances there is a lock.
-func (c *click) fetch(ctx context.Context, result *Result) found {
-	if c.Dry {
-		f := c.fly(ctx)
-		return c.landed(result, f)
-	}
-	start := c.trace.Now()
-	flight := c.flights.DoChan(flightKey(c.Shopper), func() (any, error) { return c.fly(ctx), nil })
-	f := wait(ctx, flight)
-	if f == nil {
-		c.trace.End(stepJoin, start, ctx.Err())
-		return c.orByHash(ctx.Err())
-	}
-	if f.leader != c {
-		c.trace.End(stepJoin, start, nil)
-	}
-	return c.landed(result, f)
-}
-
-func flightKey(who store.Shopper) string {
-	return string(who.Shop) + " " + string(who.Customer) + " " + strconv.FormatInt(who.RechargeID, 10)
-}
-
-// wait waits for a flight, which ends soon after its own leader's time is up. nil: it
-// has not come in time.
-func wait(ctx context.Context, flight <-chan singleflight.Result) *fetched {
-	select {
-	case r := <-flight:
-		return r.Val.(*fetched)
-	case <-ctx.Done():
-	}
-	select {
-	case r := <-flight:
-		return r.Val.(*fetched)
-	case <-time.After(grace):
-		return nil
-	}
-}
-
-// landed is what a flight has found for this click.
-func (c *click) landed(result *Result, f *fetched) found {
-	if f.leader != c {
-		joined := f.found
-		useful := joined.nobody || joined.customer.ID != 0
-		if f.fault != nil || f.again || f.of != c.loaded.Record || f.late && !useful {
-			return found{again: true} // this one has time left, or another record of the shop
-		}
-		if useful {
-			joined.source = FromJoined
-		}
-		return joined
-	}
-	c.trace.steps = append(c.trace.steps, f.steps...)
-	result.Calls = append(result.Calls, f.calls...)
-	c.refuted = f.refuted
-	return f.found
-}
-
-// fly is a flight. It does not panic: that would end the process.
-func (c *click) fly(ctx context.Context) (f *fetched) {
-	q := &query{click: c, cached: c.loaded.Cached, last: c.loaded.Cached, at: c.loaded.At, trace: NewTrace(c.trace.now)}
-	defer func() {
-		if value := recover(); value != nil {
-			fault := &Fault{value, debug.Stack()}
-			f = &fetched{leader: c, fault: fault, found: found{outcome: Unavailable, cause: fault}}
-			q.release(ctx)
-		}
-	}()
-	f = &fetched{leader: c, of: c.loaded.Record, found: q.run(ctx)}
-	f.steps, f.late = q.trace.steps, ctx.Err() != nil
-	if q.grant != nil {
-		f.calls = q.grant.Calls()
-	}
-	return f
-}
-
-// query is what one flight asks of Recharge.
+// query is one lookup at Recharge under way.
 type query struct {
 	*click
 	trace  *Trace
@@ -205,7 +113,7 @@ func (c *click) byHash(cached store.Cached, cause error) found {
 	return f
 }
 
-// learn asks Recharge for what is not known.
+// learn asks Recharge for what is missing.
 func (q *query) learn(ctx context.Context) found {
 	if !q.cached.Fresh {
 		q.source = FromRecharge
@@ -235,7 +143,7 @@ func (q *query) lookUp(ctx context.Context) (found, bool) {
 	customer, names, err := q.find(ctx)
 	now := q.Now()
 	switch {
-	case Nobody(err):
+	case NotACustomer(err):
 		q.cached = store.Cached{NotSubscriber: true, LookedUp: now, ShopifyID: q.Shopper.Customer}
 		return found{nobody: true, cause: err, source: q.source}, true
 	case err != nil:
@@ -250,8 +158,8 @@ func (q *query) lookUp(ctx context.Context) (found, bool) {
 	return found{}, false
 }
 
-// Nobody reports that Recharge knows no customer to open the portal for.
-func Nobody(err error) bool {
+// NotACustomer reports that Recharge has no customer whose portal could be opened.
+func NotACustomer(err error) bool {
 	return recharge.Is(err, recharge.NoCustomer) || recharge.Is(err, recharge.Ambiguous)
 }
 

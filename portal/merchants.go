@@ -75,8 +75,8 @@ func (m *Merchants) Own() shopify.Shop { return m.own }
 // Single is the merchant that is configured here; nil: not connected, or there are many.
 func (m *Merchants) Single() *Merchant { return m.single }
 
-// ErrLost is why it is not known whether a shop is connected.
-var ErrLost = errors.New("not known whether the shop has connected Recharge: Redis does not answer")
+// ErrRedisDown is why it is not known whether a shop is connected.
+var ErrRedisDown = errors.New("not known whether the shop has connected Recharge: Redis does not answer")
 
 // Find returns a shop's merchant, nil if it has not connected Recharge.
 func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, error) {
@@ -85,7 +85,7 @@ func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, err
 	}
 	record, err := m.store.Record(ctx, shop)
 	if err != nil {
-		return nil, ErrLost
+		return nil, ErrRedisDown
 	}
 	return m.Of(shop, record)
 }

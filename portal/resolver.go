@@ -42,7 +42,7 @@ type Resolver struct {
 	LinkTTL   time.Duration // how long a portal access is reused
 	Now       func() time.Time
 
-	flights singleflight.Group // one shopper's simultaneous clicks cost what one does
+	lookups singleflight.Group // simultaneous clicks of one shopper share a lookup
 }
 
 // Request is a click that was found to be genuine.
@@ -161,7 +161,7 @@ func (c *click) load(ctx context.Context) error {
 		c.loaded.Cached = store.Cached{} // it could not be forgotten
 	}
 	if c.Merchants.Own() == "" && c.loaded.Record == nil && c.loaded.Err != nil {
-		return errors.Join(ErrLost, onlyUnreadable(c.loaded.Err))
+		return errors.Join(ErrRedisDown, onlyUnreadable(c.loaded.Err))
 	}
 	var err error
 	c.merchant, err = c.Merchants.Of(c.Shopper.Shop, c.loaded.Record)
@@ -297,7 +297,7 @@ func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	switch {
 	case err == nil:
 		return true
-	case anew && (Nobody(err) || errors.Is(err, errOther)):
+	case anew && (NotACustomer(err) || errors.Is(err, errOther)):
 		return false
 	}
 	*result = Result{

@@ -62,7 +62,7 @@ func (c *click) status(ctx context.Context) (status SubscriberStatus, again bool
 		again  bool
 		leader *click
 	}
-	flight := c.flights.DoChan("status "+flightKey(c.Shopper), func() (result any, _ error) {
+	lookup := c.lookups.DoChan("status "+lookupKey(c.Shopper), func() (result any, _ error) {
 		defer func() {
 			if value := recover(); value != nil {
 				result = answer{SubscriberStatus: SubscriberStatus{Cause: &Fault{value, debug.Stack()}}}
@@ -72,7 +72,7 @@ func (c *click) status(ctx context.Context) (status SubscriberStatus, again bool
 		return answer{status, again, c}, nil
 	})
 	select {
-	case r := <-flight:
+	case r := <-lookup:
 		a := r.Val.(answer)
 		if a.leader != c {
 			a.Calls = nil

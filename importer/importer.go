@@ -70,8 +70,8 @@ func (x *Importer) Run(ctx context.Context) {
 	var imports sync.WaitGroup
 	defer x.updaters.Wait()
 	defer imports.Wait()
-	x.setContext(ctx)
-	defer x.setContext(nil)
+	x.takeUpdates(ctx)
+	defer x.refuseUpdates()
 	room := make(chan struct{}, importsAtOnce)
 	for {
 		select {
@@ -94,10 +94,17 @@ func (x *Importer) Run(ctx context.Context) {
 	}
 }
 
-func (x *Importer) setContext(ctx context.Context) {
+// takeUpdates lets Update start work, which ends with ctx.
+func (x *Importer) takeUpdates(ctx context.Context) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.ctx = ctx
+}
+
+func (x *Importer) refuseUpdates() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ctx = nil
 }
 
 // Request has a shop imported at once. If Redis does not take the request, the hourly

@@ -337,14 +337,13 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 	}
 }
 
-// well lets shoppers click while all is in order, so that they are remembered.
+// well lets shoppers click while all is in order, so that they are remembered. On a busy
+// machine a call to Recharge can be late; such a shopper clicks again.
 func (m *matrix) well(people []rechargetest.Customer) {
 	m.T.Helper()
-	for i, r := range m.click(people...) {
-		if r.Outcome != "redirected" {
-			m.T.Fatalf("before the fault, click of %s = %s; want redirected", people[i].ShopifyCustomerID, r.Outcome)
-		}
-	}
+	m.Until("before the fault, each click ends in the portal, signed in", func() bool {
+		return !slices.ContainsFunc(m.click(people...), func(v servertest.Visit) bool { return v.Outcome != "redirected" })
+	})
 }
 
 // reaches tells that Redis is in use, as far as the log tells.

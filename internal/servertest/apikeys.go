@@ -111,7 +111,10 @@ func (f *Fixture) FollowLink(path string, headers ...string) Answer {
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	return Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Header: response.Header, Body: string(body), Line: f.Log.Last("click")}
+	return Answer{
+		Status: response.StatusCode, Location: response.Header.Get("Location"), Header: response.Header,
+		Body: string(body), Line: f.Log.Last("click"),
+	}
 }
 
 var madeKey = regexp.MustCompile(`id="new-key">([^<]+)<`)
@@ -135,7 +138,8 @@ func (f *Fixture) RevokeKey(shop, name string) {
 	if id == nil {
 		f.T.Fatalf("the app home has no key %q: %s", name, page)
 	}
-	if response, body := f.AppHome("/app/keys/revoke", f.SessionToken(ForShop(shop)), url.Values{"id": {id[1]}}); response.StatusCode != http.StatusOK || !strings.Contains(body, "Revoked.") {
+	response, body := f.AppHome("/app/keys/revoke", f.SessionToken(ForShop(shop)), url.Values{"id": {id[1]}})
+	if response.StatusCode != http.StatusOK || !strings.Contains(body, "Revoked.") {
 		f.T.Fatalf("revoke: %d %s", response.StatusCode, body)
 	}
 }

@@ -85,7 +85,7 @@ func (f *Fixture) AppHome(path, token string, form url.Values, header ...string)
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
-	client := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Timeout: time.Minute, CheckRedirect: noRedirect}
 	response, err := client.Do(request)
 	if err != nil {
 		f.T.Fatal(err)
@@ -106,7 +106,8 @@ func ConnectForm() url.Values {
 // Connect connects the fixture's shop.
 func (f *Fixture) Connect() {
 	f.T.Helper()
-	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), ConnectForm()); !strings.Contains(body, `data-result="saved"`) {
+	_, body := f.AppHome("/app/connect", f.SessionToken(nil), ConnectForm())
+	if !strings.Contains(body, `data-result="saved"`) {
 		f.T.Fatalf("connect: %s; want it saved", body)
 	}
 }
@@ -129,7 +130,8 @@ func (f *Fixture) SaveElsewhere(connection store.Connection) {
 		f.T.Fatal(err)
 	}
 	beside, err := store.Open(store.Options{
-		Redis: &redis.UniversalOptions{Addrs: []string{f.Redis.Addr}}, Keys: [][]byte{key}, Now: f.Clock.Now, Log: slog.New(slog.DiscardHandler),
+		Redis: &redis.UniversalOptions{Addrs: []string{f.Redis.Addr}}, Keys: [][]byte{key},
+		Now: f.Clock.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		f.T.Fatal(err)

@@ -33,7 +33,7 @@ func (f *Fixture) Request(method, address, path string) (*http.Response, string)
 	if strings.HasPrefix(path, "//") {
 		request.URL.Opaque = "http://" + address + path
 	}
-	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: noRedirect}
 	response, err := client.Do(request)
 	if err != nil {
 		f.T.Fatal(err)
@@ -55,6 +55,9 @@ func (a Answer) Next() string {
 	return a.Location
 }
 
+// noRedirect makes a client return a redirect instead of following it.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
 // Shopper is a browser at the storefront, signed in as id ("" is signed out).
 func (f *Fixture) Shopper(id string) *http.Client {
 	f.T.Helper()
@@ -62,9 +65,10 @@ func (f *Fixture) Shopper(id string) *http.Client {
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	client := &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: noRedirect}
 	if id != "" {
-		response, err := client.PostForm(f.Store.URL+"/customer_authentication/login", url.Values{"customer": {id}, "return_to": {"/account"}})
+		form := url.Values{"customer": {id}, "return_to": {"/account"}}
+		response, err := client.PostForm(f.Store.URL+"/customer_authentication/login", form)
 		if err != nil {
 			f.T.Fatal(err)
 		}
@@ -101,7 +105,9 @@ func (f *Fixture) Click(client *http.Client, path string) Answer {
 		f.T.Fatal(err)
 	}
 	forwarded := f.Store.Forwarded()
-	a := Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Body: string(body), Line: f.Log.Last("click")}
+	a := Answer{
+		Status: response.StatusCode, Location: response.Header.Get("Location"), Body: string(body), Line: f.Log.Last("click"),
+	}
 	if len(forwarded) > 0 {
 		a.Header = forwarded[len(forwarded)-1].Header
 	}
@@ -171,7 +177,8 @@ func (f *Fixture) Calls() map[string]int {
 // LinkedHash is the hash in the link that a click ends in.
 func (f *Fixture) LinkedHash(customer string) string {
 	f.T.Helper()
-	response, body := f.Request("GET", f.Public, "/apps/subscriptions?"+f.Store.SignedQuery("", customer, "/apps/subscriptions", AppSecret))
+	query := f.Store.SignedQuery("", customer, "/apps/subscriptions", AppSecret)
+	response, body := f.Request("GET", f.Public, "/apps/subscriptions?"+query)
 	_, rest, _ := strings.Cut(response.Header.Get("Location"), "/portal/")
 	hash, _, _ := strings.Cut(rest, "/")
 	if outcome := regexp.MustCompile(`data-outcome="([a-z_]+)"`).FindStringSubmatch(body); outcome != nil {
@@ -186,7 +193,7 @@ func NewClient(t *testing.T) *http.Client {
 	client := &http.Client{
 		Timeout:       20 * time.Second,
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: noRedirect,
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
@@ -253,7 +260,8 @@ func OneCallEach() map[string]int {
 // Visit clicks at one of the servers. It may be called from any goroutine.
 func (f *Fixture) Visit(client *http.Client, server, who string) Visit {
 	f.T.Helper()
-	r, err := VisitAt(client, server, "/apps/subscriptions?"+f.Store.SignedQuery("", who, "/apps/subscriptions", AppSecret))
+	query := f.Store.SignedQuery("", who, "/apps/subscriptions", AppSecret)
+	r, err := VisitAt(client, server, "/apps/subscriptions?"+query)
 	if err != nil {
 		f.T.Errorf("a click: %v", err)
 	}
@@ -288,7 +296,8 @@ func (f *Fixture) ClickAll(id string, paths ...string) []string {
 	before := f.Redis.Dump()
 	for _, path := range paths {
 		query := f.Store.SignedQuery("", id, "/apps/subscriptions", AppSecret)
-		if response, body := f.Request("GET", f.Public, "/apps/subscriptions"+path+"?"+query); response.StatusCode != http.StatusFound {
+		response, body := f.Request("GET", f.Public, "/apps/subscriptions"+path+"?"+query)
+		if response.StatusCode != http.StatusFound {
 			f.T.Fatalf("click = %d %s; want 302", response.StatusCode, body)
 		}
 	}

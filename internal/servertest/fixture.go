@@ -93,7 +93,9 @@ func StartWith(t *testing.T, redis *storetest.Server, change ...func(*config.Set
 
 // StartIn runs the program for a store with these customer accounts, where the
 // merchant has put the app at prefix.
-func StartIn(t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings)) *Fixture {
+func StartIn(
+	t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings),
+) *Fixture {
 	t.Helper()
 	f := &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: redis, Customers: Customers()}
 	f.Begin(accounts, prefix, change...)
@@ -105,8 +107,11 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 	t := f.T
 	t.Helper()
 	f.Recharge = rechargetest.NewServer(rechargetest.Options{
-		Shop:            Shop,
-		Tokens:          []rechargetest.Token{{Value: APIToken, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000, ClientSecret: WebhookSecret}},
+		Shop: Shop,
+		Tokens: []rechargetest.Token{{
+			Value: APIToken, Scopes: []string{"read_customers", "write_session"},
+			Rate: 1000, Burst: 10000, ClientSecret: WebhookSecret,
+		}},
 		StorefrontToken: StorefrontToken,
 		ClientSecret:    RechargeSecret,
 		SigningKey:      SigningKey(),
@@ -118,13 +123,21 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 	t.Cleanup(f.Recharge.Close)
 	f.Store = shopifytest.NewServer(shopifytest.Options{
 		Shop: Shop, Name: "Fixture Shop", Email: "owner@fixture.example", Now: f.Clock.Now, Accounts: accounts,
-		Shoppers: append([]shopifytest.Shopper{{ID: Pat, FirstName: "Pat"}, {ID: Robin, FirstName: "Robin"}, {ID: Sam, FirstName: "Sam"}, {ID: Kim, FirstName: "Kim"}}, crowdAtStore()...),
+		Shoppers: append([]shopifytest.Shopper{
+			{ID: Pat, FirstName: "Pat"}, {ID: Robin, FirstName: "Robin"},
+			{ID: Sam, FirstName: "Sam"}, {ID: Kim, FirstName: "Kim"},
+		}, crowdAtStore()...),
 	})
 	t.Cleanup(f.Store.Close)
 	f.Recharge.SetPortalBase(f.Store.URL + "/tools/recurring/portal/")
 	f.Run(append([]func(*config.Settings){func(s *config.Settings) { s.CustomerAccounts = accounts }}, change...)...)
-	f.Store.AddApp(shopifytest.App{PathPrefix: prefix, ProxyURL: "http://" + f.Public + "/apps/subscriptions", Secret: AppSecret, OldSecret: OldAppSecret})
-	f.Store.AddApp(shopifytest.App{PathPrefix: "/tools/recurring", ProxyURL: f.Recharge.URL + "/proxy", Secret: RechargeSecret})
+	f.Store.AddApp(shopifytest.App{
+		PathPrefix: prefix, ProxyURL: "http://" + f.Public + "/apps/subscriptions",
+		Secret: AppSecret, OldSecret: OldAppSecret,
+	})
+	f.Store.AddApp(shopifytest.App{
+		PathPrefix: "/tools/recurring", ProxyURL: f.Recharge.URL + "/proxy", Secret: RechargeSecret,
+	})
 	t.Cleanup(f.nothingInTheOpen)
 }
 
@@ -144,11 +157,13 @@ func (f *Fixture) Settings() config.Settings {
 		redisURL = "redis://" + f.Redis.Addr
 	}
 	return config.Settings{
-		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: AppSecret + "," + OldAppSecret, ShopifyShop: Shop, CustomerAccounts: "new",
+		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: AppSecret + "," + OldAppSecret,
+		ShopifyShop: Shop, CustomerAccounts: "new",
 		AppURL: "https://app.example", Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", RedisURL: redisURL,
 		RechargeAPIToken: APIToken, RechargeStorefrontToken: StorefrontToken, RechargeRate: "1000,10000",
 		RechargeAPIURL: f.Recharge.URL, RechargePortalURL: f.Store.URL + "/tools/recurring/portal/",
-		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s", RechargeTimeout: "5s", ClickTimeout: "15s",
+		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s",
+		RechargeTimeout: "5s", ClickTimeout: "15s",
 		LogLevel: "debug", LogFormat: "json",
 	}
 }

@@ -19,12 +19,27 @@ const (
 func Customers() []rechargetest.Customer {
 	one := []rechargetest.Subscription{{ID: 50500600, Product: "Morning House"}}
 	return []rechargetest.Customer{
-		{ID: 70999001, Hash: "aaaabbbbccccdddd", ShopifyCustomerID: "6999999999999", Email: "robin@example.test", FirstName: "Some", LastName: "Stranger", Subscriptions: one},
-		{ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: Pat, Email: "pat@example.test", FirstName: "Pat", LastName: "Doe", Subscriptions: one},
+		{
+			ID: 70999001, Hash: "aaaabbbbccccdddd", ShopifyCustomerID: "6999999999999",
+			Email: "robin@example.test", FirstName: "Some", LastName: "Stranger", Subscriptions: one,
+		},
+		{
+			ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: Pat,
+			Email: "pat@example.test", FirstName: "Pat", LastName: "Doe", Subscriptions: one,
+		},
 		{ID: 70100300, Hash: "2e3d4c5b6a798811", ShopifyCustomerID: Sam, FirstName: "Sam", LastName: "Old"},
-		{ID: 70100301, Hash: "70100301a1b2c3d4e5f60718", ShopifyCustomerID: Sam, FirstName: "Sam", LastName: "Poe", Subscriptions: one},
-		{ID: 70100400, Hash: "3d4c5b6a79881122", ShopifyCustomerID: Kim, FirstName: "Kim", LastName: "One", Subscriptions: one},
-		{ID: 70100401, Hash: "4c5b6a7988112233", ShopifyCustomerID: Kim, FirstName: "Kim", LastName: "Two", Subscriptions: one},
+		{
+			ID: 70100301, Hash: "70100301a1b2c3d4e5f60718", ShopifyCustomerID: Sam,
+			FirstName: "Sam", LastName: "Poe", Subscriptions: one,
+		},
+		{
+			ID: 70100400, Hash: "3d4c5b6a79881122", ShopifyCustomerID: Kim,
+			FirstName: "Kim", LastName: "One", Subscriptions: one,
+		},
+		{
+			ID: 70100401, Hash: "4c5b6a7988112233", ShopifyCustomerID: Kim,
+			FirstName: "Kim", LastName: "Two", Subscriptions: one,
+		},
 	}
 }
 
@@ -59,7 +74,8 @@ func (f *Fixture) Record(id int64) rechargetest.Customer {
 // PutRecord makes Recharge have a record, in place of the one with its id. It tells nobody.
 func (f *Fixture) PutRecord(c rechargetest.Customer) rechargetest.Customer {
 	f.T.Helper()
-	f.Customers = slices.DeleteFunc(slices.Clone(f.Customers), func(other rechargetest.Customer) bool { return other.ID == c.ID })
+	same := func(other rechargetest.Customer) bool { return other.ID == c.ID }
+	f.Customers = slices.DeleteFunc(slices.Clone(f.Customers), same)
 	f.Customers = append(f.Customers, c)
 	f.Recharge.SetCustomers(f.Customers)
 	return c

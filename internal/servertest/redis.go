@@ -15,7 +15,8 @@ var KeyKind = regexp.MustCompile(`^ms2:\{[^}]+\}:([a-z]):`)
 // CachedShoppers are the keys of what is remembered of shoppers. That one was erased, which
 // an import has to know, is not among them.
 func (f *Fixture) CachedShoppers() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Redis.Dump())), func(key string) bool { return !strings.Contains(key, "}:c:") })
+	other := func(key string) bool { return !strings.Contains(key, "}:c:") }
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Redis.Dump())), other)
 }
 
 // Indexed tells whether the index, in which a webhook finds shoppers, has one who was
@@ -39,7 +40,8 @@ func (f *Fixture) Indexed(key string) bool {
 // next import is due, the shop's name.
 func mayStay(key string) bool {
 	_, kind, _ := strings.Cut(key, "}:")
-	return key == "ms2:instances" || key == "ms2:maintenance" || key == "ms2:shops" || kind == "b" || kind == "x:shop" || strings.HasPrefix(kind, "n:")
+	return key == "ms2:instances" || key == "ms2:maintenance" || key == "ms2:shops" ||
+		kind == "b" || kind == "x:shop" || strings.HasPrefix(kind, "n:")
 }
 
 // WantNothingOfShop waits until Redis holds nothing more of the shop. That takes a

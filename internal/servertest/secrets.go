@@ -25,7 +25,10 @@ func (f *Fixture) nothingInTheOpen() {
 		dump.WriteString(key + "\n" + value + "\n")
 	}
 	for what, secret := range secrets {
-		for _, form := range []string{secret, hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret))} {
+		raw := []byte(secret)
+		for _, form := range []string{
+			secret, hex.EncodeToString(raw), base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
+		} {
 			if bytes.Contains(dump.Bytes(), []byte(form)) {
 				f.T.Errorf("Redis holds %s", what)
 			}
@@ -37,7 +40,8 @@ func (f *Fixture) nothingInTheOpen() {
 // was configured with, and what the emulators have seen or handed out.
 func (f *Fixture) Secrets() map[string]string {
 	secrets := map[string]string{
-		"the app's secret": AppSecret, "the old secret": OldAppSecret, "the Admin token": APIToken, "the storefront token": StorefrontToken,
+		"the app's secret": AppSecret, "the old secret": OldAppSecret,
+		"the Admin token": APIToken, "the storefront token": StorefrontToken,
 		"an e-mail address": "@example.test", "the webhook secret": WebhookSecret,
 	}
 	for _, c := range Customers() {

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -45,7 +46,8 @@ func (f *Fixture) Deliver(server, topic string, c rechargetest.Customer) int {
 		f.T.Error(err)
 		return 0
 	}
-	request, err := http.NewRequest(http.MethodPost, "http://"+server+address.EscapedPath(), strings.NewReader(string(body)))
+	to := "http://" + server + address.EscapedPath()
+	request, err := http.NewRequest(http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
 		f.T.Error(err)
 		return 0
@@ -56,7 +58,8 @@ func (f *Fixture) Deliver(server, topic string, c rechargetest.Customer) int {
 	newer.Write([]byte(seconds + "." + string(body)))
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "X-Recharge-Topic": topic, "X-Recharge-Hmac-Sha256": hex.EncodeToString(older[:]),
-		"X-Recharge-Webhook-Timestamp": seconds, "X-Recharge-Webhook-Signature": "t=" + seconds + ",v1=" + hex.EncodeToString(newer.Sum(nil)),
+		"X-Recharge-Webhook-Timestamp": seconds,
+		"X-Recharge-Webhook-Signature": "t=" + seconds + ",v1=" + hex.EncodeToString(newer.Sum(nil)),
 	} {
 		request.Header.Set(name, value)
 	}
@@ -84,7 +87,9 @@ func (f *Fixture) Webhook(path, topic, body, secret string, id ...string) (*http
 }
 
 // WebhookAt is one that tells of what happened then.
-func (f *Fixture) WebhookAt(path, topic, body, secret string, triggered time.Time, id ...string) (*http.Response, string) {
+func (f *Fixture) WebhookAt(
+	path, topic, body, secret string, triggered time.Time, id ...string,
+) (*http.Response, string) {
 	f.T.Helper()
 	request, err := http.NewRequest(http.MethodPost, "http://"+f.Public+path, strings.NewReader(body))
 	if err != nil {
@@ -93,8 +98,11 @@ func (f *Fixture) WebhookAt(path, topic, body, secret string, triggered time.Tim
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
 	for name, value := range map[string]string{
-		"Content-Type": "application/json", "X-Shopify-Topic": topic, "X-Shopify-Shop-Domain": Shop, "X-Shopify-Webhook-Id": append(id, topicID(topic))[0],
-		"X-Shopify-Api-Version": "2026-07", "X-Shopify-Triggered-At": triggered.UTC().Format(time.RFC3339Nano), "X-Shopify-Hmac-Sha256": base64.StdEncoding.EncodeToString(mac.Sum(nil)),
+		"Content-Type": "application/json", "X-Shopify-Topic": topic, "X-Shopify-Shop-Domain": Shop,
+		"X-Shopify-Webhook-Id":   append(id, topicID(topic))[0],
+		"X-Shopify-Api-Version":  "2026-07",
+		"X-Shopify-Triggered-At": triggered.UTC().Format(time.RFC3339Nano),
+		"X-Shopify-Hmac-Sha256":  base64.StdEncoding.EncodeToString(mac.Sum(nil)),
 	} {
 		request.Header.Set(name, value)
 	}
@@ -120,10 +128,12 @@ func ShopBody() string { return fmt.Sprintf(`{"shop_id":954889,"shop_domain":%q}
 
 // ShopperBody is that of customers/redact and customers/data_request.
 func ShopperBody(id string) string {
-	return fmt.Sprintf(`{"shop_id":954889,"shop_domain":%q,"customer":{"id":%s,"email":"pat@example.test","phone":"555-0100"},"orders_to_redact":[]}`, Shop, id)
+	const customer = `{"id":%s,"email":"pat@example.test","phone":"555-0100"}`
+	return fmt.Sprintf(`{"shop_id":954889,"shop_domain":%q,"customer":`+customer+`,"orders_to_redact":[]}`, Shop, id)
 }
 
 // UninstalledBody is that of app/uninstalled.
 func UninstalledBody() string {
-	return fmt.Sprintf(`{"id":954889,"name":"Fixture Shop","email":"owner@fixture.example","domain":"www.brand.example","myshopify_domain":%q}`, Shop)
+	const owner = `"email":"owner@fixture.example","domain":"www.brand.example"`
+	return fmt.Sprintf(`{"id":954889,"name":"Fixture Shop",`+owner+`,"myshopify_domain":%q}`, Shop)
 }

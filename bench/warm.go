@@ -140,7 +140,8 @@ func startNode(bed *testbed) (*process, error) {
 
 func (w *warmCommand) print(out io.Writer, contestants []*contestant, commands float64) {
 	fmt.Fprintf(out, "\n## Warm clicks\n\n%d connections, %d shoppers one after the other, %d rounds "+
-		"in which each has a turn of %s; medians, and the least and the most of all rounds. ", w.Connections, w.Shoppers, w.Rounds, w.Turn)
+		"in which each has a turn of %s; medians, and the least and the most of all rounds. ",
+		w.Connections, w.Shoppers, w.Rounds, w.Turn)
 	fmt.Fprintf(out, "Redis answered %.2f commands a click. "+
 		"This program and the bare handler log each click the same way, to a file.\n\n", commands)
 	rows := [][]string{{"", "clicks a second", "p50 in ms", "p99 in ms", "processor time a click in µs"}}

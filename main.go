@@ -290,6 +290,6 @@ func (h *healthcheckCommand) Run(ctx context.Context, std streams) error {
 type versionCommand struct{}
 
 func (versionCommand) Run(std streams) error {
-	fmt.Fprintln(std.out, server.Version())
-	return nil
+	_, err := fmt.Fprintln(std.out, server.Version())
+	return err
 }

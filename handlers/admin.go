@@ -4,19 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/importer"
-	"manage-subscriptions/portal"
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
 )
 
@@ -24,25 +19,14 @@ import (
 // shop is the one that the session token names; no parameter, header or field
 // says otherwise.
 type Admin struct {
-	ClientID  string
-	AppURL    *url.URL
-	Platform  shopify.Platform
-	Sessions  *shopify.SessionTokens
-	Merchants *portal.Merchants
-	Store     *store.Store
-	Webhooks  *RechargeWebhooks
-	Recorder  *portal.Recorder
-	Pages     *templates.Admin
-	Defaults  store.Traits // of a shop where nothing was found out or chosen, and of the one that is configured here
-	Log       *slog.Logger
-	Now       func() time.Time
-	Importer  *importer.Importer // nil: nobody is cached before they click
-	HasKeys   bool               // the shop that is configured here has keys for middleware of its own
+	ClientID string
+	AppURL   *url.URL
+	Sessions *shopify.SessionTokens
+	Merchant *merchant.Service
+	Pages    *templates.Admin
+	HasKeys  bool // the configured store has API keys
 
 	crossOrigin *http.CrossOriginProtection
-	busy        busy
-	ownKept     time.Time // when the one store's webhooks were all there; only Maintain uses it
-	leaving     sync.WaitGroup
 }
 
 // Register adds the routes.
@@ -72,11 +56,11 @@ func (a *Admin) file(media string, content []byte) echo.HandlerFunc {
 	return func(c echo.Context) error { return c.Blob(http.StatusOK, media, content) }
 }
 
-// noDatabase is what a merchant reads while Redis does not answer.
-const (
-	noDatabase     = "We can’t reach our database right now."
-	noDatabasePage = noDatabase + " Reload the page in a minute."
-)
+// noDatabasePage is what a merchant reads while Redis does not answer.
+const noDatabasePage = merchant.NoDatabase + " Reload the page in a minute."
+
+const tokenRefused = "Shopify’s session token was not accepted. Reload the page. If that does not help, ask this " +
+	"server’s operator to check SHOPIFY_API_KEY, SHOPIFY_API_SECRET and the server’s clock."
 
 // noSession tells a token that is no good from one of which that is not known.
 func noSession(err error) bool {
@@ -92,7 +76,7 @@ func (a *Admin) session(ctx context.Context, token string) (shopify.Session, err
 	if err != nil {
 		return shopify.Session{}, err
 	}
-	uninstalled, err := a.Store.UninstalledAt(ctx, session.Shop)
+	uninstalled, err := a.Merchant.Store.UninstalledAt(ctx, session.Shop)
 	if err != nil {
 		return shopify.Session{}, err
 	}
@@ -133,7 +117,7 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 }
 
 func (a *Admin) refused(c echo.Context, cause string) {
-	a.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
+	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
 
 // home is the page that Shopify loads in the admin's frame. With a session token
@@ -151,7 +135,7 @@ func (a *Admin) home(c echo.Context) error {
 			return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 		}
 		if query.Has(bounced) {
-			return a.outside(c, http.StatusUnauthorized, "Shopify’s session token was not accepted. Reload the page. If that does not help, whoever runs this server should compare SHOPIFY_API_KEY, SHOPIFY_API_SECRET and its clock.")
+			return a.outside(c, http.StatusUnauthorized, tokenRefused)
 		}
 	}
 	shop, err := shopify.ParseShop(query.Get("shop"))
@@ -169,13 +153,13 @@ func (a *Admin) home(c echo.Context) error {
 func (a *Admin) install(c echo.Context) error {
 	shop, err := shopify.ParseShop(strings.ToLower(strings.TrimSpace(c.QueryParam("shop"))))
 	if err != nil {
-		return a.outside(c, http.StatusBadRequest, "That is not the myshopify.com name of a store, such as my-store.myshopify.com.")
+		return a.outside(c, http.StatusBadRequest, "Enter the store’s myshopify.com name, such as my-store.myshopify.com.")
 	}
 	return a.toInstall(c, shop)
 }
 
 func (a *Admin) toInstall(c echo.Context, shop shopify.Shop) error {
-	c.Response().Header().Set(echo.HeaderLocation, a.Platform.InstallLink(shop, a.ClientID))
+	c.Response().Header().Set(echo.HeaderLocation, a.Merchant.Platform.InstallLink(shop, a.ClientID))
 	return c.NoContent(http.StatusFound)
 }
 
@@ -203,10 +187,13 @@ func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) er
 func (a *Admin) bounce(c echo.Context) error {
 	shop, err := shopify.ParseShop(c.QueryParam("shop"))
 	reload := c.QueryParam("shopify-reload")
-	if err != nil || len(c.QueryParams()["shopify-reload"]) != 1 || reload != a.address("/") && !strings.HasPrefix(reload, a.address("/")+"?") {
+	home := a.address("/")
+	ours := reload == home || strings.HasPrefix(reload, home+"?")
+	if err != nil || len(c.QueryParams()["shopify-reload"]) != 1 || !ours {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
-	return a.draw(c, http.StatusOK, "bounce", map[string]any{"ClientID": a.ClientID, "AppBridge": a.Platform.AppBridge()}, shop)
+	data := map[string]any{"ClientID": a.ClientID, "AppBridge": a.Merchant.Platform.AppBridge()}
+	return a.draw(c, http.StatusOK, "bounce", data, shop)
 }
 
 // outside is for who opens the app's address elsewhere than in the admin.
@@ -240,9 +227,9 @@ func (a *Admin) policy(framedBy shopify.Shop) string {
 	// has its merchants sign in: browsers hold each step against form-action.
 	forms, ancestors := "*", "'none'"
 	if framedBy != "" {
-		forms, ancestors = "'self'", a.Platform.FrameAncestors(framedBy)
+		forms, ancestors = "'self'", a.Merchant.Platform.FrameAncestors(framedBy)
 	}
-	cdn := origin(a.Platform.CDNURL())
+	cdn := origin(a.Merchant.Platform.CDNURL())
 	return "default-src 'none'; script-src 'self' " + cdn + "; style-src 'self' 'unsafe-inline' " + cdn +
 		"; connect-src 'self' https:; img-src 'self' data: https:; font-src data: https:" +
 		"; base-uri 'none'; form-action " + forms + "; frame-ancestors " + ancestors
@@ -303,9 +290,9 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
 	return a.draw(c, http.StatusOK, "home", homeView{
 		connectionView: connection,
 		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
-		AppBridge: a.Platform.AppBridge(), Polaris: a.Platform.Polaris(),
+		AppBridge: a.Merchant.Platform.AppBridge(), Polaris: a.Merchant.Platform.Polaris(),
 		Health: a.healthView(ctx, shop), Links: links(), Middleware: keys,
-		AddBlock:    a.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
-		TurnOnEmbed: a.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
+		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
+		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}, shop)
 }

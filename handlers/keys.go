@@ -40,15 +40,14 @@ type keyView struct{ ID, Name, Made string }
 
 func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, error) {
 	view := keysView{Address: strings.TrimRight(a.AppURL.String(), "/")}
-	if own := a.Merchants.Own(); own != "" {
+	if own := a.Merchant.Merchants.Own(); own != "" {
 		view.Fixed, view.Set = true, shop == own && a.HasKeys
 		return view, nil
 	}
-	record, err := a.Store.Record(ctx, shop)
-	if err != nil || record == nil || record.Connection == nil {
+	connection, err := a.Merchant.Connection(ctx, shop)
+	if err != nil || connection == nil {
 		return view, err
 	}
-	connection := record.Connection
 	view.Connected, view.Full = true, len(connection.PortalKeys) >= keysAtMost
 	for _, key := range connection.PortalKeys {
 		view.Keys = append(view.Keys, keyView{key.ID, key.Name, key.MadeAt.UTC().Format(time.DateOnly)})
@@ -75,21 +74,20 @@ func (a *Admin) showKeys(c echo.Context, shop shopify.Shop, key, said string, ba
 func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	name := strings.TrimSpace(c.FormValue("name"))
 	if name == "" || len([]rune(name)) > keyNameAtMost || strings.ContainsFunc(name, unicode.IsControl) {
-		return a.showKeys(c, shop, "", "Not made: give the key a name of up to 50 letters, such as that of the server it is for.", true)
+		return a.showKeys(c, shop, "", "Not made: give the key a name of up to 50 letters, such as its server’s.", true)
 	}
 	key := newKey(shop, rand.Text())
 	secret := portallink.SecretOf(key)
-	made := store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: a.Now()}
-	connected, full := false, false
-	err := a.updateConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+	made := store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: a.Merchant.Now()}
+	full := false
+	connected, err := a.Merchant.Update(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		// A try whose answer was lost may have made it already.
-		keys := slices.DeleteFunc(slices.Clone(connection.PortalKeys), func(key store.PortalKey) bool { return key.ID == made.ID })
-		connected, full = true, len(keys) >= keysAtMost
+		keys := without(connection.PortalKeys, made.ID)
+		full = len(keys) >= keysAtMost
 		if full {
 			return false
 		}
-		keys = append(keys, made)
-		connection.PortalKeys = keys
+		connection.PortalKeys = append(keys, made)
 		return true
 	})
 	switch {
@@ -100,21 +98,25 @@ func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	case full:
 		return a.showKeys(c, shop, "", "Not made: there are ten keys. Revoke one first.", true)
 	}
-	a.Log.InfoContext(c.Request().Context(), "portal key made", "shop", string(shop))
+	a.Merchant.Log.InfoContext(c.Request().Context(), "portal key made", "shop", string(shop))
 	return a.showKeys(c, shop, key, "", false)
 }
 
 // revokeKey ends a key: from then on no server takes what it asks for or has signed.
 func (a *Admin) revokeKey(c echo.Context, shop shopify.Shop) error {
 	id := c.FormValue("id")
-	err := a.updateConnection(c.Request().Context(), shop, func(connection *store.Connection) bool {
+	_, err := a.Merchant.Update(c.Request().Context(), shop, func(connection *store.Connection) bool {
 		before := len(connection.PortalKeys)
-		connection.PortalKeys = slices.DeleteFunc(slices.Clone(connection.PortalKeys), func(key store.PortalKey) bool { return key.ID == id })
+		connection.PortalKeys = without(connection.PortalKeys, id)
 		return len(connection.PortalKeys) < before
 	})
 	if err != nil {
 		return a.showKeys(c, shop, "", "Not revoked: we can’t reach our database right now. Try again in a minute.", true)
 	}
-	a.Log.InfoContext(c.Request().Context(), "portal key revoked", "shop", string(shop))
+	a.Merchant.Log.InfoContext(c.Request().Context(), "portal key revoked", "shop", string(shop))
 	return a.showKeys(c, shop, "", "Revoked.", false)
+}
+
+func without(keys []store.PortalKey, id string) []store.PortalKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(key store.PortalKey) bool { return key.ID == id })
 }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
 )
 
 const (
@@ -32,12 +32,8 @@ const (
 // merchant has in Recharge.
 type ShopifyWebhooks struct {
 	Verifier *shopify.Verifier
-	Store    *store.Store
+	Merchant *merchant.Service
 	Timeout  time.Duration // of one webhook; Shopify waits 5 s
-	Log      *slog.Logger
-	Now      func() time.Time
-	Admin    *Admin // tidies up at Recharge when a shop has uninstalled the app
-	Meter    portal.Meter
 }
 
 // Register adds the route.
@@ -57,7 +53,7 @@ func (w *ShopifyWebhooks) handle(c echo.Context) error {
 	}
 	status := statusOf(err)
 	w.log(ctx, webhook, did, status, err)
-	w.Meter.Webhook(portal.SentByShopify, status)
+	w.Merchant.Recorder.Meter.Webhook(portal.SentByShopify, status)
 	if status != http.StatusOK {
 		return echo.NewHTTPError(status)
 	}
@@ -90,8 +86,8 @@ func readWebhook(c echo.Context) ([]byte, error) {
 // installed the app: its name is as good.
 func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (string, error) {
 	at := webhook.Triggered
-	if at.IsZero() || at.After(w.Now()) {
-		at = w.Now()
+	if at.IsZero() || at.After(w.Merchant.Now()) {
+		at = w.Merchant.Now()
 	}
 	switch {
 	case webhook.Shop == "":
@@ -99,25 +95,15 @@ func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (stri
 	case webhook.Topic == shopify.CustomersDataRequest:
 		return "nothing_to_tell", nil
 	case webhook.Topic == shopify.CustomersRedact:
-		return "erased_shopper", w.Store.Redact(ctx, webhook.Shop, webhook.Customer)
+		return "erased_shopper", w.Merchant.Store.Redact(ctx, webhook.Shop, webhook.Customer)
 	case webhook.Topic == shopify.AppUninstalled:
-		return "erased_shop", w.leave(ctx, webhook.Shop, at)
+		return "erased_shop", w.Merchant.Uninstalled(ctx, webhook.Shop, at)
 	case webhook.Topic == shopify.ShopRedact:
 		// It is about the installation that ended two days ago: a merchant who has
 		// come back since stays connected.
-		return "erased_shop", w.leave(ctx, webhook.Shop, at.Add(-redactDelay))
+		return "erased_shop", w.Merchant.Uninstalled(ctx, webhook.Shop, at.Add(-redactDelay))
 	}
 	return "ignored", nil
-}
-
-// leave ends an installation. What was saved later belongs to the next one: a
-// message can be hours late.
-func (w *ShopifyWebhooks) leave(ctx context.Context, shop shopify.Shop, at time.Time) error {
-	erased, err := w.Store.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: at, SavedUntil: at.Add(store.ClockSkew)})
-	if err == nil && erased != nil && erased.Connection != nil {
-		w.Admin.Left(erased.Connection)
-	}
-	return err
 }
 
 var errUnread = errors.New("body not read")
@@ -156,5 +142,5 @@ func (w *ShopifyWebhooks) log(ctx context.Context, webhook shopify.Webhook, did 
 	if webhook.Shop != "" {
 		attributes = append(attributes, slog.String("shop", string(webhook.Shop)))
 	}
-	w.Log.LogAttrs(ctx, level, "webhook", attributes...)
+	w.Merchant.Log.LogAttrs(ctx, level, "webhook", attributes...)
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/merchant"
+	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -44,9 +46,8 @@ func webhooks(t *testing.T, addr string) (*echo.Echo, *bytes.Buffer) {
 	log := slog.New(slog.NewJSONHandler(&out, nil))
 	e := echo.New()
 	e.HTTPErrorHandler = Errors(log)
-	(&ShopifyWebhooks{
-		Verifier: verifier, Store: s, Timeout: time.Second, Log: log, Now: time.Now, Meter: noMeter{},
-	}).Register(e)
+	service := &merchant.Service{Store: s, Recorder: &portal.Recorder{Meter: noMeter{}}, Log: log, Now: time.Now}
+	(&ShopifyWebhooks{Verifier: verifier, Merchant: service, Timeout: time.Second}).Register(e)
 	return e, &out
 }
 

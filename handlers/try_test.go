@@ -61,3 +61,30 @@ func TestTry(t *testing.T) {
 		}
 	}
 }
+
+// TestTryAgreesWithAClick: *Try it* ends as the click after it does, also where the filter
+// of Recharge's customers does not work and an import knows who subscribes.
+func TestTryAgreesWithAClick(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWithImport(t, 0)
+	for _, test := range []struct {
+		name, customer string
+		fault          func(*rechargetest.Faults)
+	}{
+		{"all is well", servertest.Pat, func(*rechargetest.Faults) {}},
+		{"cached", servertest.Pat, func(*rechargetest.Faults) {}},
+		{"not a subscriber", servertest.Robin, func(*rechargetest.Faults) {}},
+		{"not a subscriber, no filter", servertest.Robin, func(f *rechargetest.Faults) { f.IgnoreFilter = true }},
+		{"two active records", servertest.Kim, func(*rechargetest.Faults) {}},
+		{"one active record", servertest.Sam, func(f *rechargetest.Faults) { f.RefuseSessions = true }},
+		{"down", servertest.Kim, func(f *rechargetest.Faults) { f.Down = true }},
+		{"cached, down", servertest.Sam, func(f *rechargetest.Faults) { f.Down = true }},
+	} {
+		f.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{}; test.fault(f) })
+		_, tried := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {test.customer}})
+		outcome := f.Click(f.Shopper(test.customer), "/apps/subscriptions").Outcome()
+		if outcome == "" || !strings.Contains(tried, `data-result="`+outcome+`"`) {
+			t.Errorf("%s: a click ends in %s; try: %s", test.name, outcome, tried)
+		}
+	}
+}

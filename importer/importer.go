@@ -37,9 +37,6 @@ const (
 // The night, in hours of UTC, where most of Recharge's stores are.
 const nightBegins, nightHours = 6, 4
 
-// NoDatabase is the Problem of an import while Redis does not answer. Any other Problem is
-// a recharge.Reason.
-const NoDatabase = "no database"
 
 // Importer caches all customers of every shop, so that most first clicks need no lookup.
 // It is safe for concurrent use.
@@ -242,7 +239,7 @@ func (x *Importer) failed(ctx context.Context, task *store.ImportTask, err error
 		x.end(ctx, task, restartAfter)
 		return false
 	case reason == "":
-		task.Problem = NoDatabase
+		task.Problem = portal.NoDatabase
 	case !reason.Transient():
 		x.log.WarnContext(ctx, "index not made", "shop", string(task.Shop), "cause", err)
 		task.Running = false

@@ -51,7 +51,7 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	r.Store.Count(click.Shop, string(click.Outcome), 1)
 	r.Store.Count(click.Shop, class(click.Took), 1)
 	if click.Level >= slog.LevelWarn && click.Cause != nil {
-		r.Store.NoteError(click.Shop, store.RecentError{What: click.Cause.Error(), RequestID: click.RequestID})
+		r.Store.NoteError(click.Shop, store.RecentError{What: Reason(click.Cause), RequestID: click.RequestID})
 	}
 }
 
@@ -105,6 +105,21 @@ func Causes(cause error) []slog.Attr {
 		attributes = append(attributes, slog.String("stack", string(fault.Stack)))
 	}
 	return attributes
+}
+
+// NoDatabase is the Reason where Redis does not answer.
+const NoDatabase = "no database"
+
+// Reason returns why something failed, in a word that is explained to merchants: a
+// recharge.Reason, NoDatabase, or "other" for a fault of ours.
+func Reason(cause error) string {
+	switch reason := recharge.ReasonOf(cause); {
+	case reason != "":
+		return string(reason)
+	case errors.Is(cause, ErrRedisDown):
+		return NoDatabase
+	}
+	return "other"
 }
 
 // timeClass is of how long a click took, by its longest.

@@ -143,5 +143,5 @@ func (s *server) maintainOnce(ctx context.Context, first bool) error {
 			return err
 		}
 	}
-	return s.admin.Maintain(ctx)
+	return s.merchant.Maintain(ctx)
 }

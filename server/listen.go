@@ -111,7 +111,7 @@ func (s *server) drain() error {
 }
 
 func (s *server) close() {
-	s.admin.Wait()
+	s.merchant.Wait()
 	s.calls.CloseIdleConnections()
 	if err := s.traces.close(); err != nil {
 		s.log.Warn("send the last traces", "error", err)

@@ -49,10 +49,7 @@ func (s *server) newAdmin(o options) (*handlers.Admin, error) {
 		return nil, err
 	}
 	return &handlers.Admin{
-		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Platform: o.platform,
-		Sessions:  sessions,
-		Merchants: s.merchants, Store: s.store, Webhooks: s.webhooks, Recorder: s.recorder, Pages: pages,
-		Defaults: s.defaults(), Log: o.log, Now: o.now, Importer: s.importer,
+		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Sessions: sessions, Merchant: s.merchant, Pages: pages,
 		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
 	}, nil
 }

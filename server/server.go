@@ -20,6 +20,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/handlers"
 	"manage-subscriptions/importer"
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
@@ -64,8 +65,7 @@ type server struct {
 	recorder  *portal.Recorder
 	merchants *portal.Merchants
 	resolver  *portal.Resolver
-	admin     *handlers.Admin
-	webhooks  *handlers.RechargeWebhooks
+	merchant  *merchant.Service
 	importer  *importer.Importer // nil: nobody is cached before they click
 	health    *handlers.Health
 	version   string
@@ -124,6 +124,11 @@ func (s *server) wirePortal(o options) error {
 	if !o.noIndex {
 		s.importer = importer.New(s.merchants, s.recorder, o.now)
 	}
+	s.merchant = &merchant.Service{
+		Merchants: s.merchants, Resolver: s.resolver, Store: s.store, Recorder: s.recorder, Platform: o.platform,
+		AppURL: s.cfg.AppURL, Secret: s.cfg.RechargeClientSecret.Reveal(), Defaults: s.defaults(),
+		Importer: s.importer, Log: o.log, Now: o.now,
+	}
 	return nil
 }
 
@@ -143,26 +148,20 @@ func (s *server) wireRoutes(o options) error {
 	status := &handlers.Status{
 		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: o.log,
 	}
-	s.webhooks = &handlers.RechargeWebhooks{
-		Store: s.store, Resolver: s.resolver, Recorder: s.recorder,
-		Secret: s.cfg.RechargeClientSecret.Reveal(), AppURL: s.cfg.AppURL,
-		Timeout: webhookTimeout, Log: o.log, Now: o.now, Importer: s.importer,
-	}
-	if s.admin, err = s.newAdmin(o); err != nil {
+	fromRecharge := &handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout}
+	fromShopify := &handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant, Timeout: webhookTimeout}
+	admin, err := s.newAdmin(o)
+	if err != nil {
 		return err
-	}
-	fromShopify := &handlers.ShopifyWebhooks{
-		Verifier: verifier, Store: s.store, Timeout: webhookTimeout, Log: o.log, Now: o.now, Admin: s.admin,
-		Meter: s.metrics,
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))
 		clicks.Register(e)
 		status.Register(e)
 		fromShopify.Register(e)
-		s.webhooks.Register(e)
+		fromRecharge.Register(e)
 		s.registerAPI(e, pages, o)
-		err = s.admin.Register(e)
+		err = admin.Register(e)
 	})
 	return err
 }

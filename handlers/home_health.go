@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -85,11 +86,11 @@ func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
 }
 
 func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
-	merchant, err := a.Merchants.Find(ctx, shop)
+	connected, err := a.Merchant.Merchants.Find(ctx, shop)
 	if err != nil {
 		return healthView{Unknown: true}
 	}
-	health, err := a.Store.Health(ctx, shop)
+	health, err := a.Merchant.Store.Health(ctx, shop)
 	if err != nil {
 		return healthView{Unknown: true}
 	}
@@ -110,32 +111,34 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		v.Outcomes = append(v.Outcomes, outcome)
 	}
 	v.draw(health.Hours[:])
-	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", plural(int(v.Clicks), "click"), all[string(portal.Redirected)]+all[string(portal.RedirectedByHash)])
+	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
+	clicks := merchant.Plural(int(v.Clicks), "click")
+	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", clicks, inPortal)
 	v.Webhooks = a.webhookNews(ctx, shop, all)
-	if merchant != nil {
-		budget := merchant.Client.Limiter().Budget()
+	if connected != nil {
+		budget := connected.Client.Limiter().Budget()
 		v.Budget = &budgetView{Left: budget.Left, Burst: budget.Burst, Rate: budget.Rate}
 		if budget.Paused > 0 {
 			v.Budget.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
 		}
 	}
-	if progress, err := a.Store.Import(ctx, shop); a.Importer != nil && err == nil && merchant != nil {
-		v.Index = viewImport(progress, a.Now())
+	if progress, err := a.Merchant.Store.Import(ctx, shop); a.Merchant.Importer != nil && err == nil && connected != nil {
+		v.Index = viewImport(progress, a.Merchant.Now())
 	}
-	v.tell(health.Errors, a.Now())
+	v.tell(health.Errors, a.Merchant.Now())
 	return v
 }
 
 // webhookNews says how often Recharge has told of changes, and how soon one is noticed.
 func (a *Admin) webhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
-	news := plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
-	record, err := a.Store.Record(ctx, shop)
-	if a.Merchants.Own() == "" && err == nil && record != nil && record.Connection != nil {
-		news += ". A change there is " + a.webhookWords(record.Connection)
+	news := merchant.Plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
+	connection, err := a.Merchant.Connection(ctx, shop)
+	if a.Merchant.Merchants.Own() == "" && err == nil && connection != nil {
+		news += ". A change there is " + a.Merchant.WebhookWords(connection)
 	}
 	if lost := counts[portal.WebhooksRefused]; lost > 0 {
-		news += " " + plural(int(lost), "message") + " could not be told from forged ones: is the webhook secret the API " +
-			"Client Secret of this Admin token? Paste it again under Connect."
+		news += " " + merchant.Plural(int(lost), "message") + " could not be verified. Check that the webhook secret is " +
+			"the API Client Secret of this Admin token, and paste it again under Connect."
 	}
 	return news
 }
@@ -143,18 +146,19 @@ func (a *Admin) webhookNews(ctx context.Context, shop shopify.Shop, counts map[s
 func viewImport(index store.Import, now time.Time) *indexView {
 	v := &indexView{Running: index.Running, Percent: index.Percent()}
 	if index.Problem != "" {
-		v.Problem = advice(index.Problem)
+		v.Problem = merchant.Words(index.Problem)
 	}
 	switch {
 	case index.Running:
-		v.Text = plural(index.Customers, "customer") + " read so far"
+		v.Text = merchant.Plural(index.Customers, "customer") + " read so far"
 		if index.Size > 0 {
 			v.Text += fmt.Sprintf(", about %d %%", v.Percent)
 		}
 	case index.Done.IsZero():
 		v.Text = "not read yet"
 	default:
-		v.Text = plural(index.Size, "customer") + ", read " + ago(now.Sub(index.Done)) + ". They are read again each night."
+		read := merchant.Plural(index.Size, "customer") + ", read " + merchant.Ago(now.Sub(index.Done))
+		v.Text = read + ". They are read again every night."
 	}
 	return v
 }
@@ -168,7 +172,7 @@ func (v *healthView) draw(hours []store.Hour) {
 	}
 	for i, h := range hours {
 		b := bar{X: i*barStep + (barStep-barWidth)/2, W: barWidth}
-		b.Title = fmt.Sprintf("%s UTC: %s", h.Start.UTC().Format("15:04"), plural(int(clicksOf(h)), "click"))
+		b.Title = fmt.Sprintf("%s UTC: %s", h.Start.UTC().Format("15:04"), merchant.Plural(int(clicksOf(h)), "click"))
 		top := int64(0) // of what is drawn so far, in clicks
 		for _, outcome := range outcomes() {
 			n := h.Counts[outcome.Name]
@@ -193,7 +197,8 @@ func clicksOf(hour store.Hour) (n int64) {
 func (v *healthView) tell(errors []store.RecentError, now time.Time) {
 	for _, t := range errors {
 		v.Troubles = append(v.Troubles, troubleView{
-			At: t.At.UTC().Format(time.RFC3339), Ago: ago(now.Sub(t.At)), Text: advice(t.What), RequestID: t.RequestID, Times: t.Times,
+			At: t.At.UTC().Format(time.RFC3339), Ago: merchant.Ago(now.Sub(t.At)), Text: merchant.Words(t.What),
+			RequestID: t.RequestID, Times: t.Times,
 		})
 	}
 }

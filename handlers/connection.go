@@ -1,0 +1,230 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/merchant"
+	"manage-subscriptions/portal"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
+)
+
+// connectionView is what the app home shows of how a shop is connected.
+type connectionView struct {
+	Fixed     bool // configured on this server, not here
+	Mine      bool // Fixed, and for this shop
+	Connected bool
+
+	store.Traits                              // as they are used
+	PortalFrom, AccountsFrom, LinkFrom string // where they come from
+	Detected, Chosen                   store.Traits
+	HasStorefront, HasSecret           bool
+	Webhooks                           string
+	AccountsChoice, LinkChoice         []option
+
+	Said    string // what was just done
+	SaidBad bool
+}
+
+type option struct {
+	Value, Label string
+	Chosen       bool
+}
+
+func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
+	if own := a.Merchant.Merchants.Own(); own != "" {
+		mine := shop == own
+		v := connectionView{
+			Fixed: true, Mine: mine, Connected: mine && a.Merchant.Merchants.Single() != nil, Traits: a.Merchant.Defaults,
+			Webhooks: "Recharge tells the app when a customer changes.",
+		}
+		if a.Merchant.Secret == "" {
+			v.Webhooks = "noticed within a day, since this server’s operator has not set RECHARGE_CLIENT_SECRET."
+		}
+		return v, nil
+	}
+	connection, err := a.Merchant.Connection(ctx, shop)
+	if err != nil || connection == nil {
+		return connectionView{}, err
+	}
+	chosen, detected := connection.Chosen, connection.Detected
+	return connectionView{
+		Connected: true, Traits: a.Merchant.Traits(connection), Detected: detected, Chosen: chosen,
+		PortalFrom:    from(chosen.PortalURL, detected.PortalURL),
+		AccountsFrom:  from(chosen.Accounts, detected.Accounts),
+		LinkFrom:      from(chosen.Link, detected.Link),
+		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
+		Webhooks: a.Merchant.WebhookWords(connection),
+		AccountsChoice: choices(chosen.Accounts, detected.Accounts,
+			option{Value: "new", Label: "Shopify’s current customer accounts"},
+			option{Value: "legacy", Label: "Legacy customer accounts"}),
+		LinkChoice: choices(chosen.Link, detected.Link,
+			option{Value: "signed_in", Label: "Signed in"}, option{Value: "hash", Label: "By a link that Recharge checks"}),
+	}, nil
+}
+
+func from(chosen, detected string) string {
+	switch {
+	case chosen != "":
+		return " (you chose this)"
+	case detected != "":
+		return " (detected)"
+	}
+	return " (not detected; this is the usual)"
+}
+
+// choices are the options of a select, the first of which leaves it to what was detected.
+func choices(chosen, detected string, all ...option) []option {
+	first := option{Label: "As detected"}
+	if detected == "" {
+		first.Label = "As in most stores (not detected)"
+	}
+	all = append([]option{first}, all...)
+	for i := range all {
+		all[i].Chosen = all[i].Value == chosen
+	}
+	return all
+}
+
+// connection answers with the part of the page that says how the shop is connected.
+func (a *Admin) connection(c echo.Context, shop shopify.Shop) error {
+	return a.say(c, shop, merchant.Said{})
+}
+
+func (a *Admin) say(c echo.Context, shop shopify.Shop, said merchant.Said) error {
+	view, err := a.connectionView(c.Request().Context(), shop)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	view.Said, view.SaidBad = said.Text, said.Bad
+	return a.part(c, "connection", view)
+}
+
+// alone lets a shop do one thing at a time that costs calls, or waits for the disk.
+func (a *Admin) alone(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
+	return func(c echo.Context, shop shopify.Shop) error {
+		end := a.Merchant.Begin(shop)
+		if end == nil {
+			return echo.NewHTTPError(http.StatusTooManyRequests)
+		}
+		defer end()
+		return next(c, shop)
+	}
+}
+
+// setting is alone for what changes how a shop is connected. On a server that is
+// configured for one store, nothing can be changed here.
+func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
+	return a.alone(func(c echo.Context, shop shopify.Shop) error {
+		if a.Merchant.Merchants.Own() != "" {
+			return echo.NewHTTPError(http.StatusForbidden)
+		}
+		return next(c, shop)
+	})
+}
+
+// connect checks what the merchant has pasted, and saves it. Each check is sent as soon as
+// it is made. The connection is saved even if the merchant leaves meanwhile.
+func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
+	defer cancel()
+	steps := &steps{pages: a.Pages, response: c.Response()}
+	pasted := merchant.Tokens{
+		Admin: c.FormValue("token"), Storefront: c.FormValue("storefront"), Secret: c.FormValue("secret"),
+	}
+	said, err := a.Merchant.Connect(ctx, shop, pasted, steps.add)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	if said.Bad {
+		return steps.end("not_saved", said.Text, false)
+	}
+	return steps.end("saved", said.Text, true)
+}
+
+// settings saves what the merchant chooses instead of what was detected.
+func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
+	chosen := store.Traits{PortalURL: c.FormValue("portal"), Accounts: c.FormValue("accounts"), Link: c.FormValue("link")}
+	said, ok := a.Merchant.SaveChosen(c.Request().Context(), shop, chosen)
+	if !ok {
+		return echo.NewHTTPError(http.StatusBadRequest)
+	}
+	return a.say(c, shop, said)
+}
+
+// disconnect erases what was pasted, and what is cached of the shop.
+func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
+	defer cancel()
+	return a.say(c, shop, a.Merchant.Disconnect(ctx, shop))
+}
+
+// try shows step by step what would happen to a shopper who clicks.
+func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
+	customer, err := shopify.ParseCustomerID(c.FormValue("customer"))
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest)
+	}
+	steps := &steps{pages: a.Pages, response: c.Response()}
+	who := store.Shopper{Shop: shop, Customer: customer}
+	outcome, text := a.Merchant.Try(c.Request().Context(), who, steps.add)
+	return steps.end(string(outcome), text, outcome != portal.Unavailable)
+}
+
+// steps writes an answer that grows. Each line is sent as soon as it is known.
+type steps struct {
+	pages    *templates.Admin
+	response *echo.Response
+	begun    bool
+	err      error // the first; nothing is written after it
+}
+
+func (s *steps) begin() {
+	s.begun = true
+	// Connecting takes longer than a click may.
+	deadline := time.Now().Add(merchant.ConnectTimeout + 10*time.Second)
+	s.err = http.NewResponseController(s.response).SetWriteDeadline(deadline)
+	s.response.Header().Set(echo.HeaderContentType, "text/html; charset=utf-8")
+	s.response.Header().Set("X-Accel-Buffering", "no") // a proxy must not wait for the end
+	s.write("checks-start", nil)
+}
+
+// stepView is a step as the page shows it.
+type stepView struct {
+	merchant.Step
+	Took string
+}
+
+func (s *steps) add(step merchant.Step) {
+	if !s.begun {
+		s.begin()
+	}
+	view := stepView{Step: step}
+	if step.Took > 0 {
+		view.Took = shortTime(int(max(step.Took, time.Millisecond) / time.Millisecond))
+	}
+	s.write("step", view)
+}
+
+// end writes the result: "saved", "not_saved", or an outcome.
+func (s *steps) end(result, text string, good bool) error {
+	if !s.begun {
+		s.begin()
+	}
+	s.write("checks-end", map[string]any{"Result": result, "Text": text, "Good": good})
+	return s.err
+}
+
+func (s *steps) write(name string, data any) {
+	if s.err != nil {
+		return
+	}
+	if s.err = s.pages.Draw(s.response, name, data); s.err == nil {
+		s.response.Flush()
+	}
+}

@@ -1,0 +1,183 @@
+package merchant
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// WebhookPath is where Recharge's webhooks of the configured store arrive. Those of a
+// connected store arrive below it, at an address of the store's own.
+const WebhookPath = "/webhooks/recharge"
+
+const (
+	// checkWebhooks is how often the webhooks at Recharge are looked at. Recharge deletes
+	// those that were not answered for two days.
+	checkWebhooks = 24 * time.Hour
+	// recheckWebhooks is when that is tried again after it failed.
+	recheckWebhooks = time.Hour - time.Minute
+	// webhooksClaim is how long one server may take for it. Another may have ended in the
+	// middle of it.
+	webhooksClaim = 5 * time.Minute
+)
+
+// webhookAddress returns where Recharge sends a shop's webhooks.
+func (s *Service) webhookAddress(shop shopify.Shop, key string) string {
+	if shop == s.Merchants.Own() {
+		return s.AppURL.JoinPath(WebhookPath).String()
+	}
+	return s.AppURL.JoinPath(WebhookPath, shop.Handle(), key).String()
+}
+
+// ourWebhooks returns what reports whether an address is one that this server has, had or
+// could have had for a shop. The keys of earlier connections are not known any more.
+func (s *Service) ourWebhooks(shop shopify.Shop) func(address string) bool {
+	base := strings.TrimSuffix(s.webhookAddress(shop, ""), "/")
+	return func(address string) bool { return address == base || strings.HasPrefix(address, base+"/") }
+}
+
+// errNoSecret is why no webhook is registered: it could not be told from a forged one.
+var errNoSecret = errors.New("no webhook secret")
+
+// keepWebhooks registers a shop's webhooks at Recharge, and saves whether that worked.
+func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection) error {
+	if connection.ClientSecret == "" {
+		return errNoSecret
+	}
+	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
+		address := s.webhookAddress(connection.Shop, connection.WebhookKey)
+		return client.KeepWebhooks(ctx, grant, address, s.ourWebhooks(connection.Shop))
+	})
+	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil}
+	if err != nil {
+		state.Problem = Reason(err)
+	}
+	_, saved := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
+		if c.WebhookKey != connection.WebhookKey {
+			return false // connected anew meanwhile
+		}
+		c.Webhooks = state
+		return true
+	})
+	return errors.Join(err, saved)
+}
+
+// removeWebhooks removes the app's webhooks at Recharge, if a few seconds suffice. Recharge
+// deletes those that are not answered.
+func (s *Service) removeWebhooks(ctx context.Context, connection *store.Connection) {
+	if connection.WebhookKey == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
+		return client.RemoveWebhooks(ctx, grant, s.ourWebhooks(connection.Shop))
+	})
+	if err != nil {
+		s.Log.InfoContext(ctx, "webhooks not removed", "shop", string(connection.Shop), "cause", err)
+	}
+}
+
+// webhooksDue reports whether a shop's webhooks are to be looked at.
+func (s *Service) webhooksDue(c *store.Connection) bool {
+	after := checkWebhooks
+	if !c.Webhooks.OK {
+		after = recheckWebhooks
+	}
+	now := s.Now()
+	return c.ClientSecret != "" && c.WebhookKey != "" &&
+		now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
+}
+
+// Maintain has every shop imported that was never imported, and keeps its webhooks at
+// Recharge registered.
+func (s *Service) Maintain(ctx context.Context) error {
+	if own := s.Merchants.Own(); own != "" {
+		if s.Importer != nil && s.Merchants.Single() != nil {
+			if err := s.Importer.Schedule(ctx, own); err != nil {
+				return err
+			}
+		}
+		return s.keepSingleWebhooks(ctx)
+	}
+	var due []store.Connection
+	err := s.Store.EachConnection(ctx, func(connection store.Connection) error {
+		if s.webhooksDue(&connection) {
+			due = append(due, connection)
+		}
+		if s.Importer == nil {
+			return nil
+		}
+		return s.Importer.Schedule(ctx, connection.Shop)
+	})
+	for _, connection := range due {
+		err = errors.Join(err, s.keepWebhooksOnce(ctx, connection))
+	}
+	return err
+}
+
+// keepWebhooksOnce keeps a shop's webhooks unless another server does.
+func (s *Service) keepWebhooksOnce(ctx context.Context, connection store.Connection) error {
+	claimed := false
+	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
+		if claimed = s.webhooksDue(c); claimed {
+			c.Webhooks.ClaimedAt = s.Now()
+		}
+		return claimed
+	})
+	if err != nil || !claimed {
+		return err
+	}
+	if err := s.keepWebhooks(ctx, &connection); err != nil {
+		s.Log.WarnContext(ctx, "webhooks at Recharge not kept", "shop", string(connection.Shop), "cause", err)
+	}
+	return nil
+}
+
+func (s *Service) keepSingleWebhooks(ctx context.Context) error {
+	single, own := s.Merchants.Single(), s.Merchants.Own()
+	if single == nil || s.Secret == "" || s.Now().Sub(s.singleKeptAt) < checkWebhooks {
+		return nil
+	}
+	err := s.with(ctx, own, single.Client, func(client *recharge.Client, grant *recharge.Grant) error {
+		return client.KeepWebhooks(ctx, grant, s.webhookAddress(own, ""), s.ourWebhooks(own))
+	})
+	if err == nil {
+		s.singleKeptAt = s.Now()
+	}
+	return err
+}
+
+// errStillKnown makes Recharge send its message again later.
+var errStillKnown = errors.New("not so: Recharge still takes the store's token")
+
+// RechargeUninstalled disconnects a store that has uninstalled Recharge: its tokens do not
+// work any more, and its shoppers' portals are gone. The topic of such a message is not
+// signed, so Recharge is asked first, and as long as it takes the token nothing is done.
+// record is what the message was verified with; nil for the configured store.
+func (s *Service) RechargeUninstalled(ctx context.Context, shop shopify.Shop, record *store.Record) error {
+	merchant, err := s.Merchants.Of(shop, record)
+	if merchant == nil || err != nil {
+		return err
+	}
+	err = s.with(ctx, shop, merchant.Client, func(client *recharge.Client, grant *recharge.Grant) error {
+		return client.Known(ctx, grant)
+	})
+	switch {
+	case err == nil:
+		return errStillKnown
+	case !recharge.Is(err, recharge.Unauthorized) && !recharge.Is(err, recharge.Forbidden):
+		return err
+	}
+	erasure := store.Erasure{Shop: shop}
+	if record != nil {
+		erasure.SavedUntil = record.Connection.SavedAt // a connection saved meanwhile stays
+	}
+	_, err = s.Store.EraseShop(ctx, erasure)
+	return err
+}

@@ -1,0 +1,247 @@
+package merchant
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/store"
+)
+
+// Said is what a merchant reads after something was done, or was not.
+type Said struct {
+	Text string
+	Bad  bool
+}
+
+func bad(text string) Said { return Said{text, true} }
+
+// What a merchant reads.
+const (
+	NoDatabase = "We can’t reach our database right now."
+
+	tryLater          = "we can’t reach our database right now. Try again in a minute."
+	lastStays         = "What was saved before is still in use."
+	notAPortal        = "Not saved: the portal’s address must be like https://www.my-store.com/tools/recurring/portal/"
+	strangeCharacter  = "One of them contains a space or another strange character. Copy only the token itself."
+	noAdminToken      = "Paste the Admin token."
+	storefrontAsAdmin = "The Admin token field has a Storefront token in it, which begins with strfnt_. Check both fields."
+	adminAsStorefront = "The Storefront token field has an Admin token in it, which begins with sk_. Check both fields."
+
+	tellSupport = "Ask this server’s operator to tell Recharge’s support."
+	apiTokens   = "In Recharge: Tools & apps → API tokens → "
+)
+
+// Step is a line of a check as the page shows it.
+type Step struct {
+	Name  string
+	State recharge.State
+	Title string
+	Text  string // what was found
+	Do    string // what to do about it, and where
+	Took  time.Duration
+}
+
+// Said returns the state for screen readers.
+func (s Step) Said() string {
+	switch s.State {
+	case recharge.Passed:
+		return "Passed"
+	case recharge.Failed:
+		return "Failed"
+	case recharge.Warned:
+		return "Warning"
+	}
+	return "Not checked"
+}
+
+// Words returns what a merchant reads of a reason, which is a portal.Reason.
+func Words(reason string) string {
+	switch recharge.Reason(reason) {
+	case recharge.FilterIgnored:
+		return "Recharge answered with other people’s customers, which were not used. " + tellSupport
+	case recharge.Foreign:
+		return "Recharge answered for another customer, which was not used. " + tellSupport
+	case recharge.LinkRefused:
+		return "Recharge’s link leads to an unknown host. Enter the portal’s address under “Edit detected settings”."
+	case recharge.Ambiguous:
+		return "The shopper has several records in Recharge, and we can’t choose between them. Merge them in Recharge."
+	case recharge.NoCustomer:
+		return "Recharge has no customer with this number. Check the number."
+	case recharge.Unauthorized:
+		return "Recharge does not accept the token. Make a new one and paste it under Connect."
+	case recharge.Forbidden:
+		return "The token lacks a permission, or Recharge is not installed any more."
+	case recharge.Limited:
+		return "Recharge received too many calls. We ask again in a moment."
+	case recharge.OverBudget:
+		return "Shoppers are using all the calls that Recharge allows. We ask again in a moment."
+	case recharge.Tripped:
+		return "Recharge failed to answer several times in a row. We try again in a moment."
+	case recharge.TooSlow:
+		return "Recharge took too long to answer."
+	case recharge.Unreachable:
+		return "We can’t reach Recharge."
+	case recharge.Unavailable:
+		return "Recharge is down."
+	case recharge.Malformed:
+		return "Recharge’s answer was cut short."
+	case recharge.TwoFactor:
+		return "Recharge asks for a second factor, which only the shopper can give."
+	case recharge.NotFound:
+		return "Recharge does not know this customer any more."
+	case recharge.Invalid:
+		return "Recharge rejected the request."
+	case portal.NoDatabase:
+		return NoDatabase
+	}
+	return "Something went wrong on this server. Its log has the details."
+}
+
+// Reason is portal.Reason.
+func Reason(err error) string { return portal.Reason(err) }
+
+// passed are the title of each check, and what a merchant reads where it passed.
+func passed(check recharge.Check) (title, text string) {
+	switch check {
+	case recharge.CheckToken:
+		return "The Admin token", "Recharge accepts it."
+	case recharge.CheckStore:
+		return "The store", "It is this store’s."
+	case recharge.CheckCustomers:
+		return "Customers can be read", ""
+	case recharge.CheckSessions:
+		return "A session can be made", ""
+	}
+	return "The portal opens", ""
+}
+
+// found returns a finding in words.
+func found(f recharge.Finding) Step {
+	step := Step{Name: string(f.Check), State: f.State, Took: f.Took}
+	step.Title, step.Text = passed(f.Check)
+	switch {
+	case f.State == recharge.Passed:
+		if f.Detail != "" {
+			step.Text = "It is at " + f.Detail + "."
+		}
+	case f.Why.Transient():
+		step.Text = "This could not be checked now. " + Words(string(f.Why))
+	case len(f.Missing) > 0:
+		step.Text = "A permission is missing: " + permissions(f.Missing) + "."
+		step.Do = apiTokens + "the Admin token → Permissions → set it, save, and connect again."
+	default:
+		step.Text, step.Do = problem(f)
+	}
+	return step
+}
+
+// problem says what the merchant has to fix in Recharge, and where.
+func problem(f recharge.Finding) (text, do string) {
+	switch {
+	case f.Check == recharge.CheckToken && f.Why == recharge.Unauthorized:
+		return "Recharge does not know this token.", apiTokens + "the Admin token → copy all of it, or make a new one."
+	case f.Why == recharge.WrongStore:
+		return "This token belongs to another store.", "Open Recharge from this store’s admin, and copy the token there."
+	case f.Check == recharge.CheckStore:
+		return "Not checked: the token may not read the store’s information.", ""
+	case f.Check == recharge.CheckCustomers && f.Why == recharge.Forbidden:
+		return "The token may not read customers.", apiTokens + "the Admin token → Permissions → Customers: read."
+	case f.Check == recharge.CheckSessions && f.Why == recharge.NoCustomer:
+		return "Not checked: there is no customer in Recharge yet.", ""
+	case f.Check == recharge.CheckSessions && f.Why == recharge.Unauthorized:
+		return "Recharge does not accept the Storefront token.",
+			apiTokens + "Storefront tokens → copy all of it, or make one with Create customer session."
+	case f.Check == recharge.CheckSessions:
+		return "Recharge makes no session. Shoppers get a hash link instead, and may have to sign in at the portal.",
+			apiTokens + "the Admin token → Permissions → Customer sessions: write; " +
+				"and a Storefront token with Create customer session."
+	case f.Check == recharge.CheckPortal && f.State == recharge.Skipped:
+		return "Not checked: this needs a session.", ""
+	case f.Check == recharge.CheckPortal:
+		return "Recharge gives no link to the portal. " + Words(string(f.Why)), ""
+	}
+	return Words(string(f.Why)), ""
+}
+
+// permissions names scopes as Recharge's page does.
+func permissions(scopes []string) string {
+	names := map[string]string{
+		"read_customers": "Customers: read",
+		"write_session":  "Customer sessions: write",
+		"read_store":     "Store information: read",
+	}
+	var all []string
+	for _, scope := range scopes {
+		all = append(all, cmp.Or(names[scope], scope))
+	}
+	return strings.Join(all, ", ")
+}
+
+func accountsStep(accounts string, took time.Duration) Step {
+	step := Step{
+		Name: "accounts", State: recharge.Passed, Title: "Where shoppers sign in",
+		Text: "Shopify’s current customer accounts.", Took: took,
+	}
+	switch accounts {
+	case "legacy":
+		step.Text = "Legacy customer accounts."
+	case "":
+		step.State, step.Text = recharge.Warned, "We could not detect this."
+		step.Do = "If the store still has legacy customer accounts, choose that under “Edit detected settings”."
+	}
+	return step
+}
+
+func webhooksStep(err error) Step {
+	step := Step{
+		Name: "webhooks", State: recharge.Passed, Title: "Webhooks", Text: "Recharge tells the app when a customer changes.",
+	}
+	switch {
+	case err == errNoSecret: //nolint:errorlint // it is never wrapped
+		step.State, step.Text = recharge.Skipped, "Without the webhook secret, changes are noticed within a day."
+	case err != nil:
+		step.State = recharge.Warned
+		step.Text = "They could not be registered. We try again every hour; until then changes are noticed within a day. " +
+			Words(Reason(err))
+	}
+	return step
+}
+
+// WebhookWords says how soon a change in Recharge is noticed.
+func (s *Service) WebhookWords(connection *store.Connection) string {
+	state := connection.Webhooks
+	switch {
+	case connection.ClientSecret == "":
+		return "noticed within a day. With the webhook secret, at once."
+	case state.CheckedAt.IsZero():
+		return "the webhooks at Recharge are being registered."
+	case !state.OK:
+		return "noticed within a day: the webhooks at Recharge could not be registered. " + Words(state.Problem)
+	}
+	return "noticed at once: all webhooks at Recharge were registered " + Ago(s.Now().Sub(state.CheckedAt)) + "."
+}
+
+// Ago says how long ago something was.
+func Ago(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return "just now"
+	case d < 2*time.Hour:
+		return Plural(int(d/time.Minute), "minute") + " ago"
+	case d < 48*time.Hour:
+		return Plural(int(d/time.Hour), "hour") + " ago"
+	}
+	return Plural(int(d/(24*time.Hour)), "day") + " ago"
+}
+
+// Plural returns a number of things.
+func Plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

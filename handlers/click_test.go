@@ -26,6 +26,7 @@ import (
 
 // TestOutcomes is the contract's table of outcomes.
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name     string
 		set      func(*config.Settings)
@@ -387,6 +388,7 @@ func TestBudgetIsSpent(t *testing.T) {
 
 // TestNeverAnotherShopper is the list of ways to the wrong portal.
 func TestNeverAnotherShopper(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		shopper string

@@ -39,6 +39,7 @@ func attacks() map[string]string {
 // TestRequestsAreInert sends all of that by every way that a visitor has into a
 // page, and draws each page with the Liquid engine.
 func TestRequestsAreInert(t *testing.T) {
+	t.Parallel()
 	ways := map[string]func(attack string) string{
 		"destination": func(attack string) string { return "/" + url.PathEscape(attack) },
 		"path":        func(attack string) string { return "/subscriptions/" + url.PathEscape(attack) + "/cancel/" },

@@ -19,6 +19,7 @@ import (
 // TestRechargeTells: what changes in Recharge is known here at once, and stays so
 // however often and in which order it is told.
 func TestRechargeTells(t *testing.T) {
+	t.Parallel()
 	pats := servertest.Customers()[1]
 	for name, test := range map[string]struct {
 		faults func(*rechargetest.Faults)

@@ -50,6 +50,7 @@ func TestWebhookErasesShopper(t *testing.T) {
 // TestWebhookErasesUnderAClick: a click was under way when the shopper, or the shop, was
 // erased. What it had learned by then is not taken: it begins anew.
 func TestWebhookErasesUnderAClick(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		topic, body string
 		change      func(*config.Settings)
@@ -100,6 +101,7 @@ func TestWebhookErasesUnderAClick(t *testing.T) {
 
 // TestWebhookErasesShop: after either topic nothing at all is left.
 func TestWebhookErasesShop(t *testing.T) {
+	t.Parallel()
 	for topic, body := range map[string]string{"shop/redact": servertest.ShopBody(), "app/uninstalled": servertest.UninstalledBody()} {
 		t.Run(topic, func(t *testing.T) {
 			t.Parallel()

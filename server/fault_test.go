@@ -17,6 +17,7 @@ import (
 // TestFaults breaks each part in turn, for a shopper who is new, one who is
 // known, one whose link is remembered, and one who was known last week.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	const (
 		cold  = "cold"  // nothing remembered
 		known = "known" // the customer is, the link and the session are over
@@ -138,6 +139,7 @@ func TestRedisDownIsSaidOnce(t *testing.T) {
 // TestRedisHangs: one that takes connections and never says a word, alone and as
 // a cluster, costs a click a moment now and then, and one line in the log.
 func TestRedisHangs(t *testing.T) {
+	t.Parallel()
 	for _, hosts := range []int{1, 12} {
 		t.Run(fmt.Sprintf("%d hosts", hosts), func(t *testing.T) {
 			t.Parallel()

@@ -177,6 +177,7 @@ func faults() []struct {
 // TestMatrix is every fault of the way to every dependency, for shoppers of whom
 // nothing, something or all is remembered, who click at the same time.
 func TestMatrix(t *testing.T) {
+	t.Parallel()
 	for _, fault := range faults() {
 		if !suite.Runs(fault.name, "latency", "down", "half open", "slow close, and hung up") {
 			continue

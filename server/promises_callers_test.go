@@ -18,6 +18,7 @@ import (
 // TestCallersWhoLeave: five callers in a row who go before Recharge has answered are no
 // reason to leave Recharge alone. The next shopper gets in.
 func TestCallersWhoLeave(t *testing.T) {
+	t.Parallel()
 	people := servertest.Subscribers(6)
 	for _, test := range []struct{ from, endpoint string }{
 		{"click", "customers"}, {"click", "sessions"}, {"click", "portal_access"}, {"status", "customers"},

@@ -260,6 +260,7 @@ func TestOneShopperVaries(t *testing.T) {
 
 // TestOneShopperVariesAndOthersGetIn: on the budget that Recharge grants by default.
 func TestOneShopperVariesAndOthersGetIn(t *testing.T) {
+	t.Parallel()
 	for _, together := range []string{"after it", "meanwhile"} {
 		t.Run(together, func(t *testing.T) {
 			t.Parallel()
@@ -353,6 +354,7 @@ func order(f *servertest.Fixture) []string {
 // TestTrustHasAnAge: where Recharge's webhooks are not proven to come, a link is made
 // for a customer who was verified in the last hour only.
 func TestTrustHasAnAge(t *testing.T) {
+	t.Parallel()
 	long := func(s *config.Settings) { s.CustomerTTL = "168h" }
 	verified, trusted := []string{"customer", "sessions", "portal_access"}, []string{"sessions", "portal_access"}
 	click := func(p *pair, when string, want []string) {

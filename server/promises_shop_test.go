@@ -342,6 +342,7 @@ func TestRedisRefusesEVAL(t *testing.T) {
 // TestUninstalledOnTheOtherServer: with the answer to app/uninstalled the tokens are
 // gone from every server, those that hold them in memory included.
 func TestUninstalledOnTheOtherServer(t *testing.T) {
+	t.Parallel()
 	for name, warm := range map[string]bool{"a server that has the shopper's link": true, "a server that has seen another shopper": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -73,6 +73,7 @@ func (p *pair) isOut(when, who, hash string) bool {
 // TestMovedRecord: a record moves from Pat, who has a link, to Robin. The webhook
 // names Robin only.
 func TestMovedRecord(t *testing.T) {
+	t.Parallel()
 	for name, deliver := range map[string]func(*pair){
 		"to the first server": func(p *pair) {
 			p.MustDeliver(p.servers[0], "customer/updated", p.MoveRecord(servertest.PatsRecord, servertest.Robin))
@@ -113,6 +114,7 @@ func TestMovedRecord(t *testing.T) {
 // TestMovedRecordUnderAClick: a click of Pat's is at Recharge, which has answered by
 // what was true before, while the record moves and the webhook is answered.
 func TestMovedRecordUnderAClick(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		endpoint string
 		after    time.Duration // that an earlier click was; 0: there was none
@@ -295,6 +297,7 @@ func TestMovedRecordByPost(t *testing.T) {
 
 // TestMergedRecords: the shopper to whom the record moves has one already.
 func TestMergedRecords(t *testing.T) {
+	t.Parallel()
 	const own = int64(70100500)
 	const ownHash = "5d4c5b6a79881155"
 	active := servertest.Customers()[1].Subscriptions

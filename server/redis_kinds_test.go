@@ -65,6 +65,7 @@ func holds(t *testing.T, servers ...*storetest.Server) {
 }
 
 func TestRedisKinds(t *testing.T) {
+	t.Parallel()
 	kinds := map[string]func(*testing.T) (string, []*storetest.Server){
 		"plain": func(t *testing.T) (string, []*storetest.Server) {
 			s := storetest.Redis(t)
@@ -219,6 +220,7 @@ func (r redirected) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	kinds := map[string]func(*testing.T) (string, []*storetest.Server, []*storetest.Server){
 		"Sentinel": func(t *testing.T) (string, []*storetest.Server, []*storetest.Server) {
 			w := storetest.Sentinel(t)

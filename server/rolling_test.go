@@ -380,6 +380,7 @@ func TestKeyRotationOfManyStores(t *testing.T) {
 // 100 s off lets nobody in. Nothing that is over is used for longer than it takes
 // Recharge to say so.
 func TestClockOff(t *testing.T) {
+	t.Parallel()
 	for _, off := range []time.Duration{-100 * time.Second, -80 * time.Second, 80 * time.Second, 100 * time.Second} {
 		t.Run(off.String(), func(t *testing.T) {
 			t.Parallel()

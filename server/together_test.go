@@ -93,6 +93,7 @@ func counted(f *servertest.Fixture) {
 
 // TestOneBudget: two servers together spend one burst, with Redis and without.
 func TestOneBudget(t *testing.T) {
+	t.Parallel()
 	for _, redis := range []string{"there", "gone"} {
 		t.Run("Redis is "+redis, func(t *testing.T) {
 			t.Parallel()

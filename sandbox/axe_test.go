@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -175,7 +174,7 @@ func newInspector(t *testing.T) inspector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(chromium(t), 2*time.Minute) // there is much to see
+	ctx, cancel := context.WithTimeout(chromium(t), 2*patience) // there is much to see
 	t.Cleanup(cancel)
 	in := inspector{ctx}
 	in.call(t, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "if (self === top) {" + string(axe) + "}"})

@@ -36,10 +36,13 @@ func startWith(t *testing.T, o sandbox.Options) *sandbox.Sandbox {
 	return s
 }
 
+// patience is for a whole test in a browser, on a busy machine.
+const patience = 3 * time.Minute
+
 // browser is a fresh headless Chromium, for one shopper on one machine.
 func browser(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(chromium(t), time.Minute)
+	ctx, cancel := context.WithTimeout(chromium(t), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -50,7 +53,7 @@ func window(t *testing.T, chromium context.Context) context.Context {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, patience)
 	t.Cleanup(cancel)
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("open a window: %v", err)

@@ -170,6 +170,7 @@ func TestMerchant(t *testing.T) {
 	do(t, shopper.ctx,
 		chromedp.Navigate(roastery.Store.URL+"/account"),
 		chromedp.Click(css(`[data-shopper="`+pat+`"]`)),
+		chromedp.WaitNotPresent(css("[data-shopper]")), // the sign-in page has the menu, too
 		chromedp.WaitVisible(css("#menu-subscriptions")),
 		chromedp.Click(css("#menu-subscriptions")),
 		chromedp.WaitVisible(css(`main[data-portal="open"][data-customer="Pat Doe"]`)),

@@ -3,10 +3,11 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/labstack/echo/v4"
 
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
@@ -15,70 +16,54 @@ import (
 	"manage-subscriptions/store"
 )
 
-// APIKeyAuth decides clicks for which no signature of Shopify's vouches, but a key of the
-// shop's own middleware. They have the same lookup, limit, links and outcomes as any.
+// APIKeyAuth authenticates clicks that Shopify has not signed, by a key of the shop's own
+// middleware. They have the same lookup, limit, links and outcomes as any.
 type APIKeyAuth struct {
 	Resolver *portal.Resolver
 	Store    *store.Store
 	Own      []portallink.Secret // of the keys of the shop that is configured here
 }
 
-var (
-	errNoKey = errors.New("no key of this shop's")
-	errUsed  = errors.New("the link has been used")
-)
+var errNoKey = errors.New("no key of this shop's")
 
-// proof reports whether one of a shop's secrets is behind a request. It must take the
-// same time whichever it is.
-type proof func([]portallink.Secret) bool
-
-// resolve decides a shopper's click if proven says so and then before lets it, which may
-// be nil. It reports whether the shop is proven: before that, nothing of a request is to
-// be trusted, not even for the log. Like any click it goes on when the shopper leaves: a
-// link that is half used would be of no use to anybody.
-func (k *APIKeyAuth) resolve(
-	ctx context.Context, request portal.Request, trace *portal.Trace, proven proof, before func(context.Context) error,
-) (result portal.Result, trusted bool) {
-	defer portal.Recover(&result)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.Resolver.Timeout)
-	defer cancel()
-	who, secrets := request.Shopper, k.Own
-	switch own := k.Resolver.Merchants.Own(); {
-	case own == "":
-		loaded := k.Resolver.Load(ctx, who, trace)
-		if loaded.Err != nil && loaded.Record == nil {
-			return portal.Result{Outcome: portal.Unavailable, Cause: portal.ErrRedisDown}, false
-		}
-		request.Loaded, secrets = &loaded, secretsOf(loaded.Record)
-	case own != who.Shop:
-		secrets = nil
-	}
-	if !proven(secrets) {
-		return portal.Result{Outcome: portal.Forbidden, Cause: errNoKey}, false
-	}
-	if before != nil {
-		if err := before(ctx); errors.Is(err, errUsed) {
-			return portal.Result{Outcome: portal.Forbidden, Cause: err}, true
-		} else if err != nil {
-			return portal.Result{Outcome: portal.Unavailable, Cause: err}, true
-		}
-	}
-	return k.Resolver.Resolve(ctx, request, trace), true
+// limit gives a click its time. Like any click it goes on when the shopper leaves: a link
+// that is half used would be of no use to anybody.
+func (k *APIKeyAuth) limit(c echo.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(c.Request().Context()), k.Resolver.Timeout)
 }
 
-// secrets are those of a shop.
-func (k *APIKeyAuth) secrets(ctx context.Context, shop shopify.Shop) ([]portallink.Secret, error) {
-	if own := k.Resolver.Merchants.Own(); own != "" {
-		if shop != own {
-			return nil, nil
+// authenticate returns nil if one of the shop's secrets is behind a request, which proven
+// reports. That must take the same time whichever it is. Before that, nothing of a request is
+// to be trusted, not even for the log, so that only then the click gets its shop. If it had
+// to load the shopper for that, it returns what it loaded.
+func (k *APIKeyAuth) authenticate(
+	ctx context.Context, click *clickRequest, who store.Shopper, proven func(...portallink.Secret) bool,
+) (*store.Loaded, error) {
+	var loaded *store.Loaded
+	var secrets []portallink.Secret
+	switch k.Resolver.Merchants.Own() {
+	case "":
+		read := k.Resolver.Load(ctx, who, click.trace)
+		if read.Err != nil && read.Record == nil {
+			return nil, portal.ErrRedisDown
 		}
-		return k.Own, nil
+		loaded, secrets = &read, secretsOf(read.Record)
+	case who.Shop:
+		secrets = k.Own
 	}
-	record, err := k.Store.Record(ctx, shop)
-	if err != nil {
-		return nil, portal.ErrRedisDown
+	if !proven(secrets...) {
+		return nil, errNoKey
 	}
-	return secretsOf(record), nil
+	click.shop = who.Shop
+	return loaded, nil
+}
+
+// refuse is how a click ends that was not authenticated, or whose link was used.
+func refuse(err error) portal.Result {
+	if errors.Is(err, errNoKey) || errors.Is(err, errUsed) {
+		return portal.Result{Outcome: portal.Forbidden, Cause: err}
+	}
+	return portal.Result{Outcome: portal.Unavailable, Cause: err}
 }
 
 func secretsOf(record *store.Record) []portallink.Secret {
@@ -94,12 +79,8 @@ func secretsOf(record *store.Record) []portallink.Secret {
 	return secrets
 }
 
-var (
-	// keyShape is of the keys that are made in the app home: they name the shop, by
-	// its name at Shopify without what all have in common.
-	keyShape      = regexp.MustCompile(`^mspk_([a-z0-9][a-z0-9-]{0,62})_[A-Z2-7]{26}$`)
-	rechargeShape = regexp.MustCompile(`^recharge:([1-9][0-9]{0,18})$`)
-)
+// keyShape is the shape of keys made in the app home. They name the shop by its handle.
+var keyShape = regexp.MustCompile(`^mspk_([a-z0-9][a-z0-9-]{0,62})_[A-Z2-7]{26}$`)
 
 // newKey is a key that names its shop.
 func newKey(shop shopify.Shop, random string) string {
@@ -118,26 +99,37 @@ func (k *APIKeyAuth) shopOfKey(key string) (shopify.Shop, error) {
 	return shopify.ShopOfHandle(parts[1])
 }
 
+// shopperOf reads a customer's id: Shopify's, or "recharge:" and Recharge's.
+func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
+	if text, ok := strings.CutPrefix(customer, "recharge:"); ok {
+		id, err := parseRechargeID(text)
+		return store.Shopper{Shop: shop, RechargeID: id}, err
+	}
+	id, err := parseCustomerID(customer)
+	return store.Shopper{Shop: shop, Customer: id}, err
+}
+
 // customerGID stands before the id in Shopify's Customer Account API.
 const customerGID = "gid://shopify/Customer/"
 
 var errNobody = errors.New("not a customer's id")
 
-// shopperOf reads who is meant: Shopify's id, alone or as its Customer Account API has
-// it, or "recharge:" and Recharge's.
-func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
-	if id, err := shopify.ParseCustomerID(strings.TrimPrefix(customer, customerGID)); err == nil {
-		return store.Shopper{Shop: shop, Customer: id}, nil
-	}
-	parts := rechargeShape.FindStringSubmatch(customer)
-	if parts == nil {
-		return store.Shopper{}, errNobody
-	}
-	id, err := strconv.ParseInt(parts[1], 10, 64)
+// parseCustomerID reads Shopify's id, alone or as the Customer Account API has it.
+func parseCustomerID(s string) (shopify.CustomerID, error) {
+	id, err := shopify.ParseCustomerID(strings.TrimPrefix(s, customerGID))
 	if err != nil {
-		return store.Shopper{}, fmt.Errorf("%w: too large", errNobody)
+		return "", errNobody
 	}
-	return store.Shopper{Shop: shop, RechargeID: id}, nil
+	return id, nil
+}
+
+// parseRechargeID reads Recharge's id, which is above 0 and has one spelling.
+func parseRechargeID(s string) (int64, error) {
+	id, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != s {
+		return 0, errNobody
+	}
+	return id, nil
 }
 
 func visitOf(destination, locale string) recharge.Visit {

@@ -10,11 +10,11 @@ import (
 // Health answers the operator's probes. The zero value is alive and not ready.
 type Health struct{ ready atomic.Bool }
 
-// SetReady says whether this instance wants clicks. Redis and Recharge do not
-// count: without them a click still gets an answer, without an instance none.
+// SetReady sets whether this instance takes clicks. It does not depend on Redis or
+// Recharge, because without them a click still gets an answer.
 func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
 
-// Ready tells what SetReady has said.
+// Ready returns what SetReady has set.
 func (h *Health) Ready() bool { return h.ready.Load() }
 
 // Register adds /livez and /readyz.

@@ -18,12 +18,11 @@ import (
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
-// PortalLinks answers a shop's own middleware, which knows who is signed in and asks
-// for the link to that customer's portal: POST /api/portal-links.
+// PortalLinks answers POST /api/portal-links. A shop's own middleware, which knows who is
+// signed in, asks it for the link to that customer's portal.
 type PortalLinks struct {
 	*APIKeyAuth
 	Recorder *portal.Recorder
@@ -41,7 +40,16 @@ type portalLink struct {
 	SignedIn  bool       `json:"signed_in"`
 }
 
-// problem is what goes wrong, as RFC 9457 has it.
+func portalLinkOf(result portal.Result) portalLink {
+	link := portalLink{URL: result.Link.URL, SignedIn: result.Outcome == portal.Redirected}
+	if expires := result.Link.Expires; !expires.IsZero() {
+		expires = expires.UTC().Truncate(time.Second)
+		link.ExpiresAt = &expires
+	}
+	return link
+}
+
+// problem is an error, as RFC 9457 has it.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
@@ -50,117 +58,105 @@ type problem struct {
 	RequestID string `json:"request_id"`
 }
 
-// invalidRequest is no outcome: nothing was asked for that could end in one.
-const invalidRequest = "invalid_request"
-
 // problemOf is the problem of an outcome that is not a link.
 func problemOf(outcome portal.Outcome) problem {
 	switch outcome {
 	case portal.NotASubscriber:
-		return problem{Title: "No subscriptions", Status: http.StatusNotFound,
-			Detail: "Recharge has no customer by this id, or several that cannot be told apart. Show what there is to subscribe to. Who has just subscribed is found within a minute."}
+		return problem{Title: "No subscriptions", Status: http.StatusNotFound, Detail: detailNotASubscriber}
 	case portal.NotConnected:
-		return problem{Title: "Recharge is not connected", Status: http.StatusConflict,
-			Detail: "This server has no Recharge token for the store: whoever runs it has to set RECHARGE_API_TOKEN."}
+		return problem{Title: "Recharge is not connected", Status: http.StatusConflict, Detail: detailNotConnected}
 	case portal.Forbidden:
-		return problem{Title: "Forbidden", Status: http.StatusForbidden,
-			Detail: "Send a key of this store's that is in use, as the bearer in the header Authorization."}
+		return problem{Title: "Forbidden", Status: http.StatusForbidden, Detail: detailForbidden}
 	}
-	return problem{Title: "Not available right now", Status: http.StatusServiceUnavailable,
-		Detail: "Recharge could not say in time who this is, and nothing is remembered. Show the shopper a way to try again, and wait as long as Retry-After says."}
+	return problem{Title: "Not available right now", Status: http.StatusServiceUnavailable, Detail: detailUnavailable}
 }
+
+// What the developer of a middleware reads of each problem.
+const (
+	detailNotASubscriber = "Recharge has no customer by this id, or several that cannot be told apart. " +
+		"Show what there is to subscribe to. Who has just subscribed is found within a minute."
+	detailNotConnected = "This server has no Recharge token for the store: " +
+		"whoever runs it has to set RECHARGE_API_TOKEN."
+	detailForbidden   = "Send a key of this store's that is in use, as the bearer in the header Authorization."
+	detailUnavailable = "Recharge could not say in time who this is, and nothing is remembered. " +
+		"Show the shopper a way to try again, and wait as long as Retry-After says."
+)
 
 // retryAfter is when a middleware may ask again, in seconds.
 const retryAfter = 5
 
-func (l *PortalLinks) handle(c echo.Context) error {
-	trace, id := portal.NewTrace(l.Now), requestID()
-	start := trace.Now()
-	result, shop, invalid := l.decide(c, trace)
-	if invalid != "" {
-		l.Log.InfoContext(c.Request().Context(), "portal link not asked for rightly", "request_id", id, "shop", string(shop), "cause", invalid)
-		return answerProblem(c, invalidRequest, problem{
-			Title: "The request is not right", Status: http.StatusBadRequest, Detail: invalid, RequestID: id,
-		})
-	}
-	err := l.answer(c, id, result)
-	l.Recorder.Record(c.Request().Context(), clicked(id, shop, portal.FromAPI, start, trace, result))
-	return err
-}
-
-// decide reads what is asked and decides it. The shop is "" where it is not proven.
-// invalid is what is wrong with the body: only those who have a key read it.
-func (l *PortalLinks) decide(c echo.Context, trace *portal.Trace) (result portal.Result, shop shopify.Shop, invalid string) {
-	ctx := c.Request().Context()
-	key, bears := strings.CutPrefix(c.Request().Header.Get(echo.HeaderAuthorization), "Bearer ")
-	shop, noShop := l.shopOfKey(key)
-	if noShop != nil || !bears || key == "" || len(c.Request().Header.Values(echo.HeaderAuthorization)) != 1 {
-		return portal.Result{Outcome: portal.Forbidden, Cause: errNoKey}, "", ""
-	}
-	proven := func(secrets []portallink.Secret) bool { return portallink.SecretOf(key).Among(secrets...) }
-	who, visit, wrong := l.read(c, shop)
-	if wrong != nil {
-		secrets, lost := l.secrets(ctx, shop)
-		switch {
-		case lost != nil:
-			return portal.Result{Outcome: portal.Unavailable, Cause: lost}, "", ""
-		case !proven(secrets):
-			return portal.Result{Outcome: portal.Forbidden, Cause: errNoKey}, "", ""
-		}
-		return portal.Result{}, shop, wrong.Error()
-	}
-	result, trusted := l.resolve(ctx, portal.Request{Shopper: who, Visit: visit}, trace, proven, nil)
-	if !trusted {
-		shop = ""
-	}
-	return result, shop, ""
-}
-
-func (l *PortalLinks) answer(c echo.Context, id string, result portal.Result) error {
-	if result.Outcome == portal.Redirected || result.Outcome == portal.RedirectedByHash {
-		link := portalLink{URL: result.Link.URL, SignedIn: result.Outcome == portal.Redirected}
-		if expires := result.Link.Expires; !expires.IsZero() {
-			expires = expires.UTC().Truncate(time.Second)
-			link.ExpiresAt = &expires
-		}
-		return c.JSON(http.StatusOK, link)
-	}
-	p := problemOf(result.Outcome)
-	p.RequestID = id
-	if p.Status == http.StatusServiceUnavailable {
-		c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
-	}
-	return answerProblem(c, string(result.Outcome), p)
-}
-
-// answerProblem answers with a problem of a type that is named like the outcome.
-func answerProblem(c echo.Context, name string, p problem) error {
-	p.Type = "urn:manage-subscriptions:problem:" + name
+// answerProblem answers with a problem whose type has the name of an outcome.
+func answerProblem(c echo.Context, name, id string, p problem) error {
+	p.Type, p.RequestID = "urn:manage-subscriptions:problem:"+name, id
 	body, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
+	if p.Status == http.StatusServiceUnavailable {
+		c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
 	return c.Blob(p.Status, "application/problem+json", body)
 }
 
-// bodySize is above all that a body can hold.
+// handle decides a click, answers it and records it. A request that is not right is no
+// click: it asks for nothing that could end in an outcome.
+func (l *PortalLinks) handle(c echo.Context) error {
+	click := begin(portal.FromAPI, l.Now, nil)
+	result, invalid := l.decide(c, click)
+	if invalid == nil {
+		return click.finish(c, l.Recorder, result)
+	}
+	l.Log.InfoContext(c.Request().Context(), "portal link not asked for rightly",
+		"request_id", click.id, "shop", string(click.shop), "cause", invalid.Error())
+	return answerProblem(c, "invalid_request", click.id, problem{
+		Title: "The request is not right", Status: http.StatusBadRequest, Detail: invalid.Error(),
+	})
+}
+
+// decide reads what is asked and decides it. invalid is what is wrong with the body, which
+// only somebody with a key reads.
+func (l *PortalLinks) decide(c echo.Context, click *clickRequest) (result portal.Result, invalid error) {
+	defer portal.Recover(&result)
+	headers := c.Request().Header.Values(echo.HeaderAuthorization)
+	key, bears := strings.CutPrefix(c.Request().Header.Get(echo.HeaderAuthorization), "Bearer ")
+	shop, err := l.shopOfKey(key)
+	if err != nil || !bears || key == "" || len(headers) != 1 {
+		return refuse(errNoKey), nil
+	}
+	who, visit, wrong := l.read(c)
+	who.Shop = shop
+	ctx, cancel := l.limit(c)
+	defer cancel()
+	loaded, err := l.authenticate(ctx, click, who, portallink.SecretOf(key).Among)
+	switch {
+	case err != nil:
+		return refuse(err), nil
+	case wrong != nil:
+		return portal.Result{}, wrong
+	}
+	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace), nil
+}
+
+// bodySize is the size of the largest body, in bytes. No proper one is nearly as large.
 const bodySize = 4 << 10
 
 // Errors of read, which tell the developer what to do. None repeats what was sent.
 var (
-	errMedia      = errors.New("send JSON, with Content-Type: application/json")
-	errTooLong    = errors.New("the body is longer than 4 KiB")
-	errNotObject  = errors.New("the body is not one JSON object, of which each name stands there once")
-	errUnknown    = errors.New("there is a name that is none of shopify_customer_id, recharge_customer_id, destination, locale")
-	errOneOf      = errors.New("name the customer by shopify_customer_id or by recharge_customer_id, not by both")
-	errShopifyID  = errors.New(`shopify_customer_id is text with Shopify's id: "7123456789012", or "gid://shopify/Customer/7123456789012"`)
+	errMedia     = errors.New("send JSON, with Content-Type: application/json")
+	errTooLong   = errors.New("the body is longer than 4 KiB")
+	errNotObject = errors.New("the body is not one JSON object, of which each name stands there once")
+	errUnknown   = errors.New("there is a name that is none of " +
+		"shopify_customer_id, recharge_customer_id, destination, locale")
+	errOneOf     = errors.New("name the customer by shopify_customer_id or by recharge_customer_id, not by both")
+	errShopifyID = errors.New("shopify_customer_id is text with Shopify's id: " +
+		`"7123456789012", or "gid://shopify/Customer/7123456789012"`)
 	errRechargeID = errors.New("recharge_customer_id is a whole number, such as 18819267")
 	errText       = errors.New("destination and locale are text")
 )
 
-// read reads who is asked for, and where to. It is strict: what it does not know
-// could have been meant to matter.
-func (l *PortalLinks) read(c echo.Context, shop shopify.Shop) (store.Shopper, recharge.Visit, error) {
+// read reads whose portal is asked for, at a shop that is not read here, and the page. It
+// is strict: a name that it does not know could have been meant to matter.
+func (l *PortalLinks) read(c echo.Context) (store.Shopper, recharge.Visit, error) {
 	media, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
 		return store.Shopper{}, recharge.Visit{}, errMedia
@@ -169,10 +165,10 @@ func (l *PortalLinks) read(c echo.Context, shop shopify.Shop) (store.Shopper, re
 	if err != nil {
 		return store.Shopper{}, recharge.Visit{}, errTooLong
 	}
-	return readBody(shop, body)
+	return readBody(body)
 }
 
-func readBody(shop shopify.Shop, body []byte) (store.Shopper, recharge.Visit, error) {
+func readBody(body []byte) (store.Shopper, recharge.Visit, error) {
 	fields, err := flat(body)
 	if err != nil {
 		return store.Shopper{}, recharge.Visit{}, err
@@ -187,12 +183,12 @@ func readBody(shop shopify.Shop, body []byte) (store.Shopper, recharge.Visit, er
 		text[name] = word
 		delete(fields, name)
 	}
-	who, err := named(shop, fields)
+	who, err := shopperIn(fields)
 	return who, visitOf(text["destination"], text["locale"]), err
 }
 
-// named is the customer that is named, by exactly one of two names.
-func named(shop shopify.Shop, fields map[string]any) (store.Shopper, error) {
+// shopperIn reads the customer, who must be the only thing in fields.
+func shopperIn(fields map[string]any) (store.Shopper, error) {
 	atShopify, byShopify := fields["shopify_customer_id"]
 	atRecharge, byRecharge := fields["recharge_customer_id"]
 	delete(fields, "shopify_customer_id")
@@ -203,23 +199,23 @@ func named(shop shopify.Shop, fields map[string]any) (store.Shopper, error) {
 	case byShopify == byRecharge:
 		return store.Shopper{}, errOneOf
 	case byShopify:
-		id, ok := atShopify.(string)
-		who, err := shopperOf(shop, id)
-		if !ok || err != nil || who.Customer == "" {
+		text, _ := atShopify.(string)
+		id, err := parseCustomerID(text)
+		if err != nil {
 			return store.Shopper{}, errShopifyID
 		}
-		return who, nil
+		return store.Shopper{Customer: id}, nil
 	}
-	id, ok := atRecharge.(json.Number)
-	who, err := shopperOf(shop, "recharge:"+id.String())
-	if !ok || err != nil {
+	number, _ := atRecharge.(json.Number)
+	id, err := parseRechargeID(number.String())
+	if err != nil {
 		return store.Shopper{}, errRechargeID
 	}
-	return who, nil
+	return store.Shopper{RechargeID: id}, nil
 }
 
-// flat reads an object whose values are text, numbers or null. encoding/json alone
-// would take a name twice, and in other letters.
+// flat reads an object whose values are text, numbers or null. Unmarshalling into a struct
+// would accept a name that is there twice, or in capitals.
 func flat(body []byte) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()

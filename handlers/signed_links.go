@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -13,11 +12,12 @@ import (
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
 )
 
-// SignedLinks answers a shopper who follows a link that the shop's own middleware has
-// signed: GET /go.
+// SignedLinks answers GET /go, for a shopper who follows a link that the shop's own
+// middleware has signed.
 type SignedLinks struct {
 	*APIKeyAuth
 	Recorder *portal.Recorder
@@ -29,49 +29,66 @@ type SignedLinks struct {
 // Register adds the route. HEAD has none: it would use the link up.
 func (l *SignedLinks) Register(e *echo.Echo) { e.GET("/go", l.handle) }
 
-var errPrefetch = errors.New("the browser only fetches ahead")
+var (
+	errUsed     = errors.New("the link has been used")
+	errPrefetch = errors.New("the browser only fetches ahead")
+)
 
 func (l *SignedLinks) handle(c echo.Context) error {
-	trace, id := portal.NewTrace(l.Now), requestID()
-	start := trace.Now()
-	result, shop := l.follow(c, trace)
-	err := l.answer(c, id, shop, result)
-	l.Recorder.Record(c.Request().Context(), clicked(id, shop, portal.FromSignedLink, start, trace, result))
-	return err
+	click := begin(portal.FromSignedLink, l.Now, l.Pages)
+	result := l.follow(c, click)
+	if click.shop != "" {
+		click.home = l.Platform.ShopURL(click.shop) + "/"
+	}
+	return click.finish(c, l.Recorder, result)
 }
 
-// follow reads what is asked and decides it. The shop is "" where it is not proven.
-func (l *SignedLinks) follow(c echo.Context, trace *portal.Trace) (portal.Result, shopify.Shop) {
-	start := trace.Now()
-	signed, err := portallink.Parse(c.Request().URL.RawQuery)
+// follow reads what is asked and decides it.
+func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal.Result) {
+	defer portal.Recover(&result)
+	ctx, cancel := l.limit(c)
+	defer cancel()
+	start := click.trace.Now()
+	signed, who, err := l.read(c.Request())
+	click.trace.End(portal.StepVerify, start, err)
+	if err != nil {
+		return portal.Result{Outcome: portal.Forbidden, Cause: err}
+	}
+	click.locale = signed.Locale
+	loaded, err := l.authenticate(ctx, click, who, signed.SignedBy)
+	if err == nil {
+		err = l.useUp(ctx, click, signed)
+	}
+	if err != nil {
+		return refuse(err)
+	}
+	visit := visitOf(signed.Destination, signed.Locale)
+	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
+}
+
+// read reads a link, and whether it is a click in time. Its signature is not verified yet.
+func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shopper, error) {
+	signed, err := portallink.Parse(request.URL.RawQuery)
 	if err == nil {
 		err = signed.At(l.Now())
 	}
 	if err == nil {
-		err = isClick(c.Request().Header)
+		err = isClick(request.Header)
 	}
 	shop, notShop := shopify.ParseShop(signed.Shop)
 	who, notShopper := shopperOf(shop, signed.Customer)
-	err = errors.Join(err, hide(notShop), notShopper)
-	trace.End(portal.StepVerify, start, err)
-	if err != nil {
-		return portal.Result{Outcome: portal.Forbidden, Cause: err}, ""
+	return signed, who, errors.Join(err, hide(notShop), notShopper)
+}
+
+// useUp makes a link open once only.
+func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed portallink.Signed) error {
+	start := click.trace.Now()
+	first, err := l.Store.UseNonce(ctx, click.shop, signed.Nonce, signed.Expires)
+	click.trace.End(portal.StepNonce, start, err)
+	if err == nil && !first {
+		return errUsed
 	}
-	proven := func(secrets []portallink.Secret) bool { return signed.SignedBy(secrets...) }
-	request := portal.Request{Shopper: who, Visit: visitOf(signed.Destination, signed.Locale)}
-	result, trusted := l.resolve(c.Request().Context(), request, trace, proven, func(ctx context.Context) error {
-		start := trace.Now()
-		first, err := l.Store.UseNonce(ctx, shop, signed.Nonce, signed.Expires)
-		trace.End(portal.StepNonce, start, err)
-		if err == nil && !first {
-			err = errUsed
-		}
-		return err
-	})
-	if !trusted {
-		shop = ""
-	}
-	return result, shop
+	return err
 }
 
 var errShop = errors.New("not a shop's name")
@@ -84,8 +101,8 @@ func hide(err error) error {
 	return nil
 }
 
-// isClick returns nil if a shopper is on the way, as far as the browser says. What it
-// fetches ahead, or a script asks for, must not use the link up.
+// isClick returns nil if a shopper is on the way, as far as the browser says. A prefetch or
+// a script must not use the link up.
 func isClick(header http.Header) error {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
 		if strings.Contains(header.Get(name), "prefetch") {
@@ -96,34 +113,4 @@ func isClick(header http.Header) error {
 		return errNoNavigation
 	}
 	return nil
-}
-
-// answer turns a result into what the shopper gets: no store is there to draw a page
-// in its theme.
-func (l *SignedLinks) answer(c echo.Context, id string, shop shopify.Shop, result portal.Result) error {
-	languages := c.Request().Header.Get("Accept-Language")
-	switch result.Outcome {
-	case portal.Redirected, portal.RedirectedByHash:
-		c.Response().Header().Set(echo.HeaderLocation, result.Link.URL)
-		return c.NoContent(http.StatusFound)
-	case portal.Forbidden:
-		// The same whichever check failed, and yet a way on: who clicks twice, or late,
-		// has done nothing wrong.
-		text, code := l.Pages.Text("forbidden.text", languages)
-		c.Response().Header().Set("Content-Language", code)
-		return c.Blob(http.StatusForbidden, "text/plain; charset=utf-8", fmt.Appendf(nil, "403 Forbidden\n%s\nRequest id: %s\n", text, id))
-	}
-	page := templates.OwnPage{RequestID: id, Languages: languages}
-	if signed, err := portallink.Parse(c.Request().URL.RawQuery); err == nil && signed.Locale != "" {
-		page.Languages = signed.Locale
-	}
-	if shop != "" {
-		page.Home = l.Platform.ShopURL(shop) + "/"
-	}
-	body, err := l.Pages.Own(string(result.Outcome), page)
-	if err != nil {
-		return fmt.Errorf("draw %s: %w", result.Outcome, err)
-	}
-	c.Response().Header().Set("Content-Security-Policy", l.Pages.OwnPolicy())
-	return c.HTMLBlob(http.StatusOK, body)
 }

@@ -12,8 +12,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Status answers a theme that wants to know whom to show the link to. It opens
-// nothing, and says no more than docs/openapi.yaml does.
+// Status answers a theme that asks whether to show the link. It opens nothing, and says no
+// more than docs/openapi.yaml does.
 type Status struct {
 	Verifier *shopify.Verifier
 	Resolver *portal.Resolver
@@ -41,7 +41,7 @@ func (s *Status) handle(c echo.Context) error {
 	if err != nil {
 		s.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
 		s.Recorder.Meter.Status(portal.StatusForbidden)
-		return forbid(c, id)
+		return forbid(c, id, "")
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
 	standing := s.standing(c.Request().Context(), who, c.Request().Method == http.MethodHead)
@@ -59,8 +59,7 @@ func (s *Status) handle(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// standing is not known of a visitor, nor where Recharge is not connected. HEAD costs no
-// call.
+// standing is not known for a visitor, or if Recharge is not connected. HEAD makes no call.
 func (s *Status) standing(ctx context.Context, who store.Shopper, head bool) portal.SubscriberStatus {
 	if who.Customer == "" {
 		return portal.SubscriberStatus{}

@@ -7,9 +7,9 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// StrictTransport has browsers come to this server by https only, if that is how
-// APP_URL says that they come at all. What goes through the app proxy is left out:
-// a browser gets it from the store's host, whose transport is the store's to decide.
+// StrictTransport makes browsers use https only, if APP_URL does. Answers through the app
+// proxy are left out, because a browser gets them from the store's host, whose transport is
+// for the store to decide.
 func StrictTransport(appURL *url.URL) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		if appURL.Scheme != "https" {

@@ -30,7 +30,9 @@ const (
 
 // Outcomes are all that there are.
 func Outcomes() []Outcome {
-	return []Outcome{Redirected, RedirectedByHash, SignIn, SignInFailed, NotASubscriber, Unavailable, NotConnected, Forbidden}
+	return []Outcome{
+		Redirected, RedirectedByHash, SignIn, SignInFailed, NotASubscriber, Unavailable, NotConnected, Forbidden,
+	}
 }
 
 // Channel is the way by which a click comes in.

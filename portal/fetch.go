@@ -25,6 +25,11 @@ type query struct {
 	priority recharge.Priority // of a lookup
 }
 
+// query begins a lookup with what is cached.
+func (c *click) query(trace *Trace) *query {
+	return &query{click: c, trace: trace, cached: c.loaded.Cached, last: c.loaded.Cached, at: c.loaded.At}
+}
+
 // shared is where calls are counted: with the lock, or without where nobody is to wait
 // for a click that saves nothing, or that does not know what is cached.
 func (q *query) shared() recharge.SharedLimiter {

@@ -20,6 +20,8 @@ type Merchant struct {
 	Client         *recharge.Client
 	LegacyAccounts bool // the store signs in at /account/login
 	ByHash         bool // never ask for a signed-in link
+
+	of *store.Record // that it was made from; nil: it is configured here
 }
 
 // Settings are what the clients of all shops have in common.
@@ -41,14 +43,8 @@ type Merchants struct {
 	own      shopify.Shop // "": many
 	single   *Merchant    // own's; nil: not connected
 
-	mu  sync.Mutex // of those who make a client
-	all sync.Map   // shopify.Shop to *made
-}
-
-// made is a merchant and the record that it was made of.
-type made struct {
-	of       *store.Record
-	merchant *Merchant
+	mu  sync.Mutex // held while a client is made
+	all sync.Map   // shopify.Shop to *Merchant
 }
 
 // NewMerchants returns the merchants that connect their shops by themselves.
@@ -58,7 +54,9 @@ func NewMerchants(s *store.Store, settings Settings) *Merchants {
 
 // NewSingle returns the one shop that is configured here; without a token it has not
 // connected Recharge.
-func NewSingle(s *store.Store, settings Settings, shop shopify.Shop, token, storefrontToken string) (*Merchants, error) {
+func NewSingle(
+	s *store.Store, settings Settings, shop shopify.Shop, token, storefrontToken string,
+) (*Merchants, error) {
 	m := &Merchants{store: s, settings: settings, own: shop}
 	if token == "" {
 		return m, nil
@@ -104,8 +102,8 @@ func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, erro
 		return nil, nil
 	}
 	// A record never changes, so that its merchant is made once.
-	if last, ok := m.all.Load(shop); ok && last.(*made).of == record {
-		return last.(*made).merchant, nil
+	if last := m.last(shop); last != nil && last.of == record {
+		return last, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,13 +111,14 @@ func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, erro
 	if err != nil {
 		return nil, fmt.Errorf("connection: %w", err)
 	}
-	m.all.Store(shop, &made{record, merchant})
+	merchant.of = record
+	m.all.Store(shop, merchant)
 	return merchant, nil
 }
 
 func (m *Merchants) last(shop shopify.Shop) *Merchant {
 	if last, ok := m.all.Load(shop); ok {
-		return last.(*made).merchant
+		return last.(*Merchant)
 	}
 	return nil
 }
@@ -154,7 +153,8 @@ func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recha
 	options := recharge.Options{
 		Shop: string(connection.Shop), APIURL: m.settings.APIURL, PortalURL: portal,
 		Token: connection.APIToken, StorefrontToken: connection.StorefrontToken,
-		Rate: m.settings.Rate, Burst: m.settings.Burst, Timeout: m.settings.Timeout, Now: m.settings.Now, HTTP: m.settings.HTTP,
+		Rate: m.settings.Rate, Burst: m.settings.Burst, Timeout: m.settings.Timeout,
+		Now: m.settings.Now, HTTP: m.settings.HTTP,
 	}
 	if last != nil && last.Client.Token() == connection.APIToken {
 		options.Limiter = last.Client.Limiter()
@@ -169,12 +169,12 @@ func (m *Merchants) All() map[shopify.Shop]*Merchant {
 		all[m.own] = m.single
 	}
 	m.all.Range(func(shop, one any) bool {
-		all[shop.(shopify.Shop)] = one.(*made).merchant
+		all[shop.(shopify.Shop)] = one.(*Merchant)
 		return true
 	})
 	return all
 }
 
-// Forget drops a shop's client, and with it its tokens: after an uninstall there are no
-// clicks that would.
+// Forget drops a shop's client, and with it its tokens. After an uninstall no click comes
+// that would drop them.
 func (m *Merchants) Forget(shop shopify.Shop) { m.all.Delete(shop) }

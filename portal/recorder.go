@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
 	"manage-subscriptions/recharge"
@@ -94,7 +93,7 @@ func (r *Recorder) log(ctx context.Context, click Click) {
 	r.Log.LogAttrs(ctx, click.Level, "click", append(attributes, Causes(click.Cause)...)...)
 }
 
-// Causes are what the log says of why something is not as it should be.
+// Causes are the log's attributes of a cause, with the stack if it is a fault of ours.
 func Causes(cause error) []slog.Attr {
 	if cause == nil {
 		return nil
@@ -122,58 +121,60 @@ func Reason(cause error) string {
 	return "other"
 }
 
-// timeClass is of how long a click took, by its longest.
-type timeClass struct {
-	longest time.Duration
-	name    string
+// Level is how much a click matters to whoever reads the log. An error needs somebody to look
+// at it: Recharge answers with other people's records, or a fault of ours.
+func Level(outcome Outcome, cause error) slog.Level {
+	var fault *Fault
+	level := slog.LevelInfo
+	switch {
+	case errors.As(cause, &fault), recharge.Is(cause, recharge.FilterIgnored), recharge.Is(cause, recharge.Foreign),
+		recharge.Is(cause, recharge.LinkRefused):
+		level = slog.LevelError
+	case recharge.Is(cause, recharge.Ambiguous):
+		level = slog.LevelWarn
+	}
+	// The shopper got less than the portal, signed in.
+	if outcome == Unavailable || outcome == RedirectedByHash && cause != nil {
+		return max(slog.LevelWarn, level)
+	}
+	return level
 }
 
-// slowest is the class of what takes longer than any.
+// slowest is the class of what takes longer than any other class.
 const slowest = "t+"
 
-// timeClasses are all but that one.
-func timeClasses() [20]timeClass {
-	return [...]timeClass{
-		{5 * time.Millisecond, "t5"}, {10 * time.Millisecond, "t10"}, {20 * time.Millisecond, "t20"}, {30 * time.Millisecond, "t30"},
-		{50 * time.Millisecond, "t50"}, {75 * time.Millisecond, "t75"}, {100 * time.Millisecond, "t100"}, {150 * time.Millisecond, "t150"},
-		{200 * time.Millisecond, "t200"}, {300 * time.Millisecond, "t300"}, {500 * time.Millisecond, "t500"},
-		{750 * time.Millisecond, "t750"}, {time.Second, "t1000"}, {1500 * time.Millisecond, "t1500"}, {2 * time.Second, "t2000"},
-		{3 * time.Second, "t3000"}, {5 * time.Second, "t5000"}, {8 * time.Second, "t8000"}, {15 * time.Second, "t15000"},
-		{25 * time.Second, "t25000"},
+// timeClasses are the others, by the longest time of each in milliseconds.
+func timeClasses() [20]int {
+	return [...]int{
+		5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 8000, 15000, 25000,
 	}
 }
 
+// class is the class of how long a click took.
 func class(took time.Duration) string {
-	if took <= 5*time.Millisecond { // nearly all
-		return "t5"
-	}
-	for _, class := range timeClasses() {
-		if took <= class.longest {
-			return class.name
+	for _, longest := range timeClasses() {
+		if took <= time.Duration(longest)*time.Millisecond {
+			return className(longest)
 		}
 	}
 	return slowest
 }
 
+func className(longest int) string { return "t" + strconv.Itoa(longest) }
+
 // Percentile is how long at most that part of the clicks took, by their classes; 0: longer
 // than the longest class.
 func Percentile(counts map[string]int64, part float64) time.Duration {
-	var all, sum int64
-	for name, count := range counts {
-		if rest, ok := strings.CutPrefix(name, "t"); ok && (rest == "+" || isNumber(rest)) {
-			all += count
-		}
+	all := counts[slowest]
+	for _, longest := range timeClasses() {
+		all += counts[className(longest)]
 	}
-	for _, class := range timeClasses() {
-		sum += counts[class.name]
+	var sum int64
+	for _, longest := range timeClasses() {
+		sum += counts[className(longest)]
 		if float64(sum) >= part*float64(all) {
-			return class.longest
+			return time.Duration(longest) * time.Millisecond
 		}
 	}
 	return 0
-}
-
-func isNumber(s string) bool {
-	_, err := strconv.Atoi(s)
-	return err == nil
 }

@@ -3,7 +3,6 @@ package portal
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -15,20 +14,20 @@ import (
 )
 
 const (
-	// AnswerWithin is how soon after its last look at Redis a click leads to a record; one
-	// that is later looks again. So a webhook about the record that is answered that long
-	// after Redis has taken it is answered later than every click that could not know.
-	// It is longer than a look takes, and than most clicks.
+	// AnswerWithin is the longest time between reading Redis and an answer that leads to a
+	// record. A click that takes longer reads Redis again. A webhook about a record is
+	// answered that long after Redis has taken it, and so after every click that could not
+	// know of it. It is longer than a read takes, and than most clicks.
 	AnswerWithin = time.Second
 	// decideWithin leaves the rest of it to sending the answer.
 	decideWithin = AnswerWithin - 100*time.Millisecond
 	// trustFor is how long a customer who was verified is not verified again before a
 	// signed-in link is made, where Recharge's webhooks are not proven to arrive.
 	trustFor = time.Hour
-	// noAccessFor is how long Recharge is not asked again for what it has refused to a
-	// shopper, at most: so clicking again and again does not cost the store's budget.
+	// noAccessFor is how long, at most, Recharge is not asked again for what it has refused
+	// to a shopper. So clicking again and again does not cost the store's budget.
 	noAccessFor = 30 * time.Second
-	// mostCalls is how many calls a click may have made and still begin anew.
+	// mostCalls is how many calls a click may have made and still load again.
 	mostCalls = 9
 	// grace lets a click that has run out of time take what its calls have just brought.
 	grace = 250 * time.Millisecond
@@ -51,9 +50,9 @@ type Request struct {
 	Visit   recharge.Visit
 	// Loaded is what Load has just returned for the shopper; nil: Resolve loads.
 	Loaded *store.Loaded
-	// CacheOnly makes no call: for requests that nobody waits for, such as HEAD.
+	// CacheOnly makes no call, for requests that nobody waits for, such as HEAD.
 	CacheOnly bool
-	// Dry saves nothing, and holds nobody up: to see how a click would end.
+	// Dry saves nothing and takes no lock, to see how a click would end.
 	Dry bool
 }
 
@@ -68,44 +67,23 @@ type Result struct {
 	Merchant *Merchant       // nil: not connected, or not known
 }
 
-// Load reads what a click needs to know from Redis.
-func (r *Resolver) Load(ctx context.Context, who store.Shopper, trace *Trace) store.Loaded {
-	start := trace.Now()
-	loaded := r.Store.Load(ctx, who)
-	trace.End(stepLoad, start, loaded.Err)
-	return loaded
-}
-
-// Resolve decides a click: load what is cached, ask Recharge for what is missing, save
-// that, and put the link together. It goes on when the shopper leaves: what it learns,
-// the next click would have to ask again.
+// Resolve decides a click. It looks at what is cached, asks Recharge for what is missing, and
+// concludes with a link. It goes on when the shopper leaves, since the next click would have
+// to ask again for what it learns.
 func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (result Result) {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Timeout)
+	defer cancel()
 	defer func() { result.Steps = trace.Steps() }()
 	defer Recover(&result)
 	c := &click{Resolver: r, Request: request, trace: trace}
-	f, known := c.look(ctx)
-	if known && c.conclude(ctx, &result, f) { // as most clicks are
-		return result
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
 	for {
-		if !known {
+		f, decided := c.look(ctx) // most clicks end with that
+		if !decided {
 			f = c.fetch(ctx, &result)
 		}
 		if c.conclude(ctx, &result, f) {
 			return result
 		}
-		f, known = c.look(ctx)
-	}
-}
-
-// Recover is to be deferred. It makes a page of a fault of ours: of a 5xx Shopify would
-// make one that says nothing.
-func Recover(result *Result) {
-	if value := recover(); value != nil {
-		*result = Result{Outcome: Unavailable, Cause: &Fault{value, debug.Stack()}}
 	}
 }
 
@@ -119,7 +97,29 @@ type click struct {
 	refuted  int64 // the record that Recharge has just said is not the shopper's; 0 none
 }
 
-// look loads what is cached. It reports whether that decides the click.
+// found is what the cache or Recharge knows of a shopper. An answer is made from it.
+type found struct {
+	outcome  Outcome           // "": it depends on what follows
+	customer recharge.Customer // zero ID: none
+	nobody   bool              // Recharge knows no customer to open the portal for
+	access   recharge.Access   // zero: none
+	link     recharge.Link     // Recharge's own, for visit; "" none
+	visit    recharge.Visit
+	cause    error // why there is not more, or an alert
+	source   Source
+	at       time.Time // when Redis or Recharge was last asked for that
+	unsaved  bool      // Redis did not take it, and so cannot say later whether it holds
+	again    bool      // nothing of this: load again
+	refuted  int64     // the record that is not the shopper's any more; 0 none
+}
+
+var (
+	errUnsettled = errors.New("what Recharge says of the shopper changes all the time")
+	errCacheOnly = errors.New("nothing is cached, and this request makes no call")
+	errNoAccess  = errors.New("a session or portal access was refused to this shopper a moment ago")
+)
+
+// look loads what is cached. It reports whether that decides the click, without a call.
 func (c *click) look(ctx context.Context) (found, bool) {
 	err := c.load(ctx)
 	switch {
@@ -131,19 +131,6 @@ func (c *click) look(ctx context.Context) (found, bool) {
 		return found{outcome: SignIn}, true
 	}
 	return c.fromCache()
-}
-
-// conclude reports whether the click ends with what was found. If not, that does not hold
-// any more.
-func (c *click) conclude(ctx context.Context, result *Result, f found) bool {
-	if f.again {
-		if ctx.Err() == nil && len(result.Calls) < mostCalls {
-			return false
-		}
-		f = c.orByHash(errors.Join(errUnsettled, ctx.Err()))
-	}
-	c.answer(result, f)
-	return c.inTime(ctx, result, f)
 }
 
 // load finds the merchant and what is cached. A visitor of the one store who is not
@@ -174,28 +161,6 @@ func onlyUnreadable(err error) error {
 	}
 	return nil
 }
-
-// found is what is known of a shopper when it comes to put a link together.
-type found struct {
-	outcome  Outcome           // "": it depends on what follows
-	customer recharge.Customer // zero ID: none
-	nobody   bool              // Recharge knows no customer to open the portal for
-	access   recharge.Access   // zero: none
-	link     recharge.Link     // Recharge's own, for visit; "" none
-	visit    recharge.Visit
-	cause    error // why there is not more, or an alert
-	source   Source
-	at       time.Time // when Redis or Recharge was last asked for that
-	unsaved  bool      // Redis did not take it, and so cannot say later whether it holds
-	again    bool      // nothing of this: load again
-	refuted  int64     // the record that is not the shopper's any more; 0 none
-}
-
-var (
-	errUnsettled = errors.New("what Recharge says of the shopper changes all the time")
-	errCacheOnly = errors.New("nothing is cached, and this request makes no call")
-	errNoAccess  = errors.New("a session or portal access was refused to this shopper a moment ago")
-)
 
 // fromCache is what is known without any call. It reports whether that will do.
 func (c *click) fromCache() (found, bool) {
@@ -246,7 +211,20 @@ func sourceOf(cached store.Cached) Source {
 	return FromNothingLeft
 }
 
-// answer puts together how the click ends.
+// conclude makes the result from what was found. It reports whether the click ends with that.
+// If not, the cache has changed meanwhile and the click looks again.
+func (c *click) conclude(ctx context.Context, result *Result, f found) bool {
+	if f.again {
+		if ctx.Err() == nil && len(result.Calls) < mostCalls {
+			return false
+		}
+		f = c.orByHash(errors.Join(errUnsettled, ctx.Err()))
+	}
+	c.answer(result, f)
+	return c.inTime(ctx, result, f)
+}
+
+// answer makes the result, with the link if there is one.
 func (c *click) answer(result *Result, f found) {
 	*result = Result{Outcome: f.outcome, Source: f.source, Cause: f.cause, Calls: result.Calls, Merchant: c.merchant}
 	switch {
@@ -284,9 +262,8 @@ var (
 	errLate   = errors.New("the answer took too long")
 )
 
-// inTime reports whether the answer may be given. One that leads to a record must not be
-// older than decideWithin: then it is asked once more whether that still holds. A dry one
-// leads nobody.
+// inTime reports whether the answer may be given. If it leads to a record and is older than
+// decideWithin, the record has to be checked once more. A dry click leads nobody.
 func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	leads := result.Outcome == Redirected || result.Outcome == RedirectedByHash
 	if !leads || c.Dry || time.Since(f.at) < decideWithin {
@@ -307,8 +284,8 @@ func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	return true
 }
 
-// holds asks Redis whether a record is still the shopper's, as it was found, and Recharge
-// where Redis does not know.
+// holds checks that a record is still the shopper's, as it was found. It asks Redis, or
+// Recharge if Redis does not know.
 func (c *click) holds(ctx context.Context, result *Result, f found) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*AnswerWithin)
 	defer cancel()
@@ -325,7 +302,7 @@ func (c *click) holds(ctx context.Context, result *Result, f found) error {
 	return c.stillNames(ctx, result, f.customer)
 }
 
-// stillNames asks Recharge whether a record is still the shopper's, as it was found.
+// stillNames checks with Recharge that a record is still the shopper's, as it was found.
 func (c *click) stillNames(ctx context.Context, result *Result, customer recharge.Customer) error {
 	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{High: 1})
 	if err != nil {
@@ -347,27 +324,24 @@ func (c *click) stillNames(ctx context.Context, result *Result, customer recharg
 	return nil
 }
 
-// Level is how much a click matters to whoever reads the log. An error is what somebody
-// must look at: Recharge answers with other people's records, or a fault of ours.
-func Level(outcome Outcome, cause error) slog.Level {
-	var fault *Fault
-	level := slog.LevelInfo
-	switch {
-	case errors.As(cause, &fault), recharge.Is(cause, recharge.FilterIgnored), recharge.Is(cause, recharge.Foreign),
-		recharge.Is(cause, recharge.LinkRefused):
-		level = slog.LevelError
-	case recharge.Is(cause, recharge.Ambiguous):
-		level = slog.LevelWarn
-	}
-	// The shopper got less than the portal, signed in.
-	if outcome == Unavailable || outcome == RedirectedByHash && cause != nil {
-		return max(slog.LevelWarn, level)
-	}
-	return level
+// Load reads what a click needs to know from Redis.
+func (r *Resolver) Load(ctx context.Context, who store.Shopper, trace *Trace) store.Loaded {
+	start := trace.Now()
+	loaded := r.Store.Load(ctx, who)
+	trace.End(stepLoad, start, loaded.Err)
+	return loaded
 }
 
-// ApplyCustomerChange forgets whom a webhook of Recharge's is about, and returns when no
-// click that could not know is still to be answered.
+// Recover is to be deferred. It turns a panic into the outcome Unavailable, which has a page
+// that helps. Shopify would replace a 5xx by a page that says nothing.
+func Recover(result *Result) {
+	if value := recover(); value != nil {
+		*result = Result{Outcome: Unavailable, Cause: &Fault{value, debug.Stack()}}
+	}
+}
+
+// ApplyCustomerChange forgets the shopper of a webhook of Recharge's. It returns when every
+// click that had read Redis before is answered.
 func (r *Resolver) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, change store.Change) error {
 	if err := r.Store.ApplyCustomerChange(ctx, shop, change); err != nil {
 		return err

@@ -84,7 +84,7 @@ func (c *click) take(result *Result, f *sharedLookup) found {
 
 // lookUpOnce makes the lookup. It recovers from a panic, which would end the process.
 func (c *click) lookUpOnce(ctx context.Context) (f *sharedLookup) {
-	q := &query{click: c, cached: c.loaded.Cached, last: c.loaded.Cached, at: c.loaded.At, trace: NewTrace(c.trace.now)}
+	q := c.query(NewTrace(c.trace.now))
 	defer func() {
 		if value := recover(); value != nil {
 			fault := &Fault{value, debug.Stack()}

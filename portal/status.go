@@ -23,9 +23,9 @@ type SubscriberStatus struct {
 	Calls      []recharge.Call // made for it
 }
 
-// Status says how a signed-in shopper stands, by what is cached, which may be older than
-// a click would take it, or by one lookup unless cacheOnly. The lookup is cached for the
-// click to come. Nothing is opened.
+// Status returns how a signed-in shopper stands. It uses what is cached, even if that is too
+// old for a click, or else one lookup, unless cacheOnly. The lookup is cached for the click to
+// come.
 func (r *Resolver) Status(ctx context.Context, who store.Shopper, cacheOnly bool) SubscriberStatus {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(r.Timeout, statusTimeout))
 	defer cancel()
@@ -84,9 +84,8 @@ func (c *click) status(ctx context.Context) (status SubscriberStatus, again bool
 }
 
 func (c *click) lookUpStatus(ctx context.Context) (status SubscriberStatus, again bool) {
-	q := &query{
-		click: c, cached: c.loaded.Cached, last: c.loaded.Cached, at: c.loaded.At, trace: c.trace, priority: recharge.Background,
-	}
+	q := c.query(c.trace)
+	q.priority = recharge.Background
 	var err error
 	q.grant, err = c.merchant.Client.Limiter().Reserve(ctx, q.shared(), recharge.Ask{Background: 1})
 	switch {

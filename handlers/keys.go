@@ -87,7 +87,8 @@ func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 		if full {
 			return false
 		}
-		connection.PortalKeys = append(keys, made)
+		keys = append(keys, made)
+		connection.PortalKeys = keys
 		return true
 	})
 	switch {

@@ -37,7 +37,6 @@ const (
 // The night, in hours of UTC, where most of Recharge's stores are.
 const nightBegins, nightHours = 6, 4
 
-
 // Importer caches all customers of every shop, so that most first clicks need no lookup.
 // It is safe for concurrent use.
 type Importer struct {

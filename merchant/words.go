@@ -60,45 +60,27 @@ func (s Step) Said() string {
 
 // Words returns what a merchant reads of a reason, which is a portal.Reason.
 func Words(reason string) string {
-	switch recharge.Reason(reason) {
-	case recharge.FilterIgnored:
-		return "Recharge answered with other people’s customers, which were not used. " + tellSupport
-	case recharge.Foreign:
-		return "Recharge answered for another customer, which was not used. " + tellSupport
-	case recharge.LinkRefused:
-		return "Recharge’s link leads to an unknown host. Enter the portal’s address under “Edit detected settings”."
-	case recharge.Ambiguous:
-		return "The shopper has several records in Recharge, and we can’t choose between them. Merge them in Recharge."
-	case recharge.NoCustomer:
-		return "Recharge has no customer with this number. Check the number."
-	case recharge.Unauthorized:
-		return "Recharge does not accept the token. Make a new one and paste it under Connect."
-	case recharge.Forbidden:
-		return "The token lacks a permission, or Recharge is not installed any more."
-	case recharge.Limited:
-		return "Recharge received too many calls. We ask again in a moment."
-	case recharge.OverBudget:
-		return "Shoppers are using all the calls that Recharge allows. We ask again in a moment."
-	case recharge.Tripped:
-		return "Recharge failed to answer several times in a row. We try again in a moment."
-	case recharge.TooSlow:
-		return "Recharge took too long to answer."
-	case recharge.Unreachable:
-		return "We can’t reach Recharge."
-	case recharge.Unavailable:
-		return "Recharge is down."
-	case recharge.Malformed:
-		return "Recharge’s answer was cut short."
-	case recharge.TwoFactor:
-		return "Recharge asks for a second factor, which only the shopper can give."
-	case recharge.NotFound:
-		return "Recharge does not know this customer any more."
-	case recharge.Invalid:
-		return "Recharge rejected the request."
-	case portal.NoDatabase:
-		return NoDatabase
+	words := map[recharge.Reason]string{
+		recharge.FilterIgnored: "Recharge answered with other people’s customers, which were not used. " + tellSupport,
+		recharge.Foreign:       "Recharge answered for another customer, which was not used. " + tellSupport,
+		recharge.LinkRefused:   "Recharge’s link leads to an unknown host. Enter the portal’s address under “Edit detected settings”.",
+		recharge.Ambiguous:     "The shopper has several records in Recharge, and we can’t choose between them. Merge them in Recharge.",
+		recharge.NoCustomer:    "Recharge has no customer with this number. Check the number.",
+		recharge.Unauthorized:  "Recharge does not accept the token. Make a new one and paste it under Connect.",
+		recharge.Forbidden:     "The token lacks a permission, or Recharge is not installed any more.",
+		recharge.Limited:       "Recharge received too many calls. We ask again in a moment.",
+		recharge.OverBudget:    "Shoppers are using all the calls that Recharge allows. We ask again in a moment.",
+		recharge.Tripped:       "Recharge failed to answer several times in a row. We try again in a moment.",
+		recharge.TooSlow:       "Recharge took too long to answer.",
+		recharge.Unreachable:   "We can’t reach Recharge.",
+		recharge.Unavailable:   "Recharge is down.",
+		recharge.Malformed:     "Recharge’s answer was cut short.",
+		recharge.TwoFactor:     "Recharge asks for a second factor, which only the shopper can give.",
+		recharge.NotFound:      "Recharge does not know this customer any more.",
+		recharge.Invalid:       "Recharge rejected the request.",
+		portal.NoDatabase:      NoDatabase,
 	}
-	return "Something went wrong on this server. Its log has the details."
+	return cmp.Or(words[recharge.Reason(reason)], "Something went wrong on this server. Its log has the details.")
 }
 
 // Reason is portal.Reason.

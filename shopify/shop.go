@@ -3,7 +3,6 @@ package shopify
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -85,9 +84,3 @@ func only(s string, fits func(byte) bool) bool {
 	}
 	return true
 }
-
-var (
-	shopShape      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`)
-	timestampShape = regexp.MustCompile(`^[0-9]{1,12}$`)
-	signatureShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
-)

@@ -316,7 +316,9 @@ func (x *Importer) next(shop shopify.Shop) (store.Change, bool) {
 
 // learnOne asks for all records of the shopper, unless a click has. Where the filter does
 // not work, it asks for the one that has changed: that will do if it is active.
-func (x *Importer) updateOne(ctx context.Context, client *recharge.Client, shop shopify.Shop, change store.Change) error {
+func (x *Importer) updateOne(
+	ctx context.Context, client *recharge.Client, shop shopify.Shop, change store.Change,
+) error {
 	who := store.Shopper{Shop: shop, Customer: change.Customer}
 	loaded := x.store.Load(ctx, who)
 	if loaded.Err != nil || loaded.Record == nil || loaded.Cached.Fresh && !loaded.Cached.NotSubscriber {

@@ -138,7 +138,8 @@ var sameScript string
 func (s *Store) onlyIfSame(ctx context.Context, r *Record, keys []string, commands ...any) (same bool, err error) {
 	var result *redis.Cmd
 	err = s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-		result = pipe.Eval(ctx, sameScript, append([]string{recordKey(r.Shop)}, keys...), append([]any{r.generation}, commands...)...)
+		arguments := append([]any{r.generation}, commands...)
+		result = pipe.Eval(ctx, sameScript, append([]string{recordKey(r.Shop)}, keys...), arguments...)
 	})
 	if err != nil {
 		return false, err
@@ -186,7 +187,8 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, counts map[string]
 	if len(errs) > 0 {
 		// Two instances that do so in the same moment may lose one of two errors.
 		key := errorsKey(shop)
-		commands = append(commands, "SET", 4, key, record.sealJSON(key, mergeErrors(last, errs)), "PX", countsFor.Milliseconds())
+		sealed := record.sealJSON(key, mergeErrors(last, errs))
+		commands = append(commands, "SET", 4, key, sealed, "PX", countsFor.Milliseconds())
 	}
 	_, err = s.onlyIfSame(ctx, record, []string{hour, errorsKey(shop)}, commands...)
 	return err

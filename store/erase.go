@@ -38,7 +38,8 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 			before := *last
 			erased = &before
 		}
-		spared = last != nil && last.Connection != nil && !e.SavedUntil.IsZero() && last.Connection.SavedAt.After(e.SavedUntil)
+		spared = last != nil && last.Connection != nil && !e.SavedUntil.IsZero() &&
+			last.Connection.SavedAt.After(e.SavedUntil)
 		if !spared {
 			return nil, nil
 		}

@@ -33,7 +33,9 @@ type Limiter struct {
 func (s *Store) Limiter(shop shopify.Shop) *Limiter { return &Limiter{s, shop} }
 
 // Take implements recharge.SharedLimiter.
-func (l *Limiter) Take(ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64) (recharge.Turn, error) {
+func (l *Limiter) Take(
+	ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64,
+) (recharge.Turn, error) {
 	return l.store.take(ctx, []string{bucketKey(l.shop)}, nil, bucket, ask, unreported, level)
 }
 
@@ -55,7 +57,8 @@ func (s *Store) take(
 	}
 	turn, err := readTurn(s.eval(ctx, reserveScript, keys,
 		bucket.Rate/1e6, bucket.Burst, bucket.MaxWait.Microseconds(), normal, background,
-		ask.High, ask.Normal, ask.Background, unreported, level, holder, lockFor.Milliseconds(), bucket.Most(), version, taken))
+		ask.High, ask.Normal, ask.Background, unreported, level, holder,
+		lockFor.Milliseconds(), bucket.Most(), version, taken))
 	if err != nil {
 		return recharge.Turn{}, fmt.Errorf("take calls: %w", err)
 	}

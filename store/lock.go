@@ -33,7 +33,9 @@ func (s *Store) Lock(loaded Loaded, who Shopper) *Lock {
 // Take is Limiter's, and takes the lock if any call is granted. Its error is
 // recharge.ErrHeld where another instance has it, and recharge.ErrChanged where what is
 // cached is not what was loaded any more.
-func (l *Lock) Take(ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64) (recharge.Turn, error) {
+func (l *Lock) Take(
+	ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64,
+) (recharge.Turn, error) {
 	if l.key == "" || ask == (recharge.Ask{}) { // the latter only reports
 		return l.Limiter.Take(ctx, bucket, ask, unreported, level)
 	}

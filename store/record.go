@@ -56,7 +56,8 @@ const (
 )
 
 // errRecord does not wrap its cause, which could cite a token.
-var errRecord = errors.New("what Redis holds of the shop does not open: it was sealed with another ENCRYPTION_KEY, or damaged")
+var errRecord = errors.New(
+	"what Redis holds of the shop does not open: it was sealed with another ENCRYPTION_KEY, or damaged")
 
 // newRecord returns a record with a data key of its own.
 func newRecord(shop shopify.Shop) *Record {
@@ -88,7 +89,8 @@ func (s *Store) seal(r *Record) {
 	plain := toJSON(sealedRecord{r.dataKey, r.epoch, r.account, (*sealedConnection)(r.Connection), r.WebhookVerified})
 	header := recordVersion + s.wrappers[0].id + r.generation
 	place := recordKey(r.Shop) + header
-	r.sealed = string(s.wrappers[0].aead.Seal([]byte(header), nil, plain, []byte(place))) //nolint:gosec // this AEAD draws its own nonce
+	//nolint:gosec // this AEAD draws its own nonce
+	r.sealed = string(s.wrappers[0].aead.Seal([]byte(header), nil, plain, []byte(place)))
 }
 
 // toJSON is for values of ours, of which none has a field that cannot be written.
@@ -246,7 +248,8 @@ var errUnchanged = errors.New("unchanged")
 // where there is none or it does not open; a next that is nil deletes it. Other keys
 // of the shop can be changed with it, all at once. next may be called several times.
 func (s *Store) rewrite(
-	ctx context.Context, shop shopify.Shop, next func(context.Context, *redis.Tx, *Record) (*Record, error), also ...func(redis.Pipeliner),
+	ctx context.Context, shop shopify.Shop,
+	next func(context.Context, *redis.Tx, *Record) (*Record, error), also ...func(redis.Pipeliner),
 ) error {
 	key := recordKey(shop)
 	var written *Record

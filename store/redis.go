@@ -244,7 +244,8 @@ func (s *Store) Client() redis.UniversalClient { return s.redis }
 func (s *Store) InMemory() bool { return s.embedded != nil }
 
 // ErrNoEval is that Redis refuses scripts.
-var ErrNoEval = errors.New("the command EVAL is refused by Redis, so nothing is cached, locked or counted across instances: allow it (in an ACL: +eval)")
+var ErrNoEval = errors.New("the command EVAL is refused by Redis, " +
+	"so nothing is cached, locked or counted across instances: allow it (in an ACL: +eval)")
 
 // Ping returns how long Redis takes to answer a script, which is what clicks ask of it.
 // It is a try like a click's: an instance that nobody clicks on finds out by it. It fails

@@ -110,7 +110,9 @@ func (s *Store) save(ctx context.Context, r *Record, lock *Lock, entries []entry
 
 // UseNonce marks a shop's one-time link, by its nonce, as used, and reports whether it was not used
 // before. It fails rather than not know. The mark outlives the shop's record, tokens and keys.
-func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, until time.Time) (first bool, err error) {
+func (s *Store) UseNonce(
+	ctx context.Context, shop shopify.Shop, nonce string, until time.Time,
+) (first bool, err error) {
 	life := max(until.Sub(s.options.Now()), 0) + nonceSlack
 	err = s.try(ctx, &s.writes, func(ctx context.Context) error {
 		var err error

@@ -34,7 +34,8 @@ func (s *Store) Adopt(ctx context.Context) error {
 	if own == "" {
 		return nil
 	}
-	if loaded := s.Load(ctx, Shopper{Shop: own}); loaded.Err != nil && !errors.Is(loaded.Err, errAccount) { // makes the record
+	loaded := s.Load(ctx, Shopper{Shop: own}) // makes the record
+	if loaded.Err != nil && !errors.Is(loaded.Err, errAccount) {
 		return loaded.Err
 	}
 	var erased *Record

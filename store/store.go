@@ -74,7 +74,9 @@ func Open(o Options) (*Store, error) {
 	if len(o.Keys) == 0 {
 		return nil, errors.New("open store: no encryption key")
 	}
-	s := &Store{options: o, id: rand.Text(), saveScript: indexScript + saveScript, forgetScript: indexScript + forgetScript}
+	s := &Store{
+		options: o, id: rand.Text(), saveScript: indexScript + saveScript, forgetScript: indexScript + forgetScript,
+	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.reach = gate{what: "reach Redis", now: o.Now, log: o.Log}
 	s.reads = gate{what: "read from Redis", now: o.Now, log: o.Log}
@@ -208,7 +210,9 @@ func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) 
 	return record, err
 }
 
-func (s *Store) loaded(ctx context.Context, record *Record, who Shopper, name, key string, value any, at time.Time) Loaded {
+func (s *Store) loaded(
+	ctx context.Context, record *Record, who Shopper, name, key string, value any, at time.Time,
+) Loaded {
 	loaded := Loaded{Record: record, At: at}
 	sealed, ok := value.(string)
 	if !ok {

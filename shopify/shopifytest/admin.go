@@ -22,8 +22,8 @@ import (
 // sessionTokenLife is how long one of App Bridge's session tokens lives.
 const sessionTokenLife = time.Minute
 
-// A PartnerApp is an app as its developer has configured it, in the Dev Dashboard or by shopify.app.toml. The admin knows
-// it; its merchant may install it.
+// A PartnerApp is an app as its developer has configured it, in the Dev Dashboard or by shopify.app.toml. The admin
+// knows it; its merchant may install it.
 type PartnerApp struct {
 	ClientID, Secret string
 	OldSecret        string // the one before rotation: still taken
@@ -42,7 +42,8 @@ type partner struct {
 	Installed bool
 }
 
-// Register makes an app known to the store, which has not installed it. It panics if Shopify would not take PathPrefix.
+// Register makes an app known to the store, which has not installed it. It panics if Shopify would not take
+// PathPrefix.
 func (s *Server) Register(app PartnerApp) {
 	if !validPathPrefix(app.PathPrefix) {
 		panic(fmt.Sprintf("shopifytest: PartnerApp.PathPrefix is %q, not one that Shopify would take", app.PathPrefix))
@@ -75,10 +76,12 @@ func (s *Server) Install(clientID string) {
 	}
 	p.Installed = true
 	// Before those that were added otherwise: menus link to the first.
-	s.apps = append([]App{{PathPrefix: p.PathPrefix, ProxyURL: p.ProxyURL, Secret: p.Secret, OldSecret: p.OldSecret}}, s.apps...)
+	app := App{PathPrefix: p.PathPrefix, ProxyURL: p.ProxyURL, Secret: p.Secret, OldSecret: p.OldSecret}
+	s.apps = append([]App{app}, s.apps...)
 }
 
-// Uninstall removes an app, as the button does, and sends it app/uninstalled. See RedactShop for what comes two days later.
+// Uninstall removes an app, as the button does, and sends it app/uninstalled. See RedactShop for what comes two
+// days later.
 func (s *Server) Uninstall(clientID string) {
 	s.mu.Lock()
 	p := s.partner(clientID)
@@ -87,11 +90,14 @@ func (s *Server) Uninstall(clientID string) {
 		return
 	}
 	p.Installed = false
-	s.apps = slices.DeleteFunc(slices.Clone(s.apps), func(a App) bool { return a.PathPrefix == p.PathPrefix && a.ProxyURL == p.ProxyURL })
+	s.apps = slices.DeleteFunc(slices.Clone(s.apps), func(a App) bool {
+		return a.PathPrefix == p.PathPrefix && a.ProxyURL == p.ProxyURL
+	})
 	app := p.PartnerApp
 	s.mu.Unlock()
 	s.sendWebhook(app, "app/uninstalled", map[string]any{
-		"id": shopID, "name": s.opts.Name, "email": s.opts.Email, "domain": strings.TrimPrefix(s.URL, "http://"), "myshopify_domain": s.opts.Shop,
+		"id": shopID, "name": s.opts.Name, "email": s.opts.Email, "domain": strings.TrimPrefix(s.URL, "http://"),
+		"myshopify_domain": s.opts.Shop,
 	})
 }
 
@@ -172,7 +178,10 @@ func (s *Server) routesOfAdmin() *http.ServeMux {
 }
 
 func (s *Server) adminPage(w http.ResponseWriter, status int, name, title, here string, data any) {
-	view := adminView{Shop: s.opts.Shop, Handle: strings.TrimSuffix(s.opts.Shop, ".myshopify.com"), Name: s.opts.Name, Title: title, Here: here, Data: data}
+	view := adminView{
+		Shop: s.opts.Shop, Handle: strings.TrimSuffix(s.opts.Shop, ".myshopify.com"), Name: s.opts.Name,
+		Title: title, Here: here, Data: data,
+	}
 	var content, page bytes.Buffer
 	err := s.adminPages.ExecuteTemplate(&content, name, view)
 	if err == nil {
@@ -238,7 +247,8 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.adminPage(w, http.StatusOK, "app.html", p.Name, "apps", map[string]any{
-		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/?" + s.signedLoad(p.PartnerApp, query), "Origin": app.Scheme + "://" + app.Host,
+		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/?" + s.signedLoad(p.PartnerApp, query),
+		"Origin": app.Scheme + "://" + app.Host,
 	})
 }
 
@@ -284,7 +294,8 @@ func (s *Server) adminToken(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) adminConsent(w http.ResponseWriter, r *http.Request) {
 	if p, ok := s.find(w, r.URL.Query().Get("client_id")); ok {
-		s.adminPage(w, http.StatusOK, "consent.html", "Install "+p.Name, "apps", map[string]any{"App": p, "Action": r.URL.RequestURI()})
+		data := map[string]any{"App": p, "Action": r.URL.RequestURI()}
+		s.adminPage(w, http.StatusOK, "consent.html", "Install "+p.Name, "apps", data)
 	}
 }
 

@@ -210,13 +210,14 @@ func TestIndexInAppHome(t *testing.T) {
 // was under way.
 func TestIndexGoesWithTheShop(t *testing.T) {
 	t.Parallel()
-	f := servertest.StartWithImport(t, 2000, servertest.ManyStores, func(s *config.Settings) { s.RechargeRate = "10,40" })
+	// A page a second for a quarter of a minute: also on a busy machine the uninstall comes in the middle.
+	f := servertest.StartWithImport(t, 4000, servertest.ManyStores, func(s *config.Settings) { s.RechargeRate = "2,40" })
 	f.Connect()
 	f.Until("the sweep has begun", func() bool { return len(f.CachedShoppers()) > 250 })
 	f.Webhook("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret)
 	f.Until("the sweep has stopped", func() bool {
 		before := len(pages(f))
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second)
 		return len(pages(f)) == before
 	})
 	f.WantNothingOfShop()

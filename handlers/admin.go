@@ -62,7 +62,7 @@ const noDatabasePage = merchant.NoDatabase + " Reload the page in a minute."
 const tokenRefused = "Shopify’s session token was not accepted. Reload the page. If that does not help, ask this " +
 	"server’s operator to check SHOPIFY_API_KEY, SHOPIFY_API_SECRET and the server’s clock."
 
-// noSession tells a token that is no good from one of which that is not known.
+// noSession reports that a token is bad, and not that it could not be checked.
 func noSession(err error) bool {
 	return errors.Is(err, shopify.ErrNoSession) || errors.Is(err, errUninstalled)
 }
@@ -120,9 +120,9 @@ func (a *Admin) refused(c echo.Context, cause string) {
 	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
 
-// home is the page that Shopify loads in the admin's frame. With a session token
-// it is drawn; without one App Bridge is asked for one; outside of the admin
-// whoever opens it has to show that the shop is theirs.
+// home is the page that Shopify loads in the admin's frame. It needs a session token, and
+// sends the frame to get one from App Bridge. Outside of the admin it redirects to Shopify's
+// install link.
 func (a *Admin) home(c echo.Context) error {
 	query := c.Request().URL.Query()
 	if token := query.Get("id_token"); token != "" {
@@ -182,8 +182,8 @@ func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) er
 	return c.NoContent(http.StatusFound)
 }
 
-// bounce is an empty page with App Bridge, which reads shopify-reload itself. It
-// would go anywhere with the token: so it is given nothing but our own home.
+// bounce is an empty page with App Bridge, which reads shopify-reload itself. App Bridge
+// would take the token anywhere, so only our own home is accepted.
 func (a *Admin) bounce(c echo.Context) error {
 	shop, err := shopify.ParseShop(c.QueryParam("shop"))
 	reload := c.QueryParam("shopify-reload")
@@ -196,15 +196,15 @@ func (a *Admin) bounce(c echo.Context) error {
 	return a.draw(c, http.StatusOK, "bounce", data, shop)
 }
 
-// outside is for who opens the app's address elsewhere than in the admin.
+// outside answers with the page for those who open the app's address outside of the admin.
 func (a *Admin) outside(c echo.Context, status int, problem string) error {
 	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "")
 }
 
-// base is the path of APP_URL, without a slash behind.
+// base is the path of APP_URL, without a trailing slash.
 func (a *Admin) base() string { return strings.TrimRight(a.AppURL.Path, "/") }
 
-// address is an absolute one of this server's.
+// address returns the absolute address of a path on this server.
 func (a *Admin) address(path string) string {
 	return a.AppURL.Scheme + "://" + a.AppURL.Host + a.base() + path
 }
@@ -223,8 +223,8 @@ func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy
 // Polaris load, send and style beside that is not documented, and is left to them.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (a *Admin) policy(framedBy shopify.Shop) string {
-	// The form that installs leads on to the shop, and from there wherever Shopify
-	// has its merchants sign in: browsers hold each step against form-action.
+	// Browsers check form-action at each redirect. The form that installs leads to the admin,
+	// and from there to wherever Shopify has its merchants sign in.
 	forms, ancestors := "*", "'none'"
 	if framedBy != "" {
 		forms, ancestors = "'self'", a.Merchant.Platform.FrameAncestors(framedBy)

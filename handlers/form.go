@@ -7,13 +7,12 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// formSize is above all that the forms of the app home can hold: three tokens and
-// an address, of 300 characters at most.
+// formSize is more than any form of the app home holds, which is three tokens or an address
+// of at most 300 characters each.
 const formSize = 64 << 10
 
-// readForm reads the form of a call of the app home, if it has one. It is read
-// before anything is done with it, since a field of a form that is too long looks
-// like one that is empty.
+// readForm reads the form of a request to the app home, if it has one. It comes first, as
+// every field of a form that is too long looks empty.
 func readForm(c echo.Context) error {
 	r := c.Request()
 	r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, formSize)

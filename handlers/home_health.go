@@ -53,11 +53,11 @@ type budgetView struct {
 	Paused      string
 }
 
-// indexView is how far the index is.
+// indexView is the progress of the import.
 type indexView struct {
 	Text, Problem string
 	Running       bool
-	Percent       int // of what the last sweep read; 0: there was none
+	Percent       int // of what the last import read; 0: there was none
 }
 
 type troubleView struct {
@@ -129,7 +129,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	return v
 }
 
-// webhookNews says how often Recharge has told of changes, and how soon one is noticed.
+// webhookNews says how many webhooks Recharge has sent, and how soon a change is noticed.
 func (a *Admin) webhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
 	news := merchant.Plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
 	connection, err := a.Merchant.Connection(ctx, shop)
@@ -163,8 +163,8 @@ func viewImport(index store.Import, now time.Time) *indexView {
 	return v
 }
 
-// draw makes a bar of each hour. Where the merchant is, is not known: so the axis
-// counts hours back.
+// draw makes a bar of each hour. The merchant's time zone is not known, so the axis counts
+// hours back.
 func (v *healthView) draw(hours []store.Hour) {
 	most := int64(1)
 	for _, hour := range hours {

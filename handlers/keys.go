@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// keysAtMost is how many keys a shop has: each is tried at every call.
+	// keysAtMost is how many keys a shop can have. Each is tried at every call.
 	keysAtMost = 10
 	// keyNameAtMost is how long a key's name is, in letters.
 	keyNameAtMost = 50
@@ -69,8 +69,8 @@ func (a *Admin) showKeys(c echo.Context, shop shopify.Shop, key, said string, ba
 	return a.part(c, "keys", view)
 }
 
-// makeKey makes a key for the shop's own middleware. It is shown this once: what is
-// kept is its hash.
+// makeKey makes a key for the shop's own middleware. Only its hash is kept, so that this is
+// the only time it is shown.
 func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	name := strings.TrimSpace(c.FormValue("name"))
 	if name == "" || len([]rune(name)) > keyNameAtMost || strings.ContainsFunc(name, unicode.IsControl) {
@@ -103,7 +103,7 @@ func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	return a.showKeys(c, shop, key, "", false)
 }
 
-// revokeKey ends a key: from then on no server takes what it asks for or has signed.
+// revokeKey deletes a key. From then on every server refuses its requests and signed links.
 func (a *Admin) revokeKey(c echo.Context, shop shopify.Shop) error {
 	id := c.FormValue("id")
 	_, err := a.Merchant.Update(c.Request().Context(), shop, func(connection *store.Connection) bool {

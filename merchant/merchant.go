@@ -91,13 +91,12 @@ func (s *Service) Traits(connection *store.Connection) store.Traits {
 // SaveChosen saves what the merchant chooses instead of what was detected, and returns
 // what to tell them. ok is false if a choice is not one that the page offers.
 func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen store.Traits) (said Said, ok bool) {
-	if address := strings.TrimSpace(chosen.PortalURL); address != "" {
-		portal, err := recharge.ParsePortalURL(address)
+	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
+		portal, err := recharge.ParsePortalURL(chosen.PortalURL)
 		if err != nil || portal.Scheme != s.AppURL.Scheme { // http is for a server on loopback, in tests
 			return bad(notAPortal), true
 		}
-		address = portal.String()
-		chosen.PortalURL = address
+		chosen.PortalURL = portal.String()
 	}
 	accounts := map[string]bool{"": true, "new": true, "legacy": true}
 	links := map[string]bool{"": true, "signed_in": true, "hash": true}

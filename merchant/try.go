@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"time"
 
 	"manage-subscriptions/portal"
@@ -26,22 +27,33 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 		Shopper: who, Visit: recharge.Visit{To: recharge.Subscriptions}, Loaded: &loaded, Dry: true,
 	}, trace)
 	s.Recorder.Calls(who.Shop, result.Calls)
-	switch {
-	case errors.Is(result.Cause, portal.ErrRedisDown):
-		tell(Step{Name: "store", State: recharge.Failed, Title: "The store", Text: NoDatabase})
-		return result.Outcome, ending(result)
-	case result.Merchant == nil:
-		tell(Step{
-			Name: "store", State: recharge.Failed, Title: "The store",
-			Text: "It has not connected Recharge.", Do: "Connect it above.",
-		})
+	if result.Merchant == nil {
+		tell(noMerchant(result))
 		return result.Outcome, ending(result)
 	}
 	tell(cached)
-	for _, call := range result.Calls {
-		tell(called(call, result))
+	for i, call := range result.Calls {
+		step := called(call)
+		if failed := failedAt(call.Endpoint, result.Cause); failed != nil && isLast(result.Calls[i:]) {
+			step.State, step.Text = recharge.Failed, Words(string(failed.Reason))
+			if result.Outcome == portal.NotASubscriber || result.Outcome == portal.Redirected {
+				step.State = recharge.Warned
+			}
+		}
+		tell(step)
 	}
 	return result.Outcome, ending(result)
+}
+
+// noMerchant says why a click does not come so far as to look a customer up.
+func noMerchant(result portal.Result) Step {
+	step := Step{Name: "store", State: recharge.Failed, Title: "The store"}
+	if result.Outcome == portal.NotConnected {
+		step.Text, step.Do = "It has not connected Recharge.", "Connect it above."
+		return step
+	}
+	step.Text = Words(Reason(result.Cause))
+	return step
 }
 
 func cachedWords(cached store.Cached) string {
@@ -57,7 +69,7 @@ func cachedWords(cached store.Cached) string {
 }
 
 // called returns a call in words.
-func called(call recharge.Call, result portal.Result) Step {
+func called(call recharge.Call) Step {
 	titles := map[string]string{
 		recharge.Customers: "The customer in Recharge", recharge.Sessions: "A session for the customer",
 		recharge.PortalAccess: "The link to the portal",
@@ -65,13 +77,33 @@ func called(call recharge.Call, result portal.Result) Step {
 	step := Step{
 		Name: call.Endpoint, State: recharge.Passed, Title: titles[call.Endpoint], Took: max(call.Took, time.Millisecond),
 	}
-	switch {
-	case call.Failed != nil:
+	if call.Failed != nil {
 		step.State, step.Text = recharge.Failed, Words(string(call.Failed.Reason))
-	case call.Endpoint == recharge.Customers && result.Outcome == portal.NotASubscriber:
-		step.State, step.Text = recharge.Warned, Words(Reason(result.Cause))
 	}
 	return step
+}
+
+// failedAt returns what was wrong with an endpoint's answer, nil if nothing was. A call that
+// succeeded may still have brought nothing that can be used.
+func failedAt(endpoint string, cause error) *recharge.Error {
+	if joined, ok := cause.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			if failed := failedAt(endpoint, err); failed != nil {
+				return failed
+			}
+		}
+		return nil
+	}
+	var failed *recharge.Error
+	if errors.As(cause, &failed) && failed.Endpoint == endpoint {
+		return failed
+	}
+	return nil
+}
+
+// isLast reports whether the first of the calls is the last of its endpoint.
+func isLast(calls []recharge.Call) bool {
+	return !slices.ContainsFunc(calls[1:], func(c recharge.Call) bool { return c.Endpoint == calls[0].Endpoint })
 }
 
 // ending says what the shopper would see.

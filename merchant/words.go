@@ -80,6 +80,8 @@ func Words(reason string) string {
 		recharge.NotFound:     "Recharge does not know this customer any more.",
 		recharge.Invalid:      "Recharge rejected the request.",
 		portal.NoDatabase:     NoDatabase,
+		portal.RefusedBefore: "Recharge refused a session or a link for this shopper a moment ago. " +
+			"We ask again in half a minute.",
 	}
 	return cmp.Or(words[recharge.Reason(reason)], "Something went wrong on this server. Its log has the details.")
 }

@@ -106,17 +106,22 @@ func Causes(cause error) []slog.Attr {
 	return attributes
 }
 
-// NoDatabase is the Reason where Redis does not answer.
-const NoDatabase = "no database"
+// The reasons that are not Recharge's.
+const (
+	NoDatabase    = "no database"          // Redis does not answer
+	RefusedBefore = "refused a moment ago" // Recharge is not asked again yet
+)
 
-// Reason returns why something failed, in a word that is explained to merchants: a
-// recharge.Reason, NoDatabase, or "other" for a fault of ours.
+// Reason returns why something failed, in words that are a key: a recharge.Reason,
+// NoDatabase, RefusedBefore, or "other" for a fault of ours.
 func Reason(cause error) string {
 	switch reason := recharge.ReasonOf(cause); {
 	case reason != "":
 		return string(reason)
 	case errors.Is(cause, ErrRedisDown):
 		return NoDatabase
+	case errors.Is(cause, errNoAccess):
+		return RefusedBefore
 	}
 	return "other"
 }

@@ -1,0 +1,100 @@
+package merchant_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/store"
+)
+
+// TestTrySteps: no step is shown as passed that did not help the shopper, whatever the status
+// of Recharge's answer was.
+func TestTrySteps(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	for name, test := range map[string]struct {
+		customer string
+		fault    func(*rechargetest.Faults)
+		outcome  string
+		want     []string
+	}{
+		"all is well": {servertest.Pat, func(*rechargetest.Faults) {}, "redirected", []string{
+			`data-check="cached" data-state="passed"`, `data-check="customers" data-state="passed"`,
+			`data-check="sessions" data-state="passed"`, `data-check="portal_access" data-state="passed"`, "in the portal, signed in",
+		}},
+		"nobody": {servertest.Robin, func(*rechargetest.Faults) {}, "not_a_subscriber", []string{
+			`data-check="customers" data-state="warned"`, "has no customer with this number",
+		}},
+		"several records": {servertest.Kim, func(*rechargetest.Faults) {}, "not_a_subscriber", []string{
+			`data-check="customers" data-state="warned"`, "has several records",
+		}},
+		"sessions refused": {servertest.Pat, func(f *rechargetest.Faults) { f.RefuseSessions = true }, "redirected_by_hash", []string{
+			`data-check="sessions" data-state="failed"`, "may ask for a sign-in",
+		}},
+		"another customer's portal": {servertest.Pat, func(f *rechargetest.Faults) { f.ForeignPortal = true }, "redirected_by_hash", []string{
+			`data-check="portal_access" data-state="failed"`, "answered for another customer",
+		}},
+		"no filter": {servertest.Robin, func(f *rechargetest.Faults) { f.IgnoreFilter = true }, "unavailable", []string{
+			`data-check="customers" data-state="failed"`, "other people’s customers",
+		}},
+		"down": {servertest.Pat, func(f *rechargetest.Faults) { f.Down = true }, "unavailable", []string{
+			`data-check="customers" data-state="failed"`, "We can’t reach Recharge",
+		}},
+	} {
+		f.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{}; test.fault(f) })
+		got := try(f, test.customer)
+		for _, want := range append(test.want, `data-result="`+test.outcome+`"`) {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %s; want %q in it", name, got, want)
+			}
+		}
+	}
+}
+
+// TestTryAfterARefusal: the reason of a refusal that a click has just met is not put on this
+// server.
+func TestTryAfterARefusal(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.RefuseSessions = true })
+	f.LinkedHash(servertest.Pat)
+	if got := try(f, servertest.Pat); !strings.Contains(got, `data-result="redirected_by_hash"`) || strings.Contains(got, "on this server") {
+		t.Errorf("try: %s; want the way by hash, since Recharge has refused a session", got)
+	}
+}
+
+// TestTryWithABrokenConnection: a connection that can't be used is not one that is missing.
+func TestTryWithABrokenConnection(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	f.SaveElsewhere(store.Connection{Shop: servertest.Shop, APIToken: "sk_test", Detected: store.Traits{PortalURL: "no address"}})
+	got := try(f, servertest.Pat)
+	if !strings.Contains(got, `data-result="unavailable"`) || !strings.Contains(got, "on this server") || strings.Contains(got, "has not connected") {
+		t.Errorf("try: %s; want a fault of this server's", got)
+	}
+}
+
+// TestChosenPortal: an address that is only blanks is none.
+func TestChosenPortal(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	response, body := f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"portal": {"  "}})
+	if response.StatusCode != http.StatusOK || !strings.Contains(body, ">Saved.<") {
+		t.Errorf("settings = %d %s; want them saved", response.StatusCode, body)
+	}
+	if got := f.LinkedHash(servertest.Pat); got == "" || got == "unavailable" {
+		t.Errorf("a click = %q; want the portal", got)
+	}
+}
+
+func try(f *servertest.Fixture, customer string) string {
+	f.T.Helper()
+	_, body := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {customer}})
+	return body
+}

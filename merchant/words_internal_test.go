@@ -1,0 +1,91 @@
+package merchant
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/store"
+)
+
+// TestWords: what has a reason has words, and what has none is this server's fault. The text of
+// an error says nothing.
+func TestWords(t *testing.T) {
+	ours := Words("other")
+	seen := map[string]bool{ours: true}
+	for _, reason := range []recharge.Reason{
+		recharge.FilterIgnored, recharge.Foreign, recharge.LinkRefused, recharge.Ambiguous, recharge.NoCustomer,
+		recharge.Unauthorized, recharge.Forbidden, recharge.Limited, recharge.OverBudget, recharge.Tripped, recharge.TooSlow,
+		recharge.Unreachable, recharge.Unavailable, recharge.Malformed, recharge.TwoFactor, recharge.NotFound, recharge.Invalid,
+	} {
+		cause := fmt.Errorf("context: %w", &recharge.Error{Endpoint: recharge.Customers, Reason: reason})
+		if got := Words(Reason(cause)); seen[got] || got != Words(string(reason)) {
+			t.Errorf("Words of %q = %q; want words of its own", reason, got)
+		}
+		seen[Words(string(reason))] = true
+	}
+	if got := Words(Reason(errors.Join(portal.ErrRedisDown, nil))); got != NoDatabase {
+		t.Errorf("Words without Redis = %q; want %q", got, NoDatabase)
+	}
+	for _, text := range []string{"", "bad token", "the log said: bad token"} {
+		if got := Words(Reason(errors.New(text))); got != ours {
+			t.Errorf("Words of the error %q = %q; want %q", text, got, ours)
+		}
+	}
+}
+
+func TestSaid(t *testing.T) {
+	for state, want := range map[recharge.State]string{
+		recharge.Passed: "Passed", recharge.Failed: "Failed", recharge.Warned: "Warning", recharge.Skipped: "Not checked",
+	} {
+		if got := (Step{State: state}).Said(); got != want {
+			t.Errorf("Said of %q = %q; want %q", state, got, want)
+		}
+	}
+}
+
+// TestTokensOver: what is left empty stays, but for the secret of another Admin token.
+func TestTokensOver(t *testing.T) {
+	last := store.Connection{APIToken: "sk_1", StorefrontToken: "strfnt_1", ClientSecret: "secret-1", WebhookKey: "KEY"}
+	for name, test := range map[string]struct {
+		pasted  Tokens
+		last    *store.Connection
+		want    store.Connection
+		problem string
+	}{
+		"all, the first time":  {Tokens{" sk_2\n", "strfnt_2", "secret-2"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_2", ClientSecret: "secret-2"}, ""},
+		"nothing":              {Tokens{}, &last, last, ""},
+		"nothing, first time":  {Tokens{}, nil, store.Connection{}, noAdminToken},
+		"the same Admin token": {Tokens{Admin: "sk_1"}, &last, last, ""},
+		"another Admin token":  {Tokens{Admin: "sk_2"}, &last, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_1", WebhookKey: "KEY"}, ""},
+		"both":                 {Tokens{Admin: "sk_2", Secret: "secret-2"}, &last, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_1", ClientSecret: "secret-2", WebhookKey: "KEY"}, ""},
+		"a blank inside":       {Tokens{Admin: "sk_2 sk_3"}, nil, store.Connection{APIToken: "sk_2 sk_3"}, strangeCharacter},
+		"not ASCII":            {Tokens{Admin: "sk_2", Secret: "…"}, nil, store.Connection{APIToken: "sk_2", ClientSecret: "…"}, strangeCharacter},
+		"in the wrong field":   {Tokens{Admin: "strfnt_2"}, nil, store.Connection{APIToken: "strfnt_2"}, storefrontAsAdmin},
+		"in the other":         {Tokens{Admin: "sk_2", Storefront: "sk_3"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "sk_3"}, adminAsStorefront},
+	} {
+		got, problem := test.pasted.over(test.last)
+		if diff := cmp.Diff(test.want, got); diff != "" || problem != test.problem {
+			t.Errorf("%s: problem %q, want %q; (-want +got):\n%s", name, problem, test.problem, diff)
+		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		time.Minute: "just now", 5 * time.Minute: "5 minutes ago", 119 * time.Minute: "119 minutes ago", 2 * time.Hour: "2 hours ago",
+		47 * time.Hour: "47 hours ago", 49 * time.Hour: "2 days ago",
+	} {
+		if got := Ago(d); got != want {
+			t.Errorf("Ago(%s) = %q; want %q", d, got, want)
+		}
+	}
+	if got := Plural(1, "click"); got != "1 click" {
+		t.Errorf("Plural(1) = %q", got)
+	}
+}

@@ -130,7 +130,7 @@ func EnvName(flag string) string {
 	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Help is the help text of a flag. That of a setting also names the environment's
+// Help is the help text of a flag. The help of a setting also names the environment's
 // variable and the default.
 func Help(value *kong.Value) string {
 	if value.Flag == nil || value.Flag.Group == nil {

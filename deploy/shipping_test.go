@@ -9,7 +9,6 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	_ "manage-subscriptions/sandbox" // with all it imports, so that a cached result is of the binary as it is
 	"manage-subscriptions/shopify/shopifytest"
@@ -42,13 +42,13 @@ func TestMain(m *testing.M) {
 func TestBuildIsReproducible(t *testing.T) {
 	t.Parallel()
 	if out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
-		skipOrFail(t, "no git repository here: "+string(out))
+		suite.Missing(t, "no git repository here: "+string(out))
 	}
 	var first []byte
 	var at string
 	for _, name := range []string{"one", "two/deeper"} {
 		folder := filepath.Join(t.TempDir(), name)
-		command(t, "", "git", "clone", "--quiet", "--no-hardlinks", ".", folder)
+		suite.Command(t, "", "git", "clone", "--quiet", "--no-hardlinks", ".", folder)
 		binary := build(t, folder)
 		bytesOf, err := os.ReadFile(binary)
 		if err != nil {
@@ -61,13 +61,13 @@ func TestBuildIsReproducible(t *testing.T) {
 		if !bytes.Equal(first, bytesOf) {
 			t.Errorf("builds in %s and %s differ", at, folder)
 		}
-		for _, place := range []string{at, folder, strings.TrimSpace(command(t, "", "go", "env", "GOMODCACHE"))} {
+		for _, place := range []string{at, folder, strings.TrimSpace(suite.Command(t, "", "go", "env", "GOMODCACHE"))} {
 			if bytes.Contains(bytesOf, []byte(place)) {
 				t.Errorf("the binary names %s", place)
 			}
 		}
-		said := strings.TrimSpace(command(t, "", binary, "--version"))
-		commit := strings.TrimSpace(command(t, folder, "git", "rev-parse", "--short=12", "HEAD"))
+		said := strings.TrimSpace(suite.Command(t, "", binary, "--version"))
+		commit := strings.TrimSpace(suite.Command(t, folder, "git", "rev-parse", "--short=12", "HEAD"))
 		tag, _ := exec.CommandContext(t.Context(), "git", "-C", folder, "describe", "--tags", "--exact-match").Output()
 		if !strings.Contains(said, commit) && said != strings.TrimSpace(string(tag)) || strings.Contains(said, "dirty") {
 			t.Errorf("--version = %q; want the commit %s, or its tag", said, commit)
@@ -81,7 +81,7 @@ func TestBuildIsReproducible(t *testing.T) {
 func TestImageServesClick(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
-		skipOrFail(t, "a change of root needs Linux and root")
+		suite.Missing(t, "a change of root needs Linux and root")
 	}
 	image := readImage(t)
 	root := t.TempDir()
@@ -95,7 +95,7 @@ func TestImageServesClick(t *testing.T) {
 	defer api.Close()
 	shop := shopifytest.NewServer(shopifytest.Options{Shop: "fixture-shop.myshopify.com"})
 	defer shop.Close()
-	ops := freeAddress(t)
+	ops := suite.FreeAddress(t)
 	inside := func(argv []string) *exec.Cmd {
 		c := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
 		c.Dir = "/"
@@ -172,9 +172,9 @@ func TestImageServesClick(t *testing.T) {
 // version of every image.
 func TestDockerignore(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
-		skipOrFail(t, "no git repository here: "+string(out))
+		suite.Missing(t, "no git repository here: "+string(out))
 	}
-	if tracked := command(t, "", "git", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore"); tracked != "" {
+	if tracked := suite.Command(t, "", "git", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore"); tracked != "" {
 		t.Errorf(".dockerignore keeps tracked files from the build:\n%s", tracked)
 	}
 }
@@ -299,37 +299,6 @@ func statically(t *testing.T, binary string) {
 func build(t *testing.T, folder string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "manage-subscriptions")
-	command(t, "", "sh", filepath.Join(folder, ".ci/build"), binary)
+	suite.Command(t, "", "sh", filepath.Join(folder, ".ci/build"), binary)
 	return binary
-}
-
-func command(t *testing.T, folder, name string, args ...string) string {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), name, args...)
-	c.Dir = folder
-	var stderr strings.Builder
-	c.Stderr = &stderr
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, stderr.String())
-	}
-	return string(out)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
-func skipOrFail(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

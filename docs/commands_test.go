@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
 )
@@ -63,7 +63,7 @@ func TestDocsCommands(t *testing.T) {
 	for typed := range elsewhere {
 		t.Errorf("%q is excused, and no document names it", typed)
 	}
-	help := command(t, d.folder, d.program, "--help")
+	help := suite.Command(t, d.folder, d.program, "--help")
 	for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+) .*\[flags\]$`).FindAllStringSubmatch(help, -1) {
 		if !named[name[1]] {
 			t.Errorf("no document names the command %s", name[1])
@@ -114,7 +114,7 @@ type testbed struct {
 func newTestbed(t *testing.T) *testbed {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
-		skipOrFail(t, "no openssl on the PATH")
+		suite.Missing(t, "no openssl on the PATH")
 	}
 	kept := storetest.Redis(t)
 	const shop, customer, secret = "my-store.myshopify.com", "6100200300400", "fixture-secret"
@@ -129,24 +129,24 @@ func newTestbed(t *testing.T) *testbed {
 	t.Cleanup(api.Close)
 	store := shopifytest.NewServer(shopifytest.Options{Shop: shop, Shoppers: []shopifytest.Shopper{{ID: customer, FirstName: "Pat"}}})
 	t.Cleanup(store.Close)
-	addr, ops := freeAddress(t), freeAddress(t)
+	addr, ops := suite.FreeAddress(t), suite.FreeAddress(t)
 	front := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr}))
 	t.Cleanup(front.Close)
 	store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + addr + "/apps/subscriptions", Secret: secret})
 
 	d := &testbed{folder: t.TempDir(), storeURL: store.URL}
 	d.program = filepath.Join(d.folder, "manage-subscriptions")
-	command(t, "", "go", "build", "-o", d.program, ".")
+	suite.Command(t, "", "go", "build", "-o", d.program, ".")
 	trusted := filepath.Join(d.folder, "front.pem")
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})
 	if err := os.WriteFile(trusted, certificate, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.environ = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.folder, "SSL_CERT_FILE=" + trusted}
-	d.portalKey = strings.TrimSpace(command(t, "", "openssl", "rand", "-hex", "32"))
+	d.portalKey = strings.TrimSpace(suite.Command(t, "", "openssl", "rand", "-hex", "32"))
 	d.appURL = front.URL
-	d.key = strings.TrimSpace(command(t, "", "openssl", "rand", "-base64", "32"))
-	command(t, "", "cp", ".env.example", filepath.Join(d.folder, ".env"))
+	d.key = strings.TrimSpace(suite.Command(t, "", "openssl", "rand", "-base64", "32"))
+	suite.Command(t, "", "cp", ".env.example", filepath.Join(d.folder, ".env"))
 	d.fillIn(t, map[string]string{
 		"SHOPIFY_API_KEY": "fixture-client-id", "SHOPIFY_API_SECRET": secret, "APP_URL": front.URL, "SHOPIFY_SHOP": shop,
 		"RECHARGE_API_TOKEN": "sk_test_fixture", "RECHARGE_STOREFRONT_TOKEN": "storefront_fixture", "RECHARGE_API_URL": api.URL,
@@ -192,10 +192,10 @@ func (d *testbed) try(t *testing.T, typed string) error {
 	case words[0] == "manage-subscriptions":
 		return d.run(t, words[1:])
 	case typed == "make help", strings.HasPrefix(typed, "go run ./"):
-		command(t, "", words[0], words[1:]...)
+		suite.Command(t, "", words[0], words[1:]...)
 		return nil
 	case words[0] == "make": // takes minutes: that there is such a goal is all that is asked
-		command(t, "", "make", append([]string{"--dry-run"}, words[1:]...)...)
+		suite.Command(t, "", "make", append([]string{"--dry-run"}, words[1:]...)...)
 		return nil
 	case words[0] == "curl":
 		return d.curl(t, typed)
@@ -211,7 +211,7 @@ func (d *testbed) try(t *testing.T, typed string) error {
 func (d *testbed) curl(t *testing.T, typed string) error {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
-		skipOrFail(t, "no curl on the PATH")
+		suite.Missing(t, "no curl on the PATH")
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", typed)
 	shell.Env = append(d.environ, "PORTAL_URL="+d.appURL, "PORTAL_API_KEY="+d.portalKey)
@@ -321,35 +321,4 @@ func goodTest(t *testing.T, typed string) error {
 		}
 	}
 	return nil
-}
-
-func command(t *testing.T, folder, name string, args ...string) string {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), name, args...)
-	c.Dir = folder
-	var stderr strings.Builder
-	c.Stderr = &stderr
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, stderr.String())
-	}
-	return string(out)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
-func skipOrFail(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/sandbox"
 )
 
@@ -128,10 +129,7 @@ func need(t *testing.T, program string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not on the PATH", program)
-	}
-	t.Skipf("%s is not on the PATH", program)
+	suite.Missing(t, program+" is not on the PATH")
 	return ""
 }
 

@@ -288,7 +288,7 @@ func TestNotSaved(t *testing.T) {
 	}
 }
 
-// TestRedisDownIsNoBadToken: a merchant is told what it is, and not sent to find
+// TestRedisDownIsNoBadToken: a merchant reads what it is, and is not sent to find
 // another token.
 func TestRedisDownIsNoBadToken(t *testing.T) {
 	t.Parallel()

@@ -82,11 +82,6 @@ func secretsOf(record *store.Record) []portallink.Secret {
 // keyShape is the shape of keys made in the app home. They name the shop by its handle.
 var keyShape = regexp.MustCompile(`^mspk_([a-z0-9][a-z0-9-]{0,62})_[A-Z2-7]{26}$`)
 
-// newKey is a key that names its shop.
-func newKey(shop shopify.Shop, random string) string {
-	return "mspk_" + shop.Handle() + "_" + random
-}
-
 // shopOfKey is the shop whose key that could be.
 func (k *APIKeyAuth) shopOfKey(key string) (shopify.Shop, error) {
 	if own := k.Resolver.Merchants.Own(); own != "" {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 )
@@ -51,7 +52,7 @@ func FuzzKeyOfShop(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, random string) {
 		shop, err := shopify.ShopOfHandle(name)
 		found, keyErr := auth.shopOfKey("mspk_" + name + "_" + random)
-		if keyErr == nil && (err != nil || found != shop || newKey(shop, random) != "mspk_"+name+"_"+random) {
+		if keyErr == nil && (err != nil || found != shop || merchant.NewKey(shop, random) != "mspk_"+name+"_"+random) {
 			t.Errorf("the key of %q and %q names %q", name, random, found)
 		}
 	})

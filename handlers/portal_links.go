@@ -74,7 +74,7 @@ func problemOf(outcome portal.Outcome) problem {
 // What the developer of a middleware reads of each problem.
 const (
 	detailNotASubscriber = "Recharge has no customer by this id, or several that cannot be told apart. " +
-		"Show what there is to subscribe to. Who has just subscribed is found within a minute."
+		"Show what there is to subscribe to. A customer who has just subscribed is found within a minute."
 	detailNotConnected = "This server has no Recharge token for the store: " +
 		"whoever runs it has to set RECHARGE_API_TOKEN."
 	detailForbidden   = "Send a key of this store's that is in use, as the bearer in the header Authorization."

@@ -18,7 +18,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestPortalLinks: a middleware gets the link of whom it names, which opens that
+// TestPortalLinks: a middleware gets the link of the customer it names, which opens that
 // customer's portal.
 func TestPortalLinks(t *testing.T) {
 	t.Parallel()
@@ -236,8 +236,8 @@ func TestRechargeTellsByID(t *testing.T) {
 	})
 }
 
-// TestIDsDoNotMix: one customer's id at Shopify is another's at Recharge. What is known
-// of the one is never taken for the other, in whichever order they come.
+// TestIDsDoNotMix: one customer's id at Shopify is another's at Recharge. A record of the
+// one is never taken for the other, in whichever order they come.
 func TestIDsDoNotMix(t *testing.T) {
 	const both = int64(6100200300400) // Pat's at Shopify
 	for _, first := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(both)} {

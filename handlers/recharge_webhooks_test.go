@@ -16,8 +16,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestRechargeTells: what changes in Recharge is known here at once, and stays so
-// however often and in which order it is told.
+// TestRechargeTells: a change in Recharge is known here at once, and stays known however
+// often and in whichever order its webhooks arrive.
 func TestRechargeTells(t *testing.T) {
 	t.Parallel()
 	pats := servertest.Customers()[1]

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -91,7 +92,7 @@ func (s *Service) checkAndSave(
 	})
 	switch {
 	case recharge.ReasonOf(err) != "":
-		return bad("Not saved: " + Words(Reason(err)) + stays)
+		return bad("Not saved: " + Words(portal.Reason(err)) + stays)
 	case err != nil:
 		return bad("These tokens can’t be used. Check each for a typo.")
 	case !findings.Usable():

@@ -52,7 +52,7 @@ func noMerchant(result portal.Result) Step {
 		step.Text, step.Do = "It has not connected Recharge.", "Connect it above."
 		return step
 	}
-	step.Text = Words(Reason(result.Cause))
+	step.Text = Words(portal.Reason(result.Cause))
 	return step
 }
 
@@ -110,7 +110,7 @@ func isLast(calls []recharge.Call) bool {
 func ending(result portal.Result) string {
 	because := ""
 	if result.Cause != nil {
-		because = " " + Words(Reason(result.Cause))
+		because = " " + Words(portal.Reason(result.Cause))
 	}
 	switch result.Outcome {
 	case portal.Redirected:

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -55,7 +56,7 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	})
 	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil}
 	if err != nil {
-		state.Problem = Reason(err)
+		state.Problem = portal.Reason(err)
 	}
 	_, saved := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
 		if c.WebhookKey != connection.WebhookKey {

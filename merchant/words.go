@@ -27,6 +27,7 @@ const (
 	lastStays         = "What was saved before is still in use."
 	notAPortal        = "Not saved: the portal’s address must be like https://www.my-store.com/tools/recurring/portal/"
 	strangeCharacter  = "One of them contains a space or another strange character. Copy only the token itself."
+	badKeyName        = "Not made: give the key a name of up to 50 letters, such as its server’s."
 	noAdminToken      = "Paste the Admin token."
 	storefrontAsAdmin = "The Admin token field has a Storefront token in it, which begins with strfnt_. Check both fields."
 	adminAsStorefront = "The Storefront token field has an Admin token in it, which begins with sk_. Check both fields."
@@ -85,9 +86,6 @@ func Words(reason string) string {
 	}
 	return cmp.Or(words[recharge.Reason(reason)], "Something went wrong on this server. Its log has the details.")
 }
-
-// Reason is portal.Reason.
-func Reason(err error) string { return portal.Reason(err) }
 
 // passed are the title of each check, and what a merchant reads where it passed.
 func passed(check recharge.Check) (title, text string) {
@@ -191,7 +189,7 @@ func webhooksStep(err error) Step {
 	case err != nil:
 		step.State = recharge.Warned
 		step.Text = "They could not be registered. We try again every hour; until then changes are noticed within a day. " +
-			Words(Reason(err))
+			Words(portal.Reason(err))
 	}
 	return step
 }

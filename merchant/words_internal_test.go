@@ -24,16 +24,16 @@ func TestWords(t *testing.T) {
 		recharge.Unreachable, recharge.Unavailable, recharge.Malformed, recharge.TwoFactor, recharge.NotFound, recharge.Invalid,
 	} {
 		cause := fmt.Errorf("context: %w", &recharge.Error{Endpoint: recharge.Customers, Reason: reason})
-		if got := Words(Reason(cause)); seen[got] || got != Words(string(reason)) {
+		if got := Words(portal.Reason(cause)); seen[got] || got != Words(string(reason)) {
 			t.Errorf("Words of %q = %q; want words of its own", reason, got)
 		}
 		seen[Words(string(reason))] = true
 	}
-	if got := Words(Reason(errors.Join(portal.ErrRedisDown, nil))); got != NoDatabase {
+	if got := Words(portal.Reason(errors.Join(portal.ErrRedisDown, nil))); got != NoDatabase {
 		t.Errorf("Words without Redis = %q; want %q", got, NoDatabase)
 	}
 	for _, text := range []string{"", "bad token", "the log said: bad token"} {
-		if got := Words(Reason(errors.New(text))); got != ours {
+		if got := Words(portal.Reason(errors.New(text))); got != ours {
 			t.Errorf("Words of the error %q = %q; want %q", text, got, ours)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/sandbox"
 )
 
@@ -66,10 +67,7 @@ func chromium(t *testing.T) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("chromium is not on the PATH")
-		}
-		t.Skip("chromium is not on the PATH")
+		suite.Missing(t, "chromium is not on the PATH")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),

@@ -8,33 +8,15 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/sandbox"
 	"manage-subscriptions/shopify/shopifytest"
 )
-
-// clock is the real time, moved by what a test adds.
-type clock struct {
-	mu    sync.Mutex
-	added time.Duration
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return time.Now().Add(c.added)
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.added += d
-}
 
 // merchant is somebody in the admin of a store.
 type merchant struct{ *walker }
@@ -98,8 +80,8 @@ func (m *merchant) paste(tokens sandbox.Tokens) {
 // in the portal, and uninstall.
 func TestMerchant(t *testing.T) {
 	t.Parallel()
-	c := &clock{}
-	stores, err := sandbox.StartAll(t.Context(), sandbox.Options{Now: c.now, Log: t.Output()}, sandbox.Options{Classic: true, New: true})
+	c := &servertest.Clock{}
+	stores, err := sandbox.StartAll(t.Context(), sandbox.Options{Now: c.Now, Log: t.Output()}, sandbox.Options{Classic: true, New: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +175,7 @@ func TestMerchant(t *testing.T) {
 		t.Errorf("the next click is answered by %s; want not_connected", got)
 	}
 	until(t, "no webhook is left at Recharge", func() bool { return len(roastery.Recharge.Webhooks()) == 0 })
-	c.add(80 * time.Second)
+	c.Add(80 * time.Second)
 	until(t, "Redis holds nothing of the shop", func() bool { return slices.Equal(tags(roastery.Held()), before) })
 	if slices.Equal(connected, before) {
 		t.Errorf("connected, Redis held no more than before: %q", connected)
@@ -206,12 +188,12 @@ func TestMerchant(t *testing.T) {
 // Bridge, and goes on getting one for each call.
 func TestHomeBounces(t *testing.T) {
 	t.Parallel()
-	c := &clock{}
-	s := startWith(t, sandbox.Options{Now: c.now})
+	c := &servertest.Clock{}
+	s := startWith(t, sandbox.Options{Now: c.Now})
 	s.Store.SetFaults(func(f *shopifytest.Faults) { f.NoIDToken = true })
 	m := newMerchant(t, s, chromium(t))
 	m.open(`[data-state="connected"]`)
-	c.add(5 * time.Minute) // the token that it was loaded with is long over
+	c.Add(5 * time.Minute) // the token that it was loaded with is long over
 	m.types("#customer", robin)
 	m.clicks(`form[data-post="/app/try"] button`)
 	m.sees(`[data-result="not_a_subscriber"]`)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/sandbox"
 )
 
@@ -70,8 +71,8 @@ func crop(t *testing.T, ctx context.Context, name string, element css) {
 // day takes the picture of a store's last 24 hours.
 func day(t *testing.T, ctx context.Context) {
 	t.Helper()
-	c := &clock{}
-	s := startWith(t, sandbox.Options{Now: c.now})
+	c := &servertest.Clock{}
+	s := startWith(t, sandbox.Options{Now: c.Now})
 	for hour := range 24 {
 		if hour == 9 || hour == 15 {
 			if err := s.Switch("down", hour == 9); err != nil {
@@ -84,7 +85,7 @@ func day(t *testing.T, ctx context.Context) {
 		if os.Getenv("SCREENSHOTS") != "" {
 			time.Sleep(1200 * time.Millisecond) // counters are written each second, into the hour of that moment
 		}
-		c.add(time.Hour)
+		c.Add(time.Hour)
 	}
 	m := &merchant{&walker{t, s, ctx}}
 	do(t, ctx, chromedp.EmulateViewport(1000, 900))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/sandbox"
 )
 
@@ -97,8 +98,8 @@ func TestEverySwitch(t *testing.T) {
 		names = append(names, name)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := &clock{}
-			s := startWith(t, sandbox.Options{Now: c.now})
+			c := &servertest.Clock{}
+			s := startWith(t, sandbox.Options{Now: c.Now})
 			pat, robin := newPerson(t, s, pat), newPerson(t, s, robin)
 			if got := pat.click(""); got != "redirected" {
 				t.Fatalf("before the switch: %s; want redirected", got)
@@ -107,7 +108,7 @@ func TestEverySwitch(t *testing.T) {
 			if got := pat.click("/orders"); got != want.warm {
 				t.Errorf("with an access: %s; want %s", got, want.warm)
 			}
-			c.add(61 * time.Second) // LINK_TTL is over; who she is stays known
+			c.Add(61 * time.Second) // LINK_TTL is over; who she is stays known
 			if got := pat.click("/orders"); got != want.known {
 				t.Errorf("known: %s; want %s", got, want.known)
 			}
@@ -119,13 +120,13 @@ func TestEverySwitch(t *testing.T) {
 				t.Errorf("Robin: %s; want %s", got, want.robin)
 			}
 			pat.press(name, "false")
-			c.add(31 * time.Second) // what Recharge has refused is not asked for again before
+			c.Add(31 * time.Second) // what Recharge has refused is not asked for again before
 			// A 429 and a dead Redis are left alone for a while, and a full bucket has to leak.
 			for until := time.Now().Add(time.Minute); time.Now().Before(until); <-time.After(20 * time.Millisecond) {
 				if pat.click("") == "redirected" {
 					return
 				}
-				c.add(time.Second)
+				c.Add(time.Second)
 			}
 			t.Error("switched off again, and the click still does not get through")
 		})

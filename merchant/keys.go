@@ -1,0 +1,74 @@
+package merchant
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"strings"
+	"unicode"
+
+	"manage-subscriptions/portallink"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+const (
+	// MaxKeys is how many keys a shop can have. Each is tried at every call.
+	MaxKeys = 10
+	// maxKeyName is the longest name of a key, in letters.
+	maxKeyName = 50
+)
+
+// NewKey returns a key that names its shop, so that a request with it needs no other name.
+func NewKey(shop shopify.Shop, random string) string { return "mspk_" + shop.Handle() + "_" + random }
+
+// MakeKey makes a key for the shop's own middleware. Only its hash is kept, so it can be
+// shown just this once. The key is "" if none was made, and said says why.
+func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (key string, said Said) {
+	name = strings.TrimSpace(name)
+	if name == "" || len([]rune(name)) > maxKeyName || strings.ContainsFunc(name, unicode.IsControl) {
+		return "", bad(badKeyName)
+	}
+	key = NewKey(shop, rand.Text())
+	secret := portallink.SecretOf(key)
+	made := store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: s.Now()}
+	full := false
+	connected, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
+		// A try whose answer was lost may have made it already.
+		keys := without(connection.PortalKeys, made.ID)
+		if full = len(keys) >= MaxKeys; full {
+			return false
+		}
+		keys = append(keys, made)
+		connection.PortalKeys = keys
+		return true
+	})
+	switch {
+	case err != nil:
+		return "", bad("Not made: " + tryLater)
+	case !connected:
+		return "", bad("Not made: connect Recharge first.")
+	case full:
+		return "", bad("Not made: there are ten keys. Revoke one first.")
+	}
+	s.Log.InfoContext(ctx, "portal key made", "shop", string(shop))
+	return key, Said{}
+}
+
+// RevokeKey deletes a key. From then on every server refuses its requests and signed links.
+func (s *Service) RevokeKey(ctx context.Context, shop shopify.Shop, id string) Said {
+	_, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
+		before := len(connection.PortalKeys)
+		connection.PortalKeys = without(connection.PortalKeys, id)
+		return len(connection.PortalKeys) < before
+	})
+	if err != nil {
+		return bad("Not revoked: " + tryLater)
+	}
+	s.Log.InfoContext(ctx, "portal key revoked", "shop", string(shop))
+	return Said{Text: "Revoked."}
+}
+
+func without(keys []store.PortalKey, id string) []store.PortalKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(key store.PortalKey) bool { return key.ID == id })
+}

@@ -21,8 +21,6 @@ type query struct {
 	at     time.Time    // when Recharge, or else Redis, was asked whose record it is
 	source Source
 	alert  error
-
-	priority recharge.Priority // of a lookup
 }
 
 // query begins a lookup with what is cached.
@@ -40,7 +38,10 @@ func (q *query) shared() recharge.SharedLimiter {
 	return q.lock
 }
 
+// run takes the right to call Recharge, asks and saves. Others who wait for the lock go on when it
+// returns, even if it panics.
 func (q *query) run(ctx context.Context) found {
+	defer q.release(ctx)
 	q.source = sourceOf(q.cached)
 	start := q.trace.Now()
 	var err error
@@ -52,7 +53,6 @@ func (q *query) run(ctx context.Context) found {
 	case errors.Is(err, recharge.ErrHeld):
 		return q.waitForLock(ctx)
 	case err != nil:
-		q.release(ctx) // it may have been taken before the wait for a turn was given up
 		return q.orByHash(err)
 	}
 	defer q.lock.Renew(ctx)()
@@ -65,6 +65,9 @@ func (q *query) run(ctx context.Context) found {
 // ask is the calls that the click will make, if all goes well. Those of an endpoint that
 // is dead are not made.
 func (q *query) ask() (ask recharge.Ask) {
+	if q.statusOnly {
+		return recharge.Ask{Background: 1}
+	}
 	limiter := q.merchant.Client.Limiter()
 	if !q.cached.Fresh && !limiter.CircuitOpen(recharge.Customers) {
 		ask.High = 1
@@ -122,7 +125,7 @@ func (c *click) byHash(cached store.Cached, cause error) found {
 func (q *query) learn(ctx context.Context) found {
 	if !q.cached.Fresh {
 		q.source = FromRecharge
-		if f, done := q.lookUp(ctx); done {
+		if f, done := q.identify(ctx); done {
 			return f
 		}
 	} else if !q.merchant.ByHash && !q.trusted() {
@@ -131,7 +134,7 @@ func (q *query) learn(ctx context.Context) found {
 		}
 	}
 	f := found{customer: q.cached.Customer, cause: q.alert, source: q.source, visit: q.Visit, at: q.at}
-	if q.merchant.ByHash {
+	if q.merchant.ByHash || q.statusOnly {
 		return f
 	}
 	access, link, err := q.signIn(ctx)
@@ -143,8 +146,8 @@ func (q *query) learn(ctx context.Context) found {
 	return f
 }
 
-// lookUp asks who the shopper is. It reports whether that ends the click.
-func (q *query) lookUp(ctx context.Context) (found, bool) {
+// identify asks who the shopper is. It reports whether that ends the click.
+func (q *query) identify(ctx context.Context) (found, bool) {
 	customer, names, err := q.find(ctx)
 	now := q.Now()
 	switch {
@@ -180,7 +183,11 @@ func (q *query) find(ctx context.Context) (recharge.Customer, shopify.CustomerID
 		}
 		return customer, shopify.CustomerID(names), err
 	}
-	result, err := client.FindCustomer(ctx, q.grant, string(q.Shopper.Customer), q.priority)
+	priority := recharge.High
+	if q.statusOnly {
+		priority = recharge.Background
+	}
+	result, err := client.FindCustomer(ctx, q.grant, string(q.Shopper.Customer), priority)
 	q.alert = result.Alert
 	if recharge.Is(err, recharge.FilterIgnored) {
 		q.alert = err
@@ -293,7 +300,8 @@ func (q *query) forget(ctx context.Context) {
 	q.cached, q.last = store.Cached{}, store.Cached{}
 }
 
-// release lets those go on who wait for the lock.
+// release lets those go on who wait for the lock, unless save has. The lock may have been taken
+// even where the right to call was not granted in time.
 func (q *query) release(ctx context.Context) {
 	if q.lock != nil && q.loaded.Record != nil {
 		_ = q.Store.Save(ctx, q.loaded.Record, q.Shopper, nil, 0, q.lock)
@@ -310,10 +318,17 @@ func (q *query) save(ctx context.Context, f found) found {
 	if q.cached.Customer.ID != 0 && q.cached != q.loaded.Cached || q.cached.NotSubscriber {
 		value = &q.cached
 	}
+	if q.statusOnly { // only a click lifts a redaction
+		if value != nil {
+			_ = q.Store.SaveIfUnchanged(ctx, q.loaded, q.Shopper, *value, q.grant.At())
+		}
+		return f
+	}
 	start := q.trace.Now()
 	at := time.Now()
 	err := q.Store.Save(ctx, q.loaded.Record, q.Shopper, value, q.grant.At(), q.lock)
 	q.trace.End(stepSave, start, err)
+	q.lock = nil
 	switch {
 	case f.again:
 	case errors.Is(err, store.ErrOutdated):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -41,7 +42,7 @@ type Resolver struct {
 	LinkTTL   time.Duration // how long a portal access is reused
 	Now       func() time.Time
 
-	lookups singleflight.Group // simultaneous clicks of one shopper share a lookup
+	lookups, checks singleflight.Group // simultaneous clicks of one shopper share these calls
 }
 
 // Request is a click that was found to be genuine.
@@ -71,11 +72,10 @@ type Result struct {
 // concludes with a link. It goes on when the shopper leaves, since the next click would have
 // to ask again for what it learns.
 func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (result Result) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Timeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	defer func() { result.Steps = trace.Steps() }()
 	defer Recover(&result)
-	c := &click{Resolver: r, Request: request, trace: trace}
+	c := &click{Resolver: r, Request: request, trace: trace, deadline: time.Now().Add(r.Timeout)}
 	for {
 		f, decided := c.look(ctx) // most clicks end with that
 		if !decided {
@@ -91,11 +91,18 @@ func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (
 type click struct {
 	*Resolver
 	Request
-	trace    *Trace
-	merchant *Merchant
-	loaded   store.Loaded
-	refuted  int64 // the record that Recharge has just said is not the shopper's; 0 none
+	trace      *Trace
+	deadline   time.Time // for what it asks of Recharge
+	statusOnly bool      // it asks who the shopper is, and for no link
+	merchant   *Merchant
+	loaded     store.Loaded
+	refuted    int64 // the record that Recharge has just said is not the shopper's; 0 none
 }
+
+func (c *click) late() bool { return !time.Now().Before(c.deadline) }
+
+// mayGoOn reports whether the click may load again, and make further calls.
+func (c *click) mayGoOn(result *Result) bool { return !c.late() && len(result.Calls) < mostCalls }
 
 // found is what the cache or Recharge knows of a shopper. An answer is made from it.
 type found struct {
@@ -215,10 +222,10 @@ func sourceOf(cached store.Cached) Source {
 // If not, the cache has changed meanwhile and the click looks again.
 func (c *click) conclude(ctx context.Context, result *Result, f found) bool {
 	if f.again {
-		if ctx.Err() == nil && len(result.Calls) < mostCalls {
+		if c.mayGoOn(result) {
 			return false
 		}
-		f = c.orByHash(errors.Join(errUnsettled, ctx.Err()))
+		f = c.orByHash(errUnsettled)
 	}
 	c.answer(result, f)
 	return c.inTime(ctx, result, f)
@@ -269,7 +276,7 @@ func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	if !leads || c.Dry || time.Since(f.at) < decideWithin {
 		return true
 	}
-	anew := ctx.Err() == nil && len(result.Calls) < mostCalls
+	anew := c.mayGoOn(result)
 	err := c.holds(ctx, result, f)
 	switch {
 	case err == nil:
@@ -302,26 +309,44 @@ func (c *click) holds(ctx context.Context, result *Result, f found) error {
 	return c.stillNames(ctx, result, f.customer)
 }
 
-// stillNames checks with Recharge that a record is still the shopper's, as it was found.
+// check is what Recharge says of a record.
+type check struct {
+	customer recharge.Customer
+	at       time.Time // when it was asked
+	calls    []recharge.Call
+	err      error
+}
+
+// stillNames checks with Recharge that a record is still the shopper's, as it was found. Clicks
+// of the same shopper in this process do so once.
 func (c *click) stillNames(ctx context.Context, result *Result, customer recharge.Customer) error {
-	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{High: 1})
-	if err != nil {
-		return err
+	key := c.key() + " " + strconv.FormatInt(customer.ID, 10)
+	now, led, err := share(ctx, &c.checks, key, func() check { return c.check(ctx, customer.ID) })
+	if led {
+		c.trace.addCalls(now.calls)
+		result.Calls = append(result.Calls, now.calls...)
 	}
-	at := time.Now()
-	now, err := c.verified(ctx, grant, customer.ID)
-	grant.Release(ctx)
-	c.trace.addCalls(grant.Calls())
-	result.Calls = append(result.Calls, grant.Calls()...)
-	switch {
+	switch err = errors.Join(err, now.err); {
 	case err != nil:
 		return err
-	case now.ID != customer.ID || now.Hash != customer.Hash:
+	case now.customer.ID != customer.ID || now.customer.Hash != customer.Hash:
 		return errOther
-	case time.Since(at) >= decideWithin:
+	case time.Since(now.at) >= decideWithin:
 		return errLate
 	}
 	return nil
+}
+
+func (c *click) check(ctx context.Context, id int64) (now check) {
+	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{High: 1})
+	if err != nil {
+		return check{err: err}
+	}
+	now.at = time.Now()
+	now.customer, now.err = c.verified(ctx, grant, id)
+	grant.Release(ctx)
+	now.calls = grant.Calls()
+	return now
 }
 
 // Load reads what a click needs to know from Redis.

@@ -160,6 +160,33 @@ func TestRedisDiesUnderAClick(t *testing.T) {
 	}
 }
 
+// TestRedisDiesUnderManyClicks: clicks of one shopper that end late, with nobody to say
+// whether the record still holds but Recharge, ask it once together.
+func TestRedisDiesUnderManyClicks(t *testing.T) {
+	t.Parallel()
+	kept := storetest.Redis(t)
+	b := newBed(t, kept)
+	b.faults(func(f *rechargetest.Faults) { f.Lag, f.Only = 1200*time.Millisecond, rechargetest.EndpointPortalAccess })
+	died := make(chan struct{})
+	go func() {
+		defer close(died)
+		b.isAsked("portal_access")
+		kept.Stop()
+	}()
+	made := 0
+	for _, r := range b.atOnce(make([]portal.Request, 50)...) {
+		b.leads("Redis is dead", r)
+		made += len(r.Calls)
+		if r.Outcome != portal.Redirected {
+			t.Errorf("a click = %s (%v); want it signed in", r.Outcome, r.Cause)
+		}
+	}
+	<-died
+	if calls := b.asked(); len(calls) > 6 || len(calls) != made {
+		t.Errorf("50 clicks made the calls %v, and name %d; want next to one of each", calls, made)
+	}
+}
+
 // TestRedisRefuses: a Redis that serves only some of what a click asks of it costs a
 // click what it must, and no shopper waits while it asks again and again.
 func TestRedisRefuses(t *testing.T) {

@@ -2,8 +2,6 @@ package portal
 
 import (
 	"context"
-	"errors"
-	"runtime/debug"
 	"time"
 
 	"manage-subscriptions/recharge"
@@ -27,95 +25,32 @@ type SubscriberStatus struct {
 // old for a click, or else one lookup, unless cacheOnly. The lookup is cached for the click to
 // come.
 func (r *Resolver) Status(ctx context.Context, who store.Shopper, cacheOnly bool) SubscriberStatus {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(r.Timeout, statusTimeout))
-	defer cancel()
-	c := &click{Resolver: r, Request: Request{Shopper: who}, trace: NewTrace(r.Now)}
+	ctx = context.WithoutCancel(ctx)
+	c := &click{Resolver: r, Request: Request{Shopper: who}, trace: NewTrace(r.Now), statusOnly: true}
+	c.deadline = time.Now().Add(min(r.Timeout, statusTimeout))
+	var result Result
 	for {
 		if err := c.load(ctx); err != nil || c.merchant == nil {
-			return SubscriberStatus{Cause: err}
+			return SubscriberStatus{Cause: err, Calls: result.Calls}
 		}
-		cached := c.loaded.Cached
-		switch {
+		var f found
+		switch cached := c.loaded.Cached; {
 		case cached.NotSubscriber:
-			return SubscriberStatus{Known: true}
+			f.nobody = true
 		case cached.Fresh || cacheOnly:
-			return subscriber(cached, nil)
+			f = c.orByHash(nil)
+		default:
+			f = c.fetch(ctx, &result)
 		}
-		status, again := c.status(ctx)
-		if !again || ctx.Err() != nil {
-			return status
+		if f.again && !c.late() {
+			continue
+		}
+		if f.again {
+			f = c.orByHash(context.DeadlineExceeded)
+		}
+		return SubscriberStatus{
+			Known: f.nobody || f.customer.ID != 0, Subscriber: f.customer.ID != 0, Active: f.customer.Active,
+			Cause: f.cause, Calls: result.Calls,
 		}
 	}
-}
-
-func subscriber(cached store.Cached, cause error) SubscriberStatus {
-	if !cached.Known() {
-		return SubscriberStatus{Cause: cause}
-	}
-	return SubscriberStatus{Known: true, Subscriber: true, Active: cached.Customer.Active, Cause: cause}
-}
-
-// status looks a shopper up, once for all who ask at the same time.
-func (c *click) status(ctx context.Context) (status SubscriberStatus, again bool) {
-	type answer struct {
-		SubscriberStatus
-		again  bool
-		leader *click
-	}
-	lookup := c.lookups.DoChan("status "+lookupKey(c.Shopper), func() (result any, _ error) {
-		defer func() {
-			if value := recover(); value != nil {
-				result = answer{SubscriberStatus: SubscriberStatus{Cause: &Fault{value, debug.Stack()}}}
-			}
-		}()
-		status, again := c.lookUpStatus(ctx)
-		return answer{status, again, c}, nil
-	})
-	select {
-	case r := <-lookup:
-		a := r.Val.(answer)
-		if a.leader != c {
-			a.Calls = nil
-		}
-		return a.SubscriberStatus, a.again
-	case <-ctx.Done():
-		return subscriber(c.loaded.Cached, ctx.Err()), false
-	}
-}
-
-func (c *click) lookUpStatus(ctx context.Context) (status SubscriberStatus, again bool) {
-	q := c.query(c.trace)
-	q.priority = recharge.Background
-	var err error
-	q.grant, err = c.merchant.Client.Limiter().Reserve(ctx, q.shared(), recharge.Ask{Background: 1})
-	switch {
-	case errors.Is(err, recharge.ErrChanged):
-		return subscriber(c.loaded.Cached, err), true
-	case errors.Is(err, recharge.ErrHeld):
-		q.waitForLock(ctx)
-		return subscriber(c.loaded.Cached, err), true
-	case err != nil:
-		q.release(ctx)
-		return subscriber(c.loaded.Cached, err), false
-	}
-	defer q.lock.Renew(ctx)()
-	f, done := q.lookUp(ctx)
-	q.grant.Release(ctx)
-	if !done {
-		f = found{customer: q.cached.Customer, cause: q.alert}
-	}
-	if q.cached.Customer.ID != 0 || q.cached.NotSubscriber {
-		_ = q.Store.SaveIfUnchanged(ctx, q.loaded, q.Shopper, q.cached, q.grant.At()) // no click: a redaction stays
-	}
-	q.release(ctx)
-	switch {
-	case f.nobody:
-		status = SubscriberStatus{Known: true, Cause: f.cause}
-	case done:
-		status = subscriber(q.last, f.cause)
-	default:
-		status = subscriber(q.cached, f.cause)
-	}
-	status.Calls = q.grant.Calls()
-	return status, false
 }

@@ -1,0 +1,110 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/store"
+)
+
+// share lets do run once in this process for all clicks that ask for the same key at the same
+// time. It reports whether do ran for this one. It fails if do panicked, which would end the
+// process, or if do is still running a moment after ctx has ended.
+func share[T any](
+	ctx context.Context, flights *singleflight.Group, key string, do func() T,
+) (result T, led bool, err error) {
+	flight := flights.DoChan(key, func() (value any, err error) {
+		defer func() {
+			if panicked := recover(); panicked != nil {
+				err = &Fault{panicked, debug.Stack()}
+			}
+		}()
+		led = true
+		return do(), nil
+	})
+	var landed singleflight.Result
+	select {
+	case landed = <-flight:
+	case <-ctx.Done():
+		select {
+		case landed = <-flight:
+		case <-time.After(grace):
+			return result, false, ctx.Err()
+		}
+	}
+	if landed.Err == nil {
+		result = landed.Val.(T)
+	}
+	return result, led, landed.Err
+}
+
+// lookup is what one lookup at Recharge has found, for every click that waited for it.
+type lookup struct {
+	found
+	of    *store.Record // that was loaded then
+	steps []Step
+	calls []recharge.Call
+	late  bool // the click that made it ran out of time
+}
+
+// fetch asks Recharge for what is missing. Clicks of the same shopper in this process do
+// so once, and each puts its own link together; across instances there is a lock.
+func (c *click) fetch(ctx context.Context, result *Result) found {
+	ctx, cancel := context.WithDeadline(ctx, c.deadline)
+	defer cancel()
+	if c.Dry {
+		return c.lead(result, c.lookUp(ctx))
+	}
+	start := c.trace.Now()
+	l, led, err := share(ctx, &c.lookups, c.key(), func() lookup { return c.lookUp(ctx) })
+	var fault *Fault
+	switch isFault := errors.As(err, &fault); {
+	case led && isFault:
+		return found{outcome: Unavailable, cause: err}
+	case led && err == nil:
+		return c.lead(result, l)
+	case err != nil && !isFault:
+		c.trace.End(stepJoin, start, err)
+		return c.orByHash(err)
+	}
+	c.trace.End(stepJoin, start, nil)
+	useful := l.nobody || l.customer.ID != 0
+	if err != nil || l.again || l.of != c.loaded.Record || l.late && !useful {
+		return found{again: true} // this one has time left, or another record of the shop
+	}
+	if useful {
+		l.source = FromJoined
+	}
+	return l.found
+}
+
+// key names the shopper among lookups.
+func (c *click) key() string {
+	who := c.Shopper
+	return string(who.Shop) + " " + string(who.Customer) + " " + strconv.FormatInt(who.RechargeID, 10)
+}
+
+// lookUp makes the lookup.
+func (c *click) lookUp(ctx context.Context) lookup {
+	q := c.query(NewTrace(c.trace.now))
+	l := lookup{of: c.loaded.Record, found: q.run(ctx)}
+	l.steps, l.late = q.trace.steps, ctx.Err() != nil
+	if q.grant != nil {
+		l.calls = q.grant.Calls()
+	}
+	return l
+}
+
+// lead returns what this click itself has found, with the steps and calls that it took.
+func (c *click) lead(result *Result, l lookup) found {
+	c.trace.steps = append(c.trace.steps, l.steps...)
+	result.Calls = append(result.Calls, l.calls...)
+	c.refuted = l.refuted
+	return l.found
+}

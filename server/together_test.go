@@ -14,7 +14,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestOneLookupEverywhere: a thousand simultaneous first clicks of one shopper, on
+// TestOneLookupEverywhere: a hundred simultaneous first clicks of one shopper, on
 // two servers, cost what one does.
 func TestOneLookupEverywhere(t *testing.T) {
 	t.Parallel()
@@ -25,7 +25,7 @@ func TestOneLookupEverywhere(t *testing.T) {
 	who := servertest.Customers()[1]
 	begin := make(chan struct{})
 	var all sync.WaitGroup
-	for i := range 1000 {
+	for i := range 100 {
 		all.Go(func() {
 			<-begin
 			if location := f.LocationAt(client, servers[i%2], who, ""); !strings.Contains(location, "token=") {

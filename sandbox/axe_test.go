@@ -433,18 +433,19 @@ func TestEveryLook(t *testing.T) {
 			in.signIn(t, s, pat)
 			for _, language := range []string{"en", "ar"} {
 				for _, scheme := range []string{"light", "dark"} {
-					if !suite.Runs(language+", "+scheme, "en, light", "ar, dark") {
+					look := theme + ", " + language + ", " + scheme
+					if !suite.Runs(look, "modern, en, light", "classic, ar, dark") {
 						continue
 					}
 					for _, state := range outcomes() {
-						page := fmt.Sprintf("%s, %s, %s, %s", state, theme, language, scheme)
+						page := state + ", " + look
 						in.turnTo(t, galleryPage(s, state, language, scheme))
 						in.inspect(t, page).speaks(t, page, language)
 						in.tab(t, page)
 					}
 					for _, state := range []string{"home", "account"} {
 						in.turnTo(t, galleryPage(s, state, language, scheme))
-						in.inspect(t, fmt.Sprintf("%s, %s, %s, %s", state, theme, language, scheme))
+						in.inspect(t, state+", "+look)
 					}
 				}
 			}

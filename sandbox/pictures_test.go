@@ -10,12 +10,16 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/sandbox"
 )
 
 // TestPictures takes the pictures of README and docs, and others to look at.
 func TestPictures(t *testing.T) {
 	t.Parallel()
+	if os.Getenv("SCREENSHOTS") == "" && !suite.Whole() {
+		suite.Missing(t, "SCREENSHOTS names no folder for the pictures")
+	}
 	ctx := browser(t)
 	s := start(t)
 	at := func(path string, shown css) {

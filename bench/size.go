@@ -140,7 +140,7 @@ func (s *sizeCommand) process(ctx context.Context, out io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary := filepath.Join(dir, "manage-subscriptions")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "manage-subscriptions")
+	build := exec.CommandContext(ctx, "sh", ".ci/build", binary)
 	if printed, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, printed)
 	}

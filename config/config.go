@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -78,7 +77,10 @@ func (p Problems) Error() string {
 // Check reads the settings. Its error is of type Problems and lists them all.
 func (s Settings) Check() (Config, error) {
 	var c checker
-	c.required(s)
+	c.required("SHOPIFY_API_KEY", s.ShopifyAPIKey, "the client id, in Shopify's Dev Dashboard under the app's settings")
+	c.required("SHOPIFY_API_SECRET", s.ShopifyAPISecret, "the client secret, beside the id; while rotating: new,old")
+	c.required("APP_URL", s.AppURL, "where Shopify reaches this server, such as https://subscriptions.example.com")
+	c.required("RECHARGE_API_URL", s.RechargeAPIURL, "https://api.rechargeapps.com, except in a test")
 	config := Config{
 		ShopifyAPIKey:     c.token("SHOPIFY_API_KEY", s.ShopifyAPIKey).Reveal(),
 		ShopifyAPISecrets: c.secrets("SHOPIFY_API_SECRET", s.ShopifyAPISecret, 1),
@@ -104,64 +106,58 @@ func (s Settings) Check() (Config, error) {
 		OpsAddr:        c.addr("OPS_ADDR", s.OpsAddr),
 		Redis:          c.redis("REDIS_URL", s.RedisURL),
 		EncryptionKeys: c.keys("ENCRYPTION_KEY", s.EncryptionKey),
-		LogLevel:       c.level("LOG_LEVEL", s.LogLevel),
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
 		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),
 		TracesHeaders:  c.headers("OTEL_EXPORTER_OTLP_HEADERS", s.OTLPHeaders),
 		PProf:          c.choice("PPROF", cmp.Or(s.PProf, "off"), "on", "off") == "on",
 	}
+	level := c.choice("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
+	_ = config.LogLevel.UnmarshalText([]byte(level)) // choice has reported one that does not exist
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
 	config.RechargePortalURL = c.portal("RECHARGE_PORTAL_URL", s.RechargePortalURL, config.Shop)
-	c.together(s, config)
+	c.together(config)
+	if s.ShopifyShop == "" {
+		c.withoutShop(s)
+	}
 	if len(c.problems) > 0 {
 		return Config{}, c.problems
 	}
 	return config, nil
 }
 
-// required are the settings that every server needs. The checks of single settings
-// take an empty text as none.
-func (c *checker) required(s Settings) {
-	for _, of := range []struct{ name, value, hint string }{
-		{"SHOPIFY_API_KEY", s.ShopifyAPIKey, "the client id, in Shopify's Dev Dashboard under the app's settings"},
-		{"SHOPIFY_API_SECRET", s.ShopifyAPISecret, "the client secret, beside the client id; while rotating: new,old"},
-		{"APP_URL", s.AppURL, "where Shopify reaches this server, such as https://subscriptions.example.com"},
-		{"RECHARGE_API_URL", s.RechargeAPIURL, "https://api.rechargeapps.com, unless you test against something else"},
-	} {
-		if of.value == "" {
-			c.problem(of.name, "is missing", of.hint)
-		}
+// checker reads one setting a method and collects the problems. It accepts an empty
+// text as no setting.
+type checker struct{ problems Problems }
+
+// expect adds a problem unless ok. It returns ok.
+func (c *checker) expect(ok bool, name, what, hint string) bool {
+	if !ok {
+		c.problems = append(c.problems, Problem{name, what, hint})
 	}
+	return ok
 }
+
+func (c *checker) required(name, text, hint string) { c.expect(text != "", name, "is missing", hint) }
 
 // together checks the settings that depend on each other.
-func (c *checker) together(s Settings, config Config) {
-	if s.ShopifyShop == "" {
-		c.withoutShop(s)
-	}
-	if config.RechargeTimeout > 0 && config.ClickTimeout > 0 && config.RechargeTimeout >= config.ClickTimeout {
-		hint := "leave a click time to answer after a call that took too long, as 3s and 8s do"
-		c.problem("RECHARGE_TIMEOUT", "is not shorter than CLICK_TIMEOUT", hint)
-	}
+func (c *checker) together(config Config) {
+	c.expect(config.RechargeTimeout < config.ClickTimeout || config.ClickTimeout == 0,
+		"RECHARGE_TIMEOUT", "is not shorter than CLICK_TIMEOUT", "3s and 8s leave time to answer after a slow call")
 	_, port, _ := net.SplitHostPort(config.Addr)
 	_, opsPort, _ := net.SplitHostPort(config.OpsAddr)
-	if port != "" && port == opsPort && port != "0" {
-		c.problem("OPS_ADDR", "has the port of ADDR", "give it a port of its own, such as 127.0.0.1:9090")
-	}
+	c.expect(port != opsPort || port == "" || port == "0",
+		"OPS_ADDR", "has the port of ADDR", "give it a port of its own, such as 127.0.0.1:9090")
 }
 
-// withoutShop is for many stores. What their merchants save must be kept, and
-// sealed with a key that nothing else is made from.
+// withoutShop checks what many stores need. Their records must be kept, and sealed
+// with a key that nothing else is made from.
 func (c *checker) withoutShop(s Settings) {
 	const many = "without SHOPIFY_SHOP, merchants connect their stores in the admin, and "
-	switch {
-	case s.RedisURL == "" && s.EncryptionKey == "":
-		hint := "your store, such as my-store.myshopify.com (for many stores, REDIS_URL and ENCRYPTION_KEY instead)"
-		c.problem("SHOPIFY_SHOP", "is missing", hint)
-	case s.RedisURL == "":
-		c.problem("REDIS_URL", "is missing", many+"what they save is kept in Redis: redis://host:6379")
-	case s.EncryptionKey == "":
-		c.problem("ENCRYPTION_KEY", "is missing", many+"what they save is sealed: openssl rand -base64 32")
+	if s.RedisURL == "" && s.EncryptionKey == "" {
+		c.required("SHOPIFY_SHOP", "", "your store: my-store.myshopify.com; for many stores, REDIS_URL and ENCRYPTION_KEY")
+	} else {
+		c.required("REDIS_URL", s.RedisURL, many+"what they save is kept in Redis: redis://host:6379")
+		c.required("ENCRYPTION_KEY", s.EncryptionKey, many+"what they save is sealed: openssl rand -base64 32")
 	}
 	for _, of := range []struct{ name, value string }{
 		{"RECHARGE_API_TOKEN", s.RechargeAPIToken},
@@ -170,23 +166,13 @@ func (c *checker) withoutShop(s Settings) {
 		{"RECHARGE_PORTAL_URL", s.RechargePortalURL},
 		{"PORTAL_API_KEY", s.PortalAPIKey},
 	} {
-		if of.value != "" {
-			c.problem(of.name, "is set, but no store", "it belongs to the store named by SHOPIFY_SHOP")
-		}
+		c.expect(of.value == "", of.name, "is set, but no store", "it belongs to the store named by SHOPIFY_SHOP")
 	}
-}
-
-// checker reads one setting a method and collects the problems.
-type checker struct{ problems Problems }
-
-func (c *checker) problem(name, what, hint string) {
-	c.problems = append(c.problems, Problem{name, what, hint})
 }
 
 func (c *checker) token(name, text string) Secret {
-	if strings.ContainsFunc(text, notInToken) {
-		c.problem(name, "has a space or a control character in it", "copy it again, without what is around it")
-	}
+	c.expect(!strings.ContainsFunc(text, notInToken),
+		name, "has a space or a control character in it", "copy it again, without what is around it")
 	return NewSecret(text)
 }
 
@@ -196,9 +182,9 @@ func notInToken(r rune) bool { return r <= ' ' || r > '~' }
 func (c *checker) secrets(name, text string, atLeast int) []Secret {
 	var secrets []Secret
 	for _, part := range c.newOld(name, text) {
-		if len(part) < atLeast || strings.ContainsFunc(part, notInToken) {
-			hint := fmt.Sprintf("'new' or 'new,old', at least %d characters each", atLeast)
-			c.problem(name, "has a part that is empty, too short or not plain text", hint)
+		if !c.expect(len(part) >= atLeast && !strings.ContainsFunc(part, notInToken),
+			name, "has a part that is empty, too short or not plain text",
+			fmt.Sprintf("'new' or 'new,old', at least %d characters each", atLeast)) {
 			return nil
 		}
 		secrets = append(secrets, NewSecret(part))
@@ -209,11 +195,7 @@ func (c *checker) secrets(name, text string, atLeast int) []Secret {
 // newOld splits "new,old". It returns no parts for an empty text.
 func (c *checker) newOld(name, text string) []string {
 	parts := strings.Split(text, ",")
-	switch {
-	case text == "":
-		return nil
-	case len(parts) > 2:
-		c.problem(name, "has more than two parts", "'new,old' while rotating, else one")
+	if text == "" || !c.expect(len(parts) <= 2, name, "has more than two parts", "'new,old' while rotating, else one") {
 		return nil
 	}
 	for i := range parts {
@@ -226,8 +208,8 @@ func (c *checker) keys(name, text string) []Secret {
 	var keys []Secret
 	for _, part := range c.newOld(name, text) {
 		key, err := base64.StdEncoding.DecodeString(part)
-		if err != nil || len(key) != 32 || weak(key) {
-			c.problem(name, "has a part that is not the base64 of 32 random bytes", "make one with: openssl rand -base64 32")
+		if !c.expect(err == nil && len(key) == 32 && !typed(key),
+			name, "has a part that is not the base64 of 32 random bytes", "make one with: openssl rand -base64 32") {
 			return nil
 		}
 		keys = append(keys, NewSecret(string(key)))
@@ -235,57 +217,41 @@ func (c *checker) keys(name, text string) []Secret {
 	return keys
 }
 
-// weak reports a key that was typed, not drawn: 32 random bytes with fewer than 16
-// different ones do not occur.
-func weak(key []byte) bool {
-	different := map[byte]bool{}
-	for _, b := range key {
-		different[b] = true
-	}
-	return len(different) < 16
+// typed reports whether a key was typed. 32 random bytes have at least 16 different ones.
+func typed(key []byte) bool {
+	return len(slices.Compact(slices.Sorted(slices.Values(key)))) < 16
 }
 
 // url reads an https URL. http is for a loopback host, which is a test.
 func (c *checker) url(name, text string) *url.URL {
-	u := plainURL(text)
-	switch {
-	case text == "":
-		return nil
-	case u == nil:
-		c.problem(name, "is not a plain URL", "https://host/path, without user, query or fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
-		c.problem(name, "is not https", "https://…; http is only for a loopback address")
-		return nil
+	u := c.plainURL(name, text, "https://host/path, without user, query or fragment")
+	if u != nil {
+		c.expect(u.Scheme == "https" || u.Scheme == "http" && recharge.Loopback(u.Hostname()),
+			name, "is not https", "https://…; http is only for a loopback address")
 	}
 	return u
-}
-
-// plainURL returns nil for a URL with anything but a scheme, a host and a path.
-func plainURL(text string) *url.URL {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil
-	}
-	return u
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // collector reads the base URL of an OpenTelemetry collector. It may be http: most
 // collectors run beside the server.
 func (c *checker) collector(name, text string) *url.URL {
-	u := plainURL(text)
-	switch {
-	case text == "":
-		return nil
-	case u == nil, u.Scheme != "http" && u.Scheme != "https":
-		c.problem(name, "is not a plain URL", "where the collector takes OTLP over HTTP, such as http://collector:4318")
+	const hint = "where the collector takes OTLP over HTTP, such as http://collector:4318"
+	u := c.plainURL(name, text, hint)
+	if u == nil || !c.expect(u.Scheme == "http" || u.Scheme == "https", name, "is not http or https", hint) {
 		return nil
 	}
 	return u.JoinPath("v1", "traces")
+}
+
+// plainURL reads a URL that has only a scheme, a host and a path. It returns nil for
+// any other, and for an empty text.
+func (c *checker) plainURL(name, text, hint string) *url.URL {
+	u, err := url.Parse(text)
+	plain := err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+	if text == "" || !c.expect(plain, name, "is not a plain URL", hint) {
+		return nil
+	}
+	return u
 }
 
 // headerShape is the name of a header. Compiled once and never changed.
@@ -294,17 +260,14 @@ var headerShape = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 // headers reads what OpenTelemetry reads, and is as strict: its library would print
 // a part that it cannot read, and that is a secret.
 func (c *checker) headers(name, text string) map[string]Secret {
-	if text == "" {
-		return nil
-	}
 	headers := map[string]Secret{}
 	for pair := range strings.SplitSeq(text, ",") {
 		header, value, ok := strings.Cut(pair, "=")
 		header = strings.TrimSpace(header)
 		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if !ok || err != nil || !headerShape.MatchString(header) || strings.ContainsFunc(value, unicode.IsControl) {
-			hint := "x-api-key=…,x-team=…: name=value, with %20 for a space, %2C for a comma and %25 for a percent sign"
-			c.problem(name, "is not a list of headers", hint)
+		ok = ok && err == nil && headerShape.MatchString(header) && !strings.ContainsFunc(value, unicode.IsControl)
+		if text == "" || !c.expect(ok, name, "is not a list of headers",
+			"x-api-key=…,x-team=…, with %20 for a space, %2C for a comma and %25 for a percent sign") {
 			return nil
 		}
 		headers[header] = NewSecret(value)
@@ -320,34 +283,27 @@ func (c *checker) portal(name, text string, shop shopify.Shop) *url.URL {
 		return recharge.DefaultPortal(string(shop))
 	}
 	u, err := recharge.ParsePortalURL(text)
-	if err != nil {
-		hint := "https, a host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/"
-		c.problem(name, "is not the address of a portal", hint)
-	}
+	c.expect(err == nil, name, "is not the address of a portal",
+		"https, a host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
 	return u
 }
 
 func (c *checker) shop(name, text string) shopify.Shop {
 	shop, err := shopify.ParseShop(text)
-	if err != nil && text != "" {
-		hint := "my-store.myshopify.com, in small letters, not the store's own domain"
-		c.problem(name, "is not a myshopify.com name", hint)
-	}
+	c.expect(err == nil || text == "", name, "is not a myshopify.com name",
+		"my-store.myshopify.com, in small letters, not the store's own domain")
 	return shop
 }
 
 func (c *checker) choice(name, text string, choices ...string) string {
-	if slices.Contains(choices, text) {
-		return text
-	}
-	c.problem(name, "is not one of its values", "one of: "+strings.Join(choices, ", "))
-	return ""
+	c.expect(slices.Contains(choices, text), name, "is not one of its values", "one of: "+strings.Join(choices, ", "))
+	return text
 }
 
 func (c *checker) duration(name, text string, least, most time.Duration) time.Duration {
 	d, err := time.ParseDuration(text)
-	if err != nil || d < least || d > most {
-		c.problem(name, "is not a duration in its bounds", fmt.Sprintf("from %v to %v, such as 90s, 5m, 24h", least, most))
+	if !c.expect(err == nil && d >= least && d <= most,
+		name, "is not a duration in its bounds", fmt.Sprintf("from %v to %v, such as 90s, 5m, 24h", least, most)) {
 		return 0
 	}
 	return d
@@ -357,26 +313,14 @@ func (c *checker) rate(name, text string) (float64, int) {
 	rate, burst, _ := strings.Cut(text, ",")
 	perSecond, err := strconv.ParseFloat(strings.TrimSpace(rate), 64)
 	calls, err2 := strconv.Atoi(strings.TrimSpace(burst))
-	if err != nil || err2 != nil || !(perSecond > 0 && perSecond <= 1000) || calls < 1 || calls > 10000 {
-		c.problem(name, "is not a rate and a burst", "calls a second and burst, such as 2,40")
-		return 0, 0
-	}
+	c.expect(err == nil && err2 == nil && perSecond > 0 && perSecond <= 1000 && calls >= 1 && calls <= 10000,
+		name, "is not a rate and a burst", "calls a second and burst, such as 2,40")
 	return perSecond, calls
 }
 
 func (c *checker) addr(name, text string) string {
 	_, port, err := net.SplitHostPort(text)
-	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil {
-		c.problem(name, "is not an address to listen on", "host:port or :port, such as :8080")
-		return ""
-	}
+	_, err2 := strconv.ParseUint(port, 10, 16)
+	c.expect(err == nil && err2 == nil, name, "is not an address to listen on", "host:port or :port, such as :8080")
 	return text
-}
-
-func (c *checker) level(name, text string) slog.Level {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.choice(name, text, "debug", "info", "warn", "error"))); err != nil {
-		return slog.LevelInfo // choice has reported it
-	}
-	return level
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"manage-subscriptions/recharge"
 )
 
 // FuzzRedisURL: what is taken can be dialled, and the password is in nothing that
@@ -71,7 +73,7 @@ func FuzzSettings(f *testing.F) {
 			}
 		}
 		for _, u := range []*url.URL{c.AppURL, c.RechargePortalURL} {
-			if u == nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Scheme != "https" && !loopback(u.Hostname()) {
+			if u == nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Scheme != "https" && !recharge.Loopback(u.Hostname()) {
 				t.Errorf("Check takes the address %v", u)
 			}
 		}

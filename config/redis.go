@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"regexp"
@@ -31,13 +32,9 @@ func (r *Redis) Options() *redis.UniversalOptions {
 }
 
 func (c *checker) redis(name, text string) *Redis {
-	if text == "" {
-		return nil
-	}
 	redis, err := parseRedis(text)
-	if err != nil {
-		hint := "redis://host:6379/0, with user:password@ before the host; README has the forms for TLS, Cluster and Sentinel"
-		c.problem(name, err.Error(), hint)
+	if text == "" || !c.expect(err == nil, name, fmt.Sprint(err),
+		"redis://host:6379/0, with user:password@ before the host; README has the forms for TLS, Cluster and Sentinel") {
 		return nil
 	}
 	return redis
@@ -62,12 +59,12 @@ func parseRedis(text string) (*Redis, error) {
 		return nil, errRedis
 	}
 	query, err := url.ParseQuery(parts[4])
+	if err != nil || !knownParameters(query) {
+		return nil, errors.New("has parameters other than cluster=true, or master_name and those of Sentinel")
+	}
 	options := redis.UniversalOptions{
 		Username: one.Username, DB: one.DB, TLSConfig: one.TLSConfig, IsClusterMode: query.Get("cluster") == "true",
 		MasterName: query.Get("master_name"), SentinelUsername: query.Get("sentinel_username"),
-	}
-	if err != nil || !knownParameters(query) {
-		return nil, errors.New("has parameters other than cluster=true, or master_name and those of Sentinel")
 	}
 	if options.TLSConfig != nil {
 		options.TLSConfig.ServerName = "" // each host has its own
@@ -77,9 +74,9 @@ func parseRedis(text string) (*Redis, error) {
 		port = "26379"
 	}
 	for host := range strings.SplitSeq(parts[2], ",") {
-		addr, err := redisAddr(host, port)
-		if err != nil {
-			return nil, err
+		addr := redisAddr(host, port)
+		if addr == "" {
+			return nil, errors.New("has a host that is not host:port")
 		}
 		options.Addrs = append(options.Addrs, addr)
 	}
@@ -89,17 +86,17 @@ func parseRedis(text string) (*Redis, error) {
 	return &Redis{NewSecret(one.Password), NewSecret(query.Get("sentinel_password")), options}, nil
 }
 
-// redisAddr returns host:port, with defaultPort if there is none.
-func redisAddr(host, defaultPort string) (string, error) {
+// redisAddr returns host:port, with defaultPort if there is none; "" for anything else.
+func redisAddr(host, defaultPort string) string {
 	u, err := url.Parse("redis://" + host)
 	if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {
-		return "", errors.New("has a host that is not host:port")
+		return ""
 	}
 	port := cmp.Or(u.Port(), defaultPort)
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", errors.New("has a port that does not exist")
+		return ""
 	}
-	return net.JoinHostPort(u.Hostname(), port), nil
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // knownParameters reports whether there is cluster=true alone, or what Sentinel needs.

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"log/slog"
-)
+import "fmt"
 
 const redacted = "[redacted]"
 
@@ -27,7 +24,7 @@ func (s Secret) Reveal() string {
 	return *s.text
 }
 
-// Empty tells whether there is no text at all.
+// Empty reports whether there is no text at all.
 func (s Secret) Empty() bool { return s.Reveal() == "" }
 
 // Format covers every verb of fmt, %x and %d included.
@@ -36,8 +33,5 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) }
 // String is what printers that do not use fmt show.
 func (s Secret) String() string { return redacted }
 
-// MarshalText covers encoding/json and every other text encoder.
+// MarshalText covers log/slog, encoding/json and every other text encoder.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// LogValue covers log/slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -12,7 +12,7 @@ import (
 
 // Settings are the texts an operator writes, one field for each name of the
 // environment; --shopify-api-key is the flag for SHOPIFY_API_KEY. They are all
-// strings on purpose: Check reads them, and so can report every mistake at once.
+// strings, so that Check can report every mistake at once.
 type Settings struct {
 	ShopifyAPIKey           string `name:"shopify-api-key" group:"Shopify" placeholder:"ID"`
 	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" placeholder:"NEW[,OLD]"`
@@ -47,20 +47,18 @@ type Settings struct {
 // table has the same texts.
 func Meaning(flag string) string {
 	return map[string]string{ //nolint:gosec // names of secrets, no secrets
-		"shopify-api-key":    "The app's client id.",
-		"shopify-api-secret": "The app's client secret. 'new,old' while rotating: both verify, the first signs.",
-		"app-url":            "Where Shopify reaches this server, https.",
-		"shopify-shop":       "The one store, 'x.myshopify.com'. Empty: merchants connect theirs in the admin.",
-		"customer-accounts":  "Which sign-in page the store has: 'new' or 'legacy'.",
-
+		"shopify-api-key":           "The app's client id.",
+		"shopify-api-secret":        "The app's client secret. 'new,old' while rotating: both verify, the first signs.",
+		"app-url":                   "Where Shopify reaches this server, https.",
+		"shopify-shop":              "The one store, 'x.myshopify.com'. Empty: merchants connect theirs in the admin.",
+		"customer-accounts":         "Which sign-in page the store has: 'new' or 'legacy'.",
 		"recharge-api-token":        "That store's Admin API token.",
 		"recharge-storefront-token": "That store's storefront token, for sessions.",
 		"recharge-client-secret":    "That store's API client secret. With it, webhooks at Recharge are set up and kept.",
 		"recharge-api-url":          "Recharge's API.",
 		"recharge-portal-url": "Base of links by hash, and a host that links may lead to. " +
 			"Empty: 'https://<shop>/tools/recurring/portal/'.",
-		"recharge-rate": "The token's rate limit: calls a second and burst.",
-
+		"recharge-rate":    "The token's rate limit: calls a second and burst.",
 		"portal-link":      "'signed_in': a signed-in link, by hash if that fails. 'hash': always by hash.",
 		"redirect":         "'location': a 302. 'page': a 200 page that forwards at once.",
 		"customer-ttl":     "How long a customer is cached.",
@@ -69,31 +67,28 @@ func Meaning(flag string) string {
 		"click-timeout":    "How long one click may take.",
 		"portal-api-key": "'new,old' keys of the store's own server, for '/api/portal-links' and '/go'. " +
 			"Empty: both are off; without SHOPIFY_SHOP, they are made in the admin.",
-
 		"addr":     "Public listener.",
 		"ops-addr": "'/livez', '/readyz' and '/metrics'; never the public listener.",
 		"redis-url": "'redis://' or 'rediss://', several hosts or '?cluster=true' for Cluster, '?master_name=' for Sentinel" +
 			" (and '&sentinel_password='). Empty: embedded, in memory; many stores require it.",
 		"encryption-key": "32-byte key, base64, that seals what Redis holds; 'new,old' while replacing it. " +
 			"Empty: derived from the app's secret; many stores require it.",
-		"log-level":  "The least severe lines that are logged: 'debug', 'info', 'warn' or 'error'.",
-		"log-format": "How lines are written: 'json' or 'text'.",
-		"pprof":      "'on': profiles at '/debug/pprof/' on OPS_ADDR.",
-
+		"log-level":                   "The least severe lines that are logged: 'debug', 'info', 'warn' or 'error'.",
+		"log-format":                  "How lines are written: 'json' or 'text'.",
+		"pprof":                       "'on': profiles at '/debug/pprof/' on OPS_ADDR.",
 		"otel-exporter-otlp-endpoint": "An OpenTelemetry collector (OTLP over HTTP) that gets a trace of each click.",
 		"otel-exporter-otlp-headers":  "Headers for the collector: 'name=value', separated by commas, percent-encoded.",
 	}[flag]
 }
 
-// environment returns the variables of environ ("NAME=value"), with those of
-// the dotenv file beneath them. A file that is not there is no mistake.
+// environment returns the variables of environ ("NAME=value") and, beneath them,
+// those of the dotenv file, which may be missing.
 func environment(environ []string, dotenv string) (map[string]string, error) {
-	env := map[string]string{}
-	switch file, err := godotenv.Read(dotenv); {
-	case err == nil:
-		env = file
-	case !os.IsNotExist(err):
-		// godotenv's own text would repeat the line, and with it a secret.
+	env, err := godotenv.Read(dotenv)
+	switch {
+	case os.IsNotExist(err):
+		env = map[string]string{}
+	case err != nil: // its text would repeat the line, and with it a secret
 		hint := "one NAME=value a line; quote a value with spaces, as in .env.example"
 		return nil, Problems{{Name: dotenv, What: "cannot be read", Hint: hint}}
 	}
@@ -105,9 +100,8 @@ func environment(environ []string, dotenv string) (map[string]string, error) {
 }
 
 // Resolver fills flags that were not given from environ ("NAME=value") and,
-// beneath it, the dotenv file. That is read when the first setting is asked for,
-// so commands without settings do without it. An empty variable counts as
-// absent, since compose files and shells cannot easily unset one.
+// beneath it, the dotenv file, which is only read for commands with settings. An
+// empty variable counts as absent. Compose files and shells cannot easily unset one.
 func Resolver(environ []string, dotenv string) kong.Resolver {
 	load := sync.OnceValues(func() (map[string]string, error) { return environment(environ, dotenv) })
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
@@ -115,23 +109,20 @@ func Resolver(environ []string, dotenv string) kong.Resolver {
 			return nil, nil
 		}
 		env, err := load()
-		if err != nil {
-			return nil, err
-		}
 		if value := strings.TrimSpace(env[EnvName(flag.Name)]); value != "" {
 			return value, nil
 		}
-		return nil, nil
+		return nil, err
 	})
 }
 
-// EnvName is the environment's name for a flag: SHOPIFY_API_KEY for shopify-api-key.
+// EnvName returns the environment's name for a flag: SHOPIFY_API_KEY for shopify-api-key.
 func EnvName(flag string) string {
 	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Help is the help text of a flag. The help of a setting also names the environment's
-// variable and the default.
+// Help returns the help text of a flag. A setting's also has the environment's name and
+// the default.
 func Help(value *kong.Value) string {
 	if value.Flag == nil || value.Flag.Group == nil {
 		return value.Help

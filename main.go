@@ -144,7 +144,7 @@ func (s *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	server.CollectLess()
-	return server.Run(ctx, cfg, server.WithNotice(noticePeriod))
+	return server.Run(ctx, cfg, server.Options{Notice: noticePeriod})
 }
 
 type sandboxCommand struct {
@@ -186,7 +186,7 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 	var report doctor.Report
 	if err == nil {
 		ask := doctor.Options{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
-		report, err = server.Doctor(ctx, cfg, ask, d.printer(std))
+		report, err = server.Doctor(ctx, cfg, ask, d.printer(std), server.Options{})
 	}
 	var problems config.Problems
 	switch {
@@ -242,7 +242,7 @@ func (p *previewCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	question := server.Question{Customer: p.Customer, Shop: p.Shop, Destination: p.Destination}
-	return server.Preview(ctx, cfg, question, std.out)
+	return server.Preview(ctx, cfg, question, std.out, server.Options{})
 }
 
 type indexCommand struct {
@@ -257,7 +257,7 @@ func (i *indexCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	return server.Index(ctx, cfg, i.Shop, std.out)
+	return server.Index(ctx, cfg, i.Shop, std.out, server.Options{})
 }
 
 type rekeyCommand struct {

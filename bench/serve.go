@@ -63,15 +63,9 @@ func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
 	defer flush()
 	server.MuteLibraries()
 	server.CollectLess()
-	options := []server.Option{
-		server.WithLog(log),
-		server.WithClock(func() time.Time { return time.Now().Add(s.Ahead) }),
-		server.OnListening(listening),
-	}
-	if !s.Import {
-		options = append(options, server.WithoutIndex())
-	}
-	return server.Run(untilClosed(ctx), cfg, options...)
+	return server.Run(untilClosed(ctx), cfg, server.Options{
+		Log: log, Now: func() time.Time { return time.Now().Add(s.Ahead) }, Listening: listening, NoIndex: !s.Import,
+	})
 }
 
 func (s *serveOursCommand) config() (config.Config, error) {

@@ -123,8 +123,7 @@ func (w *ward) serve() (public string) {
 	ctx, stop := context.WithCancel(context.Background())
 	listening, ended := make(chan server.Addresses, 1), make(chan error, 1)
 	go func() {
-		ended <- server.Run(ctx, cfg, server.WithoutIndex(), server.WithLog(slog.New(slog.DiscardHandler)),
-			server.OnListening(listening))
+		ended <- server.Run(ctx, cfg, server.Options{NoIndex: true, Log: slog.New(slog.DiscardHandler), Listening: listening})
 	}()
 	w.t.Cleanup(stop)
 	select {
@@ -158,7 +157,7 @@ func (w *ward) examine() (doctor.Report, string) {
 	var out bytes.Buffer
 	begun := time.Now()
 	report, err := server.Doctor(w.t.Context(), cfg, w.ask, func(c doctor.Check) { c.Print(&out) },
-		server.WithClock(func() time.Time { return time.Now().Add(w.skew) }))
+		server.Options{Now: func() time.Time { return time.Now().Add(w.skew) }})
 	if err != nil {
 		w.t.Fatal(err)
 	}

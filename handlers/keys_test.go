@@ -10,6 +10,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
 )
 
 // TestKeysOfTheAppHome: a merchant makes a key, which is shown once and kept as a hash,
@@ -23,7 +24,7 @@ func TestKeysOfTheAppHome(t *testing.T) {
 	}
 	key := f.MakeKey(servertest.Shop, "Hydrogen")
 	other := f.MakeKey(servertest.Shop, "Python")
-	beside := f.Instance(nil, servertest.ManyStores)
+	beside := f.Instance(server.Options{}, servertest.ManyStores)
 	if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusOK || !got.SignedIn {
 		t.Errorf("POST with a new key = %d %s; want a link", got.Status, got.Body)
 	}

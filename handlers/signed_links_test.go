@@ -14,6 +14,7 @@ import (
 
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
 )
 
 // TestSignedLinks: a link that a middleware has signed opens the portal of whom it
@@ -165,7 +166,7 @@ func TestSignedLinkWithoutRedis(t *testing.T) {
 func TestSimultaneousLinks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
-	beside := f.Instance(nil, servertest.WithAPIKeys)
+	beside := f.Instance(server.Options{}, servertest.WithAPIKeys)
 	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
 	var all sync.WaitGroup
 	var in atomic.Int32

@@ -244,7 +244,7 @@ func TestIndexCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		err = server.Index(t.Context(), cfg, "", &out, server.WithLog(slog.New(slog.NewJSONHandler(f.Log, nil))))
+		err = server.Index(t.Context(), cfg, "", &out, server.Options{Log: slog.New(slog.NewJSONHandler(f.Log, nil))})
 		return out.String(), err
 	}
 	out, err := run()

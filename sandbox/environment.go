@@ -120,12 +120,10 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 	listening := make(chan server.Addresses, 1)
 	lines, flush := server.NewLog(log, cfg)
 	go func() {
-		err := server.Run(ctx, cfg, append(o.index(),
-			server.WithLog(slog.New(&watcher{lines.Handler(), e})),
-			server.WithClock(e.now),
-			server.WithShopify(e.platform()),
-			server.WithListener(e.app),
-			server.OnListening(listening))...)
+		err := server.Run(ctx, cfg, server.Options{
+			Log: slog.New(&watcher{lines.Handler(), e}), Now: e.now, Platform: e.platform(), Listener: e.app,
+			Listening: listening, NoIndex: !o.Index,
+		})
 		flush()
 		e.ended <- err
 	}()

@@ -20,7 +20,6 @@ import (
 
 	"manage-subscriptions/extensions"
 	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/shopify/shopifytest"
 )
@@ -80,15 +79,6 @@ type Sandbox struct {
 	panel       *panel
 	switches    []*toggle
 	headless    *storefront // nil: the storefront is Shopify's
-}
-
-// index is no option where customers are indexed: then who is in Recharge is known
-// before they first click, and much that can go wrong does not.
-func (o Options) index() []server.Option {
-	if o.Index {
-		return nil
-	}
-	return []server.Option{server.WithoutIndex()}
 }
 
 // Tokens are drawn anew at every start: none is worth stealing, none is shared.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/doctor"
@@ -14,14 +13,13 @@ import (
 // when those before it have been. It serves nothing and changes nothing.
 // Errors: config.Problems where the options are wrong.
 func Doctor(
-	ctx context.Context, cfg config.Config, ask doctor.Options, tell func(doctor.Check), opts ...Option,
+	ctx context.Context, cfg config.Config, ask doctor.Options, tell func(doctor.Check), o Options,
 ) (doctor.Report, error) {
 	if _, err := ask.Check(cfg); err != nil {
 		return doctor.Report{}, err
 	}
-	// What goes wrong is in the report.
-	opts = append([]Option{WithLog(slog.New(slog.DiscardHandler))}, opts...)
-	target, end, err := readOnly(cfg, opts)
+	o.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the report
+	target, end, err := readOnly(cfg, o)
 	if err != nil {
 		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
 	}
@@ -30,23 +28,21 @@ func Doctor(
 }
 
 // readOnly opens what doctor and preview look at. They change nothing.
-func readOnly(cfg config.Config, opts []Option) (target doctor.Target, end func(), err error) {
-	o := options{now: time.Now, readOnly: true}
-	for _, opt := range opts {
-		opt(&o)
-	}
-	keep, err := openStore(cfg, o)
-	if err != nil {
+func readOnly(cfg config.Config, o Options) (target doctor.Target, end func(), err error) {
+	o, flush := o.complete(cfg)
+	s := &server{Options: o, cfg: cfg, calls: newCalls(cfg, o)}
+	if s.store, err = openStore(cfg, o, ""); err != nil {
+		flush()
 		return doctor.Target{}, nil, err
 	}
-	s := &server{cfg: cfg, now: o.now, store: keep, calls: newCalls(cfg, o.network)}
 	end = func() {
 		s.calls.CloseIdleConnections()
-		_ = keep.Close()
+		_ = s.store.Close()
+		flush()
 	}
 	if err := s.wireMerchants(); err != nil {
 		end()
 		return doctor.Target{}, nil, err
 	}
-	return doctor.Target{Config: cfg, Store: keep, Merchants: s.merchants, Now: o.now}, end, nil
+	return doctor.Target{Config: cfg, Store: s.store, Merchants: s.merchants, Now: o.Now}, end, nil
 }

@@ -8,19 +8,19 @@ import (
 	"time"
 
 	"manage-subscriptions/doctor"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/server/metrics"
 	"manage-subscriptions/store"
 )
 
 const (
-	// flushEvery is how often counters are written.
-	flushEvery = time.Second
-	// countEvery is how often the instances count each other.
-	countEvery = 5 * time.Second
+	flushEvery   = time.Second // writing the counters
+	countEvery   = 5 * time.Second
+	monitorEvery = 15 * time.Second
 	// maintainEvery is how often all shops are visited, to keep their webhooks at Recharge
 	// registered and to import those that never were.
 	maintainEvery = time.Hour
-	// startTimeout bounds the questions to Redis at the start.
-	startTimeout = 3 * time.Second
+	startTimeout  = 3 * time.Second // of the questions to Redis at the start
 )
 
 // checkRedis refuses a Redis that could drop what merchants have saved. It warns of one
@@ -33,22 +33,21 @@ func (s *server) checkRedis(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	condition, err := doctor.CheckRedis(ctx, s.store)
-	if errors.Is(err, store.ErrNoEval) {
-		s.log.Error("REDIS_URL: " + store.ErrNoEval.Error())
-		err = nil
-	}
 	many := s.merchants.Own() == ""
-	if !many && errors.Is(err, doctor.ErrEvicting) {
-		err = nil // it is among the warnings
-	}
-	if errors.Is(err, doctor.ErrEvicting) {
+	switch {
+	case errors.Is(err, store.ErrNoEval):
+		s.Log.Error("REDIS_URL: " + store.ErrNoEval.Error())
+		err = nil
+	case errors.Is(err, doctor.ErrEvicting) && many:
 		return fmt.Errorf("REDIS_URL: %w: what merchants have saved could be dropped", err)
+	case errors.Is(err, doctor.ErrEvicting):
+		err = nil // it is among the warnings
 	}
 	s.checking.report(err)
 	s.checked = err == nil
 	for _, warning := range condition.Warnings {
 		if many || !warning.Merchants {
-			s.log.Warn("REDIS_URL: " + warning.Text)
+			s.Log.Warn("REDIS_URL: " + warning.Text)
 		}
 	}
 	return nil
@@ -63,11 +62,11 @@ func (s *server) reachRedis(ctx context.Context) {
 	s.adopted = s.store.Adopt(ctx) == nil
 }
 
-// startJobs starts the background jobs, which run until ctx ends. An error on unfit is why
-// the server must end.
-func (s *server) startJobs(ctx context.Context, unfit chan<- error) *sync.WaitGroup {
+// startJobs starts the background jobs, which run until ctx ends. They call fail if the
+// server must end.
+func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *sync.WaitGroup {
 	var jobs sync.WaitGroup
-	jobs.Go(func() { s.flush(ctx, unfit) })
+	jobs.Go(func() { s.flush(ctx, fail) })
 	jobs.Go(func() { s.count(ctx) })
 	jobs.Go(func() { s.maintain(ctx) })
 	jobs.Go(func() { every(ctx, monitorEvery, func() { s.observed.Store(s.observe(ctx)) }) })
@@ -97,14 +96,13 @@ func lastContext(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // flush writes the counters. It also adopts the cache and checks Redis, if that failed at
 // the start.
-func (s *server) flush(ctx context.Context, unfit chan<- error) {
-	writing := logOnce{log: s.log, what: "write the counters"}
-	var once sync.Once
+func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
+	writing := logOnce{log: s.Log, what: "write the counters"}
 	every(ctx, flushEvery, func() {
 		writing.report(s.store.Flush(ctx))
 		s.adopted = s.adopted || s.store.Adopt(ctx) == nil
 		if err := s.checkRedis(ctx); err != nil {
-			once.Do(func() { unfit <- err })
+			fail(err)
 		}
 	})
 	last, cancel := lastContext(ctx)
@@ -124,24 +122,73 @@ func (s *server) count(ctx context.Context) {
 
 // maintain imports every shop that never was, and keeps webhooks registered. Recharge
 // deletes a webhook after two days of failures. It also reads every shop's record, so that
-// a first click need not.
+// a first click need not. It runs after every start, and then on one of several instances.
 func (s *server) maintain(ctx context.Context) {
 	first := true
 	every(ctx, maintainEvery, func() {
-		if err := s.maintainOnce(ctx, first); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "maintenance of all shops not ended", "cause", err)
+		mine, err := true, error(nil)
+		if s.merchants.Own() == "" && !first {
+			mine, err = s.store.LockMaintenance(ctx, maintainEvery-time.Minute)
 		}
 		first = false
+		if err == nil && mine {
+			err = s.merchant.Maintain(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.Log.WarnContext(ctx, "maintenance of all shops not ended", "cause", err)
+		}
 	})
 }
 
-// maintainOnce runs on one of several instances, and after every start.
-func (s *server) maintainOnce(ctx context.Context, first bool) error {
-	if s.merchants.Own() == "" && !first {
-		locked, err := s.store.LockMaintenance(ctx, maintainEvery-time.Minute)
-		if err != nil || !locked {
-			return err
+// observation is the result of one of the monitor's rounds; zero before the first.
+type observation struct {
+	ping    time.Duration
+	up      bool
+	imports []store.Import
+}
+
+// observe reads what a scrape must not wait for. It keeps the imports of the last round if
+// it cannot read them all. A part of them would look as if the others were lost.
+func (s *server) observe(ctx context.Context) *observation {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	now := &observation{imports: s.observed.Load().imports}
+	var err error
+	if now.ping, err = s.store.Ping(ctx); err != nil {
+		return now
+	}
+	now.up = true
+	if s.importer == nil {
+		return now
+	}
+	var imports []store.Import
+	for shop := range s.merchants.All() {
+		state, err := s.store.Import(ctx, shop)
+		if err != nil {
+			return now
+		}
+		imports = append(imports, state)
+	}
+	now.imports = imports
+	return now
+}
+
+// State returns what a scrape reports. It waits for nothing.
+func (s *server) State() metrics.State {
+	last := s.observed.Load()
+	state := metrics.State{
+		Ready: s.health.Ready(), Servers: s.store.Instances(), OpenCircuits: map[string]int{},
+		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping, RedisPool: *s.store.Client().PoolStats(),
+		Imports: last.imports, Now: s.Now(),
+	}
+	for _, merchant := range s.merchants.All() {
+		limiter := merchant.Client.Limiter()
+		state.Budgets = append(state.Budgets, limiter.Budget())
+		for _, endpoint := range recharge.Endpoints() {
+			if limiter.CircuitOpen(endpoint) {
+				state.OpenCircuits[endpoint]++
+			}
 		}
 	}
-	return s.merchant.Maintain(ctx)
+	return state
 }

@@ -66,7 +66,6 @@ type lineBuffer struct {
 	out io.Writer
 
 	writing sync.Mutex // held while out is written; locked before mu
-	spare   []byte     // the buffer of the last write, for the next; guarded by writing
 
 	mu      sync.Mutex
 	waiting []byte
@@ -93,10 +92,84 @@ func (b *lineBuffer) flush() {
 	defer b.writing.Unlock()
 	b.mu.Lock()
 	lines := b.waiting
-	b.waiting = b.spare
+	b.waiting = nil
 	b.mu.Unlock()
 	if len(lines) > 0 {
 		_, _ = b.out.Write(lines)
 	}
-	b.spare = lines[:0]
+}
+
+const (
+	// repeatsWritten is how many warnings and errors that say the same are written in
+	// repeatsPeriod. While Redis is down, every click has some.
+	repeatsWritten = 5
+	repeatsPeriod  = time.Minute
+	// repeatsKept bounds how many different lines are told apart.
+	repeatsKept = 1000
+)
+
+// repeats counts the lines that were written recently. It keeps an outage from
+// flooding the log.
+type repeats struct {
+	now func() time.Time
+
+	mu  sync.Mutex
+	all map[string]*repeated
+}
+
+type repeated struct {
+	since time.Time
+	times int
+}
+
+func newRepeats(now func() time.Time) *repeats {
+	return &repeats{now: now, all: map[string]*repeated{}}
+}
+
+// add reports whether to write a line, and how many like it were omitted before. A
+// click's line is always written, so that every request id can be found.
+func (r *repeats) add(record slog.Record) (write bool, omitted int) {
+	if record.Level < slog.LevelWarn || record.Message == "click" {
+		return true, 0
+	}
+	// Two lines about the same event, shop and cause have the same key.
+	key := record.Level.String() + " " + record.Message
+	record.Attrs(func(a slog.Attr) bool {
+		if a.Key == "cause" || a.Key == "error" || a.Key == "shop" {
+			key += " " + a.Value.String()
+		}
+		return true
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, last := r.now(), r.all[key]
+	if last != nil && now.Sub(last.since) < repeatsPeriod {
+		last.times++
+		return last.times <= repeatsWritten, 0
+	}
+	if last != nil {
+		omitted = max(0, last.times-repeatsWritten)
+	}
+	if len(r.all) >= repeatsKept {
+		clear(r.all)
+	}
+	r.all[key] = &repeated{now, 1}
+	return true, omitted
+}
+
+// logOnce logs once that a task fails, and once that it works again.
+type logOnce struct {
+	what   string
+	log    *slog.Logger
+	failed bool
+}
+
+func (l *logOnce) report(err error) {
+	switch {
+	case err != nil && !l.failed:
+		l.log.Error("cannot "+l.what+"; it is tried again", "error", err)
+	case err == nil && l.failed:
+		l.log.Info("can " + l.what + " again")
+	}
+	l.failed = err != nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 
 	"manage-subscriptions/config"
@@ -32,14 +31,12 @@ var ErrTurnedAway = errors.New("preview: the shopper would not get to the portal
 // took and where the answer came from. It asks Recharge what a click would ask. It
 // opens nothing, remembers nothing, and shows neither hash nor token.
 // Errors: config.Problems where the question is wrong, ErrTurnedAway.
-func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, opts ...Option) error {
+func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, o Options) error {
 	who, err := q.who(cfg)
 	if err != nil {
 		return err
 	}
-	log, flush := NewLog(os.Stderr, cfg)
-	defer flush()
-	target, end, err := readOnly(cfg, append([]Option{WithLog(log)}, opts...))
+	target, end, err := readOnly(cfg, o)
 	if err != nil {
 		return fmt.Errorf("preview: %w", err)
 	}

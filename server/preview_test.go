@@ -27,7 +27,7 @@ func preview(f *servertest.Fixture, q server.Question, change ...func(*config.Se
 	}
 	var out bytes.Buffer
 	err = server.Preview(f.T.Context(), cfg, q, &out,
-		server.WithLog(slog.New(slog.NewJSONHandler(f.Log, nil))), server.WithClock(f.Clock.Now), server.WithShopify(f.Platform()))
+		server.Options{Log: slog.New(slog.NewJSONHandler(f.Log, nil)), Now: f.Clock.Now, Platform: f.Platform()})
 	return out.String(), err
 }
 

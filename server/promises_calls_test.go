@@ -4,7 +4,6 @@ package server_test
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -124,7 +123,7 @@ func examine(f *servertest.Fixture, ask doctor.Options, change ...func(*config.S
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	report, err := server.Doctor(f.T.Context(), cfg, ask, func(doctor.Check) {}, server.WithClock(f.Clock.Now), server.WithShopify(f.Platform()), server.WithLog(slog.New(slog.DiscardHandler)))
+	report, err := server.Doctor(f.T.Context(), cfg, ask, func(doctor.Check) {}, server.Options{Now: f.Clock.Now, Platform: f.Platform()})
 	if err != nil {
 		f.T.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func TestUsedLinkStaysUsed(t *testing.T) {
 		t.Parallel()
 		f := servertest.Start(t, servertest.ManyStores)
 		f.Connect()
-		servers := []string{f.Public, f.Instance(nil, servertest.ManyStores).Public}
+		servers := []string{f.Public, f.Instance(server.Options{}, servertest.ManyStores).Public}
 		link := f.SignLink(f.MakeKey(servertest.Shop, "Hydrogen"), f.SignedLink("a", servertest.Pat))
 		use(f, link)
 		f.Recharge.AddToken(rechargetest.Token{Value: another, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000, ClientSecret: servertest.WebhookSecret})
@@ -76,7 +76,7 @@ func TestUsedLinkStaysUsed(t *testing.T) {
 		t.Parallel()
 		f := servertest.Start(t, servertest.ManyStores)
 		f.Connect()
-		servers := []string{f.Public, f.Instance(nil, servertest.ManyStores).Public}
+		servers := []string{f.Public, f.Instance(server.Options{}, servertest.ManyStores).Public}
 		key := f.MakeKey(servertest.Shop, "Hydrogen")
 		link, unused := f.SignLink(key, f.SignedLink("a", servertest.Pat)), f.SignLink(key, f.SignedLink("b", servertest.Pat))
 		use(f, link)
@@ -151,7 +151,7 @@ func readAll(f *servertest.Fixture) {
 		f.T.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := server.Index(f.T.Context(), cfg, "", &out, server.WithClock(f.Clock.Now), server.WithShopify(f.Platform()), server.WithLog(slog.New(slog.NewJSONHandler(f.Log, nil)))); err != nil {
+	if err := server.Index(f.T.Context(), cfg, "", &out, server.Options{Now: f.Clock.Now, Platform: f.Platform(), Log: slog.New(slog.NewJSONHandler(f.Log, nil))}); err != nil {
 		f.T.Fatalf("index: %v\n%s", err, &out)
 	}
 }
@@ -285,7 +285,7 @@ func TestAllOfRedisIsLost(t *testing.T) {
 	var starting sync.WaitGroup
 	fresh := make([]string, 2)
 	for i := range fresh {
-		starting.Go(func() { fresh[i] = p.Instance(nil).Public })
+		starting.Go(func() { fresh[i] = p.Instance(server.Options{}).Public })
 	}
 	starting.Wait()
 	p.shares("started at once on an empty Redis", fresh, servertest.Pat, servertest.Sam)
@@ -348,7 +348,7 @@ func TestUninstalledOnTheOtherServer(t *testing.T) {
 			t.Parallel()
 			f := servertest.Start(t, servertest.ManyStores)
 			f.Connect()
-			servers := []string{f.Public, f.Instance(nil, servertest.ManyStores).Public}
+			servers := []string{f.Public, f.Instance(server.Options{}, servertest.ManyStores).Public}
 			client := servertest.NewClient(t)
 			who := servertest.Sam
 			if warm {

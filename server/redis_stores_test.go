@@ -34,7 +34,7 @@ func TestEvictingRedisIsRefused(t *testing.T) {
 			case <-ctx.Done():
 			}
 		}()
-		err = server.Run(ctx, cfg, server.WithLog(slog.New(slog.DiscardHandler)), server.OnListening(listening))
+		err = server.Run(ctx, cfg, server.Options{Log: slog.New(slog.DiscardHandler), Listening: listening})
 		stop()
 		if refused != (err != nil) || refused && !strings.Contains(err.Error(), "maxmemory-policy") {
 			t.Errorf("with %s Run = %v; want it refused: %v", policy, err, refused)

@@ -149,7 +149,7 @@ func newRolling(t *testing.T, secret, before string, change ...func(*config.Sett
 // begin starts one more instance and lets clicks come to it.
 func (r *rolling) begin(change ...func(*config.Settings)) *servertest.Instance {
 	r.T.Helper()
-	i := r.Instance([]server.Option{server.WithNotice(noticed)}, append(r.change, change...)...)
+	i := r.Instance(server.Options{Notice: noticed}, append(r.change, change...)...)
 	r.Until("it is ready", func() bool { return servertest.IsReady(i) })
 	r.balancer.add(i)
 	return i
@@ -243,7 +243,7 @@ func TestEndsUnderLoad(t *testing.T) {
 func TestNotice(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
-	i := f.Instance([]server.Option{server.WithNotice(noticed)})
+	i := f.Instance(server.Options{Notice: noticed})
 	i.Stop()
 	f.Until("it is not ready", func() bool { return !servertest.IsReady(i) })
 	for range 3 {
@@ -320,7 +320,7 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 	if calls := r.Calls(); calls["customers"]+calls["sessions"] != 0 {
 		t.Errorf("after the rotation: calls %v; want shoppers and sessions known", calls)
 	}
-	old := r.Instance(nil, keys(before))
+	old := r.Instance(server.Options{}, keys(before))
 	for _, person := range r.people {
 		query := r.Store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", servertest.AppSecret)
 		got, err := servertest.VisitAt(http.DefaultClient, old.Public, "/apps/subscriptions?"+query)
@@ -385,7 +385,7 @@ func TestClockOff(t *testing.T) {
 		t.Run(off.String(), func(t *testing.T) {
 			t.Parallel()
 			f := servertest.Start(t)
-			wrong := f.Instance([]server.Option{server.WithClock(func() time.Time { return f.Clock.Now().Add(off) })})
+			wrong := f.Instance(server.Options{Now: func() time.Time { return f.Clock.Now().Add(off) }})
 			people := servertest.Subscribers(2)
 			f.Recharge.SetCustomers(append(servertest.Customers(), people...))
 			client := servertest.NewClient(t)

@@ -140,10 +140,10 @@ func (w *soakWorld) launch(change ...func(*config.Settings)) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended, listening := make(chan error, 1), make(chan server.Addresses, 1)
 	go func() {
-		ended <- server.Run(ctx, cfg,
-			server.WithLog(slog.New(slog.NewJSONHandler(w.error, &slog.HandlerOptions{Level: slog.LevelError}))),
-			server.WithShopify(w.f.Platform()), server.WithListener(tapped),
-			server.OnListening(listening))
+		ended <- server.Run(ctx, cfg, server.Options{
+			Log:      slog.New(slog.NewJSONHandler(w.error, &slog.HandlerOptions{Level: slog.LevelError})),
+			Platform: w.f.Platform(), Listener: tapped, Listening: listening,
+		})
 	}()
 	select {
 	case <-listening:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"manage-subscriptions/config"
 	"manage-subscriptions/portal"
 )
 
@@ -29,23 +31,18 @@ type traces struct {
 	tracer   trace.Tracer
 }
 
-// newTraces returns nil if no collector is configured.
-func (s *server) newTraces() (*traces, error) {
-	if s.cfg.TracesURL == nil {
-		return nil, nil
-	}
-	c := &collector{url: s.cfg.TracesURL.String(), header: http.Header{}}
-	c.sending = logOnce{log: s.log, what: "send traces"}
+func newTraces(cfg config.Config, log *slog.Logger) (*traces, error) {
+	c := &collector{url: cfg.TracesURL.String(), header: http.Header{"Content-Type": {"application/x-protobuf"}}}
+	c.sending = logOnce{log: log, what: "send traces"}
 	c.sender = &http.Client{
 		Timeout:   5 * time.Second,
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
 		// A redirect would take the headers along, to whatever host it names.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	for name, value := range s.cfg.TracesHeaders {
+	for name, value := range cfg.TracesHeaders {
 		c.header.Set(name, value.Reveal())
 	}
-	c.header.Set("Content-Type", "application/x-protobuf")
 	exporter, err := otlptrace.New(context.Background(), c)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
@@ -53,7 +50,7 @@ func (s *server) newTraces() (*traces, error) {
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(
-			attribute.String("service.name", "manage-subscriptions"), attribute.String("service.version", s.version))),
+			attribute.String("service.name", "manage-subscriptions"), attribute.String("service.version", Version()))),
 	)
 	return &traces{provider, provider.Tracer("manage-subscriptions")}, nil
 }
@@ -79,18 +76,18 @@ func (c *collector) Stop(context.Context) error {
 // UploadTraces logs its errors, once, and returns none, since the library would
 // write it to standard error.
 func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
-	// On the wire this is an ExportTraceServiceRequest, a type that needs gRPC.
-	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
-	if err == nil {
-		err = c.send(ctx, body)
-	}
-	c.sending.report(err)
+	c.sending.report(c.send(ctx, spans))
 	return nil
 }
 
-// send posts body. Nothing of the collector's answer is in the error, since it may
+// send posts spans. Nothing of the collector's answer is in the error, since it may
 // repeat the key it was sent.
-func (c *collector) send(ctx context.Context, body []byte) error {
+func (c *collector) send(ctx context.Context, spans []*tracepb.ResourceSpans) error {
+	// On the wire this is an ExportTraceServiceRequest, a type that needs gRPC.
+	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
+	if err != nil {
+		return err
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
 		return err

@@ -176,7 +176,7 @@ func (f *Fixture) Platform() shopify.Platform {
 // Run runs the program. Public and Ops are then where it listens.
 func (f *Fixture) Run(change ...func(*config.Settings)) {
 	f.T.Helper()
-	i := f.Instance(nil, change...)
+	i := f.Instance(server.Options{}, change...)
 	f.Public, f.Ops, f.Stop, f.Ended = i.Public, i.ops, i.Stop, i.Ended
 }
 
@@ -188,7 +188,7 @@ type Instance struct {
 }
 
 // Instance runs one more program, beside what runs already.
-func (f *Fixture) Instance(options []server.Option, change ...func(*config.Settings)) *Instance {
+func (f *Fixture) Instance(options server.Options, change ...func(*config.Settings)) *Instance {
 	f.T.Helper()
 	settings := f.Settings()
 	for _, edit := range change {
@@ -201,13 +201,12 @@ func (f *Fixture) Instance(options []server.Option, change ...func(*config.Setti
 	ctx, stop := context.WithCancel(context.Background())
 	i := &Instance{Stop: stop, Ended: make(chan error, 1)}
 	listening := make(chan server.Addresses, 1)
-	options = append([]server.Option{
-		server.WithLog(slog.New(slog.NewJSONHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))),
-		server.WithClock(f.Clock.Now),
-		server.WithShopify(f.Platform()),
-		server.OnListening(listening),
-	}, f.options(options...)...)
-	go func() { i.Ended <- server.Run(ctx, cfg, options...) }()
+	options.Log = slog.New(slog.NewJSONHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	options.Platform, options.Listening, options.NoIndex = f.Platform(), listening, !f.Import
+	if options.Now == nil {
+		options.Now = f.Clock.Now
+	}
+	go func() { i.Ended <- server.Run(ctx, cfg, options) }()
 	select {
 	case at := <-listening:
 		i.Public, i.ops = at.Public.String(), at.Ops.String()
@@ -221,14 +220,6 @@ func (f *Fixture) Instance(options []server.Option, change ...func(*config.Setti
 		}
 	})
 	return i
-}
-
-// options are those of a server without an index, unless the test is about that.
-func (f *Fixture) options(all ...server.Option) []server.Option {
-	if !f.Import {
-		all = append(all, server.WithoutIndex())
-	}
-	return all
 }
 
 // Restart ends the program and runs it anew: it remembers nothing but what Redis

@@ -59,7 +59,6 @@ type Options struct {
 	Index  bool
 	Log    slog.Handler // of the server; nil: nowhere
 	Change func(*config.Settings)
-	Server []server.Option
 }
 
 // World is everything that runs: server, Recharge, Redis and network.
@@ -188,18 +187,14 @@ func (w *World) run(o Options) error {
 	if o.Log == nil {
 		o.Log = slog.DiscardHandler
 	}
-	if !o.Index {
-		o.Server = append(o.Server, server.WithoutIndex())
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
 	listening := make(chan server.Addresses, 1)
 	go func() {
-		w.ended <- server.Run(ctx, w.Config, append([]server.Option{
-			server.WithLog(slog.New(&watcher{o.Log, sync.OnceFunc(func() { close(w.Indexed) })})),
-			server.WithNetwork(server.Network{Listen: w.network.Listen, Dial: w.dial}),
-			server.OnListening(listening),
-		}, o.Server...)...)
+		w.ended <- server.Run(ctx, w.Config, server.Options{
+			Log:     slog.New(&watcher{o.Log, sync.OnceFunc(func() { close(w.Indexed) })}),
+			Network: server.Network{Listen: w.network.Listen, Dial: w.dial}, Listening: listening, NoIndex: !o.Index,
+		})
 	}()
 	select {
 	case <-listening:

@@ -1,0 +1,240 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// Version returns what this binary was built from, as stamped by the Go command: the tag
+// of a release ("v1.2.0"), or a version with the commit
+// ("v0.0.0-20260102030405-abcdefabcdef"). "+dirty" means that files had changed since,
+// "devel" that it was built without its repository.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// CollectLess makes the garbage collector run less often, unless GOGC is set. The heap
+// that stays is small, some ten MiB, and a collection costs as much as marking it. It
+// changes the whole process, so only the serve command calls it.
+func CollectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+// MuteLibraries keeps libraries from writing to standard error. go-redis repeats there
+// that Redis is down, which the log says once. OpenTelemetry prints settings that it
+// cannot read, with their secrets. It changes the whole process, so only main calls it.
+func MuteLibraries() {
+	redis.SetLogger(mute{})
+	otel.SetLogger(logr.Discard())
+}
+
+type mute struct{}
+
+func (mute) Printf(context.Context, string, ...any) {}
+
+// Healthcheck asks /readyz of a server on this machine, whose OPS_ADDR is opsAddr.
+// It returns nil if the server is ready. An image has neither shell nor curl to ask
+// with.
+func Healthcheck(ctx context.Context, opsAddr string) error {
+	address, err := probeAddress(opsAddr)
+	if err == nil {
+		err = probe(ctx, "http://"+address+"/readyz")
+	}
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	return nil
+}
+
+// probeAddress returns where to dial a server that listens on opsAddr. One that
+// listens on all addresses is reached on loopback.
+func probeAddress(opsAddr string) (string, error) {
+	host, port, err := net.SplitHostPort(opsAddr)
+	if err != nil || port == "" || port == "0" {
+		return "", errors.New("OPS_ADDR is not host:port or :port, such as 127.0.0.1:9090")
+	}
+	switch ip := net.ParseIP(cmp.Or(host, "0.0.0.0")); {
+	case ip == nil || !ip.IsUnspecified():
+	case ip.To4() != nil:
+		host = "127.0.0.1"
+	default:
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// probe asks once, without a proxy and without following redirects, because only
+// the server's own answer counts.
+func probe(ctx context.Context, url string) error {
+	// Docker ends the command after 3 s without saying why.
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz answers %d", response.StatusCode)
+	}
+	return nil
+}
+
+// Rekey re-encrypts every store's record with the first encryption key, and writes how
+// many. Servers that have both keys may run meanwhile.
+func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
+	if cfg.Redis == nil {
+		return errors.New("rekey: REDIS_URL is empty, and the embedded Redis ends with its process")
+	}
+	if len(encryptionKeys(cfg)) < 2 {
+		return errors.New("rekey: there is one key; set ENCRYPTION_KEY (without it, SHOPIFY_API_SECRET) to new,old")
+	}
+	o, flush := Options{}.complete(cfg)
+	defer flush()
+	s, err := openStore(cfg, o, cfg.Shop)
+	if err != nil {
+		return fmt.Errorf("rekey: %w", err)
+	}
+	resealed, err := s.Rekey(ctx)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return fmt.Errorf("rekey: %w; run it again for the stores that are left", err)
+	}
+	_, err = fmt.Fprintf(out, "Re-encrypted the records of %d stores with the first key in ENCRYPTION_KEY. "+
+		"You can now remove the second key.\n", resealed)
+	return err
+}
+
+// Index imports all customers of a store, or of all stores if name is empty, and draws the
+// progress. Running servers take part.
+func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o Options) error {
+	if cfg.Redis == nil {
+		return errors.New("index: REDIS_URL is empty; a server with an embedded Redis imports when it starts")
+	}
+	o, flush := o.complete(cfg)
+	defer flush()
+	s, err := wire(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.index(ctx, name, out); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return nil
+}
+
+func (s *server) index(ctx context.Context, name string, out io.Writer) error {
+	shops, err := s.connectedShops(ctx, name)
+	if err != nil {
+		return err
+	}
+	start := s.Now()
+	for _, shop := range shops {
+		if err := s.store.RequestImport(ctx, shop); err != nil {
+			return err
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var importing sync.WaitGroup
+	importing.Go(func() { s.importer.Run(ctx) })
+	defer importing.Wait()
+	defer stop()
+	for _, shop := range shops {
+		if err := s.drawProgress(ctx, shop, start, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connectedShops returns the shop of that name, or all if it is empty.
+func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Shop, error) {
+	var shops []shopify.Shop
+	var err error
+	if s.merchants.Single() != nil {
+		shops = append(shops, s.merchants.Own())
+	} else if s.merchants.Own() == "" {
+		err = s.store.EachConnection(ctx, func(c store.Connection) error {
+			shops = append(shops, c.Shop)
+			return nil
+		})
+	}
+	shops = slices.DeleteFunc(shops, func(shop shopify.Shop) bool { return name != "" && name != string(shop) })
+	if err == nil && len(shops) == 0 {
+		err = errors.New("no such store has connected Recharge")
+	}
+	return shops, err
+}
+
+// drawProgress draws a shop's progress until its import has ended.
+func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, since time.Time, out io.Writer) error {
+	last := ""
+	for {
+		state, err := s.store.Import(ctx, shop)
+		if err != nil {
+			return err
+		}
+		if line := progress(state); line != last {
+			fmt.Fprintf(out, "%s  %s\n", shop, line)
+			last = line
+		}
+		switch {
+		case !state.Running && !state.Done.Before(since):
+			return nil
+		case !state.Running && state.Problem != "" && !state.Began.Before(since):
+			return errors.New(state.Problem)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func progress(state store.Import) string {
+	const width = 20
+	switch {
+	case state.Problem != "":
+		return state.Problem
+	case !state.Running && state.Done.IsZero():
+		return "waiting"
+	case !state.Running:
+		return fmt.Sprintf("[%s] done: %d customers in %d calls", strings.Repeat("#", width), state.Size, state.Pages)
+	case state.Size == 0: // the first import does not know how many there are
+		return fmt.Sprintf("[%s] %d customers so far", strings.Repeat("?", width), state.Customers)
+	}
+	percent := state.Percent()
+	filled := percent * width / 100
+	bar := strings.Repeat("#", filled) + strings.Repeat(".", width-filled)
+	return fmt.Sprintf("[%s] %2d %%, %d customers of about %d", bar, percent, state.Customers, state.Size)
+}

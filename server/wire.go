@@ -1,0 +1,230 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/handlers"
+	"manage-subscriptions/importer"
+	"manage-subscriptions/merchant"
+	"manage-subscriptions/portal"
+	"manage-subscriptions/portallink"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/server/metrics"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
+)
+
+// webhookTimeout is below the 5 seconds that Shopify and Recharge wait for an answer.
+const webhookTimeout = 4 * time.Second
+
+func wire(cfg config.Config, o Options) (*server, error) {
+	s := &server{Options: o, cfg: cfg, calls: newCalls(cfg, o)}
+	s.checking = logOnce{log: o.Log, what: "ask Redis whether it keeps what merchants save"}
+	s.observed.Store(&observation{})
+	var err error
+	if s.store, err = openStore(cfg, o, cfg.Shop); err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
+	s.metrics = metrics.New(Version(), s)
+	if err = s.wireClicks(); err == nil {
+		err = s.wireRoutes()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+	}
+	s.ops = s.opsServer()
+	s.warn()
+	return s, nil
+}
+
+// newCalls returns the transport for calls to Recharge. An emulated network has no proxy.
+func newCalls(cfg config.Config, o Options) *http.Transport {
+	calls := recharge.NewTransport(cfg.RechargeTimeout)
+	if o.Network.Dial != nil {
+		calls.Proxy, calls.DialContext = nil, o.Network.Dial
+	}
+	return calls
+}
+
+// openStore makes the record of single, or replaces it if it is of another account. With
+// "", it changes nothing.
+func openStore(cfg config.Config, o Options, single shopify.Shop) (*store.Store, error) {
+	redis := cfg.Redis.Options()
+	if redis != nil {
+		redis.Dialer = o.Network.Dial
+	}
+	// The account is that of the one store, with the secret of its webhooks.
+	account := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
+	return store.Open(store.Options{
+		Redis: redis, Keys: encryptionKeys(cfg), CustomerTTL: cfg.CustomerTTL,
+		Single: single, Account: hex.EncodeToString(account[:16]), Now: o.Now, Log: o.Log,
+	})
+}
+
+func encryptionKeys(cfg config.Config) [][]byte {
+	var keys [][]byte
+	for _, key := range reveal(cfg.EncryptionKeys) {
+		keys = append(keys, []byte(key))
+	}
+	if len(keys) > 0 {
+		return keys
+	}
+	for _, secret := range reveal(cfg.ShopifyAPISecrets) {
+		keys = append(keys, store.DeriveKey(secret))
+	}
+	return keys
+}
+
+func reveal(secrets []config.Secret) []string {
+	out := make([]string, len(secrets))
+	for i, secret := range secrets {
+		out[i] = secret.Reveal()
+	}
+	return out
+}
+
+// wireClicks makes all that a click needs but its route.
+func (s *server) wireClicks() error {
+	if err := s.wireMerchants(); err != nil {
+		return err
+	}
+	s.recorder = &portal.Recorder{Store: s.store, Log: s.Log, Meter: s.metrics}
+	if s.cfg.TracesURL != nil {
+		var err error
+		if s.traces, err = newTraces(s.cfg, s.Log); err != nil {
+			return err
+		}
+		s.recorder.Tracer = s.traces
+	}
+	s.resolver = &portal.Resolver{
+		Store: s.store, Merchants: s.merchants, Timeout: s.cfg.ClickTimeout, LinkTTL: s.cfg.LinkTTL, Now: s.Now,
+	}
+	if !s.NoIndex {
+		s.importer = importer.New(s.merchants, s.recorder, s.Now)
+	}
+	s.merchant = &merchant.Service{
+		Merchants: s.merchants, Resolver: s.resolver, Store: s.store, Recorder: s.recorder, Platform: s.Platform,
+		AppURL: s.cfg.AppURL, Secret: s.cfg.RechargeClientSecret.Reveal(), Defaults: s.defaults(),
+		Importer: s.importer, Log: s.Log, Now: s.Now,
+	}
+	return nil
+}
+
+// wireMerchants makes the one configured store, or a registry of connected stores.
+func (s *server) wireMerchants() (err error) {
+	settings := portal.Settings{
+		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
+		HTTP: s.calls, Now: s.Now, Defaults: s.defaults(),
+	}
+	if s.cfg.Shop == "" {
+		s.merchants = portal.NewMerchants(s.store, settings)
+		return nil
+	}
+	token, storefront := s.cfg.RechargeAPIToken.Reveal(), s.cfg.RechargeStorefrontToken.Reveal()
+	s.merchants, err = portal.NewSingle(s.store, settings, s.cfg.Shop, token, storefront)
+	return err
+}
+
+// defaults apply to a shop where nothing was detected.
+func (s *server) defaults() store.Traits {
+	traits := store.Traits{Accounts: "new", Link: "signed_in"}
+	if s.cfg.LegacyAccounts {
+		traits.Accounts = "legacy"
+	}
+	if s.cfg.LinkByHash {
+		traits.Link = "hash"
+	}
+	if s.cfg.RechargePortalURL != nil {
+		traits.PortalURL = s.cfg.RechargePortalURL.String()
+	}
+	return traits
+}
+
+func (s *server) wireRoutes() error {
+	secrets := reveal(s.cfg.ShopifyAPISecrets)
+	verifier, err := shopify.NewVerifier(secrets, s.Now)
+	if err != nil {
+		return err
+	}
+	sessions, err := shopify.NewSessionTokens(s.cfg.ShopifyAPIKey, secrets, s.Now)
+	if err != nil {
+		return err
+	}
+	pages, err := templates.Load()
+	if err != nil {
+		return err
+	}
+	adminPages, err := templates.LoadAdmin()
+	if err != nil {
+		return err
+	}
+	clicks := &handlers.Portal{
+		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
+		LegacyAccounts: s.cfg.LegacyAccounts, ByPage: s.cfg.RedirectByPage, Now: s.Now,
+	}
+	status := &handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: s.Log}
+	fromRecharge := &handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout}
+	fromShopify := &handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant, Timeout: webhookTimeout}
+	admin := &handlers.Admin{
+		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Sessions: sessions, Merchant: s.merchant, Pages: adminPages,
+		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
+	}
+	s.public = s.httpServer(func(e *echo.Echo) {
+		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))
+		clicks.Register(e)
+		status.Register(e)
+		fromShopify.Register(e)
+		fromRecharge.Register(e)
+		s.registerAPI(e, pages)
+		err = admin.Register(e)
+	})
+	return err
+}
+
+// registerAPI adds the routes for a store's own server. The one configured store has
+// them if it has a key. In many-store mode each store has its own keys.
+func (s *server) registerAPI(e *echo.Echo, pages *templates.Pages) {
+	if s.merchants.Own() != "" && len(s.cfg.PortalAPIKeys) == 0 {
+		return
+	}
+	auth := &handlers.APIKeyAuth{Resolver: s.resolver, Store: s.store}
+	for _, key := range reveal(s.cfg.PortalAPIKeys) {
+		auth.Own = append(auth.Own, portallink.SecretOf(key))
+	}
+	links := &handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: s.Log, Now: s.Now}
+	links.Register(e)
+	signed := &handlers.SignedLinks{
+		APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: s.Platform, Now: s.Now,
+	}
+	signed.Register(e)
+}
+
+// warn logs at the start what shoppers would otherwise notice first.
+func (s *server) warn() {
+	embedded := s.cfg.Redis == nil
+	for _, warning := range []struct {
+		text    string
+		applies bool
+	}{
+		{"the store has not connected Recharge: every click ends in not_connected; set RECHARGE_API_TOKEN",
+			s.merchants.Own() != "" && s.merchants.Single() == nil},
+		{"no RECHARGE_STOREFRONT_TOKEN: sessions may be refused, and clicks then go on by hash",
+			s.merchants.Single() != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty()},
+		{"no REDIS_URL: what is cached is lost when this process ends", embedded},
+		{"no REDIS_URL: used links are forgotten when this process ends, and unknown to other processes",
+			embedded && len(s.cfg.PortalAPIKeys) > 0},
+	} {
+		if warning.applies {
+			s.Log.Warn(warning.text)
+		}
+	}
+}

@@ -23,6 +23,11 @@ func TestHeadlessStore(t *testing.T) {
 	s := startWith(t, sandbox.Options{Headless: true})
 	at, _ := s.Headless()
 	machine := chromium(t)
+	for _, name := range []string{"clock", "secret", "signin", "shop"} {
+		if err := s.Switch(name, true); err == nil {
+			t.Errorf("there is a switch %q; want none of Shopify's app proxy, by which no shopper of this store comes", name)
+		}
+	}
 	for name, full := range map[string]string{"pat": "Pat Doe", "kim": "Kim Lee"} {
 		for _, button := range []css{"#signed-link", "#asked-link"} {
 			ctx := window(t, machine)

@@ -52,18 +52,19 @@ type Options struct {
 type kind struct {
 	shop                         shopify.Shop
 	name, email, theme, accounts string
+	headless                     bool
 }
 
 func (o Options) kind() kind {
 	if o.Classic {
 		return kind{
-			"sandbox-roastery.myshopify.com", "Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy",
+			"sandbox-roastery.myshopify.com", "Sandbox Roastery", "hello@sandbox-roastery.example", "classic", "legacy", false,
 		}
 	}
 	if o.Headless {
-		return kind{"sandbox-tea.myshopify.com", "Sandbox Tea", "hello@sandbox-tea.example", "modern", "new"}
+		return kind{"sandbox-tea.myshopify.com", "Sandbox Tea", "hello@sandbox-tea.example", "modern", "new", true}
 	}
-	return kind{"sandbox-coffee.myshopify.com", "Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new"}
+	return kind{"sandbox-coffee.myshopify.com", "Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new", false}
 }
 
 // Sandbox is a running store, with its Recharge.

@@ -68,7 +68,7 @@ func (s *Sandbox) toggles() []*toggle {
 		recharge = rechargetest.Faults
 		store    = shopifytest.Faults
 	)
-	return []*toggle{
+	behind := []*toggle{
 		s.rechargeToggle("limited", "Recharge limits us (429)", mostlyByHash,
 			func(f *recharge, on bool) { f.Limited = on }),
 		s.rechargeToggle("slow", "Recharge takes 10 seconds", "the same, after 3 to 6 seconds",
@@ -83,6 +83,11 @@ func (s *Sandbox) toggles() []*toggle {
 			Name: "redis", Label: "Redis is gone", Expect: "signed in all the same, with three calls each time",
 			set: s.setRedisGone,
 		},
+	}
+	if s.kind.headless { // its shoppers do not come through Shopify
+		return behind
+	}
+	return append(behind,
 		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click",
 			func(f *store, on bool) { f.ClockOffset = seconds(-100, on) }),
 		s.storeToggle("secret", "Signed with a wrong secret", "403, as for a forged click",
@@ -95,7 +100,7 @@ func (s *Sandbox) toggles() []*toggle {
 				f.Shop = "another-store.myshopify.com"
 			}
 		}),
-	}
+	)
 }
 
 func seconds(n int, on bool) time.Duration {

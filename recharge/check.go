@@ -5,12 +5,9 @@ package recharge
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"math/big"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -116,6 +113,14 @@ type inspector struct {
 	session  Session
 }
 
+// inspection is one check: an extra one, or one that needs a session, may not be asked
+// for. If do sets no State, its error decides.
+type inspection struct {
+	check          Check
+	extra, session bool
+	do             func(context.Context) (Finding, error)
+}
+
 // Inspect checks a shop's tokens and detects what the store is like, in at most eight
 // calls where Recharge answers. It passes each finding to tell as soon as it is made,
 // and stops where what follows would only fail again. It keeps nothing of the customer
@@ -123,10 +128,22 @@ type inspector struct {
 func Inspect(ctx context.Context, c *Client, g *Grant, o InspectOptions, tell func(Finding)) Findings {
 	i := &inspector{Client: c, grant: g, asked: o}
 	i.findings.Storefront = c.options.StorefrontToken != ""
-	for _, check := range i.checks() {
+	for _, next := range []inspection{
+		{check: CheckToken, do: i.checkToken},
+		{check: CheckStore, do: i.checkStore},
+		{check: CheckCustomers, do: i.checkCustomers},
+		{check: CheckFilter, do: i.checkFilter, extra: true},
+		{check: CheckSessions, do: i.checkSession, session: true},
+		{check: CheckBare, do: i.checkBare, session: true, extra: true},
+		{check: CheckPortal, do: i.checkPortal, session: true},
+	} {
+		if next.extra && !o.Extras || next.session && o.NoSession {
+			continue
+		}
 		start := c.options.Now()
-		finding := check(ctx)
-		finding.Took = c.options.Now().Sub(start)
+		finding, err := next.do(ctx)
+		finding.Check, finding.Took = next.check, c.options.Now().Sub(start)
+		finding = finding.judged(err)
 		i.findings.List = append(i.findings.List, finding)
 		tell(finding)
 		if finding.Check == CheckToken && finding.State != Passed || finding.Why == WrongStore {
@@ -140,44 +157,45 @@ func Inspect(ctx context.Context, c *Client, g *Grant, o InspectOptions, tell fu
 	return i.findings
 }
 
-func (i *inspector) checks() []func(context.Context) Finding {
-	checks := []func(context.Context) Finding{i.checkToken, i.checkStore, i.checkCustomers}
-	if i.asked.Extras {
-		checks = append(checks, i.checkFilter)
+// judged returns a finding with the reason of err and, unless it has one, a state. Only
+// what no click can do without is Failed.
+func (f Finding) judged(err error) Finding {
+	var failed *Error
+	if errors.As(err, &failed) {
+		f.Why, f.Status = failed.Reason, failed.Status
 	}
-	if i.asked.NoSession {
-		return checks
+	needed := f.Check == CheckToken || f.Check == CheckCustomers || f.Check == CheckFilter
+	passing := f.Why.Transient() || f.Why == NoCustomer || f.Why == Ambiguous
+	switch {
+	case f.State != "":
+	case err == nil:
+		f.State = Passed
+	case f.Why == WrongStore || needed && !passing:
+		f.State = Failed
+	default:
+		f.State = Warned
 	}
-	checks = append(checks, i.checkSession)
-	if i.asked.Extras {
-		checks = append(checks, i.checkBare)
-	}
-	return append(checks, i.checkPortal)
+	return f
 }
 
-// The scopes that matter, each with the spellings in Recharge's own texts.
-func scopeRead() []string    { return []string{"read_customers", "read_customer", "write_customers"} }
-func scopeSession() []string { return []string{"write_session", "write_sessions"} }
-func scopeStore() []string   { return []string{"read_store", "store_info"} }
-
 // lacks returns the scope to ask for if the token has none of its spellings; else nil.
-func (i *inspector) lacks(spellings []string) []string {
+// Recharge's own texts spell each in several ways.
+func (i *inspector) lacks(spellings ...string) []string {
 	if slices.ContainsFunc(spellings, func(s string) bool { return slices.Contains(i.findings.Scopes, s) }) {
 		return nil
 	}
 	return spellings[:1]
 }
 
-func (i *inspector) checkToken(ctx context.Context) Finding {
-	scopes, err := i.scopes(ctx, i.grant)
-	if err != nil {
-		return failing(CheckToken, err)
+func (i *inspector) checkToken(ctx context.Context) (Finding, error) {
+	var err error
+	if i.findings.Scopes, err = i.scopes(ctx, i.grant); err != nil {
+		return Finding{}, err
 	}
-	i.findings.Scopes = scopes
-	if missing := i.lacks(scopeRead()); missing != nil {
-		return Finding{Check: CheckToken, State: Failed, Why: Forbidden, Missing: missing}
+	if missing := i.lacks("read_customers", "read_customer", "write_customers"); missing != nil {
+		return Finding{Missing: missing}, &Error{Reason: Forbidden}
 	}
-	return Finding{Check: CheckToken, State: Passed}
+	return Finding{}, nil
 }
 
 func (c *Client) scopes(ctx context.Context, g *Grant) ([]string, error) {
@@ -211,20 +229,20 @@ type storeAnswer struct {
 
 // checkStore checks that the token is this shop's, if the token may ask. A token that
 // was copied from another store would open nothing, and nobody would know why.
-func (i *inspector) checkStore(ctx context.Context) Finding {
-	if missing := i.lacks(scopeStore()); missing != nil {
-		return Finding{Check: CheckStore, State: Skipped, Why: Forbidden, Missing: missing}
+func (i *inspector) checkStore(ctx context.Context) (Finding, error) {
+	if missing := i.lacks("read_store", "store_info"); missing != nil {
+		return Finding{State: Skipped, Why: Forbidden, Missing: missing}, nil
 	}
 	answer, err := do[storeAnswer](ctx, i.Client, i.grant, i.get(Normal, nil, "store"))
 	if err != nil {
-		return warning(CheckStore, err)
+		return Finding{}, err
 	}
 	shop := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(answer.Store.Identifier, "https://"), "/"))
 	switch {
 	case shop == "": // Recharge does not say
-		return Finding{Check: CheckStore, State: Skipped, Why: Malformed}
+		return Finding{State: Skipped, Why: Malformed}, nil
 	case shop != i.options.Shop:
-		return Finding{Check: CheckStore, State: Failed, Why: WrongStore}
+		return Finding{}, &Error{Reason: WrongStore}
 	}
 	if base, err := ParsePortalURL(answer.Store.Portal); err == nil {
 		i.findings.Store = PortalFacts{Base: base.Host + base.Path, Trusted: i.guard.trusts(base)}
@@ -234,120 +252,97 @@ func (i *inspector) checkStore(ctx context.Context) Finding {
 		}
 		i.findings.PortalURL = base.String()
 	}
-	return Finding{Check: CheckStore, State: Passed}
+	return Finding{}, nil
 }
 
-func (i *inspector) checkCustomers(ctx context.Context) Finding {
+func (i *inspector) checkCustomers(ctx context.Context) (Finding, error) {
 	if i.asked.Customer != "" {
 		found, err := i.FindCustomer(ctx, i.grant, i.asked.Customer, High)
-		if Is(err, NoCustomer) || Is(err, Ambiguous) {
-			return warning(CheckCustomers, err)
-		}
-		if err != nil {
-			return failing(CheckCustomers, err)
-		}
-		i.customer, i.someone = found.Customer, true
-		return Finding{Check: CheckCustomers, State: Passed}
+		i.customer, i.someone = found.Customer, err == nil
+		return Finding{}, err
 	}
 	page, err := i.customerPage(ctx, i.grant, Normal, url.Values{"limit": {"5"}})
-	if err != nil {
-		return failing(CheckCustomers, err)
-	}
-	i.someone = len(*page.Customers) > 0
-	for _, record := range *page.Customers {
-		if customer, reason := record.customer(); reason == "" {
+	i.someone = len(page.Customers) > 0
+	for _, record := range page.Customers {
+		if customer, err := record.customer(); err == nil {
 			i.customer = customer
 			break
 		}
 	}
-	return Finding{Check: CheckCustomers, State: Passed}
+	return Finding{}, err
 }
 
-// checkFilter asks for a Shopify customer that cannot exist. Where external_customer_id
-// filters, the page is empty.
-func (i *inspector) checkFilter(ctx context.Context) Finding {
-	random, err := rand.Int(rand.Reader, big.NewInt(1e9))
-	if err != nil {
-		return failing(CheckFilter, err)
-	}
-	// Shopify's ids are shorter today.
-	id := strconv.FormatInt(9e17+random.Int64(), 10)
-	page, err := i.customerPage(ctx, i.grant, Normal, url.Values{"external_customer_id": {id}, "limit": {"1"}})
-	if err == nil && len(*page.Customers) > 0 {
-		return Finding{Check: CheckFilter, State: Failed, Why: FilterIgnored}
+// checkFilter asks for a Shopify customer that cannot exist: ids are shorter today.
+// Where external_customer_id filters, the page is empty.
+func (i *inspector) checkFilter(ctx context.Context) (Finding, error) {
+	query := url.Values{"external_customer_id": {"900000000000000001"}, "limit": {"1"}}
+	page, err := i.customerPage(ctx, i.grant, Normal, query)
+	if len(page.Customers) > 0 {
+		return Finding{}, &Error{Reason: FilterIgnored}
 	}
 	if err == nil && !i.someone {
 		page, err = i.customerPage(ctx, i.grant, Normal, url.Values{"limit": {"1"}})
 	}
-	switch {
-	case err != nil:
-		return failing(CheckFilter, err)
-	case !i.someone && len(*page.Customers) == 0:
-		return Finding{Check: CheckFilter, State: Warned, Why: NoCustomer}
+	if err == nil && !i.someone && len(page.Customers) == 0 {
+		err = &Error{Reason: NoCustomer}
 	}
-	return Finding{Check: CheckFilter, State: Passed}
+	return Finding{}, err
 }
 
 // checkSession makes one, since it is not known for sure how Recharge spells the scope
 // for it, nor whether it takes a storefront token.
-func (i *inspector) checkSession(ctx context.Context) Finding {
-	missing := i.lacks(scopeSession())
+func (i *inspector) checkSession(ctx context.Context) (Finding, error) {
+	missing := i.lacks("write_session", "write_sessions")
 	switch {
 	case i.customer.ID == 0 && missing != nil:
-		return Finding{Check: CheckSessions, State: Warned, Why: NoCustomer, Missing: missing}
+		return Finding{Missing: missing}, &Error{Reason: NoCustomer}
 	case i.customer.ID == 0:
-		return Finding{Check: CheckSessions, State: Skipped, Why: NoCustomer}
+		return Finding{State: Skipped, Why: NoCustomer}, nil
 	}
-	session, facts, err := i.createSession(ctx, i.grant, i.customer, i.options.StorefrontToken)
-	if err != nil {
-		finding := warning(CheckSessions, err)
-		if finding.Why == Forbidden {
-			finding.Missing = missing
-		}
-		return finding
+	var err error
+	i.session, i.findings.Session, err = i.createSession(ctx, i.grant, i.customer, i.options.StorefrontToken)
+	if Is(err, Forbidden) {
+		return Finding{Missing: missing}, err
 	}
-	i.session, i.findings.Session = session, facts
-	return Finding{Check: CheckSessions, State: Passed}
+	return Finding{}, err
 }
 
 // checkBare shows whether the store needs the storefront token. Its session is not used.
-func (i *inspector) checkBare(ctx context.Context) Finding {
+func (i *inspector) checkBare(ctx context.Context) (Finding, error) {
 	if i.customer.ID == 0 || i.options.StorefrontToken == "" {
-		return Finding{Check: CheckBare, State: Skipped}
+		return Finding{State: Skipped}, nil
 	}
-	if _, _, err := i.createSession(ctx, i.grant, i.customer, ""); err != nil {
-		return warning(CheckBare, err)
-	}
-	return Finding{Check: CheckBare, State: Passed}
+	_, _, err := i.createSession(ctx, i.grant, i.customer, "")
+	return Finding{}, err
 }
 
 // checkPortal trusts the host that Recharge itself names. It throws the link away.
-func (i *inspector) checkPortal(ctx context.Context) Finding {
+func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	if i.session.Token == "" {
-		return Finding{Check: CheckPortal, State: Skipped}
+		return Finding{State: Skipped}, nil
 	}
 	visit := Visit{To: Subscriptions}
 	answer, err := do[portalAccess](ctx, i.Client, i.grant, i.portalAccessCall(i.session, visit))
 	if err != nil {
-		return warning(CheckPortal, err)
+		return Finding{}, err
 	}
 	target, err := answer.target(i.customer, visit)
 	if err != nil {
-		return warning(CheckPortal, err)
+		return Finding{}, err
 	}
 	i.findings.Portal = i.portalFacts(answer, target)
 	base, err := ParsePortalURL(answer.BaseURL)
 	// The base is kept and makes everybody's links: it must not be one customer's.
 	if err != nil || hasPart(base, i.customer.Hash) || hasPart(base, answer.TempToken) {
-		return Finding{Check: CheckPortal, State: Warned, Why: Malformed}
+		return Finding{}, &Error{Reason: Malformed}
 	}
 	i.findings.Portal.Base = base.Host + base.Path
 	named := guard{shop: i.options.Shop, portal: base}
 	if named.refuses(target, i.customer.Hash) != "" {
-		return Finding{Check: CheckPortal, State: Warned, Why: LinkRefused}
+		return Finding{}, &Error{Reason: LinkRefused}
 	}
 	i.findings.PortalURL, i.findings.Sessions = base.String(), true
-	return Finding{Check: CheckPortal, State: Passed, Detail: base.Host}
+	return Finding{Detail: base.Host}, nil
 }
 
 // portalFacts says what the configured guard makes of a link, and when it expires.
@@ -361,23 +356,4 @@ func (i *inspector) portalFacts(answer portalAccess, target string) PortalFacts 
 		facts.Zone, facts.Expires = err == nil, expires.Sub(i.options.Now())
 	}
 	return facts
-}
-
-// failing returns the finding of a check whose call failed.
-func failing(check Check, err error) Finding {
-	finding := warning(check, err)
-	if !finding.Why.Transient() {
-		finding.State = Failed
-	}
-	return finding
-}
-
-// warning is failing for what is not needed.
-func warning(check Check, err error) Finding {
-	finding := Finding{Check: check, State: Warned, Why: ReasonOf(err)}
-	var failed *Error
-	if errors.As(err, &failed) {
-		finding.Status = failed.Status
-	}
-	return finding
 }

@@ -48,7 +48,6 @@ type Client struct {
 	http    *http.Client
 	limiter *Limiter
 	guard   guard
-	byEmail string
 }
 
 // NewClient returns a client for one store.
@@ -68,7 +67,6 @@ func NewClient(o Options) *Client {
 		},
 		limiter: o.Limiter,
 		guard:   guard{shop: o.Shop, portal: o.PortalURL},
-		byEmail: byEmail(o.PortalURL),
 	}
 }
 
@@ -140,23 +138,20 @@ func (c *Client) get(p Priority, query url.Values, path ...string) call {
 // is tried once, as it may have been carried out.
 func do[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
 	answer, err := try[T](ctx, c, g, call)
-	var failed *Error
-	if call.method != http.MethodGet || call.priority == Background || !errors.As(err, &failed) || !failed.retryable() {
-		return answer, err
-	}
-	if c.limiter.CircuitOpen(call.endpoint) || !wait(ctx, failed.retryDelay()) {
+	delay := retryDelay(err)
+	if delay == 0 || call.method != http.MethodGet || call.priority == Background ||
+		c.limiter.CircuitOpen(call.endpoint) || !wait(ctx, delay) {
 		return answer, err
 	}
 	return try[T](ctx, c, g, call)
 }
 
+// wait reports whether that time has passed; false means that ctx is over.
 func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	}
 }
@@ -223,8 +218,11 @@ func ask[T any](ctx context.Context, c *Client, g *Grant, call call) (T, *Error)
 	if call.method == http.MethodDelete && (status == http.StatusNoContent || status == http.StatusOK) {
 		return none, nil
 	}
+	if status == http.StatusTooManyRequests {
+		c.limiter.pause(retryAfter(response.Header))
+	}
 	if status != http.StatusOK && status != http.StatusCreated {
-		return none, c.refused(call, response)
+		return none, &Error{Endpoint: call.endpoint, Reason: reasonFor(status), Status: status}
 	}
 	if err == nil {
 		err = json.Unmarshal(body, &answer)
@@ -278,15 +276,6 @@ func whyNoAnswer(ctx context.Context, err error) Reason {
 		return TooSlow
 	}
 	return Unreachable
-}
-
-func (c *Client) refused(call call, response *http.Response) *Error {
-	failed := &Error{Endpoint: call.endpoint, Reason: reasonFor(response.StatusCode), Status: response.StatusCode}
-	if failed.Reason == Limited {
-		failed.RetryAfter = retryAfter(response.Header)
-		c.limiter.pause(failed.RetryAfter)
-	}
-	return failed
 }
 
 // Headers are what the headers of a grant's answers said.

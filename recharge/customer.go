@@ -1,7 +1,6 @@
 package recharge
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -51,14 +50,14 @@ func (r *records) UnmarshalJSON(raw []byte) error {
 }
 
 type customerPage struct {
-	Customers *records `json:"customers"` // not nil
-	Next      text     `json:"next_cursor"`
+	Customers records `json:"customers"` // not nil
+	Next      text    `json:"next_cursor"`
 }
 
 func (c *Client) customerPage(ctx context.Context, g *Grant, p Priority, query url.Values) (customerPage, error) {
 	page, err := do[customerPage](ctx, c, g, c.get(p, query, "customers"))
 	if err == nil && page.Customers == nil {
-		err = &Error{Endpoint: Customers, Reason: Malformed, Status: http.StatusOK}
+		err = malformed(Customers)
 	}
 	return page, err
 }
@@ -78,36 +77,28 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 	if err != nil {
 		return Found{}, err
 	}
-	own := named(*page.Customers, shopifyID)
-	strangers := len(own) < len(*page.Customers)
-	customer, reason := choose(own)
-	if strangers && reason == NoCustomer {
-		reason = FilterIgnored
-	}
-	if reason != "" {
-		return Found{}, &Error{Endpoint: Customers, Reason: reason}
-	}
-	found := Found{Customer: customer}
-	if strangers {
-		found.Alert = &Error{Endpoint: Customers, Reason: FilterIgnored}
-	}
-	return found, nil
-}
-
-// named returns the records that name this Shopify customer.
-func named(all []customerRecord, shopifyID string) []customerRecord {
 	var own []customerRecord
-	for _, record := range all {
+	for _, record := range page.Customers {
 		if string(record.External.Ecommerce) == shopifyID {
 			own = append(own, record)
 		}
 	}
-	return own
+	strangers := len(own) < len(page.Customers)
+	customer, err := choose(own)
+	if strangers && Is(err, NoCustomer) {
+		err = &Error{Endpoint: Customers, Reason: FilterIgnored}
+	}
+	found := Found{Customer: customer}
+	if strangers && err == nil {
+		found.Alert = &Error{Endpoint: Customers, Reason: FilterIgnored}
+	}
+	return found, err
 }
 
 // choose picks one of a shopper's own records. If there are several it picks the one
 // with active subscriptions, if exactly one has any. It does not guess.
-func choose(own []customerRecord) (Customer, Reason) {
+// Errors: NoCustomer, Ambiguous, Malformed.
+func choose(own []customerRecord) (Customer, error) {
 	var active []customerRecord
 	for _, record := range own {
 		if record.Active > 0 {
@@ -116,20 +107,106 @@ func choose(own []customerRecord) (Customer, Reason) {
 	}
 	switch {
 	case len(own) == 0:
-		return Customer{}, NoCustomer
+		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	case len(own) == 1:
 		return own[0].customer()
 	case len(active) == 1:
 		return active[0].customer()
 	}
-	return Customer{}, Ambiguous
+	return Customer{}, &Error{Endpoint: Customers, Reason: Ambiguous}
 }
 
-func (r customerRecord) customer() (Customer, Reason) {
+// customer returns the part of a record that we keep.
+// Errors: Malformed if it cannot be used.
+func (r customerRecord) customer() (Customer, error) {
 	if r.ID <= 0 || !hashShape.MatchString(r.Hash) {
-		return Customer{}, Malformed
+		return Customer{}, malformed(Customers)
 	}
-	return Customer{ID: int64(r.ID), Hash: r.Hash, Active: r.Active}, ""
+	return Customer{ID: int64(r.ID), Hash: r.Hash, Active: r.Active}, nil
+}
+
+// pageSize is the most that Recharge gives.
+const pageSize = 250
+
+// Record is a customer with the id of the Shopify customer that it names.
+type Record struct {
+	ShopifyID string
+	Customer  Customer
+}
+
+// Page is one of the pages that hold all customers of a store.
+type Page struct {
+	Records []Record // those that name a Shopify customer and can be used
+	Read    int      // how many records the page held
+	Next    string   // the cursor of the next page; "" after the last
+}
+
+// CustomerPage returns the page at a cursor, "" being the first. Its priority is
+// Background.
+// Errors: Invalid or BadRequest if the cursor is no longer valid, and those of any
+// call.
+func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Page, error) {
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	if cursor != "" {
+		query.Set("cursor", cursor) // beside which Recharge takes nothing but a limit
+	}
+	answer, err := c.customerPage(ctx, g, Background, query)
+	if err != nil {
+		return Page{}, err
+	}
+	page := Page{Read: len(answer.Customers), Next: string(answer.Next)}
+	for _, record := range answer.Customers {
+		customer, err := record.customer()
+		id := string(record.External.Ecommerce)
+		if err == nil && id != "" && shopifyIDShape.MatchString(id) {
+			page.Records = append(page.Records, Record{id, customer})
+		}
+	}
+	return page, nil
+}
+
+// CustomerByID returns a customer by Recharge's id, if that names this Shopify
+// customer. It serves where the filter of FindCustomer does not work. Its priority is
+// Normal.
+// Errors: NoCustomer if it names nobody or somebody else, and those of any call.
+func (c *Client) CustomerByID(ctx context.Context, g *Grant, id int64, shopifyID string) (Customer, error) {
+	record, err := c.recordByID(ctx, g, id, Normal)
+	switch {
+	case err != nil:
+		return Customer{}, err
+	case shopifyID == "" || string(record.External.Ecommerce) != shopifyID || int64(record.ID) != id:
+		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
+	}
+	return record.customer()
+}
+
+// OwnCustomer returns a customer by Recharge's id, where the shop's own middleware
+// says whose that is, and the Shopify id that the record names; "" if it names none.
+// Its priority is High. An answer with another customer's record is an alert.
+// Errors: NoCustomer, Foreign, and those of any call.
+func (c *Client) OwnCustomer(ctx context.Context, g *Grant, id int64) (Customer, string, error) {
+	record, err := c.recordByID(ctx, g, id, High)
+	switch {
+	case err != nil:
+		return Customer{}, "", err
+	case int64(record.ID) != id:
+		return Customer{}, "", &Error{Endpoint: Customers, Reason: Foreign, Status: http.StatusOK}
+	}
+	customer, err := record.customer()
+	return customer, string(record.External.Ecommerce), err
+}
+
+func (c *Client) recordByID(ctx context.Context, g *Grant, id int64, p Priority) (*customerRecord, error) {
+	answer, err := do[struct {
+		Customer *customerRecord `json:"customer"`
+	}](ctx, c, g, c.get(p, nil, "customers", strconv.FormatInt(id, 10)))
+	switch {
+	case Is(err, NotFound):
+		return nil, &Error{Endpoint: Customers, Reason: NoCustomer}
+	case err == nil && answer.Customer == nil:
+		return nil, malformed(Customers)
+	}
+	return answer.Customer, err
 }
 
 // number is an integer that Recharge sends as a number or as a string.
@@ -152,13 +229,12 @@ func (n *number) UnmarshalJSON(raw []byte) error {
 type text string
 
 func (t *text) UnmarshalJSON(raw []byte) error {
-	raw = bytes.TrimSpace(raw)
 	switch {
-	case bytes.Equal(raw, []byte("null")):
+	case string(raw) == "null":
 		return nil
-	case len(raw) > 0 && raw[0] == '"':
+	case raw[0] == '"':
 		return json.Unmarshal(raw, (*string)(t))
-	case len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'):
+	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
 		*t = text(raw)
 		return nil
 	}

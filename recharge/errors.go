@@ -57,11 +57,10 @@ func (r Reason) Transient() bool {
 // ErrHeld or ErrChanged. Its text holds no id, hash, token or URL, so it can be
 // logged as it is.
 type Error struct {
-	Endpoint   string // "customers", "sessions", "portal_access", ...; "link by hash" and "signed-in link" are not called
-	Reason     Reason
-	Status     int           // HTTP status, 0 where there was none
-	RetryAfter time.Duration // with a 429: when to ask again
-	Detail     string        // for LinkRefused: what is wrong with it
+	Endpoint string // "customers", "sessions", "portal_access", ...; "link by hash" and "signed-in link" are not called
+	Reason   Reason
+	Status   int    // HTTP status, 0 where there was none
+	Detail   string // for LinkRefused: what is wrong with it
 }
 
 func (e *Error) Error() string {
@@ -76,10 +75,7 @@ func (e *Error) Error() string {
 }
 
 // Is reports whether err is an *Error for that reason.
-func Is(err error, reason Reason) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Reason == reason
-}
+func Is(err error, reason Reason) bool { return ReasonOf(err) == reason }
 
 // ReasonOf returns the reason of an *Error, and "" for any other error.
 func ReasonOf(err error) Reason {
@@ -88,6 +84,11 @@ func ReasonOf(err error) Reason {
 		return failed.Reason
 	}
 	return ""
+}
+
+// malformed is an answer that was sent as good and cannot be used.
+func malformed(endpoint string) *Error {
+	return &Error{Endpoint: endpoint, Reason: Malformed, Status: http.StatusOK}
 }
 
 func reasonFor(status int) Reason {
@@ -114,14 +115,15 @@ func dead(err error) bool {
 	return false
 }
 
-// retryable reports whether another try at once may help. Limited is not one of
-// these: a 429 is never answered by more calls.
-func (e *Error) retryable() bool { return dead(e) || e.Reason == Locked }
-
-// retryDelay leaves a locked route time to finish. For the rest a moment is enough.
-func (e *Error) retryDelay() time.Duration {
-	if e.Reason == Locked {
+// retryDelay returns when another try may help; 0 if none would. A locked route gets
+// time to finish, for the rest a moment is enough. Limited is not one of these: a 429
+// is never answered by more calls.
+func retryDelay(err error) time.Duration {
+	switch {
+	case Is(err, Locked):
 		return 500 * time.Millisecond
+	case dead(err):
+		return 50 * time.Millisecond
 	}
-	return 50 * time.Millisecond
+	return 0
 }

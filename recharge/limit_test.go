@@ -46,9 +46,8 @@ func TestLimited(t *testing.T) {
 
 			_, err := lookUp(t.Context(), c, shopifyID)
 			checkReason(t, "FindCustomer", err, recharge.Limited)
-			var e *recharge.Error
-			if errors.As(err, &e) && e.RetryAfter != test.want {
-				t.Errorf("with Retry-After: %s, RetryAfter = %v; want %v", test.retryAfter, e.RetryAfter, test.want)
+			if got := c.Limiter().Budget().Paused; got != test.want {
+				t.Errorf("with Retry-After: %s, the pause is %v; want %v", test.retryAfter, got, test.want)
 			}
 			checkPaused := func(when string) {
 				for _, ask := range asks(0) {

@@ -3,7 +3,6 @@ package recharge
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"net/url"
 	"regexp"
 	"strings"
@@ -24,56 +23,35 @@ type Destination string
 // Subscriptions is the default: where "Manage Subscriptions" leads.
 const Subscriptions Destination = "subscriptions"
 
-var singleShape = regexp.MustCompile(`^subscriptions/[0-9]{1,19}(/cancel)?$`)
+var destinationShape = regexp.MustCompile(
+	`^(overview|schedule|orders|addresses|payment-methods|subscriptions(/[0-9]{1,19}(/cancel)?)?)$`)
 
 // ParseDestination reads a destination. It returns the default for anything else.
 func ParseDestination(s string) Destination {
-	if _, page := Destination(s).page(); page || singleShape.MatchString(s) {
-		return Destination(s)
+	if !destinationShape.MatchString(s) {
+		return Subscriptions
 	}
-	return Subscriptions
+	return Destination(s)
 }
 
-// page is Recharge's name for a destination.
-type page struct {
-	access string // page_destination of portal_access
-	path   string // under the hash, in a link by hash
-}
-
-// page returns that of a destination that is not inside one subscription. It reports
-// whether there is one.
-func (d Destination) page() (page, bool) {
-	switch d {
-	case "overview", "subscriptions", "orders":
-		return page{string(d), string(d)}, true
-	case "schedule":
-		return page{"delivery_schedule", "schedule"}, true
-	case "addresses":
-		return page{"shipping", "addresses"}, true
-	case "payment-methods":
-		return page{"payment_methods", "payment_methods"}, true
+// names returns what Recharge calls a destination: as page_destination of portal_access,
+// which knows no single subscription, and as the path under the hash.
+func (d Destination) names() (access, path string) {
+	switch {
+	case d == "schedule":
+		return "delivery_schedule", "schedule"
+	case d == "addresses":
+		return "shipping", "addresses"
+	case d == "payment-methods":
+		return "payment_methods", "payment_methods"
+	case d.single():
+		return string(Subscriptions), string(d)
 	}
-	return page{}, false
+	return string(d), string(d)
 }
 
 // single reports whether the destination is inside one subscription.
 func (d Destination) single() bool { return strings.Contains(string(d), "/") }
-
-func (d Destination) portalAccess() string {
-	if d.single() {
-		d = Subscriptions
-	}
-	page, _ := d.page()
-	return page.access
-}
-
-func (d Destination) path() string {
-	if d.single() {
-		return string(d)
-	}
-	page, _ := d.page()
-	return page.path
-}
 
 // Locale is a language tag such as "fr" or "pt-BR"; "" leaves it to the portal.
 type Locale string
@@ -137,11 +115,8 @@ func (Access) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 // String covers printers that do not use fmt.
 func (Access) String() string { return redacted }
 
-// MarshalText covers encoding/json and every other text encoder.
+// MarshalText covers log/slog, encoding/json and every other text encoder.
 func (Access) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// LogValue covers log/slog.
-func (Access) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // url builds an address of the portal; "" if a part is missing.
 func (a Access) url(hash string, visit Visit) string {
@@ -150,11 +125,12 @@ func (a Access) url(hash string, visit Visit) string {
 	}
 	// It is put together as text, since most clicks do nothing but this. The guard reads it
 	// as a URL, and looks for the hash in its path.
+	_, path := visit.To.names()
 	query := "token=" + url.QueryEscape(a.TempToken)
 	if more := visit.query().Encode(); more != "" {
 		query = more + "&" + query
 	}
-	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + visit.To.path() + "?" + query
+	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + path + "?" + query
 }
 
 // SignedInLink builds a link from an access, which must be the customer's. It makes
@@ -180,24 +156,18 @@ func DefaultPortal(shop string) *url.URL {
 // sign-in itself, or asks for it.
 // Errors: LinkRefused.
 func (c *Client) LinkByHash(customer Customer, visit Visit) (Link, error) {
-	target := portalPage(c.options.PortalURL, customer.Hash, visit.To, visit.query())
-	return c.guarded("link by hash", target, customer, time.Time{})
+	_, path := visit.To.names()
+	target := c.options.PortalURL.JoinPath(customer.Hash, path)
+	target.RawQuery = visit.query().Encode()
+	return c.guarded("link by hash", target.String(), customer, time.Time{})
 }
 
 // ByEmail returns the path on the store's own host where Recharge finds a customer by
 // e-mail address, for shoppers whom the id does not find. It returns "" if the portal
 // is not on that host, as Recharge then has no page there.
-func (c *Client) ByEmail() string { return c.byEmail }
-
-func byEmail(portal *url.URL) string {
-	if strings.TrimRight(portal.Path, "/") != "/tools/recurring/portal" {
+func (c *Client) ByEmail() string {
+	if strings.TrimRight(c.options.PortalURL.Path, "/") != "/tools/recurring/portal" {
 		return ""
 	}
 	return "/tools/recurring/get-subscription-access"
-}
-
-func portalPage(base *url.URL, hash string, to Destination, query url.Values) string {
-	target := base.JoinPath(hash, to.path())
-	target.RawQuery = query.Encode()
-	return target.String()
 }

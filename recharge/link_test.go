@@ -75,12 +75,14 @@ func TestAccessIsRedacted(t *testing.T) {
 	t.Parallel()
 	access := recharge.Access{Base: portalURL, TempToken: portalToken, Expires: issued}
 	var logged bytes.Buffer
-	slog.New(slog.NewJSONHandler(&logged, nil)).Info("", "access", access, "pointer", &access)
+	for _, handler := range []slog.Handler{slog.NewJSONHandler(&logged, nil), slog.NewTextHandler(&logged, nil)} {
+		slog.New(handler).Info("", "access", access, "pointer", &access)
+	}
 	encoded, err := json.Marshal(map[string]any{"access": access, "inside": struct{ A recharge.Access }{access}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts := []string{logged.String(), string(encoded), access.String(), access.LogValue().String()}
+	texts := []string{logged.String(), string(encoded), access.String()}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		texts = append(texts, fmt.Sprintf(verb, access), fmt.Sprintf(verb, &access), fmt.Sprintf(verb, []recharge.Access{access}))
 	}

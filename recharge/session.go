@@ -1,7 +1,6 @@
 package recharge
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -59,34 +58,34 @@ func (c *Client) createSession(
 	if err != nil {
 		return Session{}, SessionFacts{}, err
 	}
-	token, claims, err := answer.read(customer)
-	if err != nil {
-		return Session{}, SessionFacts{}, err
-	}
-	facts := SessionFacts{Key: "apiToken"}
-	if answer.Session.APIToken == "" {
-		facts.Key = "api_token"
-	}
-	if claims.Expires > 0 {
-		facts.Lives = time.Unix(int64(claims.Expires), 0).Sub(c.options.Now())
-	}
-	return Session{Token: token, Expires: c.sessionEnd(claims)}, facts, nil
+	return answer.session(customer, c.options.Now())
 }
 
-// read returns the session's token and the claims in it.
-// Errors: Malformed, and Foreign if the session is not the customer's.
-func (a sessionAnswer) read(customer Customer) (string, sessionClaims, error) {
-	token := cmp.Or(a.Session.APIToken, a.Session.APITokenSnake)
+// session returns the session that was made just now.
+// Errors: Malformed, and Foreign if it is not the customer's.
+func (a sessionAnswer) session(customer Customer, now time.Time) (Session, SessionFacts, error) {
+	token, facts := a.Session.APIToken, SessionFacts{Key: "apiToken"}
 	if token == "" {
-		return "", sessionClaims{}, &Error{Endpoint: Sessions, Reason: Malformed, Status: http.StatusOK}
+		token, facts.Key = a.Session.APITokenSnake, "api_token"
+	}
+	if token == "" {
+		return Session{}, SessionFacts{}, malformed(Sessions)
 	}
 	claims := readClaims(token)
 	for _, id := range []number{a.Session.CustomerID, a.Session.CustomerSnake, claims.CustomerID} {
 		if id != 0 && int64(id) != customer.ID {
-			return "", sessionClaims{}, &Error{Endpoint: Sessions, Reason: Foreign}
+			return Session{}, SessionFacts{}, &Error{Endpoint: Sessions, Reason: Foreign}
 		}
 	}
-	return token, claims, nil
+	end := now.Add(sessionLife)
+	if claims.Expires > 0 {
+		says := time.Unix(int64(min(claims.Expires, 1e10)), 0)
+		facts.Lives = says.Sub(now)
+		if says.Before(end) {
+			end = says
+		}
+	}
+	return Session{Token: token, Expires: end.Add(-sessionMargin)}, facts, nil
 }
 
 // readClaims reads a token's claims, unverified: Recharge has just sent it over TLS,
@@ -94,22 +93,11 @@ func (a sessionAnswer) read(customer Customer) (string, sessionClaims, error) {
 // none.
 func readClaims(token string) sessionClaims {
 	var claims sessionClaims
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return claims
-	}
-	if payload, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
+	if parts := strings.Split(token, "."); len(parts) == 3 {
+		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
 		_ = json.Unmarshal(payload, &claims)
 	}
 	return claims
-}
-
-func (c *Client) sessionEnd(claims sessionClaims) time.Time {
-	end := c.options.Now().Add(sessionLife)
-	if claims.Expires > 0 && claims.Expires < float64(end.Unix()) {
-		end = time.Unix(int64(claims.Expires), 0)
-	}
-	return end.Add(-sessionMargin)
 }
 
 // PortalAccess asks for access to the customer's portal. The session must be the
@@ -148,7 +136,8 @@ func (c *Client) PortalAccess(
 func (c *Client) portalAccessCall(session Session, visit Visit) call {
 	query := visit.query()
 	query.Set("shop_url", c.options.Shop)
-	query.Set("page_destination", visit.To.portalAccess())
+	page, _ := visit.To.names()
+	query.Set("page_destination", page)
 	call := c.get(Normal, query, PortalAccess)
 	call.header.Set("X-Recharge-Access-Token", session.Token)
 	// The SDK names itself here. Whether the route needs it is not known.
@@ -185,7 +174,7 @@ func (a portalAccess) target(customer Customer, visit Visit) (string, error) {
 	}
 	switch {
 	case target == "" || a.CustomerHash == "":
-		return "", &Error{Endpoint: PortalAccess, Reason: Malformed, Status: http.StatusOK}
+		return "", malformed(PortalAccess)
 	case a.CustomerHash != customer.Hash:
 		return "", &Error{Endpoint: PortalAccess, Reason: Foreign}
 	}

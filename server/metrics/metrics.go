@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"manage-subscriptions/portal"
@@ -24,76 +25,77 @@ const namespace = "manage_subscriptions"
 type Metrics struct {
 	registry *prometheus.Registry
 
-	// By outcome, source and step: each click looks them up.
+	// Each click looks these up.
 	clicks       map[portal.Outcome]prometheus.Counter
 	sources      map[portal.Source]prometheus.Counter
 	clickSeconds map[portal.Outcome]prometheus.Observer
 	stepSeconds  map[string]prometheus.Observer
 
 	calls       *prometheus.CounterVec
-	callSeconds *prometheus.HistogramVec
+	callSeconds map[string]prometheus.Observer
 	webhooks    *prometheus.CounterVec
-	statuses    *prometheus.CounterVec
+	statuses    map[portal.StatusAnswer]prometheus.Counter
 }
 
 // New returns metrics. Every series that can be is at 0, so that a rule about one
 // does not wait for its first event.
 func New(version string, source Source) *Metrics {
-	clicks := counter("clicks_total", "Clicks that were answered, by outcome.", "outcome")
-	sources := counter("click_sources_total", "Clicks by the nearest place that had what they needed.", "source")
-	clickSeconds := histogram("click_seconds", "How long a click took, from request to answer.", "outcome")
-	stepSeconds := histogram("step_seconds", "How long one step of a click took.", "step")
-	m := &Metrics{
-		registry:     prometheus.NewRegistry(),
-		clicks:       map[portal.Outcome]prometheus.Counter{},
-		sources:      map[portal.Source]prometheus.Counter{},
-		clickSeconds: map[portal.Outcome]prometheus.Observer{},
-		stepSeconds:  map[string]prometheus.Observer{},
-		calls: counter("recharge_calls_total",
-			"Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.",
-			"endpoint", "status"),
-		callSeconds: histogram("recharge_call_seconds", "How long a call of the Recharge API took.", "endpoint"),
-		webhooks:    counter("webhooks_total", "Webhooks that were answered, by sender and by status.", "from", "status"),
-		statuses:    counter("status_answers_total", "Answers to themes that asked whether to show the link.", "answer"),
-	}
-	for _, outcome := range portal.Outcomes() {
-		m.clicks[outcome] = clicks.WithLabelValues(string(outcome))
-		m.clickSeconds[outcome] = clickSeconds.WithLabelValues(string(outcome))
-	}
-	for _, source := range portal.Sources() {
-		m.sources[source] = sources.WithLabelValues(string(source))
-	}
-	for _, step := range portal.StepNames() {
-		m.stepSeconds[step] = stepSeconds.WithLabelValues(step)
-	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{source},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	add := factory{promauto.With(registry)}
+	clicks := add.counter("clicks_total", "Clicks that were answered, by outcome.", "outcome")
+	sources := add.counter("click_sources_total", "Clicks by the nearest place that had what they needed.", "source")
+	clickSeconds := add.histogram("click_seconds", "How long a click took, from request to answer.", "outcome")
+	stepSeconds := add.histogram("step_seconds", "How long one step of a click took.", "step")
+	calls := add.counter("recharge_calls_total",
+		"Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.",
+		"endpoint", "status")
+	callSeconds := add.histogram("recharge_call_seconds", "How long a call of the Recharge API took.", "endpoint")
+	webhooks := add.counter("webhooks_total", "Webhooks that were answered, by sender and by status.", "from", "status")
+	statuses := add.counter("status_answers_total", "Answers to themes that asked whether to show the link.", "answer")
 	for _, endpoint := range recharge.Endpoints() {
-		m.calls.WithLabelValues(endpoint, "ok")
-		m.callSeconds.WithLabelValues(endpoint)
+		calls.WithLabelValues(endpoint, "ok")
 	}
 	for _, from := range []portal.Sender{portal.SentByShopify, portal.SentByRecharge} {
-		m.webhooks.WithLabelValues(string(from), "200")
+		webhooks.WithLabelValues(string(from), "200")
 	}
-	for _, answer := range portal.StatusAnswers() {
-		m.statuses.WithLabelValues(string(answer))
-	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	add.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.",
-	}, []string{"version"})
-	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(clicks, sources, clickSeconds, stepSeconds, m.calls, m.callSeconds, m.webhooks, m.statuses,
-		build, collector{source},
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+	}, []string{"version"}).WithLabelValues(version).Set(1)
+	return &Metrics{
+		registry:     registry,
+		clicks:       each(portal.Outcomes(), clicks.WithLabelValues),
+		sources:      each(portal.Sources(), sources.WithLabelValues),
+		clickSeconds: each(portal.Outcomes(), clickSeconds.WithLabelValues),
+		stepSeconds:  each(portal.StepNames(), stepSeconds.WithLabelValues),
+		calls:        calls,
+		callSeconds:  each(recharge.Endpoints(), callSeconds.WithLabelValues),
+		webhooks:     webhooks,
+		statuses:     each(portal.StatusAnswers(), statuses.WithLabelValues),
+	}
 }
 
-func counter(name, help string, labels ...string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+// each returns the series for each value of a label.
+func each[Label ~string, Series any](values []Label, with func(...string) Series) map[Label]Series {
+	series := map[Label]Series{}
+	for _, value := range values {
+		series[value] = with(string(value))
+	}
+	return series
+}
+
+// factory registers what it makes.
+type factory struct{ promauto.Factory }
+
+func (f factory) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
 // histogram has buckets, in seconds, from a click that finds its link in the cache to
 // one that takes all of CLICK_TIMEOUT.
-func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
-	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+func (f factory) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	return f.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help,
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25},
 	}, labels)
@@ -121,12 +123,12 @@ func (m *Metrics) Click(click portal.Click) {
 // Call counts a call of the Recharge API.
 func (m *Metrics) Call(call recharge.Call) {
 	m.calls.WithLabelValues(call.Endpoint, statusOf(call.Failed)).Inc()
-	m.callSeconds.WithLabelValues(call.Endpoint).Observe(call.Took.Seconds())
+	m.callSeconds[call.Endpoint].Observe(call.Took.Seconds())
 }
 
 // Status counts an answer to a theme.
 func (m *Metrics) Status(answer portal.StatusAnswer) {
-	m.statuses.WithLabelValues(string(answer)).Inc()
+	m.statuses[answer].Inc()
 }
 
 // statusOf returns one of few values. An HTTP status that is not registered is

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,49 +32,65 @@ type State struct {
 	Now     time.Time
 }
 
-// sample is one value of a State. A name that ends in _total is a counter, any
-// other a gauge.
-type sample struct {
-	name, help string
-	value      float64
+// collector reads a State at each scrape.
+type collector struct{ source Source }
+
+// Describe describes nothing: which metrics there are depends on the State.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	s := scrape{c.source.State(), out}
+	s.send("ready", "1 if this server wants clicks, as /readyz says.", number(s.Ready))
+	s.send("servers", "Servers that share the tokens' calls, as this one last counted them.", float64(s.Servers))
+	s.send("redis_up", "1 if Redis answers and runs scripts.", number(s.RedisUp))
+	s.send("redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds())
+	s.send("redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns))
+	s.send("redis_connections_idle", "Unused connections to Redis.", float64(s.RedisPool.IdleConns))
+	s.send("redis_pool_hits_total", "Times that a free connection to Redis was there.", float64(s.RedisPool.Hits))
+	s.send("redis_pool_misses_total", "Times that there was none.", float64(s.RedisPool.Misses))
+	s.send("redis_pool_timeouts_total", "Times that none came in time.", float64(s.RedisPool.Timeouts))
+	for _, endpoint := range recharge.Endpoints() {
+		s.send("breakers_open", "Shops for which an endpoint of Recharge is not called because its last calls failed.",
+			float64(s.OpenCircuits[endpoint]), endpoint)
+	}
+	s.budgets()
+	s.imports()
 }
 
-func (s State) samples() []sample {
-	samples := []sample{
-		{"ready", "1 if this server wants clicks, as /readyz says.", number(s.Ready)},
-		{"servers", "Servers that share the tokens' calls, as this one last counted them.", float64(s.Servers)},
+// scrape sends the values of a State.
+type scrape struct {
+	State
 
-		{"redis_up", "1 if Redis answers and runs scripts.", number(s.RedisUp)},
-		{"redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds()},
-		{"redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns)},
-		{"redis_connections_idle", "Unused connections to Redis.", float64(s.RedisPool.IdleConns)},
-		{"redis_pool_hits_total", "Times that a free connection to Redis was there.", float64(s.RedisPool.Hits)},
-		{"redis_pool_misses_total", "Times that there was none.", float64(s.RedisPool.Misses)},
-		{"redis_pool_timeouts_total", "Times that none came in time.", float64(s.RedisPool.Timeouts)},
+	out chan<- prometheus.Metric
+}
+
+// send takes a name that ends in _total for a counter, any other for a gauge.
+func (s scrape) send(name, help string, value float64, endpoint ...string) {
+	kind := prometheus.GaugeValue
+	if strings.HasSuffix(name, "_total") {
+		kind = prometheus.CounterValue
 	}
-	return append(append(samples, s.budgets()...), s.imports()...)
+	labels := []string{"endpoint"}[:len(endpoint)]
+	desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+	s.out <- prometheus.MustNewConstMetric(desc, kind, value, endpoint...)
 }
 
 // budgets leaves out what only a token has where there is none.
-func (s State) budgets() []sample {
-	var scarcest *recharge.Budget
+func (s scrape) budgets() {
 	paused := 0.0
 	for _, budget := range s.Budgets {
-		if scarcest == nil || budget.Left < scarcest.Left {
-			scarcest = &budget
-		}
 		paused += number(budget.Paused > 0)
 	}
-	samples := []sample{{"budget_paused", "Tokens that are paused because Recharge answered 429.", paused}}
-	if scarcest == nil {
-		return samples
+	s.send("budget_paused", "Tokens that are paused because Recharge answered 429.", paused)
+	if len(s.Budgets) == 0 {
+		return
 	}
-	return append(samples,
-		sample{"budget_left", "Calls that the token with the fewest left can make at once.", float64(scarcest.Left)},
-		sample{"budget_burst", "Calls that this token can make at once at most.", float64(scarcest.Burst)})
+	scarcest := slices.MinFunc(s.Budgets, func(a, b recharge.Budget) int { return cmp.Compare(a.Left, b.Left) })
+	s.send("budget_left", "Calls that the token with the fewest left can make at once.", float64(scarcest.Left))
+	s.send("budget_burst", "Calls that this token can make at once at most.", float64(scarcest.Burst))
 }
 
-func (s State) imports() []sample {
+func (s scrape) imports() {
 	var never, stuck, customers, running, read float64
 	var age time.Duration
 	for _, shop := range s.Imports {
@@ -87,38 +105,13 @@ func (s State) imports() []sample {
 			read += float64(shop.Customers)
 		}
 	}
-	return []sample{
-		{"index_shops", "Shops whose clicks this server has met, or the configured one.", float64(len(s.Imports))},
-		{"index_shops_never_read", "Of these, shops whose customers were never all imported.", never},
-		{"index_shops_stuck", "Of these, shops whose import cannot go on.", stuck},
-		{"index_customers", "Customers that the last imports of these shops have read.", customers},
-		{"index_age_seconds", "Age of the oldest of their last imports; 0: there is none.", age.Seconds()},
-		{"index_sweeps_running", "Imports of these shops that are running, on any server.", running},
-		{"index_progress_customers", "Customers that these imports have read so far.", read},
-	}
-}
-
-// collector reads a State at each scrape.
-type collector struct{ source Source }
-
-// Describe describes nothing: which metrics there are depends on the State.
-func (collector) Describe(chan<- *prometheus.Desc) {}
-
-func (c collector) Collect(out chan<- prometheus.Metric) {
-	state := c.source.State()
-	for _, of := range state.samples() {
-		kind := prometheus.GaugeValue
-		if strings.HasSuffix(of.name, "_total") {
-			kind = prometheus.CounterValue
-		}
-		desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", of.name), of.help, nil, nil)
-		out <- prometheus.MustNewConstMetric(desc, kind, of.value)
-	}
-	desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "breakers_open"),
-		"Shops for which an endpoint of Recharge is not called because its last calls failed.", []string{"endpoint"}, nil)
-	for _, endpoint := range recharge.Endpoints() {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(state.OpenCircuits[endpoint]), endpoint)
-	}
+	s.send("index_shops", "Shops whose clicks this server has met, or the configured one.", float64(len(s.Imports)))
+	s.send("index_shops_never_read", "Of these, shops whose customers were never all imported.", never)
+	s.send("index_shops_stuck", "Of these, shops whose import cannot go on.", stuck)
+	s.send("index_customers", "Customers that the last imports of these shops have read.", customers)
+	s.send("index_age_seconds", "Age of the oldest of their last imports; 0: there is none.", age.Seconds())
+	s.send("index_sweeps_running", "Imports of these shops that are running, on any server.", running)
+	s.send("index_progress_customers", "Customers that these imports have read so far.", read)
 }
 
 func number(yes bool) float64 {

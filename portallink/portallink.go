@@ -16,7 +16,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -58,11 +57,11 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "[redacted]") }
 // Among reports whether s is one of secrets. It compares all of them, so that its time
 // reveals nothing.
 func (s Secret) Among(secrets ...Secret) bool {
-	found := 0
+	found := false
 	for _, one := range secrets {
-		found |= subtle.ConstantTimeCompare(s[:], one[:])
+		found = hmac.Equal(s[:], one[:]) || found
 	}
-	return found == 1
+	return found
 }
 
 // Signer makes links. It is safe for concurrent use.
@@ -141,13 +140,11 @@ func (s Signed) fields() []field {
 // as the value's length in bytes in decimal, a colon, the value and a comma. So a text
 // can be read in one way only.
 func (s Signed) Text() string {
-	var text strings.Builder
-	write := func(value string) { fmt.Fprintf(&text, "%d:%s,", len(value), value) }
-	write(version)
+	text := fmt.Sprintf("%d:%s,", len(version), version)
 	for _, f := range s.fields() {
-		write(f.value)
+		text += fmt.Sprintf("%d:%s,", len(f.value), f.value)
 	}
-	return text.String()
+	return text
 }
 
 func (s Signed) sum(secret Secret) []byte {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,88 +22,56 @@ const (
 	accountsBody    = 256 << 10
 )
 
+// loginForm is the sign-in form of legacy accounts, in any language of the store.
+// Compiled once and never changed.
+var loginForm = regexp.MustCompile(`action="(/[A-Za-z]{2,3}(-[A-Za-z]{2,4})?)?/account/login["?]`)
+
+var errNoVisit = errors.New("the store's sign-in cannot be seen")
+
 // DetectAccounts detects which customer accounts a store has from its sign-in page. It
 // returns "new", "legacy", or "" if the page does not show it. Shopify's Admin API would
-// need a token.
+// need a token. Its errors do not name the address.
 func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
 	defer cancel()
-	client := &http.Client{
-		Transport:     visitor(p),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	defer client.CloseIdleConnections()
-	at := p.ShopURL(shop) + "/account/login"
-	for range accountsHops {
-		found, next, err := visit(ctx, client, at)
-		if err != nil || found != "" || next == "" {
-			return found, err
+	isNew := false
+	client := &http.Client{Transport: visitor(p), CheckRedirect: func(next *http.Request, via []*http.Request) error {
+		var follow bool
+		if isNew, follow = readRedirect(via[0].URL, next.URL); follow && len(via) < accountsHops {
+			return nil
 		}
-		at = next
-	}
-	return "", nil
-}
-
-// visit reads one page. A store with legacy accounts has a form there. One with new
-// accounts redirects to Shopify. A redirect to the same page on another host leads to the
-// store's own domain.
-func visit(ctx context.Context, client *http.Client, at string) (found, next string, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+		return http.ErrUseLastResponse
+	}}
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.ShopURL(shop)+"/account/login", nil)
 	if err != nil {
-		return "", "", errNoVisit
+		return "", errNoVisit
 	}
 	request.Header.Set("Accept", "text/html")
 	request.Header.Set("User-Agent", "manage-subscriptions")
 	response, err := client.Do(request)
 	if err != nil {
-		return "", "", fmt.Errorf("%w: %w", errNoVisit, errors.Unwrap(err)) // without the address
+		return "", fmt.Errorf("%w: %w", errNoVisit, errors.Unwrap(err))
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, accountsBody))
-	if err != nil {
-		return "", "", errNoVisit
-	}
-	if response.StatusCode == http.StatusOK {
-		return readLogin(string(body)), "", nil
-	}
-	to, err := response.Location()
-	if err != nil {
-		return "", "", nil // no redirect either
-	}
-	return readRedirect(request.URL, to)
-}
-
-var errNoVisit = errors.New("the store's sign-in cannot be seen")
-
-// loginForm is the sign-in form of legacy accounts, in any language of the store.
-// Compiled once and never changed.
-var loginForm = regexp.MustCompile(`action="(/[A-Za-z]{2,3}(-[A-Za-z]{2,4})?)?/account/login["?]`)
-
-func readLogin(page string) string {
-	if loginForm.MatchString(page) {
-		return "legacy"
-	}
-	return ""
-}
-
-func readRedirect(from, to *url.URL) (found, next string, err error) {
+	page, err := io.ReadAll(io.LimitReader(response.Body, accountsBody))
 	switch {
-	case strings.HasPrefix(to.Path, "/customer_authentication/"), to.Host == "shopify.com",
-		strings.HasPrefix(to.Host, "account."):
-		return "new", "", nil
-	case to.Path == "/password":
-		return "", "", nil
-	case to.Scheme != from.Scheme || !strings.HasSuffix(to.Path, "/account/login"), !writable(to):
-		return "", "", nil
+	case isNew:
+		return "new", nil
+	case err != nil:
+		return "", errNoVisit
+	case response.StatusCode == http.StatusOK && loginForm.Match(page):
+		return "legacy", nil
 	}
-	return "", to.String(), nil
+	return "", nil
 }
 
-// writable reports whether a URL can be written and read again. A host of odd bytes can
-// only be read.
-func writable(u *url.URL) bool {
-	_, err := url.Parse(u.String())
-	return err == nil
+// readRedirect reports whether a redirect leads to the sign-in of new accounts, and else
+// whether to follow it: it may lead to the sign-in page on the store's own domain.
+func readRedirect(from, to *url.URL) (isNew, follow bool) {
+	isNew = strings.HasPrefix(to.Path, "/customer_authentication/") || to.Host == "shopify.com" ||
+		strings.HasPrefix(to.Host, "account.")
+	return isNew, !isNew && to.Scheme == from.Scheme && strings.HasSuffix(to.Path, "/account/login")
 }
 
 // visitor dials public addresses only. A merchant chooses the store's own domain, which
@@ -125,24 +94,15 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// notPublic returns ranges that netip has no method for.
+// public leaves out what netip has methods for, and more special ranges.
 // https://www.iana.org/assignments/iana-ipv4-special-registry
-func notPublic() []string {
-	return []string{
+func public(ip netip.Addr) bool {
+	special := []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
 		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
 		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:db8::/32", "2002::/16", "fec0::/10",
 	}
-}
-
-func public(ip netip.Addr) bool {
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
-		return false
-	}
-	for _, text := range notPublic() {
-		if prefix, err := netip.ParsePrefix(text); err != nil || prefix.Contains(ip) {
-			return false
-		}
-	}
-	return true
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !slices.ContainsFunc(special, func(prefix string) bool {
+		return netip.MustParsePrefix(prefix).Contains(ip)
+	})
 }

@@ -12,13 +12,9 @@ import (
 )
 
 const (
-	// sessionLeeway is how far Shopify's clock may be from ours.
-	sessionLeeway = 10 * time.Second
-	// sessionLife bounds the life of a session token. Shopify's live for a minute. One
-	// that lives much longer is not App Bridge's.
-	sessionLife = 10 * time.Minute
-	// sessionSize bounds the bytes of a session token. Shopify's have some 500.
-	sessionSize = 4 << 10
+	sessionLeeway = 10 * time.Second // how far Shopify's clock may be from ours
+	sessionLife   = 10 * time.Minute // Shopify's tokens live for a minute; one that lives much longer is not App Bridge's
+	sessionSize   = 4 << 10          // bytes; Shopify's have some 500
 )
 
 // Session is the content of a session token. It shows that a merchant's browser is in the
@@ -32,7 +28,7 @@ type Session struct {
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens
 type SessionTokens struct {
 	clientID string
-	secrets  []string
+	secrets  jwt.VerificationKeySet
 	parser   *jwt.Parser
 }
 
@@ -42,14 +38,18 @@ func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (
 	if clientID == "" || len(secrets) == 0 || slices.Contains(secrets, "") {
 		return nil, errors.New("the client id or a client secret is empty")
 	}
-	return &SessionTokens{clientID, secrets, jwt.NewParser(
+	t := &SessionTokens{clientID: clientID, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"HS256"}),
 		jwt.WithExpirationRequired(),
 		jwt.WithNotBeforeRequired(),
 		jwt.WithLeeway(sessionLeeway),
 		jwt.WithTimeFunc(now),
 		jwt.WithStrictDecoding(),
-	)}, nil
+	)}
+	for _, secret := range secrets {
+		t.secrets.Keys = append(t.secrets.Keys, []byte(secret))
+	}
+	return t, nil
 }
 
 // tokenShape is stricter than the decoder, which skips line breaks. Compiled once and
@@ -70,19 +70,12 @@ func (t *SessionTokens) Verify(token string) (Session, error) {
 		return Session{}, refusedSession("missing, too long, or no token")
 	}
 	var claims sessionClaims
-	var err error
-	for _, secret := range t.secrets {
-		claims = sessionClaims{}
-		_, err = t.parser.ParseWithClaims(token, &claims, func(unread *jwt.Token) (any, error) {
-			if unread.Header["crit"] != nil { // names extensions that a reader must support
-				return nil, jwt.ErrTokenUnverifiable
-			}
-			return []byte(secret), nil
-		})
-		if !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
-			break
+	_, err := t.parser.ParseWithClaims(token, &claims, func(unread *jwt.Token) (any, error) {
+		if unread.Header["crit"] != nil { // names extensions that a reader must support
+			return nil, jwt.ErrTokenUnverifiable
 		}
-	}
+		return t.secrets, nil
+	})
 	if err != nil {
 		return Session{}, refusedSession(why(err))
 	}
@@ -103,22 +96,20 @@ func why(err error) string {
 }
 
 func (t *SessionTokens) read(claims sessionClaims) (Session, error) {
-	if len(claims.Audience) != 1 || claims.Audience[0] != t.clientID {
-		return Session{}, refusedSession("for another app")
-	}
-	name, ok := strings.CutPrefix(claims.Destination, "https://")
+	name, https := strings.CutPrefix(claims.Destination, "https://")
 	shop, err := ParseShop(name)
-	if !ok || err != nil {
-		return Session{}, refusedSession("its destination is not a shop")
-	}
-	if claims.Issuer != "https://"+string(shop)+"/admin" {
-		return Session{}, refusedSession("issuer and destination differ")
-	}
 	issued := claims.NotBefore.Time
 	if claims.IssuedAt != nil && claims.IssuedAt.Before(issued) {
 		issued = claims.IssuedAt.Time
 	}
-	if claims.ExpiresAt.Sub(issued) > sessionLife {
+	switch {
+	case len(claims.Audience) != 1 || claims.Audience[0] != t.clientID:
+		return Session{}, refusedSession("for another app")
+	case !https || err != nil:
+		return Session{}, refusedSession("its destination is not a shop")
+	case claims.Issuer != claims.Destination+"/admin":
+		return Session{}, refusedSession("issuer and destination differ")
+	case claims.ExpiresAt.Sub(issued) > sessionLife:
 		return Session{}, refusedSession("it lives too long")
 	}
 	return Session{Shop: shop, Issued: issued}, nil

@@ -80,9 +80,7 @@ func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, erro
 		return Webhook{}, fmt.Errorf("%w: X-Shopify-Hmac-Sha256", ErrForged)
 	}
 	webhook := Webhook{Topic: Topic(header.Get("X-Shopify-Topic")), ID: header.Get("X-Shopify-Webhook-Id")}
-	if at, err := time.Parse(time.RFC3339Nano, header.Get("X-Shopify-Triggered-At")); err == nil {
-		webhook.Triggered = at
-	}
+	webhook.Triggered, _ = time.Parse(time.RFC3339Nano, header.Get("X-Shopify-Triggered-At"))
 	return webhook, webhook.read(body)
 }
 
@@ -90,14 +88,14 @@ func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, erro
 func (v *Verifier) signedBody(header http.Header, body []byte) bool {
 	found := false
 	for _, app := range v.apps {
-		if app.VerifyWebhookRequest(&http.Request{Header: header, Body: io.NopCloser(bytes.NewReader(body))}) {
-			found = true
-		}
+		request := &http.Request{Header: header, Body: io.NopCloser(bytes.NewReader(body))}
+		found = app.VerifyWebhookRequest(request) || found
 	}
 	return found
 }
 
-// read reads the fields of the body that its topic has.
+// read reads the fields of the body that its topic has. That of an unlisted topic is not
+// used.
 // https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance
 func (w *Webhook) read(body []byte) error {
 	var message struct {
@@ -107,12 +105,9 @@ func (w *Webhook) read(body []byte) error {
 			ID json.Number `json:"id"`
 		} `json:"customer"`
 	}
-	name := &message.Shop
 	switch w.Topic {
-	case AppUninstalled:
-		name = &message.Myshopify
-	case CustomersDataRequest, CustomersRedact, ShopRedact:
-	default: // the body of another topic is not used
+	case AppUninstalled, CustomersDataRequest, CustomersRedact, ShopRedact:
+	default:
 		return nil
 	}
 	// Shopify signs other texts with the same secret: session tokens, and addresses with
@@ -121,16 +116,17 @@ func (w *Webhook) read(body []byte) error {
 	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &message) != nil {
 		return fmt.Errorf("%w: JSON", ErrMalformed)
 	}
-	shop, err := ParseShop(*name)
-	if err != nil {
+	if w.Topic == AppUninstalled {
+		message.Shop = message.Myshopify
+	}
+	var err error
+	if w.Shop, err = ParseShop(message.Shop); err != nil {
 		return fmt.Errorf("%w: shop", ErrMalformed)
 	}
-	w.Shop = shop
-	if w.Topic != CustomersRedact {
-		return nil
-	}
-	if w.Customer, err = ParseCustomerID(message.Customer.ID.String()); err != nil {
-		return fmt.Errorf("%w: customer", ErrMalformed)
+	if w.Topic == CustomersRedact {
+		if w.Customer, err = ParseCustomerID(message.Customer.ID.String()); err != nil {
+			return fmt.Errorf("%w: customer", ErrMalformed)
+		}
 	}
 	return nil
 }

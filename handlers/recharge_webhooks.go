@@ -108,12 +108,12 @@ func (w *RechargeWebhooks) read(c echo.Context, from sender) (recharge.Webhook, 
 
 func (w *RechargeWebhooks) do(ctx context.Context, from sender, webhook recharge.Webhook) error {
 	switch webhook.Kind {
-	case recharge.CustomerChanged, recharge.CustomerDeleted:
+	case recharge.CustomerChanged:
 		change := store.Change{ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer)}
 		if err := w.Merchant.Resolver.ApplyCustomerChange(ctx, from.shop, change); err != nil {
 			return err
 		}
-		if w.Merchant.Importer != nil && webhook.Kind == recharge.CustomerChanged && change.Customer != "" {
+		if w.Merchant.Importer != nil && change.Customer != "" {
 			w.Merchant.Importer.Update(from.shop, change)
 		}
 		return nil

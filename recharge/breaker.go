@@ -1,7 +1,6 @@
 package recharge
 
 import (
-	"sync"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -14,35 +13,24 @@ const (
 	tripFor = 5 * time.Second
 )
 
-// breakers keep clicks from waiting for endpoints that are dead. There is one for
-// each endpoint. The zero value is ready for use.
-type breakers struct {
-	mu  sync.Mutex
-	all map[string]*gobreaker.TwoStepCircuitBreaker[any]
-}
+// breakers keep clicks from waiting for endpoints that are dead. Each endpoint has one.
+type breakers map[string]*gobreaker.TwoStepCircuitBreaker[any]
 
-func (b *breakers) of(endpoint string) *gobreaker.TwoStepCircuitBreaker[any] {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	breaker := b.all[endpoint]
-	if breaker != nil {
-		return breaker
+func newBreakers() breakers {
+	all := breakers{}
+	for _, endpoint := range Endpoints() {
+		all[endpoint] = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+			Timeout:      tripFor,
+			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
+			IsSuccessful: func(err error) bool { return !dead(err) },
+			IsExcluded:   func(err error) bool { return Is(err, Cancelled) },
+		})
 	}
-	if b.all == nil {
-		b.all = map[string]*gobreaker.TwoStepCircuitBreaker[any]{}
-	}
-	breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
-		Timeout:      tripFor,
-		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
-		IsSuccessful: func(err error) bool { return !dead(err) },
-		IsExcluded:   func(err error) bool { return Is(err, Cancelled) },
-	})
-	b.all[endpoint] = breaker
-	return breaker
+	return all
 }
 
 // CircuitOpen reports whether an endpoint is not called at present because its last
 // calls have failed. There is no point in reserving calls for it.
 func (l *Limiter) CircuitOpen(endpoint string) bool {
-	return l.breakers.of(endpoint).State() == gobreaker.StateOpen
+	return l.breakers[endpoint].State() == gobreaker.StateOpen
 }

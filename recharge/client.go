@@ -35,11 +35,10 @@ type Options struct {
 	StorefrontToken string        // for sessions; whether one is needed is not known
 	Rate            float64       // calls a second of the token
 	Burst           int           // calls
-	MaxWait         time.Duration // how long a call waits for its turn; 0: MaxWait
 	Timeout         time.Duration // of one call
 	Now             func() time.Time
 	HTTP            *http.Transport // shared with other clients; nil: one of its own
-	Limiter         *Limiter        // of the same token; nil: a new one from Rate, Burst and MaxWait
+	Limiter         *Limiter        // of the same token; nil: a new one from Rate and Burst
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
@@ -56,7 +55,7 @@ func NewClient(o Options) *Client {
 		o.HTTP = NewTransport(o.Timeout)
 	}
 	if o.Limiter == nil {
-		o.Limiter = NewLimiter(o.Rate, o.Burst, o.MaxWait, o.Now)
+		o.Limiter = NewLimiter(o.Rate, o.Burst, o.Now)
 	}
 	return &Client{
 		options: o,
@@ -178,7 +177,7 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 		// Background calls do not count: a page that cannot be read says nothing of
 		// lookups, and a caller in a hurry gives up early.
 		var open error
-		if done, open = c.limiter.breakers.of(call.endpoint).Allow(); open != nil {
+		if done, open = c.limiter.breakers[call.endpoint].Allow(); open != nil {
 			*g.left.of(call.priority)++
 			return none, tripped
 		}

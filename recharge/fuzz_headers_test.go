@@ -18,7 +18,7 @@ func FuzzHeaders(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, limit, after string) {
 		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-		l := NewLimiter(2, 40, time.Second, func() time.Time { return now })
+		l := NewLimiter(2, 40, func() time.Time { return now })
 		header := http.Header{"X-Recharge-Limit": {limit}, "Retry-After": {after}}
 		l.follow(header)
 		if l.bucket.Burst < 1 || l.bucket.Burst > 40 || l.seen < 0 || l.seen > l.bucket.Burst || l.level < l.seen || l.level > l.bucket.Burst || math.IsNaN(l.level) {

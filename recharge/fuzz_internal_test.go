@@ -25,9 +25,7 @@ func FuzzWebhookBody(f *testing.F) {
 			}
 			return
 		}
-		_ = oneJSON([]byte(body))
-		changed := got.Kind == CustomerChanged || got.Kind == CustomerDeleted
-		if changed != (got.ID > 0) || strings.Trim(got.Customer, "0123456789") != "" || len(got.Customer) > 20 {
+		if (got.Kind == CustomerChanged) != (got.ID > 0) || strings.Trim(got.Customer, "0123456789") != "" || len(got.Customer) > 20 {
 			t.Errorf("readWebhook(%q, %q) = %+v; want a customer in its shapes", topic, body, got)
 		}
 		if got.Kind == Uninstalled && Topic(topic) != TopicUninstalled {

@@ -5,7 +5,6 @@ package recharge
 // calls. https://docs.getrecharge.com/docs/api-rate-limits
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -14,9 +13,9 @@ import (
 )
 
 const (
-	// MaxWait is how long a call waits for its turn if Options do not set it. A
-	// click that would wait longer goes on without the call.
-	MaxWait = time.Second
+	// maxWait is how long a call waits for its turn. A click that would wait longer
+	// goes on without the call.
+	maxWait = time.Second
 	// longestPause is how long a 429 may hold back all calls.
 	longestPause = time.Minute
 	// reportWithin is how long the shared limiter may take to be told of a 429.
@@ -146,13 +145,13 @@ type Limiter struct {
 	breakers   breakers
 }
 
-// NewLimiter returns the limiter of a token that has made no calls yet. If maxWait
-// is 0, MaxWait applies.
-func NewLimiter(perSecond float64, burst int, maxWait time.Duration, now func() time.Time) *Limiter {
+// NewLimiter returns the limiter of a token that has made no calls yet.
+func NewLimiter(perSecond float64, burst int, now func() time.Time) *Limiter {
 	return &Limiter{
 		configured: float64(burst),
-		bucket:     Bucket{perSecond, float64(burst), cmp.Or(maxWait, MaxWait)},
+		bucket:     Bucket{perSecond, float64(burst), maxWait},
 		now:        now,
+		breakers:   newBreakers(),
 	}
 }
 
@@ -172,38 +171,13 @@ func (l *Limiter) Reserve(ctx context.Context, shared SharedLimiter, ask Ask) (*
 	return g, nil
 }
 
-// take waits for the right to make calls.
-func (l *Limiter) take(ctx context.Context, shared SharedLimiter, ask Ask) (Turn, error) {
-	if l.Budget().Paused > 0 {
-		return Turn{}, refusal(Limited)
-	}
-	turn, err := l.ask(ctx, shared, ask)
-	switch {
-	case err != nil:
-		return Turn{}, err
-	case turn.Refused:
-		return Turn{}, refusal(OverBudget)
-	case turn.Wait > 0 && !wait(ctx, turn.Wait):
-		l.giveBack(turn.calls())
-		return Turn{}, refusal(ended(ctx))
-	case l.Budget().Paused > 0: // a 429 came while this call waited
-		l.giveBack(turn.calls())
-		return Turn{}, refusal(Limited)
-	}
-	return turn, nil
-}
-
-func refusal(reason Reason) error { return &Error{Endpoint: "budget", Reason: reason} }
-
 // ask asks the shared limiter. It falls back to this process' own account only
 // after the shared limiter has failed.
 func (l *Limiter) ask(ctx context.Context, shared SharedLimiter, ask Ask) (Turn, error) {
 	if shared == nil {
 		return l.takeLocally(ask, 1), nil
 	}
-	bucket, unreported, seen := l.report()
-	turn, err := shared.Take(ctx, bucket, ask, unreported, seen)
-	l.settle(turn, err, unreported)
+	turn, err := l.takeShared(ctx, shared, ask, 0)
 	switch {
 	case err == nil || errors.Is(err, ErrHeld) || errors.Is(err, ErrChanged):
 		return turn, err
@@ -213,24 +187,23 @@ func (l *Limiter) ask(ctx context.Context, shared SharedLimiter, ask Ask) (Turn,
 	return l.takeLocally(ask, float64(max(shared.Instances(), 1))), nil
 }
 
-// report returns what the shared limiter has to know, and counts it as reported.
-func (l *Limiter) report() (bucket Bucket, unreported, seen float64) {
+// takeShared reports to the shared limiter what it has to know, such as that the
+// bucket holds level calls at least, and updates the account with its answer.
+func (l *Limiter) takeShared(ctx context.Context, shared SharedLimiter, ask Ask, level float64) (Turn, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.leak()
-	unreported, l.unreported = l.unreported, 0
-	return l.bucket, unreported, l.seen
-}
-
-// settle updates the account with the shared limiter's answer.
-func (l *Limiter) settle(turn Turn, err error, unreported float64) {
+	bucket, unreported, seen := l.bucket, l.unreported, l.seen
+	l.unreported = 0
+	l.mu.Unlock()
+	turn, err := shared.Take(ctx, bucket, ask, unreported, max(seen, level))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
 		l.unreported += unreported
-		return
+		return turn, err
 	}
 	l.level, l.at = turn.Level+l.unreported, l.now()
+	return turn, nil
 }
 
 // takeLocally grants calls from this process' own account. Each counts as one call
@@ -297,13 +270,10 @@ func (l *Limiter) pause(d time.Duration) {
 func (l *Limiter) WaitBackground(ctx context.Context) bool {
 	l.mu.Lock()
 	now := l.now()
-	at := l.background
-	if at.Before(now) {
-		at = now
-	}
-	l.background = at.Add(time.Duration(2 / l.bucket.Rate * float64(time.Second)))
+	delay := max(0, l.background.Sub(now))
+	l.background = now.Add(delay + time.Duration(2/l.bucket.Rate*float64(time.Second)))
 	l.mu.Unlock()
-	return wait(ctx, at.Sub(now))
+	return wait(ctx, delay)
 }
 
 // Budget is the state of a token, as far as this process knows.
@@ -345,10 +315,24 @@ func (g *Grant) Calls() []Call { return g.calls }
 // At returns Turn.At of the first calls that were taken.
 func (g *Grant) At() int64 { return g.at }
 
+// take waits for the right to make calls.
 func (g *Grant) take(ctx context.Context, ask Ask) error {
-	turn, err := g.limiter.take(ctx, g.shared, ask)
-	if err != nil {
+	l := g.limiter
+	if l.Budget().Paused > 0 {
+		return refusal(Limited)
+	}
+	turn, err := l.ask(ctx, g.shared, ask)
+	switch {
+	case err != nil:
 		return err
+	case turn.Refused:
+		return refusal(OverBudget)
+	case turn.Wait > 0 && !wait(ctx, turn.Wait):
+		l.giveBack(turn.calls())
+		return refusal(ended(ctx))
+	case l.Budget().Paused > 0: // a 429 came while this call waited
+		l.giveBack(turn.calls())
+		return refusal(Limited)
 	}
 	if !g.taken {
 		g.taken, g.at = true, turn.At
@@ -356,6 +340,8 @@ func (g *Grant) take(ctx context.Context, ask Ask) error {
 	g.left = Ask{g.left.High + turn.High, g.left.Normal + turn.Normal, g.left.Background + turn.Background}
 	return nil
 }
+
+func refusal(reason Reason) error { return &Error{Endpoint: "budget", Reason: reason} }
 
 // spend uses up one call. It waits for one if none is left.
 func (g *Grant) spend(ctx context.Context, p Priority) error {
@@ -383,16 +369,13 @@ func (g *Grant) Release(ctx context.Context) {
 	}
 	g.limiter.giveBack(g.left.calls())
 	g.left = Ask{}
-	paused := g.limiter.Budget().Paused
-	if !g.limited || g.shared == nil || paused == 0 {
+	budget := g.limiter.Budget()
+	if !g.limited || g.shared == nil || budget.Paused == 0 {
 		return
 	}
 	g.limited = false
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportWithin)
 	defer cancel()
-	g.limiter.mu.Lock()
-	bucket := g.limiter.bucket
-	g.limiter.mu.Unlock()
 	// A process that cannot be told finds out by a 429 of its own.
-	_, _ = g.shared.Take(ctx, bucket, Ask{}, 0, bucket.Burst+paused.Seconds()*bucket.Rate)
+	_, _ = g.limiter.takeShared(ctx, g.shared, Ask{}, float64(budget.Burst)+budget.Paused.Seconds()*budget.Rate)
 }

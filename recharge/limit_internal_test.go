@@ -10,7 +10,8 @@ import (
 // lookup, and no click waits for a background call.
 func TestPriorities(t *testing.T) {
 	now := time.Unix(1735689600, 0)
-	l := NewLimiter(2, 40, time.Nanosecond, func() time.Time { return now })
+	l := NewLimiter(2, 40, func() time.Time { return now })
+	l.bucket.MaxWait = time.Nanosecond
 	take := func(p Priority) Reason {
 		var ask Ask
 		*ask.of(p) = 1

@@ -338,13 +338,13 @@ func TestCancelledTake(t *testing.T) {
 	}
 }
 
-// TestMaxWait: how long a call waits for its turn is configured.
+// TestMaxWait: a call that would wait longer than a second is not made.
 func TestMaxWait(t *testing.T) {
-	for maxWait, want := range map[time.Duration]recharge.Reason{50 * time.Millisecond: recharge.OverBudget, 150 * time.Millisecond: ""} {
-		_, all := sharing(t, &sharedLimiter{level: 40}, says(fixture(t, "customers_one_match_2021_11")), func(o *recharge.Options) {
-			o.Rate, o.MaxWait = 10, maxWait
+	for level, want := range map[float64]recharge.Reason{49.5: recharge.OverBudget, 40: ""} {
+		_, all := sharing(t, &sharedLimiter{level: level}, says(fixture(t, "customers_one_match_2021_11")), func(o *recharge.Options) {
+			o.Rate = 10
 		})
-		checkReason(t, "FindCustomer that would wait 100ms", all[0].find(t), want)
+		checkReason(t, "FindCustomer behind a bucket that is too full", all[0].find(t), want)
 	}
 }
 

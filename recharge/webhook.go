@@ -1,14 +1,12 @@
 package recharge
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -43,8 +41,7 @@ type Kind int
 // The kinds.
 const (
 	Other           Kind = iota // nothing
-	CustomerChanged             // a customer has changed or is new
-	CustomerDeleted             // only ID is set
+	CustomerChanged             // a customer has changed, is new, or is deleted
 	Uninstalled                 // the store has left Recharge
 )
 
@@ -53,9 +50,7 @@ type Webhook struct {
 	Kind     Kind
 	Topic    Topic  // "" if it does not say
 	ID       int64  // Recharge's id of the customer
-	Customer string // Shopify's; "" if it has none
-	Hash     string
-	Active   int
+	Customer string // Shopify's; "" if it has none, or is deleted
 }
 
 // The errors of VerifyWebhook. They repeat nothing of the body.
@@ -73,8 +68,6 @@ var (
 	webhookHeaders = [...]string{
 		"X-Recharge-Webhook-Signature", "X-Recharge-Webhook-Timestamp", "X-Recharge-Hmac-Sha256", "X-Recharge-Topic",
 	}
-	errNoWebhook    = errors.New("no signature")
-	errOtherPayload = errors.New("not a customer")
 )
 
 // VerifyWebhook reads a webhook from its headers and its raw body. secret is the
@@ -100,9 +93,6 @@ func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, 
 	if err := signedWebhook(secret, header, body, now); err != nil {
 		return Webhook{}, fmt.Errorf("%w: %w", ErrForgedWebhook, err)
 	}
-	if len(body) > 0 && !oneJSON(body) {
-		return Webhook{}, fmt.Errorf("%w: JSON", ErrMalformedWebhook)
-	}
 	if told := header.Get("X-Recharge-Topic"); topic == "" && topicShape.MatchString(told) {
 		topic = Topic(told)
 	}
@@ -116,7 +106,7 @@ func signedWebhook(secret string, header http.Header, body []byte, now time.Time
 	}
 	digest := header.Get("X-Recharge-Hmac-Sha256")
 	if !digestShape.MatchString(digest) {
-		return errNoWebhook
+		return errors.New("no signature")
 	}
 	sum := sha256.Sum256(append([]byte(secret), body...))
 	if !hmac.Equal([]byte(hex.EncodeToString(sum[:])), []byte(digest)) {
@@ -143,74 +133,37 @@ func signedNewly(secret, signature, timestamp string, body []byte, now time.Time
 	return nil
 }
 
-// oneJSON reports whether a body is one JSON object with nothing after it.
-func oneJSON(body []byte) bool {
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	var whole map[string]json.RawMessage
-	if decoder.Decode(&whole) != nil {
-		return false
-	}
-	_, err := decoder.Token()
-	return errors.Is(err, io.EOF)
-}
-
-// aboutAnother returns what a body is about, if it cannot be about a store that has
-// uninstalled Recharge; else "". The body of that webhook is not documented and may
-// be empty.
-func aboutAnother(body []byte) string {
-	var message map[string]json.RawMessage
-	if json.Unmarshal(body, &message) != nil {
-		return ""
-	}
-	for _, other := range []string{"customer", "subscription", "order", "charge", "address"} {
-		if message[other] != nil {
-			return other
-		}
-	}
-	return ""
-}
-
-// readWebhook goes by the topic, or by the body if the topic is not known: a customer
-// with nothing but an id is deleted. Neither topic nor address is signed, so a body
-// about something else does not count as TopicUninstalled.
+// readWebhook goes by the topic, or by the body if the topic is not known. A body that
+// is not one JSON object with nothing after it is refused; that of TopicUninstalled is
+// not documented and may be empty.
 func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	webhook := Webhook{Topic: topic}
+	var message map[string]json.RawMessage
+	if len(body) > 0 && json.Unmarshal(body, &message) != nil {
+		return webhook, fmt.Errorf("%w: JSON", ErrMalformedWebhook)
+	}
+	customer, ok := message["customer"]
 	switch {
 	case topic == TopicUninstalled:
-		if other := aboutAnother(body); other != "" {
-			return webhook, fmt.Errorf("%w: about a %s", ErrMalformedWebhook, other)
+		// Neither topic nor address is signed, so a body about something else does not count.
+		for _, other := range []string{"customer", "subscription", "order", "charge", "address"} {
+			if message[other] != nil {
+				return webhook, fmt.Errorf("%w: about a %s", ErrMalformedWebhook, other)
+			}
 		}
 		webhook.Kind = Uninstalled
 		return webhook, nil
-	case topic != "" && !strings.HasPrefix(string(topic), "customer/"):
-		return webhook, nil
+	case topic == "" && len(body) > 0 && !ok, topic != "" && !strings.HasPrefix(string(topic), "customer/"):
+		return webhook, nil // some other thing of Recharge's
 	}
-	return readChange(webhook, body)
-}
-
-// readChange reads the body of a customer's webhook.
-func readChange(webhook Webhook, body []byte) (Webhook, error) {
-	var message struct {
-		Customer json.RawMessage `json:"customer"`
-	}
-	if err := json.Unmarshal(body, &message); err != nil || len(message.Customer) == 0 {
-		if webhook.Topic == "" && err == nil {
-			return webhook, nil // some other thing of Recharge's
-		}
-		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
-	}
-	var fields map[string]json.RawMessage
 	var record customerRecord
-	if json.Unmarshal(message.Customer, &fields) != nil || json.Unmarshal(message.Customer, &record) != nil ||
-		record.ID <= 0 || !shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
-		return webhook, fmt.Errorf("%w: %w", ErrMalformedWebhook, errOtherPayload)
+	if json.Unmarshal(customer, &record) != nil || record.ID <= 0 ||
+		!shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
+		return webhook, fmt.Errorf("%w: not a customer", ErrMalformedWebhook)
 	}
-	webhook.ID = int64(record.ID)
-	if webhook.Topic == TopicDeleted || webhook.Topic == "" && len(fields) == 1 {
-		webhook.Kind = CustomerDeleted
-		return webhook, nil
+	webhook.Kind, webhook.ID = CustomerChanged, int64(record.ID)
+	if topic != TopicDeleted {
+		webhook.Customer = string(record.External.Ecommerce)
 	}
-	webhook.Kind, webhook.Customer = CustomerChanged, string(record.External.Ecommerce)
-	webhook.Hash, webhook.Active = record.Hash, record.Active
 	return webhook, nil
 }

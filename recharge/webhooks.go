@@ -13,51 +13,35 @@ import (
 // webhooks a topic.
 const maxWebhookPages = 20
 
-// Registered is a webhook that Recharge knows.
-type Registered struct {
-	ID      int64
-	Address string
-	Topic   Topic
-}
-
-// addresses returns the address of each topic, for a server at address.
-func addresses(address string) map[Topic]string {
-	to := map[Topic]string{TopicUninstalled: address + UninstalledPath}
-	for _, topic := range []Topic{TopicCreated, TopicUpdated, TopicActivated, TopicDeactivated, TopicDeleted} {
-		to[topic] = address
-	}
-	return to
+// registered is a webhook that Recharge knows.
+type registered struct {
+	ID      number `json:"id"`
+	Address string `json:"address"`
+	Topic   Topic  `json:"topic"`
 }
 
 type webhookPage struct {
-	Webhooks *[]struct {
-		ID      number `json:"id"`
-		Address string `json:"address"`
-		Topic   Topic  `json:"topic"`
-	} `json:"webhooks"`
-	Next string `json:"next_cursor"`
+	Webhooks *[]registered `json:"webhooks"`
+	Next     string        `json:"next_cursor"`
 }
 
-// Webhooks returns all that were registered with the client's token. Its priority is
-// Normal, as is that of the methods below.
-func (c *Client) Webhooks(ctx context.Context, g *Grant) ([]Registered, error) {
-	var all []Registered
+// webhooks returns all that were registered with the client's token.
+func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
+	var all []registered
 	query := url.Values{"limit": {"250"}}
 	for range maxWebhookPages {
 		page, err := do[webhookPage](ctx, c, g, c.get(Normal, query, "webhooks"))
 		if err == nil && page.Webhooks == nil {
-			err = &Error{Endpoint: "webhooks", Reason: Malformed, Status: http.StatusOK}
+			err = malformed("webhooks")
 		}
 		if err != nil {
 			return nil, err
 		}
-		for _, w := range *page.Webhooks {
-			all = append(all, Registered{int64(w.ID), w.Address, w.Topic})
-		}
+		all = append(all, *page.Webhooks...)
 		if page.Next == "" {
 			break
 		}
-		query = url.Values{"cursor": {page.Next}, "limit": {"250"}}
+		query.Set("cursor", page.Next)
 	}
 	return all, nil
 }
@@ -65,13 +49,28 @@ func (c *Client) Webhooks(ctx context.Context, g *Grant) ([]Registered, error) {
 // KeepWebhooks makes sure that each topic is registered for address once. It removes
 // those of ours that are registered twice or for another address, and leaves all
 // others. It costs one call if nothing is to be done. A topic that Recharge refuses
-// does not stop the others.
+// does not stop the others. Its priority is Normal.
 func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, ours func(address string) bool) error {
-	all, err := c.Webhooks(ctx, g)
+	missing := map[Topic]string{TopicUninstalled: address + UninstalledPath}
+	for _, topic := range []Topic{TopicCreated, TopicUpdated, TopicActivated, TopicDeactivated, TopicDeleted} {
+		missing[topic] = address
+	}
+	return c.keepWebhooks(ctx, g, missing, ours)
+}
+
+// RemoveWebhooks removes ours. Its priority is Normal.
+func (c *Client) RemoveWebhooks(ctx context.Context, g *Grant, ours func(address string) bool) error {
+	return c.keepWebhooks(ctx, g, nil, ours)
+}
+
+// keepWebhooks makes ours what is missing, an address for each topic.
+func (c *Client) keepWebhooks(
+	ctx context.Context, g *Grant, missing map[Topic]string, ours func(address string) bool,
+) error {
+	all, err := c.webhooks(ctx, g)
 	if err != nil {
 		return err
 	}
-	missing := addresses(address)
 	var errs []error
 	for _, w := range all {
 		switch {
@@ -79,23 +78,11 @@ func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, our
 		case missing[w.Topic] == w.Address:
 			delete(missing, w.Topic)
 		default:
-			errs = append(errs, c.removeWebhook(ctx, g, w.ID))
+			errs = append(errs, c.removeWebhook(ctx, g, int64(w.ID)))
 		}
 	}
 	for topic, to := range missing {
 		errs = append(errs, c.addWebhook(ctx, g, topic, to))
-	}
-	return errors.Join(errs...)
-}
-
-// RemoveWebhooks removes ours.
-func (c *Client) RemoveWebhooks(ctx context.Context, g *Grant, ours func(address string) bool) error {
-	all, err := c.Webhooks(ctx, g)
-	errs := []error{err}
-	for _, w := range all {
-		if ours(w.Address) {
-			errs = append(errs, c.removeWebhook(ctx, g, w.ID))
-		}
 	}
 	return errors.Join(errs...)
 }

@@ -83,9 +83,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	var problems config.Problems
 	switch {
-	case errors.As(err, &problems) && len(args) > 0 && args[0] == "doctor": // .env cannot be read
+	case errors.As(err, &problems) && args[0] == "doctor": // .env cannot be read
 		d := doctorCommand{JSON: slices.Contains(args, "--json")}
-		return exitCode(stderr, d.refuse(streams{stdout, stderr}, problems))
+		return exitCode(stderr, d.print(streams{stdout, stderr}, doctor.Report{}, problems))
 	case errors.As(err, &problems):
 		return exitCode(stderr, problems)
 	case err != nil:
@@ -186,45 +186,30 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 	var report doctor.Report
 	if err == nil {
 		ask := doctor.Options{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
-		report, err = server.Doctor(ctx, cfg, ask, d.printer(std), server.Options{})
+		report, err = server.Doctor(ctx, cfg, ask, server.Options{})
 	}
+	return d.print(std, report, err)
+}
+
+// print prints a report, in which settings that are wrong are failed checks.
+func (d *doctorCommand) print(std streams, report doctor.Report, err error) error {
+	code := printedError(exitFailed)
 	var problems config.Problems
 	switch {
 	case errors.As(err, &problems):
-		return d.refuse(std, problems)
+		report, code = doctor.Unconfigured(problems), exitUsage
 	case err != nil:
 		return err
 	}
-	return d.end(std, report, exitFailed)
-}
-
-// refuse reports what is wrong with the settings in the same form as all checks.
-func (d *doctorCommand) refuse(std streams, problems config.Problems) error {
-	report := doctor.Unconfigured(problems)
-	for _, check := range report.Checks {
-		d.printer(std)(check)
-	}
-	return d.end(std, report, exitUsage)
-}
-
-// printer prints each check as soon as its result is there. With --json, end prints all.
-func (d *doctorCommand) printer(std streams) func(doctor.Check) {
-	if d.JSON {
-		return func(doctor.Check) {}
-	}
-	return func(check doctor.Check) { check.Print(std.out) }
-}
-
-func (d *doctorCommand) end(std streams, report doctor.Report, code int) error {
-	if d.JSON {
-		if err := json.NewEncoder(std.out).Encode(report); err != nil {
-			return err
-		}
+	if !d.JSON {
+		report.Print(std.out)
+	} else if err := json.NewEncoder(std.out).Encode(report); err != nil {
+		return err
 	}
 	if report.OK {
 		return nil
 	}
-	return printedError(code)
+	return code
 }
 
 type previewCommand struct {

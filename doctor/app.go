@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -86,82 +87,64 @@ func (p page) signedOut() bool {
 
 // answers is the result of a page that is signedOut.
 func (p page) answers(found string) result {
-	if !strings.Contains(p.header.Get("Cache-Control"), "no-store") {
-		return warn(found+", without its Cache-Control: no-store",
-			"check that nothing between the browser and the server caches answers or drops headers")
+	if strings.Contains(p.header.Get("Cache-Control"), "no-store") {
+		return ok(found)
 	}
-	return ok(found)
+	r := warn(found+", without its Cache-Control: no-store",
+		"check that nothing between the browser and the server caches answers or drops headers")
+	r.goesOn = true
+	return r
 }
 
-// unreachable says why there was no answer, without the address, which net/http puts
-// into its errors. setting has the address of what.
+// unreachable says why what gave no answer at the address in setting. It leaves out the
+// address, which net/http puts into its errors.
 func unreachable(err error, setting, what string) result {
-	var name *net.DNSError
-	var network net.Error
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	var authority x509.UnknownAuthorityError
-	const runs = ", and that no firewall is between"
+	runs := "check that " + what + " runs at the address in " + setting + ", and that no firewall is between"
+	_, strange := errors.AsType[x509.HostnameError](err)
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
+	network, failed := errors.AsType[net.Error](err)
+	_, unnamed := errors.AsType[*net.DNSError](err)
 	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+	case invalid.Reason == x509.Expired:
 		return fail("its certificate is over, or not valid yet", "renew the certificate of "+what)
-	case errors.As(err, &host):
+	case strange:
 		return fail("its certificate is for another host", "get a certificate for the host in "+setting)
-	case errors.As(err, &authority), errors.As(err, &invalid):
+	case distrusted:
 		return fail("its certificate is not trusted",
 			"give "+what+" a certificate that browsers trust, with its whole chain")
-	case tlsFailed(err):
-		return fail("the TLS handshake failed", "check that the server at "+setting+" speaks TLS 1.2 or newer")
-	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout():
-		return fail("no answer in time", "check that "+what+" runs"+runs)
-	case errors.As(err, &name):
+	case strings.Contains(err.Error(), "tls:"), errors.Is(err, http.ErrSchemeMismatch):
+		return fail("the TLS handshake failed", "check that "+what+" at the address in "+setting+" speaks TLS 1.2 or newer")
+	case failed && network.Timeout():
+		return fail("no answer in time", runs)
+	case unnamed:
 		return fail("its name is not known", "correct "+setting+", or add its host to the DNS")
 	}
-	return fail("no connection", "check that "+what+" runs"+runs)
-}
-
-func tlsFailed(err error) bool {
-	var alert tls.AlertError
-	var header tls.RecordHeaderError
-	return errors.As(err, &alert) || errors.As(err, &header) || errors.Is(err, http.ErrSchemeMismatch) ||
-		strings.Contains(err.Error(), "tls:")
+	return fail("no connection", runs)
 }
 
 // app checks the server at APP_URL, not through Shopify.
-func (d *doctor) app(ctx context.Context, tell func(Check)) {
+func (d *doctor) app(ctx context.Context) []Check {
 	address := d.Config.AppURL.JoinPath(proxyPath).String()
 	var unsigned page
-	reached := false
-	needsAnswer := func(check func(context.Context) result) func(context.Context) result {
-		return func(ctx context.Context) result {
-			if !reached {
-				return skipped("there was no answer", "fix app.reach")
-			}
-			return check(ctx)
-		}
-	}
-	each(ctx, []step{
-		{"app.reach", "GET " + address + ", unsigned", func(ctx context.Context) result {
+	return each(ctx, []step{
+		{"app.reach", "GET " + address + ", unsigned", "", func(ctx context.Context) result {
 			var err error
 			if unsigned, err = d.get(ctx, "APP_URL", address); err != nil {
 				return unreachable(err, "APP_URL", "the server")
 			}
-			reached = true
 			return ok("answers")
 		}},
-		{"app.certificate", "its certificate", needsAnswer(func(context.Context) result {
+		{"app.certificate", "its certificate", "app.reach", func(context.Context) result {
 			return d.certificate(unsigned.tls)
-		})},
-		{"app.refuses", "whether it refuses what Shopify has not signed", needsAnswer(func(context.Context) result {
+		}},
+		{"app.refuses", "whether it refuses what Shopify has not signed", "app.reach", func(context.Context) result {
 			return refuses(unsigned)
-		})},
-		{"app.server", "GET " + address + "/status, signed as Shopify signs", needsAnswer(func(ctx context.Context) result {
-			if !unsigned.refused() { // another server gets nothing that is signed
-				return skipped("another program answers", "fix app.refuses")
-			}
-			return d.server(ctx, address+"/status")
-		})},
-	}, tell)
+		}},
+		// Another program gets nothing that is signed.
+		{"app.server", "GET " + address + "/status, signed as Shopify signs", "app.refuses",
+			func(ctx context.Context) result { return d.server(ctx, address+"/status") }},
+	})
 }
 
 func (d *doctor) certificate(state *tls.ConnectionState) result {
@@ -182,7 +165,7 @@ func refuses(unsigned page) result {
 		return fail(fmt.Sprintf("status %d: what is in front of the server gets no answer from it", unsigned.status),
 			"check that the server runs, and that what is in front of it forwards to its ADDR")
 	case !unsigned.refused():
-		return fail(fmt.Sprintf("status %d, which is not this program's refusal", unsigned.status),
+		return fail(fmt.Sprintf("status %d: another program answers", unsigned.status),
 			"point APP_URL at this program, and leave the path "+proxyPath+" as it is")
 	}
 	return ok("403 with a request id")
@@ -190,10 +173,7 @@ func refuses(unsigned page) result {
 
 // server asks with a signature of our own: only a server with the app's secret takes it.
 func (d *doctor) server(ctx context.Context, address string) result {
-	shop := d.shop
-	if shop == "" {
-		shop = "doctor.myshopify.com" // of many stores any will do
-	}
+	shop := cmp.Or(d.shop, "doctor.myshopify.com") // of many stores any will do
 	query := shopify.Sign(url.Values{}, shop, proxyPath, d.Config.ShopifyAPISecrets[0].Reveal(), d.Now())
 	switch got, err := d.get(ctx, "APP_URL", address+"?"+query); {
 	case err != nil:

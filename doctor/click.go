@@ -21,16 +21,15 @@ func DryClick(ctx context.Context, t Target, who store.Shopper, visit recharge.V
 // Outcome says how a click ends, without what would open a portal. byPage is REDIRECT=page.
 func Outcome(result portal.Result, byPage bool) string {
 	text := string(result.Outcome)
+	way := ": 302 to the portal at "
+	if byPage {
+		way = ": a page that forwards to the portal at "
+	}
 	switch result.Outcome {
 	case portal.Redirected, portal.RedirectedByHash:
-		link, err := url.Parse(result.Link.URL)
-		if err != nil {
-			return text
+		if link, err := url.Parse(result.Link.URL); err == nil {
+			return text + way + link.Host
 		}
-		if byPage {
-			return text + ": a page that forwards to the portal at " + link.Host
-		}
-		return text + ": 302 to the portal at " + link.Host
 	case portal.NotASubscriber:
 		return text + ": a page that says what to do next"
 	case portal.Unavailable:
@@ -44,11 +43,8 @@ func Outcome(result portal.Result, byPage bool) string {
 // click decides a click of the customer's. It goes the whole way of a click, so that it
 // cannot disagree with one.
 func (r *rechargeReport) click(ctx context.Context) result {
-	switch {
-	case r.blind.status != "":
-		return r.blind
-	case r.Customer == "":
-		return skipped("no customer was named", passCustomer)
+	if r.Customer == "" {
+		return noCustomer()
 	}
 	who := store.Shopper{Shop: r.shop, Customer: shopify.CustomerID(r.Customer)}
 	end := DryClick(ctx, r.Target, who, recharge.Visit{To: recharge.Subscriptions})
@@ -60,7 +56,7 @@ func (r *rechargeReport) click(ctx context.Context) result {
 	case end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected:
 		return fail(found, "fix what failed above")
 	case end.Outcome == portal.NotASubscriber:
-		return warn(found, "pass the Shopify id of a customer who subscribes")
+		return warn(found, anySubscriber)
 	case end.Cause != nil:
 		return warn(found, "fix what is marked above")
 	}

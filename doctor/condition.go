@@ -22,8 +22,8 @@ var ErrEvicting = errors.New("keys that have no end may be evicted by Redis: set
 type Condition struct {
 	Warnings []Warning
 
-	nodes                 int
-	version, policy, mode string // the first node's
+	nodes int
+	first settings // of the first node
 }
 
 // Warning is a risk, for an operator.
@@ -39,21 +39,13 @@ type Warning struct {
 func CheckRedis(ctx context.Context, s *store.Store) (Condition, error) {
 	var condition Condition
 	if s.InMemory() {
-		condition.warn(Warning{"Redis is embedded: what merchants saved is lost when this process ends", true, ""})
-		return condition, nil
+		embedded := Warning{"Redis is embedded: what merchants saved is lost when this process ends", true, ""}
+		return Condition{Warnings: []Warning{embedded}}, nil
 	}
 	if err := eachMaster(ctx, s.Client(), condition.check); err != nil {
 		return condition, fmt.Errorf("check Redis: %w", err)
 	}
 	return condition, nil
-}
-
-func (c *Condition) warn(warnings ...Warning) {
-	for _, warning := range warnings {
-		if !slices.Contains(c.Warnings, warning) {
-			c.Warnings = append(c.Warnings, warning)
-		}
-	}
 }
 
 // check asks one node.
@@ -69,19 +61,15 @@ func (c *Condition) check(ctx context.Context, node *redis.Client) error {
 		return err
 	}
 	if c.nodes++; c.nodes == 1 {
-		c.version, c.policy, c.mode = s["redis_version"], s["maxmemory_policy"], s["redis_mode"]
+		c.first = s
 	}
-	c.warn(s.diskWarnings()...)
-	c.warn(s.eraseWarnings()...)
-	switch policy := s["maxmemory_policy"]; {
-	case strings.HasPrefix(policy, "allkeys-"):
+	for _, warning := range s.warnings() {
+		if !slices.Contains(c.Warnings, warning) {
+			c.Warnings = append(c.Warnings, warning)
+		}
+	}
+	if strings.HasPrefix(s["maxmemory_policy"], "allkeys-") {
 		return ErrEvicting
-	case policy == "":
-		c.warn(Warning{
-			Text: "Redis does not tell its maxmemory-policy: " +
-				"with an allkeys policy, what merchants saved may be evicted",
-			Merchants: true,
-		})
 	}
 	return nil
 }
@@ -134,86 +122,77 @@ func unlessRefused(err error) error {
 	return err
 }
 
-const (
-	fixAppend = "set appendonly yes and appendfsync everysec in Redis"
-	fixFlush  = "use Redis 7.2 or newer, or set appendfsync always in Redis"
-)
-
-// diskWarnings are how what merchants saved could be lost.
-func (s settings) diskWarnings() []Warning {
-	const ask = "; set appendonly to yes"
-	var text string
-	fix := fixAppend
-	save, tells := s["save"]
-	switch aof := s["aof_enabled"]; {
-	case aof == "0" && tells && save == "":
-		text = "Redis keeps nothing on disk: what merchants saved is lost when Redis restarts" + ask
-	case aof == "0" && tells:
-		text = "Redis has no append-only file: what merchants saved since its last snapshot is lost when it crashes" + ask
-	case aof == "0":
-		text = "Redis has no append-only file, and does not tell whether it makes snapshots: " +
-			"what merchants saved may be lost when it restarts" + ask
-	case aof != "1":
-		text = "Redis does not tell whether it keeps its data on disk: what merchants saved may be lost when it restarts"
-	case s["appendfsync"] == "no":
-		text = "Redis leaves it to the system when its file gets on the disk (appendfsync no): " +
-			"what merchants saved in the last half minute may be lost in a power failure"
-	case s["appendfsync"] == "always" || s["waitaof"] != "":
-		return nil // it is flushed, or we wait until it is
-	case s["appendfsync"] == "everysec":
-		fix = fixFlush
-		text = "Redis flushes its disk every second and cannot say when it has (before 7.2): " +
-			"what merchants saved up to a second before a power failure may be lost"
-	default:
-		text = "Redis does not tell how often it flushes its disk: " +
-			"what merchants saved just before a power failure may be lost"
+// warnings are how what merchants saved could be lost, and how a shopper could be sent to
+// a record that was theirs once.
+func (s settings) warnings() []Warning {
+	const fixAppend = "set appendonly yes and appendfsync everysec in Redis"
+	var warnings []Warning
+	if text := s.diskRisk(); text != "" {
+		fix := fixAppend
+		if s["aof_enabled"] == "1" && s["appendfsync"] == "everysec" {
+			fix = "use Redis 7.2 or newer, or set appendfsync always in Redis"
+		}
+		warnings = append(warnings, Warning{text, true, fix})
 	}
-	return []Warning{{text, true, fix}}
-}
-
-// eraseWarnings are how a shopper could be sent to a record that was theirs once.
-func (s settings) eraseWarnings() (warnings []Warning) {
-	if policy := s["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		warnings = append(warnings, Warning{
-			Text: "Redis may evict keys before their time (maxmemory-policy " + policy + "): " +
-				"a webhook about a customer who has moved could then miss the shopper who had the record; " +
-				"set maxmemory-policy to noeviction",
-		})
+	switch policy := s["maxmemory_policy"]; policy {
+	case "noeviction":
+	case "":
+		warnings = append(warnings, Warning{"Redis does not tell its maxmemory-policy: " +
+			"with an allkeys policy, what merchants saved may be evicted", true, ""})
+	default:
+		warnings = append(warnings, Warning{"Redis may evict keys before their time (maxmemory-policy " + policy + "): " +
+			"a webhook about a customer who has moved could then miss the shopper who had the record; " +
+			"set maxmemory-policy to noeviction", false, ""})
 	}
 	if s["aof_enabled"] == "0" && s["save"] != "" {
 		warnings = append(warnings, Warning{
-			Text: "Redis goes back to its last snapshot when it crashes, and brings back what webhooks have erased since; " +
-				`set appendonly to yes, or save to ""`,
-			fix: fixAppend,
-		})
+			"Redis goes back to its last snapshot when it crashes, and brings back what webhooks have erased since; " +
+				`set appendonly to yes, or save to ""`, false, fixAppend})
 	}
 	return warnings
+}
+
+// diskRisk is how what merchants saved could be lost with the disk; "": it is not.
+func (s settings) diskRisk() string {
+	const ask = "; set appendonly to yes"
+	save, tells := s["save"]
+	switch aof := s["aof_enabled"]; {
+	case aof == "0" && tells && save == "":
+		return "Redis keeps nothing on disk: what merchants saved is lost when Redis restarts" + ask
+	case aof == "0" && tells:
+		return "Redis has no append-only file: what merchants saved since its last snapshot is lost when it crashes" + ask
+	case aof == "0":
+		return "Redis has no append-only file, and does not tell whether it makes snapshots: " +
+			"what merchants saved may be lost when it restarts" + ask
+	case aof != "1":
+		return "Redis does not tell whether it keeps its data on disk: what merchants saved may be lost when it restarts"
+	case s["appendfsync"] == "no":
+		return "Redis leaves it to the system when its file gets on the disk (appendfsync no): " +
+			"what merchants saved in the last half minute may be lost in a power failure"
+	case s["appendfsync"] == "always" || s["waitaof"] != "":
+		return "" // it is flushed, or we wait until it is
+	case s["appendfsync"] == "everysec":
+		return "Redis flushes its disk every second and cannot say when it has (before 7.2): " +
+			"what merchants saved up to a second before a power failure may be lost"
+	}
+	return "Redis does not tell how often it flushes its disk: " +
+		"what merchants saved just before a power failure may be lost"
 }
 
 // eachMaster calls do with every node that has keys of its own, one after the other.
 func eachMaster(
 	ctx context.Context, client redis.UniversalClient, do func(context.Context, *redis.Client) error,
 ) error {
-	var masters []*redis.Client
 	switch client := client.(type) {
 	case *redis.Client:
-		masters = []*redis.Client{client}
+		return do(ctx, client)
 	case *redis.ClusterClient:
 		var mu sync.Mutex
-		err := client.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		return client.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
 			mu.Lock()
 			defer mu.Unlock()
-			masters = append(masters, master)
-			return nil
+			return do(ctx, master)
 		})
-		if err != nil {
-			return err
-		}
-	}
-	for _, master := range masters {
-		if err := do(ctx, master); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func TestConditionOfRedis(t *testing.T) {
 	}
 	s := openAt(t, storetest.Redis(t, "--appendonly", "yes", "--maxmemory-policy", "volatile-ttl").Addr)
 	condition, err = CheckRedis(t.Context(), s)
-	if err != nil || condition.nodes != 1 || condition.policy != "volatile-ttl" || condition.version == "" || condition.mode != "standalone" {
+	if err != nil || condition.nodes != 1 || condition.first["maxmemory_policy"] != "volatile-ttl" || condition.first["redis_version"] == "" || condition.first["redis_mode"] != "standalone" {
 		t.Errorf("CheckRedis = %+v, %v", condition, err)
 	}
 	if got := latency(t.Context(), s.Client()); got.status == Fail || !strings.HasSuffix(got.found, " ms") {

@@ -3,17 +3,19 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -23,8 +25,6 @@ const (
 	checkTimeout = 5 * time.Second
 	// timeout is how long all of them may take: monitoring waits 20 s.
 	timeout = 18 * time.Second
-	// mostChecks is more than any group has.
-	mostChecks = 32
 )
 
 // Status is the result of a check.
@@ -48,20 +48,21 @@ type Check struct {
 	Ms     int64  `json:"ms"`
 }
 
-// Print writes a check for an operator: its status, what was asked, what was found, and
-// how to fix it.
-func (c Check) Print(out io.Writer) {
-	text := fmt.Sprintf("%-7s  %s: %s\n         %s\n", c.Status, c.Name, c.Asked, c.Found)
-	if c.Remedy != "" {
-		text += "         -> " + c.Remedy + "\n"
-	}
-	_, _ = io.WriteString(out, text)
-}
-
 // Report is all checks. It is OK if none failed.
 type Report struct {
 	OK     bool    `json:"ok"`
 	Checks []Check `json:"checks"`
+}
+
+// Print writes a report for an operator: the status of each check, what was asked, what
+// was found, and how to fix it.
+func (r Report) Print(out io.Writer) {
+	for _, c := range r.Checks {
+		fmt.Fprintf(out, "%-7s  %s: %s\n         %s\n", c.Status, c.Name, c.Asked, c.Found)
+		if c.Remedy != "" {
+			fmt.Fprintf(out, "         -> %s\n", c.Remedy)
+		}
+	}
 }
 
 // Target is what is checked.
@@ -81,26 +82,23 @@ type Options struct {
 	Roots    *x509.CertPool
 }
 
-// Check returns the shop whose Recharge is checked; "" if none is named.
+// check returns the shop whose Recharge is checked; "" if none is named.
 // Errors: config.Problems.
-func (o Options) Check(cfg config.Config) (shopify.Shop, error) {
+func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 	var problems config.Problems
 	add := func(name, what, hint string) {
 		problems = append(problems, config.Problem{Name: name, What: what, Hint: hint})
 	}
-	if o.StoreURL != "" && !goodStoreURL(o.StoreURL) {
+	if _, err := parseStoreURL(o.StoreURL); o.StoreURL != "" && err != nil {
 		add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
 	}
 	if _, err := shopify.ParseCustomerID(o.Customer); o.Customer != "" && err != nil {
 		add("--customer", "is not the id of a Shopify customer",
 			"the digits at the end of the customer's address in Shopify's admin")
 	}
-	shop, err := cfg.Shop, error(nil)
-	if o.Shop != "" {
-		shop, err = shopify.ParseShop(o.Shop)
-	}
+	shop, err := shopify.ParseShop(cmp.Or(o.Shop, string(cfg.Shop)))
 	switch {
-	case err != nil:
+	case o.Shop != "" && err != nil:
 		add("--shop", "is not a myshopify.com name", "my-store.myshopify.com, not the store's own domain")
 	case cfg.Shop != "" && shop != cfg.Shop:
 		add("--shop", "is another store than SHOPIFY_SHOP's", "leave it out: this server is for one store")
@@ -111,25 +109,25 @@ func (o Options) Check(cfg config.Config) (shopify.Shop, error) {
 	return shop, nil
 }
 
-// result is what a check found, before it is named and timed.
+// result is what a check found.
 type result struct {
 	status        Status
 	found, remedy string
+	goesOn        bool          // what needs the check can be checked, even if it is not OK
+	took          time.Duration // if it was not the step that took the time
 }
 
-func ok(found string) result              { return result{OK, found, ""} }
-func warn(found, remedy string) result    { return result{Warn, found, remedy} }
-func fail(found, remedy string) result    { return result{Fail, found, remedy} }
-func skipped(found, remedy string) result { return result{Skipped, found, remedy} }
-
-// named makes a check of a result.
-func (r result) named(name, asked string, took time.Duration) Check {
-	return Check{name, r.status, asked, r.found, r.remedy, took.Milliseconds()}
+func ok(found string) result           { return result{status: OK, found: found} }
+func warn(found, remedy string) result { return result{status: Warn, found: found, remedy: remedy} }
+func fail(found, remedy string) result { return result{status: Fail, found: found, remedy: remedy} }
+func skipped(found, remedy string) result {
+	return result{status: Skipped, found: found, remedy: remedy}
 }
 
 // step is one check to be made.
 type step struct {
 	name, asked string
+	needs       string // the check without which it says nothing; "": none
 	do          func(context.Context) result
 }
 
@@ -142,132 +140,104 @@ type doctor struct {
 	client *http.Client
 }
 
-// Run makes all checks, and passes each to tell when those before it have been. It takes
-// 18 s at most.
+// Run makes all checks. It takes 18 s at most.
 // Errors: config.Problems where the options are wrong.
-func Run(ctx context.Context, target Target, options Options, tell func(Check)) (Report, error) {
-	shop, err := options.Check(target.Config)
+func Run(ctx context.Context, target Target, options Options) (Report, error) {
+	shop, err := options.check(target.Config)
 	if err != nil {
 		return Report{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	d := &doctor{Target: target, Options: options, shop: shop, clocks: clocks{now: target.Now}}
-	d.client = newClient(options.Roots)
+	d := &doctor{Target: target, Options: options, shop: shop, client: newClient(options.Roots)}
+	d.clocks.now = target.Now
 	defer d.client.CloseIdleConnections()
-	report := Report{OK: true}
-	add := func(check Check) {
-		check = d.concealed(check)
-		report.Checks = append(report.Checks, check)
-		report.OK = report.OK && check.Status != Fail
-		tell(check)
-	}
-	add(d.configuration().named("configuration", "flags, environment and .env", 0))
-	groups := []func(context.Context, func(Check)){d.redis, d.recharge, d.app, d.proxy}
-	done := make([]chan Check, len(groups))
-	for i, group := range groups { // at the same time: one that hangs takes no time from another
-		done[i] = make(chan Check, mostChecks)
-		go func() {
-			defer close(done[i])
-			group(ctx, func(check Check) { done[i] <- check })
-		}()
-	}
-	for _, checks := range done {
-		for check := range checks {
-			add(check)
-		}
-	}
-	add(d.clocks.check().named("clock", "the Date header of each answer against this clock", 0))
-	return report, nil
-}
-
-// each makes checks one after the other. A check that was given up may still be under
-// way: those after it are skipped then.
-func each(ctx context.Context, steps []step, tell func(Check)) {
-	for i, s := range steps {
-		check, done := timed(ctx, s)
-		tell(check)
-		if done {
-			continue
-		}
-		for _, s := range steps[i+1:] {
-			tell(skipped("was not asked", "fix "+check.Name).named(s.name, s.asked, 0))
-		}
-		return
-	}
-}
-
-// timed makes a check, and gives it up when its time is over. It reports whether the check
-// has ended.
-func timed(ctx context.Context, s step) (Check, bool) {
-	start := time.Now()
-	if ctx.Err() != nil {
-		late := fail("no time was left", "fix what failed or was slow above, then run doctor again")
-		return late.named(s.name, s.asked, 0), false
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answer := make(chan result, 1)
-	go func() { answer <- s.do(ctx) }()
-	var r result
-	done := true
-	select {
-	case r = <-answer:
-	case <-ctx.Done():
-		select {
-		case r = <-answer: // it has noticed by itself, and knows more
-		case <-time.After(100 * time.Millisecond):
-			r, done = fail("no answer in time", "fix what failed above, then run doctor again"), false
-		}
+	groups := []func(context.Context) []Check{d.redis, d.recharge, d.app, d.proxy}
+	found := make([][]Check, len(groups))
+	var running sync.WaitGroup
+	for i, group := range groups { // at the same time: one that hangs takes no time from another
+		running.Go(func() { found[i] = group(limited) })
 	}
-	return r.named(s.name, s.asked, time.Since(start)), done
+	running.Wait()
+	return d.report(slices.Concat(
+		each(ctx, []step{{"configuration", "flags, environment and .env", "", d.configuration}}),
+		slices.Concat(found...),
+		each(ctx, []step{{"clock", "the Date header of each answer against this clock", "", d.clocks.check}}),
+	)), nil
 }
 
-func (d *doctor) configuration() result {
+// each makes checks one after the other, and skips those whose need is not met.
+func each(ctx context.Context, steps []step) []Check {
+	checks := make([]Check, len(steps))
+	unmet := map[string]result{} // why what needs the check of that name is skipped
+	for i, s := range steps {
+		start := time.Now()
+		r, skip := unmet[s.needs]
+		if !skip {
+			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+			r = s.do(ctx)
+			cancel()
+		}
+		took := max(r.took, time.Since(start))
+		checks[i] = Check{s.name, r.status, s.asked, r.found, r.remedy, took.Milliseconds()}
+		switch {
+		case r.status == Skipped:
+			unmet[s.name] = r
+		case r.status != OK && !r.goesOn:
+			unmet[s.name] = skipped("not asked: "+r.found, "fix "+s.name)
+		}
+	}
+	return checks
+}
+
+func (d *doctor) configuration(context.Context) result {
+	const valid = "every setting is valid"
 	switch {
 	case len(d.Config.ShopifyAPISecrets) > 1:
-		return warn("every setting is valid; there are two app secrets",
+		return warn(valid+"; there are two app secrets",
 			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")
 	case len(d.Config.EncryptionKeys) > 1:
-		return warn("every setting is valid; there are two encryption keys",
+		return warn(valid+"; there are two encryption keys",
 			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")
 	}
-	return ok("every setting is valid")
+	return ok(valid)
 }
+
+// oneStore reports whether merchants save nothing here: what Redis loses is looked up
+// again.
+func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
 
 // Unconfigured is the report on settings that are not valid.
 func Unconfigured(problems config.Problems) Report {
 	var report Report
 	for _, p := range problems {
-		report.Checks = append(report.Checks, fail(p.What, p.Hint).named("configuration", p.Name, 0))
+		check := Check{Name: "configuration", Status: Fail, Asked: p.Name, Found: p.What, Remedy: p.Hint}
+		report.Checks = append(report.Checks, check)
 	}
 	return report
 }
 
-// concealed removes secrets, wherever they came from: an error of a library's may repeat
-// anything.
-func (d *doctor) concealed(check Check) Check {
-	secrets := []string{
-		d.Customer, d.Config.RechargeAPIToken.Reveal(),
-		d.Config.RechargeStorefrontToken.Reveal(), d.Config.RechargeClientSecret.Reveal(),
-	}
-	for _, secret := range d.Config.ShopifyAPISecrets {
-		secrets = append(secrets, secret.Reveal())
-	}
+// report removes secrets from checks, wherever they came from: an error of a library's
+// may repeat anything.
+func (d *doctor) report(checks []Check) Report {
+	secrets := append([]config.Secret{
+		config.NewSecret(d.Customer), d.Config.RechargeAPIToken,
+		d.Config.RechargeStorefrontToken, d.Config.RechargeClientSecret,
+	}, d.Config.ShopifyAPISecrets...)
 	if d.Config.Redis != nil {
-		secrets = append(secrets, d.Config.Redis.Password.Reveal(), d.Config.Redis.SentinelPassword.Reveal())
+		secrets = append(secrets, d.Config.Redis.Password, d.Config.Redis.SentinelPassword)
 	}
-	for _, secret := range secrets {
-		if len(secret) > 3 {
-			check.Found = strings.ReplaceAll(check.Found, secret, "...")
-			check.Remedy = strings.ReplaceAll(check.Remedy, secret, "...")
-			check.Asked = strings.ReplaceAll(check.Asked, secret, "...")
+	report := Report{true, checks}
+	for i := range checks {
+		check := &checks[i]
+		report.OK = report.OK && check.Status != Fail
+		for _, secret := range secrets {
+			if text := secret.Reveal(); len(text) > 3 {
+				check.Found = strings.ReplaceAll(check.Found, text, "...")
+				check.Remedy = strings.ReplaceAll(check.Remedy, text, "...")
+				check.Asked = strings.ReplaceAll(check.Asked, text, "...")
+			}
 		}
 	}
-	return check
-}
-
-func goodStoreURL(text string) bool {
-	u, err := parseURL(text)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http" && recharge.Loopback(strings.ToLower(u.Hostname())))
+	return report
 }

@@ -8,10 +8,11 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"manage-subscriptions/recharge"
 )
 
 const (
-	askStore = "pass --store-url, the storefront's address"
 	// proxySettings are what the app's proxy needs, as Shopify's page names it.
 	proxySettings = "in the app's configuration set the proxy to prefix apps, subpath subscriptions, url APP_URL" +
 		proxyPath + ", release it, and install the app in the store"
@@ -21,37 +22,30 @@ const (
 )
 
 // proxy checks the way through Shopify.
-func (d *doctor) proxy(ctx context.Context, tell func(Check)) {
-	reached := false
-	each(ctx, []step{
-		{"proxy.reach", "GET " + d.path() + "/status on the storefront", func(ctx context.Context) result {
+func (d *doctor) proxy(ctx context.Context) []Check {
+	return each(ctx, []step{
+		{"proxy.reach", "GET " + d.path() + "/status on the storefront", "", func(ctx context.Context) result {
 			if d.StoreURL == "" {
-				return skipped("the storefront is not known", askStore)
+				return skipped("the storefront is not known", "pass --store-url, the storefront's address")
 			}
 			got, at, err := d.visit(ctx, "status")
-			if err != nil {
+			switch {
+			case err != nil:
 				return unreachable(err, "--store-url", "the storefront")
-			}
-			reached = got.signedOut()
-			if !reached {
+			case !got.signedOut():
 				return notReached(got, at)
 			}
 			return got.answers("this program answers")
 		}},
-		{"proxy.redirect", "whether the 302 of a signed-out click arrives at the browser", func(ctx context.Context) result {
-			switch {
-			case d.StoreURL == "":
-				return skipped("the storefront is not known", askStore)
-			case !reached:
-				return skipped("the server was not reached", "fix proxy.reach")
-			}
-			got, at, err := d.visit(ctx, "")
-			if err != nil {
-				return unreachable(err, "--store-url", "the storefront")
-			}
-			return d.redirect(got, at)
-		}},
-	}, tell)
+		{"proxy.redirect", "whether the 302 of a signed-out click arrives at the browser", "proxy.reach",
+			func(ctx context.Context) result {
+				got, at, err := d.visit(ctx, "")
+				if err != nil {
+					return unreachable(err, "--store-url", "the storefront")
+				}
+				return d.redirect(got, at)
+			}},
+	})
 }
 
 func (d *doctor) path() string {
@@ -62,25 +56,29 @@ func (d *doctor) path() string {
 }
 
 // visit asks the storefront for a page of the app's, as a visitor who is not signed in.
-func (d *doctor) visit(ctx context.Context, page string) (got page, at *url.URL, err error) {
-	at, err = parseURL(d.StoreURL)
+func (d *doctor) visit(ctx context.Context, name string) (got page, at *url.URL, err error) {
+	at, err = parseStoreURL(d.StoreURL)
 	if err != nil {
 		return got, nil, err
 	}
 	// As browsers write it, and a Location does.
 	at.Host = strings.TrimSuffix(strings.ToLower(at.Host), map[string]string{"https": ":443", "http": ":80"}[at.Scheme])
-	at = at.JoinPath(d.path(), page)
+	at = at.JoinPath(d.path(), name)
 	got, err = d.get(ctx, "the storefront", at.String())
 	return got, at, err
 }
 
-// parseURL reads the address of a storefront.
-func parseURL(text string) (*url.URL, error) {
+// parseStoreURL reads the address of a storefront.
+func parseStoreURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err == nil && (u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
-		err = errors.New("not the address of a storefront")
+	if err != nil {
+		return nil, err
 	}
-	return u, err
+	safe := u.Scheme == "https" || u.Scheme == "http" && recharge.Loopback(strings.ToLower(u.Hostname()))
+	if !safe || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("not the address of a storefront")
+	}
+	return u, nil
 }
 
 // notReached says what an answer is that is not this program's, or is its refusal.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,89 +19,67 @@ const (
 	redisSlow = 10 * time.Millisecond
 	// redisTooSlow is when a click goes on without.
 	redisTooSlow = 100 * time.Millisecond
-	// pings is how many round trips the latency is the middle of.
-	pings = 5
-	slots = "16384"
+	slots        = 16384 // of a cluster
 
 	fixCluster = "repair the cluster: redis-cli --cluster check"
 	addCluster = "add ?cluster=true to REDIS_URL"
 )
 
-// errNoNodes is a cluster that serves no slots.
-var errNoNodes = errors.New("cluster has no nodes")
-
 // redis checks Redis.
-func (d *doctor) redis(ctx context.Context, tell func(Check)) {
+func (d *doctor) redis(ctx context.Context) []Check {
 	if d.Config.Redis == nil {
-		embedded := warn("none: an embedded one, in memory",
-			"set REDIS_URL, unless there is one server and it may forget everything")
-		tell(embedded.named("redis", "REDIS_URL", 0))
-		return
+		return each(ctx, []step{{"redis", "REDIS_URL", "", func(context.Context) result {
+			return warn("none: an embedded one, in memory",
+				"set REDIS_URL, unless there is one server and it may forget everything")
+		}}})
 	}
+	const reach = "redis.reach"
 	client := d.Store.Client()
 	var condition Condition
-	var evicting, reached bool
-	need := func(check func(context.Context) result) func(context.Context) result {
-		return func(ctx context.Context) result {
-			if !reached {
-				return skipped("Redis was not reached", "fix redis.reach")
-			}
-			return check(ctx)
-		}
-	}
-	each(ctx, []step{
-		{"redis.reach", "PING and INFO", func(ctx context.Context) result {
+	var evicting bool
+	return each(ctx, []step{
+		{reach, "PING and INFO", "", func(ctx context.Context) result {
 			var err error
 			condition, err = CheckRedis(ctx, d.Store)
 			evicting = errors.Is(err, ErrEvicting)
-			if err != nil && !evicting && !errors.Is(err, store.ErrNoEval) {
+			switch {
+			case err != nil && !evicting && !errors.Is(err, store.ErrNoEval):
 				return redisFailed(err)
+			case err == nil && condition.nodes == 0:
+				return redisFailed(errors.New("cluster has no nodes"))
 			}
-			if err == nil && condition.nodes == 0 {
-				return redisFailed(errNoNodes)
-			}
-			reached = true
 			return ok(fmt.Sprintf("answers; %d node(s) with keys", max(condition.nodes, 1)))
 		}},
-		{"redis.write", "SET of a key that is not there, only if it is, and EVAL", need(func(ctx context.Context) result {
+		{"redis.write", "SET of a key that is not there, only if it is, and EVAL", reach, func(ctx context.Context) result {
 			if err := tryWrite(ctx, client); err != nil {
 				return redisFailed(err)
 			}
 			return ok("Redis would write it")
-		})},
-		{"redis.version", "INFO server", need(func(context.Context) result { return version(condition.version) })},
-		{"redis.persistence", "INFO persistence, CONFIG GET appendfsync, save", need(func(context.Context) result {
+		}},
+		{"redis.version", "INFO server", reach, func(context.Context) result {
+			return version(condition.first["redis_version"])
+		}},
+		{"redis.persistence", "INFO persistence, CONFIG GET appendfsync, save", reach, func(context.Context) result {
 			return persistence(condition, d.oneStore())
-		})},
-		{"redis.eviction", "CONFIG GET maxmemory-policy", need(func(context.Context) result {
-			return eviction(condition.policy, evicting && !d.oneStore())
-		})},
-		{"redis.latency", "PING, the middle of five", need(func(ctx context.Context) result { return latency(ctx, client) })},
-		{"redis.cluster", "CLUSTER INFO", need(func(ctx context.Context) result { return cluster(ctx, client, condition) })},
-	}, tell)
+		}},
+		{"redis.eviction", "CONFIG GET maxmemory-policy", reach, func(context.Context) result {
+			return eviction(condition.first["maxmemory_policy"], evicting && !d.oneStore())
+		}},
+		{"redis.latency", "PING, the middle of five", reach, func(ctx context.Context) result { return latency(ctx, client) }},
+		{"redis.cluster", "CLUSTER INFO", reach, func(ctx context.Context) result {
+			return cluster(ctx, client, condition)
+		}},
+	})
 }
-
-// oneStore reports whether merchants save nothing here: what Redis loses is looked up
-// again.
-func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
 
 // redisFailed says why Redis gave no answer, without what it has put into the error.
 func redisFailed(err error) result {
-	if errors.Is(err, store.ErrNoEval) {
-		return fail("Redis refuses EVAL: nothing is cached, locked or counted across servers",
-			"allow its user the command EVAL: +eval")
-	}
 	for _, known := range redisErrors() {
 		if slices.ContainsFunc(known.texts, func(text string) bool { return strings.Contains(err.Error(), text) }) {
 			return fail(known.found, known.remedy)
 		}
 	}
-	var network net.Error
-	found := "no connection"
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() {
-		found = "no answer in time"
-	}
-	return fail(found, "check that Redis runs at the address in REDIS_URL, and that no firewall is between")
+	return unreachable(err, "REDIS_URL", "Redis")
 }
 
 // redisError is what an error of Redis' means.
@@ -112,6 +90,8 @@ type redisError struct {
 
 func redisErrors() []redisError {
 	return []redisError{
+		{[]string{store.ErrNoEval.Error()}, "Redis refuses EVAL: nothing is cached, locked or counted across servers",
+			"allow its user the command EVAL: +eval"},
 		{[]string{"WRONGPASS", "NOAUTH", "AUTH <password>"},
 			"Redis does not accept the user or password", "correct user and password in REDIS_URL"},
 		{[]string{"can't run this command", "NOPERM"},
@@ -126,10 +106,9 @@ func redisErrors() []redisError {
 		{[]string{"LOADING"}, "Redis is still loading its data", "wait until it has, then run doctor again"},
 		{[]string{"cluster support disabled"}, "this Redis is not a cluster",
 			"remove ?cluster=true, or all hosts but one, from REDIS_URL"},
-		{[]string{"CLUSTERDOWN", "cluster has no nodes"}, "the cluster is down: it does not serve all its slots", fixCluster},
+		{[]string{"CLUSTERDOWN", "cluster has no nodes"},
+			"the cluster is down: it does not serve all its slots", fixCluster},
 		{[]string{"MOVED"}, "this Redis is a node of a cluster", addCluster},
-		{[]string{"tls:", "x509:", "first record does not look"}, "the TLS handshake failed",
-			"use rediss:// in REDIS_URL only where Redis speaks TLS, and check its certificate"},
 	}
 }
 
@@ -196,7 +175,7 @@ func eviction(policy string, fatal bool) result {
 func latency(ctx context.Context, client redis.UniversalClient) result {
 	var worst time.Duration
 	err := eachMaster(ctx, client, func(ctx context.Context, node *redis.Client) error {
-		var all [pings]time.Duration
+		var all [5]time.Duration
 		for i := range all {
 			start := time.Now()
 			if err := node.Ping(ctx).Err(); err != nil {
@@ -205,7 +184,7 @@ func latency(ctx context.Context, client redis.UniversalClient) result {
 			all[i] = time.Since(start)
 		}
 		slices.Sort(all[:])
-		worst = max(worst, all[pings/2])
+		worst = max(worst, all[len(all)/2])
 		return nil
 	})
 	found := fmt.Sprintf("%.1f ms", float64(worst.Microseconds())/1000)
@@ -222,7 +201,7 @@ func latency(ctx context.Context, client redis.UniversalClient) result {
 
 func cluster(ctx context.Context, client redis.UniversalClient, condition Condition) result {
 	if _, is := client.(*redis.ClusterClient); !is {
-		if condition.mode == "cluster" {
+		if condition.first["redis_mode"] == "cluster" {
 			return fail("one node of a cluster, addressed as if it were alone", addCluster)
 		}
 		return ok("not a cluster")
@@ -233,17 +212,9 @@ func cluster(ctx context.Context, client redis.UniversalClient, condition Condit
 	}
 	s := settings{}
 	s.add(info)
-	if served := s["cluster_slots_ok"]; s["cluster_state"] != "ok" || served != slots {
-		const found = "cluster_state is not ok, or not all slots are served: %s of %s"
-		return fail(fmt.Sprintf(found, number(served), slots), fixCluster)
+	served, _ := strconv.Atoi(s["cluster_slots_ok"])
+	if s["cluster_state"] != "ok" || served != slots {
+		return fail(fmt.Sprintf("cluster_state is not ok, or not all slots are served: %d of %d", served, slots), fixCluster)
 	}
-	return ok(fmt.Sprintf("ok, all %s slots on %d masters", slots, condition.nodes))
-}
-
-// number is text if it is one: nothing else of Redis' is repeated.
-func number(text string) string {
-	if strings.Trim(text, "0123456789") != "" || len(text) > 5 {
-		return "?"
-	}
-	return text
+	return ok(fmt.Sprintf("ok, all %d slots on %d masters", slots, condition.nodes))
 }

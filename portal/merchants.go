@@ -83,7 +83,7 @@ func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, err
 	}
 	record, err := m.store.Record(ctx, shop)
 	if err != nil {
-		return nil, ErrRedisDown
+		return nil, errors.Join(ErrRedisDown, onlyUnreadable(err))
 	}
 	return m.Of(shop, record)
 }

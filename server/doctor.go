@@ -9,22 +9,17 @@ import (
 	"manage-subscriptions/doctor"
 )
 
-// Doctor checks what a server with these settings needs, and passes each check to tell
-// when those before it have been. It serves nothing and changes nothing.
+// Doctor checks what a server with these settings needs. It serves nothing and changes
+// nothing.
 // Errors: config.Problems where the options are wrong.
-func Doctor(
-	ctx context.Context, cfg config.Config, ask doctor.Options, tell func(doctor.Check), o Options,
-) (doctor.Report, error) {
-	if _, err := ask.Check(cfg); err != nil {
-		return doctor.Report{}, err
-	}
+func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Options) (doctor.Report, error) {
 	o.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the report
 	target, end, err := readOnly(cfg, o)
 	if err != nil {
 		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
 	}
 	defer end()
-	return doctor.Run(ctx, target, ask, tell)
+	return doctor.Run(ctx, target, ask)
 }
 
 // readOnly opens what doctor and preview look at. They change nothing.

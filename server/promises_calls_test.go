@@ -123,7 +123,7 @@ func examine(f *servertest.Fixture, ask doctor.Options, change ...func(*config.S
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	report, err := server.Doctor(f.T.Context(), cfg, ask, func(doctor.Check) {}, server.Options{Now: f.Clock.Now, Platform: f.Platform()})
+	report, err := server.Doctor(f.T.Context(), cfg, ask, server.Options{Now: f.Clock.Now, Platform: f.Platform()})
 	if err != nil {
 		f.T.Fatal(err)
 	}

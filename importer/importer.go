@@ -47,10 +47,10 @@ type Importer struct {
 	now       func() time.Time
 	requested chan struct{} // holds one: an import was requested here
 
-	mu       sync.Mutex
-	updates  map[shopify.Shop][]store.Change // customers waiting to be looked up
-	updaters sync.WaitGroup
-	ctx      context.Context // of the updaters; nil: Run has not begun, or has ended
+	work    sync.WaitGroup // imports and updates
+	mu      sync.Mutex
+	updates map[shopify.Shop][]store.Change // customers waiting to be looked up
+	ctx     context.Context                 // of the updates; nil: Run has not begun, or has ended
 }
 
 // New returns an importer that does nothing until Run.
@@ -63,11 +63,15 @@ func New(merchants *portal.Merchants, recorder *portal.Recorder, now func() time
 
 // Run imports the shops that are due until ctx ends, and returns when all work has stopped.
 func (x *Importer) Run(ctx context.Context) {
-	var imports sync.WaitGroup
-	defer x.updaters.Wait()
-	defer imports.Wait()
-	x.takeUpdates(ctx)
-	defer x.refuseUpdates()
+	defer x.work.Wait()
+	x.mu.Lock()
+	x.ctx = ctx
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.ctx = nil
+	}()
 	room := make(chan struct{}, importsAtOnce)
 	for {
 		select {
@@ -77,7 +81,10 @@ func (x *Importer) Run(ctx context.Context) {
 		}
 		task, err := x.store.TakeImport(ctx)
 		if err == nil && task != nil {
-			imports.Go(func() { x.importShop(ctx, task); <-room })
+			x.work.Go(func() {
+				x.importShop(ctx, task)
+				<-room
+			})
 			continue
 		}
 		<-room
@@ -88,19 +95,6 @@ func (x *Importer) Run(ctx context.Context) {
 		case <-time.After(pollEvery):
 		}
 	}
-}
-
-// takeUpdates lets Update start work, which ends with ctx.
-func (x *Importer) takeUpdates(ctx context.Context) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.ctx = ctx
-}
-
-func (x *Importer) refuseUpdates() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.ctx = nil
 }
 
 // Request has a shop imported at once. If Redis does not take the request, the hourly
@@ -127,12 +121,10 @@ func (x *Importer) wake() {
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	}
 }
@@ -188,15 +180,18 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 	if !client.Limiter().WaitBackground(ctx) {
 		return false
 	}
-	page, at, err := x.read(ctx, task, client)
-	if err == nil && page.Next != "" && page.Next == task.Cursor { // it would repeat for ever
-		err = &recharge.Error{
-			Endpoint: recharge.Customers, Reason: recharge.Unexpected, Detail: "the page after a page is the same",
+	var page recharge.Page
+	err := x.call(ctx, task.Shop, client, func(grant *recharge.Grant) (err error) {
+		if page, err = client.CustomerPage(ctx, grant, task.Cursor); err != nil {
+			return err
 		}
-	}
-	if err == nil {
-		err = x.store.SaveImported(ctx, task, page.Records, at)
-	}
+		if page.Next != "" && page.Next == task.Cursor { // it would repeat for ever
+			return &recharge.Error{
+				Endpoint: recharge.Customers, Reason: recharge.Unexpected, Detail: "the page after a page is the same",
+			}
+		}
+		return x.store.SaveImported(ctx, task, page.Records, grant.At())
+	})
 	if err != nil {
 		return x.failed(ctx, task, err)
 	}
@@ -209,18 +204,19 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 	return true
 }
 
-// read returns a page, and when Redis granted the call, by its clock.
-func (x *Importer) read(
-	ctx context.Context, task *store.ImportTask, client *recharge.Client,
-) (recharge.Page, int64, error) {
-	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(task.Shop), recharge.Ask{Background: 1})
+// call reserves a call that nobody waits for, and records what do has called.
+func (x *Importer) call(
+	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Grant) error,
+) error {
+	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(shop), recharge.Ask{Background: 1})
 	if err != nil {
-		return recharge.Page{}, 0, err
+		return err
 	}
-	page, err := client.CustomerPage(ctx, grant, task.Cursor)
-	grant.Release(ctx)
-	x.recorder.Calls(task.Shop, grant.Calls())
-	return page, grant.At(), err
+	defer func() {
+		grant.Release(ctx)
+		x.recorder.Calls(shop, grant.Calls())
+	}()
+	return do(grant)
 }
 
 // failed handles a page that could not be read or saved. It reports whether the import
@@ -251,13 +247,12 @@ func (x *Importer) failed(ctx context.Context, task *store.ImportTask, err error
 // untilNight returns how long it is until a shop's next nightly import. The shops are
 // spread over the night by their names.
 func untilNight(now time.Time, shop shopify.Shop) time.Duration {
-	now = now.UTC()
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(shop))
 	spread := time.Duration(hash.Sum32()%(nightHours*3600)) * time.Second
-	next := time.Date(now.Year(), now.Month(), now.Day(), nightBegins, 0, 0, 0, time.UTC).Add(spread)
+	next := now.Truncate(24 * time.Hour).Add(nightBegins*time.Hour + spread)
 	if !next.After(now) {
-		next = next.AddDate(0, 0, 1)
+		next = next.Add(24 * time.Hour)
 	}
 	return next.Sub(now)
 }
@@ -274,12 +269,12 @@ func (x *Importer) Update(shop shopify.Shop, change store.Change) {
 	waiting, busy := x.updates[shop]
 	if len(waiting) >= updatesAtMost {
 		x.updates[shop] = nil
-		x.updaters.Go(func() { x.Request(ctx, shop) })
+		x.work.Go(func() { x.Request(ctx, shop) })
 		return
 	}
 	x.updates[shop] = append(waiting, change)
 	if !busy {
-		x.updaters.Go(func() { x.update(ctx, shop) })
+		x.work.Go(func() { x.update(ctx, shop) })
 	}
 }
 
@@ -314,7 +309,7 @@ func (x *Importer) next(shop shopify.Shop) (store.Change, bool) {
 	return waiting[0], true
 }
 
-// learnOne asks for all records of the shopper, unless a click has. Where the filter does
+// updateOne asks for all records of the shopper, unless a click has. Where the filter does
 // not work, it asks for the one that has changed: that will do if it is active.
 func (x *Importer) updateOne(
 	ctx context.Context, client *recharge.Client, shop shopify.Shop, change store.Change,
@@ -324,27 +319,21 @@ func (x *Importer) updateOne(
 	if loaded.Err != nil || loaded.Record == nil || loaded.Cached.Fresh && !loaded.Cached.NotSubscriber {
 		return loaded.Err
 	}
-	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(shop), recharge.Ask{Background: 1})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		grant.Release(ctx)
-		x.recorder.Calls(shop, grant.Calls())
-	}()
-	found, err := client.FindCustomer(ctx, grant, string(change.Customer), recharge.Background)
-	customer := found.Customer
-	if recharge.Is(err, recharge.FilterIgnored) || found.Alert != nil {
-		customer, err = client.CustomerByID(ctx, grant, change.ID, string(change.Customer))
-		if customer.Active == 0 {
+	return x.call(ctx, shop, client, func(grant *recharge.Grant) error {
+		found, err := client.FindCustomer(ctx, grant, string(change.Customer), recharge.Background)
+		customer := found.Customer
+		if recharge.Is(err, recharge.FilterIgnored) || found.Alert != nil {
+			customer, err = client.CustomerByID(ctx, grant, change.ID, string(change.Customer))
+			if customer.Active == 0 {
+				return err
+			}
+		}
+		if err != nil {
 			return err
 		}
-	}
-	if err != nil {
-		return err
-	}
-	now := x.now()
-	return x.store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
-		Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now,
-	}, grant.At())
+		now := x.now()
+		return x.store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
+			Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now,
+		}, grant.At())
+	})
 }

@@ -39,7 +39,7 @@ const (
 // What a click may take here. A click in order takes some 20 ms; the rest is for
 // a machine that does other things, too.
 const (
-	inOrder  = time.Second
+	inOrder  = 2 * time.Second
 	patience = 500 * time.Millisecond // of the store with Redis
 	oneCall  = 500 * time.Millisecond // RECHARGE_TIMEOUT below
 	twoCalls = 2*oneCall + 50*time.Millisecond

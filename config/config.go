@@ -26,7 +26,7 @@ type Config struct {
 	ShopifyAPISecrets []Secret // the first signs, all verify; never empty, none empty
 	AppURL            *url.URL
 	Shop              shopify.Shop // x.myshopify.com; "" where no store is configured here
-	LegacyAccounts    bool         // the store signs in at /account/login
+	Accounts          string       // "new", or "legacy": the store signs in at /account/login
 
 	RechargeAPIToken        Secret // empty: the store has not connected Recharge
 	RechargeStorefrontToken Secret
@@ -36,8 +36,8 @@ type Config struct {
 	RechargeRate            float64  // calls a second
 	RechargeBurst           int      // calls
 
-	LinkByHash      bool // never ask Recharge for a signed-in link
-	RedirectByPage  bool // forward by a 200 page instead of a 302
+	Link            string // "signed_in", or "hash": never ask Recharge for a signed-in link
+	RedirectByPage  bool   // forward by a 200 page instead of a 302
 	CustomerTTL     time.Duration
 	LinkTTL         time.Duration // 0: a link is never reused
 	RechargeTimeout time.Duration // one call
@@ -86,14 +86,14 @@ func (s Settings) Check() (Config, error) {
 		ShopifyAPISecrets: c.secrets("SHOPIFY_API_SECRET", s.ShopifyAPISecret, 1),
 		AppURL:            c.url("APP_URL", s.AppURL),
 		Shop:              c.shop("SHOPIFY_SHOP", s.ShopifyShop),
-		LegacyAccounts:    c.choice("CUSTOMER_ACCOUNTS", s.CustomerAccounts, "new", "legacy") == "legacy",
+		Accounts:          c.choice("CUSTOMER_ACCOUNTS", s.CustomerAccounts, "new", "legacy"),
 
 		RechargeAPIToken:        c.token("RECHARGE_API_TOKEN", s.RechargeAPIToken),
 		RechargeStorefrontToken: c.token("RECHARGE_STOREFRONT_TOKEN", s.RechargeStorefrontToken),
 		RechargeClientSecret:    c.token("RECHARGE_CLIENT_SECRET", s.RechargeClientSecret),
 		RechargeAPIURL:          c.url("RECHARGE_API_URL", s.RechargeAPIURL),
 
-		LinkByHash:      c.choice("PORTAL_LINK", s.PortalLink, "signed_in", "hash") == "hash",
+		Link:            c.choice("PORTAL_LINK", s.PortalLink, "signed_in", "hash"),
 		RedirectByPage:  c.choice("REDIRECT", s.Redirect, "location", "page") == "page",
 		CustomerTTL:     c.duration("CUSTOMER_TTL", s.CustomerTTL, time.Minute, 7*24*time.Hour),
 		LinkTTL:         c.duration("LINK_TTL", s.LinkTTL, 0, time.Hour),

@@ -61,10 +61,10 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(c.Addr, c.OpsAddr, c.Redis == nil, c.EncryptionKeys == nil, c.RechargeAPIURL, c.RechargePortalURL,
-		c.RechargeRate, c.RechargeBurst, c.LinkByHash, c.LegacyAccounts, c.RedirectByPage,
+		c.RechargeRate, c.RechargeBurst, c.Link, c.Accounts, c.RedirectByPage,
 		c.CustomerTTL, c.LinkTTL, c.RechargeTimeout, c.ClickTimeout, c.LogLevel, c.LogText)
 	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", "https://my-store.myshopify.com/tools/recurring/portal/",
-		2.0, 40, false, false, false,
+		2.0, 40, "signed_in", "new", false,
 		24*time.Hour, 10*time.Minute, 3*time.Second, 8*time.Second, slog.LevelInfo, false)
 	if got != want {
 		t.Errorf("defaults = %s; want %s", got, want)
@@ -84,8 +84,8 @@ func TestValues(t *testing.T) {
 	if got := c.ShopifyAPISecrets[0].Reveal() + "|" + c.ShopifyAPISecrets[1].Reveal(); got != "new|old" {
 		t.Errorf("secrets = %s; want new|old", got)
 	}
-	got := fmt.Sprintln(len(c.EncryptionKeys), c.RechargeRate, c.RechargeBurst, c.RechargePortalURL, c.LinkByHash, c.LegacyAccounts, c.RedirectByPage, c.LinkTTL, c.LogLevel, c.LogText)
-	want := fmt.Sprintln(2, 4.0, 80, "https://portal.brand.example/portal/", true, true, true, time.Duration(0), slog.LevelError, true)
+	got := fmt.Sprintln(len(c.EncryptionKeys), c.RechargeRate, c.RechargeBurst, c.RechargePortalURL, c.Link, c.Accounts, c.RedirectByPage, c.LinkTTL, c.LogLevel, c.LogText)
+	want := fmt.Sprintln(2, 4.0, 80, "https://portal.brand.example/portal/", "hash", "legacy", true, time.Duration(0), slog.LevelError, true)
 	if got != want {
 		t.Errorf("values = %s; want %s", got, want)
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,54 +56,28 @@ type mute struct{}
 
 func (mute) Printf(context.Context, string, ...any) {}
 
-// Healthcheck asks /readyz of a server on this machine, whose OPS_ADDR is opsAddr.
-// It returns nil if the server is ready. An image has neither shell nor curl to ask
-// with.
+// Healthcheck asks /readyz of a server on this machine, whose OPS_ADDR is opsAddr, and
+// returns nil if it is ready. An image has neither shell nor curl to ask with. A server
+// that listens on all addresses is reached on loopback, as net.Dial does.
 func Healthcheck(ctx context.Context, opsAddr string) error {
-	address, err := probeAddress(opsAddr)
-	if err == nil {
-		err = probe(ctx, "http://"+address+"/readyz")
+	if _, port, err := net.SplitHostPort(opsAddr); err != nil || port == "" || port == "0" {
+		return errors.New("healthcheck: OPS_ADDR is not host:port or :port, such as 127.0.0.1:9090")
 	}
-	if err != nil {
-		return fmt.Errorf("healthcheck: %w", err)
-	}
-	return nil
-}
-
-// probeAddress returns where to dial a server that listens on opsAddr. One that
-// listens on all addresses is reached on loopback.
-func probeAddress(opsAddr string) (string, error) {
-	host, port, err := net.SplitHostPort(opsAddr)
-	if err != nil || port == "" || port == "0" {
-		return "", errors.New("OPS_ADDR is not host:port or :port, such as 127.0.0.1:9090")
-	}
-	switch ip := net.ParseIP(cmp.Or(host, "0.0.0.0")); {
-	case ip == nil || !ip.IsUnspecified():
-	case ip.To4() != nil:
-		host = "127.0.0.1"
-	default:
-		host = "::1"
-	}
-	return net.JoinHostPort(host, port), nil
-}
-
-// probe asks once, without a proxy and without following redirects, because only
-// the server's own answer counts.
-func probe(ctx context.Context, url string) error {
 	// Docker ends the command after 3 s without saying why.
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+opsAddr+"/readyz", http.NoBody)
 	if err != nil {
-		return err
+		return fmt.Errorf("healthcheck: %w", err)
 	}
+	// Only the server's own answer counts: there is no proxy, and no redirect is followed.
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
-		return err
+		return fmt.Errorf("healthcheck: %w", err)
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answers %d", response.StatusCode)
+		return fmt.Errorf("healthcheck: /readyz answers %d", response.StatusCode)
 	}
 	return nil
 }

@@ -1,24 +1,34 @@
-package server
+package server_test
 
-import "testing"
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
 
-// TestProbeAddress: what listens everywhere is asked over loopback.
-func TestProbeAddress(t *testing.T) {
-	for _, test := range []struct{ opsAddr, want string }{
-		{"127.0.0.1:9090", "127.0.0.1:9090"},
-		{"10.1.2.3:9090", "10.1.2.3:9090"},
-		{"ops.internal:9090", "ops.internal:9090"},
-		{":9090", "127.0.0.1:9090"},
-		{"0.0.0.0:9090", "127.0.0.1:9090"},
-		{"[::]:9090", "[::1]:9090"},
-		{"[::1]:9090", "[::1]:9090"},
-		{"9090", ""},
-		{"127.0.0.1:", ""},
-		{"127.0.0.1:0", ""},
-	} {
-		got, err := probeAddress(test.opsAddr)
-		if got != test.want || (err != nil) != (test.want == "") {
-			t.Errorf("probeAddress(%q) = %q, %v; want %q", test.opsAddr, got, err, test.want)
+	"manage-subscriptions/server"
+)
+
+// TestHealthcheckAddresses: what listens everywhere is reached on this machine.
+func TestHealthcheckAddresses(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "localhost", "", "0.0.0.0", "[::]", "[::1]"} {
+		listener, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ops := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		_ = ops.Listener.Close()
+		ops.Listener = listener
+		ops.Start()
+		_, port, _ := net.SplitHostPort(listener.Addr().String())
+		if err := server.Healthcheck(t.Context(), host+":"+port); err != nil {
+			t.Errorf("Healthcheck(%q) = %v", host+":"+port, err)
+		}
+		ops.Close()
+	}
+	for _, opsAddr := range []string{"9090", "127.0.0.1:", "127.0.0.1:0"} {
+		if err := server.Healthcheck(t.Context(), opsAddr); err == nil {
+			t.Errorf("Healthcheck(%q) = nil; want an error", opsAddr)
 		}
 	}
 }

@@ -140,24 +140,17 @@ func (s *server) maintain(ctx context.Context) {
 	})
 }
 
-// observation is the result of one of the monitor's rounds; zero before the first.
-type observation struct {
-	ping    time.Duration
-	up      bool
-	imports []store.Import
-}
-
 // observe reads what a scrape must not wait for. It keeps the imports of the last round if
 // it cannot read them all. A part of them would look as if the others were lost.
-func (s *server) observe(ctx context.Context) *observation {
+func (s *server) observe(ctx context.Context) *metrics.State {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	now := &observation{imports: s.observed.Load().imports}
+	now := &metrics.State{Imports: s.observed.Load().Imports}
 	var err error
-	if now.ping, err = s.store.Ping(ctx); err != nil {
+	if now.RedisPing, err = s.store.Ping(ctx); err != nil {
 		return now
 	}
-	now.up = true
+	now.RedisUp = true
 	if s.importer == nil {
 		return now
 	}
@@ -169,18 +162,17 @@ func (s *server) observe(ctx context.Context) *observation {
 		}
 		imports = append(imports, state)
 	}
-	now.imports = imports
+	now.Imports = imports
 	return now
 }
 
 // State returns what a scrape reports. It waits for nothing.
 func (s *server) State() metrics.State {
-	last := s.observed.Load()
-	state := metrics.State{
-		Ready: s.health.Ready(), Servers: s.store.Instances(), OpenCircuits: map[string]int{},
-		RedisUp: last.up && s.store.Reachable(), RedisPing: last.ping, RedisPool: *s.store.Client().PoolStats(),
-		Imports: last.imports, Now: s.Now(),
-	}
+	state := *s.observed.Load()
+	state.Ready, state.Now = s.health.Ready(), s.Now()
+	state.Servers, state.RedisPool = s.store.Instances(), *s.store.Client().PoolStats()
+	state.RedisUp = state.RedisUp && s.store.Reachable()
+	state.OpenCircuits = map[string]int{}
 	for _, merchant := range s.merchants.All() {
 		limiter := merchant.Client.Limiter()
 		state.Budgets = append(state.Budgets, limiter.Budget())

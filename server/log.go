@@ -10,13 +10,12 @@ import (
 	"manage-subscriptions/config"
 )
 
-const (
-	// logDelay is how long a line may wait for others. A click does not wait for the
-	// file, which can be slow or stand still. An error is written at once.
-	logDelay = 100 * time.Millisecond
-	// logBuffer bounds the bytes that wait. Beyond it, logging waits for the file.
-	logBuffer = 1 << 20
-)
+// logDelay is how long a line may wait for others. A click does not wait for the
+// file, which can be slow or stand still. An error is written at once.
+const logDelay = 100 * time.Millisecond
+
+// logBuffer bounds the bytes that wait. Beyond it, logging waits for the file.
+const logBuffer = 1 << 20
 
 // NewLog returns the log that cfg asks for, and a function that writes the lines that
 // still wait.
@@ -92,7 +91,7 @@ func (b *lineBuffer) flush() {
 	defer b.writing.Unlock()
 	b.mu.Lock()
 	lines := b.waiting
-	b.waiting = nil
+	b.waiting = make([]byte, 0, len(lines)) // about as many come next
 	b.mu.Unlock()
 	if len(lines) > 0 {
 		_, _ = b.out.Write(lines)
@@ -100,16 +99,13 @@ func (b *lineBuffer) flush() {
 }
 
 const (
-	// repeatsWritten is how many warnings and errors that say the same are written in
-	// repeatsPeriod. While Redis is down, every click has some.
-	repeatsWritten = 5
+	repeatsWritten = 5 // of warnings and errors that say the same, in repeatsPeriod
 	repeatsPeriod  = time.Minute
-	// repeatsKept bounds how many different lines are told apart.
-	repeatsKept = 1000
+	repeatsKept    = 1000 // lines that are told apart
 )
 
-// repeats counts the lines that were written recently. It keeps an outage from
-// flooding the log.
+// repeats counts the lines that were written recently. It keeps an outage from flooding
+// the log: while Redis is down, every click has some.
 type repeats struct {
 	now func() time.Time
 

@@ -104,10 +104,10 @@ type server struct {
 	importer  *importer.Importer // nil: nobody is cached before they click
 	health    handlers.Health
 	metrics   *metrics.Metrics
-	observed  atomic.Pointer[observation] // by the monitor; never nil
-	traces    *traces                     // nil: no collector
-	adopted   bool                        // the cache belongs to the configured account
-	checked   bool                        // Redis is fit; set by Run, then by the jobs only
+	observed  atomic.Pointer[metrics.State] // what a scrape must not wait for; never nil
+	traces    *traces                       // nil: no collector
+	adopted   bool                          // the cache belongs to the configured account
+	checked   bool                          // Redis is fit; set by Run, then by the jobs only
 	checking  logOnce
 
 	public, ops *http.Server

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -32,13 +31,11 @@ type traces struct {
 }
 
 func newTraces(cfg config.Config, log *slog.Logger) (*traces, error) {
-	c := &collector{url: cfg.TracesURL.String(), header: http.Header{"Content-Type": {"application/x-protobuf"}}}
-	c.sending = logOnce{log: log, what: "send traces"}
-	c.sender = &http.Client{
-		Timeout:   5 * time.Second,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
-		// A redirect would take the headers along, to whatever host it names.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	c := &collector{
+		url:     cfg.TracesURL.String(),
+		header:  http.Header{"Content-Type": {"application/x-protobuf"}},
+		sender:  &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, DisableKeepAlives: true},
+		sending: logOnce{log: log, what: "send traces"},
 	}
 	for name, value := range cfg.TracesHeaders {
 		c.header.Set(name, value.Reveal())
@@ -61,17 +58,12 @@ func newTraces(cfg config.Config, log *slog.Logger) (*traces, error) {
 type collector struct {
 	url     string
 	header  http.Header
-	sender  *http.Client
-	sending logOnce // not safe for concurrent use, but the batcher has one goroutine
+	sender  *http.Transport // no client, which would take the headers along to where it is redirected
+	sending logOnce         // not safe for concurrent use, but the batcher has one goroutine
 }
 
-// Start does nothing, because the first request connects.
 func (*collector) Start(context.Context) error { return nil }
-
-func (c *collector) Stop(context.Context) error {
-	c.sender.CloseIdleConnections()
-	return nil
-}
+func (*collector) Stop(context.Context) error  { return nil }
 
 // UploadTraces logs its errors, once, and returns none, since the library would
 // write it to standard error.
@@ -88,16 +80,17 @@ func (c *collector) send(ctx context.Context, spans []*tracepb.ResourceSpans) er
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	request.Header = c.header
-	response, err := c.sender.Do(request)
+	response, err := c.sender.RoundTrip(request)
 	if err != nil {
 		return errors.New("the collector gives no answer; these spans are lost")
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection is kept
 	_ = response.Body.Close()
 	if response.StatusCode/100 != 2 {
 		return errors.New("the collector does not take them; these spans are lost")

@@ -29,7 +29,7 @@ const webhookTimeout = 4 * time.Second
 func wire(cfg config.Config, o Options) (*server, error) {
 	s := &server{Options: o, cfg: cfg, calls: newCalls(cfg, o)}
 	s.checking = logOnce{log: o.Log, what: "ask Redis whether it keeps what merchants save"}
-	s.observed.Store(&observation{})
+	s.observed.Store(&metrics.State{})
 	var err error
 	if s.store, err = openStore(cfg, o, cfg.Shop); err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
@@ -136,13 +136,7 @@ func (s *server) wireMerchants() (err error) {
 
 // defaults apply to a shop where nothing was detected.
 func (s *server) defaults() store.Traits {
-	traits := store.Traits{Accounts: "new", Link: "signed_in"}
-	if s.cfg.LegacyAccounts {
-		traits.Accounts = "legacy"
-	}
-	if s.cfg.LinkByHash {
-		traits.Link = "hash"
-	}
+	traits := store.Traits{Accounts: s.cfg.Accounts, Link: s.cfg.Link}
 	if s.cfg.RechargePortalURL != nil {
 		traits.PortalURL = s.cfg.RechargePortalURL.String()
 	}
@@ -169,7 +163,7 @@ func (s *server) wireRoutes() error {
 	}
 	clicks := &handlers.Portal{
 		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
-		LegacyAccounts: s.cfg.LegacyAccounts, ByPage: s.cfg.RedirectByPage, Now: s.Now,
+		LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
 	}
 	status := &handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: s.Log}
 	fromRecharge := &handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout}
@@ -218,7 +212,7 @@ func (s *server) warn() {
 		{"the store has not connected Recharge: every click ends in not_connected; set RECHARGE_API_TOKEN",
 			s.merchants.Own() != "" && s.merchants.Single() == nil},
 		{"no RECHARGE_STOREFRONT_TOKEN: sessions may be refused, and clicks then go on by hash",
-			s.merchants.Single() != nil && !s.cfg.LinkByHash && s.cfg.RechargeStorefrontToken.Empty()},
+			s.merchants.Single() != nil && s.cfg.Link != "hash" && s.cfg.RechargeStorefrontToken.Empty()},
 		{"no REDIS_URL: what is cached is lost when this process ends", embedded},
 		{"no REDIS_URL: used links are forgotten when this process ends, and unknown to other processes",
 			embedded && len(s.cfg.PortalAPIKeys) > 0},

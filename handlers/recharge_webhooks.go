@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
-	"net/http"
 	"strings"
 	"time"
 
@@ -53,17 +52,20 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	if err == nil {
 		err = errors.Join(w.do(ctx, from, webhook), w.Merchant.Store.WebhookVerified(ctx, from.shop))
 	}
-	status := rechargeStatus(err)
-	w.log(ctx, from.shop, webhook, status, err)
-	w.Merchant.Recorder.Meter.Webhook(portal.SentByRecharge, status)
-	if from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook) {
-		w.Merchant.Store.Count(from.shop, portal.WebhooksRefused, 1) // by one who knows the address
+	line := webhookLine{
+		from: portal.SentByRecharge, topic: string(webhook.Topic), shop: from.shop,
+		level: slog.LevelDebug, // a store's customers change all day
 	}
-	if status != http.StatusOK {
-		return echo.NewHTTPError(status)
+	switch {
+	case err == nil:
+		w.Merchant.Store.Count(from.shop, portal.WebhooksTaken, 1)
+	case from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook): // by one who knows the address
+		w.Merchant.Store.Count(from.shop, portal.WebhooksRefused, 1)
 	}
-	w.Merchant.Store.Count(from.shop, portal.WebhooksTaken, 1)
-	return c.NoContent(http.StatusOK)
+	if err == nil && webhook.Kind == recharge.Uninstalled {
+		line.did, line.level = "disconnected", slog.LevelWarn
+	}
+	return line.answer(c, w.Merchant, err)
 }
 
 // from finds the shop by its address. An address that was never given away is
@@ -121,39 +123,4 @@ func (w *RechargeWebhooks) do(ctx context.Context, from sender, webhook recharge
 		return w.Merchant.RechargeUninstalled(ctx, from.shop, from.record)
 	}
 	return nil
-}
-
-func rechargeStatus(err error) int {
-	switch {
-	case errors.Is(err, recharge.ErrForgedWebhook), errors.Is(err, errNoSuchAddress):
-		return http.StatusUnauthorized
-	case errors.Is(err, recharge.ErrMalformedWebhook):
-		return http.StatusBadRequest
-	}
-	return statusOf(err)
-}
-
-func (w *RechargeWebhooks) log(
-	ctx context.Context, shop shopify.Shop, webhook recharge.Webhook, status int, err error,
-) {
-	level := slog.LevelDebug // a store's customers change all day
-	attributes := []slog.Attr{slog.Int("status", status), slog.String("from", "recharge")}
-	if webhook.Topic != "" {
-		attributes = append(attributes, slog.String("topic", string(webhook.Topic)))
-	}
-	if shop != "" {
-		attributes = append(attributes, slog.String("shop", string(shop)))
-	}
-	if err != nil {
-		level = slog.LevelInfo
-		attributes = append(attributes, slog.String("cause", err.Error()))
-		if status == http.StatusInternalServerError {
-			level = slog.LevelError
-		}
-	}
-	if webhook.Kind == recharge.Uninstalled && err == nil {
-		level = slog.LevelWarn
-		attributes = append(attributes, slog.String("did", "disconnected"))
-	}
-	w.Merchant.Log.LogAttrs(ctx, level, "webhook", attributes...)
 }

@@ -204,11 +204,11 @@ func (c *Client) scopes(ctx context.Context, g *Grant) ([]string, error) {
 			Scopes []string `json:"scopes"`
 		} `json:"token_information"`
 	}](ctx, c, g, c.get(Normal, nil, "token_information"))
-	switch {
-	case err != nil:
+	if err == nil && answer.Token == nil {
+		err = malformed("token_information")
+	}
+	if err != nil {
 		return nil, err
-	case answer.Token == nil:
-		return nil, &Error{Endpoint: "token_information", Reason: Malformed}
 	}
 	return answer.Token.Scopes, nil
 }
@@ -321,12 +321,7 @@ func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	if i.session.Token == "" {
 		return Finding{State: Skipped}, nil
 	}
-	visit := Visit{To: Subscriptions}
-	answer, err := do[portalAccess](ctx, i.Client, i.grant, i.portalAccessCall(i.session, visit))
-	if err != nil {
-		return Finding{}, err
-	}
-	target, err := answer.target(i.customer, visit)
+	answer, target, err := i.askPortal(ctx, i.grant, i.customer, i.session, Visit{To: Subscriptions})
 	if err != nil {
 		return Finding{}, err
 	}

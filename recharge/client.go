@@ -25,8 +25,8 @@ const (
 	maxBody = 4 << 20
 )
 
-// Options configure a Client. The fields down to PortalURL, Token, Timeout and Now
-// are required, and so is either Limiter or Rate and Burst.
+// Options configure a Client. StorefrontToken may be missing, and so may Limiter or both
+// Rate and Burst.
 type Options struct {
 	Shop            string        // x.myshopify.com
 	APIURL          *url.URL      // https://api.rechargeapps.com
@@ -37,7 +37,7 @@ type Options struct {
 	Burst           int           // calls
 	Timeout         time.Duration // of one call
 	Now             func() time.Time
-	HTTP            *http.Transport // shared with other clients; nil: one of its own
+	HTTP            *http.Transport // of many clients
 	Limiter         *Limiter        // of the same token; nil: a new one from Rate and Burst
 }
 
@@ -51,9 +51,6 @@ type Client struct {
 
 // NewClient returns a client for one store.
 func NewClient(o Options) *Client {
-	if o.HTTP == nil {
-		o.HTTP = NewTransport(o.Timeout)
-	}
 	if o.Limiter == nil {
 		o.Limiter = NewLimiter(o.Rate, o.Burst, o.Now)
 	}
@@ -159,17 +156,16 @@ func wait(ctx context.Context, d time.Duration) bool {
 // is closed, and the grant has a call for it.
 func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
 	var none T
+	not := func(reason Reason) (T, error) { return none, &Error{Endpoint: call.endpoint, Reason: reason} }
 	if reason := ended(ctx); reason != "" {
-		return none, &Error{Endpoint: call.endpoint, Reason: reason}
+		return not(reason)
 	}
-	tripped := &Error{Endpoint: call.endpoint, Reason: Tripped}
 	if c.limiter.CircuitOpen(call.endpoint) {
-		return none, tripped
+		return not(Tripped)
 	}
-	if err := g.spend(ctx, call.priority); err != nil {
-		if reason := ReasonOf(err); reason != "" {
-			err = &Error{Endpoint: call.endpoint, Reason: reason}
-		}
+	if err := g.spend(ctx, call.priority); ReasonOf(err) != "" {
+		return not(ReasonOf(err))
+	} else if err != nil {
 		return none, err
 	}
 	done := func(error) {}
@@ -179,7 +175,7 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 		var open error
 		if done, open = c.limiter.breakers[call.endpoint].Allow(); open != nil {
 			*g.left.of(call.priority)++
-			return none, tripped
+			return not(Tripped)
 		}
 	}
 	start := c.options.Now()
@@ -226,13 +222,13 @@ func ask[T any](ctx context.Context, c *Client, g *Grant, call call) (T, *Error)
 	if err == nil {
 		err = json.Unmarshal(body, &answer)
 	}
-	if err != nil && timed.Err() == nil {
-		return none, &Error{Endpoint: call.endpoint, Reason: Malformed, Status: status}
+	switch {
+	case err == nil:
+		return answer, nil
+	case timed.Err() == nil:
+		return none, malformed(call.endpoint)
 	}
-	if err != nil {
-		return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(ctx, timed.Err())}
-	}
-	return answer, nil
+	return none, &Error{Endpoint: call.endpoint, Reason: whyNoAnswer(ctx, timed.Err())}
 }
 
 func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {

@@ -13,7 +13,7 @@ func FuzzWebhookBody(f *testing.F) {
 		"", "{}", "null", "[]", bodyA, bodyB, `{"customer":null}`, `{"customer":{"id":1}}`, `{"customer":{"id":"1","hash":"a","external_customer_id":{"ecommerce":"2"}}}`,
 		`{"customer":{"id":-1}}`, `{"customer":{"id":1e3}}`, `{"customer":{"id":1,"external_customer_id":{"ecommerce":"../x"}}}`, `{"customer":{"id":1,"ID":2}}`, `{"store":{}}`, `{"subscription":{}}`,
 	} {
-		for _, topic := range []string{"", string(TopicUpdated), string(TopicDeleted), string(TopicUninstalled), "order/created"} {
+		for _, topic := range []string{"", "customer/updated", string(TopicDeleted), string(TopicUninstalled), "order/created"} {
 			f.Add(topic, body)
 		}
 	}

@@ -118,19 +118,17 @@ func (Access) String() string { return redacted }
 // MarshalText covers log/slog, encoding/json and every other text encoder.
 func (Access) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// url builds an address of the portal; "" if a part is missing.
+// url builds an address of the portal; "" if a part is missing. It is put together as
+// text, since most clicks do nothing but this. The guard reads it as a URL, and looks
+// for the hash in its path.
 func (a Access) url(hash string, visit Visit) string {
 	if a.Base == "" || a.TempToken == "" {
 		return ""
 	}
-	// It is put together as text, since most clicks do nothing but this. The guard reads it
-	// as a URL, and looks for the hash in its path.
+	query := visit.query()
+	query.Set("token", a.TempToken)
 	_, path := visit.To.names()
-	query := "token=" + url.QueryEscape(a.TempToken)
-	if more := visit.query().Encode(); more != "" {
-		query = more + "&" + query
-	}
-	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + path + "?" + query
+	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + path + "?" + query.Encode()
 }
 
 // SignedInLink builds a link from an access, which must be the customer's. It makes

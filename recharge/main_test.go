@@ -106,6 +106,7 @@ func newClient(t testing.TB, apiURL string, change ...func(*recharge.Options)) *
 		Burst:     40,
 		Timeout:   10 * time.Second,
 		Now:       newClock().Now,
+		HTTP:      recharge.NewTransport(10 * time.Second),
 	}
 	for _, f := range change {
 		f(&o)

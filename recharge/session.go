@@ -109,16 +109,12 @@ func readClaims(token string) sessionClaims {
 func (c *Client) PortalAccess(
 	ctx context.Context, g *Grant, customer Customer, session Session, visit Visit,
 ) (Access, Link, error) {
-	answer, err := do[portalAccess](ctx, c, g, c.portalAccessCall(session, visit))
+	answer, target, err := c.askPortal(ctx, g, customer, session, visit)
 	if bare := (Visit{To: visit.To}); visit != bare && (Is(err, Invalid) || Is(err, BadRequest)) {
 		// Which locales and countries Recharge knows is not known. One that it does not
 		// know is no reason for the shopper to be signed out.
 		return c.PortalAccess(ctx, g, customer, session, bare)
 	}
-	if err != nil {
-		return Access{}, Link{}, err
-	}
-	target, err := answer.target(customer, visit)
 	if err != nil {
 		return Access{}, Link{}, err
 	}
@@ -133,7 +129,10 @@ func (c *Client) PortalAccess(
 	return access, link, nil
 }
 
-func (c *Client) portalAccessCall(session Session, visit Visit) call {
+// askPortal returns Recharge's answer and the link in it, which the guard has not seen.
+func (c *Client) askPortal(
+	ctx context.Context, g *Grant, customer Customer, session Session, visit Visit,
+) (portalAccess, string, error) {
 	query := visit.query()
 	query.Set("shop_url", c.options.Shop)
 	page, _ := visit.To.names()
@@ -142,7 +141,12 @@ func (c *Client) portalAccessCall(session Session, visit Visit) call {
 	call.header.Set("X-Recharge-Access-Token", session.Token)
 	// The SDK names itself here. Whether the route needs it is not known.
 	call.header.Set("X-Recharge-App", "manage-subscriptions")
-	return call
+	answer, err := do[portalAccess](ctx, c, g, call)
+	if err != nil {
+		return portalAccess{}, "", err
+	}
+	target, err := answer.target(customer, visit)
+	return answer, target, err
 }
 
 type portalAccess struct {

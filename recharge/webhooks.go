@@ -1,17 +1,175 @@
 package recharge
 
+// This file verifies and reads what Recharge sends, and registers where to.
+
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
+	"strings"
+	"time"
 )
+
+// Topic is what a webhook is about.
+type Topic string
+
+// The topics that mean more than that a customer has changed.
+const (
+	TopicDeleted     Topic = "customer/deleted"
+	TopicUninstalled Topic = "recharge/uninstalled"
+)
+
+// UninstalledPath is appended to the address for TopicUninstalled, since neither its
+// body nor a header that names the topic is documented.
+const UninstalledPath = "/uninstalled"
+
+// webhookAge is how far a webhook's time may be from ours. Recharge tries for two
+// days to deliver a webhook.
+const webhookAge = 48 * time.Hour
 
 // maxWebhookPages is how many pages of webhooks are read. A token has at most ten
 // webhooks a topic.
 const maxWebhookPages = 20
+
+// Kind is what a webhook means to us.
+type Kind int
+
+// The kinds.
+const (
+	Other           Kind = iota // nothing
+	CustomerChanged             // a customer has changed, is new, or is deleted
+	Uninstalled                 // the store has left Recharge
+)
+
+// Webhook is a message from Recharge.
+type Webhook struct {
+	Kind     Kind
+	Topic    Topic  // "" if it does not say
+	ID       int64  // Recharge's id of the customer
+	Customer string // Shopify's; "" if it has none, or is deleted
+}
+
+// The errors of VerifyWebhook. They repeat nothing of the body.
+var (
+	ErrForgedWebhook    = errors.New("webhook is not Recharge's")
+	ErrMalformedWebhook = errors.New("webhook's body cannot be read")
+)
+
+// The shapes of what is verified.
+var (
+	topicShape     = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
+	signatureShape = regexp.MustCompile(`^t=([0-9]{1,12}),v1=([0-9a-f]{64})$`)
+	shopifyIDShape = regexp.MustCompile(`^[0-9]{0,20}$`)
+	webhookHeaders = [...]string{
+		"X-Recharge-Webhook-Signature", "X-Recharge-Webhook-Timestamp", "X-Recharge-Hmac-Sha256", "X-Recharge-Topic",
+	}
+)
+
+// VerifyWebhook reads a webhook from its headers and its raw body. secret is the
+// token's API client secret. topic is the one that the address stands for, "" if none.
+//
+// Recharge signs in two ways and sends both signatures. The newer one is an HMAC over
+// time and body. If its header is present, in whatever shape, only that one counts,
+// so that a forger cannot choose the weaker one.
+//
+// The older one is SHA-256 of secret and body. A forger who has seen one webhook can
+// extend it without the secret: the forged body is the old one, some padding, and any
+// text. The padding begins with 0x80 and holds zeros, which JSON never does, so
+// anything but a single JSON text is refused.
+func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, now time.Time) (Webhook, error) {
+	if secret == "" {
+		return Webhook{}, fmt.Errorf("%w: no secret", ErrForgedWebhook)
+	}
+	for _, name := range webhookHeaders {
+		if len(header.Values(name)) > 1 {
+			return Webhook{}, fmt.Errorf("%w: %s twice", ErrForgedWebhook, name)
+		}
+	}
+	if err := signedWebhook(secret, header, body, now); err != nil {
+		return Webhook{}, fmt.Errorf("%w: %w", ErrForgedWebhook, err)
+	}
+	if told := header.Get("X-Recharge-Topic"); topic == "" && topicShape.MatchString(told) {
+		topic = Topic(told)
+	}
+	return readWebhook(topic, body)
+}
+
+func signedWebhook(secret string, header http.Header, body []byte, now time.Time) error {
+	if _, ok := header["X-Recharge-Webhook-Signature"]; ok {
+		signature, timestamp := header.Get("X-Recharge-Webhook-Signature"), header.Get("X-Recharge-Webhook-Timestamp")
+		return signedNewly(secret, signature, timestamp, body, now)
+	}
+	digest := header.Get("X-Recharge-Hmac-Sha256")
+	if digest == "" {
+		return errors.New("no signature")
+	}
+	sum := sha256.Sum256(append([]byte(secret), body...))
+	if !hmac.Equal([]byte(hex.EncodeToString(sum[:])), []byte(digest)) {
+		return errors.New("X-Recharge-Hmac-Sha256")
+	}
+	return nil
+}
+
+func signedNewly(secret, signature, timestamp string, body []byte, now time.Time) error {
+	parts := signatureShape.FindStringSubmatch(signature)
+	if parts == nil || timestamp != "" && timestamp != parts[1] {
+		return errors.New("X-Recharge-Webhook-Signature")
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(parts[1] + "."))
+	mac.Write(body)
+	if !hmac.Equal([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(parts[2])) {
+		return errors.New("X-Recharge-Webhook-Signature")
+	}
+	seconds, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || now.Sub(time.Unix(seconds, 0)).Abs() > webhookAge {
+		return errors.New("too old, or from the future")
+	}
+	return nil
+}
+
+// readWebhook goes by the topic, or by the body if the topic is not known. A body that
+// is not one JSON object with nothing after it is refused; that of TopicUninstalled is
+// not documented and may be empty.
+func readWebhook(topic Topic, body []byte) (Webhook, error) {
+	webhook := Webhook{Topic: topic}
+	var message map[string]json.RawMessage
+	if len(body) > 0 && json.Unmarshal(body, &message) != nil {
+		return webhook, fmt.Errorf("%w: JSON", ErrMalformedWebhook)
+	}
+	customer, ok := message["customer"]
+	switch {
+	case topic == TopicUninstalled:
+		// Neither topic nor address is signed, so a body about something else does not count.
+		for _, other := range []string{"customer", "subscription", "order", "charge", "address"} {
+			if message[other] != nil {
+				return webhook, fmt.Errorf("%w: about a %s", ErrMalformedWebhook, other)
+			}
+		}
+		webhook.Kind = Uninstalled
+		return webhook, nil
+	case topic == "" && len(body) > 0 && !ok, topic != "" && !strings.HasPrefix(string(topic), "customer/"):
+		return webhook, nil // some other thing of Recharge's
+	}
+	var record customerRecord
+	if json.Unmarshal(customer, &record) != nil || record.ID <= 0 ||
+		!shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
+		return webhook, fmt.Errorf("%w: not a customer", ErrMalformedWebhook)
+	}
+	webhook.Kind, webhook.ID = CustomerChanged, int64(record.ID)
+	if topic != TopicDeleted {
+		webhook.Customer = string(record.External.Ecommerce)
+	}
+	return webhook, nil
+}
 
 // registered is a webhook that Recharge knows.
 type registered struct {
@@ -52,7 +210,9 @@ func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 // does not stop the others. Its priority is Normal.
 func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, ours func(address string) bool) error {
 	missing := map[Topic]string{TopicUninstalled: address + UninstalledPath}
-	for _, topic := range []Topic{TopicCreated, TopicUpdated, TopicActivated, TopicDeactivated, TopicDeleted} {
+	for _, topic := range []Topic{
+		"customer/created", "customer/updated", "customer/activated", "customer/deactivated", TopicDeleted,
+	} {
 		missing[topic] = address
 	}
 	return c.keepWebhooks(ctx, g, missing, ours)

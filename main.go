@@ -83,16 +83,16 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	var problems config.Problems
 	switch {
+	case err == nil:
+		err = command.Run()
 	case errors.As(err, &problems) && args[0] == "doctor": // .env cannot be read
 		d := doctorCommand{JSON: slices.Contains(args, "--json")}
-		return exitCode(stderr, d.print(streams{stdout, stderr}, doctor.Report{}, problems))
-	case errors.As(err, &problems):
-		return exitCode(stderr, problems)
-	case err != nil:
+		err = d.print(stdout, doctor.Report{}, problems)
+	case !errors.As(err, &problems):
 		fmt.Fprintf(stderr, "%s\n'manage-subscriptions --help' lists the commands.\n", redact(err.Error(), args))
 		return exitUsage
 	}
-	return exitCode(stderr, command.Run())
+	return exitCode(stderr, err)
 }
 
 // redact removes the values of a command line from a message about it, since one of
@@ -134,15 +134,15 @@ func (p printedError) Error() string { return fmt.Sprintf("exit code %d", int(p)
 
 type streams struct{ out, err io.Writer }
 
-type serveCommand struct {
-	config.Settings
-}
+// settings are those of serve, which other commands take, too. Kong calls ProvideConfig
+// for a Run that has a Config as its argument.
+type settings struct{ config.Settings }
 
-func (s *serveCommand) Run(ctx context.Context) error {
-	cfg, err := s.Check()
-	if err != nil {
-		return err
-	}
+func (s *settings) ProvideConfig() (config.Config, error) { return s.Check() }
+
+type serveCommand struct{ settings }
+
+func (*serveCommand) Run(ctx context.Context, cfg config.Config) error {
 	server.CollectLess()
 	return server.Run(ctx, cfg, server.Options{Notice: noticePeriod})
 }
@@ -168,7 +168,7 @@ func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 }
 
 type doctorCommand struct {
-	config.Settings
+	settings
 	Shop     string `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
 	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
 	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
@@ -188,11 +188,11 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 		ask := doctor.Options{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
 		report, err = server.Doctor(ctx, cfg, ask, server.Options{})
 	}
-	return d.print(std, report, err)
+	return d.print(std.out, report, err)
 }
 
 // print prints a report, in which settings that are wrong are failed checks.
-func (d *doctorCommand) print(std streams, report doctor.Report, err error) error {
+func (d *doctorCommand) print(out io.Writer, report doctor.Report, err error) error {
 	code := printedError(exitFailed)
 	var problems config.Problems
 	switch {
@@ -202,8 +202,8 @@ func (d *doctorCommand) print(std streams, report doctor.Report, err error) erro
 		return err
 	}
 	if !d.JSON {
-		report.Print(std.out)
-	} else if err := json.NewEncoder(std.out).Encode(report); err != nil {
+		report.Print(out)
+	} else if err := json.NewEncoder(out).Encode(report); err != nil {
 		return err
 	}
 	if report.OK {
@@ -213,7 +213,7 @@ func (d *doctorCommand) print(std streams, report doctor.Report, err error) erro
 }
 
 type previewCommand struct {
-	config.Settings
+	settings
 	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their admin URL."`
 	Shop        string `help:"The store, such as my-store.myshopify.com; SHOPIFY_SHOP if not given."`
 	Destination string `help:"The page of the portal." default:"subscriptions"`
@@ -221,41 +221,27 @@ type previewCommand struct {
 
 func (*previewCommand) Help() string { return "It opens nothing and saves nothing." }
 
-func (p *previewCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := p.Check()
-	if err != nil {
-		return err
-	}
+func (p *previewCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	question := server.Question{Customer: p.Customer, Shop: p.Shop, Destination: p.Destination}
 	return server.Preview(ctx, cfg, question, std.out, server.Options{})
 }
 
 type indexCommand struct {
-	config.Settings
+	settings
 	Shop string `help:"One store, such as my-store.myshopify.com; all connected stores if not given."`
 }
 
 func (*indexCommand) Help() string { return "serve does the same every night." }
 
-func (i *indexCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := i.Check()
-	if err != nil {
-		return err
-	}
+func (i *indexCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Index(ctx, cfg, i.Shop, std.out, server.Options{})
 }
 
-type rekeyCommand struct {
-	config.Settings
-}
+type rekeyCommand struct{ settings }
 
 func (*rekeyCommand) Help() string { return "You can then remove the second key." }
 
-func (r *rekeyCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := r.Check()
-	if err != nil {
-		return err
-	}
+func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Rekey(ctx, cfg, std.out)
 }
 
@@ -265,11 +251,11 @@ type healthcheckCommand struct {
 }
 
 func (h *healthcheckCommand) Run(ctx context.Context, std streams) error {
-	if err := server.Healthcheck(ctx, h.OpsAddr); err != nil {
-		return err
+	err := server.Healthcheck(ctx, h.OpsAddr)
+	if err == nil {
+		fmt.Fprintln(std.out, "ready")
 	}
-	fmt.Fprintln(std.out, "ready")
-	return nil
+	return err
 }
 
 type versionCommand struct{}

@@ -1,12 +1,22 @@
 package server
 
+// This file has the commands that look at a setup and change nothing.
+
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"text/tabwriter"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/doctor"
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
 )
 
 // Doctor checks what a server with these settings needs. It serves nothing and changes
@@ -20,6 +30,89 @@ func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Option
 	}
 	defer end()
 	return doctor.Run(ctx, target, ask)
+}
+
+// Question is whose click a preview is of.
+type Question struct {
+	Customer    string // Shopify's id
+	Shop        string // "": the one that is configured
+	Destination string
+}
+
+// ErrTurnedAway is a preview's that does not end in the portal, though nothing says
+// that the shopper does not belong there.
+var ErrTurnedAway = errors.New("preview: the shopper would not get to the portal")
+
+// Preview goes the way of a click and says where it would end, how long each step
+// took and where the answer came from. It asks Recharge what a click would ask. It
+// opens nothing, remembers nothing, and shows neither hash nor token.
+// Errors: config.Problems where the question is wrong, ErrTurnedAway.
+func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, o Options) error {
+	who, err := q.who(cfg)
+	if err != nil {
+		return err
+	}
+	target, end, err := readOnly(cfg, o)
+	if err != nil {
+		return fmt.Errorf("preview: %w", err)
+	}
+	defer end()
+	visit := recharge.Visit{To: recharge.ParseDestination(q.Destination)}
+	result := doctor.DryClick(ctx, target, who, visit)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "shop\t%s\n", who.Shop)
+	fmt.Fprintf(table, "destination\t%s\n", visit.To)
+	for _, step := range result.Steps {
+		fmt.Fprintf(table, "  %s\t%8.2f ms\t%s\n", step.Name, float64(step.Took.Microseconds())/1000, step.Error)
+	}
+	fmt.Fprintf(table, "answer from\t%s\n", sourceText(result.Source))
+	fmt.Fprintf(table, "outcome\t%s\n", doctor.Outcome(result, cfg.RedirectByPage))
+	if result.Cause != nil {
+		fmt.Fprintf(table, "because\t%s\n", result.Cause)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if result.Outcome == portal.Unavailable || result.Outcome == portal.NotConnected {
+		return ErrTurnedAway
+	}
+	return nil
+}
+
+// who returns the shopper. Its error lists all that is wrong with a question.
+func (q Question) who(cfg config.Config) (store.Shopper, error) {
+	var problems config.Problems
+	customer, err := shopify.ParseCustomerID(q.Customer)
+	if err != nil {
+		problems = append(problems, config.Problem{
+			Name: "--customer", What: "is not the id of a Shopify customer",
+			Hint: "the digits at the end of the customer's address in Shopify's admin",
+		})
+	}
+	shop, err := shopify.ParseShop(cmp.Or(q.Shop, string(cfg.Shop)))
+	if err != nil {
+		problems = append(problems, config.Problem{
+			Name: "--shop", What: "is missing, or is not a myshopify.com name",
+			Hint: "my-store.myshopify.com: without SHOPIFY_SHOP there are many",
+		})
+	}
+	if len(problems) > 0 {
+		return store.Shopper{}, problems
+	}
+	return store.Shopper{Shop: shop, Customer: customer}, nil
+}
+
+func sourceText(source portal.Source) string {
+	texts := map[portal.Source]string{
+		portal.FromLink:      "cache: a portal access that was made less than LINK_TTL ago",
+		portal.FromNobody:    "cache: Recharge did not know the shopper a moment ago",
+		portal.FromSession:   "cache: who the shopper is and a session",
+		portal.FromCustomer:  "cache: who the shopper is, by an earlier click",
+		portal.FromIndex:     "index: who the shopper is, by an import",
+		portal.FromOutOfDate: "cache: who the shopper was; Recharge could not be asked",
+		portal.FromRecharge:  "Recharge: nothing was cached",
+	}
+	return cmp.Or(texts[source], "nowhere")
 }
 
 // readOnly opens what doctor and preview look at. They change nothing.

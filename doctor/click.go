@@ -42,7 +42,7 @@ func Outcome(result portal.Result, byPage bool) string {
 
 // click decides a click of the customer's. It goes the whole way of a click, so that it
 // cannot disagree with one.
-func (r *rechargeReport) click(ctx context.Context) result {
+func (r *rechargeReport) click(ctx context.Context) Check {
 	if r.Customer == "" {
 		return noCustomer()
 	}
@@ -52,13 +52,10 @@ func (r *rechargeReport) click(ctx context.Context) result {
 	if end.Cause != nil {
 		found += "; " + end.Cause.Error()
 	}
-	switch {
-	case end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected:
-		return fail(found, "fix what failed above")
-	case end.Outcome == portal.NotASubscriber:
-		return warn(found, anySubscriber)
-	case end.Cause != nil:
-		return warn(found, "fix what is marked above")
-	}
-	return ok(found)
+	return first([]verdict{
+		{end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected, fail(found, "fix what failed above")},
+		{end.Outcome == portal.NotASubscriber, warn(found, anySubscriber)},
+		{end.Cause != nil, warn(found, "fix what is marked above")},
+		{true, ok(found)},
+	})
 }

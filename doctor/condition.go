@@ -31,7 +31,7 @@ type Warning struct {
 	Text      string
 	Merchants bool // it is about what merchants have saved, of which a server for one store has nothing
 
-	fix string // what doctor's redis.persistence advises; "": another check reports it
+	disk bool // doctor's redis.persistence reports it
 }
 
 // CheckRedis asks Redis how well it keeps what must not be lost.
@@ -39,7 +39,7 @@ type Warning struct {
 func CheckRedis(ctx context.Context, s *store.Store) (Condition, error) {
 	var condition Condition
 	if s.InMemory() {
-		embedded := Warning{"Redis is embedded: what merchants saved is lost when this process ends", true, ""}
+		embedded := Warning{"Redis is embedded: what merchants saved is lost when this process ends", true, false}
 		return Condition{Warnings: []Warning{embedded}}, nil
 	}
 	if err := eachMaster(ctx, s.Client(), condition.check); err != nil {
@@ -125,29 +125,23 @@ func unlessRefused(err error) error {
 // warnings are how what merchants saved could be lost, and how a shopper could be sent to
 // a record that was theirs once.
 func (s settings) warnings() []Warning {
-	const fixAppend = "set appendonly yes and appendfsync everysec in Redis"
 	var warnings []Warning
 	if text := s.diskRisk(); text != "" {
-		fix := fixAppend
-		if s["aof_enabled"] == "1" && s["appendfsync"] == "everysec" {
-			fix = "use Redis 7.2 or newer, or set appendfsync always in Redis"
-		}
-		warnings = append(warnings, Warning{text, true, fix})
+		warnings = append(warnings, Warning{text, true, true})
 	}
 	switch policy := s["maxmemory_policy"]; policy {
 	case "noeviction":
 	case "":
 		warnings = append(warnings, Warning{"Redis does not tell its maxmemory-policy: " +
-			"with an allkeys policy, what merchants saved may be evicted", true, ""})
+			"with an allkeys policy, what merchants saved may be evicted", true, false})
 	default:
 		warnings = append(warnings, Warning{"Redis may evict keys before their time (maxmemory-policy " + policy + "): " +
 			"a webhook about a customer who has moved could then miss the shopper who had the record; " +
-			"set maxmemory-policy to noeviction", false, ""})
+			"set maxmemory-policy to noeviction", false, false})
 	}
 	if s["aof_enabled"] == "0" && s["save"] != "" {
-		warnings = append(warnings, Warning{
-			"Redis goes back to its last snapshot when it crashes, and brings back what webhooks have erased since; " +
-				`set appendonly to yes, or save to ""`, false, fixAppend})
+		warnings = append(warnings, Warning{"Redis goes back to its last snapshot when it crashes, " +
+			"and brings back what webhooks have erased since; " + `set appendonly to yes, or save to ""`, false, true})
 	}
 	return warnings
 }

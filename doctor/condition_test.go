@@ -112,7 +112,7 @@ func TestCheckWithoutRedis(t *testing.T) {
 	if _, err := CheckRedis(t.Context(), s); err == nil || errors.Is(err, ErrEvicting) {
 		t.Errorf("CheckRedis without Redis = %v; want that it does not answer", err)
 	}
-	if got := latency(t.Context(), s.Client()); got.status != Fail {
+	if got := latency(t.Context(), s.Client()); got.Status != Fail {
 		t.Errorf("latency without Redis = %+v; want that it fails", got)
 	}
 }
@@ -128,15 +128,15 @@ func TestConditionOfRedis(t *testing.T) {
 	if err != nil || condition.nodes != 1 || condition.first["maxmemory_policy"] != "volatile-ttl" || condition.first["redis_version"] == "" || condition.first["redis_mode"] != "standalone" {
 		t.Errorf("CheckRedis = %+v, %v", condition, err)
 	}
-	if got := latency(t.Context(), s.Client()); got.status == Fail || !strings.HasSuffix(got.found, " ms") {
+	if got := latency(t.Context(), s.Client()); got.Status == Fail || !strings.HasSuffix(got.Found, " ms") {
 		t.Errorf("latency = %+v; want what it takes", got)
 	}
-	if got := cluster(t.Context(), s.Client(), condition); got.status != OK {
+	if got := cluster(t.Context(), s.Client(), condition); got.Status != OK {
 		t.Errorf("cluster = %+v; want that it is none", got)
 	}
 	node := openAt(t, storetest.Redis(t, "--cluster-enabled", "yes").Addr)
 	condition, err = CheckRedis(t.Context(), node)
-	if got := cluster(t.Context(), node.Client(), condition); err != nil || got.status != Fail {
+	if got := cluster(t.Context(), node.Client(), condition); err != nil || got.Status != Fail {
 		t.Errorf("cluster of a node of one = %+v, %v; want that it fails", got, err)
 	}
 }

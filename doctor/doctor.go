@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,6 +47,25 @@ type Check struct {
 	Found  string `json:"found"`
 	Remedy string `json:"remedy"` // how to fix it; "" where all is well
 	Ms     int64  `json:"ms"`
+
+	goesOn bool // what needs it can be checked, even if it is not OK
+}
+
+func ok(found string) Check              { return Check{Status: OK, Found: found} }
+func warn(found, remedy string) Check    { return Check{Status: Warn, Found: found, Remedy: remedy} }
+func fail(found, remedy string) Check    { return Check{Status: Fail, Found: found, Remedy: remedy} }
+func skipped(found, remedy string) Check { return Check{Status: Skipped, Found: found, Remedy: remedy} }
+
+// verdict is what a check finds if its condition holds.
+type verdict struct {
+	holds bool
+	check Check
+}
+
+// first returns the first verdict that holds.
+func first(verdicts []verdict) Check {
+	i := slices.IndexFunc(verdicts, func(v verdict) bool { return v.holds })
+	return verdicts[i].check
 }
 
 // Report is all checks. It is OK if none failed.
@@ -109,26 +129,11 @@ func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 	return shop, nil
 }
 
-// result is what a check found.
-type result struct {
-	status        Status
-	found, remedy string
-	goesOn        bool          // what needs the check can be checked, even if it is not OK
-	took          time.Duration // if it was not the step that took the time
-}
-
-func ok(found string) result           { return result{status: OK, found: found} }
-func warn(found, remedy string) result { return result{status: Warn, found: found, remedy: remedy} }
-func fail(found, remedy string) result { return result{status: Fail, found: found, remedy: remedy} }
-func skipped(found, remedy string) result {
-	return result{status: Skipped, found: found, remedy: remedy}
-}
-
 // step is one check to be made.
 type step struct {
 	name, asked string
 	needs       string // the check without which it says nothing; "": none
-	do          func(context.Context) result
+	do          func(context.Context) Check
 }
 
 // doctor is one run.
@@ -148,7 +153,7 @@ func Run(ctx context.Context, target Target, options Options) (Report, error) {
 		return Report{}, err
 	}
 	d := &doctor{Target: target, Options: options, shop: shop, client: newClient(options.Roots)}
-	d.clocks.now = target.Now
+	d.clocks.ahead = map[string]time.Duration{}
 	defer d.client.CloseIdleConnections()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -169,38 +174,66 @@ func Run(ctx context.Context, target Target, options Options) (Report, error) {
 // each makes checks one after the other, and skips those whose need is not met.
 func each(ctx context.Context, steps []step) []Check {
 	checks := make([]Check, len(steps))
-	unmet := map[string]result{} // why what needs the check of that name is skipped
+	unmet := map[string]Check{} // why what needs the check of that name is skipped
 	for i, s := range steps {
 		start := time.Now()
-		r, skip := unmet[s.needs]
+		check, skip := unmet[s.needs]
 		if !skip {
 			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-			r = s.do(ctx)
+			check = s.do(ctx)
 			cancel()
 		}
-		took := max(r.took, time.Since(start))
-		checks[i] = Check{s.name, r.status, s.asked, r.found, r.remedy, took.Milliseconds()}
 		switch {
-		case r.status == Skipped:
-			unmet[s.name] = r
-		case r.status != OK && !r.goesOn:
-			unmet[s.name] = skipped("not asked: "+r.found, "fix "+s.name)
+		case check.Status == Skipped:
+			unmet[s.name] = check
+		case check.Status != OK && !check.goesOn:
+			unmet[s.name] = skipped("not asked: "+check.Found, "fix "+s.name)
 		}
+		check.Name, check.Asked = s.name, s.asked
+		check.Ms = max(check.Ms, time.Since(start).Milliseconds())
+		checks[i] = check
 	}
 	return checks
 }
 
-func (d *doctor) configuration(context.Context) result {
+func (d *doctor) configuration(context.Context) Check {
 	const valid = "every setting is valid"
-	switch {
-	case len(d.Config.ShopifyAPISecrets) > 1:
-		return warn(valid+"; there are two app secrets",
-			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")
-	case len(d.Config.EncryptionKeys) > 1:
-		return warn(valid+"; there are two encryption keys",
-			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")
+	return first([]verdict{
+		{len(d.Config.ShopifyAPISecrets) > 1, warn(valid+"; there are two app secrets",
+			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")},
+		{len(d.Config.EncryptionKeys) > 1, warn(valid+"; there are two encryption keys",
+			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")},
+		{true, ok(valid)},
+	})
+}
+
+// clocks are how far other clocks are ahead of ours, by the Date headers of answers.
+type clocks struct {
+	mu    sync.Mutex
+	ahead map[string]time.Duration // by name
+}
+
+func (c *clocks) add(name string, ahead time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead[name] = ahead.Round(time.Second)
+}
+
+func (c *clocks) check(context.Context) Check {
+	var all []string
+	var worst time.Duration
+	for _, name := range slices.Sorted(maps.Keys(c.ahead)) {
+		all = append(all, fmt.Sprintf("%s: %+d s", name, int(c.ahead[name].Seconds())))
+		worst = max(worst, c.ahead[name].Abs())
 	}
-	return ok(valid)
+	found := strings.Join(all, ", ")
+	const remedy = "set the clocks of this machine and of the server by NTP: Shopify's requests are good for 90 s"
+	return first([]verdict{
+		{len(all) == 0, skipped("no answer had a date", "fix what failed above, then run doctor again")},
+		{worst > 80*time.Second, fail(found, remedy)}, // clicks are about to be refused
+		{worst > 30*time.Second, warn(found, remedy)},
+		{true, ok(found)},
+	})
 }
 
 // oneStore reports whether merchants save nothing here: what Redis loses is looked up
@@ -211,8 +244,8 @@ func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
 func Unconfigured(problems config.Problems) Report {
 	var report Report
 	for _, p := range problems {
-		check := Check{Name: "configuration", Status: Fail, Asked: p.Name, Found: p.What, Remedy: p.Hint}
-		report.Checks = append(report.Checks, check)
+		report.Checks = append(report.Checks,
+			Check{Name: "configuration", Status: Fail, Asked: p.Name, Found: p.What, Remedy: p.Hint})
 	}
 	return report
 }

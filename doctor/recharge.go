@@ -35,7 +35,7 @@ type rechargeReport struct {
 type rechargeCheck struct {
 	name, asked, needs string
 	of                 recharge.Check
-	read               func(recharge.Finding) result
+	read               func(recharge.Finding) Check
 }
 
 // recharge checks Recharge, in at most ten calls: seven are recharge.Inspect's, three
@@ -57,34 +57,32 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 	if r.Headers.Dated {
 		d.clocks.add("Recharge", r.Headers.Ahead)
 	}
-	steps := []step{{"recharge.token", "GET /token_information", "", func(context.Context) result { return token }}}
+	steps := []step{{"recharge.token", "GET /token_information", "", func(context.Context) Check { return token }}}
 	for _, check := range r.checks() {
-		steps = append(steps, r.step(check))
+		read := func(context.Context) Check { return r.read(check) }
+		steps = append(steps, step{check.name, check.asked, check.needs, read})
 	}
 	click := step{"recharge.click", "where a click of --customer would end", "recharge.token", r.click}
 	return each(ctx, append(steps, click))
 }
 
 // merchant returns the shop's merchant, or why there is none.
-func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, result) {
+func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, Check) {
 	if d.shop == "" {
 		return nil, skipped("the store is not known", "pass --shop")
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	merchant, err := d.Merchants.Find(ctx, d.shop)
-	switch {
-	case errors.Is(err, portal.ErrRedisDown) && !errors.Is(err, store.ErrUnreadable):
-		return nil, skipped("the store's connection could not be read", "fix redis.reach")
-	case err != nil:
-		return nil, fail("the store's connection cannot be read", sameKey+"; if it has, connect the store again in the app")
-	case merchant == nil && d.oneStore():
-		return nil, fail("there is no token: every click ends in not_connected", "set RECHARGE_API_TOKEN")
-	case merchant == nil:
-		return nil, fail("the store has not connected Recharge",
-			"connect it in the app, in the store's admin; if it is connected there, "+sameKey)
-	}
-	return merchant, result{}
+	return merchant, first([]verdict{
+		{errors.Is(err, portal.ErrRedisDown) && !errors.Is(err, store.ErrUnreadable),
+			skipped("the store's connection could not be read", "fix redis.reach")},
+		{err != nil, fail("the store's connection cannot be read",
+			sameKey+"; if it has, connect the store again in the app")},
+		{d.oneStore(), fail("there is no token: every click ends in not_connected", "set RECHARGE_API_TOKEN")},
+		{true, fail("the store has not connected Recharge",
+			"connect it in the app, in the store's admin; if it is connected there, "+sameKey)},
+	})
 }
 
 func (r *rechargeReport) checks() []rechargeCheck {
@@ -106,29 +104,27 @@ func (r *rechargeReport) checks() []rechargeCheck {
 	}
 }
 
-// step makes a step of a check. Inspect stops if the token may not read customers, or is
-// another store's.
-func (r *rechargeReport) step(check rechargeCheck) step {
+// read makes a check. Inspect stops if the token may not read customers, or is another
+// store's.
+func (r *rechargeReport) read(check rechargeCheck) Check {
 	finding := r.Of(check.of)
-	return step{check.name, check.asked, check.needs, func(context.Context) result {
-		switch {
-		case finding.Check == "" && r.Of(recharge.CheckStore).Why == recharge.WrongStore:
-			return skipped("was not asked", "fix recharge.store")
-		case finding.Check == "":
-			return skipped("was not asked", "fix recharge.scopes")
-		}
-		read := check.read(finding)
-		read.took = finding.Took
-		return read
-	}}
+	switch {
+	case finding.Check == "" && r.Of(recharge.CheckStore).Why == recharge.WrongStore:
+		return skipped("was not asked", "fix recharge.store")
+	case finding.Check == "":
+		return skipped("was not asked", "fix recharge.scopes")
+	}
+	read := check.read(finding)
+	read.Ms = finding.Took.Milliseconds()
+	return read
 }
 
-func (r *rechargeReport) token(f recharge.Finding) result {
+func (r *rechargeReport) token(f recharge.Finding) Check {
 	read := ok("the token is accepted")
 	if f.State != recharge.Passed && f.Missing == nil {
 		read = refused(f, "make a new Admin token at Recharge and "+r.set("set it as RECHARGE_API_TOKEN"), nil)
 	}
-	read.took = f.Took
+	read.Ms = f.Took.Milliseconds()
 	return read
 }
 
@@ -150,7 +146,7 @@ func (d *doctor) portalAt(address string) string {
 
 // refused returns what known says of a finding's reason, or else what a failed call means.
 // remedy is for where Recharge says no.
-func refused(f recharge.Finding, remedy string, known map[recharge.Reason]result) result {
+func refused(f recharge.Finding, remedy string, known map[recharge.Reason]Check) Check {
 	if r, ok := known[f.Why]; ok {
 		return r
 	}
@@ -179,44 +175,37 @@ func refused(f recharge.Finding, remedy string, known map[recharge.Reason]result
 	return fail(found, remedy)
 }
 
-func (r *rechargeReport) scopes(f recharge.Finding) result {
+func (r *rechargeReport) scopes(f recharge.Finding) Check {
 	found := strings.Join(r.Scopes, ", ")
 	if !plainWords.MatchString(found) {
 		found = fmt.Sprintf("%d scopes", len(r.Scopes))
 	}
 	session := slices.Contains(r.Scopes, "write_session") || slices.Contains(r.Scopes, "write_sessions")
-	switch {
-	case f.Missing != nil:
-		return fail(found, "give the token the scope "+f.Missing[0]+" at Recharge")
-	case !session && !r.byHash:
-		return warn(found+"; none for sessions",
-			"give the token the scope write_session (or write_sessions) at Recharge, or set PORTAL_LINK=hash")
-	}
-	return ok(found)
+	return first([]verdict{
+		{f.Missing != nil, fail(found, "give the token the scope "+strings.Join(f.Missing, ", ")+" at Recharge")},
+		{!session && !r.byHash, warn(found+"; none for sessions",
+			"give the token the scope write_session (or write_sessions) at Recharge, or set PORTAL_LINK=hash")},
+		{true, ok(found)},
+	})
 }
 
-func (r *rechargeReport) store(f recharge.Finding) result {
-	const passed = "this store's; its portal is at "
-	switch {
-	case f.Missing != nil:
-		return skipped("the token may not ask", "give it the scope read_store to have this checked")
-	case f.State == recharge.Skipped:
-		return warn("Recharge does not say whose it is", "check at Recharge that the token is this store's")
-	case f.Why == recharge.WrongStore:
-		return fail("the token is another store's",
-			"make an Admin token in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP"))
-	case f.State != recharge.Passed:
-		return refused(f, "give the token the scope read_store at Recharge", nil)
-	case r.Store.Base == "":
-		return ok("this store's; no customer_portal_base_url")
-	case !r.Store.Trusted:
-		return warn(passed+r.Store.Base+", where no link may lead", r.portalAt("that address"))
-	}
-	return ok(passed + r.Store.Base)
+func (r *rechargeReport) store(f recharge.Finding) Check {
+	base := "this store's; its portal is at " + r.Store.Base
+	return first([]verdict{
+		{f.Missing != nil, skipped("the token may not ask", "give it the scope read_store to have this checked")},
+		{f.State == recharge.Skipped,
+			warn("Recharge does not say whose it is", "check at Recharge that the token is this store's")},
+		{f.Why == recharge.WrongStore, fail("the token is another store's",
+			"make an Admin token in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP"))},
+		{f.State != recharge.Passed, refused(f, "give the token the scope read_store at Recharge", nil)},
+		{r.Store.Base == "", ok("this store's; no customer_portal_base_url")},
+		{!r.Store.Trusted, warn(base+", where no link may lead", r.portalAt("that address"))},
+		{true, ok(base)},
+	})
 }
 
-func (r *rechargeReport) filter(f recharge.Finding) result {
-	return refused(f, "give the token the scope read_customers at Recharge", map[recharge.Reason]result{
+func (r *rechargeReport) filter(f recharge.Finding) Check {
+	return refused(f, "give the token the scope read_customers at Recharge", map[recharge.Reason]Check{
 		"": ok("an empty page: it filters"),
 		recharge.FilterIgnored: fail("the filter is ignored: other people's records came",
 			"run 'manage-subscriptions index', which needs no filter, "+
@@ -226,19 +215,19 @@ func (r *rechargeReport) filter(f recharge.Finding) result {
 }
 
 // noCustomer is why what needs --customer is skipped.
-func noCustomer() result {
+func noCustomer() Check {
 	return skipped("no customer was named",
 		"pass --customer with the Shopify id of a customer who subscribes: a session is made for them")
 }
 
-func (r *rechargeReport) customer(f recharge.Finding) result {
+func (r *rechargeReport) customer(f recharge.Finding) Check {
 	switch {
 	case r.byHash:
 		return skipped("links are by hash: no session is made", "")
 	case r.Customer == "":
 		return noCustomer()
 	}
-	return refused(f, "fix recharge.filter", map[recharge.Reason]result{
+	return refused(f, "fix recharge.filter", map[recharge.Reason]Check{
 		"":                  ok("found"),
 		recharge.NoCustomer: warn("Recharge does not know this customer", anySubscriber),
 		recharge.Ambiguous: warn("several records are this customer's, none to prefer",
@@ -246,7 +235,7 @@ func (r *rechargeReport) customer(f recharge.Finding) result {
 	})
 }
 
-func (r *rechargeReport) session(f recharge.Finding) result {
+func (r *rechargeReport) session(f recharge.Finding) Check {
 	made, no := "made, with the storefront token", "refused"
 	token := "make a storefront token in this store's Recharge, with the scope for sessions, and "
 	if !r.Storefront {
@@ -257,7 +246,7 @@ func (r *rechargeReport) session(f recharge.Finding) result {
 		made += fmt.Sprintf("; it lives for %v", lives.Round(time.Minute))
 	}
 	remedy := "give the Admin token the scope write_session at Recharge, and the storefront token that for sessions"
-	return refused(f, remedy, map[recharge.Reason]result{
+	return refused(f, remedy, map[recharge.Reason]Check{
 		"":               ok(made),
 		recharge.Foreign: fail("another customer's session", support),
 		recharge.Unauthorized: fail(no+"; until then clicks go on by hash",
@@ -266,79 +255,70 @@ func (r *rechargeReport) session(f recharge.Finding) result {
 }
 
 // sessionBare reports what is not known of Recharge. Neither answer is a fault.
-func (r *rechargeReport) sessionBare(f recharge.Finding) result {
+func (r *rechargeReport) sessionBare(f recharge.Finding) Check {
 	if !r.Storefront {
 		return skipped("there is no storefront token: see recharge.session", "")
 	}
 	needed := ok("refused: this store needs the storefront token")
-	return refused(f, "fix recharge.session", map[recharge.Reason]result{
+	return refused(f, "fix recharge.session", map[recharge.Reason]Check{
 		"":                    ok("made: this store needs no storefront token"),
 		recharge.Unauthorized: needed,
 		recharge.Forbidden:    needed,
 	})
 }
 
-func (r *rechargeReport) sessionKey(recharge.Finding) result { return ok(r.Session.Key) }
+func (r *rechargeReport) sessionKey(recharge.Finding) Check { return ok(r.Session.Key) }
 
-func (r *rechargeReport) access(f recharge.Finding) result {
+func (r *rechargeReport) access(f recharge.Finding) Check {
 	if r.Portal.LinkHost != "" {
 		return ok("a link came; it was thrown away")
 	}
 	return refused(f, "give the storefront token customer portal access at Recharge, or set PORTAL_LINK=hash",
-		map[recharge.Reason]result{recharge.Foreign: fail("another customer's link", support)})
+		map[recharge.Reason]Check{recharge.Foreign: fail("another customer's link", support)})
 }
 
-func (r *rechargeReport) baseURL(recharge.Finding) result {
-	switch p := r.Portal; {
-	case !p.Opens && p.Trusted:
-		return fail("the customer's hash is not where it should be in the link", support)
-	case !p.Opens && strings.HasPrefix(p.Base, p.LinkHost+"/"):
-		return fail(p.Base+", where no link may lead", r.portalAt("https://"+p.Base))
-	case !p.Opens:
-		return fail("the link leads to "+p.LinkHost+", where no link may lead",
-			r.portalAt("the portal's address on "+p.LinkHost))
-	case p.Base == "":
-		return warn("none that can be used; the link itself is good",
-			"tell Recharge's support: links to a single subscription are made with it")
-	default:
-		return ok(p.Base)
-	}
+func (r *rechargeReport) baseURL(recharge.Finding) Check {
+	const astray = ", where no link may lead"
+	p := r.Portal
+	return first([]verdict{
+		{!p.Opens && p.Trusted, fail("the customer's hash is not where it should be in the link", support)},
+		{!p.Opens && strings.HasPrefix(p.Base, p.LinkHost+"/"), fail(p.Base+astray, r.portalAt("https://"+p.Base))},
+		{!p.Opens, fail("the link leads to "+p.LinkHost+astray, r.portalAt("the portal's address on "+p.LinkHost))},
+		{p.Base == "", warn("none that can be used; the link itself is good",
+			"tell Recharge's support: links to a single subscription are made with it")},
+		{true, ok(p.Base)},
+	})
 }
 
-func (r *rechargeReport) expiry(recharge.Finding) result {
+func (r *rechargeReport) expiry(recharge.Finding) Check {
 	zone := "without a zone, taken as UTC"
 	if r.Portal.Zone {
 		zone = "with a zone"
 	}
-	switch expires := r.Portal.Expires; {
-	case expires == 0:
-		return warn("it cannot be read", "set LINK_TTL=0: links are then not reused")
-	case expires < time.Minute:
-		return warn(zone+"; it is over in less than a minute", "set LINK_TTL=0, and see the line clock")
-	default:
-		return ok(fmt.Sprintf("%s; in %.0f h", zone, expires.Hours()))
-	}
+	expires := r.Portal.Expires
+	return first([]verdict{
+		{expires == 0, warn("it cannot be read", "set LINK_TTL=0: links are then not reused")},
+		{expires < time.Minute, warn(zone+"; it is over in less than a minute", "set LINK_TTL=0, and see the line clock")},
+		{true, ok(fmt.Sprintf("%s; in %.0f h", zone, expires.Hours()))},
+	})
 }
 
-func (r *rechargeReport) limits(recharge.Finding) result {
+func (r *rechargeReport) limits(recharge.Finding) Check {
 	retry := "; Retry-After was not seen"
 	if r.Headers.RetryAfter {
 		retry = "; Retry-After was seen"
 	}
 	used, size := r.Headers.Used, r.Headers.Size
 	found := fmt.Sprintf("X-Recharge-Limit %d/%d%s", used, size, retry)
-	switch {
-	case size == 0:
-		return warn("no X-Recharge-Limit"+retry, "check that RECHARGE_RATE is what Recharge allows the token")
-	case size < r.Config.RechargeBurst:
-		return warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))
-	case used*10 > size*8:
-		return warn(found, "check what else uses the token: little is left for clicks")
-	}
-	return ok(found)
+	return first([]verdict{
+		{size == 0, warn("no X-Recharge-Limit"+retry, "check that RECHARGE_RATE is what Recharge allows the token")},
+		{size < r.Config.RechargeBurst, warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))},
+		{used*10 > size*8, warn(found, "check what else uses the token: little is left for clicks")},
+		{true, ok(found)},
+	})
 }
 
-func (r *rechargeReport) latency(recharge.Finding) result {
+func (r *rechargeReport) latency(recharge.Finding) Check {
 	found := fmt.Sprintf("%.2f s; a call may take %v", r.Slowest.Seconds(), r.Config.RechargeTimeout)
 	if r.Slowest > r.Config.RechargeTimeout/2 {
 		return warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")

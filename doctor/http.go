@@ -1,0 +1,326 @@
+package doctor
+
+// This file checks the server at APP_URL, directly and through Shopify.
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+)
+
+const (
+	// proxyPath is where the server has its routes, wherever a merchant has put them on
+	// the storefront.
+	proxyPath = "/apps/subscriptions"
+	// certificateWarns is how long before its end a certificate of 90 days should have
+	// been renewed.
+	certificateWarns = 14 * 24 * time.Hour
+	// pageLimit is how much of an answer is read.
+	pageLimit = 256 << 10
+	// statusSignedOut is what the server answers at /status where nobody is signed in.
+	statusSignedOut = `{"signed_in":false,"subscriber":null,"active_subscriptions":null}`
+	// statusSuspicious is Shopify's own, for a client that looks like a machine.
+	statusSuspicious = 430
+)
+
+var (
+	refusal   = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{6,20}\n$`)
+	plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
+	plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,5}$`)
+)
+
+// newClient returns a client that follows no redirect.
+func newClient(roots *x509.CertPool) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: transport, CheckRedirect: noRedirect}
+}
+
+// page is an answer, read.
+type page struct {
+	status int
+	header http.Header
+	body   string
+	tls    *tls.ConnectionState
+}
+
+// get asks for a page. clock names the server whose clock its Date is.
+func (d *doctor) get(ctx context.Context, clock, address string) (page, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return page{}, err
+	}
+	request.Header.Set("User-Agent", "manage-subscriptions doctor")
+	response, err := d.client.Do(request)
+	if err != nil {
+		return page{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	date, err := http.ParseTime(response.Header.Get("Date"))
+	if err == nil && response.Header.Get("Age") == "" { // else it is a cache's, of some time ago
+		d.clocks.add(clock, date.Sub(d.Now()))
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, pageLimit))
+	return page{response.StatusCode, response.Header, string(body), response.TLS}, err
+}
+
+// refused reports whether a page is this program's refusal.
+func (p page) refused() bool {
+	plain := strings.HasPrefix(p.header.Get("Content-Type"), "text/plain")
+	return p.status == http.StatusForbidden && plain && refusal.MatchString(p.body)
+}
+
+// signedOut reports whether a page is this program's /status, asked with a signature and
+// by nobody who is signed in.
+func (p page) signedOut() bool {
+	json := strings.HasPrefix(p.header.Get("Content-Type"), "application/json")
+	return p.status == http.StatusOK && json && strings.TrimSpace(p.body) == statusSignedOut
+}
+
+// tooMany reports whether Shopify wants to be asked less.
+func (p page) tooMany() bool {
+	return p.status == http.StatusTooManyRequests || p.status == statusSuspicious
+}
+
+// answers is the result of a page that is signedOut.
+func (p page) answers(found string) Check {
+	uncached := strings.Contains(p.header.Get("Cache-Control"), "no-store")
+	check := first([]verdict{
+		{uncached, ok(found)},
+		{true, warn(found+", without its Cache-Control: no-store",
+			"check that nothing between the browser and the server caches answers or drops headers")},
+	})
+	check.goesOn = true
+	return check
+}
+
+// unreachable says why what gave no answer at the address in setting. It leaves out the
+// address, which net/http puts into its errors.
+func unreachable(err error, setting, what string) Check {
+	runs := "check that " + what + " runs at the address in " + setting + ", and that no firewall is between"
+	_, strange := errors.AsType[x509.HostnameError](err)
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
+	network, failed := errors.AsType[net.Error](err)
+	_, unnamed := errors.AsType[*net.DNSError](err)
+	noTLS := strings.Contains(err.Error(), "tls:") || errors.Is(err, http.ErrSchemeMismatch)
+	return first([]verdict{
+		{invalid.Reason == x509.Expired,
+			fail("its certificate is over, or not valid yet", "renew the certificate of "+what)},
+		{strange, fail("its certificate is for another host", "get a certificate for the host in "+setting)},
+		{distrusted, fail("its certificate is not trusted",
+			"give "+what+" a certificate that browsers trust, with its whole chain")},
+		{noTLS, fail("the TLS handshake failed",
+			"check that "+what+" at the address in "+setting+" speaks TLS 1.2 or newer")},
+		{failed && network.Timeout(), fail("no answer in time", runs)},
+		{unnamed, fail("its name is not known", "correct "+setting+", or add its host to the DNS")},
+		{true, fail("no connection", runs)},
+	})
+}
+
+// app checks the server at APP_URL, not through Shopify.
+func (d *doctor) app(ctx context.Context) []Check {
+	address := d.Config.AppURL.JoinPath(proxyPath).String()
+	var unsigned page
+	return each(ctx, []step{
+		{"app.reach", "GET " + address + ", unsigned", "", func(ctx context.Context) Check {
+			var err error
+			if unsigned, err = d.get(ctx, "APP_URL", address); err != nil {
+				return unreachable(err, "APP_URL", "the server")
+			}
+			return ok("answers")
+		}},
+		{"app.certificate", "its certificate", "app.reach", func(context.Context) Check {
+			return d.certificate(unsigned.tls)
+		}},
+		{"app.refuses", "whether it refuses what Shopify has not signed", "app.reach", func(context.Context) Check {
+			return refuses(unsigned)
+		}},
+		// Another program gets nothing that is signed.
+		{"app.server", "GET " + address + "/status, signed as Shopify signs", "app.refuses",
+			func(ctx context.Context) Check { return d.server(ctx, address+"/status") }},
+	})
+}
+
+func (d *doctor) certificate(state *tls.ConnectionState) Check {
+	if state == nil {
+		return warn("plain HTTP, on this machine only", "set APP_URL to where Shopify reaches the server, with https")
+	}
+	left := state.PeerCertificates[0].NotAfter.Sub(d.Now())
+	found := fmt.Sprintf("valid for %d days", int(left.Hours()/24))
+	if left < certificateWarns {
+		return warn(found, "renew the server's certificate, and check why it was not renewed automatically")
+	}
+	return ok(found)
+}
+
+func refuses(unsigned page) Check {
+	status := fmt.Sprintf("status %d: ", unsigned.status)
+	return first([]verdict{
+		{unsigned.status >= 500, fail(status+"what is in front of the server gets no answer from it",
+			"check that the server runs, and that what is in front of it forwards to its ADDR")},
+		{!unsigned.refused(), fail(status+"another program answers",
+			"point APP_URL at this program, and leave the path "+proxyPath+" as it is")},
+		{true, ok("403 with a request id")},
+	})
+}
+
+// server asks with a signature of our own: only a server with the app's secret takes it.
+func (d *doctor) server(ctx context.Context, address string) Check {
+	shop := cmp.Or(d.shop, "doctor.myshopify.com") // of many stores any will do
+	query := shopify.Sign(url.Values{}, shop, proxyPath, d.Config.ShopifyAPISecrets[0].Reveal(), d.Now())
+	got, err := d.get(ctx, "APP_URL", address+"?"+query)
+	if err != nil {
+		return unreachable(err, "APP_URL", "the server")
+	}
+	return first([]verdict{
+		{got.refused(), fail("it refuses what is signed with SHOPIFY_API_SECRET",
+			"give the server at APP_URL this SHOPIFY_API_SECRET, restart it, and see the line clock")},
+		{!got.signedOut(), fail(fmt.Sprintf("status %d, which is not this program's answer", got.status),
+			"point APP_URL at this program, in this version")},
+		{true, got.answers("this program, with this app's secret")},
+	})
+}
+
+// proxy checks the way through Shopify.
+func (d *doctor) proxy(ctx context.Context) []Check {
+	return each(ctx, []step{
+		{"proxy.reach", "GET " + d.path() + "/status on the storefront", "", func(ctx context.Context) Check {
+			if d.StoreURL == "" {
+				return skipped("the storefront is not known", "pass --store-url, the storefront's address")
+			}
+			return d.visit(ctx, "status", func(got page, at *url.URL) Check {
+				if !got.signedOut() {
+					return notReached(got, at)
+				}
+				return got.answers("this program answers")
+			})
+		}},
+		{"proxy.redirect", "whether the 302 of a signed-out click arrives at the browser", "proxy.reach",
+			func(ctx context.Context) Check { return d.visit(ctx, "", d.redirect) }},
+	})
+}
+
+func (d *doctor) path() string {
+	if d.Path == "" {
+		return proxyPath
+	}
+	return "/" + strings.Trim(d.Path, "/")
+}
+
+// visit asks the storefront for a page of the app's, as a visitor who is not signed in.
+func (d *doctor) visit(ctx context.Context, name string, judge func(page, *url.URL) Check) Check {
+	at, err := parseStoreURL(d.StoreURL)
+	if err != nil {
+		return unreachable(err, "--store-url", "the storefront")
+	}
+	// As browsers write it, and a Location does.
+	at.Host = strings.TrimSuffix(strings.ToLower(at.Host), map[string]string{"https": ":443", "http": ":80"}[at.Scheme])
+	at = at.JoinPath(d.path(), name)
+	got, err := d.get(ctx, "the storefront", at.String())
+	if err != nil {
+		return unreachable(err, "--store-url", "the storefront")
+	}
+	return judge(got, at)
+}
+
+// parseStoreURL reads the address of a storefront.
+func parseStoreURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	safe := u.Scheme == "https" || u.Scheme == "http" && recharge.Loopback(strings.ToLower(u.Hostname()))
+	if !safe || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("not the address of a storefront")
+	}
+	return u, nil
+}
+
+// notReached says what an answer is that is not this program's, or is its refusal.
+func notReached(got page, at *url.URL) Check {
+	to, err := url.Parse(got.header.Get("Location"))
+	if err != nil {
+		to = &url.URL{}
+	}
+	moved := got.status >= 300 && got.status < 400
+	elsewhere := to.Host != "" && to.Host != at.Host && plainHost.MatchString(to.Host)
+	password := moved && strings.HasSuffix(to.Path, "/password") ||
+		got.status == http.StatusOK && strings.Contains(got.body, `action="/password"`)
+	status := fmt.Sprintf("status %d, ", got.status)
+	// As Shopify's page names it.
+	const settings = "in the app's configuration set the proxy to prefix apps, subpath subscriptions, url APP_URL" +
+		proxyPath + ", release it, and install the app in the store"
+	return first([]verdict{
+		{password, fail("the store's password page",
+			"remove the password in Online Store, Preferences: the proxy cannot be checked before")},
+		{moved && elsewhere, fail("the storefront is at "+to.Host, "pass --store-url "+at.Scheme+"://"+to.Host)},
+		{moved, fail(status+"to another page", "pass --store-url as a shopper's browser shows it, without a path")},
+		{got.refused(), fail("403 of this program: it refuses what Shopify has signed",
+			"set the server's SHOPIFY_API_SECRET to the client secret of the app that has the proxy, and see the line clock")},
+		{got.status == http.StatusNotFound, fail("404: the store has no such path",
+			settings+"; if the merchant has renamed it, pass --path")},
+		{got.tooMany(), warn(status+"too many requests to Shopify", "run doctor again in a minute")},
+		{got.status == http.StatusForbidden || got.status == http.StatusUnauthorized,
+			fail(fmt.Sprintf("%d, not this program's: something in front of it refuses", got.status),
+				"let Shopify's requests through what protects the server (firewall, bot protection)")},
+		{got.status >= 500, fail(status+"Shopify got no answer from the server",
+			"see app.reach, and check that the proxy's url in the app's configuration is APP_URL"+proxyPath)},
+		{true, fail(status+"another program's answer: Shopify does not forward to this one", settings)},
+	})
+}
+
+// redirect reads the answer to a signed-out click, which is a 302 to the sign-in.
+func (d *doctor) redirect(got page, at *url.URL) Check {
+	prefix := signInPrefix(got, at)
+	arrives := "it does, with the prefix " + prefix
+	status := fmt.Sprintf("status %d, ", got.status)
+	return first([]verdict{
+		{prefix == d.path(), ok(arrives)},
+		{prefix != "", warn(arrives, "let themes link to "+prefix)},
+		{strings.Contains(got.body, `data-outcome="not_connected"`),
+			fail("the page not_connected: it is another store's storefront, or the store has not connected Recharge",
+				"pass --store-url of the store that is checked, or connect it")},
+		{got.status >= 500 || got.tooMany(), notReached(got, at)},
+		// Our own refusal is an answer to Shopify, which has followed the redirect by itself.
+		{got.status >= 400 && !got.refused(),
+			fail(status+"which says nothing about redirects", "run doctor again in a minute")},
+		{d.Config.RedirectByPage, ok(status + "no 302: REDIRECT=page needs none")},
+		{true, fail("it does not: "+status+"or another Location", "set REDIRECT=page")},
+	})
+}
+
+// signInPrefix returns the app's path on the storefront, as the server has it from
+// Shopify, if a page is the server's redirect to the sign-in; else "".
+func signInPrefix(got page, at *url.URL) string {
+	to, err := url.Parse(got.header.Get("Location"))
+	if err != nil || got.status != http.StatusFound || to.Host != "" && to.Host != at.Host {
+		return ""
+	}
+	var back string
+	switch {
+	case strings.HasSuffix(to.Path, "/customer_authentication/login"):
+		back = to.Query().Get("return_to")
+	case strings.HasSuffix(to.Path, "/account/login"):
+		back = to.Query().Get("return_url")
+	}
+	u, err := url.Parse(back)
+	if err != nil || !u.Query().Has("ms_returned") || !plainPath.MatchString(u.Path) {
+		return ""
+	}
+	return u.Path
+}

@@ -91,14 +91,13 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if len(encryptionKeys(cfg)) < 2 {
 		return errors.New("rekey: there is one key; set ENCRYPTION_KEY (without it, SHOPIFY_API_SECRET) to new,old")
 	}
-	o, flush := Options{}.complete(cfg)
-	defer flush()
-	s, err := openStore(cfg, o, cfg.Shop)
+	s, err := open(cfg, Options{}, cfg.Shop)
 	if err != nil {
 		return fmt.Errorf("rekey: %w", err)
 	}
-	resealed, err := s.Rekey(ctx)
-	if err = errors.Join(err, s.Close()); err != nil {
+	defer s.close()
+	resealed, err := s.store.Rekey(ctx)
+	if err != nil {
 		return fmt.Errorf("rekey: %w; run it again for the stores that are left", err)
 	}
 	_, err = fmt.Fprintf(out, "Re-encrypted the records of %d stores with the first key in ENCRYPTION_KEY. "+
@@ -112,8 +111,6 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 	if cfg.Redis == nil {
 		return errors.New("index: REDIS_URL is empty; a server with an embedded Redis imports when it starts")
 	}
-	o, flush := o.complete(cfg)
-	defer flush()
 	s, err := wire(cfg, o)
 	if err != nil {
 		return err

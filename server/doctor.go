@@ -24,12 +24,12 @@ import (
 // Errors: config.Problems where the options are wrong.
 func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Options) (doctor.Report, error) {
 	o.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the report
-	target, end, err := readOnly(cfg, o)
+	s, err := open(cfg, o, "")
 	if err != nil {
 		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
 	}
-	defer end()
-	return doctor.Run(ctx, target, ask)
+	defer s.close()
+	return doctor.Run(ctx, s.target(), ask)
 }
 
 // Question is whose click a preview is of.
@@ -52,13 +52,13 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 	if err != nil {
 		return err
 	}
-	target, end, err := readOnly(cfg, o)
+	s, err := open(cfg, o, "")
 	if err != nil {
 		return fmt.Errorf("preview: %w", err)
 	}
-	defer end()
+	defer s.close()
 	visit := recharge.Visit{To: recharge.ParseDestination(q.Destination)}
-	result := doctor.DryClick(ctx, target, who, visit)
+	result := doctor.DryClick(ctx, s.target(), who, visit)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "shop\t%s\n", who.Shop)
 	fmt.Fprintf(table, "destination\t%s\n", visit.To)
@@ -115,22 +115,7 @@ func sourceText(source portal.Source) string {
 	return cmp.Or(texts[source], "nowhere")
 }
 
-// readOnly opens what doctor and preview look at. They change nothing.
-func readOnly(cfg config.Config, o Options) (target doctor.Target, end func(), err error) {
-	o, flush := o.complete(cfg)
-	s := &server{Options: o, cfg: cfg, calls: newCalls(cfg, o)}
-	if s.store, err = openStore(cfg, o, ""); err != nil {
-		flush()
-		return doctor.Target{}, nil, err
-	}
-	end = func() {
-		s.calls.CloseIdleConnections()
-		_ = s.store.Close()
-		flush()
-	}
-	if err := s.wireMerchants(); err != nil {
-		end()
-		return doctor.Target{}, nil, err
-	}
-	return doctor.Target{Config: cfg, Store: s.store, Merchants: s.merchants, Now: o.Now}, end, nil
+// target is what doctor and preview look at. They change nothing.
+func (s *server) target() doctor.Target {
+	return doctor.Target{Config: s.cfg, Store: s.store, Merchants: s.merchants, Now: s.Now}
 }

@@ -21,12 +21,16 @@ const logBuffer = 1 << 20
 // still wait.
 func NewLog(w io.Writer, cfg config.Config) (log *slog.Logger, flush func()) {
 	lines := &lineBuffer{out: w}
+	return newLog(lines, cfg), lines.flush
+}
+
+func newLog(lines *lineBuffer, cfg config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	var handler slog.Handler = slog.NewJSONHandler(lines, options)
 	if cfg.LogText {
 		handler = slog.NewTextHandler(lines, options)
 	}
-	return slog.New(&logHandler{handler, lines, newRepeats(time.Now)}), lines.flush
+	return slog.New(&logHandler{handler, lines, newRepeats(time.Now)})
 }
 
 // logHandler leaves out repeated lines, and writes errors at once.
@@ -85,8 +89,12 @@ func (b *lineBuffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// flush writes the lines that wait. An error has nowhere to be reported.
+// flush writes the lines that wait. An error has nowhere to be reported. A nil buffer has
+// none.
 func (b *lineBuffer) flush() {
+	if b == nil {
+		return
+	}
 	b.writing.Lock()
 	defer b.writing.Unlock()
 	b.mu.Lock()

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,26 +51,9 @@ type Network struct {
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// complete sets what is not given. The function it returns writes the log's last lines.
-func (o Options) complete(cfg config.Config) (complete Options, flush func()) {
-	flush = func() {}
-	if o.Log == nil {
-		o.Log, flush = NewLog(os.Stderr, cfg)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Network.Listen == nil {
-		o.Network.Listen = (&net.ListenConfig{}).Listen
-	}
-	return o, flush
-}
-
 // Run serves until ctx ends. Then it is no longer ready, still serves for o.Notice, lets
 // the running clicks end, and returns nil.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
-	o, flush := o.complete(cfg)
-	defer flush()
 	s, err := wire(cfg, o)
 	if err != nil {
 		return err
@@ -95,6 +77,7 @@ type server struct {
 	Options
 
 	cfg       config.Config
+	lines     *lineBuffer // of Log; nil if it was given
 	store     *store.Store
 	calls     *http.Transport // to Recharge, for all shops
 	recorder  *portal.Recorder
@@ -117,13 +100,17 @@ type server struct {
 // listen opens both listeners before the first request, so that a port in use stops
 // the start.
 func (s *server) listen(ctx context.Context) error {
+	open := s.Network.Listen
+	if open == nil {
+		open = (&net.ListenConfig{}).Listen
+	}
 	var err error
 	if s.Listener == nil {
-		if s.Listener, err = s.Network.Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+		if s.Listener, err = open(ctx, "tcp", s.cfg.Addr); err != nil {
 			return fmt.Errorf("listen on ADDR: %w", err)
 		}
 	}
-	if s.opsListener, err = s.Network.Listen(ctx, "tcp", s.cfg.OpsAddr); err != nil {
+	if s.opsListener, err = open(ctx, "tcp", s.cfg.OpsAddr); err != nil {
 		_ = s.Listener.Close()
 		return fmt.Errorf("listen on OPS_ADDR: %w", err)
 	}
@@ -168,7 +155,9 @@ func (s *server) drain() error {
 }
 
 func (s *server) close() {
-	s.merchant.Wait()
+	if s.merchant != nil {
+		s.merchant.Wait()
+	}
 	s.calls.CloseIdleConnections()
 	if err := s.traces.close(); err != nil {
 		s.Log.Warn("send the last traces", "error", err)
@@ -176,4 +165,5 @@ func (s *server) close() {
 	if err := s.store.Close(); err != nil {
 		s.Log.Warn("close store", "error", err)
 	}
+	s.lines.flush()
 }

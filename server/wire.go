@@ -3,9 +3,8 @@ package server
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"net/http"
+	"os"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -26,48 +25,61 @@ import (
 // webhookTimeout is below the 5 seconds that Shopify and Recharge wait for an answer.
 const webhookTimeout = 4 * time.Second
 
-func wire(cfg config.Config, o Options) (*server, error) {
-	s := &server{Options: o, cfg: cfg, calls: newCalls(cfg, o)}
-	s.checking = logOnce{log: o.Log, what: "ask Redis whether it keeps what merchants save"}
-	s.observed.Store(&metrics.State{})
+// open makes what every command needs. The record of single is made, or replaced if it is
+// of another account. With "", nothing is changed.
+func open(cfg config.Config, o Options, single shopify.Shop) (*server, error) {
+	s := &server{Options: o, cfg: cfg, calls: recharge.NewTransport(cfg.RechargeTimeout)}
+	if s.Log == nil {
+		s.lines = &lineBuffer{out: os.Stderr}
+		s.Log = newLog(s.lines, cfg)
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	if s.Network.Dial != nil { // it has no proxy
+		s.calls.Proxy, s.calls.DialContext = nil, s.Network.Dial
+	}
+	redis := cfg.Redis.Options()
+	if redis != nil {
+		redis.Dialer = s.Network.Dial
+	}
+	// The account is that of the one store, with the secret of its webhooks.
+	account := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
 	var err error
-	if s.store, err = openStore(cfg, o, cfg.Shop); err != nil {
+	s.store, err = store.Open(store.Options{
+		Redis: redis, Keys: encryptionKeys(cfg), CustomerTTL: cfg.CustomerTTL,
+		Single: single, Account: hex.EncodeToString(account[:16]), Now: s.Now, Log: s.Log,
+	})
+	if err != nil {
+		s.lines.flush()
+		return nil, err
+	}
+	if err := s.wireMerchants(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// wire makes what serves.
+func wire(cfg config.Config, o Options) (*server, error) {
+	s, err := open(cfg, o, cfg.Shop)
+	if err != nil {
 		return nil, fmt.Errorf("wire: %w", err)
 	}
+	s.checking = logOnce{log: s.Log, what: "ask Redis whether it keeps what merchants save"}
+	s.observed.Store(&metrics.State{})
 	s.metrics = metrics.New(Version(), s)
 	if err = s.wireClicks(); err == nil {
 		err = s.wireRoutes()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("wire: %w", err), s.store.Close())
+		s.close()
+		return nil, fmt.Errorf("wire: %w", err)
 	}
 	s.ops = s.opsServer()
 	s.warn()
 	return s, nil
-}
-
-// newCalls returns the transport for calls to Recharge. An emulated network has no proxy.
-func newCalls(cfg config.Config, o Options) *http.Transport {
-	calls := recharge.NewTransport(cfg.RechargeTimeout)
-	if o.Network.Dial != nil {
-		calls.Proxy, calls.DialContext = nil, o.Network.Dial
-	}
-	return calls
-}
-
-// openStore makes the record of single, or replaces it if it is of another account. With
-// "", it changes nothing.
-func openStore(cfg config.Config, o Options, single shopify.Shop) (*store.Store, error) {
-	redis := cfg.Redis.Options()
-	if redis != nil {
-		redis.Dialer = o.Network.Dial
-	}
-	// The account is that of the one store, with the secret of its webhooks.
-	account := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
-	return store.Open(store.Options{
-		Redis: redis, Keys: encryptionKeys(cfg), CustomerTTL: cfg.CustomerTTL,
-		Single: single, Account: hex.EncodeToString(account[:16]), Now: o.Now, Log: o.Log,
-	})
 }
 
 func encryptionKeys(cfg config.Config) [][]byte {
@@ -94,9 +106,6 @@ func reveal(secrets []config.Secret) []string {
 
 // wireClicks makes all that a click needs but its route.
 func (s *server) wireClicks() error {
-	if err := s.wireMerchants(); err != nil {
-		return err
-	}
 	s.recorder = &portal.Recorder{Store: s.store, Log: s.Log, Meter: s.metrics}
 	if s.cfg.TracesURL != nil {
 		var err error

@@ -208,7 +208,7 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 func (x *Importer) call(
 	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Grant) error,
 ) error {
-	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(shop), recharge.Ask{Background: 1})
+	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(shop), recharge.Ask{recharge.Background: 1})
 	if err != nil {
 		return err
 	}

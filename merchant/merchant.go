@@ -165,7 +165,7 @@ func (s *Service) calls(
 func (s *Service) with(
 	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Client, *recharge.Grant) error,
 ) error {
-	grant, err := client.Limiter().Reserve(ctx, s.Store.Limiter(shop), recharge.Ask{Normal: 1})
+	grant, err := client.Limiter().Reserve(ctx, s.Store.Limiter(shop), recharge.Ask{recharge.Normal: 1})
 	if err != nil {
 		return err
 	}

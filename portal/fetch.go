@@ -66,21 +66,21 @@ func (q *query) run(ctx context.Context) found {
 // is dead are not made.
 func (q *query) ask() (ask recharge.Ask) {
 	if q.statusOnly {
-		return recharge.Ask{Background: 1}
+		return recharge.Ask{recharge.Background: 1}
 	}
 	limiter := q.merchant.Client.Limiter()
 	if !q.cached.Fresh && !limiter.CircuitOpen(recharge.Customers) {
-		ask.High = 1
+		ask[recharge.High] = 1
 	}
 	if q.merchant.ByHash || limiter.CircuitOpen(recharge.Sessions) || limiter.CircuitOpen(recharge.PortalAccess) {
 		return ask
 	}
-	ask.Normal = 1
+	ask[recharge.Normal] = 1
 	if q.cached.Session.Token == "" {
-		ask.Normal++
+		ask[recharge.Normal]++
 	}
 	if q.cached.Fresh && !q.trusted() {
-		ask.Normal++
+		ask[recharge.Normal]++
 	}
 	return ask
 }

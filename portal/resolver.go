@@ -338,7 +338,7 @@ func (c *click) stillNames(ctx context.Context, result *Result, customer recharg
 }
 
 func (c *click) check(ctx context.Context, id int64) (now check) {
-	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{High: 1})
+	grant, err := c.merchant.Client.Limiter().Reserve(ctx, c.Store.Limiter(c.Shopper.Shop), recharge.Ask{recharge.High: 1})
 	if err != nil {
 		return check{err: err}
 	}

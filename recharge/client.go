@@ -174,7 +174,7 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 		// lookups, and a caller in a hurry gives up early.
 		var open error
 		if done, open = c.limiter.breakers[call.endpoint].Allow(); open != nil {
-			*g.left.of(call.priority)++
+			g.left[call.priority]++
 			return not(Tripped)
 		}
 	}

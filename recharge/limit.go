@@ -40,32 +40,25 @@ const (
 	Background                 // nobody waits for it: leaves half of the burst, and never waits for its turn
 )
 
-// Ask is how many calls of each priority are asked for. If the High ones are
-// refused, so are the others. Each priority is granted in full or not at all.
-type Ask struct{ High, Normal, Background int }
+// Ask is how many calls of each priority are asked for, such as Ask{High: 1, Normal: 2}.
+// If the High ones are refused, so are the others. Each priority is granted in full or
+// not at all.
+type Ask [Background + 1]int
 
-func (a Ask) calls() float64 { return float64(a.High + a.Normal + a.Background) }
-
-func (a *Ask) of(p Priority) *int {
-	switch p {
-	case High:
-		return &a.High
-	case Normal:
-		return &a.Normal
-	}
-	return &a.Background
-}
+func (a Ask) calls() float64 { return float64(a[High] + a[Normal] + a[Background]) }
 
 // Turn is a bucket's answer.
 type Turn struct {
-	Ask                   // what was granted
-	Wait    time.Duration // before the first call
-	Refused bool          // the High calls were refused, or everything was
-	Level   float64       // calls in the bucket, with these
+	Ask                 // what was granted
+	Wait  time.Duration // before the first call
+	Level float64       // calls in the bucket, with these
 	// At is the shared limiter's clock when the calls were taken, in microseconds
 	// since 1970. It is 0 if they were taken from this process' own account.
 	At int64
 }
+
+// Refused reports whether nothing was granted.
+func (t Turn) Refused() bool { return t.Ask == Ask{} }
 
 // Bucket is the leaky bucket of a token: each call fills it by one, and it leaks.
 type Bucket struct {
@@ -78,29 +71,24 @@ type Bucket struct {
 // weight. A SharedLimiter follows the same rule.
 func (b Bucket) Grant(level float64, ask Ask, weight float64) Turn {
 	turn := Turn{Level: level}
-	grant := func(calls int, leave float64, maxWait time.Duration) int {
+	normal, background := b.Leave()
+	leave := [...]float64{0, normal, background}
+	maxWait := [...]time.Duration{b.MaxWait, b.MaxWait, 0}
+	for p, calls := range ask {
 		more := float64(calls) * weight
 		wait := time.Duration((turn.Level + more - b.Burst) / b.Rate * float64(time.Second))
-		if calls == 0 || leave > 0 && b.Burst-turn.Level < leave || wait > maxWait {
-			return 0
+		switch refused := leave[p] > 0 && b.Burst-turn.Level < leave[p] || wait > maxWait[p]; {
+		case calls == 0 || refused && Priority(p) != High:
+			continue
+		case refused:
+			return turn
 		}
+		turn.Ask[p] = calls
 		turn.Level += more
-		turn.Wait = max(turn.Wait, wait)
-		return calls
+		if Priority(p) == High || turn.Ask[High] == 0 { // else their turn has come when the High calls are made
+			turn.Wait = max(turn.Wait, wait)
+		}
 	}
-	turn.High = grant(ask.High, 0, b.MaxWait)
-	if turn.High < ask.High {
-		turn.Refused = true
-		return turn
-	}
-	first := turn.Wait
-	leaveNormal, leaveBackground := b.Leave()
-	turn.Normal = grant(ask.Normal, leaveNormal, b.MaxWait)
-	turn.Background = grant(ask.Background, leaveBackground, 0)
-	if turn.High > 0 {
-		turn.Wait = first // the others' turn has come by the time the High calls are made
-	}
-	turn.Refused = turn.Ask == Ask{}
 	return turn
 }
 
@@ -167,7 +155,9 @@ func (l *Limiter) Reserve(ctx context.Context, shared SharedLimiter, ask Ask) (*
 	if err := g.take(ctx, ask); err != nil {
 		return nil, err
 	}
-	g.refused = Ask{ask.High - g.left.High, ask.Normal - g.left.Normal, ask.Background - g.left.Background}
+	for p := range ask {
+		g.refused[p] = g.left[p] < ask[p]
+	}
 	return g, nil
 }
 
@@ -301,7 +291,7 @@ type Grant struct {
 	limiter *Limiter
 	shared  SharedLimiter
 	left    Ask
-	refused Ask // reserved in vain
+	refused [Background + 1]bool // reserved in vain
 	calls   []Call
 	taken   bool
 	at      int64
@@ -325,7 +315,7 @@ func (g *Grant) take(ctx context.Context, ask Ask) error {
 	switch {
 	case err != nil:
 		return err
-	case turn.Refused:
+	case turn.Refused():
 		return refusal(OverBudget)
 	case turn.Wait > 0 && !wait(ctx, turn.Wait):
 		l.giveBack(turn.calls())
@@ -337,7 +327,9 @@ func (g *Grant) take(ctx context.Context, ask Ask) error {
 	if !g.taken {
 		g.taken, g.at = true, turn.At
 	}
-	g.left = Ask{g.left.High + turn.High, g.left.Normal + turn.Normal, g.left.Background + turn.Background}
+	for p, calls := range turn.Ask {
+		g.left[p] += calls
+	}
 	return nil
 }
 
@@ -345,18 +337,17 @@ func refusal(reason Reason) error { return &Error{Endpoint: "budget", Reason: re
 
 // spend uses up one call. It waits for one if none is left.
 func (g *Grant) spend(ctx context.Context, p Priority) error {
-	left := g.left.of(p)
-	if *left == 0 && *g.refused.of(p) > 0 {
+	if g.left[p] == 0 && g.refused[p] {
 		return refusal(OverBudget)
 	}
-	if *left == 0 {
+	if g.left[p] == 0 {
 		var ask Ask
-		*ask.of(p) = 1
+		ask[p] = 1
 		if err := g.take(ctx, ask); err != nil {
 			return err
 		}
 	}
-	*left--
+	g.left[p]--
 	return nil
 }
 

@@ -14,7 +14,7 @@ func TestPriorities(t *testing.T) {
 	l.bucket.MaxWait = time.Nanosecond
 	take := func(p Priority) Reason {
 		var ask Ask
-		*ask.of(p) = 1
+		ask[p] = 1
 		_, err := l.Reserve(t.Context(), nil, ask)
 		return ReasonOf(err)
 	}

@@ -157,7 +157,7 @@ func TestPauseIsShared(t *testing.T) {
 	srv, all := sharing(t, s, answer{status: 429})
 	checkReason(t, "FindCustomer", all[0].find(t), recharge.Limited)
 	checkReason(t, "FindCustomer of the other", all[1].find(t), recharge.OverBudget)
-	for _, ask := range []recharge.Ask{{High: 1}, {Normal: 1}, {Background: 1}} {
+	for _, ask := range []recharge.Ask{{recharge.High: 1}, {recharge.Normal: 1}, {recharge.Background: 1}} {
 		_, err := all[1].Limiter().Reserve(t.Context(), s, ask)
 		checkReason(t, "Reserve of the other", err, recharge.OverBudget)
 	}
@@ -176,7 +176,7 @@ func TestReleaseReportsA429(t *testing.T) {
 	srv, all := sharing(t, s, answer{status: 429, header: http.Header{"Retry-After": {"30"}}}, func(o *recharge.Options) {
 		o.Now, o.Rate = now.Now, 2
 	})
-	g := all[0].reserve(t, recharge.Ask{High: 1, Normal: 2})
+	g := all[0].reserve(t, recharge.Ask{recharge.High: 1, recharge.Normal: 2})
 	_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
 	checkReason(t, "FindCustomer", err, recharge.Limited)
 	checkReason(t, "FindCustomer of the same process", all[0].find(t), recharge.Limited)
@@ -208,7 +208,7 @@ func TestReleaseReportsA429(t *testing.T) {
 func TestReserve(t *testing.T) {
 	s := &sharedLimiter{}
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
-	g := all[0].reserve(t, recharge.Ask{High: 1, Normal: 2})
+	g := all[0].reserve(t, recharge.Ask{recharge.High: 1, recharge.Normal: 2})
 	if s.level != 3 {
 		t.Fatalf("the bucket holds %v; want 3", s.level)
 	}
@@ -228,14 +228,14 @@ func TestReserve(t *testing.T) {
 	}
 
 	s.level, s.takes = 35, 0
-	g = all[1].reserve(t, recharge.Ask{High: 1, Normal: 2})
+	g = all[1].reserve(t, recharge.Ask{recharge.High: 1, recharge.Normal: 2})
 	_, err = all[1].CreateSession(t.Context(), g, pat())
 	checkReason(t, "CreateSession that was refused", err, recharge.OverBudget)
 	if s.takes != 1 {
 		t.Errorf("%d Takes; want 1", s.takes)
 	}
 	s.level = 40
-	_, err = all[1].Limiter().Reserve(t.Context(), s, recharge.Ask{High: 1, Normal: 2})
+	_, err = all[1].Limiter().Reserve(t.Context(), s, recharge.Ask{recharge.High: 1, recharge.Normal: 2})
 	checkReason(t, "Reserve of a full bucket", err, recharge.OverBudget)
 }
 
@@ -256,7 +256,7 @@ func TestReserveNothing(t *testing.T) {
 func TestGrantBeyondReservation(t *testing.T) {
 	s := &sharedLimiter{}
 	_, all := sharing(t, s, answer{status: 500}, func(o *recharge.Options) { o.Now = time.Now })
-	g := all[0].reserve(t, recharge.Ask{High: 1})
+	g := all[0].reserve(t, recharge.Ask{recharge.High: 1})
 	_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
 	checkReason(t, "FindCustomer", err, recharge.Unavailable)
 	if s.level != 2 || s.takes != 2 {
@@ -286,7 +286,7 @@ func TestGrantBeyondReservation(t *testing.T) {
 func TestAtOfOwnAccount(t *testing.T) {
 	s := &sharedLimiter{fails: errGone, instances: 1}
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
-	g := all[0].reserve(t, recharge.Ask{High: 1})
+	g := all[0].reserve(t, recharge.Ask{recharge.High: 1})
 	s.fails = nil
 	for range 2 {
 		_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
@@ -295,7 +295,7 @@ func TestAtOfOwnAccount(t *testing.T) {
 	if g.At() != 0 || s.takes != 2 {
 		t.Errorf("At = %d after %d Takes; want 0 after 2", g.At(), s.takes)
 	}
-	if g := all[0].reserve(t, recharge.Ask{High: 1}); g.At() == 0 {
+	if g := all[0].reserve(t, recharge.Ask{recharge.High: 1}); g.At() == 0 {
 		t.Error("At of a shared call = 0; want the shared limiter's clock")
 	}
 }
@@ -306,7 +306,7 @@ func TestHeldAndChanged(t *testing.T) {
 	for _, want := range []error{recharge.ErrHeld, recharge.ErrChanged} {
 		s := &sharedLimiter{fails: want, instances: 1}
 		srv, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
-		g, err := all[0].Limiter().Reserve(t.Context(), s, recharge.Ask{High: 1})
+		g, err := all[0].Limiter().Reserve(t.Context(), s, recharge.Ask{recharge.High: 1})
 		if g != nil || err != want { //nolint:errorlint // it is to be this very error
 			t.Errorf("Reserve = %v, %v; want %v", g, err, want)
 		}
@@ -327,11 +327,11 @@ func TestCancelledTake(t *testing.T) {
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := all[0].Limiter().Reserve(ctx, s, recharge.Ask{High: 1})
+	_, err := all[0].Limiter().Reserve(ctx, s, recharge.Ask{recharge.High: 1})
 	checkReason(t, "Reserve of a cancelled caller", err, recharge.Cancelled)
 	late, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
-	_, err = all[0].Limiter().Reserve(late, s, recharge.Ask{High: 1})
+	_, err = all[0].Limiter().Reserve(late, s, recharge.Ask{recharge.High: 1})
 	checkReason(t, "Reserve of a late caller", err, recharge.TooSlow)
 	if got := all[0].left(); got != 40 {
 		t.Errorf("%d calls left; want 40", got)
@@ -355,7 +355,7 @@ func TestUnreported(t *testing.T) {
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
 	s.fails = errGone
 	for range 10 {
-		g := all[0].reserve(t, recharge.Ask{High: 1, Normal: 2})
+		g := all[0].reserve(t, recharge.Ask{recharge.High: 1, recharge.Normal: 2})
 		_, err := all[0].FindCustomer(t.Context(), g, shopifyID, recharge.High)
 		checkReason(t, "FindCustomer", err, recharge.NoCustomer)
 		g.Release(t.Context())
@@ -375,7 +375,7 @@ func TestGivenBackInTime(t *testing.T) {
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")), func(o *recharge.Options) { o.Now, o.Rate = now.Now, 2 })
 	var grants []*recharge.Grant
 	for range 10 {
-		grants = append(grants, all[0].reserve(t, recharge.Ask{High: 1, Normal: 2}))
+		grants = append(grants, all[0].reserve(t, recharge.Ask{recharge.High: 1, recharge.Normal: 2}))
 	}
 	for _, g := range grants {
 		g.Release(t.Context())

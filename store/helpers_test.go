@@ -232,13 +232,13 @@ func bucket() recharge.Bucket {
 }
 
 // oneCall is what a click asks for, at least.
-var oneCall = recharge.Ask{High: 1}
+var oneCall = recharge.Ask{recharge.High: 1}
 
 // take takes a lock with a call.
 func take(t rapid.TB, lock *store.Lock) recharge.Turn {
 	t.Helper()
 	turn, err := lock.Take(context.Background(), bucket(), oneCall, 0, 0)
-	if err != nil || turn.Refused {
+	if err != nil || turn.Refused() {
 		t.Fatalf("Take = %+v, %v; want a call", turn, err)
 	}
 	return turn

@@ -57,7 +57,7 @@ func (s *Store) take(
 	}
 	turn, err := readTurn(s.eval(ctx, reserveScript, keys,
 		bucket.Rate/1e6, bucket.Burst, bucket.MaxWait.Microseconds(), normal, background,
-		ask.High, ask.Normal, ask.Background, unreported, level, holder,
+		ask[recharge.High], ask[recharge.Normal], ask[recharge.Background], unreported, level, holder,
 		lockFor.Milliseconds(), bucket.Most(), version, taken))
 	if err != nil {
 		return recharge.Turn{}, fmt.Errorf("take calls: %w", err)
@@ -105,7 +105,7 @@ func readTurn(result *redis.Cmd) (recharge.Turn, error) {
 		return recharge.Turn{}, recharge.ErrChanged
 	}
 	return recharge.Turn{
-		Ask:  recharge.Ask{High: int(n[1]), Normal: int(n[2]), Background: int(n[3])},
-		Wait: time.Duration(n[4]) * time.Microsecond, Refused: n[0] > 0, Level: n[5], At: int64(n[6]),
+		Ask:  recharge.Ask{int(n[1]), int(n[2]), int(n[3])},
+		Wait: time.Duration(n[4]) * time.Microsecond, Level: n[5], At: int64(n[6]),
 	}, nil
 }

@@ -36,7 +36,7 @@ func TestLimiterGrants(t *testing.T) {
 			level := 0.0
 			for range rapid.IntRange(1, 20).Draw(t, "asks") {
 				ask := recharge.Ask{
-					High: rapid.IntRange(0, 2).Draw(t, "high"), Normal: rapid.IntRange(0, 3).Draw(t, "normal"), Background: rapid.IntRange(0, 2).Draw(t, "background"),
+					recharge.High: rapid.IntRange(0, 2).Draw(t, "high"), recharge.Normal: rapid.IntRange(0, 3).Draw(t, "normal"), recharge.Background: rapid.IntRange(0, 2).Draw(t, "background"),
 				}
 				unreported := float64(rapid.IntRange(-5, 5).Draw(t, "unreported"))
 				seen := float64(rapid.IntRange(0, 50).Draw(t, "seen"))
@@ -50,7 +50,7 @@ func TestLimiterGrants(t *testing.T) {
 				// Redis counts the microseconds that the test takes.
 				const slack = 0.05
 				level = want.Level
-				if got.Ask != want.Ask || got.Refused != want.Refused || math.Abs(got.Level-want.Level) > slack ||
+				if got.Ask != want.Ask || got.Refused() != want.Refused() || math.Abs(got.Level-want.Level) > slack ||
 					math.Abs(got.Wait.Seconds()-want.Wait.Seconds()) > slack/b.Rate {
 					t.Fatalf("Take(%+v, %+v, unreported %v, seen %v) = %+v; want %+v", b, ask, unreported, seen, got, want)
 				}
@@ -78,14 +78,14 @@ func TestLimiterIsShared(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			granted += turn.High
+			granted += turn.Ask[recharge.High]
 		})
 	}
 	all.Wait()
 	if granted != 40 {
 		t.Errorf("%d calls granted; want the burst, 40", granted)
 	}
-	if turn, err := b.Limiter(shop2).Take(t.Context(), bucket(), oneCall, 0, 0); err != nil || turn.High != 1 {
+	if turn, err := b.Limiter(shop2).Take(t.Context(), bucket(), oneCall, 0, 0); err != nil || turn.Ask[recharge.High] != 1 {
 		t.Errorf("another shop's Take = %+v, %v; want one call", turn, err)
 	}
 }

@@ -41,7 +41,8 @@ func (l *Lock) Take(
 	}
 	turn, err := l.store.take(ctx, []string{bucketKey(l.shop), l.key, l.cached}, l, bucket, ask, unreported, level)
 	// Where Redis did not say, it may have been taken.
-	l.taken = !turn.Refused && !errors.Is(err, recharge.ErrHeld) && !errors.Is(err, recharge.ErrChanged) || l.taken
+	unknown := err != nil && !errors.Is(err, recharge.ErrHeld) && !errors.Is(err, recharge.ErrChanged)
+	l.taken = l.taken || unknown || err == nil && !turn.Refused()
 	return turn, err
 }
 

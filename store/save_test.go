@@ -402,7 +402,7 @@ func TestLock(t *testing.T) {
 		take(t, won)
 		take(t, won) // more calls for the same
 		for range 3 {
-			if turn, err := lost.Take(ctx, bucket(), recharge.Ask{High: 1, Normal: 2}, 0, 0); !errors.Is(err, recharge.ErrHeld) {
+			if turn, err := lost.Take(ctx, bucket(), recharge.Ask{recharge.High: 1, recharge.Normal: 2}, 0, 0); !errors.Is(err, recharge.ErrHeld) {
 				t.Fatalf("Take of what is held = %+v, %v; want ErrHeld", turn, err)
 			}
 		}
@@ -490,7 +490,7 @@ func TestLockIsNotTakenWithoutCalls(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	loaded := load(t, s, pat)
 	turn, err := s.Lock(loaded, pat).Take(t.Context(), bucket(), oneCall, 0, 1000)
-	if err != nil || !turn.Refused {
+	if err != nil || !turn.Refused() {
 		t.Fatalf("Take with a full bucket = %+v, %v; want it refused", turn, err)
 	}
 	if _, err = s.Lock(loaded, pat).Take(t.Context(), bucket(), oneCall, 0, 0); errors.Is(err, recharge.ErrHeld) {

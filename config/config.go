@@ -46,7 +46,7 @@ type Config struct {
 
 	Addr           string
 	OpsAddr        string
-	Redis          *Redis   // nil: embedded
+	RedisURL       Secret   // as Redis reads it; empty: embedded
 	EncryptionKeys []Secret // 32 raw bytes each, the first seals; nil: derive them from the app's secrets
 	LogLevel       slog.Level
 	LogText        bool     // text instead of JSON
@@ -104,7 +104,7 @@ func (s Settings) Check() (Config, error) {
 
 		Addr:           c.addr("ADDR", s.Addr),
 		OpsAddr:        c.addr("OPS_ADDR", s.OpsAddr),
-		Redis:          c.redis("REDIS_URL", s.RedisURL),
+		RedisURL:       c.redis("REDIS_URL", s.RedisURL),
 		EncryptionKeys: c.keys("ENCRYPTION_KEY", s.EncryptionKey),
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
 		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),

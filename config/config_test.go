@@ -60,7 +60,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprintln(c.Addr, c.OpsAddr, c.Redis == nil, c.EncryptionKeys == nil, c.RechargeAPIURL, c.RechargePortalURL,
+	got := fmt.Sprintln(c.Addr, c.OpsAddr, c.Redis() == nil, c.EncryptionKeys == nil, c.RechargeAPIURL, c.RechargePortalURL,
 		c.RechargeRate, c.RechargeBurst, c.Link, c.Accounts, c.RedirectByPage,
 		c.CustomerTTL, c.LinkTTL, c.RechargeTimeout, c.ClickTimeout, c.LogLevel, c.LogText)
 	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", "https://my-store.myshopify.com/tools/recurring/portal/",
@@ -214,7 +214,7 @@ func TestRedisURL(t *testing.T) {
 			t.Errorf("REDIS_URL=%s: %v", test.url, err)
 			continue
 		}
-		r := c.Redis.Options()
+		r := c.Redis()
 		got := fmt.Sprintln(r.Addrs, r.MasterName, "|", r.Username, r.Password, r.DB, r.TLSConfig != nil, r.SentinelUsername, r.SentinelPassword)
 		if r.IsClusterMode {
 			got += " cluster"
@@ -260,8 +260,7 @@ func TestProblemsShowNoValue(t *testing.T) {
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	secret := NewSecret("hush")
-	hushed := &Redis{Password: secret, SentinelPassword: secret}
-	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret, EncryptionKeys: []Secret{secret}, Redis: hushed}, hushed}
+	holders := []any{secret, &secret, struct{ S Secret }{secret}, struct{ s Secret }{secret}, []Secret{secret}, map[string]Secret{"k": secret}, Config{RechargeAPIToken: secret, EncryptionKeys: []Secret{secret}, RedisURL: secret}}
 	for _, holder := range holders {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
 			if got := fmt.Sprintf(verb, holder); strings.Contains(got, "hush") || strings.Contains(got, "68757368") {

@@ -23,14 +23,13 @@ func FuzzRedisURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		parsed, err := parseRedis(text)
+		redis, err := parseRedis(text)
 		if err != nil {
 			if len(text) > 12 && strings.Contains(err.Error(), text) {
 				t.Errorf("parseRedis(%q) repeats it: %v", text, err)
 			}
 			return
 		}
-		redis := parsed.Options()
 		if len(redis.Addrs) == 0 || redis.DB < 0 || redis.IsClusterMode && redis.MasterName != "" {
 			t.Errorf("parseRedis(%q) = %+v", text, redis)
 		}

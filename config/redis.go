@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"regexp"
@@ -14,30 +13,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Redis is how to reach Redis and sign in there.
-type Redis struct {
-	Password, SentinelPassword Secret
-
-	options redis.UniversalOptions // without the passwords, so that it can be printed
+// Redis returns what go-redis needs to reach Redis and sign in there; nil for the embedded
+// one.
+func (c Config) Redis() *redis.UniversalOptions {
+	options, _ := parseRedis(c.RedisURL.Reveal()) // Check has parsed it
+	return options
 }
 
-// Options returns what go-redis needs; nil for the embedded Redis.
-func (r *Redis) Options() *redis.UniversalOptions {
-	if r == nil {
-		return nil
+func (c *checker) redis(name, text string) Secret {
+	if _, err := parseRedis(text); err != nil && text != "" {
+		c.expect(false, name, err.Error(),
+			"redis://host:6379/0, with user:password@ before the host; README has the forms for TLS, Cluster and Sentinel")
 	}
-	options := r.options
-	options.Password, options.SentinelPassword = r.Password.Reveal(), r.SentinelPassword.Reveal()
-	return &options
-}
-
-func (c *checker) redis(name, text string) *Redis {
-	redis, err := parseRedis(text)
-	if text == "" || !c.expect(err == nil, name, fmt.Sprint(err),
-		"redis://host:6379/0, with user:password@ before the host; README has the forms for TLS, Cluster and Sentinel") {
-		return nil
-	}
-	return redis
+	return NewSecret(text)
 }
 
 // The groups of redisShape are what stands before the hosts, the hosts, the database
@@ -49,7 +37,7 @@ var (
 
 // parseRedis reads one URL for every kind of Redis. Scheme, user and database are
 // read by go-redis, whose URLs have one host and no parameter for the kind.
-func parseRedis(text string) (*Redis, error) {
+func parseRedis(text string) (*redis.UniversalOptions, error) {
 	parts := redisShape.FindStringSubmatch(text)
 	if parts == nil {
 		return nil, errRedis
@@ -62,9 +50,10 @@ func parseRedis(text string) (*Redis, error) {
 	if err != nil || !knownParameters(query) {
 		return nil, errors.New("has parameters other than cluster=true, or master_name and those of Sentinel")
 	}
-	options := redis.UniversalOptions{
-		Username: one.Username, DB: one.DB, TLSConfig: one.TLSConfig, IsClusterMode: query.Get("cluster") == "true",
-		MasterName: query.Get("master_name"), SentinelUsername: query.Get("sentinel_username"),
+	options := &redis.UniversalOptions{
+		Username: one.Username, Password: one.Password, DB: one.DB, TLSConfig: one.TLSConfig,
+		IsClusterMode: query.Get("cluster") == "true", MasterName: query.Get("master_name"),
+		SentinelUsername: query.Get("sentinel_username"), SentinelPassword: query.Get("sentinel_password"),
 	}
 	if options.TLSConfig != nil {
 		options.TLSConfig.ServerName = "" // each host has its own
@@ -83,7 +72,7 @@ func parseRedis(text string) (*Redis, error) {
 	if options.DB != 0 && options.MasterName == "" && (options.IsClusterMode || len(options.Addrs) > 1) {
 		return nil, errors.New("names a database, which a cluster does not have")
 	}
-	return &Redis{NewSecret(one.Password), NewSecret(query.Get("sentinel_password")), options}, nil
+	return options, nil
 }
 
 // redisAddr returns host:port, with defaultPort if there is none; "" for anything else.

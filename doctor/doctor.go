@@ -257,8 +257,8 @@ func (d *doctor) report(checks []Check) Report {
 		config.NewSecret(d.Customer), d.Config.RechargeAPIToken,
 		d.Config.RechargeStorefrontToken, d.Config.RechargeClientSecret,
 	}, d.Config.ShopifyAPISecrets...)
-	if d.Config.Redis != nil {
-		secrets = append(secrets, d.Config.Redis.Password, d.Config.Redis.SentinelPassword)
+	if redis := d.Config.Redis(); redis != nil {
+		secrets = append(secrets, config.NewSecret(redis.Password), config.NewSecret(redis.SentinelPassword))
 	}
 	report := Report{true, checks}
 	for i := range checks {

@@ -27,7 +27,7 @@ const (
 
 // redis checks Redis.
 func (d *doctor) redis(ctx context.Context) []Check {
-	if d.Config.Redis == nil {
+	if d.Config.RedisURL.Empty() {
 		return each(ctx, []step{{"redis", "REDIS_URL", "", func(context.Context) Check {
 			return warn("none: an embedded one, in memory",
 				"set REDIS_URL, unless there is one server and it may forget everything")

@@ -85,7 +85,7 @@ func Healthcheck(ctx context.Context, opsAddr string) error {
 // Rekey re-encrypts every store's record with the first encryption key, and writes how
 // many. Servers that have both keys may run meanwhile.
 func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
-	if cfg.Redis == nil {
+	if cfg.RedisURL.Empty() {
 		return errors.New("rekey: REDIS_URL is empty, and the embedded Redis ends with its process")
 	}
 	if len(encryptionKeys(cfg)) < 2 {
@@ -108,7 +108,7 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 // Index imports all customers of a store, or of all stores if name is empty, and draws the
 // progress. Running servers take part.
 func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o Options) error {
-	if cfg.Redis == nil {
+	if cfg.RedisURL.Empty() {
 		return errors.New("index: REDIS_URL is empty; a server with an embedded Redis imports when it starts")
 	}
 	s, err := wire(cfg, o)

@@ -39,7 +39,7 @@ func open(cfg config.Config, o Options, single shopify.Shop) (*server, error) {
 	if s.Network.Dial != nil { // it has no proxy
 		s.calls.Proxy, s.calls.DialContext = nil, s.Network.Dial
 	}
-	redis := cfg.Redis.Options()
+	redis := cfg.Redis()
 	if redis != nil {
 		redis.Dialer = s.Network.Dial
 	}
@@ -213,7 +213,7 @@ func (s *server) registerAPI(e *echo.Echo, pages *templates.Pages) {
 
 // warn logs at the start what shoppers would otherwise notice first.
 func (s *server) warn() {
-	embedded := s.cfg.Redis == nil
+	embedded := s.cfg.RedisURL.Empty()
 	for _, warning := range []struct {
 		text    string
 		applies bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,10 +12,12 @@ import (
 
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
 const (
+	pasteIt       = "paste it in the app, under Connect"
 	anySubscriber = "pass the Shopify id of a customer who subscribes"
 	// sameKey is for what was sealed with a key that this program does not have.
 	sameKey = "check that this program has the ENCRYPTION_KEY that the servers have"
@@ -31,39 +34,28 @@ type rechargeReport struct {
 	byHash bool // links are
 }
 
-// rechargeCheck is a check that reads one of the findings.
-type rechargeCheck struct {
-	name, asked, needs string
-	of                 recharge.Check
-	read               func(recharge.Finding) Check
-}
-
 // recharge checks Recharge, in at most ten calls: seven are recharge.Inspect's, three
 // those of a click. All are within the limit that the servers share: a 429 holds back
 // these, too.
 func (d *doctor) recharge(ctx context.Context) []Check {
-	merchant, token := d.merchant(ctx)
 	r := &rechargeReport{doctor: d}
-	if merchant != nil {
-		r.byHash = merchant.ByHash
-		options := recharge.InspectOptions{Customer: d.Customer, NoSession: r.byHash || d.Customer == "", Extras: true}
-		grant, err := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{})
-		if err == nil {
-			defer grant.Release(ctx)
-			r.Findings = recharge.Inspect(ctx, merchant.Client, grant, options, func(recharge.Finding) {})
-		}
-		token = r.token(r.Of(recharge.CheckToken))
+	merchant, blind := d.merchant(ctx)
+	if merchant == nil {
+		steps := r.steps()
+		steps[0].do = func(context.Context) Check { return blind }
+		return each(ctx, steps)
+	}
+	r.byHash = merchant.ByHash
+	options := recharge.InspectOptions{Customer: d.Customer, NoSession: r.byHash || d.Customer == "", Extras: true}
+	grant, err := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{})
+	if err == nil {
+		defer grant.Release(ctx)
+		r.Findings = recharge.Inspect(ctx, merchant.Client, grant, options, func(recharge.Finding) {})
 	}
 	if r.Headers.Dated {
 		d.clocks.add("Recharge", r.Headers.Ahead)
 	}
-	steps := []step{{"recharge.token", "GET /token_information", "", func(context.Context) Check { return token }}}
-	for _, check := range r.checks() {
-		read := func(context.Context) Check { return r.read(check) }
-		steps = append(steps, step{check.name, check.asked, check.needs, read})
-	}
-	click := step{"recharge.click", "where a click of --customer would end", "recharge.token", r.click}
-	return each(ctx, append(steps, click))
+	return each(ctx, r.steps())
 }
 
 // merchant returns the shop's merchant, or why there is none.
@@ -85,63 +77,65 @@ func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, Check) {
 	})
 }
 
-func (r *rechargeReport) checks() []rechargeCheck {
+func (r *rechargeReport) steps() []step {
 	const token, customer = "recharge.token", "recharge.customer"
 	const session, access = "recharge.session", "recharge.portal_access"
-	return []rechargeCheck{
-		{"recharge.scopes", "the scopes of the token", token, recharge.CheckToken, r.scopes},
-		{"recharge.store", "GET /store: whose token it is", token, recharge.CheckStore, r.store},
-		{"recharge.filter", "GET /customers?external_customer_id= of an unknown id", token, recharge.CheckFilter, r.filter},
-		{customer, "GET /customers?external_customer_id= of --customer", token, recharge.CheckCustomers, r.customer},
-		{session, "POST /customers/{id}/sessions as the server does", customer, recharge.CheckSessions, r.session},
-		{"recharge.session_bare", "the same without the storefront token", customer, recharge.CheckBare, r.sessionBare},
-		{"recharge.session_key", "the name of the session's token", session, recharge.CheckSessions, r.sessionKey},
-		{access, "GET /portal_access with that session", session, recharge.CheckPortal, r.access},
-		{"recharge.base_url", "the base_url of the portal", access, recharge.CheckPortal, r.baseURL},
-		{"recharge.expires_at", "the format of expires_at, and how far it is", access, recharge.CheckPortal, r.expiry},
-		{"recharge.limits", "X-Recharge-Limit and Retry-After of the answers", token, recharge.CheckToken, r.limits},
-		{"recharge.latency", "how long the slowest call took", token, recharge.CheckToken, r.latency},
+	return []step{
+		r.step(token, "GET /token_information", "", recharge.CheckToken, r.token),
+		r.step("recharge.scopes", "the scopes of the token", token, recharge.CheckToken, r.scopes),
+		r.step("recharge.store", "GET /store: whose token it is", token, recharge.CheckStore, r.store),
+		r.step("recharge.filter", "GET /customers?external_customer_id= of nobody", token, recharge.CheckFilter, r.filter),
+		r.step(customer, "GET /customers?external_customer_id= of --customer", token, recharge.CheckCustomers, r.customer),
+		r.step(session, "POST /customers/{id}/sessions as the server does", customer, recharge.CheckSessions, r.session),
+		r.step("recharge.session_bare", "the same without the storefront token", customer, recharge.CheckBare, r.sessionBare),
+		r.step("recharge.session_key", "the name of the session's token", session, recharge.CheckSessions, r.sessionKey),
+		r.step(access, "GET /portal_access with that session", session, recharge.CheckPortal, r.access),
+		r.step("recharge.base_url", "the base_url of the portal", access, recharge.CheckPortal, r.baseURL),
+		r.step("recharge.expires_at", "the format of expires_at, and how far it is", access, recharge.CheckPortal, r.expiry),
+		r.step("recharge.limits", "X-Recharge-Limit and Retry-After of the answers", token, recharge.CheckToken, r.limits),
+		r.step("recharge.latency", "how long the slowest call took", token, recharge.CheckToken, r.latency),
+		{"recharge.click", "where a click of --customer would end", token, r.click},
 	}
 }
 
-// read makes a check. Inspect stops if the token may not read customers, or is another
-// store's.
-func (r *rechargeReport) read(check rechargeCheck) Check {
-	finding := r.Of(check.of)
-	switch {
-	case finding.Check == "" && r.Of(recharge.CheckStore).Why == recharge.WrongStore:
-		return skipped("was not asked", "fix recharge.store")
-	case finding.Check == "":
-		return skipped("was not asked", "fix recharge.scopes")
-	}
-	read := check.read(finding)
-	read.Ms = finding.Took.Milliseconds()
-	return read
+// step makes a check that reads a finding. Inspect stops if the token may not read
+// customers, or is another store's.
+func (r *rechargeReport) step(
+	name, asked, needs string, of recharge.Check, read func(recharge.Finding) Check,
+) step {
+	finding := r.Of(of)
+	return step{name, asked, needs, func(context.Context) Check {
+		switch {
+		case finding.Check == "" && r.Of(recharge.CheckStore).Why == recharge.WrongStore:
+			return skipped("was not asked", "fix recharge.store")
+		case finding.Check == "" && of != recharge.CheckToken:
+			return skipped("was not asked", "fix recharge.scopes")
+		}
+		check := read(finding)
+		check.Ms = finding.Took.Milliseconds()
+		return check
+	}}
 }
 
 func (r *rechargeReport) token(f recharge.Finding) Check {
-	read := ok("the token is accepted")
-	if f.State != recharge.Passed && f.Missing == nil {
-		read = refused(f, "make a new Admin token at Recharge and "+r.set("set it as RECHARGE_API_TOKEN"), nil)
+	if f.State == recharge.Passed || f.Missing != nil {
+		return ok("the token is accepted")
 	}
-	read.Ms = f.Took.Milliseconds()
-	return read
+	return refused(f, "make a new Admin token at Recharge and "+r.set("set it as RECHARGE_API_TOKEN", pasteIt), nil)
 }
 
-// set is how a setting of one store's is changed, or what a merchant of many does.
-func (d *doctor) set(setting string) string {
+// set says how a setting of one store's is changed, or what a merchant of many does.
+func (d *doctor) set(setting, inApp string) string {
 	if d.oneStore() {
 		return setting
 	}
-	return "paste it in the app, under Connect"
+	return inApp
 }
 
 // portalAt is the remedy for a portal that links may not lead to.
 func (d *doctor) portalAt(address string) string {
-	if d.oneStore() {
-		return "set RECHARGE_PORTAL_URL to " + address
-	}
-	return "set the portal to " + address + " in the app, under Edit detected settings"
+	return d.set("set RECHARGE_PORTAL_URL to "+address,
+		"set the portal to "+address+" in the app, under Edit detected settings")
 }
 
 // refused returns what known says of a finding's reason, or else what a failed call means.
@@ -195,8 +189,8 @@ func (r *rechargeReport) store(f recharge.Finding) Check {
 		{f.Missing != nil, skipped("the token may not ask", "give it the scope read_store to have this checked")},
 		{f.State == recharge.Skipped,
 			warn("Recharge does not say whose it is", "check at Recharge that the token is this store's")},
-		{f.Why == recharge.WrongStore, fail("the token is another store's",
-			"make an Admin token in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP"))},
+		{f.Why == recharge.WrongStore, fail("the token is another store's", "make an Admin token in this store's Recharge and "+
+			r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
 		{f.State != recharge.Passed, refused(f, "give the token the scope read_store at Recharge", nil)},
 		{r.Store.Base == "", ok("this store's; no customer_portal_base_url")},
 		{!r.Store.Trusted, warn(base+", where no link may lead", r.portalAt("that address"))},
@@ -250,7 +244,7 @@ func (r *rechargeReport) session(f recharge.Finding) Check {
 		"":               ok(made),
 		recharge.Foreign: fail("another customer's session", support),
 		recharge.Unauthorized: fail(no+"; until then clicks go on by hash",
-			token+r.set("set it as RECHARGE_STOREFRONT_TOKEN")),
+			token+r.set("set it as RECHARGE_STOREFRONT_TOKEN", pasteIt)),
 	})
 }
 
@@ -324,4 +318,54 @@ func (r *rechargeReport) latency(recharge.Finding) Check {
 		return warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")
 	}
 	return ok(found)
+}
+
+// DryClick decides a click as the server would, and saves nothing.
+func DryClick(ctx context.Context, t Target, who store.Shopper, visit recharge.Visit) portal.Result {
+	resolver := &portal.Resolver{
+		Store: t.Store, Merchants: t.Merchants, Timeout: t.Config.ClickTimeout, LinkTTL: t.Config.LinkTTL, Now: t.Now,
+	}
+	return resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(t.Now))
+}
+
+// Outcome says how a click ends, without what would open a portal. byPage is REDIRECT=page.
+func Outcome(result portal.Result, byPage bool) string {
+	text := string(result.Outcome)
+	way := ": 302 to the portal at "
+	if byPage {
+		way = ": a page that forwards to the portal at "
+	}
+	switch result.Outcome {
+	case portal.Redirected, portal.RedirectedByHash:
+		if link, err := url.Parse(result.Link.URL); err == nil {
+			return text + way + link.Host
+		}
+	case portal.NotASubscriber:
+		return text + ": a page that says what to do next"
+	case portal.Unavailable:
+		return text + ": a page that asks to try again"
+	case portal.NotConnected:
+		return text + ": a page; the store has not connected Recharge"
+	}
+	return text
+}
+
+// click decides a click of the customer's. It goes the whole way of a click, so that it
+// cannot disagree with one.
+func (r *rechargeReport) click(ctx context.Context) Check {
+	if r.Customer == "" {
+		return noCustomer()
+	}
+	who := store.Shopper{Shop: r.shop, Customer: shopify.CustomerID(r.Customer)}
+	end := DryClick(ctx, r.Target, who, recharge.Visit{To: recharge.Subscriptions})
+	found := Outcome(end, r.Config.RedirectByPage)
+	if end.Cause != nil {
+		found += "; " + end.Cause.Error()
+	}
+	return first([]verdict{
+		{end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected, fail(found, "fix what failed above")},
+		{end.Outcome == portal.NotASubscriber, warn(found, anySubscriber)},
+		{end.Cause != nil, warn(found, "fix what is marked above")},
+		{true, ok(found)},
+	})
 }

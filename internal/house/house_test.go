@@ -79,11 +79,10 @@ func emulator(room string) bool {
 // allowed are fields with a function, and the reason for each.
 func allowed() map[string]string {
 	return map[string]string{
-		"doctor.step.do":            "a row of doctor's own table of checks",
-		"recharge.inspection.do":    "a row of Inspect's own table of checks",
-		"doctor.rechargeCheck.read": "the same for the checks of a token",
-		"server.Network.Listen":     "stands for net.Listen where time and network are simulated",
-		"server.Network.Dial":       "stands for net.Dial in the same place",
+		"doctor.step.do":         "a row of doctor's own table of checks",
+		"recharge.inspection.do": "a row of Inspect's own table of checks",
+		"server.Network.Listen":  "stands for net.Listen where time and network are simulated",
+		"server.Network.Dial":    "stands for net.Dial in the same place",
 	}
 }
 

@@ -62,10 +62,14 @@ type verdict struct {
 	check Check
 }
 
-// first returns the first verdict that holds.
-func first(verdicts []verdict) Check {
-	i := slices.IndexFunc(verdicts, func(v verdict) bool { return v.holds })
-	return verdicts[i].check
+// first returns the first verdict that holds, or otherwise.
+func first(verdicts []verdict, otherwise Check) Check {
+	for _, v := range verdicts {
+		if v.holds {
+			return v.check
+		}
+	}
+	return otherwise
 }
 
 // Report is all checks. It is OK if none failed.
@@ -203,8 +207,7 @@ func (d *doctor) configuration(context.Context) Check {
 			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")},
 		{len(d.Config.EncryptionKeys) > 1, warn(valid+"; there are two encryption keys",
 			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")},
-		{true, ok(valid)},
-	})
+	}, ok(valid))
 }
 
 // clocks are how far other clocks are ahead of ours, by the Date headers of answers.
@@ -232,8 +235,7 @@ func (c *clocks) check(context.Context) Check {
 		{len(all) == 0, skipped("no answer had a date", "fix what failed above, then run doctor again")},
 		{worst > 80*time.Second, fail(found, remedy)}, // clicks are about to be refused
 		{worst > 30*time.Second, warn(found, remedy)},
-		{true, ok(found)},
-	})
+	}, ok(found))
 }
 
 // oneStore reports whether merchants save nothing here: what Redis loses is looked up

@@ -101,9 +101,8 @@ func (p page) answers(found string) Check {
 	uncached := strings.Contains(p.header.Get("Cache-Control"), "no-store")
 	check := first([]verdict{
 		{uncached, ok(found)},
-		{true, warn(found+", without its Cache-Control: no-store",
-			"check that nothing between the browser and the server caches answers or drops headers")},
-	})
+	}, warn(found+", without its Cache-Control: no-store",
+		"check that nothing between the browser and the server caches answers or drops headers"))
 	check.goesOn = true
 	return check
 }
@@ -128,8 +127,7 @@ func unreachable(err error, setting, what string) Check {
 			"check that "+what+" at the address in "+setting+" speaks TLS 1.2 or newer")},
 		{failed && network.Timeout(), fail("no answer in time", runs)},
 		{unnamed, fail("its name is not known", "correct "+setting+", or add its host to the DNS")},
-		{true, fail("no connection", runs)},
-	})
+	}, fail("no connection", runs))
 }
 
 // app checks the server at APP_URL, not through Shopify.
@@ -175,8 +173,7 @@ func refuses(unsigned page) Check {
 			"check that the server runs, and that what is in front of it forwards to its ADDR")},
 		{!unsigned.refused(), fail(status+"another program answers",
 			"point APP_URL at this program, and leave the path "+proxyPath+" as it is")},
-		{true, ok("403 with a request id")},
-	})
+	}, ok("403 with a request id"))
 }
 
 // server asks with a signature of our own: only a server with the app's secret takes it.
@@ -192,8 +189,7 @@ func (d *doctor) server(ctx context.Context, address string) Check {
 			"give the server at APP_URL this SHOPIFY_API_SECRET, restart it, and see the line clock")},
 		{!got.signedOut(), fail(fmt.Sprintf("status %d, which is not this program's answer", got.status),
 			"point APP_URL at this program, in this version")},
-		{true, got.answers("this program, with this app's secret")},
-	})
+	}, got.answers("this program, with this app's secret"))
 }
 
 // proxy checks the way through Shopify.
@@ -280,8 +276,7 @@ func notReached(got page, at *url.URL) Check {
 				"let Shopify's requests through what protects the server (firewall, bot protection)")},
 		{got.status >= 500, fail(status+"Shopify got no answer from the server",
 			"see app.reach, and check that the proxy's url in the app's configuration is APP_URL"+proxyPath)},
-		{true, fail(status+"another program's answer: Shopify does not forward to this one", settings)},
-	})
+	}, fail(status+"another program's answer: Shopify does not forward to this one", settings))
 }
 
 // redirect reads the answer to a signed-out click, which is a 302 to the sign-in.
@@ -300,8 +295,7 @@ func (d *doctor) redirect(got page, at *url.URL) Check {
 		{got.status >= 400 && !got.refused(),
 			fail(status+"which says nothing about redirects", "run doctor again in a minute")},
 		{d.Config.RedirectByPage, ok(status + "no 302: REDIRECT=page needs none")},
-		{true, fail("it does not: "+status+"or another Location", "set REDIRECT=page")},
-	})
+	}, fail("it does not: "+status+"or another Location", "set REDIRECT=page"))
 }
 
 // signInPrefix returns the app's path on the storefront, as the server has it from

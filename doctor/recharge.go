@@ -72,9 +72,8 @@ func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, Check) {
 		{err != nil, fail("the store's connection cannot be read",
 			sameKey+"; if it has, connect the store again in the app")},
 		{d.oneStore(), fail("there is no token: every click ends in not_connected", "set RECHARGE_API_TOKEN")},
-		{true, fail("the store has not connected Recharge",
-			"connect it in the app, in the store's admin; if it is connected there, "+sameKey)},
-	})
+	}, fail("the store has not connected Recharge",
+		"connect it in the app, in the store's admin; if it is connected there, "+sameKey))
 }
 
 func (r *rechargeReport) steps() []step {
@@ -179,8 +178,7 @@ func (r *rechargeReport) scopes(f recharge.Finding) Check {
 		{f.Missing != nil, fail(found, "give the token the scope "+strings.Join(f.Missing, ", ")+" at Recharge")},
 		{!session && !r.byHash, warn(found+"; none for sessions",
 			"give the token the scope write_session (or write_sessions) at Recharge, or set PORTAL_LINK=hash")},
-		{true, ok(found)},
-	})
+	}, ok(found))
 }
 
 func (r *rechargeReport) store(f recharge.Finding) Check {
@@ -189,13 +187,12 @@ func (r *rechargeReport) store(f recharge.Finding) Check {
 		{f.Missing != nil, skipped("the token may not ask", "give it the scope read_store to have this checked")},
 		{f.State == recharge.Skipped,
 			warn("Recharge does not say whose it is", "check at Recharge that the token is this store's")},
-		{f.Why == recharge.WrongStore, fail("the token is another store's", "make an Admin token in this store's Recharge and "+
-			r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
+		{f.Why == recharge.WrongStore, fail("the token is another store's",
+			"make one in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
 		{f.State != recharge.Passed, refused(f, "give the token the scope read_store at Recharge", nil)},
 		{r.Store.Base == "", ok("this store's; no customer_portal_base_url")},
 		{!r.Store.Trusted, warn(base+", where no link may lead", r.portalAt("that address"))},
-		{true, ok(base)},
-	})
+	}, ok(base))
 }
 
 func (r *rechargeReport) filter(f recharge.Finding) Check {
@@ -280,8 +277,7 @@ func (r *rechargeReport) baseURL(recharge.Finding) Check {
 		{!p.Opens, fail("the link leads to "+p.LinkHost+astray, r.portalAt("the portal's address on "+p.LinkHost))},
 		{p.Base == "", warn("none that can be used; the link itself is good",
 			"tell Recharge's support: links to a single subscription are made with it")},
-		{true, ok(p.Base)},
-	})
+	}, ok(p.Base))
 }
 
 func (r *rechargeReport) expiry(recharge.Finding) Check {
@@ -293,8 +289,7 @@ func (r *rechargeReport) expiry(recharge.Finding) Check {
 	return first([]verdict{
 		{expires == 0, warn("it cannot be read", "set LINK_TTL=0: links are then not reused")},
 		{expires < time.Minute, warn(zone+"; it is over in less than a minute", "set LINK_TTL=0, and see the line clock")},
-		{true, ok(fmt.Sprintf("%s; in %.0f h", zone, expires.Hours()))},
-	})
+	}, ok(fmt.Sprintf("%s; in %.0f h", zone, expires.Hours())))
 }
 
 func (r *rechargeReport) limits(recharge.Finding) Check {
@@ -308,16 +303,14 @@ func (r *rechargeReport) limits(recharge.Finding) Check {
 		{size == 0, warn("no X-Recharge-Limit"+retry, "check that RECHARGE_RATE is what Recharge allows the token")},
 		{size < r.Config.RechargeBurst, warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))},
 		{used*10 > size*8, warn(found, "check what else uses the token: little is left for clicks")},
-		{true, ok(found)},
-	})
+	}, ok(found))
 }
 
 func (r *rechargeReport) latency(recharge.Finding) Check {
 	found := fmt.Sprintf("%.2f s; a call may take %v", r.Slowest.Seconds(), r.Config.RechargeTimeout)
-	if r.Slowest > r.Config.RechargeTimeout/2 {
-		return warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")
-	}
-	return ok(found)
+	return first([]verdict{
+		{r.Slowest > r.Config.RechargeTimeout/2, warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")},
+	}, ok(found))
 }
 
 // DryClick decides a click as the server would, and saves nothing.
@@ -366,6 +359,5 @@ func (r *rechargeReport) click(ctx context.Context) Check {
 		{end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected, fail(found, "fix what failed above")},
 		{end.Outcome == portal.NotASubscriber, warn(found, anySubscriber)},
 		{end.Cause != nil, warn(found, "fix what is marked above")},
-		{true, ok(found)},
-	})
+	}, ok(found))
 }

@@ -98,8 +98,7 @@ func redisFailed(err error) Check {
 		{says("CLUSTERDOWN", "cluster has no nodes"),
 			fail("the cluster is down: it does not serve all its slots", fixCluster)},
 		{says("MOVED"), fail("this Redis is a node of a cluster", addCluster)},
-		{true, unreachable(err, "REDIS_URL", "Redis")},
-	})
+	}, unreachable(err, "REDIS_URL", "Redis"))
 }
 
 // tryWrite reports whether Redis takes what a click asks of it. It changes nothing: the
@@ -128,8 +127,7 @@ func version(text string) Check {
 	return first([]verdict{
 		{n < 2, warn("Redis does not tell its version", "let its user ask INFO")},
 		{major < 6 || major == 6 && minor < 2, warn(found, "use Redis 6.2 or newer: this one is not tested")},
-		{true, ok(found)},
-	})
+	}, ok(found))
 }
 
 // persistence reports what the server itself warns of when it starts.
@@ -153,8 +151,7 @@ func eviction(policy string, fatal bool) Check {
 		{policy == "", warn("Redis does not tell its maxmemory-policy", "check that it is noeviction")},
 		{policy != "noeviction", warn("Redis may evict keys before their time: "+
 			"a webhook about a customer who has moved could miss the shopper who had the record", remedy)},
-		{true, ok(policy)},
-	})
+	}, ok(policy))
 }
 
 // latency pings every node with keys. The slowest counts.
@@ -181,8 +178,7 @@ func latency(ctx context.Context, client redis.UniversalClient) Check {
 		{worst > redisTooSlow, fail(found, "put Redis next to the server: clicks go on without it")},
 		{worst > redisSlow,
 			warn(found, "put Redis into the server's own network: each click waits for it up to three times")},
-		{true, ok(found)},
-	})
+	}, ok(found))
 }
 
 func cluster(ctx context.Context, client redis.UniversalClient, condition Condition) Check {

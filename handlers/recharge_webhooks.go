@@ -62,7 +62,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	case from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook): // by one who knows the address
 		w.Merchant.Store.Count(from.shop, portal.WebhooksRefused, 1)
 	}
-	if err == nil && webhook.Kind == recharge.Uninstalled {
+	if err == nil && webhook.Topic == recharge.TopicUninstalled {
 		line.did, line.level = "disconnected", slog.LevelWarn
 	}
 	return line.answer(c, w.Merchant, err)
@@ -109,8 +109,8 @@ func (w *RechargeWebhooks) read(c echo.Context, from sender) (recharge.Webhook, 
 }
 
 func (w *RechargeWebhooks) do(ctx context.Context, from sender, webhook recharge.Webhook) error {
-	switch webhook.Kind {
-	case recharge.CustomerChanged:
+	switch {
+	case webhook.ID != 0:
 		change := store.Change{ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer)}
 		if err := w.Merchant.Resolver.ApplyCustomerChange(ctx, from.shop, change); err != nil {
 			return err
@@ -119,7 +119,7 @@ func (w *RechargeWebhooks) do(ctx context.Context, from sender, webhook recharge
 			w.Merchant.Importer.Update(from.shop, change)
 		}
 		return nil
-	case recharge.Uninstalled:
+	case webhook.Topic == recharge.TopicUninstalled:
 		return w.Merchant.RechargeUninstalled(ctx, from.shop, from.record)
 	}
 	return nil

@@ -132,7 +132,7 @@ func linkOf(findings recharge.Findings) string {
 			return "hash"
 		}
 	}
-	if findings.Sessions {
+	if findings.Of(recharge.CheckPortal).State == recharge.Passed {
 		return "signed_in"
 	}
 	return ""

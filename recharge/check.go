@@ -52,7 +52,6 @@ type Finding struct {
 type Findings struct {
 	List      []Finding
 	PortalURL string // base of links by hash, as Recharge says; "" if it does not
-	Sessions  bool   // a real session has opened a link to the portal
 
 	Scopes     []string      // of the token
 	Store      PortalFacts   // the portal that GET /store names
@@ -336,7 +335,7 @@ func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	if named.refuses(target, i.customer.Hash) != "" {
 		return Finding{}, &Error{Reason: LinkRefused}
 	}
-	i.findings.PortalURL, i.findings.Sessions = base.String(), true
+	i.findings.PortalURL = base.String()
 	return Finding{Detail: base.Host}, nil
 }
 

@@ -55,8 +55,8 @@ func newer(body string, at int64) string {
 }
 
 func TestVerifyWebhook(t *testing.T) {
-	pat := Webhook{Kind: CustomerChanged, ID: 70100200, Customer: "6100200300400"}
-	gone := Webhook{Kind: CustomerChanged, ID: 70100200}
+	pat := Webhook{ID: 70100200, Customer: "6100200300400"}
+	gone := Webhook{ID: 70100200}
 	with := func(w Webhook, topic Topic) Webhook { w.Topic = topic; return w }
 	now := time.Unix(vectorTime, 0)
 	for name, test := range map[string]struct {
@@ -103,14 +103,14 @@ func TestVerifyWebhook(t *testing.T) {
 		"id as text":                    {body: `{"customer":{"id":"70100200"}}`, header: headers("older", older(`{"customer":{"id":"70100200"}}`)), want: gone},
 		"no id":                         {body: `{"customer":{}}`, header: headers("older", older(`{"customer":{}}`)), err: ErrMalformedWebhook},
 		"Shopify's id is none":          {body: `{"customer":{"id":1,"external_customer_id":{"ecommerce":"x"}}}`, header: headers("older", older(`{"customer":{"id":1,"external_customer_id":{"ecommerce":"x"}}}`)), err: ErrMalformedWebhook},
-		"of nobody at Shopify":          {body: `{"customer":{"id":1,"hash":"h","external_customer_id":{"ecommerce":null}}}`, header: headers("older", older(`{"customer":{"id":1,"hash":"h","external_customer_id":{"ecommerce":null}}}`)), want: Webhook{Kind: CustomerChanged, ID: 1}},
+		"of nobody at Shopify":          {body: `{"customer":{"id":1,"hash":"h","external_customer_id":{"ecommerce":null}}}`, header: headers("older", older(`{"customer":{"id":1,"hash":"h","external_customer_id":{"ecommerce":null}}}`)), want: Webhook{ID: 1}},
 		"topic deleted, whole customer": {body: bodyA, header: headers("newer", newerA, "topic", "customer/deleted"), want: with(gone, TopicDeleted)},
 		"topic of another thing":        {body: bodyA, header: headers("newer", newerA, "topic", "subscription/created"), want: Webhook{Topic: "subscription/created"}},
 		"topic misshapen: by the body":  {body: bodyB, header: headers("newer", newerB, "topic", "<b>"), want: gone},
 		"a subscription, no topic":      {body: `{"subscription":{"id":1}}`, header: headers("older", older(`{"subscription":{"id":1}}`)), want: Webhook{}},
-		"uninstalled, by its address":   {body: `{}`, header: headers("older", older(`{}`), "topic", "customer/deleted"), topic: TopicUninstalled, want: Webhook{Kind: Uninstalled, Topic: TopicUninstalled}},
-		"uninstalled, without a body":   {body: ``, header: headers("newer", newer("", vectorTime)), topic: TopicUninstalled, want: Webhook{Kind: Uninstalled, Topic: TopicUninstalled}},
-		"uninstalled, by its topic":     {body: `{}`, header: headers("newer", newer(`{}`, vectorTime), "topic", "recharge/uninstalled"), want: Webhook{Kind: Uninstalled, Topic: TopicUninstalled}},
+		"uninstalled, by its address":   {body: `{}`, header: headers("older", older(`{}`), "topic", "customer/deleted"), topic: TopicUninstalled, want: Webhook{Topic: TopicUninstalled}},
+		"uninstalled, without a body":   {body: ``, header: headers("newer", newer("", vectorTime)), topic: TopicUninstalled, want: Webhook{Topic: TopicUninstalled}},
+		"uninstalled, by its topic":     {body: `{}`, header: headers("newer", newer(`{}`, vectorTime), "topic", "recharge/uninstalled"), want: Webhook{Topic: TopicUninstalled}},
 		"a customer, called a farewell": {body: bodyA, header: headers("older", olderA, "topic", "recharge/uninstalled"), err: ErrMalformedWebhook},
 		"the same, by its address":      {body: bodyB, header: headers("older", olderB), topic: TopicUninstalled, err: ErrMalformedWebhook},
 		"uninstalled, forged":           {body: `{}`, header: headers("older", olderA), topic: TopicUninstalled, err: ErrForgedWebhook},

@@ -39,19 +39,10 @@ const webhookAge = 48 * time.Hour
 // webhooks a topic.
 const maxWebhookPages = 20
 
-// Kind is what a webhook means to us.
-type Kind int
-
-// The kinds.
-const (
-	Other           Kind = iota // nothing
-	CustomerChanged             // a customer has changed, is new, or is deleted
-	Uninstalled                 // the store has left Recharge
-)
-
-// Webhook is a message from Recharge.
+// Webhook is a message from Recharge: that a customer has changed, is new or is deleted,
+// if ID is set; that the store has left Recharge, if Topic is TopicUninstalled; else
+// nothing to us.
 type Webhook struct {
-	Kind     Kind
 	Topic    Topic  // "" if it does not say
 	ID       int64  // Recharge's id of the customer
 	Customer string // Shopify's; "" if it has none, or is deleted
@@ -154,7 +145,6 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 				return webhook, fmt.Errorf("%w: about a %s", ErrMalformedWebhook, other)
 			}
 		}
-		webhook.Kind = Uninstalled
 		return webhook, nil
 	case topic == "" && len(body) > 0 && !ok, topic != "" && !strings.HasPrefix(string(topic), "customer/"):
 		return webhook, nil // some other thing of Recharge's
@@ -164,7 +154,7 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 		!shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
 		return webhook, fmt.Errorf("%w: not a customer", ErrMalformedWebhook)
 	}
-	webhook.Kind, webhook.ID = CustomerChanged, int64(record.ID)
+	webhook.ID = int64(record.ID)
 	if topic != TopicDeleted {
 		webhook.Customer = string(record.External.Ecommerce)
 	}

@@ -16,7 +16,12 @@ import (
 // redirect to add a slash would show Shopify's signature.
 func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 	e := echo.New()
-	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{LogErrorFunc: s.panicked}))
+	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{
+		LogErrorFunc: func(_ echo.Context, err error, stack []byte) error {
+			s.Log.Error("panic", "error", err, "stack", string(stack))
+			return err
+		},
+	}))
 	routes(e)
 	e.HTTPErrorHandler = handlers.Errors(s.Log)
 	return &http.Server{
@@ -28,11 +33,6 @@ func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
-}
-
-func (s *server) panicked(_ echo.Context, err error, stack []byte) error {
-	s.Log.Error("panic", "error", err, "stack", string(stack))
-	return err
 }
 
 // closeChunked closes the connection after a request that came in chunks. If such a

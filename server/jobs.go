@@ -13,15 +13,9 @@ import (
 	"manage-subscriptions/store"
 )
 
-const (
-	flushEvery   = time.Second // writing the counters
-	countEvery   = 5 * time.Second
-	monitorEvery = 15 * time.Second
-	// maintainEvery is how often all shops are visited, to keep their webhooks at Recharge
-	// registered and to import those that never were.
-	maintainEvery = time.Hour
-	startTimeout  = 3 * time.Second // of the questions to Redis at the start
-)
+// maintainEvery is how often all shops are visited, to keep their webhooks at Recharge
+// registered and to import those that never were.
+const maintainEvery = time.Hour
 
 // checkRedis refuses a Redis that could drop what merchants have saved. It warns of one
 // that could lose it, or that runs no scripts. A Redis that is down at the start is
@@ -30,7 +24,7 @@ func (s *server) checkRedis(ctx context.Context) error {
 	if s.checked {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	condition, err := doctor.CheckRedis(ctx, s.store)
 	many := s.merchants.Own() == ""
@@ -69,7 +63,7 @@ func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *s
 	jobs.Go(func() { s.flush(ctx, fail) })
 	jobs.Go(func() { s.count(ctx) })
 	jobs.Go(func() { s.maintain(ctx) })
-	jobs.Go(func() { every(ctx, monitorEvery, func() { s.observed.Store(s.observe(ctx)) }) })
+	jobs.Go(func() { every(ctx, 15*time.Second, func() { s.observed.Store(s.observe(ctx)) }) })
 	if s.importer != nil {
 		jobs.Go(func() { s.importer.Run(ctx) })
 	}
@@ -98,7 +92,7 @@ func lastContext(ctx context.Context) (context.Context, context.CancelFunc) {
 // the start.
 func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
 	writing := logOnce{log: s.Log, what: "write the counters"}
-	every(ctx, flushEvery, func() {
+	every(ctx, time.Second, func() {
 		writing.report(s.store.Flush(ctx))
 		s.adopted = s.adopted || s.store.Adopt(ctx) == nil
 		if err := s.checkRedis(ctx); err != nil {
@@ -114,7 +108,7 @@ func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
 // a token's calls. An error does not matter: the last count holds, or this instance is
 // counted a little longer.
 func (s *server) count(ctx context.Context) {
-	every(ctx, countEvery, func() { _ = s.store.CountInstances(ctx, false) })
+	every(ctx, 5*time.Second, func() { _ = s.store.CountInstances(ctx, false) })
 	last, cancel := lastContext(ctx)
 	defer cancel()
 	_ = s.store.CountInstances(last, true)

@@ -170,45 +170,37 @@ func (s *server) wireRoutes() error {
 	if err != nil {
 		return err
 	}
-	clicks := &handlers.Portal{
-		Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
-		LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
-	}
-	status := &handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: s.Log}
-	fromRecharge := &handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout}
-	fromShopify := &handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant, Timeout: webhookTimeout}
 	admin := &handlers.Admin{
 		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Sessions: sessions, Merchant: s.merchant, Pages: adminPages,
 		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
 	}
+	routes := []interface{ Register(e *echo.Echo) }{
+		&handlers.Portal{
+			Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
+			LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
+		},
+		&handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: s.Log},
+		&handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant, Timeout: webhookTimeout},
+		&handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout},
+	}
+	// A store's own server has routes if the one store has a key. Many stores make their own.
+	if s.merchants.Own() == "" || len(s.cfg.PortalAPIKeys) > 0 {
+		auth := &handlers.APIKeyAuth{Resolver: s.resolver, Store: s.store}
+		for _, key := range reveal(s.cfg.PortalAPIKeys) {
+			auth.Own = append(auth.Own, portallink.SecretOf(key))
+		}
+		routes = append(routes,
+			&handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: s.Log, Now: s.Now},
+			&handlers.SignedLinks{APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: s.Platform, Now: s.Now})
+	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))
-		clicks.Register(e)
-		status.Register(e)
-		fromShopify.Register(e)
-		fromRecharge.Register(e)
-		s.registerAPI(e, pages)
+		for _, route := range routes {
+			route.Register(e)
+		}
 		err = admin.Register(e)
 	})
 	return err
-}
-
-// registerAPI adds the routes for a store's own server. The one configured store has
-// them if it has a key. In many-store mode each store has its own keys.
-func (s *server) registerAPI(e *echo.Echo, pages *templates.Pages) {
-	if s.merchants.Own() != "" && len(s.cfg.PortalAPIKeys) == 0 {
-		return
-	}
-	auth := &handlers.APIKeyAuth{Resolver: s.resolver, Store: s.store}
-	for _, key := range reveal(s.cfg.PortalAPIKeys) {
-		auth.Own = append(auth.Own, portallink.SecretOf(key))
-	}
-	links := &handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: s.Log, Now: s.Now}
-	links.Register(e)
-	signed := &handlers.SignedLinks{
-		APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: s.Platform, Now: s.Now,
-	}
-	signed.Register(e)
 }
 
 // warn logs at the start what shoppers would otherwise notice first.

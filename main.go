@@ -38,9 +38,9 @@ type commands struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server, configured by environment, .env and flags."`
 	Sandbox     sandboxCommand     `cmd:"" help:"Run three stores, their admin, their Recharge and this server here."`
 	Doctor      doctorCommand      `cmd:"" help:"Check your setup and tell you how to fix what is wrong."`
-	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step."`
-	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now and show the progress."`
-	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt everything in Redis with the first key in ENCRYPTION_KEY."`
+	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step. It saves nothing."`
+	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now, as serve does every night."`
+	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt Redis with the first key in ENCRYPTION_KEY; you can then remove the second."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if the server on this machine is ready."`
 	Version     versionCommand     `cmd:"" help:"Print what this binary was built from."`
 
@@ -169,11 +169,8 @@ func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 
 type doctorCommand struct {
 	settings
-	Shop     string `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
-	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
-	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
-	Customer string `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
-	JSON     bool   `name:"json" help:"Print one JSON object, for monitoring."`
+	doctor.Options
+	JSON bool `name:"json" help:"Print one JSON object, for monitoring."`
 }
 
 func (*doctorCommand) Help() string {
@@ -185,8 +182,7 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 	cfg, err := d.Check()
 	var report doctor.Report
 	if err == nil {
-		ask := doctor.Options{Shop: d.Shop, StoreURL: d.StoreURL, Path: d.Path, Customer: d.Customer}
-		report, err = server.Doctor(ctx, cfg, ask, server.Options{})
+		report, err = server.Doctor(ctx, cfg, d.Options, server.Options{})
 	}
 	return d.print(std.out, report, err)
 }
@@ -214,16 +210,11 @@ func (d *doctorCommand) print(out io.Writer, report doctor.Report, err error) er
 
 type previewCommand struct {
 	settings
-	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their admin URL."`
-	Shop        string `help:"The store, such as my-store.myshopify.com; SHOPIFY_SHOP if not given."`
-	Destination string `help:"The page of the portal." default:"subscriptions"`
+	server.Question
 }
 
-func (*previewCommand) Help() string { return "It opens nothing and saves nothing." }
-
 func (p *previewCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
-	question := server.Question{Customer: p.Customer, Shop: p.Shop, Destination: p.Destination}
-	return server.Preview(ctx, cfg, question, std.out, server.Options{})
+	return server.Preview(ctx, cfg, p.Question, std.out, server.Options{})
 }
 
 type indexCommand struct {
@@ -231,15 +222,11 @@ type indexCommand struct {
 	Shop string `help:"One store, such as my-store.myshopify.com; all connected stores if not given."`
 }
 
-func (*indexCommand) Help() string { return "serve does the same every night." }
-
 func (i *indexCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Index(ctx, cfg, i.Shop, std.out, server.Options{})
 }
 
 type rekeyCommand struct{ settings }
-
-func (*rekeyCommand) Help() string { return "You can then remove the second key." }
 
 func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Rekey(ctx, cfg, std.out)

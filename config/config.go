@@ -74,6 +74,9 @@ func (p Problems) Error() string {
 	return b.String()
 }
 
+// Add adds a Problem.
+func (p *Problems) Add(name, what, hint string) { *p = append(*p, Problem{name, what, hint}) }
+
 // Check reads the settings. Its error is of type Problems and lists them all.
 func (s Settings) Check() (Config, error) {
 	var c checker
@@ -132,7 +135,7 @@ type checker struct{ problems Problems }
 // expect adds a problem unless ok. It returns ok.
 func (c *checker) expect(ok bool, name, what, hint string) bool {
 	if !ok {
-		c.problems = append(c.problems, Problem{name, what, hint})
+		c.problems.Add(name, what, hint)
 	}
 	return ok
 }

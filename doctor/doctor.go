@@ -97,35 +97,34 @@ type Target struct {
 	Now       func() time.Time
 }
 
-// Options are what an operator asks for beside the settings.
+// Options are what an operator asks for beside the settings, with the flags of the command.
 type Options struct {
-	Shop     string // whose Recharge, where many stores are served; "": none is checked
-	StoreURL string // the storefront; "": the way through Shopify is not checked
-	Path     string // the app's path on it
-	Customer string // Shopify's id of a customer to make a session for; "": none is made
-	Roots    *x509.CertPool
+	// Shop is the one whose Recharge is checked; "" with many stores: none is.
+	Shop     string `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
+	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
+	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
+	Customer string `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
+
+	Roots *x509.CertPool `kong:"-"` // nil: this machine's
 }
 
 // check returns the shop whose Recharge is checked; "" if none is named.
 // Errors: config.Problems.
 func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 	var problems config.Problems
-	add := func(name, what, hint string) {
-		problems = append(problems, config.Problem{Name: name, What: what, Hint: hint})
-	}
 	if _, err := parseStoreURL(o.StoreURL); o.StoreURL != "" && err != nil {
-		add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
+		problems.Add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
 	}
 	if _, err := shopify.ParseCustomerID(o.Customer); o.Customer != "" && err != nil {
-		add("--customer", "is not the id of a Shopify customer",
+		problems.Add("--customer", "is not the id of a Shopify customer",
 			"the digits at the end of the customer's address in Shopify's admin")
 	}
 	shop, err := shopify.ParseShop(cmp.Or(o.Shop, string(cfg.Shop)))
 	switch {
 	case o.Shop != "" && err != nil:
-		add("--shop", "is not a myshopify.com name", "my-store.myshopify.com, not the store's own domain")
+		problems.Add("--shop", "is not a myshopify.com name", "my-store.myshopify.com, not the store's own domain")
 	case cfg.Shop != "" && shop != cfg.Shop:
-		add("--shop", "is another store than SHOPIFY_SHOP's", "leave it out: this server is for one store")
+		problems.Add("--shop", "is another store than SHOPIFY_SHOP's", "leave it out: this server is for one store")
 	}
 	if len(problems) > 0 {
 		return "", problems

@@ -32,11 +32,11 @@ func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Option
 	return doctor.Run(ctx, s.target(), ask)
 }
 
-// Question is whose click a preview is of.
+// Question is whose click a preview is of, with the flags of the command.
 type Question struct {
-	Customer    string // Shopify's id
-	Shop        string // "": the one that is configured
-	Destination string
+	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their admin URL."`
+	Shop        string `help:"The store, such as my-store.myshopify.com; SHOPIFY_SHOP if not given."`
+	Destination string `help:"The page of the portal." default:"subscriptions"`
 }
 
 // ErrTurnedAway is a preview's that does not end in the portal, though nothing says
@@ -84,17 +84,13 @@ func (q Question) who(cfg config.Config) (store.Shopper, error) {
 	var problems config.Problems
 	customer, err := shopify.ParseCustomerID(q.Customer)
 	if err != nil {
-		problems = append(problems, config.Problem{
-			Name: "--customer", What: "is not the id of a Shopify customer",
-			Hint: "the digits at the end of the customer's address in Shopify's admin",
-		})
+		problems.Add("--customer", "is not the id of a Shopify customer",
+			"the digits at the end of the customer's address in Shopify's admin")
 	}
 	shop, err := shopify.ParseShop(cmp.Or(q.Shop, string(cfg.Shop)))
 	if err != nil {
-		problems = append(problems, config.Problem{
-			Name: "--shop", What: "is missing, or is not a myshopify.com name",
-			Hint: "my-store.myshopify.com: without SHOPIFY_SHOP there are many",
-		})
+		problems.Add("--shop", "is missing, or is not a myshopify.com name",
+			"my-store.myshopify.com: without SHOPIFY_SHOP there are many")
 	}
 	if len(problems) > 0 {
 		return store.Shopper{}, problems

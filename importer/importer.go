@@ -204,7 +204,7 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 	return true
 }
 
-// call reserves a call that nobody waits for, and records what do has called.
+// call reserves a call that no shopper waits for, and records the calls that do has made.
 func (x *Importer) call(
 	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Grant) error,
 ) error {

@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// staleFor is how long a customer is kept for when Recharge is down, after it
-	// should have been looked up again; longestLife bounds the whole.
+	// staleFor is how long a customer is kept after it should have been looked up again, in case
+	// Recharge is down; longestLife limits the whole.
 	staleFor    = 7 * 24 * time.Hour
 	longestLife = 8 * 24 * time.Hour
-	// importSlack is how much longer than CustomerTTL an imported customer is fresh:
-	// the next night's import takes its time, too.
+	// importSlack is how much longer than CustomerTTL an imported customer is fresh, since the next
+	// night's import takes time, too.
 	importSlack = 3 * time.Hour
-	// notSubscriberFor is short: a shopper who has just subscribed wants in.
+	// notSubscriberFor is short, so that a shopper who has just subscribed gets in.
 	notSubscriberFor = time.Minute
-	// wasNotSubscriberFor is how long that is kept for questions that must not cost
-	// a call each minute.
+	// wasNotSubscriberFor is how long that is kept for questions that must not cost a call each
+	// minute.
 	wasNotSubscriberFor = 10 * time.Minute
-	// redactedFor is how long a redaction keeps the import from caching the shopper
-	// again. Each import that meets it begins that time anew.
+	// redactedFor is how long a redaction keeps imports from caching the shopper again. Each import
+	// that meets it starts that time again.
 	redactedFor = 30 * 24 * time.Hour
 )
 
@@ -36,25 +36,25 @@ type Cached struct {
 	NotSubscriber bool               // Recharge had no such customer
 	LookedUp      time.Time          // when Recharge was asked for all of the shopper's records
 	Verified      time.Time          // when Customer last named the shopper, at least LookedUp
-	Fresh         bool               // a click need not look up again; Load computes it
+	Fresh         bool               // a click need not look up again; set by Load
 
 	Session     recharge.Session // "" token: none
 	Access      recharge.Access  // zero: none
 	AccessUntil time.Time        // how long Access is reused
-	// NoAccessUntil is how long Recharge is not asked for a session or an access
-	// again, after it has refused one to this shopper.
+	// Until NoAccessUntil, Recharge is not asked for a session or an access again, since it has
+	// refused one to this shopper.
 	NoAccessUntil time.Time
 
 	Import  uint64 // number of the import that has read Customer; 0: a lookup did
-	Several bool   // that import has met several records of the shopper, and none to prefer yet
+	Several bool   // that import has read several records of the shopper, and cannot prefer one
 }
 
 // Known reports whether a customer is cached, fresh or not.
 func (c Cached) Known() bool { return c.Customer.ID != 0 && !c.Several }
 
-// other is the canonical id that is not who's own, by which a webhook may name the
-// same shopper; "" if it is not known.
-func (c Cached) other(who Shopper) string {
+// otherID is the id, other than who's, by which a webhook may name the same shopper; "" if it is
+// not known.
+func (c Cached) otherID(who Shopper) string {
 	switch {
 	case c.Customer.ID == 0:
 		return ""
@@ -64,8 +64,8 @@ func (c Cached) other(who Shopper) string {
 	return canonicalRecharge(c.Customer.ID)
 }
 
-// life is how long a value stays in Redis, and fresh how much of that it is fresh. A spread that
-// depends on the shopper's name keeps a campaign's shoppers from being looked up again all at once.
+// life returns how long a value stays in Redis, and how much of that it is fresh. It differs by
+// shopper, so that a campaign's shoppers are not all looked up again at once.
 func (s *Store) life(c Cached, name string) (life, fresh time.Duration) {
 	if c.NotSubscriber {
 		return wasNotSubscriberFor, notSubscriberFor
@@ -77,15 +77,14 @@ func (s *Store) life(c Cached, name string) (life, fresh time.Duration) {
 	return min(fresh+staleFor, longestLife), fresh
 }
 
-// A value is the name of the shopper's other id, and what is sealed: so a script can keep
-// the index without the key. The nonce, which is drawn anew each time, tells one version of
-// a value from the next.
-const versionSize = 12 // the nonce
+// A value in Redis is the pseudonym of the shopper's other id, so that a script can maintain the
+// index, and the sealed rest. That begins with a random nonce, which identifies the value's version.
+const versionSize = 12
 
-// noName is in the place of a name that there is none of.
+// noName stands for the pseudonym of an id that is not known.
 const noName = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
-// sealCached seals what is cached under key.
+// sealCached seals what is to be cached under key.
 func (r *Record) sealCached(key, other string, c Cached) string {
 	return string(r.sealer.seal([]byte(other), key+other, encode(c)))
 }
@@ -110,8 +109,8 @@ func versionOf(value string) string {
 	return value[nameSize : nameSize+versionSize]
 }
 
-// What a packed value has beside what every one has. It is packed, not JSON: half
-// of Redis' memory a customer would be field names.
+// The flags of what a packed value holds. It is not JSON, since field names would take half of
+// Redis's memory.
 const (
 	hasCustomer = 1 << iota
 	isNotSubscriber
@@ -163,8 +162,8 @@ func appendTime(out []byte, t time.Time) []byte {
 	return binary.AppendUvarint(out, uint64(max(t.Unix(), 0)))
 }
 
-// appendText packs a text behind its length; one of hex digits, as hashes and
-// tokens mostly are, into half as much.
+// appendText packs a text after its length. Hex digits, as in most hashes and tokens, are packed
+// into half the bytes.
 func appendText(out []byte, text string) []byte {
 	if packed, err := hex.DecodeString(text); err == nil && hex.EncodeToString(packed) == text {
 		return append(binary.AppendUvarint(out, uint64(len(packed))<<1|1), packed...)
@@ -251,9 +250,8 @@ func number(id shopify.CustomerID) uint64 {
 	return n
 }
 
-// usable is what a click may use of a cached value now: Redis drops values by its
-// own clock, this one decides. A value that is not who's is nothing: its place in
-// Redis says so already, this is for the day when that is wrong.
+// usable returns what a click may use of a cached value now, by this process's clock. A value of
+// somebody else is nothing; its place in Redis prevents that already, this is the second barrier.
 func (s *Store) usable(c Cached, who Shopper, name string) Cached {
 	mine := who.RechargeID == 0 && (c.ShopifyID == "" || number(who.Customer) == 0 || c.ShopifyID == who.Customer) ||
 		who.RechargeID != 0 && (c.Customer.ID == 0 || c.Customer.ID == who.RechargeID)

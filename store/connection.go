@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,24 +12,24 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Connection is how a shop has connected Recharge: what its merchant gave, and what was detected.
-// However it is printed, its tokens are not: only the store writes it out, sealed.
+// Connection is how a shop has connected Recharge: what its merchant entered, and what was detected.
+// However it is printed or encoded, its tokens are left out; only the store writes them, sealed.
 type Connection struct {
 	Shop            shopify.Shop
 	APIToken        string
 	StorefrontToken string
 	ClientSecret    string
 	Detected        Traits
-	Chosen          Traits // where not empty, goes before Detected
+	Chosen          Traits // overrides Detected where not empty
 	WebhookKey      string // unguessable part of the address that Recharge calls; "" none
 	Webhooks        WebhookState
 	SavedAt         time.Time // when the merchant last saved it
-	// PortalKeys are those of the shop's own middleware. SaveConnection leaves them, and what
-	// is chosen, as they are in Redis; only Update changes them.
+	// PortalKeys are those of the shop's own middleware. SaveConnection leaves them and Chosen as
+	// they are in Redis; only Update changes them.
 	PortalKeys []PortalKey `json:",omitempty"`
 }
 
-// PortalKey is a key of a shop's own middleware, without the key.
+// PortalKey describes a key of a shop's own middleware. The key itself is not kept.
 type PortalKey struct {
 	ID     string
 	Name   string
@@ -38,22 +37,22 @@ type PortalKey struct {
 	MadeAt time.Time
 }
 
-// Traits are what makes shops differ. "" is not known.
+// Traits are what shops differ in. "" is not known.
 type Traits struct {
 	PortalURL string // base of links by hash; ends in a slash
 	Accounts  string // "new" or "legacy"
 	Link      string // "signed_in" or "hash"
 }
 
-// WebhookState is how the registration of webhooks at Recharge stands.
+// WebhookState is the state of the webhooks' registration at Recharge.
 type WebhookState struct {
-	CheckedAt time.Time // zero: not yet
+	CheckedAt time.Time // zero: never
 	OK        bool
 	Problem   string    // in plain words
-	ClaimedAt time.Time // when an instance went to look
+	ClaimedAt time.Time // when an instance began to check
 }
 
-// Traits are the chosen ones, and the detected where none is chosen.
+// Traits returns the chosen traits, and the detected ones where none is chosen.
 func (c Connection) Traits() Traits {
 	return Traits{
 		PortalURL: cmp.Or(c.Chosen.PortalURL, c.Detected.PortalURL),
@@ -64,64 +63,66 @@ func (c Connection) Traits() Traits {
 
 const redacted = "[redacted]"
 
-// Format prints "[redacted]", whatever the verb.
+// Format prints "[redacted]" for every verb.
 func (c Connection) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) }
 
 // String returns "[redacted]".
 func (c Connection) String() string { return redacted }
 
-// LogValue is "[redacted]".
-func (c Connection) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText returns "[redacted]", which is what encoding/json writes, too.
+// MarshalText returns "[redacted]", for encoding/json and log/slog, too.
 func (c Connection) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Format prints "[redacted]": a record holds keys.
+// Format prints "[redacted]" for every verb: a record holds keys.
 func (r Record) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) }
 
-// ErrUninstalled is SaveConnection's where the app was uninstalled after the merchant
-// began to save.
+// sealedConnection is a connection without the methods that hide it.
+type sealedConnection Connection
+
+// ErrUninstalled is SaveConnection's error if the app was uninstalled after the merchant began to
+// save.
 var ErrUninstalled = errors.New("the app was uninstalled meanwhile")
 
-// ClockSkew is how far our clock may be before Shopify's: what was saved so little
-// after an uninstall was saved before it.
+// ClockSkew is how far our clock may be ahead of Shopify's: what was saved within that time after an
+// uninstall was saved before it.
 const ClockSkew = 10 * time.Second
 
-// SaveConnection saves what the merchant gave. Once it returns nil, Redis has it on
-// disk. With another token, which may be that of another account at Recharge with
-// other customers, all that was cached is erased; redactions stay.
+// SaveConnection saves what the merchant entered. Once it returns nil, Redis has it on its disk.
+// Another token may be that of another Recharge account with other customers, so everything that
+// was cached is erased then; redactions stay.
 func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
-	// The list of shops is never short of one; one too many is dropped by the import.
+	// The list of shops must never lack one. If the save fails, the import removes it again.
 	if err := s.RequestImport(ctx, c.Shop); err != nil {
 		return fmt.Errorf("save connection: %w", err)
 	}
 	var erased *Record
-	err := s.rewrite(ctx, c.Shop, func(ctx context.Context, tx *redis.Tx, held *Record) (*Record, error) {
-		uninstalled, err := readUninstalled(tx.Get(ctx, uninstalledKey(c.Shop)))
+	err := s.rewrite(ctx, c.Shop, nil, func(ctx context.Context, tx *redis.Tx, record *Record) (*Record, error) {
+		uninstalled, err := parseUninstalled(tx.Get(ctx, uninstalledKey(c.Shop)))
 		if err != nil {
 			return nil, err
 		}
 		if !uninstalled.IsZero() && !c.SavedAt.After(uninstalled.Add(ClockSkew)) {
 			return nil, ErrUninstalled
 		}
+		if record == nil {
+			record = newRecord(c.Shop)
+		}
+		before := *record
 		erased = nil
-		last := &Connection{Chosen: c.Chosen}
-		if held == nil {
-			held = newRecord(c.Shop)
-		} else if held.Connection != nil {
-			last = held.Connection
+		last := Connection{Chosen: c.Chosen}
+		if record.Connection != nil {
+			last = *record.Connection
 		}
 		if last.APIToken != "" && last.APIToken != c.APIToken {
-			before := *held
 			erased = &before
-			held.begin()
+			record.startEpoch()
 		}
 		if last.ClientSecret != c.ClientSecret {
-			held.WebhookVerified = time.Time{}
+			record.WebhookVerified = time.Time{}
 		}
 		saved := c
-		saved.PortalKeys, saved.Chosen, held.Connection = last.PortalKeys, last.Chosen, &saved
-		return held, nil
+		saved.PortalKeys, saved.Chosen = last.PortalKeys, last.Chosen
+		record.Connection = &saved
+		return record, nil
 	})
 	if err != nil {
 		return fmt.Errorf("save connection: %w", err)
@@ -132,33 +133,34 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 	return nil
 }
 
-// Shops are all shops that there may be a record of.
-func (s *Store) Shops(ctx context.Context) (shops []shopify.Shop, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// Shops returns all shops that may have a record.
+func (s *Store) Shops(ctx context.Context) ([]shopify.Shop, error) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	names, err := s.redis.ZRange(ctx, shopsKey, 0, -1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list shops: %w", err)
 	}
-	for _, name := range names {
-		shops = append(shops, shopify.Shop(name))
+	shops := make([]shopify.Shop, len(names))
+	for i, name := range names {
+		shops[i] = shopify.Shop(name)
 	}
 	return shops, nil
 }
 
-// EachConnection calls do with every connection. What do returns ends it; what cannot
-// be read does not, but is reported in the end.
+// EachConnection calls do with every connection, until do returns an error. Records that do not open
+// are skipped, and reported in the end.
 func (s *Store) EachConnection(ctx context.Context, do func(Connection) error) error {
 	shops, err := s.Shops(ctx)
 	if err != nil {
 		return err
 	}
-	var unread []error
+	var unreadable []error
 	for _, shop := range shops {
 		record, err := s.recordNow(ctx, shop)
 		switch {
 		case errors.Is(err, ErrUnreadable):
-			unread = append(unread, fmt.Errorf("%s: %w", shop, err))
+			unreadable = append(unreadable, fmt.Errorf("%s: %w", shop, err))
 		case err != nil:
 			return fmt.Errorf("go through connections: %w", err)
 		case record != nil && record.Connection != nil:
@@ -167,5 +169,5 @@ func (s *Store) EachConnection(ctx context.Context, do func(Connection) error) e
 			}
 		}
 	}
-	return errors.Join(unread...)
+	return errors.Join(unreadable...)
 }

@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,16 +19,16 @@ const (
 	hours      = 24
 	countsFor  = 25 * time.Hour
 	errorsKept = 10
-	errorSame  = time.Hour // within which the same error is counted, not listed again
+	errorSame  = time.Hour // within which the same error is counted, and not listed again
 )
 
-// Health is how a shop's last day went.
+// Health is a shop's last day.
 type Health struct {
 	Hours  [hours]Hour   // the last one is the current hour
 	Errors []RecentError // newest first
 }
 
-// Hour is how often what happened in an hour.
+// Hour is what was counted in an hour.
 type Hour struct {
 	Start  time.Time
 	Counts map[string]int64
@@ -44,76 +42,49 @@ type RecentError struct {
 	Times     int
 }
 
-// counts are what was counted and not yet flushed. Clicks add without a lock.
-type counts struct{ byShop sync.Map } // shopify.Shop to *counters
-
-type counters struct {
-	byName sync.Map // string to *atomic.Int64
-
-	mu     sync.Mutex
-	errors []RecentError // newest first
+// pending is what was counted of a shop since the last Flush.
+type pending struct {
+	counts map[string]int64
+	errors []RecentError // newest first; the slice is replaced, never changed
 }
 
-func (c *counts) of(shop shopify.Shop) *counters {
-	all, ok := c.byShop.Load(shop)
-	if !ok {
-		all, _ = c.byShop.LoadOrStore(shop, &counters{})
-	}
-	return all.(*counters)
+// Count adds to a counter of a shop's current hour. Flush writes it.
+func (s *Store) Count(shop shopify.Shop, name string, n int) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	s.pendingOf(shop).counts[name] += int64(n)
 }
 
-func (c *counts) forget(shop shopify.Shop) { c.byShop.Delete(shop) }
-
-// Count adds to a counter of this hour of a connected shop. It asks nobody: Flush writes.
-func (s *Store) Count(shop shopify.Shop, name string, n int) { s.counts.of(shop).add(name, int64(n)) }
-
-func (c *counters) add(name string, n int64) {
-	counter, ok := c.byName.Load(name)
-	if !ok {
-		counter, _ = c.byName.LoadOrStore(name, new(atomic.Int64))
-	}
-	counter.(*atomic.Int64).Add(n)
-}
-
-// pending is what was counted, which take empties.
-func (c *counters) pending(take bool) (map[string]int64, []RecentError) {
-	counts := map[string]int64{}
-	c.byName.Range(func(name, counter any) bool {
-		n := counter.(*atomic.Int64).Load()
-		if take {
-			n = counter.(*atomic.Int64).Swap(0)
-		}
-		if n != 0 {
-			counts[name.(string)] = n
-		}
-		return true
-	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	errs := c.errors
-	if take {
-		c.errors = nil
-	}
-	return counts, errs
-}
-
-// NoteError notes an error. A zero At is now. It asks nobody: Flush writes.
+// NoteError adds to a shop's recent errors. A zero At is now. Flush writes it.
 func (s *Store) NoteError(shop shopify.Shop, e RecentError) {
 	if e.At.IsZero() {
 		e.At = s.options.Now()
 	}
 	e.Times = max(e.Times, 1)
-	s.counts.of(shop).note(e)
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	s.pendingOf(shop).add(pending{errors: []RecentError{e}})
 }
 
-func (c *counters) note(errs ...RecentError) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.errors = mergeErrors(c.errors, errs)
+// pendingOf returns what is pending of a shop. The caller has locked pendingMu.
+func (s *Store) pendingOf(shop shopify.Shop) *pending {
+	p := s.pending[shop]
+	if p == nil {
+		p = &pending{counts: map[string]int64{}}
+		s.pending[shop] = p
+	}
+	return p
 }
 
-// mergeErrors puts two lists into one, newest first, in which none follows its like of
-// the same hour.
+func (p *pending) add(more pending) {
+	for name, n := range more.counts {
+		p.counts[name] += n
+	}
+	p.errors = mergeErrors(p.errors, more.errors)
+}
+
+// mergeErrors merges two lists into one, newest first. Equal errors that follow one another within
+// an hour become one.
 func mergeErrors(a, b []RecentError) []RecentError {
 	all := slices.Concat(a, b)
 	slices.SortStableFunc(all, func(a, b RecentError) int { return b.At.Compare(a.At) })
@@ -133,75 +104,73 @@ func hourOf(t time.Time) int64 { return t.UTC().Truncate(time.Hour).Unix() }
 //go:embed same.lua
 var sameScript string
 
-// onlyIfSame runs commands, each its name, the number of its arguments, and these, if
-// the shop's record is still this one. It reports whether it is.
-func (s *Store) onlyIfSame(ctx context.Context, r *Record, keys []string, commands ...any) (same bool, err error) {
-	var result *redis.Cmd
-	err = s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-		arguments := append([]any{r.generation}, commands...)
-		result = pipe.Eval(ctx, sameScript, append([]string{recordKey(r.Shop)}, keys...), arguments...)
-	})
-	if err != nil {
-		return false, err
-	}
-	n, err := result.Int()
-	return n == 1, err
+// ifSame runs commands, each as its name, the number of its arguments, and these, if Redis still
+// holds this record of the shop. It reports whether it does.
+func (s *Store) ifSame(ctx context.Context, r *Record, keys []string, commands ...any) (same bool, err error) {
+	keys = append([]string{recordKey(r.Shop)}, keys...)
+	return s.evalNow(ctx, sameScript, keys, append([]any{r.generation}, commands...)...).Bool()
 }
 
-// Flush writes what was counted and noted. What cannot be written is kept for the next
-// time, and then belongs to that hour.
-func (s *Store) Flush(ctx context.Context) (failed error) {
-	s.counts.byShop.Range(func(shop, all any) bool {
-		counters := all.(*counters)
-		counts, errs := counters.pending(true)
-		if len(counts) == 0 && len(errs) == 0 {
-			return true
+// Flush writes what was counted and noted. What cannot be written is kept for the next Flush, and
+// then counts for that hour; if the shop was erased meanwhile, it is gone with what was pending of it.
+func (s *Store) Flush(ctx context.Context) error {
+	s.pendingMu.Lock()
+	all := maps.Clone(s.pending)
+	s.pendingMu.Unlock()
+	var failed error
+	for shop, p := range all {
+		s.pendingMu.Lock()
+		taken := *p
+		*p = pending{counts: map[string]int64{}}
+		s.pendingMu.Unlock()
+		if len(taken.counts) == 0 && len(taken.errors) == 0 {
+			continue
 		}
-		if err := s.flush(ctx, shop.(shopify.Shop), counts, errs); err != nil {
-			for name, n := range counts {
-				counters.add(name, n)
+		if failed == nil || errors.Is(failed, ErrUnreadable) { // one shop's record holds up no other shop
+			err := s.flush(ctx, shop, taken)
+			if err == nil {
+				continue
 			}
-			counters.note(errs...)
 			failed = fmt.Errorf("flush counters: %w", err)
-			return errors.Is(err, errRecord) // one that does not open keeps no other waiting
 		}
-		return true
-	})
+		s.pendingMu.Lock()
+		p.add(taken)
+		s.pendingMu.Unlock()
+	}
 	return failed
 }
 
-// flush writes what was counted of a shop. Of one of which nothing is kept, nothing is counted.
-func (s *Store) flush(ctx context.Context, shop shopify.Shop, counts map[string]int64, errs []RecentError) error {
+// flush writes what was counted of a shop. If the shop has no record, it is dropped.
+func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 	record, last, err := s.readErrors(ctx, shop)
 	if err != nil || record == nil {
 		return err
 	}
 	hour := hourKey(shop, hourOf(s.options.Now()))
-	commands := []any{}
-	for name, n := range counts {
+	var commands []any
+	for name, n := range p.counts {
 		commands = append(commands, "HINCRBY", 3, hour, name, n)
 	}
-	if len(counts) > 0 {
+	if len(p.counts) > 0 {
 		commands = append(commands, "PEXPIRE", 2, hour, countsFor.Milliseconds())
 	}
-	if len(errs) > 0 {
-		// Two instances that do so in the same moment may lose one of two errors.
+	if len(p.errors) > 0 {
+		// If two instances do this at the same moment, one of two errors may be lost.
 		key := errorsKey(shop)
-		sealed := record.sealJSON(key, mergeErrors(last, errs))
+		sealed := record.sealJSON(key, mergeErrors(last, p.errors))
 		commands = append(commands, "SET", 4, key, sealed, "PX", countsFor.Milliseconds())
 	}
-	_, err = s.onlyIfSame(ctx, record, []string{hour, errorsKey(shop)}, commands...)
+	_, err = s.ifSame(ctx, record, []string{hour, errorsKey(shop)}, commands...)
 	return err
 }
 
-// readErrors reads a shop's record and recent errors.
 func (s *Store) readErrors(ctx context.Context, shop shopify.Shop) (*Record, []RecentError, error) {
 	var errs []RecentError
 	record, err := s.readSealed(ctx, shop, errorsKey(shop), &errs)
 	return record, errs, err
 }
 
-// Health returns how a shop's last day went, with what this process has not flushed yet.
+// Health returns a shop's last day, with what this process has not flushed yet.
 func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 	var health Health
 	now := s.options.Now().UTC().Truncate(time.Hour)
@@ -215,27 +184,34 @@ func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 	if err != nil {
 		return Health{}, fmt.Errorf("read counters: %w", err)
 	}
-	counts, noted := s.counts.of(shop).pending(false)
-	for name, n := range counts {
-		health.Hours[hours-1].Counts[name] += n
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	if p := s.pending[shop]; p != nil {
+		for name, n := range p.counts {
+			health.Hours[hours-1].Counts[name] += n
+		}
+		errs = mergeErrors(errs, p.errors)
 	}
-	health.Errors = mergeErrors(errs, noted)
+	health.Errors = errs
 	return health, nil
 }
 
 // readHours reads all hours in one round trip.
 func (s *Store) readHours(ctx context.Context, shop shopify.Shop, health *Health) error {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
 	var all [hours]*redis.MapStringStringCmd
-	err := s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, hour := range health.Hours {
 			all[i] = pipe.HGetAll(ctx, hourKey(shop, hour.Start.Unix()))
 		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for i := range all {
-		for name, text := range maps.All(all[i].Val()) {
+	for i, hour := range all {
+		for name, text := range hour.Val() {
 			n, _ := strconv.ParseInt(text, 10, 64) // only HINCRBY writes there
 			health.Hours[i].Counts[name] += n
 		}

@@ -221,7 +221,7 @@ func (f *fake) serve(connection net.Conn) {
 			answer = "$-1\r\n"
 		case name == "mget":
 			answer = "*1\r\n" + bulk
-		case name == "hgetall":
+		case name == "hvals":
 			answer = "*0\r\n"
 		case name == "waitaof":
 			if !slices.Equal(command[1:3], []string{"1", "0"}) || !wrote {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	_ "embed" // a script
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,42 +13,38 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Erasure says what to erase of a shop, beside what is cached of its shoppers.
+//go:embed forget.lua
+var forgetScript string
+
+// tombstoneFor is longer than a save can be under way.
+const tombstoneFor = 2 * time.Minute
+
+// uninstalledFor is longer than one of Shopify's session tokens lives, and than a merchant may take
+// to save.
+const uninstalledFor = 2 * time.Minute
+
+// Erasure says what to erase of a shop, besides what is cached of its shoppers.
 type Erasure struct {
 	Shop shopify.Shop
-	// Uninstalled is when the app was uninstalled, in Shopify's word: session tokens
-	// that were issued up to then are no good any more. Zero: it was not.
+	// Uninstalled is when the app was uninstalled, by Shopify's clock: session tokens that were
+	// issued up to then are no longer valid. Zero: it was not.
 	Uninstalled time.Time
-	// SavedUntil spares a connection that was saved later, since that belongs to the next
-	// installation, and redactions with it; zero spares none.
+	// A connection saved after SavedUntil belongs to the next installation. It stays, with all
+	// redactions. Zero: none stays.
 	SavedUntil time.Time
 }
 
-// uninstalledFor is longer than a session token of Shopify lives, and than a merchant
-// may take to save.
-const uninstalledFor = 2 * time.Minute
-
-// EraseShop erases a shop, and returns what it was. Once it returns a nil error,
-// nothing of it opens, on any instance. How many shoppers it has does not matter:
-// their keys are tidied up afterwards, and expire where they are not.
+// EraseShop erases a shop, and returns its record. Once it returns a nil error, nothing of the shop
+// opens, on any instance. It takes no longer if there are many shoppers: their keys are removed in
+// the background, or expire.
 func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err error) {
-	s.counts.forget(e.Shop)
-	spared := false
-	err = s.rewrite(ctx, e.Shop, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
-		if last != nil { // else another try may have erased it
-			before := *last
-			erased = &before
-		}
-		spared = last != nil && last.Connection != nil && !e.SavedUntil.IsZero() &&
-			last.Connection.SavedAt.After(e.SavedUntil)
-		if !spared {
-			return nil, nil
-		}
-		last.begin()
-		return last, nil
-	}, func(pipe redis.Pipeliner) {
-		// Of the keys that have known names, two stay: how full the token's bucket is, and which
-		// links were used. Neither is the shop's to reset.
+	s.pendingMu.Lock()
+	delete(s.pending, e.Shop)
+	s.pendingMu.Unlock()
+	reconnected := false
+	unlink := func(pipe redis.Pipeliner) {
+		// Of the keys with fixed names, two stay: how full the token's bucket is, and which links
+		// were used. Erasing a shop must reset neither.
 		keys := []string{errorsKey(e.Shop), importKey(e.Shop)}
 		for i := range time.Duration(hours + 1) {
 			keys = append(keys, hourKey(e.Shop, hourOf(s.options.Now().Add(-i*time.Hour))))
@@ -56,6 +53,20 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		if s.options.Now().Sub(e.Uninstalled) < uninstalledFor {
 			pipe.Set(ctx, uninstalledKey(e.Shop), strconv.FormatInt(e.Uninstalled.Unix(), 10), uninstalledFor)
 		}
+	}
+	err = s.rewrite(ctx, e.Shop, unlink, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
+		if last == nil { // perhaps since an earlier try has erased it
+			reconnected = false
+			return nil, nil
+		}
+		before := *last
+		erased = &before
+		reconnected = last.Connection != nil && !e.SavedUntil.IsZero() && last.Connection.SavedAt.After(e.SavedUntil)
+		if !reconnected {
+			return nil, nil
+		}
+		last.startEpoch()
+		return last, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("erase shop: %w", err)
@@ -63,13 +74,25 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 	if erased != nil {
 		s.tidy(erased)
 	}
-	if spared {
+	if reconnected {
 		return nil, s.RequestImport(ctx, e.Shop)
 	}
 	return erased, nil
 }
 
-func readUninstalled(value *redis.StringCmd) (time.Time, error) {
+// UninstalledAt returns when a shop uninstalled the app, if that was in the last two minutes; else
+// zero.
+func (s *Store) UninstalledAt(ctx context.Context, shop shopify.Shop) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	at, err := parseUninstalled(s.redis.Get(ctx, uninstalledKey(shop)))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read when the app was uninstalled: %w", err)
+	}
+	return at, nil
+}
+
+func parseUninstalled(value *redis.StringCmd) (time.Time, error) {
 	seconds, err := value.Int64()
 	if errors.Is(err, redis.Nil) {
 		return time.Time{}, nil
@@ -77,32 +100,20 @@ func readUninstalled(value *redis.StringCmd) (time.Time, error) {
 	return time.Unix(seconds, 0), err
 }
 
-// UninstalledAt is when a shop has uninstalled the app, if that was within the last
-// two minutes; else zero.
-func (s *Store) UninstalledAt(ctx context.Context, shop shopify.Shop) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	at, err := readUninstalled(s.redis.Get(ctx, uninstalledKey(shop)))
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read when the app was uninstalled: %w", err)
-	}
-	return at, nil
-}
-
-// tidy unlinks, in the background, what an erased record has sealed, by walking its index. Nothing
-// depends on it: nothing of it opens any more, and what is missed here expires.
+// tidy unlinks in the background what an erased record has sealed, by walking its index. Nothing
+// depends on that: none of it opens any more, and it expires.
 func (s *Store) tidy(erased *Record) {
 	s.background.Go(func() {
 		ctx, cancel := context.WithTimeout(s.closing, time.Minute)
 		defer cancel()
 		for bucket := range indexBuckets {
 			key := erased.indexPrefix() + fmt.Sprintf("%02x", bucket)
-			fields, err := s.redis.HGetAll(ctx, key).Result()
+			names, err := s.redis.HVals(ctx, key).Result()
 			if err != nil {
 				return
 			}
 			keys := []string{key}
-			for _, name := range fields {
+			for _, name := range names {
 				keys = append(keys, erased.key("c", name))
 			}
 			if s.redis.Unlink(ctx, keys...).Err() != nil {
@@ -112,22 +123,22 @@ func (s *Store) tidy(erased *Record) {
 	})
 }
 
-// Forget drops what is cached of a shopper, for when it turned out wrong.
+// Forget removes what is cached of a shopper, because it turned out to be wrong.
 func (s *Store) Forget(ctx context.Context, r *Record, who Shopper) error {
 	args := forgetArgs(r, "", []string{canonical(who)})
-	return s.eval(context.WithoutCancel(ctx), s.forgetScript, []string{recordKey(r.Shop)}, args...).Err()
+	return s.eval(context.WithoutCancel(ctx), indexScript+forgetScript, []string{recordKey(r.Shop)}, args...).Err()
 }
 
-// Change is what one of Recharge's customer webhooks says: whose record it is about, and
-// whom that names now.
+// Change is what one of Recharge's customer webhooks says: which customer record it is about, and
+// which shopper the record names now.
 type Change struct {
 	ID       int64              // Recharge's
-	Customer shopify.CustomerID // "" not said, or none
+	Customer shopify.CustomerID // "" if none, or not known
 }
 
-// ApplyCustomerChange forgets whoever is cached by a record of Recharge's, and the shopper whom it
-// names now. Once it returns nil, Redis has that on disk, and no save that was under way brings
-// them back. What the message says beside the ids does not count: it may be old.
+// ApplyCustomerChange removes what is cached by a customer record of Recharge, and of the shopper
+// whom it names now. Once it returns nil, Redis has that on its disk, and no save under way brings
+// anything back. Nothing but the ids is used of the message, since it may be old.
 func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, change Change) error {
 	var ids []string
 	if change.ID != 0 {
@@ -142,8 +153,8 @@ func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, chan
 	return nil
 }
 
-// Redact erases what is cached of a shopper, and keeps imports from caching them again;
-// their own click does. Once it returns nil, Redis has that on disk.
+// Redact erases what is cached of a shopper, and keeps imports from caching the shopper again until
+// the shopper's own next click. Once it returns nil, Redis has that on its disk.
 func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.CustomerID) error {
 	if err := s.forgetDurably(ctx, shop, []string{string(customer)}, true); err != nil {
 		return fmt.Errorf("redact: %w", err)
@@ -151,14 +162,15 @@ func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.
 	return nil
 }
 
-// forgetDurably forgets ids of a shop. Where nothing is kept of it, there is nothing to forget.
+// forgetDurably removes what is cached under some ids. If the shop has no record, there is nothing
+// to remove; but a redaction needs one.
 func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []string, redact bool) error {
+	read := s.recordNow
+	if redact {
+		read = s.createdNow
+	}
 	for {
-		record, err := s.recordNow(ctx, shop)
-		if err == nil && record == nil && redact && shop == s.options.Single {
-			loaded := s.Load(ctx, Shopper{Shop: shop}) // makes it: a redaction has to be kept
-			record, err = loaded.Record, loaded.Err
-		}
+		record, err := read(ctx, shop)
 		if err != nil || record == nil || len(ids) == 0 {
 			return err
 		}
@@ -166,10 +178,9 @@ func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []stri
 		if redact {
 			redaction = record.sealer.redactions.name(ids[0])
 		}
-		same := 0
-		err = s.durably(ctx, func(ctx context.Context, tx *redis.Tx) error {
-			var err error
-			same, err = tx.Eval(ctx, s.forgetScript, []string{recordKey(shop)}, forgetArgs(record, redaction, ids)...).Int()
+		args, same := forgetArgs(record, redaction, ids), 0
+		err = s.durably(ctx, func(ctx context.Context, tx *redis.Tx) (err error) {
+			same, err = tx.Eval(ctx, indexScript+forgetScript, []string{recordKey(shop)}, args...).Int()
 			return err
 		}, recordKey(shop))
 		if err != nil || same == 1 {
@@ -179,9 +190,7 @@ func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []stri
 }
 
 func forgetArgs(r *Record, redaction string, ids []string) []any {
-	args := []any{
-		r.generation, shopPrefix(r.Shop), r.indexPrefix(), tombstoneFor.Milliseconds(), redaction, redactedFor.Milliseconds(),
-	}
+	args := append(indexArgs(r), redaction, redactedFor.Milliseconds())
 	for _, id := range ids {
 		args = append(args, r.name(id))
 	}

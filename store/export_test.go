@@ -16,7 +16,7 @@ const (
 )
 
 // Embedded is the embedded Redis.
-func (s *Store) Embedded() *miniredis.Miniredis { return s.embedded.server }
+func (s *Store) Embedded() *miniredis.Miniredis { return s.embedded }
 
 // Settle waits for what runs in the background.
 func (s *Store) Settle() { s.background.Wait() }

@@ -28,7 +28,7 @@ func fuzzed(f *testing.F) (*Store, *Record) {
 		Shop: fuzzShop, Connection: &Connection{Shop: fuzzShop, APIToken: "sk_fixture", SavedAt: time.Unix(1735689600, 0).UTC()},
 		dataKey: bytes.Repeat([]byte("d"), keySize), epoch: bytes.Repeat([]byte("e"), generationSize), account: "fixture",
 	}
-	r.derive()
+	r.deriveKeys()
 	s.seal(r)
 	return s, r
 }

@@ -5,6 +5,7 @@ import (
 	_ "embed" // a script
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,38 +16,38 @@ import (
 )
 
 const (
-	// importLease is how long an import may say nothing before another instance goes on with it.
+	// importLease is how long an import may say nothing before another instance continues it.
 	importLease = 30 * time.Second
-	// importFor is how long an import is taken for all customers that there are.
+	// importFor is how long a complete import counts as all of a shop's customers.
 	importFor = 48 * time.Hour
-	// importChunk is how many shoppers one run of the script saves: so few that no click
-	// waits for it.
+	// importChunk is how many shoppers one run of the script saves: so few that no click has to
+	// wait for it.
 	importChunk = 50
 )
 
 //go:embed due.lua
 var dueScript string
 
-// Import is how far the import of a shop's customers is.
+// Import is the progress of the import of a shop's customers.
 type Import struct {
 	Number uint64 // 0: none has begun
 
-	// Of the one that is under way, or was the last:
+	// Of the one that is running, or was the last:
 	Running   bool
 	Began     time.Time
 	Cursor    string // of the next page
 	Pages     int
 	Customers int // read
 
-	// Of the last one that came to its end:
+	// Of the last one that was completed:
 	Done time.Time // zero: none
 	Size int       // customers that it read
 
-	Problem string // why it does not go on, in plain words; "" it does
+	Problem string // why it is stuck, in plain words; "" it is not
 }
 
-// Percent is how much an import has read of what the last one did. Recharge does not
-// say how much there is: at first it is 0.
+// Percent compares what an import has read with the size of the last one, since Recharge does not
+// say how many customers there are. It is 0 for the first import.
 func (i Import) Percent() int {
 	if !i.Running || i.Size == 0 {
 		return 0
@@ -54,34 +55,35 @@ func (i Import) Percent() int {
 	return min(99, 100*i.Customers/i.Size)
 }
 
-// ImportTask is the right to import a shop's customers.
+// ImportTask is a lease on the import of a shop's customers.
 type ImportTask struct {
 	Import
 	Shop   shopify.Shop
 	record *Record
-	score  string
+	score  string // in due.lua's set, which identifies the lease
 }
 
-// ScheduleImport has a shop imported, if it never was. Otherwise it is when it is due.
+// ScheduleImport makes the import of a shop due that was never imported.
 func (s *Store) ScheduleImport(ctx context.Context, shop shopify.Shop) error {
-	return s.scheduleImport(ctx, shop, redis.ZAddArgs{NX: true})
+	return s.makeDue(ctx, shop, redis.ZAddArgs{NX: true})
 }
 
-// RequestImport has a shop imported at once. An import that is under way goes on.
+// RequestImport makes the import of a shop due at once. An import that is running goes on.
 func (s *Store) RequestImport(ctx context.Context, shop shopify.Shop) error {
-	return s.scheduleImport(ctx, shop, redis.ZAddArgs{LT: true})
+	return s.makeDue(ctx, shop, redis.ZAddArgs{LT: true})
 }
 
-func (s *Store) scheduleImport(ctx context.Context, shop shopify.Shop, how redis.ZAddArgs) error {
-	how.Members = []redis.Z{{Member: string(shop)}}
-	err := s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) { pipe.ZAddArgs(ctx, shopsKey, how) })
-	if err != nil {
-		return fmt.Errorf("order import: %w", err)
+func (s *Store) makeDue(ctx context.Context, shop shopify.Shop, args redis.ZAddArgs) error {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	args.Members = []redis.Z{{Member: string(shop)}}
+	if err := s.redis.ZAddArgs(ctx, shopsKey, args).Err(); err != nil {
+		return fmt.Errorf("schedule import: %w", err)
 	}
 	return nil
 }
 
-// Import returns how far the import of a shop is. The zero Import is none.
+// Import returns the progress of a shop's import. The zero Import is none.
 func (s *Store) Import(ctx context.Context, shop shopify.Shop) (Import, error) {
 	_, progress, err := s.readImport(ctx, shop)
 	if err != nil {
@@ -90,114 +92,107 @@ func (s *Store) Import(ctx context.Context, shop shopify.Shop) (Import, error) {
 	return progress, nil
 }
 
-// Imported reports whether all customers of a shop are cached: a shopper who is not is
-// nobody's customer.
+// Imported reports whether all customers of a shop are cached, so that a shopper who is not cached
+// is no customer.
 func (s *Store) Imported(ctx context.Context, shop shopify.Shop) bool {
 	progress, err := s.Import(ctx, shop)
 	return err == nil && !progress.Done.IsZero() && s.options.Now().Sub(progress.Done) < importFor
 }
 
-// readImport reads the record and how far the import is.
 func (s *Store) readImport(ctx context.Context, shop shopify.Shop) (*Record, Import, error) {
 	var progress Import
 	record, err := s.readSealed(ctx, shop, importKey(shop), &progress)
-	if s.foreign(record) {
+	if s.otherAccount(record) {
 		progress = Import{}
 	}
 	return record, progress, err
 }
 
-// LockMaintenance reports whether no other instance has gone through all shops in that time.
+// LockMaintenance reports whether no other instance has locked maintenance in that time.
 func (s *Store) LockMaintenance(ctx context.Context, every time.Duration) (bool, error) {
-	mine, err := s.redis.SetNX(ctx, maintenanceKey, "", every).Result()
+	locked, err := s.redis.SetNX(ctx, maintenanceKey, "", every).Result()
 	if err != nil {
 		return false, fmt.Errorf("lock maintenance: %w", err)
 	}
-	return mine, nil
+	return locked, nil
 }
 
-// TakeImport takes an import that is due, so that nobody else does; nil: none is.
+// TakeImport leases an import that is due, or returns nil if none is.
 func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 	for {
-		task, err := s.due(ctx, importLease)
-		if err != nil || task == nil {
+		shop, score, err := s.lease(ctx, importLease)
+		if err != nil || shop == "" {
 			return nil, err
 		}
-		task.record, task.Import, err = s.readImport(ctx, task.Shop)
-		if err != nil && !errors.Is(err, errRecord) {
+		record, progress, err := s.readImport(ctx, shop)
+		if err == nil && record == nil {
+			record, err = s.createdNow(ctx, shop)
+		}
+		after := -time.Millisecond // the record is gone: so is the import, unless it was requested again
+		switch {
+		case errors.Is(err, ErrUnreadable):
+			after = time.Hour // another instance may have the key
+		case err != nil:
 			return nil, fmt.Errorf("take import: %w", err)
-		}
-		if task.record == nil && err == nil && task.Shop == s.options.Single {
-			loaded := s.Load(ctx, Shopper{Shop: task.Shop}) // makes it
-			task.record, err = loaded.Record, loaded.Err
-		}
-		if s.foreign(task.record) { // an instance of that account imports it
-			_, err := s.due(ctx, time.Second, string(task.Shop), task.score)
+		case s.otherAccount(record): // an instance with that account imports it
+			_, _, err = s.lease(ctx, time.Second, string(shop), score)
 			return nil, err
+		case record != nil:
+			return &ImportTask{Import: progress, Shop: shop, record: record, score: score}, nil
 		}
-		if task.record != nil && err == nil {
-			return task, nil
-		}
-		// Nothing is kept of the shop any more. One that is just connecting has another
-		// score by now, and stays.
-		gone := -time.Millisecond
-		if err != nil {
-			gone = time.Hour // not ours to judge
-		}
-		if _, err := s.due(ctx, gone, string(task.Shop), task.score); err != nil {
+		if _, _, err := s.lease(ctx, after, string(shop), score); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// due asks the script: which is due or, of one that is had, for how long.
-func (s *Store) due(ctx context.Context, life time.Duration, of ...any) (*ImportTask, error) {
-	var result *redis.Cmd
-	err := s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-		result = pipe.Eval(ctx, dueScript, []string{shopsKey}, append([]any{life.Milliseconds()}, of...)...)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("take import: %w", err)
+// lease leases an import that is due or, given the shop and the score of a lease, changes that one.
+// It returns the shop and the new score, or "" if none is due or the lease is lost. A negative life
+// removes the shop.
+func (s *Store) lease(ctx context.Context, life time.Duration, of ...any) (shopify.Shop, string, error) {
+	args := append([]any{life.Milliseconds()}, of...)
+	answer, err := s.evalNow(ctx, dueScript, []string{shopsKey}, args...).StringSlice()
+	switch {
+	case err != nil:
+		return "", "", fmt.Errorf("lease import: %w", err)
+	case len(answer) != 2:
+		return "", "", nil
 	}
-	answer, err := result.StringSlice()
-	if err != nil || len(answer) != 2 {
-		return nil, nil //nolint:nilerr // an empty list is none
-	}
-	return &ImportTask{Shop: shopify.Shop(answer[0]), score: answer[1]}, nil
+	return shopify.Shop(answer[0]), answer[1], nil
 }
 
-// KeepImport has an import for longer, and keeps how far it is. It reports whether it is
-// still had: another instance may have gone on with it, or the shop be erased.
+// KeepImport renews a lease, and saves the progress. It reports whether the lease still holds:
+// another instance may have taken over, or the shop may have been erased.
 func (s *Store) KeepImport(ctx context.Context, task *ImportTask) (bool, error) {
-	return s.keepUntil(ctx, task, importLease)
+	return s.leaseUntil(ctx, task, importLease)
 }
 
-// EndImport has an import begin anew, or go on, after a time.
+// EndImport saves the progress, and makes the import due again after some time.
 func (s *Store) EndImport(ctx context.Context, task *ImportTask, next time.Duration) error {
-	_, err := s.keepUntil(ctx, task, next)
+	_, err := s.leaseUntil(ctx, task, next)
 	return err
 }
 
-func (s *Store) keepUntil(ctx context.Context, task *ImportTask, next time.Duration) (bool, error) {
-	had, err := s.due(ctx, next, string(task.Shop), task.score)
-	if err != nil || had == nil {
+func (s *Store) leaseUntil(ctx context.Context, task *ImportTask, next time.Duration) (bool, error) {
+	shop, score, err := s.lease(ctx, next, string(task.Shop), task.score)
+	if err != nil || shop == "" {
 		return false, err
 	}
-	task.score = had.score
+	task.score = score
 	key := importKey(task.Shop)
-	same, err := s.onlyIfSame(ctx, task.record, []string{key}, "SET", 2, key, task.record.sealJSON(key, task.Import))
+	same, err := s.ifSame(ctx, task.record, []string{key}, "SET", 2, key, task.record.sealJSON(key, task.Import))
 	if err != nil {
-		return false, fmt.Errorf("keep import: %w", err)
+		return false, fmt.Errorf("save import: %w", err)
 	}
 	return same, nil
 }
 
-// with adds another record that an import has met of a shopper: of several it takes the
-// one with active subscriptions if exactly one has any, as a lookup does.
+// with adds another customer record that an import has read of the same shopper. Of several it
+// prefers the one with active subscriptions if exactly one has any, as a lookup does.
 func (c Cached) with(other Cached) Cached {
 	mine, theirs := c.Customer, other.Customer
 	switch {
-	case c.Several && mine.Active == 0 && theirs.Active > 0, // none of the others is active
+	case c.Several && mine.Active == 0 && theirs.Active > 0, // none of the earlier ones is active
 		!c.Several && mine.ID == theirs.ID: // the same page again
 		return other
 	case c.Several, mine.Active > 0 && theirs.Active == 0:
@@ -209,47 +204,43 @@ func (c Cached) with(other Cached) Cached {
 	return c
 }
 
-// SaveImported caches a page of an import, which was asked for at a time of the shared limiter's
-// clock. What is cached of a shopper by the same import is taken into account. A lookup that still
-// holds has seen all of a shopper's records, and stays; and so does a redaction.
+// SaveImported caches a page of an import. at is when the page was asked for, by the shared
+// limiter's clock. It takes into account what the same import has cached of a shopper. A fresh
+// lookup has seen all of a shopper's records, and stays; so does a redaction.
 func (s *Store) SaveImported(ctx context.Context, task *ImportTask, records []recharge.Record, at int64) error {
 	if len(records) == 0 {
 		return nil
 	}
-	found := map[shopify.CustomerID]Cached{}
-	var order []shopify.CustomerID
+	page := map[shopify.CustomerID]Cached{}
 	now := s.options.Now()
 	for _, record := range records {
 		id := shopify.CustomerID(record.ShopifyID)
 		c := Cached{Customer: record.Customer, ShopifyID: id, LookedUp: now, Verified: now, Import: task.Number}
-		if before, ok := found[id]; ok {
+		if before, ok := page[id]; ok {
 			c = before.with(c)
-		} else {
-			order = append(order, id)
 		}
-		found[id] = c
+		page[id] = c
 	}
 	r := task.record
-	keys := make([]string, len(order))
-	for i, id := range order {
+	ids := slices.Sorted(maps.Keys(page))
+	keys := make([]string, len(ids))
+	for i, id := range ids {
 		keys[i] = r.key("c", r.name(string(id)))
 	}
-	asking, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	values, err := s.redis.MGet(asking, keys...).Result()
+	values, err := s.readNow(ctx, keys...)
 	if err != nil {
 		return fmt.Errorf("save imported: %w", err)
 	}
 	var entries []entry
-	for i, id := range order {
+	for i, id := range ids {
 		who := Shopper{Shop: task.Shop, Customer: id}
 		sealed, _ := values[i].(string)
-		if merged, ok := s.merge(r, who, keys[i], sealed, found[id]); ok {
+		if merged, ok := s.merge(r, who, keys[i], sealed, page[id]); ok {
 			entries = append(entries, s.entryOf(r, who, merged, at, versionOf(sealed)))
 		}
 	}
-	for some := range slices.Chunk(entries, importChunk) {
-		switch saved, err := s.save(ctx, r, nil, some); {
+	for chunk := range slices.Chunk(entries, importChunk) {
+		switch saved, err := s.save(ctx, r, nil, chunk); {
 		case err != nil:
 			return fmt.Errorf("save imported: %w", err)
 		case saved == tooOld:
@@ -259,7 +250,8 @@ func (s *Store) SaveImported(ctx context.Context, task *ImportTask, records []re
 	return nil
 }
 
-// merge is what an import makes of what is cached already. It reports whether that is to be saved.
+// merge merges what an import has read into what is cached already. It reports whether the result is
+// to be saved.
 func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cached, bool) {
 	before, err := r.openCached(key, sealed)
 	if sealed == "" || err != nil {
@@ -272,21 +264,8 @@ func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cac
 	case before.Import == 0 && usable.Fresh && before.Customer.ID != c.Customer.ID && before.Customer.ID != 0:
 		return c, false
 	case before.Customer.ID == c.Customer.ID && before.Customer.Hash == c.Customer.Hash:
-		// The right to act as this customer holds on.
+		// The same customer keeps the session and the access.
 		c.Session, c.Access, c.AccessUntil = usable.Session, usable.Access, usable.AccessUntil
 	}
 	return c, true
-}
-
-// SaveIfUnchanged caches what was looked up in the background, unless somebody has cached
-// something else since it was loaded, or the shopper was redacted.
-func (s *Store) SaveIfUnchanged(ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64) error {
-	if loaded.Record == nil {
-		return nil
-	}
-	_, err := s.save(ctx, loaded.Record, nil, []entry{s.entryOf(loaded.Record, who, c, at, loaded.version)})
-	if err != nil {
-		return fmt.Errorf("save: %w", err)
-	}
-	return nil
 }

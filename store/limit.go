@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed" // the scripts
 	"errors"
 	"fmt"
@@ -13,8 +14,16 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// instanceFor is after what time a process that says nothing is not counted.
-const instanceFor = 20 * time.Second
+const (
+	// instanceFor is how long an instance counts that has crashed.
+	instanceFor = 20 * time.Second
+	// lockFor is how long others wait for an instance that has crashed while it asked Recharge for
+	// a shopper. One that works renews its lock every lockRenew.
+	lockFor   = 3 * time.Second
+	lockRenew = lockFor / 3
+	// An instance that waits for a lock polls it, first after firstPoll, in the end every lastPoll.
+	firstPoll, lastPoll = 10 * time.Millisecond, 100 * time.Millisecond
+)
 
 //go:embed reserve.lua
 var reserveScript string
@@ -22,81 +31,71 @@ var reserveScript string
 //go:embed instances.lua
 var instancesScript string
 
-// Limiter counts the calls that all instances make with one shop's token. It implements
-// recharge.SharedLimiter.
-type Limiter struct {
-	store *Store
-	shop  shopify.Shop
+const renewScript = `
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0`
+
+// Lock is the right to ask Recharge for a shopper, which one instance has at a time. It is acquired
+// with the first calls that are taken for it. The others wait, and then load what was saved.
+type Lock struct {
+	store       *Store
+	shop        shopify.Shop
+	key, cached string // keys of the lock and of what is cached; "": there is no lock, only a limiter
+	holder      string
+	version     string // of what was loaded
+	taken       bool
 }
 
-// Limiter returns that of a shop.
-func (s *Store) Limiter(shop shopify.Shop) *Limiter { return &Limiter{s, shop} }
+// Limiter counts the calls that all instances make with a shop's token.
+func (s *Store) Limiter(shop shopify.Shop) recharge.SharedLimiter { return &Lock{store: s, shop: shop} }
 
-// Take implements recharge.SharedLimiter.
-func (l *Limiter) Take(
+// Lock returns the lock on a shopper, not acquired yet, which is a Limiter, too. If the shop has no
+// record, it is a Limiter only.
+func (s *Store) Lock(loaded Loaded, who Shopper) *Lock {
+	l := &Lock{store: s, shop: who.Shop, version: loaded.version}
+	if loaded.Record != nil {
+		name := loaded.Record.name(canonical(who))
+		l.key, l.cached, l.holder = loaded.Record.key("l", name), loaded.Record.key("c", name), rand.Text()
+	}
+	return l
+}
+
+// Take implements recharge.SharedLimiter, and acquires the lock if any call is granted. It fails
+// with recharge.ErrHeld if another instance has the lock, and with recharge.ErrChanged if what is
+// cached is no longer what was loaded.
+func (l *Lock) Take(
 	ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64,
 ) (recharge.Turn, error) {
-	return l.store.take(ctx, []string{bucketKey(l.shop)}, nil, bucket, ask, unreported, level)
-}
-
-// Instances implements recharge.SharedLimiter.
-func (l *Limiter) Instances() int { return l.store.Instances() }
-
-// take is the one script that all instances' calls go through. Redis' clock is the one
-// that counts: theirs may differ.
-func (s *Store) take(
-	ctx context.Context, keys []string, lock *Lock, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64,
-) (recharge.Turn, error) {
-	normal, background := bucket.Leave()
-	holder, version, taken := "", "", 0
-	if lock != nil {
-		holder, version = lock.holder, lock.version
-		if lock.taken {
-			taken = 1
-		}
+	keys, taken := []string{bucketKey(l.shop)}, 0
+	locks := l.key != "" && ask != (recharge.Ask{}) // the zero Ask only reports
+	if locks {
+		keys = append(keys, l.key, l.cached)
 	}
-	turn, err := readTurn(s.eval(ctx, reserveScript, keys,
+	if l.taken {
+		taken = 1
+	}
+	normal, background := bucket.Leave()
+	turn, err := readTurn(l.store.eval(ctx, reserveScript, keys,
 		bucket.Rate/1e6, bucket.Burst, bucket.MaxWait.Microseconds(), normal, background,
-		ask[recharge.High], ask[recharge.Normal], ask[recharge.Background], unreported, level, holder,
-		lockFor.Milliseconds(), bucket.Most(), version, taken))
+		ask[recharge.High], ask[recharge.Normal], ask[recharge.Background], unreported, level,
+		l.holder, lockFor.Milliseconds(), bucket.Most(), l.version, taken))
+	unknown := err != nil && !errors.Is(err, recharge.ErrHeld) && !errors.Is(err, recharge.ErrChanged)
+	if locks && (unknown || err == nil && !turn.Refused()) {
+		l.taken = true // perhaps even if Redis did not answer
+	}
 	if err != nil {
 		return recharge.Turn{}, fmt.Errorf("take calls: %w", err)
 	}
 	return turn, nil
 }
 
-// Instances is how many instances there are, as last known; at least this one.
-func (s *Store) Instances() int { return max(1, int(s.instances.Load())) }
+var errScriptAnswer = errors.New("unexpected answer of a script")
 
-// CountInstances says that this instance is there, or is leaving, and counts all.
-func (s *Store) CountInstances(ctx context.Context, leaving bool) error {
-	life := instanceFor
-	if leaving {
-		life = 0
-	}
-	var count *redis.Cmd
-	err := s.ask(ctx, func(ctx context.Context, pipe redis.Pipeliner) {
-		count = pipe.Eval(ctx, instancesScript, []string{instancesKey}, s.id, life.Milliseconds())
-	})
-	if err != nil {
-		return fmt.Errorf("count instances: %w", err)
-	}
-	n, err := count.Int64()
-	if err != nil {
-		return fmt.Errorf("count instances: %w", errAnswer)
-	}
-	s.instances.Store(n)
-	return nil
-}
-
-// errAnswer is an answer of a script that cannot be read.
-var errAnswer = errors.New("not an answer of the script")
-
-// readTurn reads what reserve.lua answers.
+// readTurn reads what reserve.lua returns.
 func readTurn(result *redis.Cmd) (recharge.Turn, error) {
 	n, err := result.Float64Slice()
 	if err != nil || len(n) != 7 {
-		return recharge.Turn{}, errors.Join(errAnswer, err)
+		return recharge.Turn{}, errors.Join(errScriptAnswer, err)
 	}
 	switch n[0] {
 	case -1:
@@ -108,4 +107,64 @@ func readTurn(result *redis.Cmd) (recharge.Turn, error) {
 		Ask:  recharge.Ask{int(n[1]), int(n[2]), int(n[3])},
 		Wait: time.Duration(n[4]) * time.Microsecond, Level: n[5], At: int64(n[6]),
 	}, nil
+}
+
+// Renew keeps the lock, if it was acquired, until stop is called, for calls that take long.
+func (l *Lock) Renew(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	if l != nil && l.taken {
+		go l.renew(ctx)
+	}
+	return cancel
+}
+
+func (l *Lock) renew(ctx context.Context) {
+	ticker := time.NewTicker(lockRenew)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = l.store.eval(ctx, renewScript, []string{l.key}, l.holder, lockFor.Milliseconds()).Err()
+		}
+	}
+}
+
+// Wait waits until nobody has the lock. It fails if ctx ends or Redis does not answer.
+func (l *Lock) Wait(ctx context.Context) error {
+	for poll := firstPoll; ; poll = min(poll*3/2, lastPoll) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(poll):
+		}
+		values, err := l.store.mget(ctx, []string{l.key})
+		if err != nil {
+			return fmt.Errorf("wait for a lock: %w", err)
+		}
+		if values[0] == nil {
+			return nil
+		}
+	}
+}
+
+// Instances implements recharge.SharedLimiter.
+func (l *Lock) Instances() int { return l.store.Instances() }
+
+// Instances returns how many instances there are, as last counted; at least this one.
+func (s *Store) Instances() int { return max(1, int(s.instances.Load())) }
+
+// CountInstances registers this instance, or removes it if it is leaving, and counts all.
+func (s *Store) CountInstances(ctx context.Context, leaving bool) error {
+	life := instanceFor
+	if leaving {
+		life = 0
+	}
+	n, err := s.evalNow(ctx, instancesScript, []string{instancesKey}, s.id, life.Milliseconds()).Int64()
+	if err != nil {
+		return fmt.Errorf("count instances: %w", err)
+	}
+	s.instances.Store(n)
+	return nil
 }

@@ -24,7 +24,7 @@ func TestLimiterGrants(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			n++
 			who := nth(shopify.Shop(rapid.StringMatching(`[a-z]{12}`).Draw(t, "shop")+".myshopify.com"), n)
-			var shared recharge.SharedLimiter = s.Limiter(who.Shop)
+			shared := s.Limiter(who.Shop)
 			if rapid.Bool().Draw(t, "with a lock") {
 				shared = s.Lock(load(t, s, who), who)
 			}

@@ -14,30 +14,27 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Record is what is kept of one shop: the data key that seals everything else, and
-// where merchants connect their stores, the connection. Without it nothing of the
-// shop opens, on any instance: to erase a shop is to delete its record.
+// Record is what is kept of one shop: the data key that seals everything else and, in many-store
+// mode, the connection. Nothing of a shop opens without its record, on any instance: deleting the
+// record erases the shop.
 //
-// One that was read is never changed, so that it can be shared; another read
-// returns the same pointer as long as Redis holds the same bytes.
+// A record that was read is shared and never changed. Another read returns the same pointer as long
+// as Redis holds the same bytes.
 type Record struct {
 	Shop       shopify.Shop
 	Connection *Connection // nil: the shop has not connected Recharge here, as in one-store mode
-	// WebhookVerified is when a webhook of Recharge's was last verified, to a day.
+	// WebhookVerified is when a webhook of Recharge was last verified, to the day.
 	WebhookVerified time.Time
 
 	dataKey []byte
-	// epoch is mixed into what the data key seals and names: with another one, nothing that
+	// epoch is mixed into the keys that seal and name cached values. In a new epoch, nothing that
 	// was cached before is found or opens, but redactions stay.
 	epoch      []byte
-	account    string // whose customers they are, in one-store mode: Options.Account
-	generation string // names data key and epoch
+	account    string // Options.Account in one-store mode
+	generation string // identifies data key and epoch
 	sealer     *sealer
-	sealed     string // as Redis holds it
+	sealed     string // the bytes in Redis
 }
-
-// sealedConnection is a connection as it is written out: without the methods that hide it.
-type sealedConnection Connection
 
 type sealedRecord struct {
 	DataKey, Epoch  []byte
@@ -46,8 +43,8 @@ type sealedRecord struct {
 	WebhookVerified time.Time         `json:",omitzero"`
 }
 
-// A sealed record is recordVersion, the id of the encryption key, the generation of
-// the data key, and what is sealed.
+// The bytes in Redis are recordVersion, the id of the encryption key, the generation, and the sealed
+// JSON of a sealedRecord.
 const (
 	recordVersion    = "2"
 	generationSize   = 8
@@ -55,21 +52,21 @@ const (
 	recordHeaderSize = generationAt + generationSize
 )
 
-// errRecord does not wrap its cause, which could cite a token.
-var errRecord = errors.New(
-	"what Redis holds of the shop does not open: it was sealed with another ENCRYPTION_KEY, or damaged")
+// ErrUnreadable means that Redis holds a record of the shop that does not open. It does not wrap its
+// cause, which could cite a token.
+var ErrUnreadable = errors.New("the shop's record does not open: another ENCRYPTION_KEY sealed it, or it is damaged")
 
-// newRecord returns a record with a data key of its own.
+// newRecord returns a record with a new data key.
 func newRecord(shop shopify.Shop) *Record {
 	r := &Record{Shop: shop, dataKey: random(keySize)}
-	r.begin()
+	r.startEpoch()
 	return r
 }
 
-// begin begins a new epoch: what was cached is erased by that.
-func (r *Record) begin() {
+// startEpoch starts a new epoch, which erases what was cached.
+func (r *Record) startEpoch() {
 	r.epoch = random(generationSize)
-	r.derive()
+	r.deriveKeys()
 }
 
 func random(size int) []byte {
@@ -78,22 +75,22 @@ func random(size int) []byte {
 	return b
 }
 
-// derive makes what follows from data key and epoch.
-func (r *Record) derive() {
+// deriveKeys sets what follows from data key and epoch.
+func (r *Record) deriveKeys() {
 	r.generation = string(derive(r.dataKey, r.epoch, "generation", generationSize))
 	r.sealer = newSealer(r.dataKey, r.epoch)
 }
 
 // seal seals a record with the first encryption key, and keeps the result in it.
 func (s *Store) seal(r *Record) {
+	w := s.wrappers[0]
 	plain := toJSON(sealedRecord{r.dataKey, r.epoch, r.account, (*sealedConnection)(r.Connection), r.WebhookVerified})
-	header := recordVersion + s.wrappers[0].id + r.generation
-	place := recordKey(r.Shop) + header
-	//nolint:gosec // this AEAD draws its own nonce
-	r.sealed = string(s.wrappers[0].aead.Seal([]byte(header), nil, plain, []byte(place)))
+	header := recordVersion + w.id + r.generation
+	place := []byte(recordKey(r.Shop) + header)
+	r.sealed = string(w.aead.Seal([]byte(header), nil, plain, place)) //nolint:gosec // this AEAD draws its own nonce
 }
 
-// toJSON is for values of ours, of which none has a field that cannot be written.
+// toJSON is for values of ours, all of which can be written.
 func toJSON(value any) []byte {
 	plain, err := json.Marshal(value)
 	if err != nil {
@@ -102,11 +99,10 @@ func toJSON(value any) []byte {
 	return plain
 }
 
-// openRecord opens what Redis holds of a shop. This is the only place where there
-// is more than one encryption key.
+// openRecord opens what Redis holds of a shop. Only here there is more than one encryption key.
 func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 	if len(sealed) < recordHeaderSize || sealed[:len(recordVersion)] != recordVersion {
-		return nil, errRecord
+		return nil, ErrUnreadable
 	}
 	header := sealed[:recordHeaderSize]
 	for _, w := range s.wrappers {
@@ -114,46 +110,46 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 			continue
 		}
 		plain, err := w.aead.Open(nil, nil, []byte(sealed[recordHeaderSize:]), []byte(recordKey(shop)+header))
-		var held sealedRecord
-		if err != nil || json.Unmarshal(plain, &held) != nil || len(held.DataKey) != keySize {
-			return nil, errRecord
+		var opened sealedRecord
+		if err != nil || json.Unmarshal(plain, &opened) != nil || len(opened.DataKey) != keySize {
+			return nil, ErrUnreadable
 		}
 		r := &Record{
-			Shop: shop, Connection: (*Connection)(held.Connection), WebhookVerified: held.WebhookVerified,
-			dataKey: held.DataKey, epoch: held.Epoch, account: held.Account, sealed: sealed,
+			Shop: shop, Connection: (*Connection)(opened.Connection), WebhookVerified: opened.WebhookVerified,
+			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, sealed: sealed,
 		}
-		r.derive()
+		r.deriveKeys()
 		if r.generation != header[generationAt:] {
-			return nil, errRecord
+			return nil, ErrUnreadable
 		}
 		return r, nil
 	}
-	return nil, errRecord
+	return nil, ErrUnreadable
 }
 
 // name is the pseudonym of an id.
 func (r *Record) name(id string) string { return r.sealer.names.name(id) }
 
-// key is where something of a shopper is.
+// key is the key of something of a shopper.
 func (r *Record) key(kind, name string) string {
 	return shopPrefix(r.Shop) + kind + ":" + hex.EncodeToString([]byte(name))
 }
 
-// indexPrefix is how the buckets of the index begin. Each data key has buckets of
-// its own: what is left of the last one's does no harm.
+// indexPrefix begins the keys of the index's buckets. Each generation has buckets of its own, so
+// that the last one's do no harm.
 func (r *Record) indexPrefix() string {
 	return shopPrefix(r.Shop) + "r:" + hex.EncodeToString([]byte(r.generation[:4]))
 }
 
-// lastRead is the record of a shop that this process has read last; nil: none.
+// lastRead is the shop's record as this process last read it, or nil.
 func (s *Store) lastRead(shop shopify.Shop) *Record {
 	r, _ := s.records.Load(shop)
 	record, _ := r.(*Record)
 	return record
 }
 
-// current is the record that Redis holds, opened anew only if its bytes are new; nil
-// if Redis holds none.
+// current returns the record that Redis holds, or nil if that is none. It is opened again only if
+// its bytes have changed.
 func (s *Store) current(shop shopify.Shop, value any) (*Record, error) {
 	sealed, ok := value.(string)
 	if !ok {
@@ -171,11 +167,9 @@ func (s *Store) current(shop shopify.Shop, value any) (*Record, error) {
 	return record, nil
 }
 
-// ErrUnreadable is a record that Redis has and that cannot be used.
-var ErrUnreadable = errors.New("what is saved cannot be read")
-
-// Record returns what is kept of a shop, nil if nothing is. It fails only if Redis
-// does and this process has never read it.
+// Record returns a shop's record, or nil if there is none. While Redis does not answer, it is the
+// record as this process last read it. Errors: ErrUnreadable; any other means that Redis does not
+// answer and that this process has never read the record.
 func (s *Store) Record(ctx context.Context, shop shopify.Shop) (*Record, error) {
 	record, err := s.recordNow(ctx, shop)
 	if last := s.lastRead(shop); err != nil && last != nil && !errors.Is(err, ErrUnreadable) {
@@ -184,52 +178,45 @@ func (s *Store) Record(ctx context.Context, shop shopify.Shop) (*Record, error) 
 	return record, err
 }
 
-// recordNow is Record for what must know what holds now.
+// recordNow is Record, but fails whenever Redis does not answer.
 func (s *Store) recordNow(ctx context.Context, shop shopify.Shop) (*Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	values, err := s.redis.MGet(ctx, recordKey(shop)).Result()
+	return s.readSealed(ctx, shop, "", nil)
+}
+
+// readSealed reads a shop's record and, if key is not empty, a JSON value that was sealed under that
+// key. A value that another data key has sealed counts as none.
+func (s *Store) readSealed(ctx context.Context, shop shopify.Shop, key string, into any) (*Record, error) {
+	keys := []string{recordKey(shop)}
+	if key != "" {
+		keys = append(keys, key)
+	}
+	values, err := s.readNow(ctx, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	record, err := s.current(shop, values[0])
-	if err != nil {
-		return nil, fmt.Errorf("read record: %w: %w", ErrUnreadable, err)
+	if record == nil || key == "" {
+		return record, err
+	}
+	if sealed, ok := values[1].(string); ok {
+		if plain, err := record.sealer.open(key, sealed); err == nil {
+			_ = json.Unmarshal(plain, into) // what is not JSON is none, too
+		}
 	}
 	return record, nil
 }
 
-// sealJSON seals a value for a key.
+// sealJSON seals a value for readSealed.
 func (r *Record) sealJSON(key string, value any) []byte {
 	return r.sealer.seal(nil, key, toJSON(value))
 }
 
-// readSealed reads a shop's record and a value that it has sealed. One that does not open,
-// since another data key has sealed it, is none.
-func (s *Store) readSealed(ctx context.Context, shop shopify.Shop, key string, into any) (*Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	values, err := s.redis.MGet(ctx, recordKey(shop), key).Result()
-	if err != nil {
-		return nil, err
-	}
-	record, err := s.current(shop, values[0])
-	sealed, ok := values[1].(string)
-	if err != nil || record == nil || !ok {
-		return record, err
-	}
-	if plain, err := record.sealer.open(key, sealed); err == nil {
-		_ = json.Unmarshal(plain, into) // what is not JSON is none, too
-	}
-	return record, nil
-}
-
-// Update changes a shop's record, whichever other instance does so at the same time:
-// change is called again with what the other made of it, or with its own work where the
-// answer was lost. Where it returns false, or
-// there is no record, nothing is written. Once it returns nil, Redis has it on disk.
+// Update changes a shop's record, even if other instances do so at the same time: change may be
+// called again, with the result of another instance, or with its own if an answer was lost. Nothing
+// is written if change returns false or if there is no record. Once Update returns nil, Redis has
+// the change on its disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
-	err := s.rewrite(ctx, shop, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
+	err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
 		if last == nil || !change(last) {
 			return nil, errUnchanged
 		}
@@ -241,40 +228,35 @@ func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Reco
 	return nil
 }
 
-// errUnchanged is rewrite's for nothing to do.
+// errUnchanged makes rewrite write nothing.
 var errUnchanged = errors.New("unchanged")
 
-// rewrite replaces a shop's record by what next makes of the last one, which is nil
-// where there is none or it does not open; a next that is nil deletes it. Other keys
-// of the shop can be changed with it, all at once. next may be called several times.
+// rewrite replaces a shop's record by what next returns, and queues what also adds, in one
+// transaction. next gets the last record, nil if there is none that opens; if it returns nil, the
+// record is deleted. It may be called several times.
 func (s *Store) rewrite(
-	ctx context.Context, shop shopify.Shop,
-	next func(context.Context, *redis.Tx, *Record) (*Record, error), also ...func(redis.Pipeliner),
+	ctx context.Context, shop shopify.Shop, also func(redis.Pipeliner),
+	next func(context.Context, *redis.Tx, *Record) (*Record, error),
 ) error {
 	key := recordKey(shop)
 	var written *Record
 	err := s.durably(ctx, func(ctx context.Context, tx *redis.Tx) error {
 		sealed, err := tx.Get(ctx, key).Result()
-		if err := notNil(err); err != nil {
+		if err != nil && !errors.Is(err, redis.Nil) {
 			return err
 		}
-		var last *Record
-		if sealed != "" {
-			last, _ = s.openRecord(shop, sealed) // one that does not open is none: it is replaced
-		}
+		last, _ := s.openRecord(shop, sealed)
 		if written, err = next(ctx, tx, last); err != nil {
 			return err
-		}
-		if written != nil {
-			s.seal(written)
 		}
 		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 			if written == nil {
 				pipe.Unlink(ctx, key)
 			} else {
+				s.seal(written)
 				pipe.Set(ctx, key, written.sealed, 0)
 			}
-			for _, also := range also {
+			if also != nil {
 				also(pipe)
 			}
 			return nil
@@ -290,12 +272,12 @@ func (s *Store) rewrite(
 		s.records.Delete(shop)
 		return nil
 	}
-	// Should Redis go now, what was saved is what serves.
+	// Should Redis go now, clicks use what was saved.
 	_, err = s.current(shop, written.sealed)
 	return err
 }
 
-// WebhookVerified notes that a webhook of Recharge's was verified. It writes at most once a day.
+// WebhookVerified notes that a webhook of Recharge was verified. It writes at most once a day.
 func (s *Store) WebhookVerified(ctx context.Context, shop shopify.Shop) error {
 	now := s.options.Now()
 	record, err := s.Record(ctx, shop)
@@ -304,17 +286,17 @@ func (s *Store) WebhookVerified(ctx context.Context, shop shopify.Shop) error {
 	}
 	return s.Update(ctx, shop, func(r *Record) bool {
 		r.WebhookVerified = now
-		return !s.foreign(r)
+		return !s.otherAccount(r)
 	})
 }
 
-// WebhooksProven reports whether Recharge's webhooks arrive: one was verified in the last week.
+// WebhooksProven reports whether a webhook of Recharge was verified in the last week.
 func (s *Store) WebhooksProven(r *Record) bool {
 	return r != nil && s.options.Now().Sub(r.WebhookVerified) < 7*24*time.Hour
 }
 
-// Rekey seals every shop's record with the first encryption key, and returns how many
-// were sealed with another. Instances that have all of the keys may run meanwhile.
+// Rekey seals every shop's record with the first encryption key, and returns how many were sealed
+// with another one. Instances that have all keys may run meanwhile.
 func (s *Store) Rekey(ctx context.Context) (resealed int, err error) {
 	shops, err := s.Shops(ctx)
 	if err != nil {
@@ -326,7 +308,7 @@ func (s *Store) Rekey(ctx context.Context) (resealed int, err error) {
 	var errs []error
 	for _, shop := range shops {
 		done := false
-		_, err := s.recordNow(ctx, shop) // one that does not open is not replaced here
+		_, err := s.recordNow(ctx, shop) // fails if the record does not open, which Update ignores
 		if err == nil {
 			err = s.Update(ctx, shop, func(r *Record) bool {
 				done = r.sealed[len(recordVersion):generationAt] != s.wrappers[0].id

@@ -10,51 +10,42 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-const (
-	// tombstoneFor is longer than a save can be under way.
-	tombstoneFor = 2 * time.Minute
-	// lockFor is how long others wait for an instance that has crashed while it asked
-	// Recharge for a shopper. One that works renews its lock in time.
-	lockFor   = 3 * time.Second
-	lockRenew = lockFor / 3
-	// An instance that waits for a lock looks that often, at first and at last.
-	firstLook, lastLook = 10 * time.Millisecond, 100 * time.Millisecond
-	// nonceSlack is for clocks that differ: the instances', by which a link is over,
-	// and Redis', by which it is forgotten that it was used.
-	nonceSlack = time.Minute
-)
-
 //go:embed index.lua
 var indexScript string
 
 //go:embed save.lua
 var saveScript string
 
-//go:embed forget.lua
-var forgetScript string
-
-// lift lets an entry replace whatever is cached, and lift a redaction: only the shopper's own
+// replaceAny lets an entry replace whatever is cached, and lift a redaction: only the shopper's own
 // click does. Others replace the version that they have seen.
-const lift = "!"
+const replaceAny = "!"
 
-// ErrOutdated is that something was not saved, since it may not be so any more: the
-// shopper was erased or has moved since Recharge was asked, or the shop was erased.
+// tooOld is what save.lua returns if Recharge was asked so long ago that tombstones may have
+// expired: something may have been erased or have moved since.
+const tooOld = -2
+
+// nonceSlack is for clocks that differ: a link expires by an instance's clock, and the mark that it
+// was used by Redis's.
+const nonceSlack = time.Minute
+
+// ErrOutdated means that something was not saved, since it may no longer be so: the shopper was
+// erased or has moved since Recharge was asked, or the shop was erased.
 var ErrOutdated = errors.New("erased or moved meanwhile")
 
-// Save caches what a click has learned of a shopper, and releases the lock, all at once. at is when
-// Recharge was asked, by the shared limiter's clock; 0: not known. A nil value only releases. It is
-// done even if the click's time is up: the next click needs it more. Errors: ErrOutdated; any other
-// means that Redis did not answer.
+// Save caches what a click has learned of a shopper, and releases the lock, in one step. at is when
+// Recharge was asked, by the shared limiter's clock, or 0 if that is not known. A nil value only
+// releases the lock. Save ignores that the click's time is up, since the next click needs it more.
+// Errors: ErrOutdated; any other means that Redis did not answer.
 func (s *Store) Save(ctx context.Context, r *Record, who Shopper, value *Cached, at int64, lock *Lock) error {
 	switch {
 	case value == nil && (lock == nil || !lock.taken):
 		return nil
 	case r == nil:
-		return errors.New("save: nothing is known of the shop")
+		return errors.New("save: the shop has no record")
 	}
 	var entries []entry
 	if value != nil {
-		entries = append(entries, s.entryOf(r, who, *value, at, lift))
+		entries = append(entries, s.entryOf(r, who, *value, at, replaceAny))
 	}
 	saved, err := s.save(context.WithoutCancel(ctx), r, lock, entries)
 	switch {
@@ -66,11 +57,24 @@ func (s *Store) Save(ctx context.Context, r *Record, who Shopper, value *Cached,
 	return nil
 }
 
-// entry is a shopper as save.lua takes it.
+// SaveIfUnchanged caches what was looked up in the background, unless something else was cached
+// since loaded was read, or the shopper was redacted.
+func (s *Store) SaveIfUnchanged(ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64) error {
+	if loaded.Record == nil {
+		return nil
+	}
+	_, err := s.save(ctx, loaded.Record, nil, []entry{s.entryOf(loaded.Record, who, c, at, loaded.version)})
+	if err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	return nil
+}
+
+// entry is a shopper's value, as save.lua takes it.
 type entry struct {
 	name, other, redaction string
 	at                     int64
-	replaces               string // a version, or lift
+	replaces               string // a version, or replaceAny
 	value                  string
 	life                   time.Duration
 }
@@ -81,7 +85,7 @@ func (s *Store) entryOf(r *Record, who Shopper, c Cached, at int64, replaces str
 	if c.ShopifyID != "" {
 		e.redaction = r.sealer.redactions.name(string(c.ShopifyID)) // Shopify redacts by that
 	}
-	if other := c.other(who); other != "" {
+	if other := c.otherID(who); other != "" {
 		e.other = r.name(other)
 	}
 	e.value = r.sealCached(r.key("c", e.name), e.other, c)
@@ -89,33 +93,30 @@ func (s *Store) entryOf(r *Record, who Shopper, c Cached, at int64, replaces str
 	return e
 }
 
-// tooOld is what save answers where Recharge was asked so long ago that tombstones may be
-// over: nobody knows any more whether something was erased or has moved since.
-const tooOld = -2
-
+// save returns how many entries were saved, or a negative number as in save.lua.
 func (s *Store) save(ctx context.Context, r *Record, lock *Lock, entries []entry) (saved int, err error) {
 	keys, holder := []string{recordKey(r.Shop), recordKey(r.Shop)}, ""
 	if lock != nil && lock.taken {
 		keys[1], holder = lock.key, lock.holder
 	}
-	args := []any{
-		r.generation, shopPrefix(r.Shop), r.indexPrefix(), tombstoneFor.Milliseconds(),
-		holder, longestLife.Milliseconds(), redactedFor.Milliseconds(),
-	}
+	args := append(indexArgs(r), holder, longestLife.Milliseconds(), redactedFor.Milliseconds())
 	for _, e := range entries {
 		args = append(args, e.name, e.other, e.redaction, e.at, e.replaces, e.value, e.life.Milliseconds())
 	}
-	return s.eval(ctx, s.saveScript, keys, args...).Int()
+	return s.eval(ctx, indexScript+saveScript, keys, args...).Int()
 }
 
-// UseNonce marks a shop's one-time link, by its nonce, as used, and reports whether it was not used
-// before. It fails rather than not know. The mark outlives the shop's record, tokens and keys.
-func (s *Store) UseNonce(
-	ctx context.Context, shop shopify.Shop, nonce string, until time.Time,
-) (first bool, err error) {
+// indexArgs are the arguments of index.lua, with which save.lua and forget.lua begin.
+func indexArgs(r *Record) []any {
+	return []any{r.generation, shopPrefix(r.Shop), r.indexPrefix(), tombstoneFor.Milliseconds()}
+}
+
+// UseNonce marks a shop's one-time link, by its nonce, as used, and reports whether it is the first
+// use. It fails if it cannot know. The mark outlives the shop's record, tokens and keys.
+func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, until time.Time) (bool, error) {
+	first := false
 	life := max(until.Sub(s.options.Now()), 0) + nonceSlack
-	err = s.try(ctx, &s.writes, func(ctx context.Context) error {
-		var err error
+	err := s.try(ctx, &s.writes, func(ctx context.Context) (err error) {
 		first, err = s.redis.SetNX(ctx, nonceKey(shop, nonce), "1", life).Result()
 		return err
 	})

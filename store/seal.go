@@ -12,23 +12,20 @@ import (
 )
 
 const (
-	keySize = 32 // bytes of a key: AES-256
-	idSize  = 4  // bytes of an encryption key's id, which names it in what it has sealed
-	// nameSize is how many bytes a shopper's pseudonym has.
-	nameSize = 10
+	keySize  = 32 // bytes of a key, for AES-256
+	idSize   = 4  // bytes of an encryption key's id, which stands in each record
+	nameSize = 10 // bytes of a shopper's pseudonym
 )
 
 var errSealed = errors.New("sealed with another key, or for another place")
 
-// DeriveKey makes an encryption key out of the app's client secret, for the one
-// store that has no key of its own. Whoever has that secret can forge any
-// customer's click already, so it protects no less.
+// DeriveKey makes an encryption key out of the app's client secret, for a store that has no key of
+// its own. That is no weaker: with the secret one can forge any customer's click already.
 func DeriveKey(clientSecret string) []byte {
 	return derive([]byte(clientSecret), nil, "manage-subscriptions encryption key", keySize)
 }
 
-// derive makes a key for one purpose: what names keys is never what seals values. It cannot
-// fail for sizes such as ours.
+// derive makes a key for one purpose. It cannot fail for such sizes.
 func derive(key, salt []byte, purpose string, size int) []byte {
 	derived, err := hkdf.Key(sha256.New, key, salt, purpose, size)
 	if err != nil {
@@ -49,7 +46,7 @@ func newAEAD(key, salt []byte) cipher.AEAD {
 	return aead
 }
 
-// wrapper is one ENCRYPTION_KEY at work. It seals shops' records, nothing else.
+// wrapper seals shops' records with one ENCRYPTION_KEY.
 type wrapper struct {
 	id   string
 	aead cipher.AEAD
@@ -59,21 +56,18 @@ func newWrapper(key []byte) *wrapper {
 	return &wrapper{string(derive(key, nil, "id", idSize)), newAEAD(key, nil)}
 }
 
-// sealer is a shop's data key at work. It seals what is kept of the shop, and names
-// shoppers so that a name says nothing to those who do not have the key.
+// sealer seals what is kept of a shop with its data key, and makes the shoppers' pseudonyms.
 type sealer struct {
 	aead       cipher.AEAD
 	names      *namer
 	redactions *namer // of the same ids: these outlast the epoch
 }
 
-// newSealer returns the sealer of a data key in one epoch.
 func newSealer(dataKey, epoch []byte) *sealer {
 	return &sealer{newAEAD(dataKey, epoch), newNamer(dataKey, epoch, "name"), newNamer(dataKey, nil, "redaction")}
 }
 
-// seal encrypts a value for one place in Redis: moved to another, it does not open. It is
-// appended to out.
+// seal appends a value to out, encrypted for one place in Redis: moved to another, it does not open.
 func (s *sealer) seal(out []byte, place string, value []byte) []byte {
 	return s.aead.Seal(out, nil, value, []byte(place)) //nolint:gosec // no nonce is given: this AEAD draws its own
 }
@@ -88,7 +82,7 @@ func (s *sealer) open(place, sealed string) ([]byte, error) {
 }
 
 // namer makes pseudonyms.
-type namer struct{ macs sync.Pool } // of hash.Hash: to set one up takes longer than to use it
+type namer struct{ macs sync.Pool } // of hash.Hash, which take longer to set up than to use
 
 func newNamer(dataKey, salt []byte, purpose string) *namer {
 	key := derive(dataKey, salt, purpose, keySize)

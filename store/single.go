@@ -12,51 +12,79 @@ import (
 //go:embed create.lua
 var createScript string
 
-// create makes the record of the one store. Of several instances that do so at once
-// one wins, and all use its record. One that does not open is replaced: in one-store
-// mode all that it loses is what can be looked up again.
-func (s *Store) create(ctx context.Context, shop shopify.Shop, instead any) (*Record, error) {
-	record := newRecord(shop)
+// usableRecord returns the record that was just read. In one-store mode it creates one if there is
+// none, or none that opens.
+func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) (*Record, error) {
+	record, err := s.current(shop, value)
+	if shop != s.options.Single {
+		return record, err
+	}
+	if err != nil {
+		s.options.Log.ErrorContext(ctx, "the shop's record does not open and is replaced", "error", err)
+	}
+	if record == nil {
+		record, err = s.create(ctx, value)
+	}
+	if s.otherAccount(record) {
+		return nil, errAccount
+	}
+	return record, err
+}
+
+// create creates the single store's record, in place of none or of one that does not open: what is
+// lost with that can be looked up again. If several instances do so at once, all use one record.
+func (s *Store) create(ctx context.Context, inPlaceOf any) (*Record, error) {
+	record := newRecord(s.options.Single)
 	record.account = s.options.Account
 	s.seal(record)
-	last, _ := instead.(string)
-	value, err := s.eval(ctx, createScript, []string{recordKey(shop)}, last, record.sealed).Text()
+	last, _ := inPlaceOf.(string)
+	value, err := s.eval(ctx, createScript, []string{recordKey(record.Shop)}, last, record.sealed).Text()
 	if err != nil {
 		return nil, err
 	}
-	return s.current(shop, value)
+	return s.current(record.Shop, value)
 }
 
-// Adopt erases what was cached for another account at Recharge, in one-store mode: its
-// customers are others. What webhooks have proven of that one does not count either.
+// createdNow is recordNow, but creates the single store's record if there is none.
+func (s *Store) createdNow(ctx context.Context, shop shopify.Shop) (*Record, error) {
+	record, err := s.recordNow(ctx, shop)
+	if err != nil || record != nil || shop != s.options.Single {
+		return record, err
+	}
+	loaded := s.Load(ctx, Shopper{Shop: shop})
+	return loaded.Record, loaded.Err
+}
+
+// Adopt erases what was cached for another Recharge account in one-store mode, since that has other
+// customers. What its webhooks have proven does not count either.
 func (s *Store) Adopt(ctx context.Context) error {
-	own := s.options.Single
-	if own == "" {
+	shop := s.options.Single
+	if shop == "" {
 		return nil
 	}
-	loaded := s.Load(ctx, Shopper{Shop: own}) // makes the record
+	loaded := s.Load(ctx, Shopper{Shop: shop}) // creates the record
 	if loaded.Err != nil && !errors.Is(loaded.Err, errAccount) {
 		return loaded.Err
 	}
 	var erased *Record
-	err := s.Update(ctx, own, func(r *Record) bool {
+	err := s.Update(ctx, shop, func(r *Record) bool {
 		if r.account == s.options.Account {
 			return false
 		}
 		before := *r
 		erased = &before
 		r.account, r.WebhookVerified = s.options.Account, time.Time{}
-		r.begin()
+		r.startEpoch()
 		return true
 	})
 	if err != nil || erased == nil {
 		return err
 	}
 	s.tidy(erased)
-	return s.RequestImport(ctx, own)
+	return s.RequestImport(ctx, shop)
 }
 
-// foreign reports whether a record is of another account at Recharge than this instance.
-func (s *Store) foreign(r *Record) bool {
+// otherAccount reports whether a record belongs to another Recharge account than this instance's.
+func (s *Store) otherAccount(r *Record) bool {
 	return r != nil && r.Shop == s.options.Single && r.account != s.options.Account
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/recharge"
@@ -410,5 +411,42 @@ func TestErasuresDoNotCount(t *testing.T) {
 			total += n
 		}
 		t.Logf("%s: %d commands: %v", name, total, commands)
+	}
+}
+
+// beforeWrite does something once, before the first transaction.
+type beforeWrite struct {
+	redis.Hook
+
+	once sync.Once
+	do   func()
+}
+
+func (b *beforeWrite) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (b *beforeWrite) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (b *beforeWrite) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		if commands[0].Name() == "multi" {
+			b.once.Do(b.do)
+		}
+		return next(ctx, commands)
+	}
+}
+
+// TestFirstSaveMeetsUninstall: the app is uninstalled while the first connection of a shop,
+// which has no record yet, is being saved.
+func TestFirstSaveMeetsUninstall(t *testing.T) {
+	ctx, c := t.Context(), newClock()
+	s, other := two(t, many(c, &logged{}))
+	s.OnDurable(&beforeWrite{do: func() {
+		_, err := other.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: c.Now(), SavedUntil: c.Now().Add(store.ClockSkew)})
+		ok(t, err)
+	}})
+	if err := s.SaveConnection(ctx, connected(c, shop)); !errors.Is(err, store.ErrUninstalled) {
+		t.Errorf("SaveConnection = %v; want ErrUninstalled", err)
+	}
+	if record := load(t, other, store.Shopper{Shop: shop}).Record; record != nil {
+		t.Errorf("the record is there: %v; want none", record.Connection)
 	}
 }

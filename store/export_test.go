@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 )
 
 // What tests need to know of the inside.
@@ -17,6 +18,9 @@ const (
 
 // Embedded is the embedded Redis.
 func (s *Store) Embedded() *miniredis.Miniredis { return s.embedded }
+
+// OnDurable hooks into the writes that must not be lost.
+func (s *Store) OnDurable(hook redis.Hook) { s.slow.AddHook(hook) }
 
 // Settle waits for what runs in the background.
 func (s *Store) Settle() { s.background.Wait() }

@@ -262,7 +262,7 @@ func (s *Store) rewrite(
 			return nil
 		})
 		return err
-	}, key)
+	}, key, uninstalledKey(shop))
 	switch {
 	case errors.Is(err, errUnchanged):
 		return nil

@@ -116,6 +116,26 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 	}
 }
 
+// formSize is more than any form of the app home holds, which is three tokens or an address
+// of at most 300 characters each.
+const formSize = 64 << 10
+
+// readForm reads the form of a request to the app home, if it has one. It comes first, as
+// every field of a form that is too long looks empty.
+func readForm(c echo.Context) error {
+	r := c.Request()
+	r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, formSize)
+	_, err := c.FormParams()
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &tooLarge):
+		return echo.NewHTTPError(http.StatusRequestEntityTooLarge)
+	}
+	return echo.NewHTTPError(http.StatusBadRequest)
+}
+
 func (a *Admin) refused(c echo.Context, cause string) {
 	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
@@ -252,27 +272,11 @@ func (a *Admin) part(c echo.Context, name string, data any) error {
 	return c.HTMLBlob(http.StatusOK, part.Bytes())
 }
 
-// link is one that a merchant may copy.
-type link struct{ ID, What, Path string }
-
-func links() []link {
-	const path = "/apps/subscriptions"
-	return []link{
-		{"link-subscriptions", "Subscriptions", path},
-		{"link-schedule", "Coming deliveries", path + "/schedule"},
-		{"link-orders", "Orders", path + "/orders"},
-		{"link-addresses", "Addresses", path + "/addresses"},
-		{"link-payment", "Payment methods", path + "/payment-methods"},
-		{"link-overview", "Overview", path + "/overview"},
-	}
-}
-
 // homeView is what the home page shows.
 type homeView struct {
 	connectionView
 	Base, Shop, ClientID, AppBridge, Polaris string
 	Health                                   healthView
-	Links                                    []link
 	Middleware                               keysView
 	AddBlock, TurnOnEmbed                    string
 }
@@ -291,7 +295,7 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
 		connectionView: connection,
 		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
 		AppBridge: a.Merchant.Platform.AppBridge(), Polaris: a.Merchant.Platform.Polaris(),
-		Health: a.healthView(ctx, shop), Links: links(), Middleware: keys,
+		Health: a.healthView(ctx, shop), Middleware: keys,
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}, shop)

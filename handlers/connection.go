@@ -25,15 +25,9 @@ type connectionView struct {
 	Detected, Chosen                   store.Traits
 	HasStorefront, HasSecret           bool
 	Webhooks                           string
-	AccountsChoice, LinkChoice         []option
 
 	Said    string // what was just done
 	SaidBad bool
-}
-
-type option struct {
-	Value, Label string
-	Chosen       bool
 }
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
@@ -60,11 +54,6 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		LinkFrom:      from(chosen.Link, detected.Link),
 		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
 		Webhooks: a.Merchant.WebhookWords(connection),
-		AccountsChoice: choices(chosen.Accounts, detected.Accounts,
-			option{Value: "new", Label: "Shopify’s current customer accounts"},
-			option{Value: "legacy", Label: "Legacy customer accounts"}),
-		LinkChoice: choices(chosen.Link, detected.Link,
-			option{Value: "signed_in", Label: "Signed in"}, option{Value: "hash", Label: "By a link that Recharge checks"}),
 	}, nil
 }
 
@@ -76,19 +65,6 @@ func from(chosen, detected string) string {
 		return " (detected)"
 	}
 	return " (not detected; this is the usual)"
-}
-
-// choices are the options of a select, the first of which leaves it to what was detected.
-func choices(chosen, detected string, all ...option) []option {
-	first := option{Label: "As detected"}
-	if detected == "" {
-		first.Label = "As in most stores (not detected)"
-	}
-	all = append([]option{first}, all...)
-	for i := range all {
-		all[i].Chosen = all[i].Value == chosen
-	}
-	return all
 }
 
 // connection answers with the part of the page that says how the shop is connected.

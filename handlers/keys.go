@@ -4,12 +4,12 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"manage-subscriptions/merchant"
 	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
 )
 
 // keysView is what the app home shows of a shop's keys.
@@ -17,15 +17,13 @@ type keysView struct {
 	Fixed     bool // configured on this server
 	Set       bool // Fixed, and there is one
 	Connected bool
-	Keys      []keyView
+	Keys      []store.PortalKey
 	Full      bool
 	Address   string // of the server
 	New       string // a key that was made just now: it is never shown again
 	Said      string
 	SaidBad   bool
 }
-
-type keyView struct{ ID, Name, Made string }
 
 func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, error) {
 	view := keysView{Address: strings.TrimRight(a.AppURL.String(), "/")}
@@ -37,10 +35,8 @@ func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, erro
 	if err != nil || connection == nil {
 		return view, err
 	}
-	view.Connected, view.Full = true, len(connection.PortalKeys) >= merchant.MaxKeys
-	for _, key := range connection.PortalKeys {
-		view.Keys = append(view.Keys, keyView{key.ID, key.Name, key.MadeAt.UTC().Format(time.DateOnly)})
-	}
+	view.Connected, view.Keys = true, connection.PortalKeys
+	view.Full = len(view.Keys) >= merchant.MaxKeys
 	return view, nil
 }
 

@@ -58,29 +58,33 @@ type problem struct {
 	RequestID string `json:"request_id"`
 }
 
-// problemOf is the problem of an outcome that is not a link.
+// problemOf is the problem of an outcome that is not a link. Its detail is for the developer
+// of a middleware.
 func problemOf(outcome portal.Outcome) problem {
-	switch outcome {
-	case portal.NotASubscriber:
-		return problem{Title: "No subscriptions", Status: http.StatusNotFound, Detail: detailNotASubscriber}
-	case portal.NotConnected:
-		return problem{Title: "Recharge is not connected", Status: http.StatusConflict, Detail: detailNotConnected}
-	case portal.Forbidden:
-		return problem{Title: "Forbidden", Status: http.StatusForbidden, Detail: detailForbidden}
+	problems := map[portal.Outcome]problem{
+		portal.NotASubscriber: {
+			Title: "No subscriptions", Status: http.StatusNotFound,
+			Detail: "Recharge has no customer by this id, or several that cannot be told apart. " +
+				"Show what there is to subscribe to. A customer who has just subscribed is found within a minute.",
+		},
+		portal.NotConnected: {
+			Title: "Recharge is not connected", Status: http.StatusConflict,
+			Detail: "This server has no Recharge token for the store: whoever runs it has to set RECHARGE_API_TOKEN.",
+		},
+		portal.Forbidden: {
+			Title: "Forbidden", Status: http.StatusForbidden,
+			Detail: "Send a key of this store's that is in use, as the bearer in the header Authorization.",
+		},
 	}
-	return problem{Title: "Not available right now", Status: http.StatusServiceUnavailable, Detail: detailUnavailable}
+	if known, ok := problems[outcome]; ok {
+		return known
+	}
+	return problem{
+		Title: "Not available right now", Status: http.StatusServiceUnavailable,
+		Detail: "Recharge could not say in time who this is, and nothing is remembered. " +
+			"Show the shopper a way to try again, and wait as long as Retry-After says.",
+	}
 }
-
-// What the developer of a middleware reads of each problem.
-const (
-	detailNotASubscriber = "Recharge has no customer by this id, or several that cannot be told apart. " +
-		"Show what there is to subscribe to. A customer who has just subscribed is found within a minute."
-	detailNotConnected = "This server has no Recharge token for the store: " +
-		"whoever runs it has to set RECHARGE_API_TOKEN."
-	detailForbidden   = "Send a key of this store's that is in use, as the bearer in the header Authorization."
-	detailUnavailable = "Recharge could not say in time who this is, and nothing is remembered. " +
-		"Show the shopper a way to try again, and wait as long as Retry-After says."
-)
 
 // retryAfter is when a middleware may ask again, in seconds.
 const retryAfter = 5

@@ -30,7 +30,7 @@ var errNoVisit = errors.New("the store's sign-in cannot be seen")
 
 // DetectAccounts detects which customer accounts a store has from its sign-in page. It
 // returns "new", "legacy", or "" if the page does not show it. Shopify's Admin API would
-// need a token. Its errors do not name the address.
+// need a token. Its errors name no address, but for one that leads nowhere.
 func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 
 	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -24,7 +25,8 @@ type healthView struct {
 	Summary                        string
 	Clicks, Calls, Failed, Limited int64
 	P50, P95                       string
-	Budget                         *budgetView
+	Budget                         *recharge.Budget
+	Paused                         string // how long Recharge has asked to wait; "": it has not
 	Index                          *indexView
 	Webhooks                       string
 	Troubles                       []troubleView
@@ -47,22 +49,15 @@ type count struct {
 	Count              int64
 }
 
-type budgetView struct {
-	Left, Burst int
-	Rate        float64
-	Paused      string
-}
-
 // indexView is the progress of the import.
 type indexView struct {
+	store.Import
 	Text, Problem string
-	Running       bool
-	Percent       int // of what the last import read; 0: there was none
 }
 
 type troubleView struct {
-	At, Ago, Text, RequestID string
-	Times                    int
+	store.RecentError
+	Ago, Text string
 }
 
 // The chart's measures, in its own units.
@@ -114,51 +109,23 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
 	clicks := merchant.Plural(int(v.Clicks), "click")
 	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", clicks, inPortal)
-	v.Webhooks = a.webhookNews(ctx, shop, all)
+	v.Webhooks = a.Merchant.WebhookNews(ctx, shop, all)
 	if connected != nil {
 		budget := connected.Client.Limiter().Budget()
-		v.Budget = &budgetView{Left: budget.Left, Burst: budget.Burst, Rate: budget.Rate}
+		v.Budget = &budget
 		if budget.Paused > 0 {
-			v.Budget.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
+			v.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
 		}
 	}
 	if progress, err := a.Merchant.Store.Import(ctx, shop); a.Merchant.Importer != nil && err == nil && connected != nil {
-		v.Index = viewImport(progress, a.Merchant.Now())
-	}
-	v.tell(health.Errors, a.Merchant.Now())
-	return v
-}
-
-// webhookNews says how many webhooks Recharge has sent, and how soon a change is noticed.
-func (a *Admin) webhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
-	news := merchant.Plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
-	connection, err := a.Merchant.Connection(ctx, shop)
-	if a.Merchant.Merchants.Own() == "" && err == nil && connection != nil {
-		news += ". A change there is " + a.Merchant.WebhookWords(connection)
-	}
-	if lost := counts[portal.WebhooksRefused]; lost > 0 {
-		news += " " + merchant.Plural(int(lost), "message") + " could not be verified. Check that the webhook secret is " +
-			"the API Client Secret of this Admin token, and paste it again under Connect."
-	}
-	return news
-}
-
-func viewImport(index store.Import, now time.Time) *indexView {
-	v := &indexView{Running: index.Running, Percent: index.Percent()}
-	if index.Problem != "" {
-		v.Problem = merchant.Words(index.Problem)
-	}
-	switch {
-	case index.Running:
-		v.Text = merchant.Plural(index.Customers, "customer") + " read so far"
-		if index.Size > 0 {
-			v.Text += fmt.Sprintf(", about %d %%", v.Percent)
+		v.Index = &indexView{Import: progress, Text: a.Merchant.ImportWords(progress)}
+		if progress.Problem != "" {
+			v.Index.Problem = merchant.Words(progress.Problem)
 		}
-	case index.Done.IsZero():
-		v.Text = "not read yet"
-	default:
-		read := merchant.Plural(index.Size, "customer") + ", read " + merchant.Ago(now.Sub(index.Done))
-		v.Text = read + ". They are read again every night."
+	}
+	for _, trouble := range health.Errors {
+		ago := merchant.Ago(a.Merchant.Now().Sub(trouble.At))
+		v.Troubles = append(v.Troubles, troubleView{trouble, ago, merchant.Words(trouble.What)})
 	}
 	return v
 }
@@ -192,15 +159,6 @@ func clicksOf(hour store.Hour) (n int64) {
 		n += hour.Counts[outcome.Name]
 	}
 	return n
-}
-
-func (v *healthView) tell(errors []store.RecentError, now time.Time) {
-	for _, t := range errors {
-		v.Troubles = append(v.Troubles, troubleView{
-			At: t.At.UTC().Format(time.RFC3339), Ago: merchant.Ago(now.Sub(t.At)), Text: merchant.Words(t.What),
-			RequestID: t.RequestID, Times: t.Times,
-		})
-	}
 }
 
 // atMost is how long most clicks took.

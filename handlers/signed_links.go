@@ -32,6 +32,7 @@ func (l *SignedLinks) Register(e *echo.Echo) { e.GET("/go", l.handle) }
 var (
 	errUsed     = errors.New("the link has been used")
 	errPrefetch = errors.New("the browser only fetches ahead")
+	errShop     = errors.New("not a shop's name")
 )
 
 func (l *SignedLinks) handle(c echo.Context) error {
@@ -76,8 +77,11 @@ func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shop
 		err = isClick(request.Header)
 	}
 	shop, notShop := shopify.ParseShop(signed.Shop)
+	if notShop != nil {
+		notShop = errShop // what was sent stays out of the log
+	}
 	who, notShopper := shopperOf(shop, signed.Customer)
-	return signed, who, errors.Join(err, hide(notShop), notShopper)
+	return signed, who, errors.Join(err, notShop, notShopper)
 }
 
 // useUp makes a link open once only.
@@ -89,16 +93,6 @@ func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed por
 		return errUsed
 	}
 	return err
-}
-
-var errShop = errors.New("not a shop's name")
-
-// hide keeps what was sent out of the log.
-func hide(err error) error {
-	if err != nil {
-		return errShop
-	}
-	return nil
 }
 
 // isClick returns nil if a shopper is on the way, as far as the browser says. A prefetch or

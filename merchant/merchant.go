@@ -34,8 +34,7 @@ type Service struct {
 	Log       *slog.Logger
 	Now       func() time.Time
 
-	mu           sync.Mutex
-	busy         map[shopify.Shop]bool
+	busy         sync.Map  // by shop: something is under way
 	singleKeptAt time.Time // when all webhooks of the configured store were last registered
 	leaving      sync.WaitGroup
 }
@@ -43,20 +42,10 @@ type Service struct {
 // Begin lets each shop do one thing at a time that costs calls, or waits for the disk. It
 // returns nil if another is under way, and otherwise what ends it.
 func (s *Service) Begin(shop shopify.Shop) (end func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.busy[shop] {
+	if _, busy := s.busy.LoadOrStore(shop, true); busy {
 		return nil
 	}
-	if s.busy == nil {
-		s.busy = map[shopify.Shop]bool{}
-	}
-	s.busy[shop] = true
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.busy, shop)
-	}
+	return func() { s.busy.Delete(shop) }
 }
 
 // Connection returns how a shop is connected; nil if it is not.

@@ -2,12 +2,14 @@ package merchant
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
@@ -206,6 +208,35 @@ func (s *Service) WebhookWords(connection *store.Connection) string {
 		return "noticed within a day: the webhooks at Recharge could not be registered. " + Words(state.Problem)
 	}
 	return "noticed at once: all webhooks at Recharge were registered " + Ago(s.Now().Sub(state.CheckedAt)) + "."
+}
+
+// WebhookNews says how many webhooks Recharge has sent, and how soon a change is noticed.
+// counts are those of the last day.
+func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
+	news := Plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
+	connection, err := s.Connection(ctx, shop)
+	if s.Merchants.Own() == "" && err == nil && connection != nil {
+		news += ". A change there is " + s.WebhookWords(connection)
+	}
+	if lost := counts[portal.WebhooksRefused]; lost > 0 {
+		news += " " + Plural(int(lost), "message") + " could not be verified. Check that the webhook secret is " +
+			"the API Client Secret of this Admin token, and paste it again under Connect."
+	}
+	return news
+}
+
+// ImportWords says how far the import of a shop's customers is.
+func (s *Service) ImportWords(progress store.Import) string {
+	switch {
+	case progress.Running && progress.Size > 0:
+		return fmt.Sprintf("%s read so far, about %d %%", Plural(progress.Customers, "customer"), progress.Percent())
+	case progress.Running:
+		return Plural(progress.Customers, "customer") + " read so far"
+	case progress.Done.IsZero():
+		return "not read yet"
+	}
+	read := Plural(progress.Size, "customer") + ", read " + Ago(s.Now().Sub(progress.Done))
+	return read + ". They are read again every night."
 }
 
 // Ago says how long ago something was.

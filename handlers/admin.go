@@ -231,12 +231,8 @@ func (a *Admin) address(path string) string {
 
 // draw answers with a page that only the shop's admin may frame; "" nobody.
 func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy shopify.Shop) error {
-	var page bytes.Buffer
-	if err := a.Pages.Draw(&page, name, data); err != nil {
-		return err
-	}
 	c.Response().Header().Set("Content-Security-Policy", a.policy(framedBy))
-	return c.HTMLBlob(status, page.Bytes())
+	return a.part(c, status, name, data)
 }
 
 // policy lets scripts in from here and from Shopify's CDN. What App Bridge and
@@ -264,12 +260,12 @@ func origin(address string) string {
 }
 
 // part answers with a part of the page.
-func (a *Admin) part(c echo.Context, name string, data any) error {
+func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 	var part bytes.Buffer
 	if err := a.Pages.Draw(&part, name, data); err != nil {
 		return err
 	}
-	return c.HTMLBlob(http.StatusOK, part.Bytes())
+	return c.HTMLBlob(status, part.Bytes())
 }
 
 // homeView is what the home page shows.
@@ -284,11 +280,8 @@ type homeView struct {
 func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
 	ctx := c.Request().Context()
 	connection, err := a.connectionView(ctx, shop)
-	if err != nil {
-		return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
-	}
-	keys, err := a.keysView(ctx, shop)
-	if err != nil {
+	keys, keysErr := a.keysView(ctx, shop)
+	if err != nil || keysErr != nil {
 		return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 	}
 	return a.draw(c, http.StatusOK, "home", homeView{

@@ -78,7 +78,7 @@ func (a *Admin) say(c echo.Context, shop shopify.Shop, said merchant.Said) error
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	view.Said, view.SaidBad = said.Text, said.Bad
-	return a.part(c, "connection", view)
+	return a.part(c, http.StatusOK, "connection", view)
 }
 
 // alone lets a shop do one thing at a time that costs calls, or waits for the disk.

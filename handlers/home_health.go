@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func outcomes() []count {
 
 // health answers with the part of the page that shows the last day.
 func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
-	return a.part(c, "health", a.healthView(c.Request().Context(), shop))
+	return a.part(c, http.StatusOK, "health", a.healthView(c.Request().Context(), shop))
 }
 
 func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {

@@ -51,7 +51,7 @@ func (a *Admin) showKeys(c echo.Context, shop shopify.Shop, key string, said mer
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	view.New, view.Said, view.SaidBad = key, said.Text, said.Bad
-	return a.part(c, "keys", view)
+	return a.part(c, http.StatusOK, "keys", view)
 }
 
 // makeKey makes a key for the shop's own middleware, and shows it this once.

@@ -40,7 +40,7 @@ type commands struct {
 	Doctor      doctorCommand      `cmd:"" help:"Check your setup and tell you how to fix what is wrong."`
 	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step. It saves nothing."`
 	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now, as serve does every night."`
-	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt Redis with the first ENCRYPTION_KEY; then remove the second."`
+	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt everything in Redis with the first key in ENCRYPTION_KEY."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if the server on this machine is ready."`
 	Version     versionCommand     `cmd:"" help:"Print what this binary was built from."`
 
@@ -227,6 +227,8 @@ func (i *indexCommand) Run(ctx context.Context, cfg config.Config, std streams) 
 }
 
 type rekeyCommand struct{ settings }
+
+func (*rekeyCommand) Help() string { return "You can then remove the second key." }
 
 func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Rekey(ctx, cfg, std.out)

@@ -39,7 +39,7 @@ bench: ## this program beside others, in one run; writes bench/RESULTS.md (some 
 	cd bench/node && npm ci --no-audit --no-fund
 	go run ./bench all
 
-size: ## lines of production Go in each folder; fails if a budget is exceeded
+size: ## lines of production Go in each folder; fails if a limit is exceeded
 	@go run ./internal/size
 
 pictures: ## those of README and docs, and more of them in the folder that is printed

@@ -1,4 +1,4 @@
-// Command size counts the production code and fails if it exceeds a budget:
+// Command size counts the production code and fails if it exceeds a limit:
 //
 //	go run ./internal/size
 //
@@ -25,17 +25,18 @@ const (
 	maxLine     = 120 // characters, a tab being one
 )
 
-// budget limits the lines of some rooms together. Emulators do not count.
+// budget limits the lines of some rooms together. Emulators do not count. A change may not
+// exceed limit, which is lowered as the rooms shrink, until it is the goal.
 type budget struct {
-	name  string
-	lines int
-	rooms []string
+	name        string
+	goal, limit int
+	rooms       []string
 }
 
 func budgets() []budget {
 	click := []string{"portal", "handlers", "shopify", "recharge", "store", "templates"}
 	all := append([]string{"main.go", "config", "server", "merchant", "importer", "doctor", "portallink"}, click...)
-	return []budget{{"what a click can touch", 8000, click}, {"production path", 12500, all}}
+	return []budget{{"what a click can touch", 8000, 9340, click}, {"production path", 12500, 14610, all}}
 }
 
 func main() {
@@ -52,9 +53,13 @@ func main() {
 		for _, room := range b.rooms {
 			sum += lines[room]
 		}
-		fmt.Printf("%6d  %s, of %d\n", sum, b.name, b.lines)
-		if sum > b.lines {
-			offenders = append(offenders, fmt.Sprintf("%s: %d lines; the budget is %d", b.name, sum, b.lines))
+		reached := "reached"
+		if sum > b.goal {
+			reached = "not reached"
+		}
+		fmt.Printf("%6d  %s; the limit is %d; the goal of %d is %s\n", sum, b.name, b.limit, b.goal, reached)
+		if sum > b.limit {
+			offenders = append(offenders, fmt.Sprintf("%s: %d lines; the limit is %d", b.name, sum, b.limit))
 		}
 	}
 	for _, offender := range offenders {

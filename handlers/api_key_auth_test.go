@@ -48,7 +48,11 @@ func FuzzKeyOfShop(f *testing.F) {
 	f.Add("fixture-shop", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	f.Add("a_b", "AAAAAAAAAAAAAAAAAAAAAAAAAA")
 	f.Add("", "")
-	auth := &APIKeyAuth{Resolver: &portal.Resolver{Merchants: portal.NewMerchants(nil, portal.Settings{})}}
+	merchants, err := portal.NewMerchants(nil, portal.Settings{}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	auth := &APIKeyAuth{Resolver: &portal.Resolver{Merchants: merchants}}
 	f.Fuzz(func(t *testing.T, name, random string) {
 		shop, err := shopify.ShopOfHandle(name)
 		found, keyErr := auth.shopOfKey("mspk_" + name + "_" + random)

@@ -47,23 +47,19 @@ type Merchants struct {
 	all sync.Map   // shopify.Shop to *Merchant
 }
 
-// NewMerchants returns the merchants that connect their shops by themselves.
-func NewMerchants(s *store.Store, settings Settings) *Merchants {
-	return &Merchants{store: s, settings: settings}
-}
-
-// NewSingle returns the one shop that is configured here; without a token it has not
-// connected Recharge.
-func NewSingle(
-	s *store.Store, settings Settings, shop shopify.Shop, token, storefrontToken string,
-) (*Merchants, error) {
-	m := &Merchants{store: s, settings: settings, own: shop}
-	if token == "" {
+// NewMerchants returns the merchants that connect their shops by themselves or, if configured is
+// not nil, the one shop that is configured here. Without a token it has not connected Recharge.
+func NewMerchants(s *store.Store, settings Settings, configured *store.Connection) (*Merchants, error) {
+	m := &Merchants{store: s, settings: settings}
+	if configured == nil {
 		return m, nil
 	}
-	connection := &store.Connection{Shop: shop, APIToken: token, StorefrontToken: storefrontToken}
+	m.own = configured.Shop
+	if configured.APIToken == "" {
+		return m, nil
+	}
 	var err error
-	m.single, err = m.make(connection, nil)
+	m.single, err = m.make(configured, nil)
 	return m, err
 }
 

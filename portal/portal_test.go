@@ -95,7 +95,7 @@ func newBed(t *testing.T, kept *storetest.Server, change ...func(*portal.Setting
 		edit(&settings)
 	}
 	t.Cleanup(settings.HTTP.CloseIdleConnections)
-	merchants, err := portal.NewSingle(b.store, settings, shop, token, "")
+	merchants, err := portal.NewMerchants(b.store, settings, &store.Connection{Shop: shop, APIToken: token})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -542,7 +542,10 @@ func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.
 		HTTP: recharge.NewTransport(time.Second), Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"},
 	}
 	t.Cleanup(settings.HTTP.CloseIdleConnections)
-	merchants := portal.NewMerchants(s, settings)
+	merchants, err := portal.NewMerchants(s, settings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.store, b.resolver = s, &portal.Resolver{Store: s, Merchants: merchants, Timeout: 5 * time.Second, LinkTTL: linkTTL, Now: b.now}
 	return b, merchants, func(change func(*store.Connection)) {
 		t.Helper()

@@ -134,12 +134,14 @@ func (s *server) wireMerchants() (err error) {
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
 		HTTP: s.calls, Now: s.Now, Defaults: s.defaults(),
 	}
-	if s.cfg.Shop == "" {
-		s.merchants = portal.NewMerchants(s.store, settings)
-		return nil
+	var configured *store.Connection
+	if s.cfg.Shop != "" {
+		configured = &store.Connection{
+			Shop: s.cfg.Shop, APIToken: s.cfg.RechargeAPIToken.Reveal(),
+			StorefrontToken: s.cfg.RechargeStorefrontToken.Reveal(),
+		}
 	}
-	token, storefront := s.cfg.RechargeAPIToken.Reveal(), s.cfg.RechargeStorefrontToken.Reveal()
-	s.merchants, err = portal.NewSingle(s.store, settings, s.cfg.Shop, token, storefront)
+	s.merchants, err = portal.NewMerchants(s.store, settings, configured)
 	return err
 }
 

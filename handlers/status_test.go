@@ -166,6 +166,7 @@ func TestStatusWhenStale(t *testing.T) {
 func TestThemesCannotStarveClicks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "1,40" })
+	begun := time.Now()
 	for i := range 40 {
 		query := f.Store.SignedQuery("", fmt.Sprint(7000000000000+i), "/apps/subscriptions", servertest.AppSecret)
 		response, err := http.Get("http://" + f.Public + "/apps/subscriptions/status?" + query)
@@ -175,8 +176,9 @@ func TestThemesCannotStarveClicks(t *testing.T) {
 		_ = response.Body.Close()
 	}
 	asked := f.Calls()["customers"]
-	if asked > 22 || asked < 15 {
-		t.Errorf("40 shoppers' pages made %d lookups; want about half of a burst of 40", asked)
+	leaked := int(time.Since(begun).Seconds()) + 1
+	if asked > 20+leaked || asked < 15 {
+		t.Errorf("40 shoppers' pages made %d lookups; want about half of a burst of 40, and %d that leak", asked, leaked)
 	}
 	if got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions"); got.Outcome() != "redirected" {
 		t.Errorf("then a click ended in %q; want redirected", got.Outcome())

@@ -1,6 +1,7 @@
 package merchant
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -19,10 +20,7 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 	trace := portal.NewTrace(s.Now)
 	start := s.Now()
 	loaded := s.Resolver.Load(ctx, who, trace)
-	cached := Step{
-		Name: "cached", State: recharge.Passed, Title: "What is cached",
-		Text: cachedWords(loaded.Cached), Took: s.Now().Sub(start),
-	}
+	took := s.Now().Sub(start)
 	result := s.Resolver.Resolve(ctx, portal.Request{
 		Shopper: who, Visit: recharge.Visit{To: recharge.Subscriptions}, Loaded: &loaded, Dry: true,
 	}, trace)
@@ -31,16 +29,11 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 		tell(noMerchant(result))
 		return result.Outcome, ending(result)
 	}
-	tell(cached)
-	for i, call := range result.Calls {
-		step := called(call)
-		if failed := failedAt(call.Endpoint, result.Cause); failed != nil && isLast(result.Calls[i:]) {
-			step.State, step.Text = recharge.Failed, Words(string(failed.Reason))
-			if result.Outcome == portal.NotASubscriber || result.Outcome == portal.Redirected {
-				step.State = recharge.Warned
-			}
-		}
-		tell(step)
+	tell(Step{
+		Name: "cached", State: recharge.Passed, Title: "What is cached", Text: cachedWords(loaded.Cached), Took: took,
+	})
+	for i := range result.Calls {
+		tell(called(result, i))
 	}
 	return result.Outcome, ending(result)
 }
@@ -68,8 +61,10 @@ func cachedWords(cached store.Cached) string {
 	return "Nothing: it would be the shopper’s first click for a while."
 }
 
-// called returns a call in words.
-func called(call recharge.Call) Step {
+// called returns a result's call in words. If it was the last of its endpoint, the click can
+// have failed at an answer that came well.
+func called(result portal.Result, i int) Step {
+	call := result.Calls[i]
 	titles := map[string]string{
 		recharge.Customers: "The customer in Recharge", recharge.Sessions: "A session for the customer",
 		recharge.PortalAccess: "The link to the portal",
@@ -77,14 +72,21 @@ func called(call recharge.Call) Step {
 	step := Step{
 		Name: call.Endpoint, State: recharge.Passed, Title: titles[call.Endpoint], Took: max(call.Took, time.Millisecond),
 	}
-	if call.Failed != nil {
-		step.State, step.Text = recharge.Failed, Words(string(call.Failed.Reason))
+	again := slices.ContainsFunc(result.Calls[i+1:], func(c recharge.Call) bool { return c.Endpoint == call.Endpoint })
+	state, failed := recharge.Failed, failedAt(call.Endpoint, result.Cause)
+	switch {
+	case failed == nil || again:
+		failed = call.Failed
+	case result.Outcome == portal.NotASubscriber || result.Outcome == portal.Redirected:
+		state = recharge.Warned
+	}
+	if failed != nil {
+		step.State, step.Text = state, Words(string(failed.Reason))
 	}
 	return step
 }
 
-// failedAt returns what was wrong with an endpoint's answer, nil if nothing was. A call that
-// succeeded may still have brought nothing that can be used.
+// failedAt returns what was wrong with an endpoint's answer, nil if nothing was.
 func failedAt(endpoint string, cause error) *recharge.Error {
 	if joined, ok := cause.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
@@ -101,30 +103,22 @@ func failedAt(endpoint string, cause error) *recharge.Error {
 	return nil
 }
 
-// isLast reports whether the first of the calls is the last of its endpoint.
-func isLast(calls []recharge.Call) bool {
-	return !slices.ContainsFunc(calls[1:], func(c recharge.Call) bool { return c.Endpoint == calls[0].Endpoint })
-}
-
 // ending says what the shopper would see.
 func ending(result portal.Result) string {
 	because := ""
 	if result.Cause != nil {
 		because = " " + Words(portal.Reason(result.Cause))
 	}
-	switch result.Outcome {
-	case portal.Redirected:
-		return "The shopper would be in the portal, signed in."
-	case portal.RedirectedByHash:
-		at := ""
-		if link, err := url.Parse(result.Link.URL); err == nil {
-			at = " at " + link.Host
-		}
-		return "The shopper would be sent to the portal" + at + ", where Recharge may ask for a sign-in." + because
-	case portal.NotASubscriber:
-		return "The shopper would see a page that says there is no subscription, and what to do next."
-	case portal.NotConnected:
-		return "The shopper would see a page that says subscriptions are not set up."
+	at := ""
+	if link, err := url.Parse(result.Link.URL); err == nil {
+		at = " at " + link.Host
 	}
-	return "The shopper would be asked to try again in a moment." + because
+	endings := map[portal.Outcome]string{
+		portal.Redirected: "The shopper would be in the portal, signed in.",
+		portal.RedirectedByHash: "The shopper would be sent to the portal" + at +
+			", where Recharge may ask for a sign-in." + because,
+		portal.NotASubscriber: "The shopper would see a page that says there is no subscription, and what to do next.",
+		portal.NotConnected:   "The shopper would see a page that says subscriptions are not set up.",
+	}
+	return cmp.Or(endings[result.Outcome], "The shopper would be asked to try again in a moment."+because)
 }

@@ -36,6 +36,7 @@ const (
 
 	tellSupport = "Ask this server’s operator to tell Recharge’s support."
 	apiTokens   = "In Recharge: Tools & apps → API tokens → "
+	adminToken  = apiTokens + "the Admin token → "
 )
 
 // Step is a line of a check as the page shows it.
@@ -50,15 +51,10 @@ type Step struct {
 
 // Said returns the state for screen readers.
 func (s Step) Said() string {
-	switch s.State {
-	case recharge.Passed:
-		return "Passed"
-	case recharge.Failed:
-		return "Failed"
-	case recharge.Warned:
-		return "Warning"
+	words := map[recharge.State]string{
+		recharge.Passed: "Passed", recharge.Failed: "Failed", recharge.Warned: "Warning",
 	}
-	return "Not checked"
+	return cmp.Or(words[s.State], "Not checked")
 }
 
 // Words returns what a merchant reads of a reason, which is a portal.Reason.
@@ -89,67 +85,68 @@ func Words(reason string) string {
 	return cmp.Or(words[recharge.Reason(reason)], "Something went wrong on this server. Its log has the details.")
 }
 
-// passed are the title of each check, and what a merchant reads where it passed.
-func passed(check recharge.Check) (title, text string) {
-	switch check {
-	case recharge.CheckToken:
-		return "The Admin token", "Recharge accepts it."
-	case recharge.CheckStore:
-		return "The store", "It is this store’s."
-	case recharge.CheckCustomers:
-		return "Customers can be read", ""
-	case recharge.CheckSessions:
-		return "A session can be made", ""
-	}
-	return "The portal opens", ""
-}
-
 // found returns a finding in words.
 func found(f recharge.Finding) Step {
-	step := Step{Name: string(f.Check), State: f.State, Took: f.Took}
-	step.Title, step.Text = passed(f.Check)
+	titles := map[recharge.Check]string{
+		recharge.CheckToken: "The Admin token", recharge.CheckStore: "The store",
+		recharge.CheckCustomers: "Customers can be read", recharge.CheckSessions: "A session can be made",
+		recharge.CheckPortal: "The portal opens",
+	}
+	step := Step{Name: string(f.Check), State: f.State, Title: titles[f.Check], Took: f.Took}
 	switch {
-	case f.State == recharge.Passed:
-		if f.Detail != "" {
-			step.Text = "It is at " + f.Detail + "."
-		}
+	case f.Detail != "":
+		step.Text = "It is at " + f.Detail + "."
 	case f.Why.Transient():
 		step.Text = "This could not be checked now. " + Words(string(f.Why))
 	case len(f.Missing) > 0:
 		step.Text = "A permission is missing: " + permissions(f.Missing) + "."
-		step.Do = apiTokens + "the Admin token → Permissions → set it, save, and connect again."
+		step.Do = adminToken + "Permissions → set it, save, and connect again."
 	default:
-		step.Text, step.Do = problem(f)
+		step.Text, step.Do = checked(f.Check, f.Why)
 	}
 	return step
 }
 
-// problem says what the merchant has to fix in Recharge, and where.
-func problem(f recharge.Finding) (text, do string) {
-	switch {
-	case f.Check == recharge.CheckToken && f.Why == recharge.Unauthorized:
-		return "Recharge does not know this token.", apiTokens + "the Admin token → copy all of it, or make a new one."
-	case f.Why == recharge.WrongStore:
-		return "This token belongs to another store.", "Open Recharge from this store’s admin, and copy the token there."
-	case f.Check == recharge.CheckStore:
-		return "Not checked: the token may not read the store’s information.", ""
-	case f.Check == recharge.CheckCustomers && f.Why == recharge.Forbidden:
-		return "The token may not read customers.", apiTokens + "the Admin token → Permissions → Customers: read."
-	case f.Check == recharge.CheckSessions && f.Why == recharge.NoCustomer:
-		return "Not checked: there is no customer in Recharge yet.", ""
-	case f.Check == recharge.CheckSessions && f.Why == recharge.Unauthorized:
-		return "Recharge does not accept the Storefront token.",
-			apiTokens + "Storefront tokens → copy all of it, or make one with Create customer session."
-	case f.Check == recharge.CheckSessions:
-		return "Recharge makes no session. Shoppers get a hash link instead, and may have to sign in at the portal.",
-			apiTokens + "the Admin token → Permissions → Customer sessions: write; " +
-				"and a Storefront token with Create customer session."
-	case f.Check == recharge.CheckPortal && f.State == recharge.Skipped:
-		return "Not checked: this needs a session.", ""
-	case f.Check == recharge.CheckPortal:
-		return "Recharge gives no link to the portal. " + Words(string(f.Why)), ""
+// checked says what a check found, and what the merchant has to do about it in Recharge.
+func checked(check recharge.Check, why recharge.Reason) (text, do string) {
+	const otherwise recharge.Reason = "otherwise"
+	type key struct {
+		check recharge.Check
+		why   recharge.Reason // "": it passed, or there was nothing to check it with
 	}
-	return Words(string(f.Why)), ""
+	words := map[key][2]string{
+		{recharge.CheckToken, ""}: {"Recharge accepts it."},
+		{recharge.CheckToken, recharge.Unauthorized}: {
+			"Recharge does not know this token.", adminToken + "copy all of it, or make a new one.",
+		},
+		{recharge.CheckStore, ""}: {"It is this store’s."},
+		{recharge.CheckStore, recharge.WrongStore}: {
+			"This token belongs to another store.", "Open Recharge from this store’s admin, and copy the token there.",
+		},
+		{recharge.CheckStore, otherwise}: {"Not checked: the token may not read the store’s information."},
+		{recharge.CheckCustomers, ""}:    {},
+		{recharge.CheckCustomers, recharge.Forbidden}: {
+			"The token may not read customers.", adminToken + "Permissions → Customers: read.",
+		},
+		{recharge.CheckSessions, ""}:                  {},
+		{recharge.CheckSessions, recharge.NoCustomer}: {"Not checked: there is no customer in Recharge yet."},
+		{recharge.CheckSessions, recharge.Unauthorized}: {
+			"Recharge does not accept the Storefront token.",
+			apiTokens + "Storefront tokens → copy all of it, or make one with Create customer session.",
+		},
+		{recharge.CheckSessions, otherwise}: {
+			"Recharge makes no session. Shoppers get a hash link instead, and may have to sign in at the portal.",
+			adminToken + "Permissions → Customer sessions: write; and a Storefront token with Create customer session.",
+		},
+		{recharge.CheckPortal, ""}:        {"Not checked: this needs a session."},
+		{recharge.CheckPortal, otherwise}: {"Recharge gives no link to the portal. " + Words(string(why))},
+	}
+	for _, row := range []key{{check, why}, {check, otherwise}} {
+		if said, ok := words[row]; ok {
+			return said[0], said[1]
+		}
+	}
+	return Words(string(why)), ""
 }
 
 // permissions names scopes as Recharge's page does.

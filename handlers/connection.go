@@ -20,51 +20,30 @@ type connectionView struct {
 	Mine      bool // Fixed, and for this shop
 	Connected bool
 
-	store.Traits                              // as they are used
-	PortalFrom, AccountsFrom, LinkFrom string // where they come from
-	Detected, Chosen                   store.Traits
-	HasStorefront, HasSecret           bool
-	Webhooks                           string
-
-	Said    string // what was just done
-	SaidBad bool
+	store.Traits             // as they are used
+	Detected, Chosen         store.Traits
+	HasStorefront, HasSecret bool
+	Webhooks                 string
+	Said                     merchant.Said // what was just done
 }
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	if own := a.Merchant.Merchants.Own(); own != "" {
 		mine := shop == own
-		v := connectionView{
+		return connectionView{
 			Fixed: true, Mine: mine, Connected: mine && a.Merchant.Merchants.Single() != nil, Traits: a.Merchant.Defaults,
-			Webhooks: "Recharge tells the app when a customer changes.",
-		}
-		if a.Merchant.Secret == "" {
-			v.Webhooks = "noticed within a day, since this server’s operator has not set RECHARGE_CLIENT_SECRET."
-		}
-		return v, nil
+			Webhooks: a.Merchant.WebhookWords(nil),
+		}, nil
 	}
 	connection, err := a.Merchant.Connection(ctx, shop)
 	if err != nil || connection == nil {
 		return connectionView{}, err
 	}
-	chosen, detected := connection.Chosen, connection.Detected
 	return connectionView{
-		Connected: true, Traits: a.Merchant.Traits(connection), Detected: detected, Chosen: chosen,
-		PortalFrom:    from(chosen.PortalURL, detected.PortalURL),
-		AccountsFrom:  from(chosen.Accounts, detected.Accounts),
-		LinkFrom:      from(chosen.Link, detected.Link),
+		Connected: true, Traits: a.Merchant.Traits(connection), Detected: connection.Detected, Chosen: connection.Chosen,
 		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
 		Webhooks: a.Merchant.WebhookWords(connection),
 	}, nil
-}
-
-func from(chosen, detected string) string {
-	switch {
-	case chosen != "":
-		return " (you chose this)"
-	case detected != "":
-		return " (detected)"
-	}
-	return " (not detected; this is the usual)"
 }
 
 // connection answers with the part of the page that says how the shop is connected.
@@ -77,7 +56,7 @@ func (a *Admin) say(c echo.Context, shop shopify.Shop, said merchant.Said) error
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
-	view.Said, view.SaidBad = said.Text, said.Bad
+	view.Said = said
 	return a.part(c, http.StatusOK, "connection", view)
 }
 
@@ -161,7 +140,6 @@ type steps struct {
 }
 
 func (s *steps) begin() {
-	s.begun = true
 	// Connecting takes longer than a click may.
 	deadline := time.Now().Add(merchant.ConnectTimeout + 10*time.Second)
 	s.err = http.NewResponseController(s.response).SetWriteDeadline(deadline)
@@ -170,33 +148,19 @@ func (s *steps) begin() {
 	s.write("checks-start", nil)
 }
 
-// stepView is a step as the page shows it.
-type stepView struct {
-	merchant.Step
-	Took string
-}
-
-func (s *steps) add(step merchant.Step) {
-	if !s.begun {
-		s.begin()
-	}
-	view := stepView{Step: step}
-	if step.Took > 0 {
-		view.Took = shortTime(int(max(step.Took, time.Millisecond) / time.Millisecond))
-	}
-	s.write("step", view)
-}
+func (s *steps) add(step merchant.Step) { s.write("step", step) }
 
 // end writes the result: "saved", "not_saved", or an outcome.
 func (s *steps) end(result, text string, good bool) error {
-	if !s.begun {
-		s.begin()
-	}
 	s.write("checks-end", map[string]any{"Result": result, "Text": text, "Good": good})
 	return s.err
 }
 
 func (s *steps) write(name string, data any) {
+	if !s.begun {
+		s.begun = true
+		s.begin()
+	}
 	if s.err != nil {
 		return
 	}

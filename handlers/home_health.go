@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -20,7 +18,7 @@ import (
 // healthView is what the page shows of the last 24 hours.
 type healthView struct {
 	Unknown                        bool
-	Width, Base                    int // of the chart, in its own units
+	Width, Base, BarWidth          int // of the chart, in its own units
 	Bars                           []bar
 	Outcomes                       []count
 	Summary                        string
@@ -35,14 +33,13 @@ type healthView struct {
 
 type bar struct {
 	Title string
-	X, W  int
+	X     int
 	Parts []rect
 }
 
 type rect struct {
-	Class   string
-	X, Y, W int
-	H       int
+	Class string
+	Y, H  int
 }
 
 type count struct {
@@ -64,9 +61,9 @@ type troubleView struct {
 // The chart's measures, in its own units.
 const barStep, barWidth, chartBase = 26, 20, 100
 
-// outcomes are what the chart shows, from the bottom up.
-func outcomes() []count {
-	return []count{
+// outcomesOf returns what the chart shows, from the bottom up, and the clicks in all.
+func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
+	outcomes = []count{
 		{Name: string(portal.Redirected), Label: "In the portal, signed in", Class: "portal"},
 		{Name: string(portal.RedirectedByHash), Label: "To the portal by hash", Class: "hash"},
 		{Name: string(portal.SignIn), Label: "Sent to sign in", Class: "page"},
@@ -74,6 +71,11 @@ func outcomes() []count {
 		{Name: string(portal.NotASubscriber), Label: "No subscriber", Class: "page"},
 		{Name: string(portal.Unavailable), Label: "Asked to try again", Class: "lost"},
 	}
+	for i, outcome := range outcomes {
+		outcomes[i].Count = counts[outcome.Name]
+		clicks += outcomes[i].Count
+	}
+	return outcomes, clicks
 }
 
 // health answers with the part of the page that shows the last day.
@@ -97,16 +99,12 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		}
 	}
 	v := healthView{
-		Width: barStep * len(health.Hours), Base: chartBase,
+		Width: barStep * len(health.Hours), Base: chartBase, BarWidth: barWidth,
 		Calls: all[portal.CallsMade], Failed: all[portal.CallsFailed], Limited: all[portal.CallsLimited],
 		P50: atMost(portal.Percentile(all, 0.5)), P95: atMost(portal.Percentile(all, 0.95)),
 	}
-	for _, outcome := range outcomes() {
-		outcome.Count = all[outcome.Name]
-		v.Clicks += outcome.Count
-		v.Outcomes = append(v.Outcomes, outcome)
-	}
-	v.draw(health.Hours[:])
+	v.Outcomes, v.Clicks = outcomesOf(all)
+	v.Bars = barsOf(health.Hours[:])
 	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
 	clicks := merchant.Plural(int(v.Clicks), "click")
 	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", clicks, inPortal)
@@ -115,7 +113,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		budget := connected.Client.Limiter().Budget()
 		v.Budget = &budget
 		if budget.Paused > 0 {
-			v.Paused = shortTime(int(budget.Paused/time.Second+1) * 1000)
+			v.Paused = merchant.ShortTime(budget.Paused.Truncate(time.Second) + time.Second)
 		}
 	}
 	if progress, err := a.Merchant.Store.Import(ctx, shop); a.Merchant.Importer != nil && err == nil && connected != nil {
@@ -131,35 +129,30 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	return v
 }
 
-// draw makes a bar of each hour. The merchant's time zone is not known, so the axis counts
+// barsOf makes a bar of each hour. The merchant's time zone is not known, so the axis counts
 // hours back.
-func (v *healthView) draw(hours []store.Hour) {
+func barsOf(hours []store.Hour) (bars []bar) {
 	most := int64(1)
 	for _, hour := range hours {
-		most = max(most, clicksOf(hour))
+		_, clicks := outcomesOf(hour.Counts)
+		most = max(most, clicks)
 	}
-	for i, h := range hours {
-		b := bar{X: i*barStep + (barStep-barWidth)/2, W: barWidth}
-		b.Title = fmt.Sprintf("%s UTC: %s", h.Start.UTC().Format("15:04"), merchant.Plural(int(clicksOf(h)), "click"))
+	for i, hour := range hours {
+		outcomes, clicks := outcomesOf(hour.Counts)
+		b := bar{X: i*barStep + (barStep-barWidth)/2}
+		b.Title = fmt.Sprintf("%s UTC: %s", hour.Start.UTC().Format("15:04"), merchant.Plural(int(clicks), "click"))
 		top := int64(0) // of what is drawn so far, in clicks
-		for _, outcome := range outcomes() {
-			n := h.Counts[outcome.Name]
-			if n == 0 {
+		for _, outcome := range outcomes {
+			if outcome.Count == 0 {
 				continue
 			}
-			below, above := int(top*chartBase/most), int((top+n)*chartBase/most)
-			b.Parts = append(b.Parts, rect{Class: outcome.Class, X: b.X, W: b.W, Y: chartBase - above, H: max(above-below, 1)})
-			top += n
+			below, above := int(top*chartBase/most), int((top+outcome.Count)*chartBase/most)
+			b.Parts = append(b.Parts, rect{outcome.Class, chartBase - above, max(above-below, 1)})
+			top += outcome.Count
 		}
-		v.Bars = append(v.Bars, b)
+		bars = append(bars, b)
 	}
-}
-
-func clicksOf(hour store.Hour) (n int64) {
-	for _, outcome := range outcomes() {
-		n += hour.Counts[outcome.Name]
-	}
-	return n
+	return bars
 }
 
 // atMost is how long most clicks took.
@@ -167,12 +160,5 @@ func atMost(d time.Duration) string {
 	if d == 0 {
 		return "over 25 s"
 	}
-	return "≤ " + shortTime(int(d/time.Millisecond))
-}
-
-func shortTime(ms int) string {
-	if ms < 1000 {
-		return strconv.Itoa(ms) + " ms"
-	}
-	return strings.TrimSuffix(strconv.FormatFloat(float64(ms)/1000, 'f', 1, 64), ".0") + " s"
+	return "≤ " + merchant.ShortTime(d)
 }

@@ -21,8 +21,7 @@ type keysView struct {
 	Full      bool
 	Address   string // of the server
 	New       string // a key that was made just now: it is never shown again
-	Said      string
-	SaidBad   bool
+	Said      merchant.Said
 }
 
 func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, error) {
@@ -50,7 +49,7 @@ func (a *Admin) showKeys(c echo.Context, shop shopify.Shop, key string, said mer
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
-	view.New, view.Said, view.SaidBad = key, said.Text, said.Bad
+	view.New, view.Said = key, said
 	return a.part(c, http.StatusOK, "keys", view)
 }
 

@@ -34,6 +34,8 @@ const (
 	storefrontAsAdmin = "The Admin token field has a Storefront token in it, which begins with strfnt_. Check both fields."
 	adminAsStorefront = "The Storefront token field has an Admin token in it, which begins with sk_. Check both fields."
 
+	webhooksTell = "Recharge tells the app when a customer changes."
+
 	tellSupport = "Ask this server’s operator to tell Recharge’s support."
 	apiTokens   = "In Recharge: Tools & apps → API tokens → "
 	adminToken  = apiTokens + "the Admin token → "
@@ -55,6 +57,14 @@ func (s Step) Said() string {
 		recharge.Passed: "Passed", recharge.Failed: "Failed", recharge.Warned: "Warning",
 	}
 	return cmp.Or(words[s.State], "Not checked")
+}
+
+// Time returns how long the step took; "" if that was not measured.
+func (s Step) Time() string {
+	if s.Took <= 0 {
+		return ""
+	}
+	return ShortTime(max(s.Took, time.Millisecond))
 }
 
 // Words returns what a merchant reads of a reason, which is a portal.Reason.
@@ -179,9 +189,7 @@ func accountsStep(accounts string, took time.Duration) Step {
 }
 
 func webhooksStep(err error) Step {
-	step := Step{
-		Name: "webhooks", State: recharge.Passed, Title: "Webhooks", Text: "Recharge tells the app when a customer changes.",
-	}
+	step := Step{Name: "webhooks", State: recharge.Passed, Title: "Webhooks", Text: webhooksTell}
 	switch {
 	case err == errNoSecret: //nolint:errorlint // it is never wrapped
 		step.State, step.Text = recharge.Skipped, "Without the webhook secret, changes are noticed within a day."
@@ -193,8 +201,15 @@ func webhooksStep(err error) Step {
 	return step
 }
 
-// WebhookWords says how soon a change in Recharge is noticed.
+// WebhookWords says how soon a change in Recharge is noticed. The connection is nil for the
+// configured store.
 func (s *Service) WebhookWords(connection *store.Connection) string {
+	switch {
+	case connection == nil && s.Secret == "":
+		return "noticed within a day, since this server’s operator has not set RECHARGE_CLIENT_SECRET."
+	case connection == nil:
+		return webhooksTell
+	}
 	state := connection.Webhooks
 	switch {
 	case connection.ClientSecret == "":
@@ -247,6 +262,14 @@ func Ago(d time.Duration) string {
 		return Plural(int(d/time.Hour), "hour") + " ago"
 	}
 	return Plural(int(d/(24*time.Hour)), "day") + " ago"
+}
+
+// ShortTime returns a time in milliseconds, or from a second on in seconds.
+func ShortTime(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Seconds()), ".0") + " s"
 }
 
 // Plural returns a number of things.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -172,50 +171,40 @@ func (l *PortalLinks) read(c echo.Context) (store.Shopper, recharge.Visit, error
 	return readBody(body)
 }
 
-func readBody(body []byte) (store.Shopper, recharge.Visit, error) {
+func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) {
 	fields, err := flat(body)
 	if err != nil {
-		return store.Shopper{}, recharge.Visit{}, err
+		return who, visit, err
 	}
-	text := map[string]string{}
-	for _, name := range []string{"destination", "locale"} {
-		value, given := fields[name]
-		word, ok := value.(string)
-		if given && value != nil && !ok {
-			return store.Shopper{}, recharge.Visit{}, errText
+	var text [2]string
+	for i, name := range []string{"destination", "locale"} {
+		var ok bool
+		if text[i], ok = fields[name].(string); !ok && fields[name] != nil {
+			return who, visit, errText
 		}
-		text[name] = word
 		delete(fields, name)
 	}
-	who, err := shopperIn(fields)
-	return who, visitOf(text["destination"], text["locale"]), err
-}
-
-// shopperIn reads the customer, who must be the only thing in fields.
-func shopperIn(fields map[string]any) (store.Shopper, error) {
 	atShopify, byShopify := fields["shopify_customer_id"]
 	atRecharge, byRecharge := fields["recharge_customer_id"]
 	delete(fields, "shopify_customer_id")
 	delete(fields, "recharge_customer_id")
 	switch {
 	case len(fields) > 0:
-		return store.Shopper{}, errUnknown
+		return who, visit, errUnknown
 	case byShopify == byRecharge:
-		return store.Shopper{}, errOneOf
+		return who, visit, errOneOf
 	case byShopify:
-		text, _ := atShopify.(string)
-		id, err := parseCustomerID(text)
-		if err != nil {
-			return store.Shopper{}, errShopifyID
+		id, _ := atShopify.(string)
+		if who.Customer, err = parseCustomerID(id); err != nil {
+			return who, visit, errShopifyID
 		}
-		return store.Shopper{Customer: id}, nil
+	default:
+		id, _ := atRecharge.(json.Number)
+		if who.RechargeID, err = parseRechargeID(id.String()); err != nil {
+			return who, visit, errRechargeID
+		}
 	}
-	number, _ := atRecharge.(json.Number)
-	id, err := parseRechargeID(number.String())
-	if err != nil {
-		return store.Shopper{}, errRechargeID
-	}
-	return store.Shopper{RechargeID: id}, nil
+	return who, visitOf(text[0], text[1]), nil
 }
 
 // flat reads an object whose values are text, numbers or null. Unmarshalling into a struct
@@ -223,27 +212,18 @@ func shopperIn(fields map[string]any) (store.Shopper, error) {
 func flat(body []byte) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+	if start, _ := decoder.Token(); !json.Valid(body) || start != json.Delim('{') {
 		return nil, errNotObject
 	}
 	fields := map[string]any{}
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return nil, errNotObject
-		}
-		value, err := decoder.Token()
+	for decoder.More() { // valid JSON: reading its tokens does not fail
+		name, _ := decoder.Token()
+		value, _ := decoder.Token()
 		_, nested := value.(json.Delim)
-		if _, twice := fields[fmt.Sprint(name)]; err != nil || nested || twice {
+		if _, twice := fields[name.(string)]; nested || twice {
 			return nil, errNotObject
 		}
-		fields[fmt.Sprint(name)] = value
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, errNotObject
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errNotObject
+		fields[name.(string)] = value
 	}
 	return fields, nil
 }

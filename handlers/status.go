@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 
@@ -44,7 +43,10 @@ func (s *Status) handle(c echo.Context) error {
 		return forbid(c, id, "")
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
-	standing := s.standing(c.Request().Context(), who, c.Request().Method == http.MethodHead)
+	var standing portal.SubscriberStatus // not known for a visitor, or if Recharge is not connected
+	if who.Customer != "" {
+		standing = s.Resolver.Status(c.Request().Context(), who, c.Request().Method == http.MethodHead) // HEAD makes no call
+	}
 	s.Recorder.Calls(who.Shop, standing.Calls)
 	if standing.Cause != nil {
 		s.Log.LogAttrs(c.Request().Context(), portal.Level("", standing.Cause), "status", append([]slog.Attr{
@@ -57,14 +59,6 @@ func (s *Status) handle(c echo.Context) error {
 		answer.Subscriber, answer.ActiveSubscriptions = &standing.Subscriber, &standing.Active
 	}
 	return c.JSON(http.StatusOK, answer)
-}
-
-// standing is not known for a visitor, or if Recharge is not connected. HEAD makes no call.
-func (s *Status) standing(ctx context.Context, who store.Shopper, head bool) portal.SubscriberStatus {
-	if who.Customer == "" {
-		return portal.SubscriberStatus{}
-	}
-	return s.Resolver.Status(ctx, who, head)
 }
 
 func answerOf(s portal.SubscriberStatus, who store.Shopper) portal.StatusAnswer {

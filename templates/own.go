@@ -55,7 +55,7 @@ func (p *Pages) Text(key, languages string) (text, code string) {
 }
 
 // OwnPolicy is the Content-Security-Policy of these pages. They load nothing.
-func (p *Pages) OwnPolicy() string { return Policy(string(ownStyle), "") }
+func (p *Pages) OwnPolicy() string { return policy(string(ownStyle), "") }
 
 // Forward returns an HTML page that sends the browser to target at once. Its text is in
 // the language of locale, a tag such as "fr" or "pt-BR".
@@ -78,11 +78,10 @@ func (p *Pages) draw(file string, words catalogue, data map[string]any) ([]byte,
 }
 
 // ForwardPolicy is the Content-Security-Policy of that page, which can only forward.
-func (p *Pages) ForwardPolicy() string { return Policy(string(forwardStyle), string(forwardScript)) }
+func (p *Pages) ForwardPolicy() string { return policy(string(forwardStyle), string(forwardScript)) }
 
-// Policy is the Content-Security-Policy of a page of our own with one style and one
-// script element ("" for none). It allows nothing else, and no frame.
-func Policy(style, script string) string {
+// policy allows one style and one script element ("" for none), nothing else, and no frame.
+func policy(style, script string) string {
 	return "default-src 'none'; style-src " + hash(style) + "; script-src " + hash(script) +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }

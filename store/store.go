@@ -180,7 +180,7 @@ func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 		if last != nil && record.generation == last.generation {
 			if sealed, ok := values[1].(string); ok {
 				loaded.version = versionOf(sealed)
-				loaded.Cached = s.openUsable(ctx, record, who, name, sealed)
+				loaded.Cached = s.openUsable(ctx, record, who, keys[1], name, sealed)
 			}
 			return loaded
 		}
@@ -190,8 +190,8 @@ func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 }
 
 // openUsable opens a shopper's cached value. One that does not open counts as none.
-func (s *Store) openUsable(ctx context.Context, r *Record, who Shopper, name, sealed string) Cached {
-	cached, err := r.openCached(r.key("c", name), sealed)
+func (s *Store) openUsable(ctx context.Context, r *Record, who Shopper, key, name, sealed string) Cached {
+	cached, err := r.openCached(key, sealed)
 	if err != nil {
 		s.options.Log.WarnContext(ctx, "a cached value in Redis does not open", "error", err)
 		return Cached{}

@@ -99,8 +99,6 @@ func mergeErrors(a, b []RecentError) []RecentError {
 	return merged[:min(len(merged), errorsKept)]
 }
 
-func hourOf(t time.Time) int64 { return t.UTC().Truncate(time.Hour).Unix() }
-
 //go:embed same.lua
 var sameScript string
 
@@ -142,11 +140,12 @@ func (s *Store) Flush(ctx context.Context) error {
 
 // flush writes what was counted of a shop. If the shop has no record, it is dropped.
 func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
-	record, last, err := s.readErrors(ctx, shop)
+	var last []RecentError
+	record, err := s.readSealed(ctx, shop, errorsKey(shop), &last)
 	if err != nil || record == nil {
 		return err
 	}
-	hour := hourKey(shop, hourOf(s.options.Now()))
+	hour := hourKey(shop, s.options.Now())
 	var commands []any
 	for name, n := range p.counts {
 		commands = append(commands, "HINCRBY", 3, hour, name, n)
@@ -164,12 +163,6 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 	return err
 }
 
-func (s *Store) readErrors(ctx context.Context, shop shopify.Shop) (*Record, []RecentError, error) {
-	var errs []RecentError
-	record, err := s.readSealed(ctx, shop, errorsKey(shop), &errs)
-	return record, errs, err
-}
-
 // Health returns a shop's last day, with what this process has not flushed yet.
 func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 	var health Health
@@ -177,7 +170,7 @@ func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 	for i := range health.Hours {
 		health.Hours[i] = Hour{Start: now.Add(time.Duration(i-hours+1) * time.Hour), Counts: map[string]int64{}}
 	}
-	_, errs, err := s.readErrors(ctx, shop)
+	_, err := s.readSealed(ctx, shop, errorsKey(shop), &health.Errors)
 	if err == nil {
 		err = s.readHours(ctx, shop, &health)
 	}
@@ -190,9 +183,8 @@ func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 		for name, n := range p.counts {
 			health.Hours[hours-1].Counts[name] += n
 		}
-		errs = mergeErrors(errs, p.errors)
+		health.Errors = mergeErrors(health.Errors, p.errors)
 	}
-	health.Errors = errs
 	return health, nil
 }
 
@@ -203,7 +195,7 @@ func (s *Store) readHours(ctx context.Context, shop shopify.Shop, health *Health
 	var all [hours]*redis.MapStringStringCmd
 	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, hour := range health.Hours {
-			all[i] = pipe.HGetAll(ctx, hourKey(shop, hour.Start.Unix()))
+			all[i] = pipe.HGetAll(ctx, hourKey(shop, hour.Start))
 		}
 		return nil
 	})

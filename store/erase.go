@@ -47,7 +47,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		// were used. Erasing a shop must reset neither.
 		keys := []string{errorsKey(e.Shop), importKey(e.Shop)}
 		for i := range time.Duration(hours + 1) {
-			keys = append(keys, hourKey(e.Shop, hourOf(s.options.Now().Add(-i*time.Hour))))
+			keys = append(keys, hourKey(e.Shop, s.options.Now().Add(-i*time.Hour)))
 		}
 		pipe.Unlink(ctx, keys...)
 		if s.options.Now().Sub(e.Uninstalled) < uninstalledFor {

@@ -57,8 +57,9 @@ func nonceKey(shop shopify.Shop, nonce string) string {
 	return shopPrefix(shop) + "n:" + hex.EncodeToString(digest[:16])
 }
 
-func hourKey(shop shopify.Shop, hour int64) string {
-	return shopPrefix(shop) + "h:" + time.Unix(hour, 0).UTC().Format("2006010215")
+// hourKey is the key of the hour that a time is in.
+func hourKey(shop shopify.Shop, at time.Time) string {
+	return shopPrefix(shop) + "h:" + at.UTC().Format("2006010215")
 }
 
 // canonical is the id by which a shopper is cached: Shopify's, or Recharge's if the shop's own

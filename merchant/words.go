@@ -97,48 +97,47 @@ func Words(reason string) string {
 
 // found returns a finding in words.
 func found(f recharge.Finding) Step {
-	titles := map[recharge.Check]string{
-		recharge.CheckToken: "The Admin token", recharge.CheckStore: "The store",
-		recharge.CheckCustomers: "Customers can be read", recharge.CheckSessions: "A session can be made",
-		recharge.CheckPortal: "The portal opens",
+	words := map[recharge.Check][2]string{ // the title, and the text where it passed
+		recharge.CheckToken:     {"The Admin token", "Recharge accepts it."},
+		recharge.CheckStore:     {"The store", "It is this store’s."},
+		recharge.CheckCustomers: {"Customers can be read"},
+		recharge.CheckSessions:  {"A session can be made"},
+		recharge.CheckPortal:    {"The portal opens", "It is at " + f.Detail + "."},
 	}
-	step := Step{Name: string(f.Check), State: f.State, Title: titles[f.Check], Took: f.Took}
+	step := Step{Name: string(f.Check), State: f.State, Title: words[f.Check][0], Took: f.Took}
 	switch {
-	case f.Detail != "":
-		step.Text = "It is at " + f.Detail + "."
+	case f.State == recharge.Passed:
+		step.Text = words[f.Check][1]
 	case f.Why.Transient():
 		step.Text = "This could not be checked now. " + Words(string(f.Why))
 	case len(f.Missing) > 0:
 		step.Text = "A permission is missing: " + permissions(f.Missing) + "."
 		step.Do = adminToken + "Permissions → set it, save, and connect again."
 	default:
-		step.Text, step.Do = checked(f.Check, f.Why)
+		step.Text, step.Do = problem(f.Check, f.Why)
 	}
 	return step
 }
 
-// checked says what a check found, and what the merchant has to do about it in Recharge.
-func checked(check recharge.Check, why recharge.Reason) (text, do string) {
+// problem says what a check found that did not pass, and what the merchant has to do about it
+// in Recharge.
+func problem(check recharge.Check, why recharge.Reason) (text, do string) {
 	const otherwise recharge.Reason = "otherwise"
 	type key struct {
 		check recharge.Check
-		why   recharge.Reason // "": it passed, or there was nothing to check it with
+		why   recharge.Reason
 	}
 	words := map[key][2]string{
-		{recharge.CheckToken, ""}: {"Recharge accepts it."},
 		{recharge.CheckToken, recharge.Unauthorized}: {
 			"Recharge does not know this token.", adminToken + "copy all of it, or make a new one.",
 		},
-		{recharge.CheckStore, ""}: {"It is this store’s."},
 		{recharge.CheckStore, recharge.WrongStore}: {
 			"This token belongs to another store.", "Open Recharge from this store’s admin, and copy the token there.",
 		},
 		{recharge.CheckStore, otherwise}: {"Not checked: the token may not read the store’s information."},
-		{recharge.CheckCustomers, ""}:    {},
 		{recharge.CheckCustomers, recharge.Forbidden}: {
 			"The token may not read customers.", adminToken + "Permissions → Customers: read.",
 		},
-		{recharge.CheckSessions, ""}:                  {},
 		{recharge.CheckSessions, recharge.NoCustomer}: {"Not checked: there is no customer in Recharge yet."},
 		{recharge.CheckSessions, recharge.Unauthorized}: {
 			"Recharge does not accept the Storefront token.",

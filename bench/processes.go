@@ -132,7 +132,7 @@ func (k killer) Close() error { return k.command.Process.Kill() }
 // connect returns a client as anybody would make one.
 func connect(address string) *redis.Client {
 	return redis.NewClient(&redis.Options{
-		Addr: address, PipelinePoolSize: -1,
+		Addr:                     address,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }

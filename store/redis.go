@@ -183,7 +183,8 @@ func (s *Store) durably(ctx context.Context, write func(context.Context, *redis.
 			if err := write(ctx, tx); err != nil {
 				return err
 			}
-			return flushed(tx.WaitAOF(ctx, 1, 0, flushTimeout).Result()) // on the write's own connection
+			// On the write's own connection. The client's own WaitAOF expects one number.
+			return flushed(tx.Do(ctx, "WAITAOF", 1, 0, flushTimeout.Milliseconds()).Int64Slice())
 		}, keys...)
 		cut := wasCut(err)
 		if cut {

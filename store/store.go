@@ -107,7 +107,6 @@ func withTimeouts(o redis.UniversalOptions, timeout time.Duration) *redis.Univer
 	o.MaxRetryBackoff = 10 * time.Millisecond
 	o.DialerRetries = 1
 	o.Protocol = 2 // 3 adds push messages, which go-redis looks for before each answer
-	o.PipelinePoolSize = -1
 	o.ConnMaxIdleTime = 5 * time.Minute
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return &o

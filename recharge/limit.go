@@ -128,6 +128,8 @@ type Limiter struct {
 	level      float64   // calls in the bucket, as far as this process knows
 	seen       float64   // calls in the bucket, by Recharge's own count
 	unreported float64   // calls that the shared limiter does not know of; negative: calls that were not made
+	reporting  float64   // calls that it is being told of
+	answered   int64     // the newest Turn.At
 	paused     time.Time // no call before then
 	background time.Time // the next turn of WaitBackground
 	breakers   breakers
@@ -183,16 +185,22 @@ func (l *Limiter) takeShared(ctx context.Context, shared SharedLimiter, ask Ask,
 	l.mu.Lock()
 	l.leak()
 	bucket, unreported, seen := l.bucket, l.unreported, l.seen
-	l.unreported = 0
+	l.unreported, l.reporting = 0, l.reporting+unreported
 	l.mu.Unlock()
 	turn, err := shared.Take(ctx, bucket, ask, unreported, max(seen, level))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.leak()
+	l.reporting -= unreported
 	if err != nil {
 		l.unreported += unreported
 		return turn, err
 	}
-	l.level, l.at = turn.Level+l.unreported, l.now()
+	level = turn.Level + l.unreported + l.reporting
+	if turn.At < l.answered { // a newer answer came first, or the clock was set back
+		level = max(level, l.level)
+	}
+	l.level, l.answered = level, max(l.answered, turn.At)
 	return turn, nil
 }
 

@@ -108,7 +108,9 @@ func withTimeouts(o redis.UniversalOptions, timeout time.Duration) *redis.Univer
 	o.DialerRetries = 1
 	o.Protocol = 2 // 3 adds push messages, which go-redis looks for before each answer
 	o.ConnMaxIdleTime = 5 * time.Minute
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.MaintNotificationsConfig = &maintnotifications.Config{
+		Mode: maintnotifications.ModeDisabled, EndpointType: maintnotifications.EndpointTypeNone, // else it asks the DNS
+	}
 	return &o
 }
 

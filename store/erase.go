@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	_ "embed" // a script
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,9 +11,6 @@ import (
 
 	"manage-subscriptions/shopify"
 )
-
-//go:embed forget.lua
-var forgetScript string
 
 // tombstoneFor is longer than a save can be under way.
 const tombstoneFor = 2 * time.Minute
@@ -123,12 +119,6 @@ func (s *Store) tidy(erased *Record) {
 	})
 }
 
-// Forget removes what is cached of a shopper, because it turned out to be wrong.
-func (s *Store) Forget(ctx context.Context, r *Record, who Shopper) error {
-	args := forgetArgs(r, "", []string{canonical(who)})
-	return s.eval(context.WithoutCancel(ctx), indexScript+forgetScript, []string{recordKey(r.Shop)}, args...).Err()
-}
-
 // Change is what one of Recharge's customer webhooks says: which customer record it is about, and
 // which shopper the record names now.
 type Change struct {
@@ -187,12 +177,4 @@ func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []stri
 			return err
 		}
 	}
-}
-
-func forgetArgs(r *Record, redaction string, ids []string) []any {
-	args := append(indexArgs(r), redaction, redactedFor.Milliseconds())
-	for _, id := range ids {
-		args = append(args, r.name(id))
-	}
-	return args
 }

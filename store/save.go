@@ -16,6 +16,9 @@ var indexScript string
 //go:embed save.lua
 var saveScript string
 
+//go:embed forget.lua
+var forgetScript string
+
 // replaceAny lets an entry replace whatever is cached, and lift a redaction: only the shopper's own
 // click does. Others replace the version that they have seen.
 const replaceAny = "!"
@@ -124,4 +127,18 @@ func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, u
 		return false, fmt.Errorf("use a one-time link: %w", err)
 	}
 	return first, nil
+}
+
+// Forget removes what is cached of a shopper, because it turned out to be wrong.
+func (s *Store) Forget(ctx context.Context, r *Record, who Shopper) error {
+	args := forgetArgs(r, "", []string{canonical(who)})
+	return s.eval(context.WithoutCancel(ctx), indexScript+forgetScript, []string{recordKey(r.Shop)}, args...).Err()
+}
+
+func forgetArgs(r *Record, redaction string, ids []string) []any {
+	args := append(indexArgs(r), redaction, redactedFor.Milliseconds())
+	for _, id := range ids {
+		args = append(args, r.name(id))
+	}
+	return args
 }

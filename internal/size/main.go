@@ -25,35 +25,68 @@ const (
 	maxLine     = 120 // characters, a tab being one
 )
 
-// budget limits the lines of some rooms together. Emulators do not count. A change may not
-// exceed limit, which is lowered as the rooms shrink, until it is the goal.
+// budget limits the lines of some rooms and files together. Emulators do not count. A change
+// may not exceed limit, which is lowered as the rooms shrink, until it is the goal.
 type budget struct {
 	name        string
 	goal, limit int
-	rooms       []string
+	parts       []string
+	without     []string
 }
 
 func budgets() []budget {
-	click := []string{"portal", "handlers", "shopify", "recharge", "store", "templates"}
-	all := append([]string{"main.go", "config", "server", "merchant", "importer", "doctor", "portallink"}, click...)
-	return []budget{{"what a click can touch", 8000, 9340, click}, {"production path", 12500, 14610, all}}
+	return []budget{
+		// A click's request comes in by server/http.go. No click runs what is in the files left out.
+		{
+			"what a click can touch", 8000, 8000,
+			[]string{
+				"portal", "handlers", "shopify", "recharge", "store", "templates", "portallink",
+				"server/http.go", "server/log.go", "server/traces.go", "server/metrics",
+			},
+			[]string{
+				"handlers/admin.go", "handlers/connection.go", "handlers/home_health.go", "handlers/keys.go",
+				"handlers/health.go", "handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
+				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
+				"recharge/check.go", "recharge/webhooks.go", "store/embedded.go", "store/erase.go", "templates/admin.go",
+			},
+		},
+		{
+			"production path", 12500, 14560,
+			[]string{
+				"main.go", "config", "server", "handlers", "portal", "merchant", "importer", "shopify", "recharge", "store",
+				"templates", "doctor", "portallink",
+			},
+			nil,
+		},
+	}
+}
+
+// lines returns how many of the files' lines count.
+func (b budget) lines(files map[string]int) (sum int) {
+	for path, n := range files {
+		part := func(p string) bool { return path == p || strings.HasPrefix(path, p+"/") }
+		if slices.ContainsFunc(b.parts, part) && !slices.ContainsFunc(b.without, part) && !emulator(path) {
+			sum += n
+		}
+	}
+	return sum
 }
 
 func main() {
-	lines, offenders, err := count(".")
+	files, offenders, err := count(".")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	for _, room := range slices.Sorted(maps.Keys(lines)) {
-		fmt.Printf("%6d  %s\n", lines[room], room)
+	rooms := map[string]int{}
+	for path, lines := range files {
+		rooms[room(path)] += lines
+	}
+	for _, room := range slices.Sorted(maps.Keys(rooms)) {
+		fmt.Printf("%6d  %s\n", rooms[room], room)
 	}
 	for _, b := range budgets() {
-		sum := 0
-		for _, room := range b.rooms {
-			sum += lines[room]
-		}
-		reached := "reached"
+		sum, reached := b.lines(files), "reached"
 		if sum > b.goal {
 			reached = "not reached"
 		}
@@ -70,7 +103,7 @@ func main() {
 	}
 }
 
-// count returns the lines of each room below root, and what is too long.
+// count returns the lines of each file below root, and what is too long.
 func count(root string) (lines map[string]int, offenders []string, err error) {
 	lines = map[string]int{}
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -87,7 +120,7 @@ func count(root string) (lines map[string]int, offenders []string, err error) {
 		if err != nil {
 			return err
 		}
-		lines[room(path)] += strings.Count(string(text), "\n")
+		lines[path] = strings.Count(string(text), "\n")
 		offenders = append(offenders, tooLong(path, string(text))...)
 		return nil
 	})
@@ -96,13 +129,15 @@ func count(root string) (lines map[string]int, offenders []string, err error) {
 
 // room is the folder at the root, but an emulator is one of its own.
 func room(path string) string {
-	for _, emulator := range []string{"shopify/shopifytest", "recharge/rechargetest"} {
-		if strings.HasPrefix(path, emulator+"/") {
-			return emulator
-		}
+	if emulator(path) {
+		return filepath.Dir(path)
 	}
 	first, _, _ := strings.Cut(path, "/")
 	return first
+}
+
+func emulator(path string) bool {
+	return strings.HasPrefix(path, "shopify/shopifytest/") || strings.HasPrefix(path, "recharge/rechargetest/")
 }
 
 // tooLong lists what is too long in a file.

@@ -342,6 +342,7 @@ func (in inspector) inspect(t *testing.T, page string) layout {
 
 // TestInspectorFindsWhatIsWrong: else the other tests would say nothing.
 func TestInspectorFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	in := newInspector(t)
 	in.resize(t, narrow)
 	const head = `<!doctype html><html lang="en"><title>Wrong</title><style>button{width:10px;height:10px;padding:0;border:0}</style>`

@@ -82,6 +82,7 @@ func (p *person) press(name, on string) {
 // TestEverySwitch presses each one on the panel, for Pat when her access is cached, when
 // only she is known, and when she is not, and for Robin.
 func TestEverySwitch(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct{ warm, known, cold, robin string }{
 		"limited":  {"redirected", "redirected_by_hash", "unavailable", "unavailable"},
 		"slow":     {"redirected", "redirected_by_hash", "unavailable", "unavailable"},

@@ -104,6 +104,7 @@ func TestWalks(t *testing.T) {
 			continue
 		}
 		t.Run(walk.name, func(t *testing.T) {
+			t.Parallel()
 			walk.walk(newWalker(t, startWith(t, walk.store), machine))
 		})
 	}

@@ -20,7 +20,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// pages are the calls of sweeps so far.
+// pages are the calls of imports so far.
 func pages(f *servertest.Fixture) (pages []rechargetest.Request) {
 	for _, request := range f.Recharge.Requests() {
 		if request.Endpoint == "customers" && !request.Query.Has("external_customer_id") {
@@ -92,8 +92,8 @@ func TestIndexWithoutFilter(t *testing.T) {
 	}
 }
 
-// TestOneSweep: of two servers one sweeps, and a restart goes on where it was.
-func TestOneSweep(t *testing.T) {
+// TestOneImport: of two servers one imports, and a restart goes on where it was.
+func TestOneImport(t *testing.T) {
 	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "10,40" } // five pages a second
 	f := servertest.StartWithImport(t, 2000, slowly)
@@ -110,7 +110,7 @@ func TestOneSweep(t *testing.T) {
 	}
 	slices.Sort(cursors)
 	if again := len(cursors) - len(slices.Compact(cursors)); len(cursors) < 9 || again > 1 {
-		t.Errorf("the sweep took %d calls, %d of them again; want 9, and the one that was cut off", len(cursors), again)
+		t.Errorf("the import took %d calls, %d of them again; want 9, and the one that was cut off", len(cursors), again)
 	}
 	who := f.Customers[1999]
 	f.Calls()
@@ -120,12 +120,12 @@ func TestOneSweep(t *testing.T) {
 	}
 }
 
-// TestSweepGivesWay: a sweep stops for clicks, and goes on after them.
-func TestSweepGivesWay(t *testing.T) {
+// TestImportGivesWay: an import stops for clicks, and goes on after them.
+func TestImportGivesWay(t *testing.T) {
 	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "4,20" } // two pages a second
 	f := servertest.StartWithImport(t, 1200, slowly)
-	f.Until("the sweep has begun", func() bool { return len(pages(f)) > 0 })
+	f.Until("the import has begun", func() bool { return len(pages(f)) > 0 })
 	client := servertest.NewClient(t)
 	var all sync.WaitGroup
 	for i := range 40 { // each first click is three calls
@@ -198,7 +198,7 @@ func TestIndexInAppHome(t *testing.T) {
 	}
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 500 })
 	dueNow(f)
-	f.Until("the next sweep meets the fault", func() bool {
+	f.Until("the next import meets the fault", func() bool {
 		_, body := f.AppHome("/app/health", f.SessionToken(nil), nil)
 		return strings.Contains(body, "<progress") && strings.Contains(body, "0 customers read so far") && strings.Contains(body, "Recharge is down")
 	})
@@ -206,16 +206,16 @@ func TestIndexInAppHome(t *testing.T) {
 	f.Until("it goes on", func() bool { return len(f.Log.Lines("index complete")) == 2 })
 }
 
-// TestIndexGoesWithTheShop: after an uninstall nothing is left of it, though a sweep
+// TestIndexGoesWithTheShop: after an uninstall nothing is left of it, though an import
 // was under way.
 func TestIndexGoesWithTheShop(t *testing.T) {
 	t.Parallel()
 	// A page a second for a quarter of a minute: also on a busy machine the uninstall comes in the middle.
 	f := servertest.StartWithImport(t, 4000, servertest.ManyStores, func(s *config.Settings) { s.RechargeRate = "2,40" })
 	f.Connect()
-	f.Until("the sweep has begun", func() bool { return len(f.CachedShoppers()) > 250 })
+	f.Until("the import has begun", func() bool { return len(f.CachedShoppers()) > 250 })
 	f.Webhook("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret)
-	f.Until("the sweep has stopped", func() bool {
+	f.Until("the import has stopped", func() bool {
 		before := len(pages(f))
 		time.Sleep(3 * time.Second)
 		return len(pages(f)) == before
@@ -224,11 +224,11 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 	dueNow(f)
 	f.Until("the shop is on no list any more", func() bool { _, listed := f.Redis.Dump()["ms2:shops"]; return !listed })
 	if f.Log.Last("index complete") != nil {
-		t.Error("the sweep came to its end")
+		t.Error("the import came to its end")
 	}
 }
 
-// TestIndexCommand: the command sweeps by itself, says how far it is, and what is
+// TestIndexCommand: the command imports by itself, says how far it is, and what is
 // wrong.
 func TestIndexCommand(t *testing.T) {
 	t.Parallel()

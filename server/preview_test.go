@@ -89,7 +89,7 @@ func TestPreview(t *testing.T) {
 	}
 }
 
-// TestPreviewOfTheIndex says that a sweep has found the shopper.
+// TestPreviewOfTheIndex says that an import has found the shopper.
 func TestPreviewOfTheIndex(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 0)

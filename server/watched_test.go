@@ -145,7 +145,7 @@ func TestMetricsOfAnIndex(t *testing.T) {
 		_, scraped = fetch(t, f.Ops, "/metrics")
 		return strings.Contains(scraped, "\nmanage_subscriptions_index_customers 606\n")
 	})
-	for _, want := range []string{"index_shops 1", "index_shops_never_read 0", "index_shops_stuck 0", "index_sweeps_running 0"} {
+	for _, want := range []string{"index_shops 1", "index_shops_never_read 0", "index_shops_stuck 0", "index_imports_running 0"} {
 		if !strings.Contains(scraped, "\nmanage_subscriptions_"+want+"\n") {
 			t.Errorf("no %s in the scrape", want)
 		}

@@ -97,7 +97,7 @@ func TestState(t *testing.T) {
 		"budget_left 7", "budget_burst 80", "budget_paused 1",
 		`breakers_open{endpoint="sessions"} 2`, `breakers_open{endpoint="customers"} 0`,
 		"index_shops 3", "index_shops_never_read 1", "index_shops_stuck 1", "index_customers 150", "index_age_seconds 3600",
-		"index_sweeps_running 1", "index_progress_customers 20")
+		"index_imports_running 1", "index_progress_customers 20")
 }
 
 const doc = "../../docs/metrics.md"

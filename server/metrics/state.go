@@ -110,7 +110,7 @@ func (s scrape) imports() {
 	s.send("index_shops_stuck", "Of these, shops whose import cannot go on.", stuck)
 	s.send("index_customers", "Customers that the last imports of these shops have read.", customers)
 	s.send("index_age_seconds", "Age of the oldest of their last imports; 0: there is none.", age.Seconds())
-	s.send("index_sweeps_running", "Imports of these shops that are running, on any server.", running)
+	s.send("index_imports_running", "Imports of these shops that are running, on any server.", running)
 	s.send("index_progress_customers", "Customers that these imports have read so far.", read)
 }
 

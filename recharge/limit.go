@@ -128,7 +128,7 @@ type Limiter struct {
 	level      float64   // calls in the bucket, as far as this process knows
 	seen       float64   // calls in the bucket, by Recharge's own count
 	unreported float64   // calls that the shared limiter does not know of; negative: calls that were not made
-	reporting  float64   // calls that it is being told of
+	reporting  float64   // calls that it is being told of; none that were given back
 	answered   int64     // the newest Turn.At
 	paused     time.Time // no call before then
 	background time.Time // the next turn of WaitBackground
@@ -185,14 +185,17 @@ func (l *Limiter) takeShared(ctx context.Context, shared SharedLimiter, ask Ask,
 	l.mu.Lock()
 	l.leak()
 	bucket, unreported, seen := l.bucket, l.unreported, l.seen
-	l.unreported, l.reporting = 0, l.reporting+unreported
+	l.unreported, l.reporting = 0, l.reporting+max(0, unreported)
 	l.mu.Unlock()
 	turn, err := shared.Take(ctx, bucket, ask, unreported, max(seen, level))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leak()
-	l.reporting -= unreported
+	l.reporting -= max(0, unreported)
 	if err != nil {
+		if !errors.Is(err, ErrHeld) && !errors.Is(err, ErrChanged) {
+			unreported = max(0, unreported) // it may have heard of them: calls are not given back twice
+		}
 		l.unreported += unreported
 		return turn, err
 	}

@@ -98,3 +98,78 @@ func TestFailingSharedLimiter(t *testing.T) {
 		})
 	}
 }
+
+// lossy is a shared limiter that does what it is asked, and whose answers are lost, at once
+// or after it is let go.
+type lossy struct {
+	level float64
+	at    int64
+	lost  bool
+	held  chan struct{} // the next answer
+}
+
+func (s *lossy) Take(_ context.Context, b Bucket, ask Ask, unreported, level float64) (Turn, error) {
+	turn := b.Grant(max(0, s.level+unreported, level), ask, 1)
+	s.at++
+	s.level, turn.At = turn.Level, s.at
+	held := s.held
+	if held != nil {
+		s.held = nil
+		<-held
+	}
+	if s.lost || held != nil {
+		return Turn{}, errors.New("i/o timeout")
+	}
+	return turn, nil
+}
+
+func (s *lossy) Instances() int { return 1 }
+
+// TestGivenBackOnce: calls that were given back count once, even if it is not known whether
+// the shared limiter has heard of them.
+func TestGivenBackOnce(t *testing.T) {
+	t.Parallel()
+	// given is after 20 calls of this process, 10 of them given back, and 10 of another.
+	given := func(t *testing.T) (*Limiter, *lossy) {
+		l, shared := NewLimiter(1e-6, 40, time.Now), &lossy{}
+		if _, err := l.Reserve(t.Context(), shared, Ask{High: 10}); err != nil {
+			t.Fatal(err)
+		}
+		grant, err := l.Reserve(t.Context(), shared, Ask{High: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		grant.Release(t.Context())
+		shared.level += 10
+		return l, shared
+	}
+	t.Run("the report's answer is lost", func(t *testing.T) {
+		l, shared := given(t)
+		shared.lost = true
+		for range 3 {
+			if _, err := l.Reserve(t.Context(), shared, Ask{High: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if shared.level < 20+3 {
+			t.Errorf("the shared limiter knows of %v calls; want the 20 and 3 that were made", shared.level)
+		}
+	})
+	t.Run("the report is under way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l, shared := given(t)
+			held := make(chan struct{})
+			shared.held = held
+			go func() { _, _ = l.Reserve(t.Context(), shared, Ask{High: 1}) }()
+			synctest.Wait()
+			if _, err := l.Reserve(t.Context(), shared, Ask{High: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if l.level < 20+2 {
+				t.Errorf("this process knows of %v calls; want the 20 and 2 that were made", l.level)
+			}
+			close(held)
+			synctest.Wait()
+		})
+	})
+}

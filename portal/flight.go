@@ -19,13 +19,14 @@ import (
 func share[T any](
 	ctx context.Context, flights *singleflight.Group, key string, do func() T,
 ) (result T, led bool, err error) {
+	ran := false // not led: after ctx has ended, do may still begin
 	flight := flights.DoChan(key, func() (value any, err error) {
 		defer func() {
 			if panicked := recover(); panicked != nil {
 				err = &Fault{panicked, debug.Stack()}
 			}
 		}()
-		led = true
+		ran = true
 		return do(), nil
 	})
 	var landed singleflight.Result
@@ -41,7 +42,7 @@ func share[T any](
 	if landed.Err == nil {
 		result = landed.Val.(T)
 	}
-	return result, led, landed.Err
+	return result, ran, landed.Err
 }
 
 // lookup is what one lookup at Recharge has found, for every click that waited for it.
@@ -84,10 +85,14 @@ func (c *click) fetch(ctx context.Context, result *Result) found {
 	return l.found
 }
 
-// key names the shopper among lookups.
+// key names the shopper among lookups. A click does not join a status's lookup, which asks for
+// less and gives up sooner.
 func (c *click) key() string {
-	who := c.Shopper
-	return string(who.Shop) + " " + string(who.Customer) + " " + strconv.FormatInt(who.RechargeID, 10)
+	who, status := c.Shopper, ""
+	if c.statusOnly {
+		status = "status "
+	}
+	return status + string(who.Shop) + " " + string(who.Customer) + " " + strconv.FormatInt(who.RechargeID, 10)
 }
 
 // lookUp makes the lookup.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -174,8 +175,9 @@ func TestFlightThatTakesTooLong(t *testing.T) {
 			if took := time.Since(begun); took > time.Second {
 				t.Errorf("all of them took %v; want not much more than their 300ms", took)
 			}
-			if calls := b.asked(); len(calls) > 2 {
-				t.Errorf("20 clicks made the calls %v; want one, and its second try", calls)
+			// On a busy machine a click that comes later has a moment left, and asks once more.
+			if calls := b.asked(); len(calls) > 3 {
+				t.Errorf("20 clicks made the calls %v; want one, its second try and perhaps a late one", calls)
 			}
 		})
 	}
@@ -267,5 +269,25 @@ func TestTwoInstances(t *testing.T) {
 	}
 	if r := <-first; r.Outcome != portal.Redirected || len(r.Calls) != 3 {
 		t.Errorf("the first = %s, %d calls; want it signed in, by three", r.Outcome, len(r.Calls))
+	}
+}
+
+// TestClickBesideStatus: a theme asks for the shopper's status, and the shopper clicks before
+// Recharge has answered. A status asks for less, and gives up sooner.
+func TestClickBesideStatus(t *testing.T) {
+	for name, status := range map[string]int{"it succeeds": 0, "it fails": http.StatusBadGateway} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, nil)
+			b.faults(func(f *rechargetest.Faults) { f.Latency, f.Status = 200*time.Millisecond, status })
+			asked, clicked := make(chan struct{}), make(chan portal.Result)
+			go func() { b.status(false); close(asked) }()
+			b.isAsked("customers")
+			go func() { clicked <- b.click(portal.Request{}) }()
+			<-asked
+			b.faults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{} })
+			if r := <-clicked; r.Outcome != portal.Redirected {
+				t.Errorf("the click = %s by %s (%v); want redirected", r.Outcome, r.Source, r.Cause)
+			}
+		})
 	}
 }

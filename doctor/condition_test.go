@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/internal/storetest"
@@ -97,11 +99,37 @@ func TestCheckRedis(t *testing.T) {
 // TestCheckRedisFlushedEverySecond: a Redis from 7.2 on can say when it has flushed.
 func TestCheckRedisFlushedEverySecond(t *testing.T) {
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "everysec")
-	knows := openAt(t, server.Addr).Client().(*redis.Client).WaitAOF(t.Context(), 0, 0, time.Millisecond).Err() == nil
+	knows := openAt(t, server.Addr).Client().Do(t.Context(), "WAITAOF", 0, 0, 1).Err() == nil
 	condition, err := CheckRedis(t.Context(), openAt(t, server.Addr))
 	saved, _ := split(condition)
 	if err != nil || knows != (len(saved) == 0) || !knows && !strings.Contains(saved[0], "up to a second") {
 		t.Errorf("CheckRedis = %+v, %v; want a warning unless Redis knows WAITAOF: %v", condition, err, knows)
+	}
+}
+
+// TestCheckNewerRedis plays a Redis from 7.2 on, for machines that have none: it answers
+// WAITAOF by two numbers.
+func TestCheckNewerRedis(t *testing.T) {
+	for _, policy := range []string{"noeviction", "allkeys-lru"} {
+		t.Run(policy, func(t *testing.T) {
+			m := miniredis.RunT(t)
+			settings := map[string]string{"maxmemory-policy": policy, "appendfsync": "everysec"}
+			for name, answer := range map[string]func(c *server.Peer, args []string){
+				"WAITAOF": func(c *server.Peer, _ []string) { c.WriteLen(2); c.WriteInt(0); c.WriteInt(0) },
+				"CONFIG":  func(c *server.Peer, args []string) { c.WriteStrings([]string{args[1], settings[args[1]]}) },
+			} {
+				if err := m.Server().Register(name, func(c *server.Peer, _ string, args []string) { answer(c, args) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			condition, err := CheckRedis(t.Context(), openAt(t, m.Addr()))
+			if evicts := policy != "noeviction"; errors.Is(err, ErrEvicting) != evicts || err != nil && !evicts {
+				t.Errorf("CheckRedis = %v; want evicting %v", err, evicts)
+			}
+			if condition.first["waitaof"] != "yes" {
+				t.Errorf("settings are %v; want waitaof among them", condition.first)
+			}
+		})
 	}
 }
 

@@ -280,7 +280,7 @@ func settingsOf(ctx context.Context, node *redis.Client) (settings, error) {
 		}
 	}
 	// Waiting for no replica is answered at once.
-	if err = node.WaitAOF(ctx, 0, 0, time.Millisecond).Err(); err == nil {
+	if err = node.Do(ctx, "WAITAOF", 0, 0, 1).Err(); err == nil {
 		all["waitaof"] = "yes"
 	}
 	return all, unlessRefused(err)

@@ -28,9 +28,9 @@ var loginForm = regexp.MustCompile(`action="(/[A-Za-z]{2,3}(-[A-Za-z]{2,4})?)?/a
 
 var errNoVisit = errors.New("the store's sign-in cannot be seen")
 
-// DetectAccounts detects which customer accounts a store has from its sign-in page. It
-// returns "new", "legacy", or "" if the page does not show it. Shopify's Admin API would
-// need a token. Its errors name no address, but for one that leads nowhere.
+// DetectAccounts reads from a store's sign-in page which customer accounts the store has, because
+// Shopify's Admin API would need a token. It returns "new", "legacy", or "" if the page does not
+// show it. Its errors name an address only if it cannot be reached.
 func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
 	defer cancel()
@@ -66,16 +66,16 @@ func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) 
 	return "", nil
 }
 
-// readRedirect reports whether a redirect leads to the sign-in of new accounts, and else
-// whether to follow it: it may lead to the sign-in page on the store's own domain.
+// readRedirect reports whether a redirect leads to the sign-in of new accounts. If it does not,
+// follow reports whether it leads to the sign-in page on the store's own domain.
 func readRedirect(from, to *url.URL) (isNew, follow bool) {
 	isNew = strings.HasPrefix(to.Path, "/customer_authentication/") || to.Host == "shopify.com" ||
 		strings.HasPrefix(to.Host, "account.")
 	return isNew, !isNew && to.Scheme == from.Scheme && strings.HasSuffix(to.Path, "/account/login")
 }
 
-// visitor dials public addresses only. A merchant chooses the store's own domain, which
-// could resolve to a machine in this network. An emulator does.
+// visitor dials public addresses only. A merchant chooses the store's own domain, which could resolve to a
+// machine in this network. An emulated shop is on a private address, so any address will do there.
 func visitor(p Platform) *http.Transport {
 	dialer := &net.Dialer{Timeout: accountsTimeout}
 	if len(p.Shops) == 0 {
@@ -94,7 +94,7 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// public leaves out what netip has methods for, and more special ranges.
+// public also excludes special ranges that netip has no method for.
 // https://www.iana.org/assignments/iana-ipv4-special-registry
 func public(ip netip.Addr) bool {
 	special := []string{

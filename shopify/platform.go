@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Platform has the addresses of Shopify. The zero value is Shopify itself. Tests and the
-// sandbox use an emulator.
+// Platform has Shopify's addresses. The zero value is Shopify itself. Tests and the sandbox use an
+// emulator.
 type Platform struct {
-	// Admins and Shops are the origins of a shop's emulated admin and storefront. The one
-	// of "" is for every other shop.
+	// Admins and Shops are the origins of a shop's emulated admin and storefront. The key "" is for
+	// every other shop.
 	Admins, Shops map[Shop]string
 	CDN           string // origin of Shopify's scripts
 }
 
-// Handle returns the shop's name without ".myshopify.com", as the admin's addresses have it.
+// Handle returns the shop's name without ".myshopify.com", as used in the admin's addresses.
 func (s Shop) Handle() string { return strings.TrimSuffix(string(s), shopSuffix) }
 
 // AdminURL returns the origin of the admin, "https://admin.shopify.com".
@@ -33,24 +33,23 @@ func (p Platform) CDNURL() string {
 	return cmp.Or(p.CDN, "https://cdn.shopify.com")
 }
 
-// AppBridge returns the address of the script that every page in the admin's frame begins
-// with.
+// AppBridge returns the address of the script that every page in the admin's frame loads first.
 // https://shopify.dev/docs/api/app-home
 func (p Platform) AppBridge() string { return p.CDNURL() + "/shopifycloud/app-bridge.js" }
 
-// Polaris returns the address of the script of Shopify's web components.
+// Polaris returns the address of the script with Shopify's web components.
 // https://shopify.dev/docs/api/app-home/latest/web-components/versioning
 func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris-1.js" }
 
-// InstallLink returns the address in the admin that asks the merchant to install the
-// app, or opens it if it is installed.
+// InstallLink returns the address in the admin that asks the merchant to install the app, or opens
+// the app if it is installed.
 // https://shopify.dev/docs/apps/build/authentication-authorization/app-installation
 func (p Platform) InstallLink(shop Shop, clientID string) string {
 	return p.AdminURL(shop) + "/store/" + shop.Handle() + "/oauth/install?" + url.Values{"client_id": {clientID}}.Encode()
 }
 
-// FrameAncestors returns the origins that may frame a page of the app, for the directive
-// of that name in a Content-Security-Policy.
+// FrameAncestors returns the origins that may frame a page of the app, as the value of the
+// frame-ancestors directive in a Content-Security-Policy.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (p Platform) FrameAncestors(shop Shop) string {
 	return p.ShopURL(shop) + " " + p.AdminURL(shop)

@@ -1,5 +1,5 @@
-// Package shopify reads and verifies what Shopify sends: app proxy requests, webhooks and
-// session tokens. It wraps go-shopify, and says where it does not rely on it.
+// Package shopify reads and verifies what Shopify sends: app proxy requests, webhooks and session
+// tokens. It wraps go-shopify, and its comments say where it does not rely on it.
 package shopify
 
 import (
@@ -19,17 +19,16 @@ import (
 	goshopify "github.com/bold-commerce/go-shopify/v4"
 )
 
-// maxAge is how far a request's timestamp may be from our clock, both ways. Shopify's own
+// maxAge is how far a request's timestamp may be from our clock, in either direction. Shopify's own
 // libraries use the same window.
 const maxAge = 90 * time.Second
 
-// ProxyRequest is a request of a storefront's visitor that Shopify signed and forwarded
-// just now.
+// ProxyRequest is a storefront visitor's request that Shopify has just signed and forwarded.
 type ProxyRequest struct {
 	Shop        Shop
 	Customer    CustomerID // the signed-in customer; "" if nobody is signed in
 	PathPrefix  string     // the proxy's path on the storefront, such as /apps/subscriptions; merchants can rename it
-	Destination string     // the path after it: small letters, digits, "-" and single inner slashes; "" for others
+	Destination string     // the path after it: [a-z0-9-] and single inner slashes; "" for any other path
 	Query       url.Values // the visitor's own parameters: signed, but chosen by the visitor
 }
 
@@ -45,7 +44,7 @@ const (
 	CheckSignature Check = "signature" // not signed with any of the app's secrets
 )
 
-// Refused is Verify's error. It is for the log only. The sender must not learn which check
+// Refused is Verify's error. It is for the log only, because the sender must not learn which check
 // the request failed.
 type Refused struct {
 	Check Check
@@ -59,12 +58,12 @@ func (r *Refused) Error() string {
 // Verifier verifies requests from Shopify.
 type Verifier struct {
 	apps []goshopify.App // for webhooks
-	macs []*sync.Pool    // of hash.Hash, one for each secret; making one takes longer than using it
+	macs []*sync.Pool    // of hash.Hash, one for each secret; creating one takes longer than using it
 	now  func() time.Time
 }
 
-// NewVerifier verifies with all of the app's client secrets. After a rotation, Shopify signs
-// with the old one for up to an hour.
+// NewVerifier accepts a signature by any of the app's client secrets. After a rotation, Shopify
+// signs with the old one for up to an hour.
 func NewVerifier(secrets []string, now func() time.Time) (*Verifier, error) {
 	if len(secrets) == 0 || slices.Contains(secrets, "") {
 		return nil, errors.New("a client secret is empty, and anybody could sign with it")
@@ -82,12 +81,12 @@ func reserved() []string {
 	return []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"}
 }
 
-// Verify reads a forwarded request from its raw query and from path, the part after the
-// proxy's path. The path is not signed.
+// Verify reads a forwarded request from its raw query and from path, the part after the proxy's
+// path. The path is not signed.
 //
-// go-shopify would also accept malformed pairs (and drop them), repeated parameters, any
-// age, and a text that can be split in another way. All of these are refused here. A test
-// compares the two signatures.
+// go-shopify would also accept malformed pairs (and drop them), repeated parameters, any age, and a
+// text that can be split in another way. Verify rejects all of these. A test compares the
+// signatures.
 func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
@@ -109,9 +108,9 @@ func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
 	return read(query, path), nil
 }
 
-// misshapen returns the name of a parameter of Shopify's that is not present exactly once
-// in its strict shape. Only logged_in_customer_id may be absent. Nobody is signed in then,
-// and the click can open nothing.
+// misshapen returns the name of one of Shopify's parameters that is not present exactly once in its
+// strict shape. Only logged_in_customer_id may be absent. Then nobody is signed in, and the click
+// cannot open a portal.
 func misshapen(query url.Values) string {
 	for _, parameter := range []struct {
 		name    string
@@ -143,15 +142,15 @@ func (v *Verifier) fresh(timestamp string) bool {
 	return v.now().Sub(time.Unix(seconds, 0)).Abs() <= maxAge
 }
 
-// resplit returns the name of a parameter of Shopify's that the signed text could also hold
-// in another place or with another value.
+// resplit returns the name of one of Shopify's parameters that the signed text could also hold in
+// another place or with another value.
 //
-// Shopify signs sorted "k=v" strings joined without a separator, so a=1&b=2 and a=1b%3D2
-// have one signature. But a name that appears once is where Shopify put it, and the strict
-// shapes define where its value ends.
+// Shopify signs sorted "k=v" strings joined without a separator, so a=1&b=2 and a=1b%3D2 have one
+// signature. But a name that appears once is where Shopify put it, and the strict shapes define
+// where its value ends.
 //
-// One ambiguity is left. path_prefix can end anywhere before the next "=" if a parameter of
-// the visitor's is sorted directly after it. That is harmless, since it is only used for
+// One ambiguity is left. path_prefix can end anywhere before the next "=" if one of the visitor's
+// parameters is sorted directly after it. That is harmless, since path_prefix is only used for
 // links back to the same store.
 func resplit(query url.Values, text string) string {
 	for _, name := range reserved() {
@@ -175,11 +174,11 @@ var (
 
 // joined returns the name of a parameter whose value may have been cut from a longer one.
 //
-// It is not known whether Shopify drops its own names from a visitor's query. If it does
-// not, it signs both values with a comma between them. Customer 123 who sends
-// logged_in_customer_id=999m%3D1 gets 999m=1,123, which can be read as customer 999 and
-// m=1,123. So no comma may follow a value before a text that could be the true value. For a
-// customer that can be the empty text.
+// Shopify does not document whether it drops its own names from a visitor's query. If it does not,
+// it signs both values with a comma between them. If customer 123 sends
+// logged_in_customer_id=999m%3D1, the signed value is 999m=1,123, which can be read as customer 999
+// and m=1,123. So a value must not be followed by a comma and a text that could be the true value.
+// For a customer, that text can be empty.
 func joined(text string) string {
 	for _, of := range []struct {
 		name, next string
@@ -216,7 +215,7 @@ func signedText(query url.Values) string {
 	return strings.Join(pairs, "")
 }
 
-// signed tries every secret even after a match, so that its time reveals nothing.
+// signed tries every secret even after a match, so that its timing reveals nothing.
 func (v *Verifier) signed(text, signature string) bool {
 	given, err := hex.DecodeString(signature)
 	found := false
@@ -232,8 +231,8 @@ func (v *Verifier) signed(text, signature string) bool {
 	return found
 }
 
-// Sign adds to a visitor's query what Shopify would, for a visitor who is not signed in,
-// and returns it signed with an app's secret.
+// Sign adds to a visitor's query what Shopify would for a visitor who is not signed in. It returns
+// the query signed with an app's secret.
 func Sign(query url.Values, shop Shop, prefix, secret string, now time.Time) string {
 	query.Set("shop", string(shop))
 	query.Set("logged_in_customer_id", "")
@@ -259,8 +258,7 @@ func read(query url.Values, path string) ProxyRequest {
 	return request
 }
 
-// cleanDestination drops slashes at the ends. It returns "" for a path that no destination
-// can have.
+// cleanDestination trims slashes. It returns "" for a path that cannot be a destination.
 func cleanDestination(path string) string {
 	path = strings.Trim(path, "/")
 	strange := strings.Trim(path, "abcdefghijklmnopqrstuvwxyz0123456789-/") != ""

@@ -13,12 +13,12 @@ import (
 
 const (
 	sessionLeeway = 10 * time.Second // how far Shopify's clock may be from ours
-	sessionLife   = 10 * time.Minute // Shopify's tokens live for a minute; one that lives much longer is not App Bridge's
-	sessionSize   = 4 << 10          // bytes; Shopify's have some 500
+	sessionLife   = 10 * time.Minute // Shopify's tokens live for a minute; a much longer one is not from App Bridge
+	sessionSize   = 4 << 10          // bytes; Shopify's have about 500
 )
 
-// Session is the content of a session token. It shows that a merchant's browser is in the
-// admin of a shop that has the app.
+// Session is the content of a session token. It proves that a merchant's browser is in the admin of
+// a shop that has the app.
 type Session struct {
 	Shop   Shop
 	Issued time.Time
@@ -32,8 +32,7 @@ type SessionTokens struct {
 	parser   *jwt.Parser
 }
 
-// NewSessionTokens verifies tokens for the app with that client id, signed with any of its
-// secrets.
+// NewSessionTokens verifies tokens for the app with that client ID, signed with any of its secrets.
 func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (*SessionTokens, error) {
 	if clientID == "" || len(secrets) == 0 || slices.Contains(secrets, "") {
 		return nil, errors.New("the client id or a client secret is empty")
@@ -56,7 +55,7 @@ func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (
 // never changed.
 var tokenShape = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
 
-// ErrNoSession is Verify's error. Its text has the cause, for the log, and never the token.
+// ErrNoSession is Verify's error. Its text has the cause for the log, and never the token.
 var ErrNoSession = errors.New("no session token")
 
 type sessionClaims struct {
@@ -64,7 +63,7 @@ type sessionClaims struct {
 	Destination string `json:"dest"` // https://<shop>
 }
 
-// Verify reads a session token.
+// Verify reads a session token. Its error is ErrNoSession.
 func (t *SessionTokens) Verify(token string) (Session, error) {
 	if len(token) > sessionSize || !tokenShape.MatchString(token) {
 		return Session{}, refusedSession("missing, too long, or no token")
@@ -82,7 +81,7 @@ func (t *SessionTokens) Verify(token string) (Session, error) {
 	return t.read(claims)
 }
 
-// why returns the fault of a token, without its content.
+// why returns what is wrong with a token, without its content.
 func why(err error) string {
 	for _, known := range []error{
 		jwt.ErrTokenExpired, jwt.ErrTokenNotValidYet, jwt.ErrTokenUsedBeforeIssued, jwt.ErrTokenSignatureInvalid,

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Shop is a store's permanent name, such as "my-store.myshopify.com". It identifies the
-// merchant everywhere. The store's own domain can change.
+// Shop is a store's permanent name, such as "my-store.myshopify.com". It identifies the merchant
+// everywhere, since the store's own domain can change.
 type Shop string
 
 const shopSuffix = ".myshopify.com"
 
-// ParseShop reads a shop's name. It accepts lower case only. Shopify sends nothing else, and
+// ParseShop reads a shop's name. It accepts lower case only, because Shopify sends nothing else and
 // two spellings of one shop would be two merchants.
 func ParseShop(s string) (Shop, error) {
 	if !isShop(s) {
@@ -21,14 +21,14 @@ func ParseShop(s string) (Shop, error) {
 	return Shop(s), nil
 }
 
-// ShopOfHandle reads the first part of a shop's name, "my-store". Shop.Handle returns it.
+// ShopOfHandle reads the first part of a shop's name, "my-store". It is the inverse of Shop.Handle.
 func ShopOfHandle(handle string) (Shop, error) { return ParseShop(handle + shopSuffix) }
 
-// CustomerID is Shopify's id of a customer: 1 to 20 digits. "" is nobody.
+// CustomerID is Shopify's ID of a customer: 1 to 20 digits. It is "" if nobody is signed in.
 type CustomerID string
 
-// ParseCustomerID reads a customer's id: 1 to 20 digits, the first not zero. So a customer has
-// one spelling, in the cache and at Recharge. A click's id is read by Verify, as signed.
+// ParseCustomerID reads a customer's ID: 1 to 20 digits, the first not zero. A customer therefore has one
+// spelling, in the cache and at Recharge. Verify reads the ID of a click exactly as it was signed.
 func ParseCustomerID(s string) (CustomerID, error) {
 	if s == "" || s[0] == '0' || !isCustomer(s) {
 		return "", errors.New("not the id of a Shopify customer: 1 to 20 digits")
@@ -36,9 +36,9 @@ func ParseCustomerID(s string) (CustomerID, error) {
 	return CustomerID(s), nil
 }
 
-// The shapes of the signed parameters. They are strict because the signed text has no
-// delimiters (see resplit). A value that could hold another parameter's text would allow a
-// forgery. Functions are faster than regular expressions, and every click is read by them.
+// The shapes of the signed parameters. They are strict because the signed text has no delimiters
+// (see resplit), so a value that could hold another parameter's text would allow a forgery. They
+// are functions because they run on every click and are faster than regular expressions.
 
 func isShop(s string) bool {
 	handle, ok := strings.CutSuffix(s, shopSuffix)

@@ -28,26 +28,26 @@ type Webhook struct {
 	ID       string     // the same if Shopify sends it again
 	Shop     Shop       // "" for a topic that is not listed above
 	Customer CustomerID // with CustomersRedact
-	// Triggered is the time of the event, the same if it is sent again; zero if missing.
+	// Triggered is the time of the event, the same if Shopify sends it again, and zero if missing.
 	// It is not signed.
 	Triggered time.Time
 }
 
-// The errors of VerifyWebhook. They repeat nothing of the body.
+// The errors of VerifyWebhook. They quote nothing from the body.
 var (
 	ErrForged    = errors.New("webhook is not Shopify's")
 	ErrMalformed = errors.New("webhook's body is not that of its topic")
 )
 
-// The shapes of the headers that go into the log. Compiled once and never changed.
+// The shapes of the headers that are logged. Compiled once and never changed.
 var (
 	topicShape     = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
 	webhookIDShape = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 	digestShape    = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=$`)
 )
 
-// CheckWebhookHeader refuses a request that cannot be a webhook before its body is read.
-// Its error is ErrForged.
+// CheckWebhookHeader rejects a request that cannot be a webhook before its body is read. Its error
+// is ErrForged.
 func CheckWebhookHeader(header http.Header) error {
 	for _, of := range []struct {
 		name  string
@@ -62,15 +62,15 @@ func CheckWebhookHeader(header http.Header) error {
 	return nil
 }
 
-// VerifyWebhook reads a webhook from its headers and its raw body. Its error is ErrForged,
-// or ErrMalformed with the topic and the id set.
+// VerifyWebhook reads a webhook from its headers and its raw body. Its error is ErrForged, or
+// ErrMalformed with the topic and the ID set.
 //
-// Only the body is signed. So the shop is read from the body, not from
-// X-Shopify-Shop-Domain. The topic must be believed. A replayed body with another topic can
-// make us forget the shop in it, which costs some calls to Recharge and nothing else.
+// Only the body is signed, so the shop is read from the body and not from X-Shopify-Shop-Domain.
+// The topic cannot be verified. A body replayed under another topic can make us forget the shop in
+// it, which costs some calls to Recharge and nothing else.
 //
-// go-shopify computes the signature. It would accept an empty secret, which NewVerifier
-// refuses, and read a body of any length, which the caller bounds.
+// go-shopify computes the signature. It would accept an empty secret, which NewVerifier rejects,
+// and read a body of any length, which the caller limits.
 // https://shopify.dev/docs/apps/build/webhooks/verify-deliveries
 func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, error) {
 	if err := CheckWebhookHeader(header); err != nil {
@@ -84,7 +84,7 @@ func (v *Verifier) VerifyWebhook(header http.Header, body []byte) (Webhook, erro
 	return webhook, webhook.read(body)
 }
 
-// signedBody tries every secret even after a match, so that its time reveals nothing.
+// signedBody tries every secret even after a match, so that its timing reveals nothing.
 func (v *Verifier) signedBody(header http.Header, body []byte) bool {
 	found := false
 	for _, app := range v.apps {
@@ -94,8 +94,7 @@ func (v *Verifier) signedBody(header http.Header, body []byte) bool {
 	return found
 }
 
-// read reads the fields of the body that its topic has. That of an unlisted topic is not
-// used.
+// read reads the fields that the body has for its topic. It ignores the body of an unlisted topic.
 // https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance
 func (w *Webhook) read(body []byte) error {
 	var message struct {
@@ -110,9 +109,9 @@ func (w *Webhook) read(body []byte) error {
 	default:
 		return nil
 	}
-	// Shopify signs other texts with the same secret: session tokens, and addresses with
-	// text that a merchant can choose. None begins with a brace. Addresses are signed in
-	// sorted order, and a brace sorts after every letter.
+	// Shopify signs other texts with the same secret: session tokens, and addresses with text that
+	// a merchant can choose. None begins with a brace. Addresses are signed in sorted order, and a
+	// brace sorts after every letter.
 	if !bytes.HasPrefix(body, []byte("{")) || json.Unmarshal(body, &message) != nil {
 		return fmt.Errorf("%w: JSON", ErrMalformed)
 	}

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// signIn is what the sign-in page needs for itself.
+// signIn is the data of the sign-in page.
 type signIn struct {
 	Action   string // where the form goes
 	ReturnTo string
 	Shoppers []Shopper
 }
 
-// cookieName holds the port, since browsers share cookies between the ports of a host and a test may run two stores.
+// cookieName includes the port, since browsers share cookies between ports and a test may run two stores.
 func cookieName(addr net.Addr) string {
 	_, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
@@ -25,13 +25,13 @@ func cookieName(addr net.Addr) string {
 	return "storefront_session_" + port
 }
 
-// login answers for both sign-in addresses. Which of them has the form depends on the store's kind of accounts.
+// login serves both sign-in addresses. The store's kind of accounts decides which of them has the form.
 func (s *Server) login(w http.ResponseWriter, r *http.Request, v visit) {
 	account := v.root + "/account"
 	legacy := s.opts.Accounts == accountsLegacy
 	switch {
 	case v.path == newLoginPath && (legacy || v.root != ""):
-		// Stores with legacy accounts have no such page, and under a locale prefix it is reported not to exist.
+		// Stores with legacy accounts have no such page, and it reportedly does not exist under a locale prefix.
 		s.notFound(w, v)
 	case v.path == newLoginPath:
 		s.signInForm(w, r, v, returnPath(r.URL.Query().Get("return_to"), account))
@@ -58,7 +58,7 @@ func (s *Server) signInForm(w http.ResponseWriter, r *http.Request, v visit, ret
 	})
 }
 
-// signIn starts a session for the shopper named by the form. Each sign-in has a new session id.
+// signIn starts a session for the shopper named in the form. Each sign-in gets a new session ID.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request, v visit) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	shopper, ok := s.findShopper(r.PostFormValue("customer"))
@@ -116,9 +116,9 @@ func (s *Server) forget(r *http.Request) {
 	delete(s.sessions, cookie.Value)
 }
 
-// returnPath returns asked if it leads nowhere but to this store, else fallback.
+// returnPath returns asked if it stays on this store, otherwise fallback.
 func returnPath(asked, fallback string) string {
-	// Browsers read "//host" and "/\host" as another host, and drop tabs and line breaks before they look.
+	// Browsers read "//host" and "/\host" as another host, and drop tabs and line breaks first.
 	relative := strings.HasPrefix(asked, "/") && !strings.HasPrefix(asked, "//") && !strings.ContainsFunc(asked, notInPath)
 	if !relative {
 		return fallback
@@ -130,14 +130,14 @@ func notInPath(c rune) bool {
 	return c == '\\' || c < ' ' || c == 0x7f
 }
 
-// redirect sets Location by hand: http.Redirect would clean the path and lose a shopper's "//".
+// redirect sets Location by hand, because http.Redirect would clean the path and lose a shopper's "//".
 func redirect(w http.ResponseWriter, status int, location string) {
 	w.Header().Set("Location", asciiOnly(location))
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 }
 
-// asciiOnly escapes what may not stand in a header.
+// asciiOnly percent-encodes bytes that a header may not contain.
 func asciiOnly(s string) string {
 	var out strings.Builder
 	for _, b := range []byte(s) {

@@ -19,20 +19,19 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// sessionTokenLife is how long one of App Bridge's session tokens lives.
 const sessionTokenLife = time.Minute
 
-// A PartnerApp is an app as its developer has configured it, in the Dev Dashboard or by shopify.app.toml. The admin
-// knows it; its merchant may install it.
+// A PartnerApp is an app as its developer configured it, in the Dev Dashboard or in
+// shopify.app.toml. The admin knows it, and the merchant may install it.
 type PartnerApp struct {
 	ClientID, Secret string
-	OldSecret        string // the one before rotation: still taken
+	OldSecret        string // the one before rotation, still accepted
 	Name             string
-	AppURL           string // application_url: the app home
+	AppURL           string // application_url, the app home
 	Scopes           string // "write_app_proxy"
-	Embedded         bool   // opens in the admin's frame, by session token
-	PathPrefix       string // of the app proxy, as App.PathPrefix
-	ProxyURL         string // of the app proxy, as App.ProxyURL
+	Embedded         bool   // opens in the admin's frame with a session token
+	PathPrefix       string // of the app proxy, see App.PathPrefix
+	ProxyURL         string // of the app proxy, see App.ProxyURL
 	Webhooks         string // address for app/uninstalled and the compliance topics; "" for none
 }
 
@@ -42,7 +41,7 @@ type partner struct {
 	Installed bool
 }
 
-// Register makes an app known to the store, which has not installed it. It panics if Shopify would not take
+// Register makes an app known to the store without installing it. It panics if Shopify would reject
 // PathPrefix.
 func (s *Server) Register(app PartnerApp) {
 	if !validPathPrefix(app.PathPrefix) {
@@ -63,7 +62,7 @@ func (s *Server) partner(clientID string) *partner {
 	return nil
 }
 
-// Install installs an app, as the button does: its proxy path becomes live. It panics if the app is not known.
+// Install installs an app like the button, so its proxy path becomes live. It panics if the app is not known.
 func (s *Server) Install(clientID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,13 +74,13 @@ func (s *Server) Install(clientID string) {
 		return
 	}
 	p.Installed = true
-	// Before those that were added otherwise: menus link to the first.
+	// Put it before apps added by AddApp, because menus link to the first app.
 	app := App{PathPrefix: p.PathPrefix, ProxyURL: p.ProxyURL, Secret: p.Secret, OldSecret: p.OldSecret}
 	s.apps = append([]App{app}, s.apps...)
 }
 
-// Uninstall removes an app, as the button does, and sends it app/uninstalled. See RedactShop for what comes two
-// days later.
+// Uninstall removes an app like the button, and sends it app/uninstalled. RedactShop sends the
+// webhook that follows two days later.
 func (s *Server) Uninstall(clientID string) {
 	s.mu.Lock()
 	p := s.partner(clientID)
@@ -101,7 +100,7 @@ func (s *Server) Uninstall(clientID string) {
 	})
 }
 
-// Installed tells whether an app is installed.
+// Installed reports whether an app is installed.
 func (s *Server) Installed(clientID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +108,7 @@ func (s *Server) Installed(clientID string) bool {
 	return p != nil && p.Installed
 }
 
-// SessionToken is what App Bridge would get for an app, whether it is installed or not. change may edit its claims.
+// SessionToken returns the token that App Bridge would get for an app, installed or not. change may edit its claims.
 func (s *Server) SessionToken(clientID string, change ...func(jwt.MapClaims)) string {
 	s.mu.Lock()
 	p := s.partner(clientID)
@@ -132,13 +131,13 @@ func (s *Server) SessionToken(clientID string, change ...func(jwt.MapClaims)) st
 	return token
 }
 
-// Ids that are the same in every store: nothing here asks for them.
+// The same in every store, since no app reads them.
 const (
 	shopID  = 954889
 	staffID = "42"
 )
 
-// adminView is what every page of the admin is given.
+// adminView is the data of every page of the admin.
 type adminView struct {
 	Shop, Handle, Name string
 	Title, Here        string
@@ -146,7 +145,7 @@ type adminView struct {
 	Data               any
 }
 
-// admin answers below /admin.
+// admin serves the routes below /admin.
 func (s *Server) admin(w http.ResponseWriter, r *http.Request) {
 	if err := s.sameOrigin.Check(r); err != nil {
 		http.Error(w, "Forbidden", http.StatusForbidden)
@@ -196,7 +195,7 @@ func (s *Server) adminPage(w http.ResponseWriter, status int, name, title, here 
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Security-Policy", "frame-ancestors 'none'")
 	w.WriteHeader(status)
-	_, _ = w.Write(page.Bytes()) // a browser that has left misses nothing
+	_, _ = w.Write(page.Bytes()) // a browser that has gone away needs no answer
 }
 
 func (s *Server) known() []partner {
@@ -213,7 +212,7 @@ func (s *Server) adminHome(w http.ResponseWriter, _ *http.Request) {
 	s.adminPage(w, http.StatusOK, "apps.html", "Apps", "apps", s.known())
 }
 
-// find answers for an app that is not known.
+// find returns a known app. If the app is not known, it answers with a 404 page and returns false.
 func (s *Server) find(w http.ResponseWriter, id string) (partner, bool) {
 	for _, p := range s.known() {
 		if p.ClientID == id {
@@ -224,7 +223,7 @@ func (s *Server) find(w http.ResponseWriter, id string) (partner, bool) {
 	return partner{}, false
 }
 
-// adminApp is the page with the app's frame.
+// adminApp serves the page with the app's frame.
 func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 	p, ok := s.find(w, r.PathValue("id"))
 	switch {
@@ -252,12 +251,12 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// host is what App Bridge finds the admin by: its address, without the scheme, in base64.
+// host returns the parameter that App Bridge finds the admin by: its address without the scheme, in base64.
 func (s *Server) host() string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strings.TrimPrefix(s.URL, "http://") + "/admin"))
 }
 
-// signedLoad is the query of a load of the app's own address: more, and what Shopify adds to it.
+// signedLoad returns the query that loads the app's own address: more, and the parameters that Shopify adds.
 func (s *Server) signedLoad(app PartnerApp, more url.Values) string {
 	query := url.Values{"shop": {s.opts.Shop}, "host": {s.host()}, "timestamp": {fmt.Sprint(s.opts.Now().Unix())}}
 	for name, values := range more {
@@ -267,7 +266,7 @@ func (s *Server) signedLoad(app PartnerApp, more url.Values) string {
 	return query.Encode()
 }
 
-// loadHMAC is what Shopify signs the app's own addresses with: all parameters, sorted and joined as they are.
+// loadHMAC signs the query of the app's own addresses as Shopify does: all parameters, sorted and joined unescaped.
 func loadHMAC(secret string, query url.Values) string {
 	var pairs []string
 	for name, values := range query {
@@ -281,7 +280,7 @@ func loadHMAC(secret string, query url.Values) string {
 
 func randomID() string { return strings.ToLower(rand.Text()) }
 
-// adminToken gives the frame's parent a session token, which passes it on to App Bridge.
+// adminToken gives a session token to the page around the frame, which passes it on to App Bridge.
 func (s *Server) adminToken(w http.ResponseWriter, r *http.Request) {
 	if !s.Installed(r.PathValue("id")) {
 		http.Error(w, "not installed", http.StatusNotFound)
@@ -299,7 +298,7 @@ func (s *Server) adminConsent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// installLink is the address that the app's own site links to: it opens the app if it is installed.
+// installLink serves the address that the app's own site links to. It opens the app if it is installed.
 func (s *Server) installLink(w http.ResponseWriter, r *http.Request) {
 	if id := r.URL.Query().Get("client_id"); s.Installed(id) {
 		redirect(w, http.StatusSeeOther, "/admin/apps/"+id)
@@ -326,7 +325,7 @@ func (s *Server) adminCustomers(w http.ResponseWriter, _ *http.Request) {
 	s.adminPage(w, http.StatusOK, "customers.html", "Customers", "customers", s.opts.Shoppers)
 }
 
-// adminPrivacy sends what Shopify sends when a customer asks, or when two days have passed since the uninstall.
+// adminPrivacy sends the webhook for a customer's privacy request, or the one due two days after the uninstall.
 func (s *Server) adminPrivacy(w http.ResponseWriter, r *http.Request) {
 	switch r.PathValue("what") {
 	case "redact":
@@ -348,7 +347,7 @@ func (s *Server) adminWebhooks(w http.ResponseWriter, _ *http.Request) {
 	s.adminPage(w, http.StatusOK, "webhooks.html", "Webhooks", "webhooks", deliveries)
 }
 
-// adminEditor stands for the theme editor: it says what a deep link has asked it for.
+// adminEditor stands in for the theme editor. It shows what a deep link asked for.
 func (s *Server) adminEditor(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	app, block, _ := strings.Cut(query.Get("addAppBlockId")+query.Get("activateAppId"), "/")

@@ -12,17 +12,17 @@ import (
 
 const english = "en"
 
-// A Block is an app block that the merchant has placed, or an app embed that is turned on.
+// A Block is an app block that the merchant has placed, or an app embed that the merchant has turned on.
 type Block struct {
 	ID   string // block.id in Liquid
-	Name string // name of the file under blocks/, without ".liquid"
+	Name string // file name under blocks/, without ".liquid"
 	// Page is where an app block stands: "/", in a section under the hero, or "/account", below the first card.
 	Page string
-	// Settings are what the merchant has set, by setting id. What is missing has the default of the block's schema.
+	// Settings are the merchant's values by setting ID. The others have the defaults of the block's schema.
 	Settings map[string]any
 }
 
-// A schema is what a block's {% schema %} says.
+// A schema is the content of a block's {% schema %}.
 type schema struct {
 	Target     string    `json:"target"`
 	Stylesheet string    `json:"stylesheet"`
@@ -41,7 +41,7 @@ type setting struct {
 
 var schemaTag = regexp.MustCompile(`(?s)\{%-?\s*schema\s*-?%\}(.*?)\{%-?\s*endschema\s*-?%\}`)
 
-// checkExtension reports blocks that cannot be drawn, so that a typing error does not look like an empty page.
+// checkExtension reports blocks that cannot be drawn, so that a typo does not look like an empty page.
 func checkExtension(opts Options) error {
 	if opts.Extension == nil {
 		if len(opts.Blocks)+len(opts.Embeds) > 0 {
@@ -99,11 +99,11 @@ func readBlock(extension fs.FS, name string) (source []byte, about schema, err e
 	return source, about, nil
 }
 
-// values are block.settings: what the merchant has set, else the defaults.
+// values returns block.settings: the merchant's values, or else the defaults.
 func (s schema) values(set map[string]any) map[string]any {
 	got := map[string]any{}
 	for _, one := range s.Settings {
-		if one.ID == "" { // a heading in the editor
+		if one.ID == "" { // a heading in the editor has no value
 			continue
 		}
 		got[one.ID] = one.initial()
@@ -114,7 +114,7 @@ func (s schema) values(set map[string]any) map[string]any {
 	return got
 }
 
-// initial is the value of a setting that nobody has touched.
+// initial returns the value of a setting that the merchant has not changed.
 func (s setting) initial() any {
 	if s.Default != nil {
 		return s.Default
@@ -132,7 +132,7 @@ func (s setting) initial() any {
 	return nil
 }
 
-// locales are the texts of a locale, the first choice first: its own, its language's, the extension's default.
+// locales are the texts for a locale, in the order of choice: its own, its language's, the extension's default.
 type locales []map[string]any
 
 func readLocales(extension fs.FS, locale string) (locales, error) {

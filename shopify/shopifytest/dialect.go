@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// The Liquid library lacks some of what Shopify's themes and extensions are written with. inDialect puts a template
-// into words that the library knows.
+// The Liquid library lacks some features that Shopify's themes and extensions use. inDialect
+// rewrites a template into Liquid that the library supports.
 
 var (
 	token   = regexp.MustCompile(`(?s)\{\{.*?\}\}|\{%.*?%\}`)
 	opening = regexp.MustCompile(`\{[{%]`)
 	// tagName matches the start of a tag. "#" begins an inline comment.
 	tagName = regexp.MustCompile(`^\{%-?\s*(#|\w+)`)
-	// namedArgument also matches quoted text, so that what is inside one is left alone.
+	// namedArgument also matches quoted text, so that its content is left alone.
 	namedArgument = regexp.MustCompile(`'[^']*'|"[^"]*"|([:,]\s*)(\w+)\s*:`)
 	beforeBlank   = regexp.MustCompile(`([\w.\-\[\]'"]+)\s*(==|!=)\s*blank\b`)
 	emptyOutput   = regexp.MustCompile(`^\{\{-?\s*-?\}\}$`)
@@ -45,14 +45,14 @@ func inDialect(source string) (string, error) {
 	}
 }
 
-// translate returns what the library knows for the token found, and what is left of the template, of which a tag such
-// as raw takes a part.
+// translate returns the library's equivalent of the token found, and the rest of the template. A
+// tag such as raw takes part of the rest.
 func translate(found, after string) (known, rest string, err error) {
 	if strings.HasPrefix(found, "{{") {
 		if emptyOutput.MatchString(found) {
 			return "", after, nil
 		}
-		// The library does not see an output of several lines.
+		// The library does not recognize an output tag that spans several lines.
 		return positional(strings.ReplaceAll(found, "\n", " ")), after, nil
 	}
 	name := ""
@@ -78,7 +78,7 @@ func translate(found, after string) (known, rest string, err error) {
 	return beforeBlank.ReplaceAllString(found, "blank $2 $1"), after, nil
 }
 
-// hidden returns a comment that takes as many lines as whole, and as much of the white space around.
+// hidden returns a comment with as many lines as whole, and with the same white space control at both ends.
 func hidden(first, whole, last string) string {
 	open, end := "{%", "%}"
 	if strings.HasPrefix(first, "{%-") {
@@ -101,7 +101,7 @@ func positional(markup string) string {
 	})
 }
 
-// named returns what a filter was given by name.
+// named returns the named arguments of a filter.
 func named(pairs []any) map[string]string {
 	got := map[string]string{}
 	for i := 0; i+1 < len(pairs); i += 2 {

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// A Look is how a page is to be drawn. The zero value is an English page for a shopper who is not signed in.
+// A Look describes how to draw a page. The zero value is an English page for a shopper who is not signed in.
 type Look struct {
 	Locale  string   // "fr", "pt-BR"; "en" if empty
 	Scheme  string   // "light" or "dark" forces the theme's colours; if empty, the browser's preference decides
-	Shopper *Shopper // who is signed in; nil for nobody
-	Path    string   // path on the storefront without a locale prefix; that of the first app if empty
+	Shopper *Shopper // the signed-in shopper, or nil
+	Path    string   // path on the storefront without a locale prefix; the first app's path if empty
 
 	NoFooter bool // leave Options.Footer out
 }
 
-// Draw returns an app's Liquid page inside the theme, as the proxy would answer it, without any request. Like an answer
-// with {% layout none %}, such a page comes alone. Addresses in it are relative to the store's host.
+// Draw returns an app's Liquid page inside the theme, as the proxy would answer it, but without a request. A page
+// with {% layout none %} comes without the theme. Addresses in the page are relative to the store's host.
 func (s *Server) Draw(look Look, source []byte) ([]byte, error) {
 	if look.Scheme != "" && !validScheme(look.Scheme) {
 		return nil, fmt.Errorf("scheme %q is neither light nor dark", look.Scheme)

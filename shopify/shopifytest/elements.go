@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// Elements are a page's elements, in order, with the names of their attributes, and its comments: what a text would
-// change that the page has not escaped.
+// Elements returns a page's elements in order, with the names of their attributes, and its
+// comments. Text that the page fails to escape would change them.
 func Elements(page string) ([]string, error) {
 	root, err := html.Parse(strings.NewReader(page))
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// Where the extension's assets are. At Shopify they are on another host.
+	// The path of the extension's assets. At Shopify they are on another host.
 	assetPath = "/cdn/extensions/assets/"
 
-	// A snippet that draws itself must not end the program.
+	// Ends a snippet that draws itself, which would otherwise crash the program.
 	snippetDepth = 20
 )
 
@@ -30,14 +30,14 @@ var (
 	placeholder    = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
 )
 
-// A drawing is one themed page on its way: which extension assets it needs comes out while its blocks are drawn.
+// A drawing is one themed page being drawn. Drawing its blocks shows which extension assets it needs.
 type drawing struct {
 	server   *Server
 	visit    visit
 	pageType any // request.page_type
 	engine   *liquid.Engine
 	texts    locales
-	depth    int      // snippets in snippets
+	depth    int      // of nested snippets
 	assets   []string // names, in the order of their first use
 }
 
@@ -69,7 +69,7 @@ func (d *drawing) newEngine() *liquid.Engine {
 	return engine
 }
 
-// placed are blocks that are drawn: all, unless the admin knows apps and none of them is installed.
+// placed returns the blocks to draw: all, unless apps are registered and none of them is installed.
 func (s *Server) placed(blocks []Block) []Block {
 	known := s.known()
 	if len(known) > 0 && !slices.ContainsFunc(known, func(p partner) bool { return p.Installed }) {
@@ -78,7 +78,7 @@ func (s *Server) placed(blocks []Block) []Block {
 	return blocks
 }
 
-// blocks are the app blocks of a page of the modern theme.
+// blocks draws the app blocks of a page of the modern theme.
 func (d *drawing) blocks(page string) []template.HTML {
 	var got []template.HTML
 	for _, b := range d.server.placed(d.server.opts.Blocks) {
@@ -90,7 +90,7 @@ func (d *drawing) blocks(page string) []template.HTML {
 	return got
 }
 
-// embeds are the app embeds, for the page's head and for the end of its body.
+// embeds draws the app embeds for the page's head and for the end of its body.
 func (d *drawing) embeds() (head, body template.HTML) {
 	for _, b := range d.server.placed(d.server.opts.Embeds) {
 		content, target := d.block(b)
@@ -103,13 +103,13 @@ func (d *drawing) embeds() (head, body template.HTML) {
 	return head, body
 }
 
-// wrapped puts a block into the element that Shopify puts it in.
+// wrapped puts a block into the element that Shopify wraps it in.
 func wrapped(b Block, content template.HTML) template.HTML {
 	const element = `<div id="shopify-block-%s" class="shopify-block shopify-app-block" data-block-handle="%s">%s</div>`
 	return template.HTML(fmt.Sprintf(element, html.EscapeString(b.ID), html.EscapeString(b.Name), content))
 }
 
-// block draws a block, and says what it targets. An error takes its place.
+// block draws a block and returns its target. If that fails, content is the error's text.
 func (d *drawing) block(b Block) (content template.HTML, target string) {
 	source, about, err := readBlock(d.server.opts.Extension, b.Name)
 	var drawn []byte
@@ -124,7 +124,7 @@ func (d *drawing) block(b Block) (content template.HTML, target string) {
 		d.server.liquidError(text)
 		return template.HTML(html.EscapeString(text)), about.Target
 	}
-	return template.HTML(drawn), about.Target // the extension's own HTML, as Shopify takes it
+	return template.HTML(drawn), about.Target // the extension's own HTML, inserted as at Shopify
 }
 
 func (d *drawing) tryBlock(b Block, source []byte, about schema) ([]byte, error) {
@@ -150,7 +150,7 @@ func (d *drawing) tryBlock(b Block, source []byte, about schema) ([]byte, error)
 	return renderLiquid(d.engine, "blocks/"+b.Name+".liquid", source, objects)
 }
 
-// render is {% render 'snippet', name: value %}. A snippet sees its arguments and the store's objects, nothing else.
+// render implements {% render 'snippet', name: value %}. A snippet sees only its arguments and the store's objects.
 func (d *drawing) render(c render.Context) (string, error) {
 	m := renderTag.FindStringSubmatch(c.TagArgs())
 	if m == nil {
@@ -184,7 +184,7 @@ func (d *drawing) render(c render.Context) (string, error) {
 	return string(content), err
 }
 
-// translate is the filter t. Values put into a text are escaped, unless the key says that all is HTML.
+// translate is the filter t. It escapes values put into a text unless the key says that the text is HTML.
 func (d *drawing) translate(key string, arguments ...any) string {
 	text, ok := d.texts.find(key)
 	if !ok {
@@ -214,7 +214,7 @@ func (d *drawing) assetURL(name string) (string, error) {
 	return assetPath + name, nil
 }
 
-// head are the tags for the assets that the page's blocks name in their schemas, each once.
+// head returns one tag for each asset that the page's blocks name in their schemas.
 func (d *drawing) head() template.HTML {
 	var tags strings.Builder
 	for _, name := range d.assets {
@@ -251,9 +251,9 @@ func (s *Server) liquidError(text string) {
 	}
 }
 
-// LiquidErrors returns what went wrong in the extension's blocks, oldest first, the first 1000: the errors that were
-// shown in place of a block, and translations that are missing or lack a value. An app's own page is not among them:
-// its error is the answer.
+// LiquidErrors returns the first 1000 errors in the extension's blocks, oldest first: those shown
+// in place of a block, and translations that are missing or lack a value. An error in an app's own
+// page is not listed, since it is that page's answer.
 func (s *Server) LiquidErrors() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

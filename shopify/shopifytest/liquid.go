@@ -14,12 +14,12 @@ import (
 	"github.com/osteele/liquid/values"
 )
 
-// draw renders an app's Liquid into a whole page. As at Shopify, an output tag does not escape by itself: the app has
-// to say {{ customer.first_name | escape }}, and one that forgets shows it here too.
+// draw renders an app's Liquid into a whole page. As at Shopify, an output tag does not escape by itself. The
+// app has to write {{ customer.first_name | escape }}, and an app that forgets it shows that here too.
 func (s *Server) draw(v visit, source []byte) ([]byte, error) {
 	bare := false
 	engine := newEngine()
-	// {% layout none %} is only known while the body is drawn, so each page has an engine of its own.
+	// {% layout none %} becomes known only while the body is drawn, so each page has its own engine.
 	engine.RegisterTag("layout", func(c render.Context) (string, error) {
 		if name := strings.Trim(strings.TrimSpace(c.TagArgs()), `'"`); name != "none" {
 			return "", fmt.Errorf("layout %q: this theme has no layout but its own and none", name)
@@ -35,11 +35,11 @@ func (s *Server) draw(v visit, source []byte) ([]byte, error) {
 	if bare {
 		return body, nil
 	}
-	// The title is the theme's guess, the content the app's own HTML, as Shopify takes it.
+	// The title is a guess at the theme's. The content is the app's own HTML, inserted as at Shopify.
 	return s.layout(s.newDrawing(v, nil), s.opts.Name, template.HTML(body))
 }
 
-// newEngine returns what draws Liquid of all kinds. It knows no file.
+// newEngine returns the engine for all Liquid. It reads no files.
 func newEngine() *liquid.Engine {
 	engine := liquid.NewEngine()
 	// The library's include would read this machine's files.
@@ -57,7 +57,7 @@ func newEngine() *liquid.Engine {
 	return engine
 }
 
-// renderLiquid draws one template, which may write into objects. Its errors name path, if there is one, and a line.
+// renderLiquid draws one template, which may write to objects. Its errors name path, unless it is empty, and a line.
 func renderLiquid(engine *liquid.Engine, path string, source []byte, objects liquid.Bindings) ([]byte, error) {
 	text, err := inDialect(string(source))
 	if err != nil {
@@ -78,7 +78,7 @@ func renderLiquid(engine *liquid.Engine, path string, source []byte, objects liq
 	return page, nil
 }
 
-// parseLiquid keeps the library's own error type, which may hold a nil, to itself.
+// parseLiquid returns a plain error, because the library's own error type may hold a nil.
 func parseLiquid(engine *liquid.Engine, text, path string, line int) (*liquid.Template, error) {
 	parsed, err := engine.ParseTemplateLocation([]byte(text), path, line)
 	if err != nil {
@@ -87,7 +87,7 @@ func parseLiquid(engine *liquid.Engine, text, path string, line int) (*liquid.Te
 	return parsed, nil
 }
 
-// objects are what every Liquid template can use. pageType is nil on an app's page.
+// objects returns what every Liquid template can use. pageType is nil on an app's page.
 func (s *Server) objects(v visit, pageType any) liquid.Bindings {
 	r := s.routes(v)
 	return liquid.Bindings{
@@ -135,8 +135,8 @@ func customer(shopper *Shopper) any {
 	}
 }
 
-// blank is Shopify's word for nil, false, and a text or list without anything in it. It only works on the left of ==
-// and !=, where inDialect puts it.
+// blank is Shopify's word for nil, false, and an empty text or list. It only works on the left of
+// == and !=, where inDialect puts it.
 type blank struct{ values.Value }
 
 func (blank) Equal(other values.Value) bool {

@@ -38,24 +38,24 @@ func (s *Server) routes(v visit) routes {
 	return r
 }
 
-// view is what every template of the theme is given.
+// view is the data of every template of the theme.
 type view struct {
-	Shop      string // name shown
+	Shop      string // the name shown
 	Title     string
 	Language  string
 	Direction string            // "rtl", or "" for left to right
-	Scheme    string            // colours forced, or ""
+	Scheme    string            // the forced colours, or ""
 	InEnglish template.HTMLAttr // marks the theme's own words where the page is in another language
-	Button    string            // class of a button in this theme
+	Button    string            // the class of a button in this theme
 	Shopper   *Shopper
 	Routes    routes
 	App       string // link to the first app, "" if there is none
 	Blocks    []template.HTML
-	Head      template.HTML // what the extension adds
-	Embeds    template.HTML // what the extension adds at the end
+	Head      template.HTML // the extension's addition to the head
+	Embeds    template.HTML // the extension's addition to the end of the body
 	Content   template.HTML
 	Footer    template.HTML
-	Data      any // what one page needs for itself
+	Data      any // what only this page needs
 }
 
 func (s *Server) view(v visit, title string) view {
@@ -87,7 +87,7 @@ func direction(locale string) string {
 	return ""
 }
 
-// page answers for the store's own pages.
+// page serves the store's own pages.
 func (s *Server) page(w http.ResponseWriter, r *http.Request, v visit) {
 	switch v.path {
 	case "/":
@@ -113,8 +113,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 }
 
-// accountPage is the classic theme's own template, which Shopify only uses with legacy accounts. Else the page stands
-// for Shopify's account pages.
+// accountPage returns the classic theme's own template, which Shopify only uses with legacy
+// accounts. Otherwise the page stands in for Shopify's account pages.
 func (s *Server) accountPage() string {
 	if s.opts.Theme == themeClassic && s.opts.Accounts == accountsLegacy {
 		return "customers-account.html"
@@ -139,8 +139,8 @@ func (s *Server) stylesheet(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, templates, "templates/"+s.opts.Theme+"/theme.css")
 }
 
-// pageType is request.page_type of one of the theme's own pages, nil for those where Shopify's documentation names
-// none.
+// pageType returns request.page_type of one of the theme's own pages, or nil where Shopify
+// documents none.
 func pageType(name string) any {
 	switch name {
 	case "home.html":
@@ -176,7 +176,7 @@ func (s *Server) themed(w http.ResponseWriter, v visit, status int, name, title 
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store") // the pages show who is signed in
 	w.WriteHeader(status)
-	_, _ = w.Write(page) // a browser that has left misses nothing
+	_, _ = w.Write(page) // a browser that has gone away needs no answer
 }
 
 // layout puts content into the theme's frame.
@@ -184,7 +184,7 @@ func (s *Server) layout(d *drawing, title string, content template.HTML) ([]byte
 	frame := s.view(d.visit, title)
 	frame.Content = content
 	frame.Head, frame.Embeds = d.embeds()
-	frame.Head = d.head() + frame.Head // when all blocks are drawn
+	frame.Head = d.head() + frame.Head // after all blocks are drawn, so that their assets are known
 	if !d.visit.noFooter {
 		frame.Footer = s.opts.Footer()
 	}

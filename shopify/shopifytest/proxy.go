@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// A page larger than this is a mistake, and must not fill the memory of whoever runs the tests.
+// A page larger than this is a mistake, and must not fill the memory of the machine that runs the tests.
 const bodyLimit = 16 << 20
 
-// An answer is what an app said, read to its end: a body that breaks off must become an error page, not half a page.
+// An answer is an app's whole response. A body that breaks off must become an error page, not half a page.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// findApp returns the app that has path, and what follows its prefix: "" or "/…". A path that only begins with the
-// same letters, such as /apps/subscriptions-old, is not the app's.
+// findApp returns the app that owns path, and the rest after its prefix: "" or "/…". A path that
+// only begins with the same letters, such as /apps/subscriptions-old, does not belong to the app.
 func (s *Server) findApp(path string) (app App, rest string, ok bool) {
 	for _, app := range s.installed() {
 		rest, found := strings.CutPrefix(path, app.PathPrefix)
@@ -59,7 +59,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, v visit, app App,
 	s.pass(w, v, got)
 }
 
-// statusFor tells a slow app from one that cannot be reached or breaks off.
+// statusFor distinguishes a slow app from one that cannot be reached or breaks off.
 func statusFor(err error) int {
 	var timeout net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
@@ -68,7 +68,7 @@ func statusFor(err error) int {
 	return http.StatusBadGateway
 }
 
-// ask sends the browser's request on. It uses the transport and not an http.Client, which would look into Location.
+// ask forwards the browser's request. It uses the transport because an http.Client would interpret Location.
 func (s *Server) ask(r *http.Request, proxyURL, rest, query string) (answer, error) {
 	target, err := url.Parse(strings.TrimRight(proxyURL, "/") + rest)
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *Server) ask(r *http.Request, proxyURL, rest, query string) (answer, err
 	defer cancel()
 	body := r.Body
 	if r.ContentLength == 0 {
-		body = http.NoBody // else the transport would send an empty chunked body
+		body = http.NoBody // otherwise the transport would send an empty chunked body
 	}
 	out, err := http.NewRequestWithContext(ctx, r.Method, target.String(), body)
 	if err != nil {
@@ -108,7 +108,7 @@ func forwardedHeader(r *http.Request) http.Header {
 	h := r.Header.Clone()
 	drop := []string{
 		"Cookie", "Authorization",
-		"Accept-Encoding", // Liquid has to be read here
+		"Accept-Encoding", // the store has to read Liquid, so it must not be compressed
 		"Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
 		"Transfer-Encoding", "Upgrade",
 	}
@@ -124,7 +124,7 @@ func forwardedHeader(r *http.Request) http.Header {
 	return h
 }
 
-// forwardedQuery is the browser's query with what Shopify adds, and the faults in force.
+// forwardedQuery returns the browser's query with what Shopify adds, changed by the faults in force.
 func (s *Server) forwardedQuery(browser string, shopper *Shopper, app App) string {
 	f := s.Faults()
 	shop := s.opts.Shop
@@ -154,7 +154,7 @@ func signingSecret(app App, f Faults) string {
 	}
 }
 
-// otherThan returns the id of a shopper who is not customer.
+// otherThan returns the ID of another shopper.
 func (s *Server) otherThan(customer string) string {
 	for _, shopper := range s.opts.Shoppers {
 		if shopper.ID != customer {
@@ -164,14 +164,14 @@ func (s *Server) otherThan(customer string) string {
 	return customer + "0"
 }
 
-// SignedQuery returns the raw query, without "?", that the store would forward to an app at pathPrefix with this
-// secret, at this moment, for a browser that sent extraRawQuery and a shopper with customerID ("" for nobody). It is
-// for tests that talk to the app directly. Faults do not touch it.
+// SignedQuery returns the raw query, without "?", that the store would forward now to an app at
+// pathPrefix with this secret, for a browser that sent extraRawQuery and a shopper with customerID
+// ("" for nobody). It is for tests that call the app directly. Faults do not affect it.
 func (s *Server) SignedQuery(extraRawQuery, customerID, pathPrefix, secret string) string {
 	return sign(joinQuery(extraRawQuery, reserved(s.opts.Shop, customerID, pathPrefix, s.opts.Now())), secret)
 }
 
-// reserved is the parameters that Shopify adds, in the order of Shopify's documentation, without the signature.
+// reserved returns the parameters that Shopify adds, in the order of Shopify's documentation, without the signature.
 func reserved(shop, customer, pathPrefix string, now time.Time) string {
 	return "shop=" + url.QueryEscape(shop) +
 		"&logged_in_customer_id=" + url.QueryEscape(customer) +
@@ -190,7 +190,7 @@ func joinQuery(a, b string) string {
 	return a + "&" + b
 }
 
-// pass hands the app's answer to the browser, drawn first if it is Liquid.
+// pass returns the app's answer to the browser, and draws it first if it is Liquid.
 func (s *Server) pass(w http.ResponseWriter, v visit, got answer) {
 	redirect := got.status >= 300 && got.status < 400
 	if isLiquid(got.header) && !redirect {
@@ -201,13 +201,13 @@ func (s *Server) pass(w http.ResponseWriter, v visit, got answer) {
 		}
 		got.body = page
 		got.header.Set("Content-Type", "text/html; charset=utf-8")
-		// They describe the template, not the page.
+		// These headers describe the template, not the page.
 		got.header.Del("Content-Length")
 		got.header.Del("Etag")
 	}
 	copyHeader(w.Header(), got.header)
 	w.WriteHeader(got.status)
-	_, _ = w.Write(got.body) // a browser that has left misses nothing
+	_, _ = w.Write(got.body) // a browser that has gone away needs no answer
 }
 
 func isLiquid(h http.Header) bool {
@@ -216,7 +216,7 @@ func isLiquid(h http.Header) bool {
 }
 
 func copyHeader(to, from http.Header) {
-	// Without this net/http would guess a type that the app did not send.
+	// Otherwise net/http would guess a type that the app did not send.
 	to["Content-Type"] = nil
 	for name, values := range from {
 		if !disallowed(name) {
@@ -234,7 +234,7 @@ func disallowed(name string) bool {
 		"preference-applied", "proxy-authenticate", "public-key-pins", "server", "service-worker-allowed", "set-cookie",
 		"trailer", "tk", "warning", "x-powered-by":
 		return true
-	case "keep-alive", "upgrade": // not in Shopify's list, but about the connection to the app
+	case "keep-alive", "upgrade": // not in Shopify's list, but they concern the connection to the app
 		return true
 	}
 	return false

@@ -24,7 +24,7 @@ const (
 	themeModern  = "modern"
 	themeClassic = "classic"
 
-	// Not documented by Shopify; "30 s" is what those who measured report.
+	// Not documented by Shopify; "30 s" is what people have measured.
 	defaultTimeout = 30 * time.Second
 
 	historyLimit = 1000
@@ -32,11 +32,11 @@ const (
 
 // A Shopper is a customer of the store who can sign in.
 type Shopper struct {
-	ID        string // Shopify customer id, digits; sent as logged_in_customer_id
+	ID        string // Shopify customer ID, digits; sent as logged_in_customer_id
 	Email     string
 	FirstName string
 	LastName  string
-	Note      string // a line shown beside the shopper on the sign-in page: what is special about this one
+	Note      string // a line beside the shopper on the sign-in page, which says what is special about this one
 }
 
 // Name is the shopper's full name, or the e-mail address if there is none.
@@ -49,65 +49,65 @@ func (s Shopper) Name() string {
 
 // An App is an app installed in the store, with an app proxy.
 type App struct {
-	// PathPrefix is the path on the storefront, "/apps/subscriptions": one of a, apps, community and tools, then up to 30
-	// letters, digits, "_" and "-".
+	// PathPrefix is the path on the storefront, "/apps/subscriptions": a, apps, community or tools,
+	// then up to 30 letters, digits, "_" and "-".
 	PathPrefix string
-	ProxyURL   string // where the app is, "http://127.0.0.1:8080/proxy": the rest of the storefront's path is appended
-	Secret     string // the app's client secret: signs
+	ProxyURL   string // the app's address, "http://127.0.0.1:8080/proxy"; the rest of the storefront's path is appended
+	Secret     string // the app's client secret, which signs its requests
 	OldSecret  string // the one before rotation, see Faults.OldSecret
 	NoLink     bool   // the theme does not link to it
 }
 
 // Options describe a store. Only Shop is required.
 type Options struct {
-	Shop     string    // the store's permanent domain, "sandbox-store.myshopify.com": sent as shop
+	Shop     string    // the store's permanent domain, "sandbox-store.myshopify.com", sent as shop
 	Name     string    // shop.name in Liquid, shown in the header; Shop if empty
 	Email    string    // shop.email in Liquid
-	Accounts string    // which customer accounts: "new" (the default) or "legacy", see the package's Routes
+	Accounts string    // the kind of customer accounts: "new" (the default) or "legacy", see the package's Routes
 	Theme    string    // "modern" (the default) or "classic", see the package's Themes
 	Shoppers []Shopper // who can sign in
-	Apps     []App     // apps known already, see also Server.AddApp
+	Apps     []App     // apps added at the start, see also Server.AddApp
 
 	Now     func() time.Time // clock of the timestamp parameter; time.Now if nil
-	Timeout time.Duration    // how long an app may take for one answer; 30 s if zero
-	// WebhookRetry is how long after the nth try, from 1, a webhook is sent again; nil spreads 8 retries over four hours.
+	Timeout time.Duration    // how long an app may take to answer; 30 s if zero
+	// WebhookRetry is the time from the nth try, from 1, to the next; nil spreads 8 retries over four hours.
 	WebhookRetry func(try int) time.Duration
 
-	// Extension is the folder of a theme app extension: blocks, snippets, assets and locales. It is read anew for each
-	// page, so that with os.DirFS an edit shows at the next reload.
+	// Extension is the folder of a theme app extension: blocks, snippets, assets and locales. It is
+	// read again for each page, so that with os.DirFS an edit shows after a reload.
 	Extension fs.FS
 	// Blocks are the app blocks that the merchant has placed. Only the modern theme has room for them.
 	Blocks []Block
-	// Embeds are the app embeds that are turned on, on each themed page of either theme. Block.Page means nothing for
-	// them.
+	// Embeds are the app embeds that are turned on, on each page of either theme. Their Block.Page
+	// is ignored.
 	Embeds []Block
 
-	// Footer is drawn at the foot of every themed page, as it is, if not nil. It is called once a page.
+	// Footer is drawn unescaped at the foot of every themed page, unless it is nil. It is called once a page.
 	Footer func() template.HTML
-	// Handlers are more routes on the storefront's own host, by http.ServeMux pattern. They go before the store's pages,
-	// and after the apps.
+	// Handlers are more routes on the storefront's own host, by http.ServeMux pattern. They take
+	// precedence over the store's pages, and the apps take precedence over them.
 	Handlers map[string]http.Handler
 }
 
-// Faults make the store misbehave. The zero value is a store in order.
+// Faults make the store misbehave. The zero value is a store without faults.
 type Faults struct {
-	// WrongSecret signs with a secret that is not the app's, webhooks too. It goes before OldSecret.
+	// WrongSecret signs with a secret that is not the app's, webhooks too. It takes precedence over OldSecret.
 	WrongSecret bool
 	// OldSecret signs with App.OldSecret, webhooks too, as Shopify may for up to an hour after a rotation.
 	OldSecret bool
-	// ClockOffset is added to the timestamp parameter. Negative: an old request, as in a replay.
+	// ClockOffset is added to the timestamp parameter. A negative one makes an old request, as in a replay.
 	ClockOffset time.Duration
-	// Twice sends shop, logged_in_customer_id, path_prefix and timestamp two times, the second set for another shopper,
-	// with one signature over both.
+	// Twice sends shop, logged_in_customer_id, path_prefix and timestamp twice, the second time for
+	// another shopper, with one signature over both.
 	Twice bool
-	// ForgetShopper leaves logged_in_customer_id empty though the shopper is signed in, a reported Shopify defect. Liquid
-	// still knows the customer.
+	// ForgetShopper leaves logged_in_customer_id empty though the shopper is signed in, a reported
+	// Shopify defect. Liquid still has the customer.
 	ForgetShopper bool
-	// NoIDToken loads an app in the admin's frame without id_token, so that it has to ask App Bridge for a session token.
+	// NoIDToken loads an app in the admin's frame without id_token, so that it must ask App Bridge for a session token.
 	NoIDToken bool
-	// WebhooksTwice delivers every webhook two times.
+	// WebhooksTwice delivers every webhook twice.
 	WebhooksTwice bool
-	// Shop, if set, is sent as shop instead of Options.Shop: another store that installed the app.
+	// Shop, if set, is sent as shop instead of Options.Shop, like another store that installed the app.
 	Shop string
 }
 
@@ -118,11 +118,11 @@ type Forwarded struct {
 	Path     string        // path on the storefront, escaped, with its locale prefix: "/fr/apps/subscriptions/orders"
 	Query    string        // raw query sent to the app, signature included, without "?"
 	Status   int           // the app's status; 502 or 504 if there was no answer
-	Duration time.Duration // from asking to the last byte of the answer
+	Duration time.Duration // from the request to the last byte of the answer
 	Header   http.Header   // the app's response headers before any were stripped; nil if there was no answer
 }
 
-// A Server is a store that listens. Its methods may be called at any time from any goroutine.
+// A Server is a running store. Its methods may be called at any time from any goroutine.
 type Server struct {
 	URL string // base URL of the storefront, "http://127.0.0.1:40123", without a trailing slash
 
@@ -141,21 +141,21 @@ type Server struct {
 	sameOrigin  *http.CrossOriginProtection
 
 	running sync.WaitGroup // requests being answered
-	mu      sync.Mutex     // guards all below
+	mu      sync.Mutex     // guards the fields below
 	closed  bool
 	faults  Faults
 	apps    []App
-	// sessions maps a session cookie's value to who is signed in.
+	// sessions maps a session cookie's value to the signed-in shopper.
 	sessions map[string]Shopper
 	history  []Forwarded
-	// liquidErrors are those of the extension's blocks.
+	// liquidErrors are the errors of the extension's blocks.
 	liquidErrors []string
 	partners     []*partner
 	deliveries   []WebhookDelivery
 }
 
-// NewServer starts a store on a free loopback port. It panics if it cannot listen, or if opts make no sense. The caller
-// calls Close when done.
+// NewServer starts a store on a free loopback port. It panics if it cannot listen, or if opts are
+// invalid. The caller must call Close when done.
 func NewServer(opts Options) *Server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -164,7 +164,7 @@ func NewServer(opts Options) *Server {
 	return NewServerOn(l, opts)
 }
 
-// NewServerOn is NewServer with a listener of the caller's, which Close closes.
+// NewServerOn is NewServer with the caller's listener, which Close closes.
 func NewServerOn(l net.Listener, opts Options) *Server {
 	s := &Server{
 		URL:      "http://" + l.Addr().String(),
@@ -189,7 +189,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	s.front = newFront(ctx, http.HandlerFunc(s.handle), s.opts.Timeout)
 	go func() {
 		defer close(s.served)
-		_ = s.front.Serve(l) // always returns an error, after Close the expected one
+		_ = s.front.Serve(l) // always returns an error, the expected one after Close
 	}()
 	return s
 }
@@ -232,8 +232,8 @@ func withDefaults(opts Options) Options {
 	return opts
 }
 
-// newBackend is what asks the apps. It has no Proxy, so that the environment cannot lead a test off the machine, and no
-// compression of its own, so that what the app sends is what is seen.
+// newBackend returns the transport for requests to apps. It has no Proxy, so that the environment cannot send
+// a test off this machine, and does not decompress, so that the response is seen exactly as the app sent it.
 func newBackend() *http.Transport {
 	return &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -255,21 +255,21 @@ func newFront(ctx context.Context, h http.Handler, appTimeout time.Duration) *ht
 	}
 }
 
-// Close stops the store and returns when its last request has ended. Requests still waiting for an app are cut off.
-// Close may be called more than once.
+// Close stops the store and returns when its last request has ended. Requests still waiting for an
+// app are cut off. Close may be called more than once.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 
 	s.cancel()
-	_ = s.front.Close() // its errors are those of a listener that is closed already
+	_ = s.front.Close() // its only error is that the listener is closed already
 	s.running.Wait()
 	s.backend.CloseIdleConnections()
 	<-s.served
 }
 
-// enter counts a request in, unless the store is closing.
+// enter counts a request, unless the store is closing.
 func (s *Server) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -280,8 +280,8 @@ func (s *Server) enter() bool {
 	return true
 }
 
-// AddApp installs an app; for an app whose address is known only after the store's. It panics if Shopify would not take
-// PathPrefix.
+// AddApp installs an app whose address is known only after the store's. It panics if Shopify would
+// reject PathPrefix.
 func (s *Server) AddApp(app App) {
 	if !validPathPrefix(app.PathPrefix) {
 		panic(fmt.Sprintf("shopifytest: App.PathPrefix is %q, not one that Shopify would take", app.PathPrefix))
@@ -303,7 +303,7 @@ func validPathPrefix(prefix string) bool {
 	return parts[2] != "" && len(parts[2]) <= 30 && !strings.ContainsFunc(parts[2], notAllowed)
 }
 
-// SetFaults lets change edit the faults; no request sees them half changed.
+// SetFaults lets change edit the faults. No request sees them half changed.
 func (s *Server) SetFaults(change func(*Faults)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -317,7 +317,7 @@ func (s *Server) Faults() Faults {
 	return s.faults
 }
 
-// Forwarded returns what was forwarded to apps and answered, oldest first; the newest 1000 are kept.
+// Forwarded returns the requests that were forwarded to apps and answered, oldest first. It keeps the newest 1000.
 func (s *Server) Forwarded() []Forwarded {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -328,7 +328,7 @@ func (s *Server) record(f Forwarded) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.history = append(s.history, f)
-	// Cut in halves, so that a full history does not move on every request.
+	// Trimmed only at twice the limit, so that a full history does not move on every request.
 	if len(s.history) >= 2*historyLimit {
 		s.history = slices.Clone(s.history[len(s.history)-historyLimit:])
 	}

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// Signature returns the signature that Shopify would put on rawQuery: 64 lower-case hexadecimal digits. rawQuery is the
-// query as it stands in the URL, without "?"; any signature parameter in it is left out. It never fails: an escape that
-// is malformed, which Ruby refuses, stands for itself.
+// Signature returns the signature that Shopify would put on rawQuery: 64 lower-case hexadecimal
+// digits. rawQuery is the query as in the URL, without "?". A signature parameter in it is left
+// out. Signature never fails: it takes a malformed escape, which Ruby refuses, literally.
 //
-// It is written straight from Shopify's reference and shares nothing with a verifier that it may be compared to:
+// It follows Shopify's reference directly and shares no code with a verifier that it may be compared to:
 //
 //	query_hash = Rack::Utils.parse_query(query_string)
 //	signature = query_hash.delete("signature")
 //	sorted_params = query_hash.collect{ |k, v| "#{k}=#{Array(v).join(',')}" }.sort.join
 //	calculated_signature = OpenSSL::HMAC.hexdigest(OpenSSL::Digest.new('sha256'), SHARED_SECRET, sorted_params)
 //
-// One corner is simpler than Rack: there a bare "k" before "k=1" is forgotten, here it is an empty value as "k=" is.
+// One corner is simpler than Rack, which ignores a bare "k" before "k=1". Here it is an empty value, like "k=".
 //
 // Source: https://shopify.dev/docs/apps/build/online-store/app-proxies/authenticate-app-proxies
 func Signature(secret, rawQuery string) string {
@@ -45,12 +45,12 @@ func signedText(rawQuery string) string {
 	for key, list := range values {
 		pairs = append(pairs, key+"="+strings.Join(list, ","))
 	}
-	// The whole "k=v" is sorted, not the key: "shop2=" comes before "shop=".
+	// The whole "k=v" is sorted, not the key, so "shop2=" comes before "shop=".
 	slices.Sort(pairs)
 	return strings.Join(pairs, "")
 }
 
-// unescape decodes a form-encoded value by hand, since net/url is what the verifier under test uses.
+// unescape decodes a form-encoded value by hand, since the verifier under test uses net/url.
 func unescape(s string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {

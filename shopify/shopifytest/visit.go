@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A visit is what the store knows of a request before it looks at the page asked for.
+// A visit is what the store knows about a request before it chooses a page.
 type visit struct {
 	full    string   // escaped path as the browser sent it
 	root    string   // locale prefix, "/fr", or ""
@@ -13,7 +13,7 @@ type visit struct {
 	locale  string   // ISO code, "fr", "pt-BR"
 	host    string   // "127.0.0.1:40123"
 	scheme  string   // "light" or "dark" if the colours are forced, else ""
-	shopper *Shopper // nil: not signed in
+	shopper *Shopper // nil if not signed in
 
 	noFooter bool // leave Options.Footer out
 }

@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	webhookTimeout = 5 * time.Second // to answer a webhook
+	webhookTimeout = 5 * time.Second // for the app to answer a webhook
 	webhookRetries = 8
 	webhookSpan    = 4 * time.Hour // in which the retries are made
 	webhookVersion = "2026-07"
 )
 
-// A WebhookDelivery is one try to deliver a webhook.
+// A WebhookDelivery is one attempt to deliver a webhook.
 type WebhookDelivery struct {
 	Topic, ID string
 	Try       int // from 1
-	Status    int // of the answer; 0 if there was none
+	Status    int // of the answer, or 0 if there was none
 	At        time.Time
 }
 
-// Redact sends customers/redact for one of the store's shoppers to every app that was ever known.
+// Redact sends customers/redact for one of the store's shoppers to every app that was ever registered.
 func (s *Server) Redact(customerID string) { s.aboutCustomer("customers/redact", customerID) }
 
 // RequestData sends customers/data_request.
@@ -37,7 +37,7 @@ func (s *Server) RequestData(customerID string) {
 	s.aboutCustomer("customers/data_request", customerID)
 }
 
-// RedactShop sends shop/redact, which Shopify does two days after an app was uninstalled.
+// RedactShop sends shop/redact, which Shopify sends two days after an app was uninstalled.
 func (s *Server) RedactShop() {
 	s.toAll("shop/redact", map[string]any{"shop_id": shopID, "shop_domain": s.opts.Shop})
 }
@@ -66,14 +66,14 @@ func (s *Server) toAll(topic string, body any) {
 	}
 }
 
-// WebhookDeliveries returns the newest 1000 tries to deliver a webhook, oldest first.
+// WebhookDeliveries returns the newest 1000 attempts to deliver a webhook, oldest first.
 func (s *Server) WebhookDeliveries() []WebhookDelivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.deliveries[max(0, len(s.deliveries)-historyLimit):])
 }
 
-// sendWebhook begins to deliver a message, and returns at once.
+// sendWebhook starts the delivery of a message, and returns at once.
 func (s *Server) sendWebhook(app PartnerApp, topic string, message any) {
 	body, err := json.Marshal(message)
 	if err != nil || app.Webhooks == "" {
@@ -95,8 +95,8 @@ func (s *Server) sendWebhook(app PartnerApp, topic string, message any) {
 	}
 }
 
-// deliver tries until the answer is 200 to 299, or the retries are used up. A retry is the same message, with the
-// same id.
+// deliver tries until the answer is 200 to 299, or the retries are used up. A retry is the same
+// message with the same ID.
 func (s *Server) deliver(app PartnerApp, topic, id, event string, at time.Time, body []byte) {
 	for try := 1; ; try++ {
 		status := s.post(app, topic, id, event, at, body)
@@ -146,7 +146,7 @@ func (s *Server) post(app PartnerApp, topic, id, event string, at time.Time, bod
 	} {
 		request.Header.Set(name, value)
 	}
-	response, err := s.backend.RoundTrip(request) // which follows no redirect: a 3xx is a failure
+	response, err := s.backend.RoundTrip(request) // does not follow redirects, so a 3xx is a failure
 	if err != nil {
 		return 0
 	}
@@ -155,7 +155,7 @@ func (s *Server) post(app PartnerApp, topic, id, event string, at time.Time, bod
 	return response.StatusCode
 }
 
-// retries come ever less often, the last when four hours are over.
+// retries returns ever longer pauses, the last of which ends after four hours.
 func retries(try int) time.Duration {
 	return webhookSpan * time.Duration(2*try-1) / (webhookRetries * webhookRetries)
 }

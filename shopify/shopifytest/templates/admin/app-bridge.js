@@ -1,6 +1,5 @@
-// An emulated App Bridge: session tokens, fetch, and the bounce page, and nothing
-// else of it. It asks the admin page around this frame, which it finds by the
-// host parameter.
+// An emulated App Bridge with session tokens, fetch and the bounce page only. It
+// asks the admin page around this frame, which it finds by the host parameter.
 (() => {
   const here = new URL(location.href);
   const host = here.searchParams.get('host') || sessionStorage.getItem('shopifytest-host');

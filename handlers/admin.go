@@ -15,9 +15,8 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// Admin is the app home: what a merchant sees and does in Shopify's admin. The
-// shop is the one that the session token names; no parameter, header or field
-// says otherwise.
+// Admin serves the app home, which merchants use in Shopify's admin. The shop always comes from the
+// session token, never from a parameter, header or form field.
 type Admin struct {
 	ClientID string
 	AppURL   *url.URL
@@ -56,21 +55,20 @@ func (a *Admin) file(media string, content []byte) echo.HandlerFunc {
 	return func(c echo.Context) error { return c.Blob(http.StatusOK, media, content) }
 }
 
-// noDatabasePage is what a merchant reads while Redis does not answer.
+// noDatabasePage is shown to a merchant while Redis does not answer.
 const noDatabasePage = merchant.NoDatabase + " Reload the page in a minute."
 
 const tokenRefused = "Shopify’s session token was not accepted. Reload the page. If that does not help, ask this " +
 	"server’s operator to check SHOPIFY_API_KEY, SHOPIFY_API_SECRET and the server’s clock."
 
-// noSession reports that a token is bad, and not that it could not be checked.
+// noSession reports whether the token itself is bad, rather than impossible to check right now.
 func noSession(err error) bool {
 	return errors.Is(err, shopify.ErrNoSession) || errors.Is(err, errUninstalled)
 }
 
 var errUninstalled = errors.New("issued before the app was uninstalled")
 
-// session verifies a session token. One that was issued before the shop's last uninstall is
-// refused.
+// session verifies a session token. It refuses tokens issued before the shop's last uninstall.
 func (a *Admin) session(ctx context.Context, token string) (shopify.Session, error) {
 	session, err := a.Sessions.Verify(token)
 	if err != nil {
@@ -86,9 +84,8 @@ func (a *Admin) session(ctx context.Context, token string) (shopify.Session, err
 	return session, nil
 }
 
-// signed lets a call through whose session token is fresh, and that no other
-// site has made. App Bridge gets a new token, and asks again, for a 401 with that
-// header.
+// signed wraps a handler that needs a valid session token, and refuses requests from other sites.
+// On a 401 with this header, App Bridge gets a new token and retries.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens
 func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -116,12 +113,12 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 	}
 }
 
-// formSize is more than any form of the app home holds, which is three tokens or an address
-// of at most 300 characters each.
+// formSize is in bytes, well above the largest form of the app home, which has three tokens of at
+// most 300 characters each.
 const formSize = 64 << 10
 
-// readForm reads the form of a request to the app home, if it has one. It comes first, as
-// every field of a form that is too long looks empty.
+// readForm parses the form, if there is one. It runs before the handler because every field of an
+// oversized form would read as empty.
 func readForm(c echo.Context) error {
 	r := c.Request()
 	r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, formSize)
@@ -140,9 +137,9 @@ func (a *Admin) refused(c echo.Context, cause string) {
 	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
 
-// home is the page that Shopify loads in the admin's frame. It needs a session token, and
-// sends the frame to get one from App Bridge. Outside of the admin it redirects to Shopify's
-// install link.
+// home serves the page that Shopify loads in the admin's frame. Without a valid session token it
+// sends the frame to App Bridge to get one. Outside the admin it redirects to Shopify's install
+// link.
 func (a *Admin) home(c echo.Context) error {
 	query := c.Request().URL.Query()
 	if token := query.Get("id_token"); token != "" {
@@ -168,8 +165,7 @@ func (a *Admin) home(c echo.Context) error {
 	return a.toInstall(c, shop)
 }
 
-// install sends the browser to Shopify, which installs the app, or opens it if the shop
-// has it.
+// install sends the browser to Shopify, which installs the app, or opens it if it is installed.
 func (a *Admin) install(c echo.Context) error {
 	shop, err := shopify.ParseShop(strings.ToLower(strings.TrimSpace(c.QueryParam("shop"))))
 	if err != nil {
@@ -183,12 +179,12 @@ func (a *Admin) toInstall(c echo.Context, shop shopify.Shop) error {
 	return c.NoContent(http.StatusFound)
 }
 
-// bounced marks a load that comes from the bounce page, so that a token that is
-// never accepted is asked for once and not for ever.
+// bounced marks a load that comes from the bounce page, so that a token that is never accepted does
+// not cause a redirect loop.
 const bounced = "ms_bounced"
 
-// toBounce sends the frame to the page where App Bridge gets a session token and
-// comes back with it.
+// toBounce redirects the frame to the bounce page, where App Bridge gets a session token and
+// returns with it.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens/set-up-session-tokens
 func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) error {
 	back := url.Values{"shop": {string(shop)}, "embedded": {"1"}, bounced: {"1"}}
@@ -202,8 +198,8 @@ func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) er
 	return c.NoContent(http.StatusFound)
 }
 
-// bounce is an empty page with App Bridge, which reads shopify-reload itself. App Bridge
-// would take the token anywhere, so only our own home is accepted.
+// bounce serves an empty page with App Bridge, which reads shopify-reload itself. App Bridge would
+// send the token to any address, so we accept only our own home.
 func (a *Admin) bounce(c echo.Context) error {
 	shop, err := shopify.ParseShop(c.QueryParam("shop"))
 	reload := c.QueryParam("shopify-reload")
@@ -216,7 +212,7 @@ func (a *Admin) bounce(c echo.Context) error {
 	return a.draw(c, http.StatusOK, "bounce", data, shop)
 }
 
-// outside answers with the page for those who open the app's address outside of the admin.
+// outside answers people who open the app's address outside the admin.
 func (a *Admin) outside(c echo.Context, status int, problem string) error {
 	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "")
 }
@@ -229,18 +225,18 @@ func (a *Admin) address(path string) string {
 	return a.AppURL.Scheme + "://" + a.AppURL.Host + a.base() + path
 }
 
-// draw answers with a page that only the shop's admin may frame; "" nobody.
+// draw answers with a page that only framedBy's admin may frame, or nobody if framedBy is "".
 func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy shopify.Shop) error {
 	c.Response().Header().Set("Content-Security-Policy", a.policy(framedBy))
 	return a.part(c, status, name, data)
 }
 
-// policy lets scripts in from here and from Shopify's CDN. What App Bridge and
-// Polaris load, send and style beside that is not documented, and is left to them.
+// policy allows scripts from this server and Shopify's CDN. Shopify does not document what else App
+// Bridge and Polaris load, send and style, so the other directives are wide.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (a *Admin) policy(framedBy shopify.Shop) string {
-	// Browsers check form-action at each redirect. The form that installs leads to the admin,
-	// and from there to wherever Shopify has its merchants sign in.
+	// Browsers check form-action at each redirect. The install form redirects to the admin, and
+	// from there to wherever merchants sign in to Shopify.
 	forms, ancestors := "*", "'none'"
 	if framedBy != "" {
 		forms, ancestors = "'self'", a.Merchant.Platform.FrameAncestors(framedBy)
@@ -259,7 +255,7 @@ func origin(address string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// part answers with a part of the page.
+// part renders a template and answers with it.
 func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 	var part bytes.Buffer
 	if err := a.Pages.Draw(&part, name, data); err != nil {
@@ -268,7 +264,7 @@ func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 	return c.HTMLBlob(status, part.Bytes())
 }
 
-// homeView is what the home page shows.
+// homeView holds what the home page shows.
 type homeView struct {
 	connectionView
 	Base, Shop, ClientID, AppBridge, Polaris string

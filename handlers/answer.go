@@ -23,8 +23,8 @@ import (
 
 const plainText = "text/plain; charset=utf-8"
 
-// Headers are on every answer of the public listener. A portal link must not be cached or
-// passed on as a referrer, and no answer may be taken for another media type.
+// Headers sets headers on every answer of the public listener. Portal links must not be cached or
+// passed on as a referrer, and browsers must not guess another media type.
 func Headers(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "no-store")
@@ -34,13 +34,12 @@ func Headers(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// StrictTransport makes browsers use https only, if APP_URL does. Answers through the app
-// proxy are left out, because a browser gets them from the store's host, whose transport is
-// for the store to decide.
+// StrictTransport makes browsers use only https, if APP_URL does. It skips answers through the app
+// proxy, because browsers get those from the store's host, where this is the store's decision.
 func StrictTransport(appURL *url.URL) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		if appURL.Scheme != "https" {
-			return next // a loopback address, which is a test
+			return next // only a loopback address, in tests
 		}
 		return func(c echo.Context) error {
 			if !strings.HasPrefix(c.Request().URL.Path, "/apps/subscriptions") {
@@ -51,30 +50,29 @@ func StrictTransport(appURL *url.URL) echo.MiddlewareFunc {
 	}
 }
 
-// clickRequest is a click at one of the three doors: the storefront, POST
-// /api/portal-links or GET /go. It holds what its answer and its record need besides the
-// result.
+// clickRequest is a click through one of the three channels: the storefront, POST /api/portal-links
+// or GET /go. It holds everything but the result that the answer and the record need.
 type clickRequest struct {
-	id      string         // the request's
-	channel portal.Channel // the door
-	shop    shopify.Shop   // "": not proven, so not to be trusted, even in the log
+	id      string // request id
+	channel portal.Channel
+	shop    shopify.Shop // "" until verified; not even the log may have an unverified one
 	start   time.Time
 	trace   *portal.Trace
 	pages   *templates.Pages // nil for the API
 
-	// Read from a storefront's request.
+	// Read from a storefront request.
 	head     bool
 	who      store.Shopper
 	visit    recharge.Visit
-	prefix   string // of the app on the storefront
+	prefix   string // the app's path on the storefront
 	deeper   bool   // a destination follows the prefix
-	returned bool   // from the sign-in
-	legacy   bool   // sign in at /account/login if the shop's setting is not known
-	byPage   bool   // forward by a page instead of a 302
+	returned bool   // came back from the sign-in page
+	legacy   bool   // sign in at /account/login if the shop's setting is unknown
+	byPage   bool   // forward with a page instead of a 302
 
 	// Read from a signed link.
 	locale string
-	home   string // the store's address; "": not proven
+	home   string // the store's address; "" until verified
 }
 
 func begin(channel portal.Channel, now func() time.Time, pages *templates.Pages) *clickRequest {
@@ -82,11 +80,11 @@ func begin(channel portal.Channel, now func() time.Time, pages *templates.Pages)
 	return &clickRequest{id: requestID(), channel: channel, start: trace.Now(), trace: trace, pages: pages}
 }
 
-// requestID is short enough to be read out on the telephone. It is never taken from the
-// request, which could write into the log with it.
+// requestID returns an id that is short enough to read out on the phone. It never comes from the
+// request, where a client could use it to write into the log.
 func requestID() string { return strings.ToLower(rand.Text()[:10]) }
 
-// finish answers a click and records it. HEAD is not recorded, since it is no click.
+// finish answers a click and records it. A HEAD request is not a click, so it is not recorded.
 func (r *clickRequest) finish(c echo.Context, recorder *portal.Recorder, result portal.Result) error {
 	err := r.answer(c, result)
 	if !r.head {
@@ -99,7 +97,7 @@ func (r *clickRequest) finish(c echo.Context, recorder *portal.Recorder, result 
 	return err
 }
 
-// answer turns a result into an answer, at every door.
+// answer turns a result into an HTTP answer, for every channel.
 func (r *clickRequest) answer(c echo.Context, result portal.Result) error {
 	switch api := r.channel == portal.FromAPI; result.Outcome {
 	case portal.Redirected, portal.RedirectedByHash:
@@ -124,13 +122,13 @@ func (r *clickRequest) answer(c echo.Context, result portal.Result) error {
 	return r.storePage(c, result)
 }
 
-// forbid is the same whichever check failed. hint is a line, or "".
+// forbid answers 403 in the same way whichever check failed. hint is one line, or "".
 func forbid(c echo.Context, id, hint string) error {
 	return c.Blob(http.StatusForbidden, plainText, fmt.Appendf(nil, "403 Forbidden\n%sRequest id: %s\n", hint, id))
 }
 
-// hint tells a shopper what to do about a signed link that does not work. Clicking it
-// twice, or late, is nothing wrong.
+// hint tells a shopper what to do about a signed link that does not work. Clicking a link twice or
+// too late is a normal mistake, not an attack.
 func (r *clickRequest) hint(c echo.Context) string {
 	if r.channel != portal.FromSignedLink {
 		return ""
@@ -140,8 +138,8 @@ func (r *clickRequest) hint(c echo.Context) string {
 	return text + "\n"
 }
 
-// forward sends the browser on. The header is set by hand, because http.Redirect would
-// clean the path and repeat the link in a body.
+// forward sends the browser to target. It does not use http.Redirect, which would clean the path
+// and repeat the link in the body.
 func (r *clickRequest) forward(c echo.Context, target string) error {
 	if !r.byPage {
 		c.Response().Header().Set(echo.HeaderLocation, target)
@@ -152,14 +150,14 @@ func (r *clickRequest) forward(c echo.Context, target string) error {
 		return fmt.Errorf("draw page that forwards: %w", err)
 	}
 	c.Response().Header().Set("Content-Security-Policy", r.pages.ForwardPolicy())
-	// If one of the store's scripts opened this window, it must not read it.
+	// A script of the store that opened this window must not be able to read it.
 	c.Response().Header().Set("Cross-Origin-Opener-Policy", "same-origin")
 	return c.HTMLBlob(http.StatusOK, body)
 }
 
-// storePage answers with Liquid, which the store draws in its theme. It answers 200, since
-// Shopify replaces a 5xx by a page of its own. Shopify documents the media type without
-// a parameter.
+// storePage answers with Liquid, which Shopify renders in the store's theme. The status is 200
+// because Shopify replaces a 5xx with its own page. Shopify documents the media type without a
+// parameter.
 func (r *clickRequest) storePage(c echo.Context, result portal.Result) error {
 	root := localePrefix(r.path())
 	page := templates.Page{
@@ -178,7 +176,7 @@ func (r *clickRequest) storePage(c echo.Context, result portal.Result) error {
 	return c.Blob(http.StatusOK, "application/liquid", body)
 }
 
-// ownPage answers with a page of this server's, where no store draws one in its theme.
+// ownPage answers with a page of our own, for clicks that no store's theme can answer.
 func (r *clickRequest) ownPage(c echo.Context, result portal.Result) error {
 	languages := cmp.Or(r.locale, c.Request().Header.Get("Accept-Language"))
 	page := templates.OwnPage{RequestID: r.id, Home: r.home, Languages: languages}
@@ -190,8 +188,8 @@ func (r *clickRequest) ownPage(c echo.Context, result portal.Result) error {
 	return c.HTMLBlob(http.StatusOK, body)
 }
 
-// localePrefix is the "/fr" of "/fr/apps/subscriptions". It is not known whether
-// Shopify's path_prefix ever has one. The page adds its own language to its links.
+// localePrefix returns the "/fr" of "/fr/apps/subscriptions". We do not know whether Shopify's
+// path_prefix ever has one. The page adds the storefront's own to its links.
 func localePrefix(path string) string {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	prefix, _, _ := strings.Cut(rest, "/")
@@ -202,8 +200,8 @@ func localePrefix(path string) string {
 	return ""
 }
 
-// Errors answers what no handler answered: an unknown route, or a fault of ours. It gives
-// nothing away.
+// Errors answers requests that no handler answered, such as an unknown route or an internal error.
+// The answer reveals no details.
 func Errors(log *slog.Logger) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
 		if c.Response().Committed {

@@ -17,25 +17,25 @@ import (
 )
 
 // APIKeyAuth authenticates clicks that Shopify has not signed, by a key of the shop's own
-// middleware. They have the same lookup, limit, links and outcomes as any.
+// middleware. They get the same lookup, limit, links and outcomes as all other clicks.
 type APIKeyAuth struct {
 	Resolver *portal.Resolver
 	Store    *store.Store
-	Own      []portallink.Secret // of the keys of the shop that is configured here
+	Own      []portallink.Secret // the configured store's keys
 }
 
 var errNoKey = errors.New("no key of this shop's")
 
-// limit gives a click its time. Like any click it goes on when the shopper leaves: a link
-// that is half used would be of no use to anybody.
+// limit bounds how long a click takes. It does not end when the shopper leaves, because a signed
+// link could then be used up without opening anything.
 func (k *APIKeyAuth) limit(c echo.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(c.Request().Context()), k.Resolver.Timeout)
 }
 
-// authenticate returns nil if one of the shop's secrets is behind a request, which proven
-// reports. That must take the same time whichever it is. Before that, nothing of a request is
-// to be trusted, not even for the log, so that only then the click gets its shop. If it had
-// to load the shopper for that, it returns what it loaded.
+// authenticate returns a nil error if proven accepts one of the shop's secrets. proven must take
+// the same time whichever secret matches. Until then nothing in the request is trusted, not even
+// for the log, so click.shop is set only afterwards. If it loaded the shopper to get the secrets,
+// it returns what it loaded.
 func (k *APIKeyAuth) authenticate(
 	ctx context.Context, click *clickRequest, who store.Shopper, proven func(...portallink.Secret) bool,
 ) (*store.Loaded, error) {
@@ -58,7 +58,7 @@ func (k *APIKeyAuth) authenticate(
 	return loaded, nil
 }
 
-// refuse is how a click ends that was not authenticated, or whose link was used.
+// refuse returns the result of a click that was not authenticated, or whose link was used before.
 func refuse(err error) portal.Result {
 	if errors.Is(err, errNoKey) || errors.Is(err, errUsed) {
 		return portal.Result{Outcome: portal.Forbidden, Cause: err}
@@ -79,10 +79,10 @@ func secretsOf(record *store.Record) []portallink.Secret {
 	return secrets
 }
 
-// keyShape is the shape of keys made in the app home. They name the shop by its handle.
+// keyShape matches keys made in the app home. They contain the shop's handle.
 var keyShape = regexp.MustCompile(`^mspk_([a-z0-9][a-z0-9-]{0,62})_[A-Z2-7]{26}$`)
 
-// shopOfKey is the shop whose key that could be.
+// shopOfKey returns the shop that a key claims to belong to.
 func (k *APIKeyAuth) shopOfKey(key string) (shopify.Shop, error) {
 	if own := k.Resolver.Merchants.Own(); own != "" {
 		return own, nil
@@ -94,7 +94,7 @@ func (k *APIKeyAuth) shopOfKey(key string) (shopify.Shop, error) {
 	return shopify.ShopOfHandle(parts[1])
 }
 
-// shopperOf reads a customer's id: Shopify's, or "recharge:" and Recharge's.
+// shopperOf parses a customer id, which is Shopify's, or "recharge:" followed by Recharge's.
 func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
 	if text, ok := strings.CutPrefix(customer, "recharge:"); ok {
 		id, err := parseRechargeID(text)
@@ -104,12 +104,12 @@ func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
 	return store.Shopper{Shop: shop, Customer: id}, err
 }
 
-// customerGID stands before the id in Shopify's Customer Account API.
+// customerGID is the prefix of customer ids in Shopify's Customer Account API.
 const customerGID = "gid://shopify/Customer/"
 
 var errNobody = errors.New("not a customer's id")
 
-// parseCustomerID reads Shopify's id, alone or as the Customer Account API has it.
+// parseCustomerID parses Shopify's customer id, with or without customerGID.
 func parseCustomerID(s string) (shopify.CustomerID, error) {
 	id, err := shopify.ParseCustomerID(strings.TrimPrefix(s, customerGID))
 	if err != nil {
@@ -118,7 +118,7 @@ func parseCustomerID(s string) (shopify.CustomerID, error) {
 	return id, nil
 }
 
-// parseRechargeID reads Recharge's id, which is above 0 and has one spelling.
+// parseRechargeID parses Recharge's customer id, a positive number in its canonical form.
 func parseRechargeID(s string) (int64, error) {
 	id, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != s {

@@ -14,17 +14,17 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// connectionView is what the app home shows of how a shop is connected.
+// connectionView holds what the app home shows about a shop's connection.
 type connectionView struct {
-	Fixed     bool // configured on this server, not here
-	Mine      bool // Fixed, and for this shop
+	Fixed     bool // configured by this server's operator
+	Mine      bool // Fixed, and this is the configured store
 	Connected bool
 
-	store.Traits             // as they are used
+	store.Traits             // in use
 	Detected, Chosen         store.Traits
 	HasStorefront, HasSecret bool
 	Webhooks                 string
-	Said                     merchant.Said // what was just done
+	Said                     merchant.Said // the result of the last action
 }
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
@@ -46,7 +46,7 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 	}, nil
 }
 
-// connection answers with the part of the page that says how the shop is connected.
+// connection answers with the part of the page that shows the connection.
 func (a *Admin) connection(c echo.Context, shop shopify.Shop) error {
 	return a.say(c, shop, merchant.Said{})
 }
@@ -60,7 +60,7 @@ func (a *Admin) say(c echo.Context, shop shopify.Shop, said merchant.Said) error
 	return a.part(c, http.StatusOK, "connection", view)
 }
 
-// alone lets a shop do one thing at a time that costs calls, or waits for the disk.
+// alone lets a shop make only one request at a time that calls Recharge or waits for the disk.
 func (a *Admin) alone(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
 	return func(c echo.Context, shop shopify.Shop) error {
 		end := a.Merchant.Begin(shop)
@@ -72,8 +72,8 @@ func (a *Admin) alone(next func(echo.Context, shopify.Shop) error) func(echo.Con
 	}
 }
 
-// setting is alone for what changes how a shop is connected. On a server that is
-// configured for one store, nothing can be changed here.
+// setting is alone for requests that change the connection. It refuses them on a server that is
+// configured for one store.
 func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.Context, shopify.Shop) error {
 	return a.alone(func(c echo.Context, shop shopify.Shop) error {
 		if a.Merchant.Merchants.Own() != "" {
@@ -83,8 +83,8 @@ func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.C
 	})
 }
 
-// connect checks what the merchant has pasted, and saves it. Each check is sent as soon as
-// it is made. The connection is saved even if the merchant leaves meanwhile.
+// connect checks the tokens that the merchant pasted, and saves them. It sends each check as soon
+// as it is done. The tokens are saved even if the merchant leaves the page.
 func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
 	defer cancel()
@@ -102,7 +102,7 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	return steps.end("saved", said.Text, true)
 }
 
-// settings saves what the merchant chooses instead of what was detected.
+// settings saves the merchant's choices, which override detected settings.
 func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 	chosen := store.Traits{PortalURL: c.FormValue("portal"), Accounts: c.FormValue("accounts"), Link: c.FormValue("link")}
 	said, ok := a.Merchant.SaveChosen(c.Request().Context(), shop, chosen)
@@ -112,14 +112,14 @@ func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
 	return a.say(c, shop, said)
 }
 
-// disconnect erases what was pasted, and what is cached of the shop.
+// disconnect erases the tokens and everything cached for the shop.
 func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
 	defer cancel()
 	return a.say(c, shop, a.Merchant.Disconnect(ctx, shop))
 }
 
-// try shows step by step what would happen to a shopper who clicks.
+// try shows, step by step, what would happen if a shopper clicked.
 func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
 	customer, err := shopify.ParseCustomerID(c.FormValue("customer"))
 	if err != nil {
@@ -131,20 +131,20 @@ func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
 	return steps.end(string(outcome), text, outcome != portal.Unavailable)
 }
 
-// steps writes an answer that grows. Each line is sent as soon as it is known.
+// steps streams an answer. It sends each line as soon as it is known.
 type steps struct {
 	pages    *templates.Admin
 	response *echo.Response
 	begun    bool
-	err      error // the first; nothing is written after it
+	err      error // the first error; nothing is written after it
 }
 
 func (s *steps) begin() {
-	// Connecting takes longer than a click may.
+	// The server's write timeout is for clicks. Connecting takes longer.
 	deadline := time.Now().Add(merchant.ConnectTimeout + 10*time.Second)
 	s.err = http.NewResponseController(s.response).SetWriteDeadline(deadline)
 	s.response.Header().Set(echo.HeaderContentType, "text/html; charset=utf-8")
-	s.response.Header().Set("X-Accel-Buffering", "no") // a proxy must not wait for the end
+	s.response.Header().Set("X-Accel-Buffering", "no") // proxies must not buffer the answer
 	s.write("checks-start", nil)
 }
 

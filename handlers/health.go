@@ -10,11 +10,11 @@ import (
 // Health answers the operator's probes. The zero value is alive and not ready.
 type Health struct{ ready atomic.Bool }
 
-// SetReady sets whether this instance takes clicks. It does not depend on Redis or
-// Recharge, because without them a click still gets an answer.
+// SetReady sets whether this instance takes clicks. Readiness does not depend on Redis or Recharge,
+// because clicks are answered without them, too.
 func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
 
-// Ready returns what SetReady has set.
+// Ready reports whether this instance takes clicks.
 func (h *Health) Ready() bool { return h.ready.Load() }
 
 // Register adds /livez and /readyz.

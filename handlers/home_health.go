@@ -15,17 +15,17 @@ import (
 	"manage-subscriptions/store"
 )
 
-// healthView is what the page shows of the last 24 hours.
+// healthView holds what the page shows about the last 24 hours.
 type healthView struct {
 	Unknown                        bool
-	Width, Base, BarWidth          int // of the chart, in its own units
+	Width, Base, BarWidth          int // in the chart's units
 	Bars                           []bar
 	Outcomes                       []count
 	Summary                        string
 	Clicks, Calls, Failed, Limited int64
 	P50, P95                       string
 	Budget                         *recharge.Budget
-	Paused                         string // how long Recharge has asked to wait; "": it has not
+	Paused                         string // how long Recharge has asked us to wait; "" if it has not
 	Index                          *indexView
 	Webhooks                       string
 	Troubles                       []troubleView
@@ -58,10 +58,10 @@ type troubleView struct {
 	Ago, Text string
 }
 
-// The chart's measures, in its own units.
+// The chart's dimensions, in its own units.
 const barStep, barWidth, chartBase = 26, 20, 100
 
-// outcomesOf returns what the chart shows, from the bottom up, and the clicks in all.
+// outcomesOf returns the chart's outcomes, from the bottom up, and the total number of clicks.
 func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
 	outcomes = []count{
 		{Name: string(portal.Redirected), Label: "In the portal, signed in", Class: "portal"},
@@ -129,8 +129,8 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	return v
 }
 
-// barsOf makes a bar of each hour. The merchant's time zone is not known, so the axis counts
-// hours back.
+// barsOf returns a bar for each hour. The axis counts hours back, because we do not know the
+// merchant's time zone.
 func barsOf(hours []store.Hour) (bars []bar) {
 	most := int64(1)
 	for _, hour := range hours {
@@ -141,7 +141,7 @@ func barsOf(hours []store.Hour) (bars []bar) {
 		outcomes, clicks := outcomesOf(hour.Counts)
 		b := bar{X: i*barStep + (barStep-barWidth)/2}
 		b.Title = fmt.Sprintf("%s UTC: %s", hour.Start.UTC().Format("15:04"), merchant.Plural(int(clicks), "click"))
-		top := int64(0) // of what is drawn so far, in clicks
+		top := int64(0) // height drawn so far, in clicks
 		for _, outcome := range outcomes {
 			if outcome.Count == 0 {
 				continue
@@ -155,7 +155,7 @@ func barsOf(hours []store.Hour) (bars []bar) {
 	return bars
 }
 
-// atMost is how long most clicks took.
+// atMost formats what portal.Percentile returns, which is 0 for times over 25 s.
 func atMost(d time.Duration) string {
 	if d == 0 {
 		return "over 25 s"

@@ -12,15 +12,15 @@ import (
 	"manage-subscriptions/store"
 )
 
-// keysView is what the app home shows of a shop's keys.
+// keysView holds what the app home shows about a shop's keys.
 type keysView struct {
 	Fixed     bool // configured on this server
-	Set       bool // Fixed, and there is one
+	Set       bool // Fixed, and this shop has a key
 	Connected bool
 	Keys      []store.PortalKey
 	Full      bool
-	Address   string // of the server
-	New       string // a key that was made just now: it is never shown again
+	Address   string // of this server
+	New       string // the key just made, which is shown only once
 	Said      merchant.Said
 }
 
@@ -39,7 +39,7 @@ func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, erro
 	return view, nil
 }
 
-// keys answers with the part of the page.
+// keys answers with the part of the page that shows the keys.
 func (a *Admin) keys(c echo.Context, shop shopify.Shop) error {
 	return a.showKeys(c, shop, "", merchant.Said{})
 }
@@ -53,13 +53,13 @@ func (a *Admin) showKeys(c echo.Context, shop shopify.Shop, key string, said mer
 	return a.part(c, http.StatusOK, "keys", view)
 }
 
-// makeKey makes a key for the shop's own middleware, and shows it this once.
+// makeKey makes a key for the shop's own middleware, and shows it once.
 func (a *Admin) makeKey(c echo.Context, shop shopify.Shop) error {
 	key, said := a.Merchant.MakeKey(c.Request().Context(), shop, c.FormValue("name"))
 	return a.showKeys(c, shop, key, said)
 }
 
-// revokeKey deletes a key. From then on every server refuses its requests and signed links.
+// revokeKey deletes a key. Every server then refuses requests and signed links made with it.
 func (a *Admin) revokeKey(c echo.Context, shop shopify.Shop) error {
 	return a.showKeys(c, shop, "", a.Merchant.RevokeKey(c.Request().Context(), shop, c.FormValue("id")))
 }

@@ -1,5 +1,5 @@
-// Package handlers answers requests, one file a route. A handler reads the request, has it
-// decided and answers. Results of clicks become answers in answer.go.
+// Package handlers answers HTTP requests, one file for each route. A handler reads a request, lets
+// another package decide, and answers. answer.go turns the results of clicks into answers.
 package handlers
 
 import (
@@ -17,38 +17,38 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// returned marks a click that comes back from the sign-in, so that it is not sent there
-// again and again.
+// returned marks a click that comes back from the sign-in page, so that it is not sent there in a
+// loop.
 const returned = "ms_returned"
 
-// Portal answers the app proxy's route: a click on Manage Subscriptions.
+// Portal answers a click on Manage Subscriptions, which Shopify's app proxy passes on.
 type Portal struct {
 	Verifier       *shopify.Verifier
 	Resolver       *portal.Resolver
 	Recorder       *portal.Recorder
 	Pages          *templates.Pages
-	LegacyAccounts bool // sign in at /account/login if the shop's setting is not known
-	ByPage         bool // forward by a page instead of a 302
+	LegacyAccounts bool // sign in at /account/login if the shop's setting is unknown
+	ByPage         bool // forward with a page instead of a 302
 	Now            func() time.Time
 }
 
-// Register adds the route. Both forms of the path are there, because a redirect
-// from one to the other would put Shopify's signature into the address bar.
+// Register adds the route with and without a trailing slash, because a redirect from one to the
+// other would put Shopify's signature into the address bar.
 func (p *Portal) Register(e *echo.Echo) {
 	for _, path := range []string{"/apps/subscriptions", "/apps/subscriptions/", "/apps/subscriptions/*"} {
 		e.Match([]string{echo.GET, echo.HEAD}, path, p.handle)
 	}
 }
 
-// handle decides a click, answers it and records it. Nobody waits for the portal after a
-// HEAD, so it is answered by what is cached.
+// handle resolves a click, answers it and records it. A HEAD request opens no portal, so only the
+// cache answers it.
 func (p *Portal) handle(c echo.Context) error {
 	click := begin(portal.FromStorefront, p.Now, p.Pages)
 	click.head, click.legacy, click.byPage = c.Request().Method == http.MethodHead, p.LegacyAccounts, p.ByPage
 	return click.finish(c, p.Recorder, p.resolve(c, click))
 }
 
-// resolve reads what is asked and decides it.
+// resolve reads the request and resolves it.
 func (p *Portal) resolve(c echo.Context, click *clickRequest) (result portal.Result) {
 	defer portal.Recover(&result)
 	start := click.trace.Now()
@@ -71,11 +71,11 @@ func (p *Portal) resolve(c echo.Context, click *clickRequest) (result portal.Res
 
 var errNoNavigation = errors.New("a script or a frame asks, not the shopper")
 
-// navigates reports whether the browser is on its way to another page, as far as it says.
-// A page that forwards is the store's own, so any of the store's scripts could read the
-// portal's address in it. A visit that the store's service worker passes on has no
-// destination any more. Scripts of a page cannot ask in that mode. The worker could read
-// the answer, but refusing it would be a dead end for every shopper of that store.
+// navigates reports whether the browser says that it is opening a page. The page that forwards has
+// the store's origin, so any of the store's scripts could otherwise read the portal's address in
+// it. A navigation through the store's service worker has no destination, but page scripts cannot
+// send its mode. The worker could read the answer, but refusing it would lock out all shoppers of
+// that store.
 func navigates(header http.Header) bool {
 	mode, destination := header.Get("Sec-Fetch-Mode"), header.Get("Sec-Fetch-Dest")
 	switch destination {
@@ -99,8 +99,8 @@ func (r *clickRequest) read(request shopify.ProxyRequest) {
 	r.prefix, r.deeper = request.PathPrefix, request.Destination != ""
 }
 
-// path is this page on the storefront. back is the same, marked as returned from the
-// sign-in.
+// path returns this page's path on the storefront. back returns it marked as coming back from the
+// sign-in page.
 func (r *clickRequest) path() string { return r.pathWith(url.Values{}) }
 func (r *clickRequest) back() string { return r.pathWith(url.Values{returned: {"1"}}) }
 
@@ -121,8 +121,8 @@ func (r *clickRequest) pathWith(query url.Values) string {
 	return path + "?" + query.Encode()
 }
 
-// signIn is the storefront's sign-in page, on its own host, up to the path that it returns
-// to. Shopify takes only relative ones.
+// signIn returns the path of the storefront's sign-in page, up to the value of its return
+// parameter. Shopify accepts only relative paths there.
 // https://shopify.dev/docs/storefronts/themes/login
 func (r *clickRequest) signIn(merchant *portal.Merchant) string {
 	if merchant == nil && r.legacy || merchant != nil && merchant.LegacyAccounts {

@@ -20,8 +20,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// PortalLinks answers POST /api/portal-links. A shop's own middleware, which knows who is
-// signed in, asks it for the link to that customer's portal.
+// PortalLinks answers POST /api/portal-links. A shop's own middleware, which knows who is signed
+// in, calls it for the link to that customer's portal.
 type PortalLinks struct {
 	*APIKeyAuth
 	Recorder *portal.Recorder
@@ -32,10 +32,10 @@ type PortalLinks struct {
 // Register adds the route.
 func (l *PortalLinks) Register(e *echo.Echo) { e.POST("/api/portal-links", l.handle) }
 
-// portalLink is the answer.
+// portalLink is the JSON answer.
 type portalLink struct {
 	URL       string     `json:"url"`
-	ExpiresAt *time.Time `json:"expires_at"` // nil: not known
+	ExpiresAt *time.Time `json:"expires_at"` // nil if not known
 	SignedIn  bool       `json:"signed_in"`
 }
 
@@ -48,7 +48,7 @@ func portalLinkOf(result portal.Result) portalLink {
 	return link
 }
 
-// problem is an error, as RFC 9457 has it.
+// problem is an error in the format of RFC 9457.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
@@ -57,8 +57,8 @@ type problem struct {
 	RequestID string `json:"request_id"`
 }
 
-// problemOf is the problem of an outcome that is not a link. Its detail is for the developer
-// of a middleware.
+// problemOf returns the problem for an outcome without a link. Its detail is written for the
+// developer of the middleware.
 func problemOf(outcome portal.Outcome) problem {
 	problems := map[portal.Outcome]problem{
 		portal.NotASubscriber: {
@@ -85,10 +85,10 @@ func problemOf(outcome portal.Outcome) problem {
 	}
 }
 
-// retryAfter is when a middleware may ask again, in seconds.
+// retryAfter is how many seconds a middleware should wait before it retries.
 const retryAfter = 5
 
-// answerProblem answers with a problem whose type has the name of an outcome.
+// answerProblem answers with a problem whose type ends in name, which is mostly an outcome.
 func answerProblem(c echo.Context, name, id string, p problem) error {
 	p.Type, p.RequestID = "urn:manage-subscriptions:problem:"+name, id
 	body, err := json.Marshal(p)
@@ -101,8 +101,8 @@ func answerProblem(c echo.Context, name, id string, p problem) error {
 	return c.Blob(p.Status, "application/problem+json", body)
 }
 
-// handle decides a click, answers it and records it. A request that is not right is no
-// click: it asks for nothing that could end in an outcome.
+// handle resolves a click, answers it and records it. An invalid request is not recorded, because
+// it has no outcome.
 func (l *PortalLinks) handle(c echo.Context) error {
 	click := begin(portal.FromAPI, l.Now, nil)
 	result, invalid := l.decide(c, click)
@@ -116,8 +116,8 @@ func (l *PortalLinks) handle(c echo.Context) error {
 	})
 }
 
-// decide reads what is asked and decides it. invalid is what is wrong with the body, which
-// only somebody with a key reads.
+// decide reads the request and resolves it. invalid describes what is wrong with the body, and is
+// returned only for a valid key.
 func (l *PortalLinks) decide(c echo.Context, click *clickRequest) (result portal.Result, invalid error) {
 	defer portal.Recover(&result)
 	headers := c.Request().Header.Values(echo.HeaderAuthorization)
@@ -140,10 +140,10 @@ func (l *PortalLinks) decide(c echo.Context, click *clickRequest) (result portal
 	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace), nil
 }
 
-// bodySize is the size of the largest body, in bytes. No proper one is nearly as large.
+// bodySize is the maximum size of a body in bytes. Valid bodies are much smaller.
 const bodySize = 4 << 10
 
-// Errors of read, which tell the developer what to do. None repeats what was sent.
+// Errors of read, written for the middleware's developer. They never repeat what was sent.
 var (
 	errMedia     = errors.New("send JSON, with Content-Type: application/json")
 	errTooLong   = errors.New("the body is longer than 4 KiB")
@@ -157,8 +157,8 @@ var (
 	errText       = errors.New("destination and locale are text")
 )
 
-// read reads whose portal is asked for, at a shop that is not read here, and the page. It
-// is strict: a name that it does not know could have been meant to matter.
+// read returns the shopper, without the shop, and the page that the body asks for. It rejects
+// unknown names, because one could be a misspelt option.
 func (l *PortalLinks) read(c echo.Context) (store.Shopper, recharge.Visit, error) {
 	media, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
@@ -207,8 +207,8 @@ func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) 
 	return who, visitOf(text[0], text[1]), nil
 }
 
-// flat reads an object whose values are text, numbers or null. Unmarshalling into a struct
-// would accept a name that is there twice, or in capitals.
+// flat decodes an object whose values are not nested. Unmarshalling into a struct would accept a
+// name that occurs twice, or in capitals.
 func flat(body []byte) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -216,7 +216,7 @@ func flat(body []byte) (map[string]any, error) {
 		return nil, errNotObject
 	}
 	fields := map[string]any{}
-	for decoder.More() { // valid JSON: reading its tokens does not fail
+	for decoder.More() { // reading the tokens of valid JSON does not fail
 		name, _ := decoder.Token()
 		value, _ := decoder.Token()
 		_, nested := value.(json.Delim)

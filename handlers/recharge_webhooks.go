@@ -17,11 +17,11 @@ import (
 	"manage-subscriptions/store"
 )
 
-// RechargeWebhooks answers Recharge's webhooks about a shop's customers. They can be old,
-// or sent twice, so they only make us forget.
+// RechargeWebhooks answers Recharge's webhooks about a shop's customers. They can arrive late or
+// twice, so they only invalidate what is cached.
 type RechargeWebhooks struct {
 	Merchant *merchant.Service
-	Timeout  time.Duration // of one webhook; Recharge waits 5 s
+	Timeout  time.Duration // for one webhook; Recharge waits 5 s
 }
 
 // Register adds the routes.
@@ -34,11 +34,11 @@ func (w *RechargeWebhooks) Register(e *echo.Echo) {
 
 var errNoSuchAddress = errors.New("no such address, or not connected")
 
-// sender is the shop whose address a webhook was sent to.
+// sender is the shop that a webhook's address belongs to.
 type sender struct {
 	shop   shopify.Shop
 	secret string
-	record *store.Record // that the secret is of; nil: of the one store's configuration
+	record *store.Record // has the secret; nil if it is the configured store's
 }
 
 func (w *RechargeWebhooks) handle(c echo.Context) error {
@@ -59,7 +59,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	switch {
 	case err == nil:
 		w.Merchant.Store.Count(from.shop, portal.WebhooksTaken, 1)
-	case from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook): // by one who knows the address
+	case from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook): // the sender knows the address
 		w.Merchant.Store.Count(from.shop, portal.WebhooksRefused, 1)
 	}
 	if err == nil && webhook.Topic == recharge.TopicUninstalled {
@@ -68,8 +68,8 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	return line.answer(c, w.Merchant, err)
 }
 
-// from finds the shop by its address. An address that was never given away is
-// refused like a bad signature, and nobody learns which shops there are.
+// from finds the shop by the webhook's address. It refuses an unknown address like a bad signature,
+// so that nobody can find out which shops exist.
 func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (sender, error) {
 	if own := w.Merchant.Merchants.Own(); own != "" {
 		if handle != "" || w.Merchant.Secret == "" {

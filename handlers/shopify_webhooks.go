@@ -15,13 +15,13 @@ import (
 // https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance
 const redactDelay = 48 * time.Hour
 
-// ShopifyWebhooks answers Shopify's webhooks about shops and shoppers, which ask to erase
-// something or to tell what is kept. There is nothing to tell: all that is kept, for a
-// time, to save calls, the merchant has in Recharge.
+// ShopifyWebhooks answers Shopify's webhooks, which ask us to erase or to report data about shops
+// and shoppers. There is nothing to report, because we only cache, for a limited time, data that
+// the merchant has in Recharge.
 type ShopifyWebhooks struct {
 	Verifier *shopify.Verifier
 	Merchant *merchant.Service
-	Timeout  time.Duration // of one webhook; Shopify waits 5 s
+	Timeout  time.Duration // for one webhook; Shopify waits 5 s
 }
 
 // Register adds the route.
@@ -38,7 +38,7 @@ func (w *ShopifyWebhooks) handle(c echo.Context) error {
 	return line.answer(c, w.Merchant, err)
 }
 
-// read checks the headers first. Only a sender who knows what they look like has its body read.
+// read checks the headers first, so that it reads no body if their format is wrong.
 func (w *ShopifyWebhooks) read(c echo.Context) (shopify.Webhook, error) {
 	if err := shopify.CheckWebhookHeader(c.Request().Header); err != nil {
 		return shopify.Webhook{}, err
@@ -50,9 +50,9 @@ func (w *ShopifyWebhooks) read(c echo.Context) (shopify.Webhook, error) {
 	return w.Verifier.VerifyWebhook(c.Request().Header, body)
 }
 
-// do does what a webhook asks for, and returns what that was. Shopify may send it twice:
-// that does the same. Another shop than the one that is configured here can have
-// installed the app: its name is as good.
+// do carries out a webhook and returns what it did, for the log. It can run twice, because Shopify
+// may send a webhook twice. It accepts every shop, because shops other than the configured one can
+// also install the app.
 func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (string, error) {
 	at := webhook.Triggered
 	if at.IsZero() || at.After(w.Merchant.Now()) {
@@ -60,7 +60,7 @@ func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (stri
 	}
 	switch {
 	case webhook.Shop == "":
-		return "ignored", nil // a topic that is not ours: nothing of it is kept
+		return "ignored", nil // not one of our topics
 	case webhook.Topic == shopify.CustomersDataRequest:
 		return "nothing_to_tell", nil
 	case webhook.Topic == shopify.CustomersRedact:
@@ -68,8 +68,8 @@ func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (stri
 	case webhook.Topic == shopify.AppUninstalled:
 		return "erased_shop", w.Merchant.Uninstalled(ctx, webhook.Shop, at)
 	case webhook.Topic == shopify.ShopRedact:
-		// It is about the installation that ended two days ago: a merchant who has
-		// come back since stays connected.
+		// This is about the installation that ended two days ago. A merchant who has installed the
+		// app again since then stays connected.
 		return "erased_shop", w.Merchant.Uninstalled(ctx, webhook.Shop, at.Add(-redactDelay))
 	}
 	return "ignored", nil

@@ -16,8 +16,8 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// SignedLinks answers GET /go, for a shopper who follows a link that the shop's own
-// middleware has signed.
+// SignedLinks answers GET /go, which shoppers open by a link that the shop's own middleware has
+// signed.
 type SignedLinks struct {
 	*APIKeyAuth
 	Recorder *portal.Recorder
@@ -26,7 +26,7 @@ type SignedLinks struct {
 	Now      func() time.Time
 }
 
-// Register adds the route. HEAD has none: it would use the link up.
+// Register adds the route. HEAD is not accepted, because it would use up the link.
 func (l *SignedLinks) Register(e *echo.Echo) { e.GET("/go", l.handle) }
 
 var (
@@ -44,7 +44,7 @@ func (l *SignedLinks) handle(c echo.Context) error {
 	return click.finish(c, l.Recorder, result)
 }
 
-// follow reads what is asked and decides it.
+// follow reads the link and resolves it.
 func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal.Result) {
 	defer portal.Recover(&result)
 	ctx, cancel := l.limit(c)
@@ -67,7 +67,7 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
 }
 
-// read reads a link, and whether it is a click in time. Its signature is not verified yet.
+// read parses a link and checks that it is a click and in time. It does not verify the signature.
 func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shopper, error) {
 	signed, err := portallink.Parse(request.URL.RawQuery)
 	if err == nil {
@@ -78,13 +78,13 @@ func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shop
 	}
 	shop, notShop := shopify.ParseShop(signed.Shop)
 	if notShop != nil {
-		notShop = errShop // what was sent stays out of the log
+		notShop = errShop // keeps the sent text out of the log
 	}
 	who, notShopper := shopperOf(shop, signed.Customer)
 	return signed, who, errors.Join(err, notShop, notShopper)
 }
 
-// useUp makes a link open once only.
+// useUp makes sure that a link works only once.
 func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed portallink.Signed) error {
 	start := click.trace.Now()
 	first, err := l.Store.UseNonce(ctx, click.shop, signed.Nonce, signed.Expires)
@@ -95,8 +95,8 @@ func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed por
 	return err
 }
 
-// isClick returns nil if a shopper is on the way, as far as the browser says. A prefetch or
-// a script must not use the link up.
+// isClick returns nil if the browser says that a shopper is opening the page. A prefetch or a
+// script must not use up the link.
 func isClick(header http.Header) error {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
 		if strings.Contains(header.Get(name), "prefetch") {

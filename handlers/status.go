@@ -11,8 +11,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Status answers a theme that asks whether to show the link. It opens nothing, and says no
-// more than docs/openapi.yaml does.
+// Status answers themes that ask whether to show the link. It opens no portal, and returns only
+// what docs/openapi.yaml lists.
 type Status struct {
 	Verifier *shopify.Verifier
 	Resolver *portal.Resolver
@@ -20,7 +20,7 @@ type Status struct {
 	Log      *slog.Logger
 }
 
-// status is the answer; nil is not known.
+// status is the JSON answer. A nil field is not known.
 type status struct {
 	SignedIn            bool  `json:"signed_in"`
 	Subscriber          *bool `json:"subscriber"`

@@ -15,8 +15,8 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// webhookSize is above any body of a topic that we ask for: the longest lists a customer's
-// orders, or is a whole customer.
+// webhookSize is larger than any body of the topics that we subscribe to. The longest bodies list a
+// customer's orders, or are a whole customer.
 const webhookSize = 256 << 10
 
 var errUnread = errors.New("body not read")
@@ -29,20 +29,19 @@ func readWebhook(c echo.Context) ([]byte, error) {
 	return body, nil
 }
 
-// webhookLine is what the log says of a webhook. It holds neither the body nor a
-// customer's id.
+// webhookLine is a webhook's line in the log. It holds neither the body nor a customer's id.
 type webhookLine struct {
 	from  portal.Sender
-	topic string       // "": not verified, or not said
-	id    string       // the sender's, of the message; "" none
-	shop  shopify.Shop // "": not proven
-	did   string       // "": nothing
-	level slog.Level   // if all went well
+	topic string       // "" if not verified or not sent
+	id    string       // the sender's id of the message, if it has one
+	shop  shopify.Shop // "" if not verified
+	did   string       // "" if nothing
+	level slog.Level   // if nothing failed
 }
 
-// answer answers a webhook, counts it, and writes its one line. Senders repeat, for hours,
-// what is not answered by 200, and may repeat what was. A body that says nothing we
-// understand is answered by 400: 200 would say that it was done.
+// answer answers a webhook, counts it and writes its log line. For hours, senders retry webhooks
+// that did not get a 200, and they may repeat one that did. A malformed body gets a 400, because a
+// 200 would mean that we handled it.
 func (l webhookLine) answer(c echo.Context, m *merchant.Service, err error) error {
 	status := webhookStatus(err)
 	attributes := []slog.Attr{slog.Int("status", status)}
@@ -51,7 +50,7 @@ func (l webhookLine) answer(c echo.Context, m *merchant.Service, err error) erro
 	}
 	if err != nil {
 		l.did, l.level = "", slog.LevelInfo
-		if l.topic != "" || status == http.StatusInternalServerError { // it was signed, and was not done
+		if l.topic != "" || status == http.StatusInternalServerError { // it was signed, or the fault is ours
 			l.level = slog.LevelError
 		}
 		attributes = append(attributes, slog.String("cause", err.Error()))

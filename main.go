@@ -29,9 +29,8 @@ const (
 	exitUsage  = 2 // the configuration or the command line is wrong
 )
 
-// noticePeriod is longer than a load balancer that asks /readyz every second or two
-// takes to notice. Of the 30 s that supervisors give, it leaves enough for the
-// longest click.
+// noticePeriod gives a load balancer that polls /readyz every second or two time to notice. It
+// leaves enough of the 30 s that supervisors allow for the longest click.
 const noticePeriod = 5 * time.Second
 
 type commands struct {
@@ -50,7 +49,7 @@ type commands struct {
 func main() {
 	server.MuteLibraries()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for the first
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -134,8 +133,8 @@ func (p printedError) Error() string { return fmt.Sprintf("exit code %d", int(p)
 
 type streams struct{ out, err io.Writer }
 
-// settings are those of serve, which other commands take, too. Kong calls ProvideConfig
-// for a Run that has a Config as its argument.
+// settings are those of serve, which other commands take, too. Kong calls ProvideConfig for a Run
+// method that takes a Config.
 type settings struct{ config.Settings }
 
 func (s *settings) ProvideConfig() (config.Config, error) { return s.Check() }
@@ -161,7 +160,7 @@ func (*sandboxCommand) Help() string {
 func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 	fmt.Fprintln(std.out, "Starting the sandbox ...")
 	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Index: s.Index, Out: std.out}
-	if !s.Once { // hops are not to be mixed with log lines
+	if !s.Once { // log lines would get between the hops
 		o.Log = std.err
 	}
 	return sandbox.Run(ctx, o)
@@ -187,7 +186,7 @@ func (d *doctorCommand) Run(ctx context.Context, std streams) error {
 	return d.print(std.out, report, err)
 }
 
-// print prints a report, in which settings that are wrong are failed checks.
+// print prints a report. Wrong settings are failed checks in it.
 func (d *doctorCommand) print(out io.Writer, report doctor.Report, err error) error {
 	code := printedError(exitFailed)
 	var problems config.Problems
@@ -234,7 +233,7 @@ func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) er
 	return server.Rekey(ctx, cfg, std.out)
 }
 
-// healthcheckCommand takes one of serve's settings and none of its secrets.
+// healthcheckCommand takes one of serve's settings, so that it needs none of its secrets.
 type healthcheckCommand struct {
 	OpsAddr string `group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where serve answers /readyz."`
 }

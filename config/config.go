@@ -1,5 +1,5 @@
-// Package config reads the environment and the flags into one checked struct, and
-// reports all mistakes at once.
+// Package config reads the environment and the flags into one checked struct and reports all
+// mistakes at once.
 package config
 
 import (
@@ -20,12 +20,12 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Config holds the checked settings of a server. Settings.Check makes one.
+// Config holds the checked settings of a server. Settings.Check returns one.
 type Config struct {
 	ShopifyAPIKey     string
-	ShopifyAPISecrets []Secret // the first signs, all verify; never empty, none empty
+	ShopifyAPISecrets []Secret // the first signs, all verify; at least one, none empty
 	AppURL            *url.URL
-	Shop              shopify.Shop // x.myshopify.com; "" where no store is configured here
+	Shop              shopify.Shop // x.myshopify.com; "" if no store is configured here
 	Accounts          string       // "new", or "legacy": the store signs in at /account/login
 
 	RechargeAPIToken        Secret // empty: the store has not connected Recharge
@@ -57,12 +57,12 @@ type Config struct {
 
 // Problem is one mistake in the configuration.
 type Problem struct {
-	Name string // the environment's name
+	Name string // the environment variable, flag or file
 	What string // what is wrong with it; never its value, which may be a secret
-	Hint string // what to do about it
+	Hint string // how to fix it
 }
 
-// Problems are all mistakes that were found.
+// Problems lists all mistakes that were found.
 type Problems []Problem
 
 func (p Problems) Error() string {
@@ -77,7 +77,7 @@ func (p Problems) Error() string {
 // Add adds a Problem.
 func (p *Problems) Add(name, what, hint string) { *p = append(*p, Problem{name, what, hint}) }
 
-// Check reads the settings. Its error is of type Problems and lists them all.
+// Check parses the settings. Its error is of type Problems and lists all mistakes.
 func (s Settings) Check() (Config, error) {
 	var c checker
 	c.required("SHOPIFY_API_KEY", s.ShopifyAPIKey, "the client id, in Shopify's Dev Dashboard under the app's settings")
@@ -115,7 +115,7 @@ func (s Settings) Check() (Config, error) {
 		PProf:          c.choice("PPROF", cmp.Or(s.PProf, "off"), "on", "off") == "on",
 	}
 	level := c.choice("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
-	_ = config.LogLevel.UnmarshalText([]byte(level)) // choice has reported one that does not exist
+	_ = config.LogLevel.UnmarshalText([]byte(level)) // choice has reported an unknown level
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
 	config.RechargePortalURL = c.portal("RECHARGE_PORTAL_URL", s.RechargePortalURL, config.Shop)
 	c.together(config)
@@ -128,8 +128,8 @@ func (s Settings) Check() (Config, error) {
 	return config, nil
 }
 
-// checker reads one setting a method and collects the problems. It accepts an empty
-// text as no setting.
+// checker has one method for each kind of setting and collects the problems. A setting without a
+// default may be empty.
 type checker struct{ problems Problems }
 
 // expect adds a problem unless ok. It returns ok.
@@ -152,8 +152,8 @@ func (c *checker) together(config Config) {
 		"OPS_ADDR", "has the port of ADDR", "give it a port of its own, such as 127.0.0.1:9090")
 }
 
-// withoutShop checks what many stores need. Their records must be kept, and sealed
-// with a key that nothing else is made from.
+// withoutShop checks what a server for many stores needs. Their records must outlive the process
+// and be sealed with a key that has no other use.
 func (c *checker) withoutShop(s Settings) {
 	const many = "without SHOPIFY_SHOP, merchants connect their stores in the admin, and "
 	if s.RedisURL == "" && s.EncryptionKey == "" {
@@ -220,12 +220,12 @@ func (c *checker) keys(name, text string) []Secret {
 	return keys
 }
 
-// typed reports whether a key was typed. 32 random bytes have at least 16 different ones.
+// typed reports whether a key was typed by hand. 32 random bytes have at least 16 distinct values.
 func typed(key []byte) bool {
 	return len(slices.Compact(slices.Sorted(slices.Values(key)))) < 16
 }
 
-// url reads an https URL. http is for a loopback host, which is a test.
+// url reads an https URL. It accepts http only for a loopback host, as in a test.
 func (c *checker) url(name, text string) *url.URL {
 	u := c.plainURL(name, text, "https://host/path, without user, query or fragment")
 	if u != nil {
@@ -235,8 +235,8 @@ func (c *checker) url(name, text string) *url.URL {
 	return u
 }
 
-// collector reads the base URL of an OpenTelemetry collector. It may be http: most
-// collectors run beside the server.
+// collector reads the base URL of an OpenTelemetry collector. It may be http, since most collectors
+// run beside the server.
 func (c *checker) collector(name, text string) *url.URL {
 	const hint = "where the collector takes OTLP over HTTP, such as http://collector:4318"
 	u := c.plainURL(name, text, hint)
@@ -257,11 +257,11 @@ func (c *checker) plainURL(name, text, hint string) *url.URL {
 	return u
 }
 
-// headerShape is the name of a header. Compiled once and never changed.
+// headerShape matches the name of a header. Compiled once and never changed.
 var headerShape = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 
-// headers reads what OpenTelemetry reads, and is as strict: its library would print
-// a part that it cannot read, and that is a secret.
+// headers reads the same format as OpenTelemetry and is as strict. That library would print a part
+// that it cannot read, which may be a secret.
 func (c *checker) headers(name, text string) map[string]Secret {
 	headers := map[string]Secret{}
 	for pair := range strings.SplitSeq(text, ",") {

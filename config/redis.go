@@ -13,8 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Redis returns what go-redis needs to reach Redis and sign in there; nil for the embedded
-// one.
+// Redis returns the options with which go-redis connects to Redis; nil for the embedded one.
 func (c Config) Redis() *redis.UniversalOptions {
 	options, _ := parseRedis(c.RedisURL.Reveal()) // Check has parsed it
 	return options
@@ -28,15 +27,15 @@ func (c *checker) redis(name, text string) Secret {
 	return NewSecret(text)
 }
 
-// The groups of redisShape are what stands before the hosts, the hosts, the database
-// and the parameters. Compiled once and never changed.
+// The groups of redisShape are everything before the hosts, the hosts, the database and the
+// parameters. Compiled once and never changed.
 var (
 	redisShape = regexp.MustCompile(`^(rediss?://(?:[^/?#]*@)?)([^/?#@]+)(/[^?#]*)?(?:\?([^#]*))?$`)
 	errRedis   = errors.New("is not the URL of a Redis") // go-redis's own errors repeat the password
 )
 
-// parseRedis reads one URL for every kind of Redis. Scheme, user and database are
-// read by go-redis, whose URLs have one host and no parameter for the kind.
+// parseRedis reads the URL of any kind of Redis. go-redis reads the scheme, user and database, but
+// its URLs have only one host and no parameter for the kind.
 func parseRedis(text string) (*redis.UniversalOptions, error) {
 	parts := redisShape.FindStringSubmatch(text)
 	if parts == nil {
@@ -88,7 +87,7 @@ func redisAddr(host, defaultPort string) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// knownParameters reports whether there is cluster=true alone, or what Sentinel needs.
+// knownParameters reports whether the query has nothing but cluster=true or Sentinel's parameters.
 func knownParameters(query url.Values) bool {
 	known := []string{"cluster"}
 	if query.Get("master_name") != "" {

@@ -10,9 +10,9 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// Settings are the texts an operator writes, one field for each name of the
-// environment; --shopify-api-key is the flag for SHOPIFY_API_KEY. They are all
-// strings, so that Check can report every mistake at once.
+// Settings are the texts that an operator writes, one field for each environment variable. The flag
+// for SHOPIFY_API_KEY is --shopify-api-key. They are all strings, so that Check can report every
+// mistake at once.
 type Settings struct {
 	ShopifyAPIKey           string `name:"shopify-api-key" group:"Shopify" placeholder:"ID"`
 	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" placeholder:"NEW[,OLD]"`
@@ -81,14 +81,14 @@ func Meaning(flag string) string {
 	}[flag]
 }
 
-// environment returns the variables of environ ("NAME=value") and, beneath them,
-// those of the dotenv file, which may be missing.
+// environment returns the variables of the dotenv file, which may be missing, overridden by those of
+// environ ("NAME=value").
 func environment(environ []string, dotenv string) (map[string]string, error) {
 	env, err := godotenv.Read(dotenv)
 	switch {
 	case os.IsNotExist(err):
 		env = map[string]string{}
-	case err != nil: // its text would repeat the line, and with it a secret
+	case err != nil: // the error's text would repeat the line, which may have a secret
 		hint := "one NAME=value a line; quote a value with spaces, as in .env.example"
 		return nil, Problems{{Name: dotenv, What: "cannot be read", Hint: hint}}
 	}
@@ -99,9 +99,9 @@ func environment(environ []string, dotenv string) (map[string]string, error) {
 	return env, nil
 }
 
-// Resolver fills flags that were not given from environ ("NAME=value") and,
-// beneath it, the dotenv file, which is only read for commands with settings. An
-// empty variable counts as absent. Compose files and shells cannot easily unset one.
+// Resolver fills flags that were not given from environ ("NAME=value") or else from the dotenv file,
+// which it reads only for commands with settings. An empty variable counts as unset, since Compose
+// files and shells cannot easily unset one.
 func Resolver(environ []string, dotenv string) kong.Resolver {
 	load := sync.OnceValues(func() (map[string]string, error) { return environment(environ, dotenv) })
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
@@ -116,13 +116,13 @@ func Resolver(environ []string, dotenv string) kong.Resolver {
 	})
 }
 
-// EnvName returns the environment's name for a flag: SHOPIFY_API_KEY for shopify-api-key.
+// EnvName returns a flag's environment variable, such as SHOPIFY_API_KEY for shopify-api-key.
 func EnvName(flag string) string {
 	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Help returns the help text of a flag. A setting's also has the environment's name and
-// the default.
+// Help returns the help text of a flag. For a setting, it includes the environment variable and the
+// default.
 func Help(value *kong.Value) string {
 	if value.Flag == nil || value.Flag.Group == nil {
 		return value.Help

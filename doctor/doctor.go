@@ -1,5 +1,5 @@
-// Package doctor checks what this program needs, and says how to fix what is wrong. It
-// changes nothing. Its report holds no secret, hash, token, customer or e-mail address.
+// Package doctor checks everything that this program depends on and explains how to fix problems.
+// It changes nothing. Its report contains no secret, hash, token, customer or e-mail address.
 package doctor
 
 import (
@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	// checkTimeout is how long one check may take.
+	// checkTimeout limits one check.
 	checkTimeout = 5 * time.Second
-	// timeout is how long all of them may take: monitoring waits 20 s.
+	// timeout limits all checks together, since monitoring waits 20 s.
 	timeout = 18 * time.Second
 )
 
@@ -34,7 +34,7 @@ type Status string
 // The statuses.
 const (
 	OK      Status = "ok"
-	Warn    Status = "warn"    // works, and could be better
+	Warn    Status = "warn"    // works, but could be better
 	Fail    Status = "fail"    // must be fixed
 	Skipped Status = "skipped" // was not checked
 )
@@ -45,10 +45,10 @@ type Check struct {
 	Status Status `json:"status"`
 	Asked  string `json:"asked"`
 	Found  string `json:"found"`
-	Remedy string `json:"remedy"` // how to fix it; "" where all is well
+	Remedy string `json:"remedy"` // how to fix it; "" if nothing is wrong
 	Ms     int64  `json:"ms"`
 
-	goesOn bool // what needs it can be checked, even if it is not OK
+	goesOn bool // checks that need this one run even if it is not OK
 }
 
 func ok(found string) Check              { return Check{Status: OK, Found: found} }
@@ -56,7 +56,7 @@ func warn(found, remedy string) Check    { return Check{Status: Warn, Found: fou
 func fail(found, remedy string) Check    { return Check{Status: Fail, Found: found, Remedy: remedy} }
 func skipped(found, remedy string) Check { return Check{Status: Skipped, Found: found, Remedy: remedy} }
 
-// verdict is what a check finds if its condition holds.
+// verdict is the result of a check if its condition holds.
 type verdict struct {
 	holds bool
 	check Check
@@ -72,14 +72,14 @@ func first(verdicts []verdict, otherwise Check) Check {
 	return otherwise
 }
 
-// Report is all checks. It is OK if none failed.
+// Report holds all checks. It is OK if none of them failed.
 type Report struct {
 	OK     bool    `json:"ok"`
 	Checks []Check `json:"checks"`
 }
 
-// Print writes a report for an operator: the status of each check, what was asked, what
-// was found, and how to fix it.
+// Print writes the report for an operator, with the status of each check, what was asked, what was
+// found, and how to fix it.
 func (r Report) Print(out io.Writer) {
 	for _, c := range r.Checks {
 		fmt.Fprintf(out, "%-7s  %s: %s\n         %s\n", c.Status, c.Name, c.Asked, c.Found)
@@ -89,7 +89,7 @@ func (r Report) Print(out io.Writer) {
 	}
 }
 
-// Target is what is checked.
+// Target is the setup to check.
 type Target struct {
 	Config    config.Config
 	Store     *store.Store // read-only
@@ -97,9 +97,9 @@ type Target struct {
 	Now       func() time.Time
 }
 
-// Options are what an operator asks for beside the settings, with the flags of the command.
+// Options are what an operator passes in addition to the settings, as flags of the command.
 type Options struct {
-	// Shop is the one whose Recharge is checked; "" with many stores: none is.
+	// Shop is the store whose Recharge is checked. If there are many stores, "" checks none.
 	Shop     string `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
 	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
 	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
@@ -108,7 +108,7 @@ type Options struct {
 	Roots *x509.CertPool `kong:"-"` // nil: this machine's
 }
 
-// check returns the shop whose Recharge is checked; "" if none is named.
+// check checks the options and returns the shop whose Recharge is checked; "" if none is named.
 // Errors: config.Problems.
 func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 	var problems config.Problems
@@ -132,10 +132,10 @@ func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 	return shop, nil
 }
 
-// step is one check to be made.
+// step is one check to run.
 type step struct {
 	name, asked string
-	needs       string // the check without which it says nothing; "": none
+	needs       string // the check without which this one means nothing; "": none
 	do          func(context.Context) Check
 }
 
@@ -148,8 +148,8 @@ type doctor struct {
 	client *http.Client
 }
 
-// Run makes all checks. It takes 18 s at most.
-// Errors: config.Problems where the options are wrong.
+// Run runs all checks. It takes at most 18 s.
+// Errors: config.Problems if the options are wrong.
 func Run(ctx context.Context, target Target, options Options) (Report, error) {
 	shop, err := options.check(target.Config)
 	if err != nil {
@@ -163,7 +163,7 @@ func Run(ctx context.Context, target Target, options Options) (Report, error) {
 	groups := []func(context.Context) []Check{d.redis, d.recharge, d.app, d.proxy}
 	found := make([][]Check, len(groups))
 	var running sync.WaitGroup
-	for i, group := range groups { // at the same time: one that hangs takes no time from another
+	for i, group := range groups { // concurrently, so that one that hangs takes no time from the others
 		running.Go(func() { found[i] = group(limited) })
 	}
 	running.Wait()
@@ -174,10 +174,10 @@ func Run(ctx context.Context, target Target, options Options) (Report, error) {
 	)), nil
 }
 
-// each makes checks one after the other, and skips those whose need is not met.
+// each runs checks one after the other and skips those whose need is not met.
 func each(ctx context.Context, steps []step) []Check {
 	checks := make([]Check, len(steps))
-	unmet := map[string]Check{} // why what needs the check of that name is skipped
+	unmet := map[string]Check{} // by a check's name: the result of checks that need it
 	for i, s := range steps {
 		start := time.Now()
 		check, skip := unmet[s.needs]
@@ -209,7 +209,7 @@ func (d *doctor) configuration(context.Context) Check {
 	}, ok(valid))
 }
 
-// clocks are how far other clocks are ahead of ours, by the Date headers of answers.
+// clocks records how far other clocks are ahead of ours, according to the Date headers of answers.
 type clocks struct {
 	mu    sync.Mutex
 	ahead map[string]time.Duration // by name
@@ -237,11 +237,11 @@ func (c *clocks) check(context.Context) Check {
 	}, ok(found))
 }
 
-// oneStore reports whether merchants save nothing here: what Redis loses is looked up
-// again.
+// oneStore reports whether one store is configured. Merchants then save nothing here, and anything
+// that Redis loses is looked up again.
 func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
 
-// Unconfigured is the report on settings that are not valid.
+// Unconfigured returns the report on invalid settings.
 func Unconfigured(problems config.Problems) Report {
 	var report Report
 	for _, p := range problems {
@@ -251,8 +251,8 @@ func Unconfigured(problems config.Problems) Report {
 	return report
 }
 
-// report removes secrets from checks, wherever they came from: an error of a library's
-// may repeat anything.
+// report removes secrets from all texts of checks, since an error from a library may repeat
+// anything.
 func (d *doctor) report(checks []Check) Report {
 	secrets := append([]config.Secret{
 		config.NewSecret(d.Customer), d.Config.RechargeAPIToken,

@@ -22,17 +22,16 @@ import (
 )
 
 const (
-	// proxyPath is where the server has its routes, wherever a merchant has put them on
-	// the storefront.
+	// proxyPath is the path of the routes on the server. A merchant may have changed it on the
+	// storefront, but not here.
 	proxyPath = "/apps/subscriptions"
-	// certificateWarns is how long before its end a certificate of 90 days should have
-	// been renewed.
+	// certificateWarns is how long before it expires a 90-day certificate should have been renewed.
 	certificateWarns = 14 * 24 * time.Hour
-	// pageLimit is how much of an answer is read.
+	// pageLimit is how many bytes of an answer are read.
 	pageLimit = 256 << 10
-	// statusSignedOut is what the server answers at /status where nobody is signed in.
+	// statusSignedOut is the server's answer at /status for a visitor who is not signed in.
 	statusSignedOut = `{"signed_in":false,"subscriber":null,"active_subscriptions":null}`
-	// statusSuspicious is Shopify's own, for a client that looks like a machine.
+	// statusSuspicious is Shopify's own status for a client that looks like a bot.
 	statusSuspicious = 430
 )
 
@@ -50,7 +49,7 @@ func newClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{Transport: transport, CheckRedirect: noRedirect}
 }
 
-// page is an answer, read.
+// page is an answer whose body has been read.
 type page struct {
 	status int
 	header http.Header
@@ -58,7 +57,7 @@ type page struct {
 	tls    *tls.ConnectionState
 }
 
-// get asks for a page. clock names the server whose clock its Date is.
+// get fetches a page. clock names the server whose clock the Date header shows.
 func (d *doctor) get(ctx context.Context, clock, address string) (page, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -71,7 +70,7 @@ func (d *doctor) get(ctx context.Context, clock, address string) (page, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	date, err := http.ParseTime(response.Header.Get("Date"))
-	if err == nil && response.Header.Get("Age") == "" { // else it is a cache's, of some time ago
+	if err == nil && response.Header.Get("Age") == "" { // with an Age, it is an old Date from a cache
 		d.clocks.add(clock, date.Sub(d.Now()))
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, pageLimit))
@@ -84,19 +83,19 @@ func (p page) refused() bool {
 	return p.status == http.StatusForbidden && plain && refusal.MatchString(p.body)
 }
 
-// signedOut reports whether a page is this program's /status, asked with a signature and
-// by nobody who is signed in.
+// signedOut reports whether a page is this program's answer to a signed request for /status from a
+// visitor who is not signed in.
 func (p page) signedOut() bool {
 	json := strings.HasPrefix(p.header.Get("Content-Type"), "application/json")
 	return p.status == http.StatusOK && json && strings.TrimSpace(p.body) == statusSignedOut
 }
 
-// tooMany reports whether Shopify wants to be asked less.
+// tooMany reports whether Shopify has had too many requests from us.
 func (p page) tooMany() bool {
 	return p.status == http.StatusTooManyRequests || p.status == statusSuspicious
 }
 
-// answers is the result of a page that is signedOut.
+// answers returns the result for a page that is signedOut.
 func (p page) answers(found string) Check {
 	uncached := strings.Contains(p.header.Get("Cache-Control"), "no-store")
 	check := first([]verdict{
@@ -107,8 +106,8 @@ func (p page) answers(found string) Check {
 	return check
 }
 
-// unreachable says why what gave no answer at the address in setting. It leaves out the
-// address, which net/http puts into its errors.
+// unreachable returns the result for a server, what, that did not answer at the address in setting.
+// It leaves out the address, which net/http puts into its errors.
 func unreachable(err error, setting, what string) Check {
 	runs := "check that " + what + " runs at the address in " + setting + ", and that no firewall is between"
 	_, strange := errors.AsType[x509.HostnameError](err)
@@ -130,7 +129,7 @@ func unreachable(err error, setting, what string) Check {
 	}, fail("no connection", runs))
 }
 
-// app checks the server at APP_URL, not through Shopify.
+// app checks the server at APP_URL directly, not through Shopify.
 func (d *doctor) app(ctx context.Context) []Check {
 	address := d.Config.AppURL.JoinPath(proxyPath).String()
 	var unsigned page
@@ -148,7 +147,7 @@ func (d *doctor) app(ctx context.Context) []Check {
 		{"app.refuses", "whether it refuses what Shopify has not signed", "app.reach", func(context.Context) Check {
 			return refuses(unsigned)
 		}},
-		// Another program gets nothing that is signed.
+		// Another program must not get a signed request.
 		{"app.server", "GET " + address + "/status, signed as Shopify signs", "app.refuses",
 			func(ctx context.Context) Check { return d.server(ctx, address+"/status") }},
 	})
@@ -176,9 +175,9 @@ func refuses(unsigned page) Check {
 	}, ok("403 with a request id"))
 }
 
-// server asks with a signature of our own: only a server with the app's secret takes it.
+// server sends a request that we signed. Only a server with the app's secret accepts it.
 func (d *doctor) server(ctx context.Context, address string) Check {
-	shop := cmp.Or(d.shop, "doctor.myshopify.com") // of many stores any will do
+	shop := cmp.Or(d.shop, "doctor.myshopify.com") // with many stores, any shop will do
 	query := shopify.Sign(url.Values{}, shop, proxyPath, d.Config.ShopifyAPISecrets[0].Reveal(), d.Now())
 	got, err := d.get(ctx, "APP_URL", address+"?"+query)
 	if err != nil {
@@ -192,7 +191,7 @@ func (d *doctor) server(ctx context.Context, address string) Check {
 	}, got.answers("this program, with this app's secret"))
 }
 
-// proxy checks the way through Shopify.
+// proxy checks the server through Shopify.
 func (d *doctor) proxy(ctx context.Context) []Check {
 	return each(ctx, []step{
 		{"proxy.reach", "GET " + d.path() + "/status on the storefront", "", func(ctx context.Context) Check {
@@ -218,13 +217,13 @@ func (d *doctor) path() string {
 	return "/" + strings.Trim(d.Path, "/")
 }
 
-// visit asks the storefront for a page of the app's, as a visitor who is not signed in.
+// visit fetches a page of the app from the storefront, as a visitor who is not signed in.
 func (d *doctor) visit(ctx context.Context, name string, judge func(page, *url.URL) Check) Check {
 	at, err := parseStoreURL(d.StoreURL)
 	if err != nil {
 		return unreachable(err, "--store-url", "the storefront")
 	}
-	// As browsers write it, and a Location does.
+	// Write the host as browsers and a Location header do.
 	at.Host = strings.TrimSuffix(strings.ToLower(at.Host), map[string]string{"https": ":443", "http": ":80"}[at.Scheme])
 	at = at.JoinPath(d.path(), name)
 	got, err := d.get(ctx, "the storefront", at.String())
@@ -247,7 +246,7 @@ func parseStoreURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// notReached says what an answer is that is not this program's, or is its refusal.
+// notReached returns the result for an answer that is another program's, or this one's refusal.
 func notReached(got page, at *url.URL) Check {
 	to, err := url.Parse(got.header.Get("Location"))
 	if err != nil {
@@ -258,7 +257,7 @@ func notReached(got page, at *url.URL) Check {
 	password := moved && strings.HasSuffix(to.Path, "/password") ||
 		got.status == http.StatusOK && strings.Contains(got.body, `action="/password"`)
 	status := fmt.Sprintf("status %d, ", got.status)
-	// As Shopify's page names it.
+	// The names are those on Shopify's page.
 	const settings = "in the app's configuration set the proxy to prefix apps, subpath subscriptions, url APP_URL" +
 		proxyPath + ", release it, and install the app in the store"
 	return first([]verdict{
@@ -279,7 +278,7 @@ func notReached(got page, at *url.URL) Check {
 	}, fail(status+"another program's answer: Shopify does not forward to this one", settings))
 }
 
-// redirect reads the answer to a signed-out click, which is a 302 to the sign-in.
+// redirect checks the answer to a signed-out click, which should be a 302 to the sign-in page.
 func (d *doctor) redirect(got page, at *url.URL) Check {
 	prefix := signInPrefix(got, at)
 	arrives := "it does, with the prefix " + prefix
@@ -291,15 +290,15 @@ func (d *doctor) redirect(got page, at *url.URL) Check {
 			fail("the page not_connected: it is another store's storefront, or the store has not connected Recharge",
 				"pass --store-url of the store that is checked, or connect it")},
 		{got.status >= 500 || got.tooMany(), notReached(got, at)},
-		// Our own refusal is an answer to Shopify, which has followed the redirect by itself.
+		// A refusal of ours is excluded, because it means that Shopify followed the redirect itself.
 		{got.status >= 400 && !got.refused(),
 			fail(status+"which says nothing about redirects", "run doctor again in a minute")},
 		{d.Config.RedirectByPage, ok(status + "no 302: REDIRECT=page needs none")},
 	}, fail("it does not: "+status+"or another Location", "set REDIRECT=page"))
 }
 
-// signInPrefix returns the app's path on the storefront, as the server has it from
-// Shopify, if a page is the server's redirect to the sign-in; else "".
+// signInPrefix returns the app's path on the storefront, as Shopify gave it to the server, from the
+// server's redirect to the sign-in page. It returns "" for any other page.
 func signInPrefix(got page, at *url.URL) string {
 	to, err := url.Parse(got.header.Get("Location"))
 	if err != nil || got.status != http.StatusFound || to.Host != "" && to.Host != at.Host {

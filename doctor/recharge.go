@@ -19,24 +19,23 @@ import (
 const (
 	pasteIt       = "paste it in the app, under Connect"
 	anySubscriber = "pass the Shopify id of a customer who subscribes"
-	// sameKey is for what was sealed with a key that this program does not have.
+	// sameKey is the remedy for data sealed with a key that this program does not have.
 	sameKey = "check that this program has the ENCRYPTION_KEY that the servers have"
 	support = "tell Recharge's support; set PORTAL_LINK=hash meanwhile"
 )
 
-// plainWords are all that is repeated of what another program says.
+// plainWords matches the only texts from another program that a report may repeat.
 var plainWords = regexp.MustCompile(`^[a-z_, -]{1,200}$`)
 
-// rechargeReport is what recharge.Inspect has found, and how the shop is configured.
+// rechargeReport holds what recharge.Inspect found and how the shop is configured.
 type rechargeReport struct {
 	*doctor
 	recharge.Findings
-	byHash bool // links are
+	byHash bool // links are by hash
 }
 
-// recharge checks Recharge, in at most ten calls: seven are recharge.Inspect's, three
-// those of a click. All are within the limit that the servers share: a 429 holds back
-// these, too.
+// recharge checks Recharge in at most ten calls, seven by recharge.Inspect and three by a click. All
+// count towards the limit that the servers share, so a 429 holds these calls back, too.
 func (d *doctor) recharge(ctx context.Context) []Check {
 	r := &rechargeReport{doctor: d}
 	merchant, blind := d.merchant(ctx)
@@ -58,7 +57,7 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 	return each(ctx, r.steps())
 }
 
-// merchant returns the shop's merchant, or why there is none.
+// merchant returns the shop's merchant, or a result that explains why there is none.
 func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, Check) {
 	if d.shop == "" {
 		return nil, skipped("the store is not known", "pass --shop")
@@ -97,8 +96,8 @@ func (r *rechargeReport) steps() []step {
 	}
 }
 
-// step makes a check that reads a finding. Inspect stops if the token may not read
-// customers, or is another store's.
+// step returns a check that reads a finding. Inspect stops if the token may not read customers or
+// belongs to another store.
 func (r *rechargeReport) step(
 	name, asked, needs string, of recharge.Check, read func(recharge.Finding) Check,
 ) step {
@@ -123,7 +122,7 @@ func (r *rechargeReport) token(f recharge.Finding) Check {
 	return refused(f, "make a new Admin token at Recharge and "+r.set("set it as RECHARGE_API_TOKEN", pasteIt), nil)
 }
 
-// set says how a setting of one store's is changed, or what a merchant of many does.
+// set returns setting, the remedy for one store, or inApp, the remedy for a merchant of many.
 func (d *doctor) set(setting, inApp string) string {
 	if d.oneStore() {
 		return setting
@@ -131,14 +130,14 @@ func (d *doctor) set(setting, inApp string) string {
 	return inApp
 }
 
-// portalAt is the remedy for a portal that links may not lead to.
+// portalAt returns the remedy for a portal that links may not lead to.
 func (d *doctor) portalAt(address string) string {
 	return d.set("set RECHARGE_PORTAL_URL to "+address,
 		"set the portal to "+address+" in the app, under Edit detected settings")
 }
 
-// refused returns what known says of a finding's reason, or else what a failed call means.
-// remedy is for where Recharge says no.
+// refused returns the result in known for a finding's reason, or otherwise one for a failed call.
+// remedy applies if Recharge refused the call.
 func refused(f recharge.Finding, remedy string, known map[recharge.Reason]Check) Check {
 	if r, ok := known[f.Why]; ok {
 		return r
@@ -205,7 +204,7 @@ func (r *rechargeReport) filter(f recharge.Finding) Check {
 	})
 }
 
-// noCustomer is why what needs --customer is skipped.
+// noCustomer returns the result of checks that need --customer if it is missing.
 func noCustomer() Check {
 	return skipped("no customer was named",
 		"pass --customer with the Shopify id of a customer who subscribes: a session is made for them")
@@ -245,7 +244,7 @@ func (r *rechargeReport) session(f recharge.Finding) Check {
 	})
 }
 
-// sessionBare reports what is not known of Recharge. Neither answer is a fault.
+// sessionBare reports whether the store needs a storefront token at all. Neither answer is a fault.
 func (r *rechargeReport) sessionBare(f recharge.Finding) Check {
 	if !r.Storefront {
 		return skipped("there is no storefront token: see recharge.session", "")
@@ -313,7 +312,7 @@ func (r *rechargeReport) latency(recharge.Finding) Check {
 	}, ok(found))
 }
 
-// DryClick decides a click as the server would, and saves nothing.
+// DryClick resolves a click as the server would, but saves nothing.
 func DryClick(ctx context.Context, t Target, who store.Shopper, visit recharge.Visit) portal.Result {
 	resolver := &portal.Resolver{
 		Store: t.Store, Merchants: t.Merchants, Timeout: t.Config.ClickTimeout, LinkTTL: t.Config.LinkTTL, Now: t.Now,
@@ -321,7 +320,7 @@ func DryClick(ctx context.Context, t Target, who store.Shopper, visit recharge.V
 	return resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(t.Now))
 }
 
-// Outcome says how a click ends, without what would open a portal. byPage is REDIRECT=page.
+// Outcome describes how a click ends, but nothing that would open a portal. byPage: REDIRECT=page.
 func Outcome(result portal.Result, byPage bool) string {
 	text := string(result.Outcome)
 	way := ": 302 to the portal at "
@@ -343,8 +342,8 @@ func Outcome(result portal.Result, byPage bool) string {
 	return text
 }
 
-// click decides a click of the customer's. It goes the whole way of a click, so that it
-// cannot disagree with one.
+// click resolves a click of the customer. It runs all the code of a real click, so that it cannot
+// disagree with one.
 func (r *rechargeReport) click(ctx context.Context) Check {
 	if r.Customer == "" {
 		return noCustomer()

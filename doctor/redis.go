@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// redisSlow is a round trip that shoppers notice: a click makes up to three.
+	// redisSlow is a round trip that shoppers notice, since a click makes up to three.
 	redisSlow = 10 * time.Millisecond
-	// redisTooSlow is when a click goes on without.
+	// redisTooSlow is a round trip after which a click goes on without Redis.
 	redisTooSlow = 100 * time.Millisecond
 	slots        = 16384 // of a cluster
 
@@ -26,7 +26,6 @@ const (
 	addCluster = "add ?cluster=true to REDIS_URL"
 )
 
-// redis checks Redis.
 func (d *doctor) redis(ctx context.Context) []Check {
 	if d.Config.RedisURL.Empty() {
 		return each(ctx, []step{{"redis", "REDIS_URL", "", func(context.Context) Check {
@@ -73,7 +72,7 @@ func (d *doctor) redis(ctx context.Context) []Check {
 	})
 }
 
-// redisFailed says why Redis gave no answer, without what it has put into the error.
+// redisFailed returns the result for an error from Redis, without repeating the error's text.
 func redisFailed(err error) Check {
 	says := func(texts ...string) bool {
 		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(err.Error(), text) })
@@ -101,8 +100,8 @@ func redisFailed(err error) Check {
 	}, unreachable(err, "REDIS_URL", "Redis"))
 }
 
-// tryWrite reports whether Redis takes what a click asks of it. It changes nothing: the
-// key is not there, and is set only if it is, which Redis refuses for the same reasons.
+// tryWrite runs the kinds of commands that a click runs. It changes nothing, since the key does not
+// exist and is set only if it does. Redis refuses that for the same reasons as any other write.
 // Errors: store.ErrNoEval; any other is Redis' own.
 func tryWrite(ctx context.Context, client redis.UniversalClient) error {
 	const key = "ms2:doctor"
@@ -130,7 +129,7 @@ func version(text string) Check {
 	}, ok(found))
 }
 
-// persistence reports what the server itself warns of when it starts.
+// persistence reports what the server itself warns about when it starts.
 func persistence(condition Condition, oneStore bool) Check {
 	for _, warning := range condition.Warnings {
 		if warning.disk && (!oneStore || !warning.Merchants) {
@@ -154,7 +153,7 @@ func eviction(policy string, fatal bool) Check {
 	}, ok(policy))
 }
 
-// latency pings every node with keys. The slowest counts.
+// latency pings every node that has keys. The slowest counts.
 func latency(ctx context.Context, client redis.UniversalClient) Check {
 	var worst time.Duration
 	err := eachMaster(ctx, client, func(ctx context.Context, node *redis.Client) error {
@@ -200,11 +199,11 @@ func cluster(ctx context.Context, client redis.UniversalClient, condition Condit
 	return ok(fmt.Sprintf("ok, all %d slots on %d masters", slots, condition.nodes))
 }
 
-// ErrEvicting says that Redis may drop what must not be lost.
+// ErrEvicting means that Redis may evict data that must not be lost.
 var ErrEvicting = errors.New("keys that have no end may be evicted by Redis: set its maxmemory-policy to noeviction")
 
-// Condition is how Redis keeps its data, on all nodes that have keys of their own. What
-// Redis does not tell is empty.
+// Condition is how Redis keeps its data, on all nodes that have keys of their own. Settings that
+// Redis does not report are empty.
 type Condition struct {
 	Warnings []Warning
 
@@ -212,15 +211,15 @@ type Condition struct {
 	first settings // of the first node
 }
 
-// Warning is a risk, for an operator.
+// Warning describes a risk to an operator.
 type Warning struct {
 	Text      string
-	Merchants bool // it is about what merchants have saved, of which a server for one store has nothing
+	Merchants bool // it is about merchants' saved data, which a server for one store does not have
 
 	disk bool // doctor's redis.persistence reports it
 }
 
-// CheckRedis asks Redis how well it keeps what must not be lost.
+// CheckRedis checks how well Redis keeps data that must not be lost.
 // Errors: ErrEvicting, store.ErrNoEval, and Redis' own if it does not answer.
 func CheckRedis(ctx context.Context, s *store.Store) (Condition, error) {
 	var condition Condition
@@ -234,7 +233,7 @@ func CheckRedis(ctx context.Context, s *store.Store) (Condition, error) {
 	return condition, nil
 }
 
-// check asks one node.
+// check checks one node.
 func (c *Condition) check(ctx context.Context, node *redis.Client) error {
 	if err := node.Eval(ctx, "return 1", nil).Err(); store.RefusesEval(err) {
 		return store.ErrNoEval
@@ -260,7 +259,7 @@ func (c *Condition) check(ctx context.Context, node *redis.Client) error {
 	return nil
 }
 
-// settings are what Redis tells of itself. What it does not tell is not there.
+// settings are what Redis reports about itself. Those that it does not report are missing.
 type settings map[string]string
 
 func settingsOf(ctx context.Context, node *redis.Client) (settings, error) {
@@ -279,7 +278,7 @@ func settingsOf(ctx context.Context, node *redis.Client) (settings, error) {
 			all[strings.ReplaceAll(name, "-", "_")] = value
 		}
 	}
-	// Waiting for no replica is answered at once.
+	// With nothing to wait for, Redis answers at once.
 	if err = node.Do(ctx, "WAITAOF", 0, 0, 1).Err(); err == nil {
 		all["waitaof"] = "yes"
 	}
@@ -297,7 +296,7 @@ func linesOf(text string) settings {
 	return s
 }
 
-// unlessRefused drops the error of a Redis that answers, but not this.
+// unlessRefused returns err, or nil if Redis did answer but refused the command.
 func unlessRefused(err error) error {
 	var refusal redis.Error
 	if errors.As(err, &refusal) {
@@ -306,8 +305,8 @@ func unlessRefused(err error) error {
 	return err
 }
 
-// warnings are how what merchants saved could be lost, and how a shopper could be sent to
-// a record that was theirs once.
+// warnings returns how merchants' saved data could be lost, and how a shopper could be sent to a
+// record that used to be theirs.
 func (s settings) warnings() []Warning {
 	var warnings []Warning
 	if text := s.diskRisk(); text != "" {
@@ -330,7 +329,7 @@ func (s settings) warnings() []Warning {
 	return warnings
 }
 
-// diskRisk is how what merchants saved could be lost with the disk; "": it is not.
+// diskRisk returns how merchants' saved data could be missing on the disk; "" if it could not.
 func (s settings) diskRisk() string {
 	const ask = "; set appendonly to yes"
 	save, tells := s["save"]
@@ -348,7 +347,7 @@ func (s settings) diskRisk() string {
 		return "Redis leaves it to the system when its file gets on the disk (appendfsync no): " +
 			"what merchants saved in the last half minute may be lost in a power failure"
 	case s["appendfsync"] == "always" || s["waitaof"] != "":
-		return "" // it is flushed, or we wait until it is
+		return "" // Redis has flushed it, or we wait until it has
 	case s["appendfsync"] == "everysec":
 		return "Redis flushes its disk every second and cannot say when it has (before 7.2): " +
 			"what merchants saved up to a second before a power failure may be lost"

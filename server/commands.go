@@ -35,18 +35,18 @@ func Version() string {
 	return info.Main.Version
 }
 
-// CollectLess makes the garbage collector run less often, unless GOGC is set. The heap
-// that stays is small, some ten MiB, and a collection costs as much as marking it. It
-// changes the whole process, so only the serve command calls it.
+// CollectLess makes the garbage collector run less often, unless GOGC is set. The live heap is small,
+// about ten MiB, and marking it is what a collection costs. It changes the whole process, so only the
+// serve command calls it.
 func CollectLess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
 }
 
-// MuteLibraries keeps libraries from writing to standard error. go-redis repeats there
-// that Redis is down, which the log says once. OpenTelemetry prints settings that it
-// cannot read, with their secrets. It changes the whole process, so only main calls it.
+// MuteLibraries keeps libraries from writing to standard error. go-redis would repeat that Redis is
+// down, which our log says once. OpenTelemetry would print settings that it cannot read, with their
+// secrets. It changes the whole process, so only main calls it.
 func MuteLibraries() {
 	redis.SetLogger(mute{})
 	otel.SetLogger(logr.Discard())
@@ -56,21 +56,21 @@ type mute struct{}
 
 func (mute) Printf(context.Context, string, ...any) {}
 
-// Healthcheck asks /readyz of a server on this machine, whose OPS_ADDR is opsAddr, and
-// returns nil if it is ready. An image has neither shell nor curl to ask with. A server
-// that listens on all addresses is reached on loopback, as net.Dial does.
+// Healthcheck requests /readyz from the server on this machine whose OPS_ADDR is opsAddr. It returns
+// nil if the server is ready. It exists because the image has neither a shell nor curl. If the
+// server listens on all addresses, net.Dial reaches it on loopback.
 func Healthcheck(ctx context.Context, opsAddr string) error {
 	if _, port, err := net.SplitHostPort(opsAddr); err != nil || port == "" || port == "0" {
 		return errors.New("healthcheck: OPS_ADDR is not host:port or :port, such as 127.0.0.1:9090")
 	}
-	// Docker ends the command after 3 s without saying why.
+	// Docker kills the command after 3 s without saying why.
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+opsAddr+"/readyz", http.NoBody)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	// Only the server's own answer counts: there is no proxy, and no redirect is followed.
+	// Only the server's own answer counts, so this uses no proxy and follows no redirect.
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
@@ -82,8 +82,8 @@ func Healthcheck(ctx context.Context, opsAddr string) error {
 	return nil
 }
 
-// Rekey re-encrypts every store's record with the first encryption key, and writes how
-// many. Servers that have both keys may run meanwhile.
+// Rekey re-encrypts every store's record with the first encryption key and prints how many. Servers
+// that have both keys may keep running.
 func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if cfg.RedisURL.Empty() {
 		return errors.New("rekey: REDIS_URL is empty, and the embedded Redis ends with its process")
@@ -105,8 +105,8 @@ func Rekey(ctx context.Context, cfg config.Config, out io.Writer) error {
 	return err
 }
 
-// Index imports all customers of a store, or of all stores if name is empty, and draws the
-// progress. Running servers take part.
+// Index imports all customers of the store called name, or of all stores if name is empty, and
+// prints the progress. Running servers take part.
 func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o Options) error {
 	if cfg.RedisURL.Empty() {
 		return errors.New("index: REDIS_URL is empty; a server with an embedded Redis imports when it starts")
@@ -146,7 +146,7 @@ func (s *server) index(ctx context.Context, name string, out io.Writer) error {
 	return nil
 }
 
-// connectedShops returns the shop of that name, or all if it is empty.
+// connectedShops returns the connected shop called name, or all connected shops if it is empty.
 func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Shop, error) {
 	var shops []shopify.Shop
 	var err error
@@ -165,7 +165,7 @@ func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Sho
 	return shops, err
 }
 
-// drawProgress draws a shop's progress until its import has ended.
+// drawProgress prints a shop's progress until its import has ended.
 func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, since time.Time, out io.Writer) error {
 	last := ""
 	for {
@@ -200,7 +200,7 @@ func progress(state store.Import) string {
 		return "waiting"
 	case !state.Running:
 		return fmt.Sprintf("[%s] done: %d customers in %d calls", strings.Repeat("#", width), state.Size, state.Pages)
-	case state.Size == 0: // the first import does not know how many there are
+	case state.Size == 0: // the first import does not know how many customers there are
 		return fmt.Sprintf("[%s] %d customers so far", strings.Repeat("?", width), state.Customers)
 	}
 	percent := state.Percent()

@@ -19,11 +19,11 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Doctor checks what a server with these settings needs. It serves nothing and changes
-// nothing.
-// Errors: config.Problems where the options are wrong.
+// Doctor checks everything that a server with these settings depends on. It serves nothing and
+// changes nothing.
+// Errors: config.Problems if the options are wrong.
 func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Options) (doctor.Report, error) {
-	o.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the report
+	o.Log = slog.New(slog.DiscardHandler) // the report has the errors
 	s, err := open(cfg, o, "")
 	if err != nil {
 		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
@@ -32,21 +32,21 @@ func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Option
 	return doctor.Run(ctx, s.target(), ask)
 }
 
-// Question is whose click a preview is of, with the flags of the command.
+// Question describes the click to preview, as flags of the command.
 type Question struct {
 	Customer    string `required:"" help:"The shopper's id in Shopify: the digits at the end of their admin URL."`
 	Shop        string `help:"The store, such as my-store.myshopify.com; SHOPIFY_SHOP if not given."`
 	Destination string `help:"The page of the portal." default:"subscriptions"`
 }
 
-// ErrTurnedAway is a preview's that does not end in the portal, though nothing says
-// that the shopper does not belong there.
+// ErrTurnedAway means that a previewed click does not end in the portal, although the shopper may
+// well be a subscriber.
 var ErrTurnedAway = errors.New("preview: the shopper would not get to the portal")
 
-// Preview goes the way of a click and says where it would end, how long each step
-// took and where the answer came from. It asks Recharge what a click would ask. It
-// opens nothing, remembers nothing, and shows neither hash nor token.
-// Errors: config.Problems where the question is wrong, ErrTurnedAway.
+// Preview resolves a click and prints where it would end, how long each step took and where the
+// answer came from. It asks Recharge what a click would ask. It opens nothing, saves nothing, and
+// prints neither hash nor token.
+// Errors: config.Problems if the question is wrong, ErrTurnedAway.
 func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, o Options) error {
 	who, err := q.who(cfg)
 	if err != nil {
@@ -79,7 +79,7 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 	return nil
 }
 
-// who returns the shopper. Its error lists all that is wrong with a question.
+// who returns the shopper. Its error lists everything that is wrong with the question.
 func (q Question) who(cfg config.Config) (store.Shopper, error) {
 	var problems config.Problems
 	customer, err := shopify.ParseCustomerID(q.Customer)
@@ -111,7 +111,7 @@ func sourceText(source portal.Source) string {
 	return cmp.Or(texts[source], "nowhere")
 }
 
-// target is what doctor and preview look at. They change nothing.
+// target returns the setup that doctor and preview look at. They change nothing.
 func (s *server) target() doctor.Target {
 	return doctor.Target{Config: s.cfg, Store: s.store, Merchants: s.merchants, Now: s.Now}
 }

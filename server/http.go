@@ -12,8 +12,8 @@ import (
 	"manage-subscriptions/handlers"
 )
 
-// httpServer bounds everything that a client can make last. Echo redirects nothing. A
-// redirect to add a slash would show Shopify's signature.
+// httpServer limits everything that a client could drag out. Echo redirects nothing, because a
+// redirect to add a slash would expose Shopify's signature.
 func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 	e := echo.New()
 	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{
@@ -35,10 +35,10 @@ func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 	}
 }
 
-// closeChunked closes the connection after a request that came in chunks. If such a
-// request also has a length, net/http ignores the length, but a proxy in front may go by
-// it. The rest would then be read as another visitor's request. RFC 9112, 6.1, requires
-// that the connection be closed. No browser sends a click in chunks.
+// closeChunked closes the connection after a request that came in chunks. If such a request also has
+// a length, net/http ignores the length, but a proxy in front may obey it. The rest would then be
+// read as another visitor's request. RFC 9112, 6.1, requires that the connection be closed. No
+// browser sends a click in chunks.
 func closeChunked(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TransferEncoding) > 0 {

@@ -13,13 +13,13 @@ import (
 	"manage-subscriptions/store"
 )
 
-// maintainEvery is how often all shops are visited, to keep their webhooks at Recharge
-// registered and to import those that never were.
+// maintainEvery is how often maintain goes through all shops, to keep their webhooks at Recharge
+// registered and to import shops that were never imported.
 const maintainEvery = time.Hour
 
-// checkRedis refuses a Redis that could drop what merchants have saved. It warns of one
-// that could lose it, or that runs no scripts. A Redis that is down at the start is
-// checked when it is back. In one-store mode merchants save nothing.
+// checkRedis returns an error if Redis could evict what merchants have saved. It logs if Redis could
+// lose it in another way, or runs no scripts. If Redis is down at the start, it is checked when it is
+// back. In one-store mode merchants save nothing.
 func (s *server) checkRedis(ctx context.Context) error {
 	if s.checked {
 		return nil
@@ -47,8 +47,8 @@ func (s *server) checkRedis(ctx context.Context) error {
 	return nil
 }
 
-// reachRedis opens a connection for the first click. With TLS that can take longer than a
-// click waits. It also reads or makes the record of the one store.
+// reachRedis opens a connection for the first click, since with TLS that can take longer than a
+// click waits. It also reads or creates the record of the one store.
 func (s *server) reachRedis(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -56,8 +56,8 @@ func (s *server) reachRedis(ctx context.Context) {
 	s.adopted = s.store.Adopt(ctx) == nil
 }
 
-// startJobs starts the background jobs, which run until ctx ends. They call fail if the
-// server must end.
+// startJobs starts the background jobs, which run until ctx ends. They call fail if the server must
+// stop.
 func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *sync.WaitGroup {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.flush(ctx, fail) })
@@ -83,12 +83,12 @@ func every(ctx context.Context, interval time.Duration, task func()) {
 	}
 }
 
-// lastContext is for what a job does after its context has ended.
+// lastContext returns a context for a job's last task, after its own context has ended.
 func lastContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 }
 
-// flush writes the counters. It also adopts the cache and checks Redis, if that failed at
+// flush writes the counters to Redis. It also adopts the cache and checks Redis, if that failed at
 // the start.
 func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
 	writing := logOnce{log: s.Log, what: "write the counters"}
@@ -104,8 +104,8 @@ func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
 	writing.report(s.store.Flush(last))
 }
 
-// count makes this instance known to the others. If Redis fails, each takes its share of
-// a token's calls. An error does not matter: the last count holds, or this instance is
+// count makes this instance known to the others, so that each can take its share of a token's calls
+// if Redis fails. An error does not matter, because the last count stays in use or this instance is
 // counted a little longer.
 func (s *server) count(ctx context.Context) {
 	every(ctx, 5*time.Second, func() { _ = s.store.CountInstances(ctx, false) })
@@ -114,9 +114,9 @@ func (s *server) count(ctx context.Context) {
 	_ = s.store.CountInstances(last, true)
 }
 
-// maintain imports every shop that never was, and keeps webhooks registered. Recharge
-// deletes a webhook after two days of failures. It also reads every shop's record, so that
-// a first click need not. It runs after every start, and then on one of several instances.
+// maintain imports every shop that was never imported. It keeps webhooks registered, since Recharge
+// deletes a webhook after two days of failures. It also reads every shop's record, so that a first
+// click need not. It runs on every instance at its start, and then on one of them at a time.
 func (s *server) maintain(ctx context.Context) {
 	first := true
 	every(ctx, maintainEvery, func() {
@@ -134,8 +134,8 @@ func (s *server) maintain(ctx context.Context) {
 	})
 }
 
-// observe reads what a scrape must not wait for. It keeps the imports of the last round if
-// it cannot read them all. A part of them would look as if the others were lost.
+// observe reads what a scrape must not wait for. If it cannot read all imports, it keeps those of
+// the last round, because a part of them would look as if the others were lost.
 func (s *server) observe(ctx context.Context) *metrics.State {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -10,15 +10,15 @@ import (
 	"manage-subscriptions/config"
 )
 
-// logDelay is how long a line may wait for others. A click does not wait for the
-// file, which can be slow or stand still. An error is written at once.
+// logDelay is how long a line may wait for others, so that no click waits for a file that is slow or
+// stuck. An error is written at once.
 const logDelay = 100 * time.Millisecond
 
-// logBuffer bounds the bytes that wait. Beyond it, logging waits for the file.
+// logBuffer limits the bytes that wait. Beyond it, logging waits for the file.
 const logBuffer = 1 << 20
 
-// NewLog returns the log that cfg asks for, and a function that writes the lines that
-// still wait.
+// NewLog returns a logger with cfg's level and format, and a function that writes the lines that are
+// still waiting.
 func NewLog(w io.Writer, cfg config.Config) (log *slog.Logger, flush func()) {
 	lines := &lineBuffer{out: w}
 	return newLog(lines, cfg), lines.flush
@@ -64,7 +64,7 @@ func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
 	return err
 }
 
-// lineBuffer gathers lines and writes them a moment later, together and in order.
+// lineBuffer gathers lines and writes them after logDelay, together and in order.
 type lineBuffer struct {
 	out io.Writer
 
@@ -89,8 +89,8 @@ func (b *lineBuffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// flush writes the lines that wait. An error has nowhere to be reported. A nil buffer has
-// none.
+// flush writes the waiting lines. It drops an error, since there is nowhere to report it. A nil
+// buffer has no lines.
 func (b *lineBuffer) flush() {
 	if b == nil {
 		return
@@ -99,7 +99,7 @@ func (b *lineBuffer) flush() {
 	defer b.writing.Unlock()
 	b.mu.Lock()
 	lines := b.waiting
-	b.waiting = make([]byte, 0, len(lines)) // about as many come next
+	b.waiting = make([]byte, 0, len(lines)) // about as many will come next
 	b.mu.Unlock()
 	if len(lines) > 0 {
 		_, _ = b.out.Write(lines)
@@ -107,13 +107,13 @@ func (b *lineBuffer) flush() {
 }
 
 const (
-	repeatsWritten = 5 // of warnings and errors that say the same, in repeatsPeriod
+	repeatsWritten = 5 // identical warnings or errors, in repeatsPeriod
 	repeatsPeriod  = time.Minute
-	repeatsKept    = 1000 // lines that are told apart
+	repeatsKept    = 1000 // distinct lines that are counted
 )
 
-// repeats counts the lines that were written recently. It keeps an outage from flooding
-// the log: while Redis is down, every click has some.
+// repeats counts the lines that were written recently. It keeps an outage from flooding the log,
+// since every click logs some while Redis is down.
 type repeats struct {
 	now func() time.Time
 
@@ -130,8 +130,8 @@ func newRepeats(now func() time.Time) *repeats {
 	return &repeats{now: now, all: map[string]*repeated{}}
 }
 
-// add reports whether to write a line, and how many like it were omitted before. A
-// click's line is always written, so that every request id can be found.
+// add reports whether to write a line, and how many like it were omitted before it. A click's line
+// is always written, so that every request id can be found.
 func (r *repeats) add(record slog.Record) (write bool, omitted int) {
 	if record.Level < slog.LevelWarn || record.Message == "click" {
 		return true, 0

@@ -1,5 +1,5 @@
-// Package server wires the program and runs it. The same Run serves production, the
-// sandbox and the end-to-end tests.
+// Package server wires up the program and runs it. Production, the sandbox and the end-to-end tests
+// all use the same Run.
 package server
 
 import (
@@ -35,24 +35,24 @@ type Options struct {
 	Listener  net.Listener
 	Listening chan<- Addresses // gets them when both listeners are open; it must have room
 	NoIndex   bool             // import no customers, to test or show the click of a new shopper
-	// Notice is how long Run still serves when its context ends, but is not ready. A balancer
-	// has time to notice, and no click meets a closed port.
+	// Notice is how long Run keeps serving, though not ready, after its context has ended. It gives
+	// a load balancer time to notice, so that no click meets a closed port.
 	Notice time.Duration
 }
 
 // Addresses are where a running server listens.
 type Addresses struct{ Public, Ops net.Addr }
 
-// Network listens and dials for the program, and reaches Recharge and Redis, to test the
-// whole program inside one process. The connection to Redis is then without TLS. A nil
-// function uses the real network.
+// Network listens and dials for the program, also to Recharge and Redis, so that the whole program
+// can be tested inside one process. The connection to Redis then has no TLS. A nil function uses the
+// real network.
 type Network struct {
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Run serves until ctx ends. Then it is no longer ready, still serves for o.Notice, lets
-// the running clicks end, and returns nil.
+// Run serves until ctx ends. It then reports that it is not ready, keeps serving for o.Notice, lets
+// the running clicks finish, and returns nil.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	s, err := wire(cfg, o)
 	if err != nil {
@@ -77,28 +77,27 @@ type server struct {
 	Options
 
 	cfg       config.Config
-	lines     *lineBuffer // of Log; nil if it was given
+	lines     *lineBuffer // under Log; nil if Options has a Log
 	store     *store.Store
 	calls     *http.Transport // to Recharge, for all shops
 	recorder  *portal.Recorder
 	merchants *portal.Merchants
 	resolver  *portal.Resolver
 	merchant  *merchant.Service
-	importer  *importer.Importer // nil: nobody is cached before they click
+	importer  *importer.Importer // nil: no customer is cached before they click
 	health    handlers.Health
 	metrics   *metrics.Metrics
 	observed  atomic.Pointer[metrics.State] // what a scrape must not wait for; never nil
 	traces    *traces                       // nil: no collector
 	adopted   bool                          // the cache belongs to the configured account
-	checked   bool                          // Redis is fit; set by Run, then by the jobs only
+	checked   bool                          // Redis has been checked; set by Run, then by the jobs only
 	checking  logOnce
 
 	public, ops *http.Server
 	opsListener net.Listener
 }
 
-// listen opens both listeners before the first request, so that a port in use stops
-// the start.
+// listen opens both listeners before the first request, so that Run fails if a port is in use.
 func (s *server) listen(ctx context.Context) error {
 	open := s.Network.Listen
 	if open == nil {
@@ -117,7 +116,7 @@ func (s *server) listen(ctx context.Context) error {
 	return nil
 }
 
-// serve gives notice when ctx ends. A failure ends the server at once.
+// serve serves until s.Notice after ctx has ended. A failure stops it at once.
 func (s *server) serve(ctx context.Context) error {
 	failed, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	var listeners sync.WaitGroup
@@ -143,8 +142,8 @@ func (s *server) serve(ctx context.Context) error {
 	return errors.Join(context.Cause(failed), s.drain())
 }
 
-// drain takes no new clicks, waits for the running ones, and closes the operator's
-// routes last, so that they answer "not ready" until then.
+// drain accepts no new clicks, waits for the running ones, and closes the operator's routes last, so
+// that they answer "not ready" until then.
 func (s *server) drain() error {
 	s.Log.Info("draining")
 	s.health.SetReady(false)

@@ -22,9 +22,8 @@ import (
 	"manage-subscriptions/portal"
 )
 
-// traces sends one span for each click and one for each of its steps to a
-// collector. The spans are made once the click is answered, so no click waits for
-// them. A nil *traces sends nothing.
+// traces sends one span for each click and one for each of its steps to a collector. The spans are
+// made after the click is answered, so no click waits for them. A nil *traces sends nothing.
 type traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
@@ -52,28 +51,28 @@ func newTraces(cfg config.Config, log *slog.Logger) (*traces, error) {
 	return &traces{provider, provider.Tracer("manage-subscriptions")}, nil
 }
 
-// collector sends spans in OTLP over HTTP. OpenTelemetry's own client for this
-// would bring all of gRPC into the binary.
+// collector sends spans in OTLP over HTTP. OpenTelemetry's own client would bring all of gRPC into
+// the binary.
 // https://opentelemetry.io/docs/specs/otlp/#otlphttp
 type collector struct {
 	url     string
 	header  http.Header
-	sender  *http.Transport // no client, which would take the headers along to where it is redirected
+	sender  *http.Transport // not a Client, which would follow a redirect and take the headers along
 	sending logOnce         // not safe for concurrent use, but the batcher has one goroutine
 }
 
 func (*collector) Start(context.Context) error { return nil }
 func (*collector) Stop(context.Context) error  { return nil }
 
-// UploadTraces logs its errors, once, and returns none, since the library would
-// write it to standard error.
+// UploadTraces logs an error once and returns none, since the library would write it to standard
+// error.
 func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
 	c.sending.report(c.send(ctx, spans))
 	return nil
 }
 
-// send posts spans. Nothing of the collector's answer is in the error, since it may
-// repeat the key it was sent.
+// send posts spans. Its errors hold nothing of the collector's answer, which may repeat the key it
+// was sent.
 func (c *collector) send(ctx context.Context, spans []*tracepb.ResourceSpans) error {
 	// On the wire this is an ExportTraceServiceRequest, a type that needs gRPC.
 	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
@@ -98,8 +97,8 @@ func (c *collector) send(ctx context.Context, spans []*tracepb.ResourceSpans) er
 	return nil
 }
 
-// Click makes the spans of a click. They hold no secret, since the text of a cause
-// is made to be logged.
+// Click makes the spans of a click. They hold no secret, since the text of a cause is meant to be
+// logged.
 func (t *traces) Click(click portal.Click) {
 	ctx, root := t.tracer.Start(context.Background(), "click",
 		trace.WithTimestamp(click.Start), trace.WithSpanKind(trace.SpanKindServer),
@@ -119,7 +118,7 @@ func (t *traces) Click(click portal.Click) {
 	root.End(trace.WithTimestamp(click.Start.Add(click.Took)))
 }
 
-// close sends the spans that are left.
+// close sends the remaining spans.
 func (t *traces) close() error {
 	if t == nil {
 		return nil

@@ -25,8 +25,8 @@ import (
 // webhookTimeout is below the 5 seconds that Shopify and Recharge wait for an answer.
 const webhookTimeout = 4 * time.Second
 
-// open makes what every command needs. The record of single is made, or replaced if it is
-// of another account. With "", nothing is changed.
+// open creates what every command needs. The store creates single's record, or replaces one of
+// another account. If single is "", it changes nothing.
 func open(cfg config.Config, o Options, single shopify.Shop) (*server, error) {
 	s := &server{Options: o, cfg: cfg, calls: recharge.NewTransport(cfg.RechargeTimeout)}
 	if s.Log == nil {
@@ -36,14 +36,14 @@ func open(cfg config.Config, o Options, single shopify.Shop) (*server, error) {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
-	if s.Network.Dial != nil { // it has no proxy
+	if s.Network.Dial != nil { // Dial knows no proxy
 		s.calls.Proxy, s.calls.DialContext = nil, s.Network.Dial
 	}
 	redis := cfg.Redis()
 	if redis != nil {
 		redis.Dialer = s.Network.Dial
 	}
-	// The account is that of the one store, with the secret of its webhooks.
+	// This identifies the one store's Recharge account and the secret of its webhooks.
 	account := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
 	var err error
 	s.store, err = store.Open(store.Options{
@@ -61,7 +61,7 @@ func open(cfg config.Config, o Options, single shopify.Shop) (*server, error) {
 	return s, nil
 }
 
-// wire makes what serves.
+// wire creates a server that is ready to listen.
 func wire(cfg config.Config, o Options) (*server, error) {
 	s, err := open(cfg, o, cfg.Shop)
 	if err != nil {
@@ -104,7 +104,7 @@ func reveal(secrets []config.Secret) []string {
 	return out
 }
 
-// wireClicks makes all that a click needs but its route.
+// wireClicks creates everything that a click needs except its route.
 func (s *server) wireClicks() error {
 	s.recorder = &portal.Recorder{Store: s.store, Log: s.Log, Meter: s.metrics}
 	if s.cfg.TracesURL != nil {
@@ -128,7 +128,7 @@ func (s *server) wireClicks() error {
 	return nil
 }
 
-// wireMerchants makes the one configured store, or a registry of connected stores.
+// wireMerchants sets up the one configured store, or a registry of connected stores.
 func (s *server) wireMerchants() (err error) {
 	settings := portal.Settings{
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
@@ -145,7 +145,7 @@ func (s *server) wireMerchants() (err error) {
 	return err
 }
 
-// defaults apply to a shop where nothing was detected.
+// defaults returns the traits of a shop for which nothing was detected.
 func (s *server) defaults() store.Traits {
 	traits := store.Traits{Accounts: s.cfg.Accounts, Link: s.cfg.Link}
 	if s.cfg.RechargePortalURL != nil {
@@ -185,7 +185,7 @@ func (s *server) wireRoutes() error {
 		&handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant, Timeout: webhookTimeout},
 		&handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout},
 	}
-	// A store's own server has routes if the one store has a key. Many stores make their own.
+	// The routes for a store's own server need a key. Many stores make theirs in the admin.
 	if s.merchants.Own() == "" || len(s.cfg.PortalAPIKeys) > 0 {
 		auth := &handlers.APIKeyAuth{Resolver: s.resolver, Store: s.store}
 		for _, key := range reveal(s.cfg.PortalAPIKeys) {
@@ -205,7 +205,7 @@ func (s *server) wireRoutes() error {
 	return err
 }
 
-// warn logs at the start what shoppers would otherwise notice first.
+// warn logs problems at the start that shoppers would otherwise be the first to notice.
 func (s *server) warn() {
 	embedded := s.cfg.RedisURL.Empty()
 	for _, warning := range []struct {

@@ -1,6 +1,5 @@
-// Package metrics counts events and reports state, for Prometheus. It has a registry
-// of its own. No label has values that a visitor could choose: no shop, path or
-// customer.
+// Package metrics counts events and reports state for Prometheus. It has a registry of its own. No
+// label has values that a visitor could choose, such as a shop, path or customer.
 package metrics
 
 import (
@@ -21,11 +20,11 @@ import (
 
 const namespace = "manage_subscriptions"
 
-// Metrics are those of one server. It is safe for concurrent use.
+// Metrics holds the metrics of one server. It is safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 
-	// Each click looks these up.
+	// Maps, because each click looks these up.
 	clicks       map[portal.Outcome]prometheus.Counter
 	sources      map[portal.Source]prometheus.Counter
 	clickSeconds map[portal.Outcome]prometheus.Observer
@@ -37,8 +36,8 @@ type Metrics struct {
 	statuses    map[portal.StatusAnswer]prometheus.Counter
 }
 
-// New returns metrics. Every series that can be is at 0, so that a rule about one
-// does not wait for its first event.
+// New returns metrics. Every series whose labels are known starts at 0, so that a rule about one
+// need not wait for its first event.
 func New(version string, source Source) *Metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{source},
@@ -85,15 +84,15 @@ func each[Label ~string, Series any](values []Label, with func(...string) Series
 	return series
 }
 
-// factory registers what it makes.
+// factory registers the metrics that it creates.
 type factory struct{ promauto.Factory }
 
 func (f factory) counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
-// histogram has buckets, in seconds, from a click that finds its link in the cache to
-// one that takes all of CLICK_TIMEOUT.
+// histogram's buckets, in seconds, range from a click that finds its link in the cache to one that
+// takes all of CLICK_TIMEOUT.
 func (f factory) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 	return f.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help,
@@ -131,13 +130,12 @@ func (m *Metrics) Status(answer portal.StatusAnswer) {
 	m.statuses[answer].Inc()
 }
 
-// statusOf returns one of few values. An HTTP status that is not registered is
-// "other".
+// statusOf returns one of few values. An unregistered HTTP status is "other".
 func statusOf(failed *recharge.Error) string {
 	switch {
 	case failed == nil:
 		return "ok"
-	case failed.Status < 300: // none, or one whose body cannot be read
+	case failed.Status < 300: // no answer, or one whose body cannot be read
 		return strings.ReplaceAll(string(failed.Reason), " ", "_")
 	case http.StatusText(failed.Status) != "":
 		return strconv.Itoa(failed.Status)

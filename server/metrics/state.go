@@ -16,13 +16,13 @@ import (
 // Source reports the state of a server. It must not wait for anything.
 type Source interface{ State() State }
 
-// State is what a server knows of itself and its surroundings at a scrape.
+// State is what a server knows about itself and its surroundings at a scrape.
 type State struct {
 	Ready   bool
 	Servers int // that share the tokens' calls, this one included
 
 	Budgets      []recharge.Budget // one for each token in use
-	OpenCircuits map[string]int    // endpoints that are not called because they fail, and for how many shops
+	OpenCircuits map[string]int    // by endpoint: for how many shops it is not called because it fails
 
 	RedisUp   bool
 	RedisPing time.Duration // of the last ping
@@ -35,7 +35,7 @@ type State struct {
 // collector reads a State at each scrape.
 type collector struct{ source Source }
 
-// Describe describes nothing: which metrics there are depends on the State.
+// Describe describes nothing, because which metrics exist depends on the State.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 func (c collector) Collect(out chan<- prometheus.Metric) {
@@ -64,7 +64,7 @@ type scrape struct {
 	out chan<- prometheus.Metric
 }
 
-// send takes a name that ends in _total for a counter, any other for a gauge.
+// send treats a name that ends in _total as a counter and any other as a gauge.
 func (s scrape) send(name, help string, value float64, endpoint ...string) {
 	kind := prometheus.GaugeValue
 	if strings.HasSuffix(name, "_total") {
@@ -75,7 +75,7 @@ func (s scrape) send(name, help string, value float64, endpoint ...string) {
 	s.out <- prometheus.MustNewConstMetric(desc, kind, value, endpoint...)
 }
 
-// budgets leaves out what only a token has where there is none.
+// budgets leaves out the metrics of a token if none is in use.
 func (s scrape) budgets() {
 	paused := 0.0
 	for _, budget := range s.Budgets {

@@ -1,4 +1,4 @@
-// Package importer caches the customers of every connected shop ahead of their first click.
+// Package importer caches the customers of every connected shop before their first click.
 package importer
 
 import (
@@ -15,26 +15,26 @@ import (
 )
 
 const (
-	// importsAtOnce is how many shops one instance imports at the same time. Each spends
-	// nearly all of its time waiting for its token's limit.
+	// importsAtOnce is how many shops one instance imports at the same time. Each import spends
+	// nearly all of its time waiting for its token's rate limit.
 	importsAtOnce = 16
 	// pollEvery is how often Run looks for a shop that is due.
 	pollEvery = 5 * time.Second
-	// retryAfter is the wait before a page is tried again that failed, or that clicks left
-	// no calls for. It is shorter than an import's lease.
+	// retryAfter is the wait before a page is retried that failed, or that clicks left no calls
+	// for. It is shorter than an import's lease.
 	retryAfter = 2 * time.Second
-	// failuresAtMost is how often in a row a page may fail before the import is put off.
+	// failuresAtMost is how many times in a row a page may fail before the import is put off.
 	failuresAtMost = 30
-	// restartAfter is the wait before an import restarts that has lost its place.
+	// restartAfter is the wait before restarting an import whose cursor has expired.
 	restartAfter = time.Minute
-	// refusedAfter is the wait before an import restarts that Recharge has refused.
+	// refusedAfter is the wait before restarting an import that Recharge has refused.
 	refusedAfter = time.Hour
-	// updatesAtMost is how many changed customers of a shop wait to be looked up. Above
-	// that, importing all customers, 250 a call, costs fewer calls.
+	// updatesAtMost is how many changed customers of a shop may wait for a lookup. Beyond that, it
+	// takes fewer calls to import all customers, 250 per call.
 	updatesAtMost = 250
 )
 
-// The night, in hours of UTC, where most of Recharge's stores are.
+// The night, in UTC hours, where most of Recharge's stores are.
 const nightBegins, nightHours = 6, 4
 
 // Importer caches all customers of every shop, so that most first clicks need no lookup.
@@ -45,15 +45,15 @@ type Importer struct {
 	recorder  *portal.Recorder
 	log       *slog.Logger
 	now       func() time.Time
-	requested chan struct{} // holds one: an import was requested here
+	requested chan struct{} // holds one entry if an import was requested here
 
 	work    sync.WaitGroup // imports and updates
 	mu      sync.Mutex
 	updates map[shopify.Shop][]store.Change // customers waiting to be looked up
-	ctx     context.Context                 // of the updates; nil: Run has not begun, or has ended
+	ctx     context.Context                 // of the updates; nil unless Run is running
 }
 
-// New returns an importer that does nothing until Run.
+// New returns an importer, which does nothing until Run is called.
 func New(merchants *portal.Merchants, recorder *portal.Recorder, now func() time.Time) *Importer {
 	return &Importer{
 		store: recorder.Store, merchants: merchants, recorder: recorder, log: recorder.Log, now: now,
@@ -61,7 +61,7 @@ func New(merchants *portal.Merchants, recorder *portal.Recorder, now func() time
 	}
 }
 
-// Run imports the shops that are due until ctx ends, and returns when all work has stopped.
+// Run imports the shops that are due until ctx ends. It returns when all work has stopped.
 func (x *Importer) Run(ctx context.Context) {
 	defer x.work.Wait()
 	x.mu.Lock()
@@ -97,8 +97,8 @@ func (x *Importer) Run(ctx context.Context) {
 	}
 }
 
-// Request has a shop imported at once. If Redis does not take the request, the hourly
-// schedule does it.
+// Request queues an immediate import of a shop. If Redis does not take the request, the hourly
+// schedule imports the shop.
 func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
 	if err := x.store.RequestImport(ctx, shop); err != nil {
 		x.log.WarnContext(ctx, "import not ordered", "shop", string(shop), "cause", err)
@@ -107,7 +107,7 @@ func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
 	x.wake()
 }
 
-// Schedule has a shop imported that was never imported before.
+// Schedule queues an import of a shop that was never imported before.
 func (x *Importer) Schedule(ctx context.Context, shop shopify.Shop) error {
 	defer x.wake()
 	return x.store.ScheduleImport(ctx, shop)
@@ -129,8 +129,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// importShop continues a shop's import where it stopped. If ctx ends, another instance may
-// continue at once; if Redis is gone, once the lease has expired.
+// importShop continues a shop's import where it stopped. If ctx ends, another instance may continue
+// at once; if Redis is gone, it has to wait until the lease has expired.
 func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 	merchant, err := x.merchants.Find(ctx, task.Shop)
 	if err != nil || merchant == nil {
@@ -152,7 +152,7 @@ func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 			return
 		}
 		if !task.Running {
-			// Keep the result even if the server stops just now.
+			// Save the result even if the server is just stopping.
 			x.end(context.WithoutCancel(ctx), task, untilNight(x.now(), task.Shop))
 			x.log.InfoContext(ctx, "index complete",
 				"shop", string(task.Shop), "customers", task.Size, "calls", task.Pages)
@@ -185,7 +185,7 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 		if page, err = client.CustomerPage(ctx, grant, task.Cursor); err != nil {
 			return err
 		}
-		if page.Next != "" && page.Next == task.Cursor { // it would repeat for ever
+		if page.Next != "" && page.Next == task.Cursor { // it would never end
 			return &recharge.Error{
 				Endpoint: recharge.Customers, Reason: recharge.Unexpected, Detail: "the page after a page is the same",
 			}
@@ -204,7 +204,7 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 	return true
 }
 
-// call reserves a call that no shopper waits for, and records the calls that do has made.
+// call reserves a background call, passes it to do, and records the calls that do has made.
 func (x *Importer) call(
 	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Grant) error,
 ) error {
@@ -257,8 +257,8 @@ func untilNight(now time.Time, shop shopify.Shop) time.Duration {
 	return next.Sub(now)
 }
 
-// Update looks a changed customer up in the background, so that the next click need not.
-// Clicks go first. Too many changes at once are left to an import.
+// Update looks up a changed customer in the background, so that the next click does not have to.
+// Clicks go first. If too many changes come at once, it requests an import instead.
 func (x *Importer) Update(shop shopify.Shop, change store.Change) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -278,8 +278,7 @@ func (x *Importer) Update(shop shopify.Shop, change store.Change) {
 	}
 }
 
-// update looks up all waiting customers of a shop. When ctx ends, the rest is left to
-// clicks.
+// update looks up all waiting customers of a shop. When ctx ends, it leaves the rest to clicks.
 func (x *Importer) update(ctx context.Context, shop shopify.Shop) {
 	for ctx.Err() == nil {
 		change, ok := x.next(shop)
@@ -309,8 +308,8 @@ func (x *Importer) next(shop shopify.Shop) (store.Change, bool) {
 	return waiting[0], true
 }
 
-// updateOne asks for all records of the shopper, unless a click has. Where the filter does
-// not work, it asks for the one that has changed: that will do if it is active.
+// updateOne looks up all records of the shopper, unless a click has done so. If the filter
+// does not work, it gets the changed record, and uses it if it is active.
 func (x *Importer) updateOne(
 	ctx context.Context, client *recharge.Client, shop shopify.Shop, change store.Change,
 ) error {

@@ -29,14 +29,14 @@ import (
 const (
 	// Longest is the longest time for which a link may be valid.
 	Longest = 5 * time.Minute
-	// version opens the signed text. Another format can follow, and no other text that
-	// is signed with the same key can pass for a link.
+	// version starts the signed text. It leaves room for other formats, and keeps other texts that
+	// are signed with the same key from passing for a link.
 	version = "manage-subscriptions/go/1"
 )
 
-// Link is what the storefront's server asserts: this customer is signed in.
+// Link is the storefront server's statement that this customer is signed in.
 type Link struct {
-	Shop string // the store's name at Shopify: my-store.myshopify.com
+	Shop string // the store's Shopify domain, such as my-store.myshopify.com
 	// Customer is Shopify's id, as 7123456789012 or gid://shopify/Customer/7123456789012,
 	// or Recharge's, as recharge:18819267.
 	Customer    string
@@ -83,8 +83,8 @@ func NewSigner(appURL, key string) (*Signer, error) {
 	return &Signer{base: *base.JoinPath("go"), secret: SecretOf(key)}, nil
 }
 
-// Sign returns the address of a link that is valid for four minutes. The fifth is left
-// for clocks that differ.
+// Sign returns the address of a link that is valid for four minutes. The fifth minute allows for
+// clocks that differ.
 func (s *Signer) Sign(link Link) (string, error) {
 	signed := Signed{Link: link, Expires: time.Now().Add(Longest - time.Minute), Nonce: rand.Text()}
 	query, err := signed.Query(s.secret)
@@ -105,8 +105,8 @@ type Signed struct {
 	signature []byte // set by Parse
 }
 
-// The shapes of the values. They are narrower than what would be safe to sign, so that
-// a value is safe wherever it is written.
+// The shapes of the values. They are narrower than signing requires, so that a value is safe
+// wherever it is written.
 var (
 	shopShape        = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com$`)
 	customerShape    = regexp.MustCompile(`^(gid://shopify/Customer/)?[1-9][0-9]{0,19}$|^recharge:[1-9][0-9]{0,18}$`)
@@ -136,9 +136,9 @@ func (s Signed) fields() []field {
 	}
 }
 
-// Text returns the text that is signed: the version and each value, in order, written
-// as the value's length in bytes in decimal, a colon, the value and a comma. So a text
-// can be read in one way only.
+// Text returns the text that is signed: the version and each value, in order, written as the
+// value's length in bytes in decimal, a colon, the value and a comma. This makes the text
+// unambiguous.
 func (s Signed) Text() string {
 	text := fmt.Sprintf("%d:%s,", len(version), version)
 	for _, f := range s.fields() {
@@ -191,7 +191,7 @@ func Parse(rawQuery string) (Signed, error) {
 		}
 		values[f.name] = value
 	}
-	// Their shapes leave nothing that could fail here.
+	// Their shapes have been checked, so neither can fail.
 	seconds, _ := strconv.ParseInt(values["expires"], 10, 64)
 	signature, _ := hex.DecodeString(values["signature"])
 	return Signed{

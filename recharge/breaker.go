@@ -9,7 +9,7 @@ import (
 const (
 	// tripAfter is how many calls in a row may fail before an endpoint's circuit opens.
 	tripAfter = 5
-	// tripFor is how long it stays open. Then one call tries the endpoint for all.
+	// tripFor is how long it stays open. After that a single call tries the endpoint.
 	tripFor = 5 * time.Second
 )
 
@@ -29,8 +29,8 @@ func newBreakers() breakers {
 	return all
 }
 
-// CircuitOpen reports whether an endpoint is not called at present because its last
-// calls have failed. There is no point in reserving calls for it.
+// CircuitOpen reports whether an endpoint is not called for now because its last calls have failed.
+// Reserving calls for it would be pointless.
 func (l *Limiter) CircuitOpen(endpoint string) bool {
 	return l.breakers[endpoint].State() == gobreaker.StateOpen
 }

@@ -1,7 +1,7 @@
 package recharge
 
-// This file checks a store's tokens, for the merchant who connects it and for the
-// operator who runs doctor. It goes through the same code as a click.
+// This file checks a store's tokens, for the merchant who connects it and the operator who runs
+// doctor. It uses the same code as a click.
 
 import (
 	"context"
@@ -18,12 +18,12 @@ type Check string
 // The checks, in their order.
 const (
 	CheckToken     Check = "token"        // Recharge accepts the token, and it has the scope to read customers
-	CheckStore     Check = "store"        // it is this shop's
+	CheckStore     Check = "store"        // the token is this shop's
 	CheckCustomers Check = "customers"    // customers can be read; the named one exists
 	CheckFilter    Check = "filter"       // external_customer_id filters customers
-	CheckSessions  Check = "sessions"     // a session can be made for one of them
+	CheckSessions  Check = "sessions"     // a session can be made for a customer
 	CheckBare      Check = "session_bare" // the same without the storefront token
-	CheckPortal    Check = "portal"       // and opens the portal
+	CheckPortal    Check = "portal"       // the session opens the portal
 )
 
 // State is the result of a check.
@@ -41,50 +41,50 @@ const (
 type Finding struct {
 	Check   Check
 	State   State
-	Why     Reason   // "" where it passed
-	Status  int      // HTTP status of a call that failed; 0: none
+	Why     Reason   // "" if it passed
+	Status  int      // HTTP status of a call that failed; 0 if none did
 	Missing []string // scopes that the token lacks
 	Detail  string   // the portal's host
 	Took    time.Duration
 }
 
-// Findings are what all checks found. They hold no id, hash or token.
+// Findings are the results of all checks. They hold no id, hash or token.
 type Findings struct {
 	List      []Finding
-	PortalURL string // base of links by hash, as Recharge says; "" if it does not
+	PortalURL string // base of hash links, as named by Recharge; "" if it names none
 
 	Scopes     []string      // of the token
 	Store      PortalFacts   // the portal that GET /store names
 	Storefront bool          // sessions are made with a storefront token
 	Session    SessionFacts  // the session that was made
-	Portal     PortalFacts   // of portal_access
+	Portal     PortalFacts   // the portal that portal_access names
 	Headers    Headers       // of all answers
-	Slowest    time.Duration // of the calls
+	Slowest    time.Duration // of all calls
 }
 
 // PortalFacts say where a portal is.
 type PortalFacts struct {
-	Base     string        // its host and path; "" if Recharge names none that can be used
+	Base     string        // its host and path; "" if Recharge names no usable one
 	LinkHost string        // of Recharge's own link; "(strange)" if it must not be shown, "" if there is no link
-	Trusted  bool          // the guard lets links to that host out
-	Opens    bool          // the guard lets the link itself out
-	Zone     bool          // expires_at has one
-	Expires  time.Duration // from now; 0: expires_at cannot be read
+	Trusted  bool          // the guard allows links to that host
+	Opens    bool          // the guard allows the link itself
+	Zone     bool          // expires_at has a zone
+	Expires  time.Duration // from now; 0 if expires_at cannot be read
 }
 
-// SessionFacts say what a session looks like.
+// SessionFacts describe a session.
 type SessionFacts struct {
-	Key   string        // of the token in the answer: apiToken or api_token
-	Lives time.Duration // as the token says; 0: it does not
+	Key   string        // the token's key in the answer: apiToken or api_token
+	Lives time.Duration // by the token's own claims; 0 if they do not say
 }
 
-// Usable reports whether shoppers can be sent to the portal, at least by hash: the
-// token is this shop's, and may read customers.
+// Usable reports whether shoppers can be sent to the portal, at least with hash links. The token
+// must be this shop's, and may read customers.
 func (f Findings) Usable() bool {
 	return f.Of(CheckToken).State == Passed && f.Of(CheckCustomers).State == Passed && f.Of(CheckStore).State != Failed
 }
 
-// Of returns what a check found. It is the zero Finding if that was not checked.
+// Of returns the finding of a check, or the zero Finding if the check was not made.
 func (f Findings) Of(check Check) Finding {
 	for _, finding := range f.List {
 		if finding.Check == check {
@@ -94,9 +94,9 @@ func (f Findings) Of(check Check) Finding {
 	return Finding{}
 }
 
-// InspectOptions say what Inspect does. The zero value is for connecting a store.
+// InspectOptions select what Inspect checks. The zero value is for connecting a store.
 type InspectOptions struct {
-	Customer  string // Shopify's id of the customer to try a session with; "": any of the store's
+	Customer  string // Shopify's id of the customer to try a session with; "" for any customer
 	NoSession bool   // make no session
 	Extras    bool   // also check the filter, and a session without the storefront token
 }
@@ -112,18 +112,17 @@ type inspector struct {
 	session  Session
 }
 
-// inspection is one check: an extra one, or one that needs a session, may not be asked
-// for. If do sets no State, its error decides.
+// inspection is one check. InspectOptions can leave out one that is extra or needs a session. If do
+// sets no State, its error decides.
 type inspection struct {
 	check          Check
 	extra, session bool
 	do             func(context.Context) (Finding, error)
 }
 
-// Inspect checks a shop's tokens and detects what the store is like, in at most eight
-// calls where Recharge answers. It passes each finding to tell as soon as it is made,
-// and stops where what follows would only fail again. It keeps nothing of the customer
-// that it tries a session with.
+// Inspect checks a shop's tokens and detects the store's settings, in at most eight calls if none
+// has to be retried. It passes each finding to tell as soon as it is made, and stops if all further
+// checks would fail the same way. It keeps nothing about the customer that it tries a session with.
 func Inspect(ctx context.Context, c *Client, g *Grant, o InspectOptions, tell func(Finding)) Findings {
 	i := &inspector{Client: c, grant: g, asked: o}
 	i.findings.Storefront = c.options.StorefrontToken != ""
@@ -156,8 +155,8 @@ func Inspect(ctx context.Context, c *Client, g *Grant, o InspectOptions, tell fu
 	return i.findings
 }
 
-// judged returns a finding with the reason of err and, unless it has one, a state. Only
-// what no click can do without is Failed.
+// judged returns a finding with the reason of err and, unless it already has one, a state. Only a
+// check that every click depends on can be Failed.
 func (f Finding) judged(err error) Finding {
 	var failed *Error
 	if errors.As(err, &failed) {
@@ -177,8 +176,8 @@ func (f Finding) judged(err error) Finding {
 	return f
 }
 
-// lacks returns the scope to ask for if the token has none of its spellings; else nil.
-// Recharge's own texts spell each in several ways.
+// lacks returns the scope to ask the merchant for if the token has none of its spellings, and nil
+// otherwise. Recharge's documents spell each scope in several ways.
 func (i *inspector) lacks(spellings ...string) []string {
 	if slices.ContainsFunc(spellings, func(s string) bool { return slices.Contains(i.findings.Scopes, s) }) {
 		return nil
@@ -212,8 +211,8 @@ func (c *Client) scopes(ctx context.Context, g *Grant) ([]string, error) {
 	return answer.Token.Scopes, nil
 }
 
-// Known fails with Unauthorized or Forbidden if Recharge no longer accepts the
-// client's token: the store has left Recharge, or has revoked it.
+// Known fails with Unauthorized or Forbidden if Recharge does not accept the client's token,
+// because the store has left Recharge or has revoked it.
 func (c *Client) Known(ctx context.Context, g *Grant) error {
 	_, err := c.scopes(ctx, g)
 	return err
@@ -226,8 +225,8 @@ type storeAnswer struct {
 	} `json:"store"`
 }
 
-// checkStore checks that the token is this shop's, if the token may ask. A token that
-// was copied from another store would open nothing, and nobody would know why.
+// checkStore checks that the token is this shop's, if its scopes allow that. A token copied from
+// another store would open nothing, and nobody would know why.
 func (i *inspector) checkStore(ctx context.Context) (Finding, error) {
 	if missing := i.lacks("read_store", "store_info"); missing != nil {
 		return Finding{State: Skipped, Why: Forbidden, Missing: missing}, nil
@@ -245,7 +244,7 @@ func (i *inspector) checkStore(ctx context.Context) (Finding, error) {
 	}
 	if base, err := ParsePortalURL(answer.Store.Portal); err == nil {
 		i.findings.Store = PortalFacts{Base: base.Host + base.Path, Trusted: i.guard.trusts(base)}
-		// Whether it ends in /portal is not known.
+		// We do not know whether it ends in /portal.
 		if !strings.HasSuffix(base.Path, "/portal/") {
 			base = base.JoinPath("portal/")
 		}
@@ -271,8 +270,8 @@ func (i *inspector) checkCustomers(ctx context.Context) (Finding, error) {
 	return Finding{}, err
 }
 
-// checkFilter asks for a Shopify customer that cannot exist: ids are shorter today.
-// Where external_customer_id filters, the page is empty.
+// checkFilter asks for a Shopify customer that cannot exist, because today's ids are shorter. If
+// external_customer_id filters, the page is empty.
 func (i *inspector) checkFilter(ctx context.Context) (Finding, error) {
 	query := url.Values{"external_customer_id": {"900000000000000001"}, "limit": {"1"}}
 	page, err := i.customerPage(ctx, i.grant, Normal, query)
@@ -288,8 +287,8 @@ func (i *inspector) checkFilter(ctx context.Context) (Finding, error) {
 	return Finding{}, err
 }
 
-// checkSession makes one, since it is not known for sure how Recharge spells the scope
-// for it, nor whether it takes a storefront token.
+// checkSession makes a session, because we do not know for sure how Recharge spells its scope, or
+// whether it needs a storefront token.
 func (i *inspector) checkSession(ctx context.Context) (Finding, error) {
 	missing := i.lacks("write_session", "write_sessions")
 	switch {
@@ -315,7 +314,7 @@ func (i *inspector) checkBare(ctx context.Context) (Finding, error) {
 	return Finding{}, err
 }
 
-// checkPortal trusts the host that Recharge itself names. It throws the link away.
+// checkPortal trusts the host that Recharge itself names. It discards the link.
 func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	if i.session.Token == "" {
 		return Finding{State: Skipped}, nil
@@ -326,7 +325,7 @@ func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	}
 	i.findings.Portal = i.portalFacts(answer, target)
 	base, err := ParsePortalURL(answer.BaseURL)
-	// The base is kept and makes everybody's links: it must not be one customer's.
+	// The base is kept for everybody's links, so it must not be one customer's.
 	if err != nil || hasPart(base, i.customer.Hash) || hasPart(base, answer.TempToken) {
 		return Finding{}, &Error{Reason: Malformed}
 	}
@@ -339,7 +338,7 @@ func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	return Finding{Detail: base.Host}, nil
 }
 
-// portalFacts says what the configured guard makes of a link, and when it expires.
+// portalFacts returns what the configured guard makes of a link, and when it expires.
 func (i *inspector) portalFacts(answer portalAccess, target string) PortalFacts {
 	facts := PortalFacts{LinkHost: "(strange)", Opens: i.guard.refuses(target, i.customer.Hash) == ""}
 	if link, err := url.Parse(target); err == nil {

@@ -1,8 +1,8 @@
-// Package recharge asks Recharge who a shopper is and for access to the customer
-// portal. It trusts no answer: every record is compared with the customer asked
-// for, and every link passes a guard.
+// Package recharge looks shoppers up at Recharge and gets them access to the customer portal. It
+// trusts no answer. It compares every record with the customer it asked for, and a guard checks
+// every link.
 //
-// It speaks the Admin API of 2021-11: https://developer.rechargepayments.com/2021-11
+// It uses version 2021-11 of the Admin API: https://developer.rechargepayments.com/2021-11
 package recharge
 
 import (
@@ -20,25 +20,24 @@ import (
 
 const (
 	apiVersion = "2021-11"
-	// maxBody is how much of an answer is read. A full page of customers is some
-	// 300 KB.
+	// maxBody is the most that is read of an answer. A full page of customers takes about 300 KB.
 	maxBody = 4 << 20
 )
 
-// Options configure a Client. StorefrontToken may be missing, and so may Limiter or both
-// Rate and Burst.
+// Options configure a Client. StorefrontToken is optional. Set either Limiter, or both Rate and
+// Burst.
 type Options struct {
 	Shop            string        // x.myshopify.com
 	APIURL          *url.URL      // https://api.rechargeapps.com
-	PortalURL       *url.URL      // base of links by hash; ends in a slash
+	PortalURL       *url.URL      // base of hash links; ends in a slash
 	Token           string        // Admin API token
-	StorefrontToken string        // for sessions; whether one is needed is not known
-	Rate            float64       // calls a second of the token
+	StorefrontToken string        // for sessions; we do not know whether they need one
+	Rate            float64       // the token's calls per second
 	Burst           int           // calls
-	Timeout         time.Duration // of one call
+	Timeout         time.Duration // for each call
 	Now             func() time.Time
-	HTTP            *http.Transport // of many clients
-	Limiter         *Limiter        // of the same token; nil: a new one from Rate and Burst
+	HTTP            *http.Transport // shared by many clients
+	Limiter         *Limiter        // of the same token; nil for a new one made from Rate and Burst
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
@@ -58,7 +57,7 @@ func NewClient(o Options) *Client {
 		options: o,
 		http: &http.Client{
 			Transport: o.HTTP,
-			// Following one would carry the token to wherever it points.
+			// Following a redirect would send the token to whatever host it names.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		limiter: o.Limiter,
@@ -69,12 +68,11 @@ func NewClient(o Options) *Client {
 // Limiter returns the limiter of the client's token.
 func (c *Client) Limiter() *Limiter { return c.limiter }
 
-// Token returns the Admin API token, so that a registry can see whether a new
-// client may keep the limiter. It must not be printed.
+// Token returns the Admin API token, so that a registry can tell whether a new client may keep the
+// limiter. Never print it.
 func (c *Client) Token() string { return c.options.Token }
 
-// NewTransport returns the transport of one client or of many. No call takes longer
-// than timeout.
+// NewTransport returns a transport that several clients may share. timeout limits each call.
 func NewTransport(timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -83,23 +81,23 @@ func NewTransport(timeout time.Duration) *http.Transport {
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     90 * time.Second,
 		ForceAttemptHTTP2:   true,
-		// A dead connection with HTTP/2 takes every call with it until the kernel
-		// gives up, which is a quarter of an hour.
+		// Without pings, every call on a dead HTTP/2 connection fails until the kernel gives up on
+		// it, after 15 minutes.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: timeout, PingTimeout: timeout},
 	}
 }
 
-// Close ends idle connections.
+// Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// The endpoints of a click, as errors and metrics name them.
+// The endpoints that a click calls, by their names in errors and metrics.
 const (
 	Customers    = "customers"
 	Sessions     = "sessions"
 	PortalAccess = "portal_access"
 )
 
-// Endpoints are all that a client calls.
+// Endpoints returns the names of all endpoints that a client calls.
 func Endpoints() []string {
 	return []string{Customers, Sessions, PortalAccess, "store", "token_information", "webhooks"}
 }
@@ -109,7 +107,7 @@ type Call struct {
 	Endpoint string
 	Start    time.Time
 	Took     time.Duration
-	Failed   *Error // nil: it succeeded
+	Failed   *Error // nil if it succeeded
 }
 
 // call is one request of the API.
@@ -117,21 +115,21 @@ type call struct {
 	endpoint string // its name in errors and metrics
 	priority Priority
 	method   string
-	path     []string // constants and numbers: they are not escaped
+	path     []string // constants and numbers, which need no escaping
 	query    url.Values
 	header   http.Header
 	body     string // JSON; "" if there is none
 }
 
-// get is a GET with the admin token.
+// get returns a GET call with the admin token.
 func (c *Client) get(p Priority, query url.Values, path ...string) call {
 	header := http.Header{"X-Recharge-Access-Token": {c.options.Token}}
 	return call{path[0], p, http.MethodGet, path, query, header, ""}
 }
 
-// do makes the call and returns its answer. A GET is tried twice if another try may
-// help and the context leaves time for it, unless its priority is Background. A POST
-// is tried once, as it may have been carried out.
+// do makes the call and returns its answer. It retries a GET once if that may help and the context
+// leaves time for it, unless the priority is Background. It never retries a POST, which may already
+// have been carried out.
 func do[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
 	answer, err := try[T](ctx, c, g, call)
 	delay := retryDelay(err)
@@ -142,7 +140,7 @@ func do[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
 	return try[T](ctx, c, g, call)
 }
 
-// wait reports whether that time has passed; false means that ctx is over.
+// wait waits for d. It returns false if ctx ends first.
 func wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -152,8 +150,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// try makes the call once, if the caller still waits for it, the endpoint's circuit
-// is closed, and the grant has a call for it.
+// try makes the call once, if the caller is still waiting, the endpoint's circuit is closed, and
+// the grant allows it.
 func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
 	var none T
 	not := func(reason Reason) (T, error) { return none, &Error{Endpoint: call.endpoint, Reason: reason} }
@@ -170,8 +168,8 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 	}
 	done := func(error) {}
 	if call.priority != Background {
-		// Background calls do not count: a page that cannot be read says nothing of
-		// lookups, and a caller in a hurry gives up early.
+		// Background calls do not count. An unreadable page says nothing about lookups, and a
+		// caller in a hurry gives up early.
 		var open error
 		if done, open = c.limiter.breakers[call.endpoint].Allow(); open != nil {
 			g.left[call.priority]++
@@ -188,15 +186,15 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 	done(failed)
 	g.limited = g.limited || failed.Reason == Limited
 	if failed.Reason == TooSlow && call.priority != Background {
-		// The connection may be dead without anybody having said so. Then the idle ones
-		// are dead, too, and would cost a call each.
+		// The connection may have died silently. The idle ones are then dead, too, and each would
+		// cost a call.
 		c.Close()
 	}
 	return answer, failed
 }
 
-// ask sends the call and reads the answer. It decodes into a fresh value, since
-// encoding/json would mix the records of one try with those of another.
+// ask sends the call and reads the answer. It decodes into a fresh value, because encoding/json
+// would mix the records of two tries.
 func ask[T any](ctx context.Context, c *Client, g *Grant, call call) (T, *Error) {
 	var none, answer T
 	timed, cancel := context.WithTimeout(ctx, c.options.Timeout)
@@ -249,7 +247,7 @@ func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
 	return c.http.Do(request)
 }
 
-// ended returns why a caller no longer waits; "" if it does.
+// ended returns why a caller has stopped waiting, or "" if it is still waiting.
 func ended(ctx context.Context) Reason {
 	switch err := ctx.Err(); {
 	case err == nil:
@@ -260,8 +258,8 @@ func ended(ctx context.Context) Reason {
 	return TooSlow
 }
 
-// whyNoAnswer returns the reason of err, ctx being the caller's. It drops err
-// itself: net/http puts the URL into it, and with that a customer id.
+// whyNoAnswer returns the reason for err. ctx is the caller's. It drops err itself, because
+// net/http puts the URL in it, and with it a customer id.
 func whyNoAnswer(ctx context.Context, err error) Reason {
 	if reason := ended(ctx); reason != "" {
 		return reason
@@ -273,11 +271,11 @@ func whyNoAnswer(ctx context.Context, err error) Reason {
 	return Unreachable
 }
 
-// Headers are what the headers of a grant's answers said.
+// Headers summarizes the headers of all answers to a grant's calls.
 type Headers struct {
 	Used, Size int           // the last X-Recharge-Limit; Size is 0 if there was none
-	RetryAfter bool          // one was seen
-	Dated      bool          // the next is known
+	RetryAfter bool          // the header was seen
+	Dated      bool          // Ahead is known
 	Ahead      time.Duration // how far Recharge's clock is ahead of ours
 }
 
@@ -299,9 +297,9 @@ func readLimit(header http.Header) (used, size int, ok bool) {
 	return used, size, ok && err == nil && err2 == nil && used >= 0 && size >= 1
 }
 
-// retryAfter returns how long a 429 asks us to wait. Recharge advises two seconds
-// and is not known to send the header. A long time is cut, so that a mistake of
-// Recharge's does not close the store's portal for hours.
+// retryAfter returns how long a 429 asks us to wait. Recharge advises two seconds and is not known
+// to send the header. Long times are capped, so that a mistake at Recharge does not close the
+// store's portal for hours.
 func retryAfter(header http.Header) time.Duration {
 	seconds, err := strconv.Atoi(header.Get("Retry-After"))
 	if err != nil || seconds < 1 {

@@ -17,16 +17,16 @@ type Customer struct {
 	Active int    // subscriptions_active_count
 }
 
-// Found is the answer of FindCustomer.
+// Found is the result of FindCustomer.
 type Found struct {
 	Customer Customer
-	// Alert is FilterIgnored if the answer held other people's records, too: this
-	// shopper was among the first, the next may not be. It is nil otherwise.
+	// Alert is FilterIgnored if the answer also held other people's records. This shopper was on
+	// the first page, but the next one may not be. It is nil otherwise.
 	Alert error
 }
 
-// hashShape is as wide as the hashes seen (16 hex, 30 hex, 24 characters
-// beginning with the id) and too narrow to be anything but a path segment.
+// hashShape allows all hashes seen so far (16 hex digits, 30 hex digits, 24 characters that begin
+// with the id) and nothing but a single path segment.
 var hashShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
 type customerRecord struct {
@@ -38,8 +38,8 @@ type customerRecord struct {
 	} `json:"external_customer_id"`
 }
 
-// records are one page of customers. They are decoded afresh, since encoding/json
-// fills a slice that it has met before on top of what is in it.
+// records are one page of customers. They are decoded into a new slice, because encoding/json
+// reuses the elements of a slice that it has already filled.
 type records []customerRecord
 
 func (r *records) UnmarshalJSON(raw []byte) error {
@@ -62,11 +62,11 @@ func (c *Client) customerPage(ctx context.Context, g *Grant, p Priority, query u
 	return page, err
 }
 
-// FindCustomer returns the Recharge customer of a Shopify customer. With priority
-// Background it asks once at most.
+// FindCustomer returns the Recharge customer of a Shopify customer. With priority Background it
+// makes at most one call.
 //
-// Recharge ignores parameters that it does not know, so an answer may hold
-// anybody's records: only one that names this Shopify customer counts.
+// Recharge ignores parameters that it does not know, so an answer may hold anybody's records. Only
+// those that name this Shopify customer count.
 // Errors: NoCustomer, FilterIgnored, Ambiguous, and those of any call.
 func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p Priority) (Found, error) {
 	if shopifyID == "" {
@@ -95,8 +95,8 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 	return found, err
 }
 
-// choose picks one of a shopper's own records. If there are several it picks the one
-// with active subscriptions, if exactly one has any. It does not guess.
+// choose picks one of a shopper's own records. If there are several, it picks the only one with
+// active subscriptions. It does not guess.
 // Errors: NoCustomer, Ambiguous, Malformed.
 func choose(own []customerRecord) (Customer, error) {
 	var active []customerRecord
@@ -125,30 +125,28 @@ func (r customerRecord) customer() (Customer, error) {
 	return Customer{ID: int64(r.ID), Hash: r.Hash, Active: r.Active}, nil
 }
 
-// pageSize is the most that Recharge gives.
+// pageSize is the largest page that Recharge returns.
 const pageSize = 250
 
-// Record is a customer with the id of the Shopify customer that it names.
+// Record is a customer and the id of the Shopify customer that it names.
 type Record struct {
 	ShopifyID string
 	Customer  Customer
 }
 
-// Page is one of the pages that hold all customers of a store.
+// Page is one page of a store's customers.
 type Page struct {
-	Records []Record // those that name a Shopify customer and can be used
+	Records []Record // the usable ones that name a Shopify customer
 	Read    int      // how many records the page held
 	Next    string   // the cursor of the next page; "" after the last
 }
 
-// CustomerPage returns the page at a cursor, "" being the first. Its priority is
-// Background.
-// Errors: Invalid or BadRequest if the cursor is no longer valid, and those of any
-// call.
+// CustomerPage returns the page at a cursor; "" is the first page. Its priority is Background.
+// Errors: Invalid or BadRequest if the cursor has expired, and those of any call.
 func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Page, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	if cursor != "" {
-		query.Set("cursor", cursor) // beside which Recharge takes nothing but a limit
+		query.Set("cursor", cursor) // Recharge accepts only a limit beside it
 	}
 	answer, err := c.customerPage(ctx, g, Background, query)
 	if err != nil {
@@ -165,10 +163,9 @@ func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Pag
 	return page, nil
 }
 
-// CustomerByID returns a customer by Recharge's id, if that names this Shopify
-// customer. It serves where the filter of FindCustomer does not work. Its priority is
-// Normal.
-// Errors: NoCustomer if it names nobody or somebody else, and those of any call.
+// CustomerByID returns a customer by Recharge's id, if the record names this Shopify customer. Use
+// it where FindCustomer's filter does not work. Its priority is Normal.
+// Errors: NoCustomer if it does not exist or names nobody or somebody else, and those of any call.
 func (c *Client) CustomerByID(ctx context.Context, g *Grant, id int64, shopifyID string) (Customer, error) {
 	record, err := c.recordByID(ctx, g, id, Normal)
 	switch {
@@ -180,10 +177,10 @@ func (c *Client) CustomerByID(ctx context.Context, g *Grant, id int64, shopifyID
 	return record.customer()
 }
 
-// OwnCustomer returns a customer by Recharge's id, where the shop's own middleware
-// says whose that is, and the Shopify id that the record names; "" if it names none.
-// Its priority is High. An answer with another customer's record is an alert.
-// Errors: NoCustomer, Foreign, and those of any call.
+// OwnCustomer returns a customer by a Recharge id that the shop's own middleware vouches for, and
+// the Shopify id in the record, or "" if it has none. Its priority is High.
+// Errors: NoCustomer, Foreign (an alert) if the record is another customer's, and those of any
+// call.
 func (c *Client) OwnCustomer(ctx context.Context, g *Grant, id int64) (Customer, string, error) {
 	record, err := c.recordByID(ctx, g, id, High)
 	switch {

@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-// Reason is why a call to Recharge failed. The first block is Recharge's own
-// statuses. Its error bodies have no single shape and may name customers, so they
-// are neither read nor kept.
+// Reason is why a call to Recharge failed. The first block stands for Recharge's own statuses. Its
+// error bodies have no common shape and may name customers, so they are neither read nor kept.
 type Reason string
 
-// The reasons, by what is answered or seen.
+// The reasons, with their causes.
 const (
 	BadRequest    Reason = "bad request"         // 400
 	Unauthorized  Reason = "bad token"           // 401; for a session: expired, or without the scope
@@ -25,26 +24,26 @@ const (
 	Invalid       Reason = "invalid"             // 422
 	TwoFactor     Reason = "two-factor needed"   // 423
 	BadVersion    Reason = "API version unknown" // 426
-	Limited       Reason = "rate limited"        // 429, and for a while after one
+	Limited       Reason = "rate limited"        // 429, and during the pause after one
 	Unavailable   Reason = "unavailable"         // 5xx
 	Unexpected    Reason = "unexpected status"   // any other
 
 	Unreachable   Reason = "unreachable"           // no answer
 	TooSlow       Reason = "too slow"              // no answer in time
-	Malformed     Reason = "malformed answer"      // a 200 whose body cannot be read: Recharge is known to cut some short
+	Malformed     Reason = "malformed answer"      // a 200 with an unreadable body; Recharge is known to cut some short
 	OverBudget    Reason = "call budget spent"     // not called, to stay inside the token's budget
-	Tripped       Reason = "left alone"            // not called: the last calls of this endpoint have all failed
-	Cancelled     Reason = "cancelled"             // the caller has given up: this says nothing of Recharge
-	FilterIgnored Reason = "filter ignored"        // a page of other people's records: an alert, not a customer
-	Ambiguous     Reason = "several records"       // more than one record of this customer, none to prefer
+	Tripped       Reason = "left alone"            // not called, because the endpoint's last calls have all failed
+	Cancelled     Reason = "cancelled"             // the caller has given up, which says nothing about Recharge
+	FilterIgnored Reason = "filter ignored"        // a page with other people's records; an alert
+	Ambiguous     Reason = "several records"       // the customer has several records, none of them preferable
 	NoCustomer    Reason = "no such customer"      // Recharge does not know the Shopify customer
-	Foreign       Reason = "someone else's answer" // a session or link for another customer: an alert
-	LinkRefused   Reason = "link refused"          // the guard does not let this link out
+	Foreign       Reason = "someone else's answer" // a session or link for another customer; an alert
+	LinkRefused   Reason = "link refused"          // the guard does not allow this link
 	WrongStore    Reason = "another store's token" // the token is not this shop's
 )
 
-// Transient reports whether the reason says nothing of what was asked for, so that
-// the same call may succeed later.
+// Transient reports whether the same call may succeed later, because the reason has nothing to do
+// with what was asked for.
 func (r Reason) Transient() bool {
 	switch r {
 	case Locked, Limited, Unavailable, Unreachable, TooSlow, Malformed, OverBudget, Tripped, Cancelled:
@@ -53,14 +52,13 @@ func (r Reason) Transient() bool {
 	return false
 }
 
-// Error is what the methods of Client fail with, unless the shared limiter says
-// ErrHeld or ErrChanged. Its text holds no id, hash, token or URL, so it can be
-// logged as it is.
+// Error is the error of all Client methods, except for the shared limiter's ErrHeld and ErrChanged.
+// Its text holds no id, hash, token or URL, so it can be logged as it is.
 type Error struct {
-	Endpoint string // "customers", "sessions", "portal_access", ...; "link by hash" and "signed-in link" are not called
+	Endpoint string // "customers", "sessions", ...; "link by hash" and "signed-in link" make no call
 	Reason   Reason
-	Status   int    // HTTP status, 0 where there was none
-	Detail   string // for LinkRefused: what is wrong with it
+	Status   int    // HTTP status; 0 if there was none
+	Detail   string // what is wrong with the link, for LinkRefused
 }
 
 func (e *Error) Error() string {
@@ -86,7 +84,7 @@ func ReasonOf(err error) Reason {
 	return ""
 }
 
-// malformed is an answer that was sent as good and cannot be used.
+// malformed returns the error for a 200 whose body cannot be used.
 func malformed(endpoint string) *Error {
 	return &Error{Endpoint: endpoint, Reason: Malformed, Status: http.StatusOK}
 }
@@ -106,7 +104,7 @@ func reasonFor(status int) Reason {
 	return Unavailable
 }
 
-// dead reports whether the next call of the endpoint will most likely fail, too.
+// dead reports whether the endpoint's next call will most likely fail, too.
 func dead(err error) bool {
 	switch ReasonOf(err) {
 	case Unreachable, TooSlow, Unavailable, Malformed:
@@ -115,9 +113,9 @@ func dead(err error) bool {
 	return false
 }
 
-// retryDelay returns when another try may help; 0 if none would. A locked route gets
-// time to finish, for the rest a moment is enough. Limited is not one of these: a 429
-// is never answered by more calls.
+// retryDelay returns how long to wait before a retry, or 0 if a retry would not help. A locked
+// route needs time to finish; the others need only a moment. A 429 is never answered with more
+// calls.
 func retryDelay(err error) time.Duration {
 	switch {
 	case Is(err, Locked):

@@ -1,7 +1,7 @@
 package recharge
 
-// This file holds the rules of where a link may lead. It is the last to see a link
-// before a shopper gets it.
+// This file holds the rules for where a link may lead. They are the last check before a shopper
+// gets a link.
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// guard lets a link out only if it is https, leads to a host of Recharge's, of the
-// shop or of the configured portal, and has the customer's own hash in its path.
+// guard allows a link only if it is https, leads to a host of Recharge, of the shop or of the
+// configured portal, and has the customer's own hash in its path.
 type guard struct {
 	shop   string
 	portal *url.URL // from ParsePortalURL
 }
 
-// guarded returns a link that the guard lets out.
+// guarded returns target as a link if the guard allows it.
 // Errors: LinkRefused.
 func (c *Client) guarded(endpoint, target string, customer Customer, expires time.Time) (Link, error) {
 	if detail := c.guard.refuses(target, customer.Hash); detail != "" {
@@ -28,7 +28,7 @@ func (c *Client) guarded(endpoint, target string, customer Customer, expires tim
 	return Link{URL: target, Expires: expires}, nil
 }
 
-// refuses returns what is wrong with a link, without repeating it; "" if nothing is.
+// refuses returns what is wrong with a link, without quoting it, or "" if nothing is.
 func (g guard) refuses(link, hash string) string {
 	u, err := url.Parse(link)
 	switch {
@@ -44,8 +44,8 @@ func (g guard) refuses(link, hash string) string {
 	return ""
 }
 
-// notInURL reports whether browsers read a rune differently from net/url: to them a
-// backslash is a slash, and a tab or newline is nothing.
+// notInURL reports whether browsers read a rune differently from net/url. Browsers take a backslash
+// for a slash, and ignore tabs and newlines.
 func notInURL(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }
 
 // trusts reports whether a link may lead to this scheme and host.
@@ -57,7 +57,7 @@ func (g guard) trusts(u *url.URL) bool {
 	return u.Scheme == "https" && (u.Host == g.shop || recharge && hostShape.MatchString(u.Host))
 }
 
-// hostShape has no port: none of these hosts has one.
+// hostShape allows no port, because none of these hosts has one.
 var hostShape = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
 
 // hasSegment reports whether the hash is a segment of the path.
@@ -72,8 +72,8 @@ func hasSegment(u *url.URL, hash string) bool {
 	return found && hash != ""
 }
 
-// printable returns the host of a refused link, for the operator who has to
-// configure it. A host that holds a secret or has no host's shape is not shown.
+// printable returns the host of a refused link, for the operator who has to configure it. It hides
+// a host that contains a secret or is not shaped like one.
 func printable(u *url.URL, hash string) string {
 	token := u.Query().Get("token")
 	secret := strings.Contains(u.Host, hash) || token != "" && strings.Contains(u.Host, token)
@@ -85,9 +85,9 @@ func printable(u *url.URL, hash string) string {
 
 var errPortalURL = errors.New("not the address of a portal")
 
-// ParsePortalURL reads the base of links by hash, as a merchant types it or Recharge
-// sends it: https (http on a loopback address, for tests), with nothing after the
-// path. The result ends in a slash.
+// ParsePortalURL parses the base of hash links, as a merchant types it or Recharge sends it. It
+// must be https (or http on a loopback address, for tests), with nothing after the path. The result
+// ends in a slash.
 func ParsePortalURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || len(text) > 300 || strings.ContainsFunc(text, notInURL) || strings.ContainsAny(text, "?#") ||
@@ -108,16 +108,16 @@ func portalHost(u *url.URL) bool {
 	return u.Scheme == "https" && hostShape.MatchString(strings.ToLower(u.Host))
 }
 
-// portalPath reports whether a path holds nothing escaped and nothing that a browser
-// would resolve. hasSegment refuses such links.
+// portalPath reports whether a path has nothing escaped and nothing that a browser would resolve,
+// because hasSegment refuses links that do.
 func portalPath(u *url.URL) bool {
 	path := u.EscapedPath()
 	return u.RawPath == "" && !strings.Contains(path, "%") &&
 		!strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
-// hasPart reports whether a secret is part of a portal's host or path. Such a portal
-// is one customer's and makes nobody else's links.
+// hasPart reports whether a secret is part of a portal's host or path. Such a portal belongs to one
+// customer, so nobody else's links can be built on it.
 func hasPart(base *url.URL, secret string) bool {
 	// Hosts are lowercase here.
 	return secret != "" && strings.Contains(strings.ToLower(base.Host+base.Path), strings.ToLower(secret))

@@ -1,8 +1,8 @@
 package recharge
 
-// This file keeps a token inside Recharge's rate limit. Bucket is the rule,
-// Limiter is what this process knows of the token, Grant is the right to make
-// calls. https://docs.getrecharge.com/docs/api-rate-limits
+// This file keeps a token within Recharge's rate limit. Bucket is the rule, Limiter is what this
+// process knows about the token, and Grant is the right to make calls.
+// https://docs.getrecharge.com/docs/api-rate-limits
 
 import (
 	"context"
@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// maxWait is how long a call waits for its turn. A click that would wait longer
+	// maxWait is the longest that a call waits for its turn. A click that would have to wait longer
 	// goes on without the call.
 	maxWait = time.Second
-	// longestPause is how long a 429 may hold back all calls.
+	// longestPause is the longest that a 429 may hold back all calls.
 	longestPause = time.Minute
-	// reportWithin is how long the shared limiter may take to be told of a 429.
+	// reportWithin is the timeout for reporting a 429 to the shared limiter.
 	reportWithin = time.Second
 )
 
-// A SharedLimiter returns these instead of taking anything. They are returned to
-// the caller as they are: this process does not take from its own account instead.
+// A SharedLimiter returns these when it has taken nothing. The caller gets them unchanged, and this
+// process does not fall back to its own account.
 var (
 	ErrHeld    = errors.New("somebody else is asking for the same")
 	ErrChanged = errors.New("what is cached has changed since it was loaded")
@@ -35,14 +35,13 @@ type Priority int
 
 // The priorities.
 const (
-	High       Priority = iota // a click goes nowhere without the call
-	Normal                     // a click goes on by hash without it: leaves a quarter of the burst
-	Background                 // nobody waits for it: leaves half of the burst, and never waits for its turn
+	High       Priority = iota // a click cannot go on without the call
+	Normal                     // without it a click uses a hash link; leaves a quarter of the burst
+	Background                 // nobody waits for it; leaves half of the burst and never waits for its turn
 )
 
-// Ask is how many calls of each priority are asked for, such as Ask{High: 1, Normal: 2}.
-// If the High ones are refused, so are the others. Each priority is granted in full or
-// not at all.
+// Ask is the number of calls requested at each priority, such as Ask{High: 1, Normal: 2}. If the
+// High ones are refused, so are the others. Each priority is granted in full or not at all.
 type Ask [Background + 1]int
 
 func (a Ask) calls() float64 { return float64(a[High] + a[Normal] + a[Background]) }
@@ -51,24 +50,24 @@ func (a Ask) calls() float64 { return float64(a[High] + a[Normal] + a[Background
 type Turn struct {
 	Ask                 // what was granted
 	Wait  time.Duration // before the first call
-	Level float64       // calls in the bucket, with these
-	// At is the shared limiter's clock when the calls were taken, in microseconds
-	// since 1970. It is 0 if they were taken from this process' own account.
+	Level float64       // calls in the bucket, including these
+	// At is the shared limiter's clock when the calls were taken, in microseconds since 1970. It is
+	// 0 if they were taken from this process's own account.
 	At int64
 }
 
 // Refused reports whether nothing was granted.
 func (t Turn) Refused() bool { return t.Ask == Ask{} }
 
-// Bucket is the leaky bucket of a token: each call fills it by one, and it leaks.
+// Bucket is a token's leaky bucket. Each call adds one to it, and Rate leaks out each second.
 type Bucket struct {
 	Rate    float64       // calls that leak out each second
 	Burst   float64       // calls that it holds
 	MaxWait time.Duration // how long a High or Normal call may wait for room
 }
 
-// Grant decides what a bucket that holds level calls grants. Each call fills it by
-// weight. A SharedLimiter follows the same rule.
+// Grant decides which calls to grant if the bucket holds level calls. Each call adds weight to it.
+// A SharedLimiter follows the same rule.
 func (b Bucket) Grant(level float64, ask Ask, weight float64) Turn {
 	turn := Turn{Level: level}
 	normal, background := b.Leave()
@@ -85,7 +84,7 @@ func (b Bucket) Grant(level float64, ask Ask, weight float64) Turn {
 		}
 		turn.Ask[p] = calls
 		turn.Level += more
-		if Priority(p) == High || turn.Ask[High] == 0 { // else their turn has come when the High calls are made
+		if Priority(p) == High || turn.Ask[High] == 0 { // others are due once the High calls are made
 			turn.Wait = max(turn.Wait, wait)
 		}
 	}
@@ -98,37 +97,36 @@ func (b Bucket) Leave() (normal, background float64) {
 	return b.Burst / 4, max(b.Burst/2, 1)
 }
 
-// Most is more than a bucket ever holds: all calls that wait for their turn, and
-// the longest pause. A bucket that holds more was written by a clock that was set
-// back since.
+// Most is the limit of what a bucket can hold: all calls that wait for their turn, and the longest
+// pause. A bucket that holds more was written by a clock that has since been set back.
 func (b Bucket) Most() float64 {
 	return b.Burst + (b.MaxWait+longestPause).Seconds()*b.Rate
 }
 
-// SharedLimiter accounts for the calls of a token that several processes use.
+// SharedLimiter counts the calls of a token that several processes use.
 type SharedLimiter interface {
-	// Take adds unreported calls to the bucket, raises it to level if it holds less,
-	// caps it at bucket.Most, and then takes what Bucket.Grant grants. ErrHeld and
-	// ErrChanged mean that nothing was taken, and any other error that nobody knows.
-	// A Take of the zero Ask only reports, and is never held or changed.
+	// Take adds unreported calls to the bucket, raises it to level if it holds less, caps it at
+	// bucket.Most, and then takes what Bucket.Grant grants. ErrHeld and ErrChanged mean that
+	// nothing was taken. After any other error it is unknown whether calls were taken. A Take of
+	// the zero Ask only reports, and never returns ErrHeld or ErrChanged.
 	Take(ctx context.Context, bucket Bucket, ask Ask, unreported, level float64) (Turn, error)
 	// Instances returns how many processes use the token.
 	Instances() int
 }
 
-// Limiter is what a process knows of one token: how full its bucket is, until when
-// a 429 holds it back, and which endpoints are dead. It is safe for concurrent use.
+// Limiter is what this process knows about one token: how full its bucket is, how long a 429 holds
+// back its calls, and which endpoints are dead. It is safe for concurrent use.
 type Limiter struct {
 	configured float64 // burst
 	now        func() time.Time
 
 	mu         sync.Mutex
 	bucket     Bucket
-	at         time.Time // of level and seen
+	at         time.Time // when level and seen were last updated
 	level      float64   // calls in the bucket, as far as this process knows
 	seen       float64   // calls in the bucket, by Recharge's own count
-	unreported float64   // calls that the shared limiter does not know of; negative: calls that were not made
-	reporting  float64   // calls that it is being told of; none that were given back
+	unreported float64   // calls not yet reported to the shared limiter; negative if calls were given back
+	reporting  float64   // calls in reports that are under way; never calls given back
 	answered   int64     // the newest Turn.At
 	paused     time.Time // no call before then
 	background time.Time // the next turn of WaitBackground
@@ -145,9 +143,9 @@ func NewLimiter(perSecond float64, burst int, now func() time.Time) *Limiter {
 	}
 }
 
-// Reserve takes calls from the shared limiter, or from this process' own account
-// if shared is nil or fails. It waits for the first call's turn. The caller must
-// Release the grant. The zero Ask takes nothing and asks nobody.
+// Reserve takes calls from the shared limiter, or from this process's own account if shared is nil
+// or fails. It waits for the first call's turn. The caller must Release the grant. The zero Ask
+// takes nothing and asks no limiter.
 // Errors: ErrHeld, ErrChanged; OverBudget, Limited, TooSlow, Cancelled.
 func (l *Limiter) Reserve(ctx context.Context, shared SharedLimiter, ask Ask) (*Grant, error) {
 	g := &Grant{limiter: l, shared: shared}
@@ -163,8 +161,8 @@ func (l *Limiter) Reserve(ctx context.Context, shared SharedLimiter, ask Ask) (*
 	return g, nil
 }
 
-// ask asks the shared limiter. It falls back to this process' own account only
-// after the shared limiter has failed.
+// ask asks the shared limiter. It falls back to this process's own account only after the shared
+// limiter has failed.
 func (l *Limiter) ask(ctx context.Context, shared SharedLimiter, ask Ask) (Turn, error) {
 	if shared == nil {
 		return l.takeLocally(ask, 1), nil
@@ -173,14 +171,14 @@ func (l *Limiter) ask(ctx context.Context, shared SharedLimiter, ask Ask) (Turn,
 	switch {
 	case err == nil || errors.Is(err, ErrHeld) || errors.Is(err, ErrChanged):
 		return turn, err
-	case ctx.Err() != nil: // the caller has gone, which says nothing of the shared limiter
+	case ctx.Err() != nil: // the caller has gone; the shared limiter may well work
 		return Turn{}, refusal(ended(ctx))
 	}
 	return l.takeLocally(ask, float64(max(shared.Instances(), 1))), nil
 }
 
-// takeShared reports to the shared limiter what it has to know, such as that the
-// bucket holds level calls at least, and updates the account with its answer.
+// takeShared reports unreported calls to the shared limiter, and that the bucket holds at least
+// level calls. It takes the calls of ask, and updates the account with the answer.
 func (l *Limiter) takeShared(ctx context.Context, shared SharedLimiter, ask Ask, level float64) (Turn, error) {
 	l.mu.Lock()
 	l.leak()
@@ -194,7 +192,7 @@ func (l *Limiter) takeShared(ctx context.Context, shared SharedLimiter, ask Ask,
 	l.reporting -= max(0, unreported)
 	if err != nil {
 		if !errors.Is(err, ErrHeld) && !errors.Is(err, ErrChanged) {
-			unreported = max(0, unreported) // it may have heard of them: calls are not given back twice
+			unreported = max(0, unreported) // it may have counted them, and calls must not be given back twice
 		}
 		l.unreported += unreported
 		return turn, err
@@ -207,8 +205,8 @@ func (l *Limiter) takeShared(ctx context.Context, shared SharedLimiter, ask Ask,
 	return turn, nil
 }
 
-// takeLocally grants calls from this process' own account. Each counts as one call
-// of every instance, which leaves this one its share of the burst and of the rate.
+// takeLocally grants calls from this process's own account. It counts each as one call of every
+// instance, so that this one keeps to its share of the burst and the rate.
 func (l *Limiter) takeLocally(ask Ask, instances float64) Turn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,8 +217,8 @@ func (l *Limiter) takeLocally(ask Ask, instances float64) Turn {
 	return turn
 }
 
-// giveBack returns calls that were granted and not made. The shared limiter learns
-// of them with the next Take.
+// giveBack returns calls that were granted but not made. The next Take reports them to the shared
+// limiter.
 func (l *Limiter) giveBack(calls float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -229,17 +227,17 @@ func (l *Limiter) giveBack(calls float64) {
 	l.unreported -= calls
 }
 
-// leak brings the account up to now. The caller holds the lock.
+// leak brings the account up to date. The caller holds the lock.
 func (l *Limiter) leak() {
 	now := l.now()
 	gone := max(0, now.Sub(l.at).Seconds()) * l.bucket.Rate
 	l.level, l.seen, l.at = max(0, l.level-gone), max(0, l.seen-gone), now
-	// Calls that were given back have leaked too, and calls that were made no longer
-	// count once the bucket is empty.
+	// Calls that were given back leak too, and calls that were made stop counting once the bucket
+	// is empty.
 	l.unreported = min(l.unreported+min(gone, max(0, -l.unreported)), l.level)
 }
 
-// follow reads what Recharge itself says of the bucket with every answer. Other
+// follow updates the account with Recharge's own count, which comes with every answer. Other
 // programs may use the same token, and the bucket may be smaller than configured.
 func (l *Limiter) follow(header http.Header) {
 	calls, burst, ok := readLimit(header)
@@ -265,9 +263,8 @@ func (l *Limiter) pause(d time.Duration) {
 	l.level = max(l.level, l.bucket.Burst)
 }
 
-// WaitBackground waits for the next turn of a job that makes many calls, such as
-// the import: this process spends at most half of the token's rate on those. It
-// reports whether to make the call; false means that ctx is over.
+// WaitBackground waits for the next turn of a job that makes many calls, such as an import. This
+// process spends at most half of the token's rate on such jobs. It returns false if ctx ends first.
 func (l *Limiter) WaitBackground(ctx context.Context) bool {
 	l.mu.Lock()
 	now := l.now()
@@ -277,11 +274,11 @@ func (l *Limiter) WaitBackground(ctx context.Context) bool {
 	return wait(ctx, delay)
 }
 
-// Budget is the state of a token, as far as this process knows.
+// Budget is the state of a token, as far as this process knows it.
 type Budget struct {
-	Left, Burst int           // calls that could be made at once, now and at most
+	Left, Burst int           // calls that can be made at once, now and at most
 	Rate        float64       // calls that are added each second
-	Paused      time.Duration // how long no call is made, because of a 429
+	Paused      time.Duration // how long a 429 still holds back all calls
 }
 
 // Budget returns the token's state. It makes no call.
@@ -295,19 +292,18 @@ func (l *Limiter) Budget() Budget {
 	}
 }
 
-// Grant is the right to make calls. It belongs to one goroutine. A call beyond what
-// was reserved is asked for when it is made, but a priority that was refused is not
-// asked for again.
+// Grant is the right to make calls. It belongs to one goroutine. A call beyond what was reserved is
+// taken when it is made, but a refused priority is not asked for again.
 type Grant struct {
 	limiter *Limiter
 	shared  SharedLimiter
 	left    Ask
-	refused [Background + 1]bool // reserved in vain
+	refused [Background + 1]bool // by Reserve
 	calls   []Call
 	taken   bool
 	at      int64
 	headers Headers
-	limited bool // Recharge has answered 429, and the shared limiter does not know
+	limited bool // Recharge has answered 429, and the shared limiter does not know it yet
 }
 
 // Calls returns the calls that were made, in order.
@@ -346,7 +342,7 @@ func (g *Grant) take(ctx context.Context, ask Ask) error {
 
 func refusal(reason Reason) error { return &Error{Endpoint: "budget", Reason: reason} }
 
-// spend uses up one call. It waits for one if none is left.
+// spend uses up one call. If none is left it takes another, and waits for its turn.
 func (g *Grant) spend(ctx context.Context, p Priority) error {
 	if g.left[p] == 0 && g.refused[p] {
 		return refusal(OverBudget)
@@ -362,9 +358,9 @@ func (g *Grant) spend(ctx context.Context, p Priority) error {
 	return nil
 }
 
-// Release gives back the calls that were not made. If Recharge has answered 429 it
-// tells the shared limiter now: until the pause ends the bucket is full for every
-// process. Release may be called twice, and on nil.
+// Release gives back the calls that were not made. After a 429 it tells the shared limiter at once
+// that the bucket is full for every process until the pause ends. Release may be called twice, and
+// on nil.
 func (g *Grant) Release(ctx context.Context) {
 	if g == nil {
 		return
@@ -378,6 +374,6 @@ func (g *Grant) Release(ctx context.Context) {
 	g.limited = false
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportWithin)
 	defer cancel()
-	// A process that cannot be told finds out by a 429 of its own.
+	// A process that does not hear of it will get a 429 of its own.
 	_, _ = g.limiter.takeShared(ctx, g.shared, Ask{}, float64(budget.Burst)+budget.Paused.Seconds()*budget.Rate)
 }

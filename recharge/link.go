@@ -12,7 +12,7 @@ import (
 // Link opens a customer's portal at one page. Its URL is a secret.
 type Link struct {
 	URL     string
-	Expires time.Time // zero: not known
+	Expires time.Time // zero if unknown
 }
 
 // Destination is a page of the portal: overview, subscriptions, schedule,
@@ -20,7 +20,7 @@ type Link struct {
 // subscriptions/<id>/cancel. ParseDestination makes one.
 type Destination string
 
-// Subscriptions is the default: where "Manage Subscriptions" leads.
+// Subscriptions is the default, and the page behind a "Manage Subscriptions" link.
 const Subscriptions Destination = "subscriptions"
 
 var destinationShape = regexp.MustCompile(
@@ -34,8 +34,8 @@ func ParseDestination(s string) Destination {
 	return Destination(s)
 }
 
-// names returns what Recharge calls a destination: as page_destination of portal_access,
-// which knows no single subscription, and as the path under the hash.
+// names returns Recharge's names for a destination: the page_destination of portal_access, which
+// cannot be a single subscription, and the path after the hash.
 func (d Destination) names() (access, path string) {
 	switch {
 	case d == "schedule":
@@ -66,7 +66,7 @@ func ParseLocale(s string) Locale {
 	return Locale(s)
 }
 
-// Country is two letters of upper case, such as "FR"; "" leaves it to the portal.
+// Country is two uppercase letters, such as "FR"; "" leaves it to the portal.
 type Country string
 
 var countryShape = regexp.MustCompile(`^[A-Za-z]{2}$`)
@@ -79,15 +79,15 @@ func ParseCountry(s string) Country {
 	return Country(strings.ToUpper(s))
 }
 
-// Visit is what a shopper wants to see of the portal.
+// Visit is what a shopper wants to see in the portal.
 type Visit struct {
 	To      Destination
 	Locale  Locale
 	Country Country
 }
 
-// query is what a visit adds to an address. Recharge documents region_country for
-// portal_access. Whether the portal's pages read it is not known.
+// query returns the parameters that a visit adds to an address. Recharge documents region_country
+// for portal_access. We do not know whether the portal's pages read it.
 func (v Visit) query() url.Values {
 	query := url.Values{}
 	if v.Locale != "" {
@@ -99,12 +99,12 @@ func (v Visit) query() url.Values {
 	return query
 }
 
-// Access opens one customer's portal, at every destination, until it expires. It is
-// a secret: however it is printed, it reads "[redacted]".
+// Access opens every page of one customer's portal until it expires. It is a secret, and always
+// prints as "[redacted]".
 type Access struct {
 	Base      string // of the portal's addresses
 	TempToken string
-	Expires   time.Time // zero: not known
+	Expires   time.Time // zero if unknown
 }
 
 const redacted = "[redacted]"
@@ -118,9 +118,9 @@ func (Access) String() string { return redacted }
 // MarshalText covers log/slog, encoding/json and every other text encoder.
 func (Access) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// url builds an address of the portal; "" if a part is missing. It is put together as
-// text, since most clicks do nothing but this. The guard reads it as a URL, and looks
-// for the hash in its path.
+// url returns an address in the portal, or "" if a part is missing. It joins strings, which is
+// fast, because most clicks do nothing else. The guard then parses the result and looks for the
+// hash in its path.
 func (a Access) url(hash string, visit Visit) string {
 	if a.Base == "" || a.TempToken == "" {
 		return ""
@@ -131,9 +131,9 @@ func (a Access) url(hash string, visit Visit) string {
 	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + path + "?" + query.Encode()
 }
 
-// SignedInLink builds a link from an access, which must be the customer's. It makes
-// no call. The link passes the guard each time, as the configuration may have
-// changed since the access was made.
+// SignedInLink builds a link from an access, which must be the customer's. It makes no call. The
+// guard checks the link each time, because the configuration may have changed since the access was
+// made.
 // Errors: LinkRefused; Malformed if a part of the access is missing.
 func (c *Client) SignedInLink(customer Customer, access Access, visit Visit) (Link, error) {
 	const endpoint = "signed-in link"
@@ -150,8 +150,8 @@ func DefaultPortal(shop string) *url.URL {
 	return &url.URL{Scheme: "https", Host: shop, Path: "/tools/recurring/portal/"}
 }
 
-// LinkByHash returns a link that needs no call: Recharge checks the storefront's
-// sign-in itself, or asks for it.
+// LinkByHash returns a link that needs no call. Recharge checks itself whether the shopper is
+// signed in to the storefront, and asks for it if not.
 // Errors: LinkRefused.
 func (c *Client) LinkByHash(customer Customer, visit Visit) (Link, error) {
 	_, path := visit.To.names()
@@ -160,9 +160,9 @@ func (c *Client) LinkByHash(customer Customer, visit Visit) (Link, error) {
 	return c.guarded("link by hash", target.String(), customer, time.Time{})
 }
 
-// ByEmail returns the path on the store's own host where Recharge finds a customer by
-// e-mail address, for shoppers whom the id does not find. It returns "" if the portal
-// is not on that host, as Recharge then has no page there.
+// ByEmail returns the path on the store's own host where Recharge finds a customer by e-mail
+// address, for shoppers who cannot be found by id. It returns "" if the portal is on another host,
+// because Recharge then has no such page.
 func (c *Client) ByEmail() string {
 	if strings.TrimRight(c.options.PortalURL.Path, "/") != "/tools/recurring/portal" {
 		return ""

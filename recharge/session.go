@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// sessionLife is how long a session lives, as Recharge documents it.
+	// sessionLife is how long a session lives, according to Recharge's documents.
 	sessionLife = time.Hour
-	// sessionMargin is how long before its end a session is used no longer.
+	// sessionMargin is how long before its end we stop using a session.
 	sessionMargin = time.Minute
 )
 
 // Session is the right to act as one customer.
 type Session struct {
 	Token   string
-	Expires time.Time // do not use it after that
+	Expires time.Time // do not use it afterwards
 }
 
-// Recharge's own texts spell these in two ways each.
+// Recharge's documents spell each of these in two ways.
 type sessionAnswer struct {
 	Session struct {
 		APIToken      string `json:"apiToken"`
@@ -40,7 +40,7 @@ type sessionClaims struct {
 }
 
 // CreateSession opens a session for a customer.
-// Errors: Foreign if it is for another customer, and those of any call.
+// Errors: Foreign if Recharge opens one for another customer, and those of any call.
 func (c *Client) CreateSession(ctx context.Context, g *Grant, customer Customer) (Session, error) {
 	session, _, err := c.createSession(ctx, g, customer, c.options.StorefrontToken)
 	return session, err
@@ -61,7 +61,7 @@ func (c *Client) createSession(
 	return answer.session(customer, c.options.Now())
 }
 
-// session returns the session that was made just now.
+// session returns the session that Recharge has just made.
 // Errors: Malformed, and Foreign if it is not the customer's.
 func (a sessionAnswer) session(customer Customer, now time.Time) (Session, SessionFacts, error) {
 	token, facts := a.Session.APIToken, SessionFacts{Key: "apiToken"}
@@ -88,9 +88,8 @@ func (a sessionAnswer) session(customer Customer, now time.Time) (Session, Sessi
 	return Session{Token: token, Expires: end.Add(-sessionMargin)}, facts, nil
 }
 
-// readClaims reads a token's claims, unverified: Recharge has just sent it over TLS,
-// and the claims only serve to refuse or to expire it. A token that is not a JWT has
-// none.
+// readClaims reads a token's claims without verifying them: Recharge has just sent the token over
+// TLS, and the claims are only used to refuse or expire it. A token that is not a JWT has none.
 func readClaims(token string) sessionClaims {
 	var claims sessionClaims
 	if parts := strings.Split(token, "."); len(parts) == 3 {
@@ -100,19 +99,18 @@ func readClaims(token string) sessionClaims {
 	return claims
 }
 
-// PortalAccess asks for access to the customer's portal. The session must be the
-// customer's. Link leads to the visit's destination: it is Recharge's own where
-// Recharge gives one, else it is built from the access. The access is zero if it
-// cannot be used for other links.
-// Errors: Foreign, Malformed, LinkRefused, and those of any call; Unauthorized means
-// that the session is over.
+// PortalAccess asks for access to the customer's portal. The session must be the customer's. The
+// link leads to the visit's destination. It is Recharge's own if there is one, and is otherwise
+// built from the access. The access is zero if it cannot be used for other links.
+// Errors: Foreign, Malformed, LinkRefused, and those of any call; Unauthorized means that the
+// session has ended.
 func (c *Client) PortalAccess(
 	ctx context.Context, g *Grant, customer Customer, session Session, visit Visit,
 ) (Access, Link, error) {
 	answer, target, err := c.askPortal(ctx, g, customer, session, visit)
 	if bare := (Visit{To: visit.To}); visit != bare && (Is(err, Invalid) || Is(err, BadRequest)) {
-		// Which locales and countries Recharge knows is not known. One that it does not
-		// know is no reason for the shopper to be signed out.
+		// We do not know which locales and countries Recharge accepts. An unknown one is no reason
+		// to sign the shopper out.
 		return c.PortalAccess(ctx, g, customer, session, bare)
 	}
 	if err != nil {
@@ -129,7 +127,7 @@ func (c *Client) PortalAccess(
 	return access, link, nil
 }
 
-// askPortal returns Recharge's answer and the link in it, which the guard has not seen.
+// askPortal returns Recharge's answer and the link in it, which the guard has not checked.
 func (c *Client) askPortal(
 	ctx context.Context, g *Grant, customer Customer, session Session, visit Visit,
 ) (portalAccess, string, error) {
@@ -139,7 +137,7 @@ func (c *Client) askPortal(
 	query.Set("page_destination", page)
 	call := c.get(Normal, query, PortalAccess)
 	call.header.Set("X-Recharge-Access-Token", session.Token)
-	// The SDK names itself here. Whether the route needs it is not known.
+	// The SDK names itself here. We do not know whether the route needs it.
 	call.header.Set("X-Recharge-App", "manage-subscriptions")
 	answer, err := do[portalAccess](ctx, c, g, call)
 	if err != nil {
@@ -157,9 +155,9 @@ type portalAccess struct {
 	TempToken    string `json:"temp_token"`
 }
 
-// access returns the parts that links are built from. Where Recharge's own link shows
-// what stands before the hash, that goes before base_url: on a store where the two
-// differ, built links lead to where Recharge's do.
+// access returns the parts that links are built from. The part of Recharge's own link before the
+// hash is preferred to base_url, so that built links lead to the same place as Recharge's on a
+// store where the two differ.
 func (a portalAccess) access() Access {
 	base := a.BaseURL
 	if before, _, ok := strings.Cut(a.PortalURL, "/"+a.CustomerHash+"/"); ok && a.CustomerHash != "" {
@@ -168,8 +166,8 @@ func (a portalAccess) access() Access {
 	return Access{base, a.TempToken, a.expires()}
 }
 
-// target returns Recharge's own link if it can make one for the destination. It cannot
-// for a single subscription, whose link is built from the parts.
+// target returns Recharge's own link if Recharge can make one for the destination. It cannot for a
+// single subscription, so that link is built from the parts.
 // Errors: Malformed if a part is missing, and Foreign if it is not the customer's.
 func (a portalAccess) target(customer Customer, visit Visit) (string, error) {
 	target := a.PortalURL
@@ -185,9 +183,9 @@ func (a portalAccess) target(customer Customer, visit Visit) (string, error) {
 	return target, nil
 }
 
-// expires reads expires_at, which was seen with and without a zone. Without one it
-// is read as UTC. An access is reused for minutes of the day that it lives, so being
-// some hours out does no harm.
+// expires parses expires_at, which has been seen with and without a zone. Without one it is taken
+// as UTC. An access lives for a day and is reused for minutes, so an error of some hours does no
+// harm.
 func (a portalAccess) expires() time.Time {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
 		if t, err := time.Parse(layout, a.ExpiresAt); err == nil {

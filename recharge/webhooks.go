@@ -1,6 +1,6 @@
 package recharge
 
-// This file verifies and reads what Recharge sends, and registers where to.
+// This file verifies and reads Recharge's webhooks, and registers the addresses that receive them.
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 // Topic is what a webhook is about.
 type Topic string
 
-// The topics that mean more than that a customer has changed.
+// The topics that mean something other than a changed customer.
 const (
 	TopicDeleted     Topic = "customer/deleted"
 	TopicUninstalled Topic = "recharge/uninstalled"
@@ -31,30 +31,29 @@ const (
 // body nor a header that names the topic is documented.
 const UninstalledPath = "/uninstalled"
 
-// webhookAge is how far a webhook's time may be from ours. Recharge tries for two
-// days to deliver a webhook.
+// webhookAge is how far a webhook's time may be from ours. Recharge tries to deliver a webhook for
+// two days.
 const webhookAge = 48 * time.Hour
 
-// maxWebhookPages is how many pages of webhooks are read. A token has at most ten
-// webhooks a topic.
+// maxWebhookPages is the most pages of webhooks that are read. A token has at most ten webhooks per
+// topic.
 const maxWebhookPages = 20
 
-// Webhook is a message from Recharge: that a customer has changed, is new or is deleted,
-// if ID is set; that the store has left Recharge, if Topic is TopicUninstalled; else
-// nothing to us.
+// Webhook is a message from Recharge. If ID is set, that customer is new, has changed or was
+// deleted. If Topic is TopicUninstalled, the store has left Recharge. Otherwise it can be ignored.
 type Webhook struct {
-	Topic    Topic  // "" if it does not say
+	Topic    Topic  // "" if unknown
 	ID       int64  // Recharge's id of the customer
-	Customer string // Shopify's; "" if it has none, or is deleted
+	Customer string // Shopify's id; "" if the customer has none or was deleted
 }
 
-// The errors of VerifyWebhook. They repeat nothing of the body.
+// The errors of VerifyWebhook. They quote nothing from the body.
 var (
 	ErrForgedWebhook    = errors.New("webhook is not Recharge's")
 	ErrMalformedWebhook = errors.New("webhook's body cannot be read")
 )
 
-// The shapes of what is verified.
+// The shapes of the values that are verified.
 var (
 	topicShape     = regexp.MustCompile(`^[a-z_]{1,40}(/[a-z_]{1,40}){1,3}$`)
 	signatureShape = regexp.MustCompile(`^t=([0-9]{1,12}),v1=([0-9a-f]{64})$`)
@@ -64,17 +63,17 @@ var (
 	}
 )
 
-// VerifyWebhook reads a webhook from its headers and its raw body. secret is the
-// token's API client secret. topic is the one that the address stands for, "" if none.
+// VerifyWebhook verifies and reads a webhook from its headers and raw body. secret is the token's
+// API client secret. topic is the topic that the address stands for, or "".
 //
-// Recharge signs in two ways and sends both signatures. The newer one is an HMAC over
-// time and body. If its header is present, in whatever shape, only that one counts,
-// so that a forger cannot choose the weaker one.
+// Recharge signs in two ways and sends both signatures. The newer one is an HMAC over time and
+// body. If its header is present, even malformed, only that one counts, so that a forger cannot
+// choose the weaker one.
 //
-// The older one is SHA-256 of secret and body. A forger who has seen one webhook can
-// extend it without the secret: the forged body is the old one, some padding, and any
-// text. The padding begins with 0x80 and holds zeros, which JSON never does, so
-// anything but a single JSON text is refused.
+// The older one is SHA-256 of secret and body. A forger who has seen one webhook can extend it
+// without the secret. The forged body is the old one, some padding, and any text. The padding
+// begins with 0x80 and contains zero bytes, which JSON never does, so anything but a single JSON
+// text is refused.
 func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, now time.Time) (Webhook, error) {
 	if secret == "" {
 		return Webhook{}, fmt.Errorf("%w: no secret", ErrForgedWebhook)
@@ -127,9 +126,9 @@ func signedNewly(secret, signature, timestamp string, body []byte, now time.Time
 	return nil
 }
 
-// readWebhook goes by the topic, or by the body if the topic is not known. A body that
-// is not one JSON object with nothing after it is refused; that of TopicUninstalled is
-// not documented and may be empty.
+// readWebhook goes by the topic, or by the body if the topic is unknown. It refuses a body that is
+// not exactly one JSON object, except that the body of TopicUninstalled may be empty, because it is
+// not documented.
 func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	webhook := Webhook{Topic: topic}
 	var message map[string]json.RawMessage
@@ -139,7 +138,7 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	customer, ok := message["customer"]
 	switch {
 	case topic == TopicUninstalled:
-		// Neither topic nor address is signed, so a body about something else does not count.
+		// The topic and the address are not signed, so a body about something else does not count.
 		for _, other := range []string{"customer", "subscription", "order", "charge", "address"} {
 			if message[other] != nil {
 				return webhook, fmt.Errorf("%w: about a %s", ErrMalformedWebhook, other)
@@ -147,7 +146,7 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 		}
 		return webhook, nil
 	case topic == "" && len(body) > 0 && !ok, topic != "" && !strings.HasPrefix(string(topic), "customer/"):
-		return webhook, nil // some other thing of Recharge's
+		return webhook, nil // about something other than a customer
 	}
 	var record customerRecord
 	if json.Unmarshal(customer, &record) != nil || record.ID <= 0 ||
@@ -161,7 +160,7 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	return webhook, nil
 }
 
-// registered is a webhook that Recharge knows.
+// registered is a webhook as Recharge lists it.
 type registered struct {
 	ID      number `json:"id"`
 	Address string `json:"address"`
@@ -173,7 +172,7 @@ type webhookPage struct {
 	Next     string        `json:"next_cursor"`
 }
 
-// webhooks returns all that were registered with the client's token.
+// webhooks returns all webhooks that were registered with the client's token.
 func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 	var all []registered
 	query := url.Values{"limit": {"250"}}
@@ -194,10 +193,10 @@ func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 	return all, nil
 }
 
-// KeepWebhooks makes sure that each topic is registered for address once. It removes
-// those of ours that are registered twice or for another address, and leaves all
-// others. It costs one call if nothing is to be done. A topic that Recharge refuses
-// does not stop the others. Its priority is Normal.
+// KeepWebhooks makes sure that each topic is registered exactly once for address. It removes those
+// of ours that are duplicates or have another address, and leaves all others alone. It makes one
+// call if there is nothing to do. A topic that Recharge refuses does not stop the others. Its
+// priority is Normal.
 func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, ours func(address string) bool) error {
 	missing := map[Topic]string{TopicUninstalled: address + UninstalledPath}
 	for _, topic := range []Topic{
@@ -208,12 +207,12 @@ func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, our
 	return c.keepWebhooks(ctx, g, missing, ours)
 }
 
-// RemoveWebhooks removes ours. Its priority is Normal.
+// RemoveWebhooks removes all of our webhooks. Its priority is Normal.
 func (c *Client) RemoveWebhooks(ctx context.Context, g *Grant, ours func(address string) bool) error {
 	return c.keepWebhooks(ctx, g, nil, ours)
 }
 
-// keepWebhooks makes ours what is missing, an address for each topic.
+// keepWebhooks makes our webhooks match missing, which maps each topic to its address.
 func (c *Client) keepWebhooks(
 	ctx context.Context, g *Grant, missing map[Topic]string, ours func(address string) bool,
 ) error {
@@ -238,7 +237,7 @@ func (c *Client) keepWebhooks(
 }
 
 func (c *Client) addWebhook(ctx context.Context, g *Grant, topic Topic, address string) error {
-	body, _ := json.Marshal(map[string]string{"topic": string(topic), "address": address}) // it does not fail
+	body, _ := json.Marshal(map[string]string{"topic": string(topic), "address": address}) // cannot fail
 	add := c.get(Normal, nil, "webhooks")
 	add.method, add.body = http.MethodPost, string(body)
 	_, err := do[struct{}](ctx, c, g, add)
@@ -250,7 +249,7 @@ func (c *Client) removeWebhook(ctx context.Context, g *Grant, id int64) error {
 	remove.method = http.MethodDelete
 	_, err := do[struct{}](ctx, c, g, remove)
 	if Is(err, NotFound) {
-		return nil // it is gone
+		return nil // already gone
 	}
 	return err
 }

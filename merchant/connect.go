@@ -13,20 +13,20 @@ import (
 	"manage-subscriptions/store"
 )
 
-// ConnectTimeout bounds all that connecting does: up to eight calls to Recharge, a look at
-// the store's sign-in, and the webhooks.
+// ConnectTimeout bounds a whole attempt to connect, which makes up to eight calls to Recharge,
+// detects the store's sign-in and registers the webhooks.
 const ConnectTimeout = time.Minute
 
-// Tokens are what a merchant pastes. What is left empty stays as it was.
+// Tokens are what a merchant pastes. Empty fields stay as they were.
 type Tokens struct{ Admin, Storefront, Secret string }
 
-// Connect checks what the merchant has pasted and saves it if shoppers can be sent to the
-// portal with it. It passes each check to tell as soon as it is made. If it saves nothing,
-// what was saved before stays. Errors: those of the store.
+// Connect checks the pasted tokens, and saves them if they can send shoppers to the portal. It
+// passes each check to tell as soon as it is done. If it saves nothing, the previous connection
+// stays. It returns only errors of the store.
 func (s *Service) Connect(
 	ctx context.Context, shop shopify.Shop, pasted Tokens, tell func(Step),
 ) (said Said, err error) {
-	// Taken now, so that an uninstall during the checks ends this connection, too.
+	// Read before the checks, so that an uninstall during them also ends this connection.
 	begun := s.Now()
 	last, err := s.Connection(ctx, shop)
 	if err != nil {
@@ -40,8 +40,8 @@ func (s *Service) Connect(
 	return s.checkAndSave(ctx, last, next, tell), nil
 }
 
-// over returns the connection that the merchant asks for. Another Admin token has another
-// webhook secret, so the old one does not stay.
+// over returns last with the pasted tokens applied. A new Admin token has a new webhook secret, so
+// the old secret is dropped.
 func (t Tokens) over(last *store.Connection) (next store.Connection, problem string) {
 	if last != nil {
 		next = *last
@@ -76,7 +76,7 @@ func wrongTokens(pasted Tokens, next store.Connection) string {
 	return ""
 }
 
-// checkAndSave asks Recharge and the store, and saves what works.
+// checkAndSave tests next against Recharge and the store, and saves it if it works.
 func (s *Service) checkAndSave(
 	ctx context.Context, last *store.Connection, next store.Connection, tell func(Step),
 ) Said {
@@ -114,7 +114,7 @@ func (s *Service) checkAndSave(
 	}
 	s.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
 	if last != nil && last.APIToken != next.APIToken {
-		s.removeWebhooks(ctx, last) // the old token's webhooks have the old secret
+		s.removeWebhooks(ctx, last) // they have the old token's secret
 	}
 	if s.Importer != nil {
 		s.Importer.Request(ctx, next.Shop)
@@ -123,8 +123,8 @@ func (s *Service) checkAndSave(
 	return Said{Text: "Saved. Shoppers who click are taken to their portal."}
 }
 
-// linkOf returns "hash" only where Recharge has refused sessions. A store without customers
-// to try with says nothing about that.
+// linkOf returns "signed_in" if the portal opened, "hash" if Recharge refused a session, and "" if
+// that is unknown, for example because the store has no customer to try with.
 func linkOf(findings recharge.Findings) string {
 	for _, check := range []recharge.Check{recharge.CheckSessions, recharge.CheckPortal} {
 		f := findings.Of(check)

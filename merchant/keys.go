@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// MaxKeys is how many keys a shop can have. Each is tried at every call.
+	// MaxKeys is how many keys a shop can have. Every request is compared with all of them.
 	MaxKeys = 10
-	// maxKeyName is the longest name of a key, in letters.
+	// maxKeyName is the longest name of a key, in characters.
 	maxKeyName = 50
 )
 
-// NewKey returns a key that names its shop, so that a request with it needs no other name.
+// NewKey returns a key that contains the shop's handle, so that a request need not name the shop.
 func NewKey(shop shopify.Shop, random string) string { return "mspk_" + shop.Handle() + "_" + random }
 
-// MakeKey makes a key for the shop's own middleware. Only its hash is kept, so it can be
-// shown just this once. The key is "" if none was made, and said says why.
+// MakeKey makes a key for the shop's own middleware. Only its hash is saved, so this is the only
+// time it can be shown. The key is "" if none was made, and said explains why.
 func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (key string, said Said) {
 	name = strings.TrimSpace(name)
 	if name == "" || len([]rune(name)) > maxKeyName || strings.ContainsFunc(name, unicode.IsControl) {
@@ -34,7 +34,7 @@ func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (
 	made := store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: s.Now()}
 	full := false
 	connected, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
-		// A try whose answer was lost may have made it already.
+		// An earlier attempt whose answer was lost may have saved it already.
 		keys := without(connection.PortalKeys, made.ID)
 		if full = len(keys) >= MaxKeys; full {
 			return false
@@ -55,7 +55,7 @@ func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (
 	return key, Said{}
 }
 
-// RevokeKey deletes a key. From then on every server refuses its requests and signed links.
+// RevokeKey deletes a key. Every server then refuses requests and signed links made with it.
 func (s *Service) RevokeKey(ctx context.Context, shop shopify.Shop, id string) Said {
 	_, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
 		before := len(connection.PortalKeys)

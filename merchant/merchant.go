@@ -1,7 +1,6 @@
-// Package merchant does what a merchant asks for in the app home: connect Recharge, change
-// what was detected, try a customer, disconnect. It also keeps the shops' webhooks at
-// Recharge registered. It knows nothing of HTTP. Every sentence a merchant reads is in
-// words.go, keyed by reason.
+// Package merchant implements the actions of the app home: connect Recharge, edit detected
+// settings, try a customer, disconnect. It also keeps the shops' webhooks registered at Recharge.
+// It knows nothing of HTTP. words.go turns reasons and findings into sentences for the merchant.
 package merchant
 
 import (
@@ -28,19 +27,19 @@ type Service struct {
 	Recorder  *portal.Recorder
 	Platform  shopify.Platform
 	AppURL    *url.URL
-	Secret    string             // signs the webhooks of the configured store; "": they are refused
-	Defaults  store.Traits       // of a shop where nothing was detected or chosen
-	Importer  *importer.Importer // nil: customers are not imported
+	Secret    string             // signs the configured store's webhooks; if "", they are refused
+	Defaults  store.Traits       // for settings that were neither detected nor chosen
+	Importer  *importer.Importer // nil if customers are not imported
 	Log       *slog.Logger
 	Now       func() time.Time
 
-	busy         sync.Map  // by shop: something is under way
-	singleKeptAt time.Time // when all webhooks of the configured store were last registered
+	busy         sync.Map  // the shops with an action under way
+	singleKeptAt time.Time // when the configured store's webhooks were last registered
 	leaving      sync.WaitGroup
 }
 
-// Begin lets each shop do one thing at a time that costs calls, or waits for the disk. It
-// returns nil if another is under way, and otherwise what ends it.
+// Begin lets each shop run only one action at a time that calls Recharge or waits for the disk. It
+// returns the function that ends the action, or nil if another one is under way.
 func (s *Service) Begin(shop shopify.Shop) (end func()) {
 	if _, busy := s.busy.LoadOrStore(shop, true); busy {
 		return nil
@@ -48,7 +47,7 @@ func (s *Service) Begin(shop shopify.Shop) (end func()) {
 	return func() { s.busy.Delete(shop) }
 }
 
-// Connection returns how a shop is connected; nil if it is not.
+// Connection returns a shop's connection, or nil if it has none.
 func (s *Service) Connection(ctx context.Context, shop shopify.Shop) (*store.Connection, error) {
 	record, err := s.Store.Record(ctx, shop)
 	if err != nil || record == nil {
@@ -57,7 +56,7 @@ func (s *Service) Connection(ctx context.Context, shop shopify.Shop) (*store.Con
 	return record.Connection, nil
 }
 
-// Update changes the connection of a shop that has one, and reports whether it has.
+// Update changes a shop's connection, if it has one, and reports whether it has.
 func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*store.Connection) bool) (bool, error) {
 	connected := false
 	err := s.Store.Update(ctx, shop, func(r *store.Record) bool {
@@ -67,7 +66,7 @@ func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*st
 	return connected, err
 }
 
-// Traits returns those of a connection, with the defaults for what is not known.
+// Traits returns a connection's traits, with defaults for unknown ones.
 func (s *Service) Traits(connection *store.Connection) store.Traits {
 	traits := connection.Traits()
 	return store.Traits{
@@ -77,12 +76,12 @@ func (s *Service) Traits(connection *store.Connection) store.Traits {
 	}
 }
 
-// SaveChosen saves what the merchant chooses instead of what was detected, and returns
-// what to tell them. ok is false if a choice is not one that the page offers.
+// SaveChosen saves the merchant's choices, which override detected settings, and returns what to
+// tell them. ok is false if the page does not offer one of the choices.
 func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen store.Traits) (said Said, ok bool) {
 	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
 		portal, err := recharge.ParsePortalURL(chosen.PortalURL)
-		if err != nil || portal.Scheme != s.AppURL.Scheme { // http is for a server on loopback, in tests
+		if err != nil || portal.Scheme != s.AppURL.Scheme { // only tests use http, on loopback
 			return bad(notAPortal), true
 		}
 		chosen.PortalURL = portal.String()
@@ -105,8 +104,8 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	return Said{Text: "Saved."}, true
 }
 
-// Disconnect erases what the merchant pasted and what is cached of the shop's shoppers.
-// The webhooks at Recharge are removed first, while there is a token to do it with.
+// Disconnect erases the tokens and what is cached for the shop's shoppers. It removes the webhooks
+// at Recharge first, because that needs the token.
 func (s *Service) Disconnect(ctx context.Context, shop shopify.Shop) Said {
 	connection, err := s.Connection(ctx, shop)
 	if connection != nil {
@@ -123,9 +122,9 @@ func (s *Service) Disconnect(ctx context.Context, shop shopify.Shop) Said {
 	return Said{Text: "Disconnected. Everything saved here was erased."}
 }
 
-// Uninstalled ends the installation of the app that ended at a time. What was saved later
-// belongs to the next installation, since Shopify's message can be hours late. The webhooks
-// at Recharge are removed afterwards, as Shopify does not wait for Recharge.
+// Uninstalled erases the installation that ended at a time. Shopify's message can be hours late, so
+// anything saved after that time belongs to the next installation. The webhooks at Recharge are
+// removed in the background, because Shopify does not wait for Recharge.
 func (s *Service) Uninstalled(ctx context.Context, shop shopify.Shop, at time.Time) error {
 	erasure := store.Erasure{Shop: shop, Uninstalled: at, SavedUntil: at.Add(store.ClockSkew)}
 	erased, err := s.Store.EraseShop(ctx, erasure)
@@ -136,11 +135,11 @@ func (s *Service) Uninstalled(ctx context.Context, shop shopify.Shop, at time.Ti
 	return err
 }
 
-// Wait returns when no webhooks are being removed any more.
+// Wait waits until all background removals of webhooks have ended.
 func (s *Service) Wait() { s.leaving.Wait() }
 
-// calls lets do make calls for a connection, saved or not, within the limit that it shares
-// with the shop's clicks. A 429 holds back both.
+// calls lets do make calls for a connection, saved or not. They share a rate limit with the shop's
+// clicks, so a 429 pauses both.
 func (s *Service) calls(
 	ctx context.Context, connection *store.Connection, do func(*recharge.Client, *recharge.Grant) error,
 ) error {

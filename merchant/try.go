@@ -13,9 +13,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Try decides a shopper's click as a click would be decided, and saves nothing. It passes
-// what the click would have met to tell, and returns how the click would end, with a
-// sentence about it. Neither holds a link or a hash.
+// Try resolves a shopper's click like a real one, but saves nothing. It passes each step to tell,
+// and returns the outcome and a sentence about it. Neither contains a link or a hash.
 func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (portal.Outcome, string) {
 	trace := portal.NewTrace(s.Now)
 	start := s.Now()
@@ -38,7 +37,7 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 	return result.Outcome, ending(result)
 }
 
-// noMerchant says why a click does not come so far as to look a customer up.
+// noMerchant explains why a click ends before it looks up the customer.
 func noMerchant(result portal.Result) Step {
 	step := Step{Name: "store", State: recharge.Failed, Title: "The store"}
 	if result.Outcome == portal.NotConnected {
@@ -61,8 +60,8 @@ func cachedWords(cached store.Cached) string {
 	return "Nothing: it would be the shopper’s first click for a while."
 }
 
-// called returns a result's call in words. If it was the last of its endpoint, the click can
-// have failed at an answer that came well.
+// called describes the i-th call of a result. If it is the last call to its endpoint, the click can
+// have failed because of its answer although the call succeeded.
 func called(result portal.Result, i int) Step {
 	call := result.Calls[i]
 	titles := map[string]string{
@@ -86,7 +85,7 @@ func called(result portal.Result, i int) Step {
 	return step
 }
 
-// failedAt returns what was wrong with an endpoint's answer, nil if nothing was.
+// failedAt returns the part of cause that is about an endpoint's answer, or nil.
 func failedAt(endpoint string, cause error) *recharge.Error {
 	if joined, ok := cause.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
@@ -103,7 +102,7 @@ func failedAt(endpoint string, cause error) *recharge.Error {
 	return nil
 }
 
-// ending says what the shopper would see.
+// ending describes what the shopper would see.
 func ending(result portal.Result) string {
 	because := ""
 	if result.Cause != nil {

@@ -12,22 +12,22 @@ import (
 	"manage-subscriptions/store"
 )
 
-// WebhookPath is where Recharge's webhooks of the configured store arrive. Those of a
-// connected store arrive below it, at an address of the store's own.
+// WebhookPath is where Recharge sends the configured store's webhooks. Each connected store has an
+// address of its own below it.
 const WebhookPath = "/webhooks/recharge"
 
 const (
-	// checkWebhooks is how often the webhooks at Recharge are looked at. Recharge deletes
-	// those that were not answered for two days.
+	// checkWebhooks is how often we check the webhooks at Recharge. Recharge deletes webhooks that
+	// were not answered for two days.
 	checkWebhooks = 24 * time.Hour
-	// recheckWebhooks is when that is tried again after it failed.
+	// recheckWebhooks is how long we wait after a check that failed.
 	recheckWebhooks = time.Hour - time.Minute
-	// webhooksClaim is how long one server may take for it. Another may have ended in the
-	// middle of it.
+	// webhooksClaim is how long one server has for a check. Another server then takes over, because
+	// the first one may have died.
 	webhooksClaim = 5 * time.Minute
 )
 
-// webhookAddress returns where Recharge sends a shop's webhooks.
+// webhookAddress returns the URL that Recharge sends a shop's webhooks to.
 func (s *Service) webhookAddress(shop shopify.Shop, key string) string {
 	if shop == s.Merchants.Own() {
 		return s.AppURL.JoinPath(WebhookPath).String()
@@ -35,17 +35,17 @@ func (s *Service) webhookAddress(shop shopify.Shop, key string) string {
 	return s.AppURL.JoinPath(WebhookPath, shop.Handle(), key).String()
 }
 
-// ourWebhooks returns what reports whether an address is one that this server has, had or
-// could have had for a shop. The keys of earlier connections are not known any more.
+// ourWebhooks returns a function that reports whether an address is this server's for a shop. It
+// accepts any key, because the keys of earlier connections are unknown.
 func (s *Service) ourWebhooks(shop shopify.Shop) func(address string) bool {
 	base := strings.TrimSuffix(s.webhookAddress(shop, ""), "/")
 	return func(address string) bool { return address == base || strings.HasPrefix(address, base+"/") }
 }
 
-// errNoSecret is why no webhook is registered: it could not be told from a forged one.
+// errNoSecret means that no webhook is registered, because we could not verify it.
 var errNoSecret = errors.New("no webhook secret")
 
-// keepWebhooks registers a shop's webhooks at Recharge, and saves whether that worked.
+// keepWebhooks registers a shop's webhooks at Recharge, and saves whether that succeeded.
 func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection) error {
 	if connection.ClientSecret == "" {
 		return errNoSecret
@@ -60,7 +60,7 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	}
 	_, saved := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
 		if c.WebhookKey != connection.WebhookKey {
-			return false // connected anew meanwhile
+			return false // reconnected meanwhile
 		}
 		c.Webhooks = state
 		return true
@@ -68,8 +68,8 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	return errors.Join(err, saved)
 }
 
-// removeWebhooks removes the app's webhooks at Recharge, if a few seconds suffice. Recharge
-// deletes those that are not answered.
+// removeWebhooks tries for 10 seconds to remove the app's webhooks at Recharge. If that fails,
+// Recharge deletes them later, since nobody answers them.
 func (s *Service) removeWebhooks(ctx context.Context, connection *store.Connection) {
 	if connection.WebhookKey == "" {
 		return
@@ -84,7 +84,7 @@ func (s *Service) removeWebhooks(ctx context.Context, connection *store.Connecti
 	}
 }
 
-// webhooksDue reports whether a shop's webhooks are to be looked at.
+// webhooksDue reports whether a shop's webhooks are due for a check.
 func (s *Service) webhooksDue(c *store.Connection) bool {
 	after := checkWebhooks
 	if !c.Webhooks.OK {
@@ -95,7 +95,7 @@ func (s *Service) webhooksDue(c *store.Connection) bool {
 		now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
 }
 
-// Maintain has every shop imported that was never imported, and keeps its webhooks at
+// Maintain schedules an import for every shop that never had one, and keeps all webhooks at
 // Recharge registered.
 func (s *Service) Maintain(ctx context.Context) error {
 	if own := s.Merchants.Own(); own != "" {
@@ -122,7 +122,7 @@ func (s *Service) Maintain(ctx context.Context) error {
 	return err
 }
 
-// keepWebhooksOnce keeps a shop's webhooks unless another server does.
+// keepWebhooksOnce registers a shop's webhooks unless another server is doing that.
 func (s *Service) keepWebhooksOnce(ctx context.Context, connection store.Connection) error {
 	claimed := false
 	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
@@ -154,13 +154,13 @@ func (s *Service) keepSingleWebhooks(ctx context.Context) error {
 	return err
 }
 
-// errStillKnown makes Recharge send its message again later.
+// errStillKnown makes Recharge send its webhook again later.
 var errStillKnown = errors.New("not so: Recharge still takes the store's token")
 
-// RechargeUninstalled disconnects a store that has uninstalled Recharge: its tokens do not
-// work any more, and its shoppers' portals are gone. The topic of such a message is not
-// signed, so Recharge is asked first, and as long as it takes the token nothing is done.
-// record is what the message was verified with; nil for the configured store.
+// RechargeUninstalled disconnects a store that has uninstalled Recharge, because its tokens and its
+// shoppers' portals have stopped working. The topic of such a webhook is not signed, so it first
+// calls Recharge, and does nothing if the token still works. record is the one that the webhook was
+// verified with, or nil for the configured store.
 func (s *Service) RechargeUninstalled(ctx context.Context, shop shopify.Shop, record *store.Record) error {
 	merchant, err := s.Merchants.Of(shop, record)
 	if merchant == nil || err != nil {

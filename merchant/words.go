@@ -13,7 +13,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Said is what a merchant reads after something was done, or was not.
+// Said is what a merchant reads after an action succeeded or, if Bad, failed.
 type Said struct {
 	Text string
 	Bad  bool
@@ -21,7 +21,7 @@ type Said struct {
 
 func bad(text string) Said { return Said{text, true} }
 
-// What a merchant reads.
+// Sentences for the merchant.
 const (
 	NoDatabase = "We can’t reach our database right now."
 
@@ -41,7 +41,7 @@ const (
 	adminToken  = apiTokens + "the Admin token → "
 )
 
-// Step is a line of a check as the page shows it.
+// Step is a line of a check, as the page shows it.
 type Step struct {
 	Name  string
 	State recharge.State
@@ -67,7 +67,7 @@ func (s Step) Time() string {
 	return ShortTime(max(s.Took, time.Millisecond))
 }
 
-// Words returns what a merchant reads of a reason, which is a portal.Reason.
+// Words explains a reason, as returned by portal.Reason, to a merchant.
 func Words(reason string) string {
 	words := map[recharge.Reason]string{
 		recharge.FilterIgnored: "Recharge answered with other people’s customers, which were not used. " + tellSupport,
@@ -95,9 +95,9 @@ func Words(reason string) string {
 	return cmp.Or(words[recharge.Reason(reason)], "Something went wrong on this server. Its log has the details.")
 }
 
-// found returns a finding in words.
+// found describes a finding.
 func found(f recharge.Finding) Step {
-	words := map[recharge.Check][2]string{ // the title, and the text where it passed
+	words := map[recharge.Check][2]string{ // the title, and the text if it passed
 		recharge.CheckToken:     {"The Admin token", "Recharge accepts it."},
 		recharge.CheckStore:     {"The store", "It is this store’s."},
 		recharge.CheckCustomers: {"Customers can be read"},
@@ -119,8 +119,7 @@ func found(f recharge.Finding) Step {
 	return step
 }
 
-// problem says what a check found that did not pass, and what the merchant has to do about it
-// in Recharge.
+// problem describes why a check did not pass, and what the merchant has to do about it in Recharge.
 func problem(check recharge.Check, why recharge.Reason) (text, do string) {
 	const otherwise recharge.Reason = "otherwise"
 	type key struct {
@@ -158,7 +157,7 @@ func problem(check recharge.Check, why recharge.Reason) (text, do string) {
 	return Words(string(why)), ""
 }
 
-// permissions names scopes as Recharge's page does.
+// permissions lists scopes by their names on Recharge's page.
 func permissions(scopes []string) string {
 	names := map[string]string{
 		"read_customers": "Customers: read",
@@ -200,7 +199,7 @@ func webhooksStep(err error) Step {
 	return step
 }
 
-// WebhookWords says how soon a change in Recharge is noticed. The connection is nil for the
+// WebhookWords describes how soon we notice a change in Recharge. The connection is nil for the
 // configured store.
 func (s *Service) WebhookWords(connection *store.Connection) string {
 	switch {
@@ -221,7 +220,7 @@ func (s *Service) WebhookWords(connection *store.Connection) string {
 	return "noticed at once: all webhooks at Recharge were registered " + Ago(s.Now().Sub(state.CheckedAt)) + "."
 }
 
-// WebhookNews says how many webhooks Recharge has sent, and how soon a change is noticed.
+// WebhookNews describes how many webhooks Recharge has sent, and how soon we notice a change.
 // counts are those of the last day.
 func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
 	news := Plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
@@ -236,7 +235,7 @@ func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map
 	return news
 }
 
-// ImportWords says how far the import of a shop's customers is.
+// ImportWords describes the progress of a shop's import.
 func (s *Service) ImportWords(progress store.Import) string {
 	switch {
 	case progress.Running && progress.Size > 0:
@@ -250,7 +249,7 @@ func (s *Service) ImportWords(progress store.Import) string {
 	return read + ". They are read again every night."
 }
 
-// Ago says how long ago something was.
+// Ago formats how long ago something was.
 func Ago(d time.Duration) string {
 	switch {
 	case d < 2*time.Minute:
@@ -263,7 +262,7 @@ func Ago(d time.Duration) string {
 	return Plural(int(d/(24*time.Hour)), "day") + " ago"
 }
 
-// ShortTime returns a time in milliseconds, or from a second on in seconds.
+// ShortTime formats a duration in milliseconds, or in seconds from one second on.
 func ShortTime(d time.Duration) string {
 	if d < time.Second {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
@@ -271,7 +270,7 @@ func ShortTime(d time.Duration) string {
 	return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Seconds()), ".0") + " s"
 }
 
-// Plural returns a number of things.
+// Plural formats a count and its noun.
 func Plural(n int, word string) string {
 	if n == 1 {
 		return "1 " + word

@@ -17,7 +17,7 @@ var (
 	adminScript []byte
 )
 
-// Admin holds what a merchant sees: the app home, drawn by html/template.
+// Admin renders the app home, which merchants see, with html/template.
 type Admin struct {
 	pages         *template.Template
 	Style, Script []byte // home.css and home.js
@@ -32,7 +32,7 @@ func LoadAdmin() (*Admin, error) {
 	return &Admin{pages: pages, Style: adminStyle, Script: adminScript}, nil
 }
 
-// Draw writes the page, or the part of a page, that is called name.
+// Draw renders the template called name, which is a page or a part of one.
 func (a *Admin) Draw(w io.Writer, name string, data any) error {
 	return a.pages.ExecuteTemplate(w, name, data)
 }

@@ -18,8 +18,8 @@ import (
 var locales embed.FS
 
 const (
-	english       = "en" // for readers whose own language has no catalogue
-	mostLanguages = 10   // of an Accept-Language are tried
+	english       = "en" // for readers whose language has no catalogue
+	mostLanguages = 10   // how many of an Accept-Language are tried
 )
 
 // A catalogue holds all texts in one language: locales/<code>.json.
@@ -36,7 +36,7 @@ func (c catalogue) direction() string {
 	return "ltr"
 }
 
-// tags are the language tags that use this catalogue, in lower case.
+// tags returns the language tags that use this catalogue, in lower case.
 func (c catalogue) tags() []string {
 	also := map[string][]string{
 		"nb": {"nn", "no"}, "pt-PT": {"pt"}, "he": {"iw"},
@@ -45,8 +45,7 @@ func (c catalogue) tags() []string {
 	return append(also[c.code], strings.ToLower(c.code))
 }
 
-// loadCatalogues returns all catalogues in the order of their codes, and each by its
-// tags.
+// loadCatalogues returns all catalogues in the order of their codes, and a map of them by tag.
 func loadCatalogues() ([]catalogue, map[string]catalogue, error) {
 	files, err := fs.Glob(locales, "locales/*.json")
 	if err != nil {
@@ -71,8 +70,8 @@ func loadCatalogues() ([]catalogue, map[string]catalogue, error) {
 	return all, byTag, nil
 }
 
-// choose returns the catalogue for languages, a language tag or an Accept-Language: the
-// first that there is, of a language with its region or without, else English.
+// choose returns the catalogue for a language tag or an Accept-Language. It takes the first
+// language that has a catalogue, with or without its region, or else English.
 func choose(byTag map[string]catalogue, languages string) catalogue {
 	tags, _, _ := language.ParseAcceptLanguage(languages) // none if it is malformed
 	for _, tag := range tags[:min(len(tags), mostLanguages)] {
@@ -87,9 +86,9 @@ func choose(byTag map[string]catalogue, languages string) catalogue {
 	return byTag[english]
 }
 
-// choice returns Liquid that chooses in the same way when the store draws a page, by
-// the language that the store shows. It sets ms_language, ms_direction and, for each
-// text of the page, a variable: ms_title for "unavailable.title", ms_home for "home".
+// choice returns Liquid that makes the same choice when Shopify renders a page, by the storefront's
+// language. It sets ms_language, ms_direction and a variable for each text of the page, such as
+// ms_title for "unavailable.title" and ms_home for "home".
 func choice(all []catalogue, page string) string {
 	var out strings.Builder
 	out.WriteString(`{%- assign ms_asked = request.locale.iso_code | append: '' | downcase -%}
@@ -117,7 +116,7 @@ func choice(all []catalogue, page string) string {
 	return out.String()
 }
 
-// variable is the Liquid variable of a text.
+// variable returns the name of a text's Liquid variable.
 func variable(key string) string {
 	if _, name, owned := strings.Cut(key, "."); owned {
 		key = name
@@ -125,8 +124,8 @@ func variable(key string) string {
 	return "ms_" + key
 }
 
-// inLiquid returns a text as HTML in Liquid. A value that fills a gap may be written in
-// the other direction than the text, so <bdi> isolates it.
+// inLiquid returns a text as HTML in Liquid. <bdi> isolates an inserted value, which may be written
+// in the other direction.
 func inLiquid(text string) string {
 	return strings.NewReplacer(
 		"{shop}", "<bdi>{{ shop.name | escape }}</bdi>",

@@ -19,15 +19,15 @@ var (
 	forwardScript template.JS
 )
 
-// OwnPage is what a page of our own shows, where no store draws one in its theme.
+// OwnPage holds what a page of our own shows, for clicks that no store's theme can answer.
 type OwnPage struct {
-	RequestID string // a reference for support, which is in the log, too
+	RequestID string // a reference for support, also in the log
 	Home      string // the store's address
-	Languages string // the languages that the reader wants, as in Accept-Language
+	Languages string // the reader's languages, as in Accept-Language
 }
 
-// Own returns the HTML page called name. It has the texts of the page that a store
-// would draw, without the links into the storefront.
+// Own returns the HTML page called name. It has the same texts as the Liquid page, but not its
+// links into the storefront.
 func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 	words := choose(p.byTag, page.Languages)
 	text, ok := words.texts[name+".text"]
@@ -47,14 +47,13 @@ func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 	})
 }
 
-// Text returns one text of a page in a language that the reader wants, with the
-// language's code.
+// Text returns a text in the best of the reader's languages, and that language's code.
 func (p *Pages) Text(key, languages string) (text, code string) {
 	words := choose(p.byTag, languages)
 	return words.texts[key], words.code
 }
 
-// OwnPolicy is the Content-Security-Policy of these pages. They load nothing.
+// OwnPolicy returns the Content-Security-Policy of our own pages, which load nothing.
 func (p *Pages) OwnPolicy() string { return policy(string(ownStyle), "") }
 
 // Forward returns an HTML page that sends the browser to target at once. Its text is in
@@ -69,7 +68,7 @@ func (p *Pages) Forward(target, locale string) ([]byte, error) {
 	})
 }
 
-// draw returns one of the pages in html, in a language.
+// draw renders one of the templates in p.html, in one language.
 func (p *Pages) draw(file string, words catalogue, data map[string]any) ([]byte, error) {
 	data["Language"], data["Direction"] = words.code, words.direction()
 	var out bytes.Buffer
@@ -77,10 +76,10 @@ func (p *Pages) draw(file string, words catalogue, data map[string]any) ([]byte,
 	return out.Bytes(), err
 }
 
-// ForwardPolicy is the Content-Security-Policy of that page, which can only forward.
+// ForwardPolicy returns the Content-Security-Policy of the page that Forward returns.
 func (p *Pages) ForwardPolicy() string { return policy(string(forwardStyle), string(forwardScript)) }
 
-// policy allows one style and one script element ("" for none), nothing else, and no frame.
+// policy allows one style and one script element ("" for none), nothing else, and no framing.
 func policy(style, script string) string {
 	return "default-src 'none'; style-src " + hash(style) + "; script-src " + hash(script) +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

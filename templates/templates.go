@@ -1,6 +1,5 @@
-// Package templates holds the pages that shoppers and merchants see: Liquid, which the
-// store renders inside its theme and in its language; HTML pages of our own; and the
-// app home.
+// Package templates holds the pages that shoppers and merchants see. Shopify renders the Liquid
+// pages in the store's theme and language. We render our own HTML pages and the app home.
 package templates
 
 import (
@@ -23,14 +22,14 @@ type Pages struct {
 	html       *template.Template            // own.html and forward.html
 }
 
-// Page is what this program knows and a page shows. The store's name, address, language
-// and links come from Liquid.
+// Page holds what this program knows about a page. Liquid adds the store's name, address, language
+// and links.
 type Page struct {
-	RequestID string // a reference for support, which is in the log, too
-	Path      string // this page on the storefront, without a locale's prefix, for "try again"
-	SignIn    string // the store's sign-in, up to the value that says where to return to
-	Return    string // that value, escaped for a query, without a locale's prefix
-	ByEmail   string // where Recharge finds a shopper by e-mail, on the storefront; "" if it does not
+	RequestID string // a reference for support, also in the log
+	Path      string // this page's path, without a locale prefix, for "try again"
+	SignIn    string // the sign-in page, up to the value of its return parameter
+	Return    string // that value, query-escaped, without a locale prefix
+	ByEmail   string // the page where Recharge finds shoppers by e-mail; "" if there is none
 }
 
 // Load parses the templates.
@@ -41,7 +40,7 @@ func Load() (*Pages, error) {
 	}
 	p := &Pages{catalogues: catalogues, byTag: byTag, liquid: map[string]*template.Template{}}
 	for _, name := range names() {
-		// Not Liquid's delimiters, so that both fit into one file.
+		// These delimiters differ from Liquid's, so that one file can use both.
 		page := template.New(name+".liquid").Delims("[[", "]]")
 		if _, err := page.New("choice").Parse(choice(catalogues, name)); err != nil {
 			return nil, fmt.Errorf("parse the choice of a language: %w", err)
@@ -57,12 +56,12 @@ func Load() (*Pages, error) {
 	return p, nil
 }
 
-// names are the pages: one for each outcome that ends in one.
+// names returns the pages, one for each outcome that shows one.
 func names() []string {
 	return []string{"sign_in_failed", "not_a_subscriber", "unavailable", "not_connected"}
 }
 
-// Languages are the codes of the pages' languages, as Shopify writes them.
+// Languages returns the codes of the pages' languages, as Shopify writes them.
 func (p *Pages) Languages() []string {
 	var codes []string
 	for _, c := range p.catalogues {
@@ -89,14 +88,14 @@ func (p *Pages) Liquid(name string, page Page) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// inert removes braces, which would make Liquid read a value as code. html/template
-// escapes for HTML only, and no value here needs braces.
+// inert removes braces, so that Liquid cannot read a value as code. html/template escapes only for
+// HTML, and no value here needs braces.
 func inert(s string) string {
 	return strings.NewReplacer("{", "", "}", "").Replace(s)
 }
 
-// onStore returns a path that cannot lead off the store's host, or "". html/template
-// does not check such a path, because Liquid stands in front of it.
+// onStore returns the path if it cannot leave the store's host, or else "". html/template does not
+// check it, because Liquid precedes it in the attribute.
 func onStore(path string) string {
 	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.HasPrefix(path, `/\`) {
 		return ""

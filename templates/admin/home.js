@@ -64,7 +64,7 @@
     try {
       await navigator.clipboard.writeText(text.textContent);
       button.textContent = 'Copied';
-    } catch { // a frame may not copy: select the text instead
+    } catch { // frames may not use the clipboard, so select the text
       getSelection().selectAllChildren(text);
     }
   });

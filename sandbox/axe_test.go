@@ -28,8 +28,8 @@ const (
 	axePath      = "../node_modules/axe-core/axe.min.js"
 )
 
-// runAxe checks the open document against WCAG 2.2, levels A and AA. It takes a
-// page without a colour to be white, where a browser may draw it dark.
+// runAxe checks the open document against WCAG 2.2, levels A and AA. It treats a page without a
+// colour as white, though a browser may draw it dark.
 const runAxe = `(() => {
   const bare = el => getComputedStyle(el).backgroundColor === "rgba(0, 0, 0, 0)";
   const root = document.documentElement;
@@ -47,7 +47,7 @@ axe.run(document, {
   return {violations: flat(violations), unsure: flat(incomplete)};
 })`
 
-// measure reads what axe does not look at.
+// measure measures what axe does not check.
 const measure = `(() => {
   const root = document.documentElement, title = document.querySelector("h1");
   const name = el => el.outerHTML.slice(0, 140);
@@ -60,7 +60,7 @@ const measure = `(() => {
     return style.overflowX !== "visible" && style.overflowX !== "auto" && style.overflowX !== "scroll" && el.scrollWidth > el.clientWidth + 1 ||
       style.overflowY !== "visible" && style.overflowY !== "auto" && style.overflowY !== "scroll" && el.scrollHeight > el.clientHeight + 1;
   };
-  const inside = el => { // something that scrolls or cuts by itself
+  const inside = el => { // has an ancestor that scrolls or clips by itself
     for (let up = el.parentElement; up && up !== document.body; up = up.parentElement) {
       if (getComputedStyle(up).overflowX !== "visible") return true;
     }
@@ -73,7 +73,7 @@ const measure = `(() => {
   // A link in a sentence may be as small as its words.
   const inSentence = el => getComputedStyle(el).display === "inline" &&
     [...el.parentNode.childNodes].some(node => node.nodeType === Node.TEXT_NODE && /\p{L}/u.test(node.data));
-  // WCAG 2.5.8: 24 px a side, or as far from the next target as if it were.
+  // WCAG 2.5.8: 24 px a side, or as far from the next target as if it were that large.
   const targets = shown.filter(el => el.matches("a[href], button, input, select, textarea, summary"));
   const little = box => box.width < 23.99 || box.height < 23.99;
   const near = (box, other) => {
@@ -96,8 +96,8 @@ const measure = `(() => {
   };
 })()`
 
-// space sets the text as widely as WCAG 1.4.12 says that somebody may. A policy
-// against styles does not keep it out.
+// space spaces out the text as widely as WCAG 1.4.12 says that a user may. A content security
+// policy against inline styles does not block it.
 const space = `(() => {
   const style = new CSSStyleSheet();
   style.replaceSync("* {line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important} p {margin-block-end: 2em !important}");
@@ -106,17 +106,17 @@ const space = `(() => {
 
 const unspace = `(() => { document.adoptedStyleSheets = []; })()`
 
-// listStops finds what the Tab key has to reach, in the order of the document.
+// listStops lists the elements that the Tab key must reach, in the order of the document.
 const listStops = `(() => {
   window.stops = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]")]
     .filter(el => el.tabIndex >= 0 && !el.disabled && el.checkVisibility({visibilityProperty: true}));
   const start = document.body.insertBefore(document.createElement("button"), document.body.firstChild);
   start.focus();
-  start.remove(); // the Tab key goes on from its place
+  start.remove(); // the Tab key continues from its place
   return window.stops.map(el => el.outerHTML.slice(0, 140));
 })()`
 
-// lookAtFocus describes the element that has the focus.
+// lookAtFocus describes the focused element.
 const lookAtFocus = `(() => {
   const el = document.activeElement, style = getComputedStyle(el), box = el.getClientRects()[0];
   const on = box && document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
@@ -127,8 +127,8 @@ const lookAtFocus = `(() => {
   };
 })()`
 
-// loaded is when the open document has its styles: one that was written in
-// another's place can be complete before its stylesheets are there.
+// loaded waits until the open document has its styles. A document that was written in place of
+// another can be complete before its stylesheets are loaded.
 const loaded = `(async () => {
   if (document.readyState !== "complete") await new Promise(done => addEventListener("load", done, {once: true}));
   for (const link of document.querySelectorAll('link[rel="stylesheet"]')) {
@@ -136,7 +136,7 @@ const loaded = `(async () => {
   }
 })()`
 
-// finding is one element that breaks a rule.
+// finding is an element that breaks a rule.
 type finding struct{ Rule, Impact, Target, HTML, Summary, Reason string }
 
 func (f finding) String() string {
@@ -152,14 +152,14 @@ type layout struct {
 	Cut, Beyond, Small  []string // elements
 }
 
-// focus is where the Tab key is, by its place among all stops, and whether that shows.
+// focus is the stop that the Tab key has reached, by its place in the list, and whether its focus is visible.
 type focus struct {
 	Stop           int
 	Outlined, Seen bool
 }
 
-// inspector is a browser that looks at pages for those who cannot see them, or
-// not so well, or who have no mouse.
+// inspector is a browser that checks pages on behalf of people who cannot see them, or not so well,
+// or who have no mouse.
 type inspector struct{ ctx context.Context }
 
 func newInspector(t *testing.T) inspector {
@@ -171,14 +171,14 @@ func newInspector(t *testing.T) inspector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(chromium(t), 2*patience) // there is much to see
+	ctx, cancel := context.WithTimeout(chromium(t), 2*patience) // the checks take long
 	t.Cleanup(cancel)
 	in := inspector{ctx}
 	in.call(t, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "if (self === top) {" + string(axe) + "}"})
 	return in
 }
 
-// call is a command of the browser that chromedp has no action for.
+// call calls a browser command that chromedp has no action for.
 func (in inspector) call(t *testing.T, command string, parameters map[string]any) {
 	t.Helper()
 	do(t, in.ctx, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
@@ -191,7 +191,7 @@ func (in inspector) resize(t *testing.T, width int64) {
 	do(t, in.ctx, chromedp.EmulateViewport(width, 800))
 }
 
-// prefer is what the person has told the operating system: light or dark.
+// prefer sets the colour scheme that the person has chosen in the operating system, light or dark.
 func (in inspector) prefer(t *testing.T, scheme string) {
 	t.Helper()
 	in.call(t, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
@@ -202,8 +202,8 @@ func (in inspector) open(t *testing.T, address string) {
 	do(t, in.ctx, chromedp.Navigate(address))
 }
 
-// turnTo shows another page of the host in the open document's place: axe, which
-// takes longer to load than a page to draw, stays loaded.
+// turnTo shows another page of the host in place of the open document. Axe stays loaded, since
+// loading it takes longer than drawing a page.
 func (in inspector) turnTo(t *testing.T, address string) {
 	t.Helper()
 	do(t, in.ctx, chromedp.Evaluate[chromedp.Void](`(async address => {
@@ -227,7 +227,7 @@ func (in inspector) signIn(t *testing.T, s *sandbox.Sandbox, id string) {
 	)
 }
 
-// axe reports what the open page violates, and what axe wants a person to see.
+// axe reports the open page's violations, and what axe leaves for a person to check.
 func (in inspector) axe(t *testing.T) report {
 	t.Helper()
 	return read(t, in.ctx, chromedp.Evaluate[report](runAxe, chromedp.EvalAwaitPromise))
@@ -247,8 +247,8 @@ func (in inspector) check(t *testing.T, page string) {
 	}
 }
 
-// measure checks that nothing on the open page is too wide or too small, also
-// with the text spaced out.
+// measure checks that nothing on the open page is too wide or too small, even with the text spaced
+// out.
 func (in inspector) measure(t *testing.T, page string) layout {
 	t.Helper()
 	plain := in.layout(t)
@@ -289,7 +289,7 @@ func (l layout) complaints() []string {
 	return all
 }
 
-// speaks checks which language the page's title is in, and its direction.
+// speaks checks the language and direction of the page's title.
 func (l layout) speaks(t *testing.T, page, language string) {
 	t.Helper()
 	direction := "ltr"
@@ -301,7 +301,7 @@ func (l layout) speaks(t *testing.T, page, language string) {
 	}
 }
 
-// tab walks over the open page with the Tab key.
+// tab walks through the open page with the Tab key.
 func (in inspector) tab(t *testing.T, page string) {
 	t.Helper()
 	for _, complaint := range in.stops(t) {
@@ -309,8 +309,8 @@ func (in inspector) tab(t *testing.T, page string) {
 	}
 }
 
-// stops complains of those that the Tab key reaches in the wrong order, or
-// without showing where it is.
+// stops returns a complaint for each stop that the Tab key reaches out of order or without a
+// visible focus.
 func (in inspector) stops(t *testing.T) []string {
 	t.Helper()
 	var complaints []string
@@ -330,7 +330,7 @@ func (in inspector) stops(t *testing.T) []string {
 	return complaints
 }
 
-// inspect checks the open page on a phone and on a screen.
+// inspect checks the open page on a phone and on a large screen.
 func (in inspector) inspect(t *testing.T, page string) layout {
 	t.Helper()
 	in.resize(t, wide)
@@ -340,7 +340,7 @@ func (in inspector) inspect(t *testing.T, page string) layout {
 	return in.measure(t, page)
 }
 
-// TestInspectorFindsWhatIsWrong: else the other tests would say nothing.
+// TestInspectorFindsWhatIsWrong makes sure that the other tests can fail.
 func TestInspectorFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	in := newInspector(t)
@@ -387,7 +387,7 @@ func quoted(s string) string {
 	return string(text)
 }
 
-// outcomes are the gallery's states that are no page of the store's own.
+// outcomes are the gallery's states that are not the store's own pages.
 func outcomes() []string {
 	return []string{"sign-in-failed", "sign-in-failed-hosted", "not-a-subscriber", "not-a-subscriber-hosted", "unavailable", "not-connected", "forward"}
 }
@@ -396,7 +396,7 @@ func galleryPage(s *sandbox.Sandbox, state, language, scheme string) string {
 	return s.Store.URL + "/sandbox/page?" + url.Values{"state": {state}, "language": {language}, "scheme": {scheme}}.Encode()
 }
 
-// TestEveryLanguage looks at each page that a click can end in, on a phone.
+// TestEveryLanguage checks each page that a click can end on, on a phone.
 func TestEveryLanguage(t *testing.T) {
 	t.Parallel()
 	pages, err := templates.Load()
@@ -405,7 +405,7 @@ func TestEveryLanguage(t *testing.T) {
 	}
 	languages := suite.Pick(pages.Languages(), []string{"ar", "de", "ja", "pt-BR"})
 	half := len(languages) / 2
-	for _, some := range [][]string{languages[:half], languages[half:]} { // a processor each
+	for _, some := range [][]string{languages[:half], languages[half:]} { // one for each processor
 		t.Run(some[0]+" to "+some[len(some)-1], func(t *testing.T) {
 			t.Parallel()
 			s, in := start(t), newInspector(t)
@@ -423,8 +423,8 @@ func TestEveryLanguage(t *testing.T) {
 	}
 }
 
-// TestEveryLook looks at each state in both themes, on a phone and on a screen,
-// light and dark, from left to right and from right to left.
+// TestEveryLook checks each state in both themes, on a phone and on a large screen, light and dark,
+// from left to right and from right to left.
 func TestEveryLook(t *testing.T) {
 	t.Parallel()
 	for theme, classic := range themes() {
@@ -454,8 +454,8 @@ func TestEveryLook(t *testing.T) {
 	}
 }
 
-// TestEveryPageOnTheWay looks at the pages where a shopper, a merchant or a
-// theme developer really comes by.
+// TestEveryPageOnTheWay checks the pages that a shopper, a merchant or a theme developer really
+// visits.
 func TestEveryPageOnTheWay(t *testing.T) {
 	t.Parallel()
 	for theme, classic := range themes() {
@@ -479,14 +479,14 @@ func TestEveryPageOnTheWay(t *testing.T) {
 
 func themes() map[string]bool { return map[string]bool{"modern": false, "classic": true} }
 
-// walk is one store, and who walks through it.
+// walk is a walk through one store.
 type walk struct {
 	inspector
 	s     *sandbox.Sandbox
 	theme string
 }
 
-// at inspects the open page, for who prefers it light and who prefers it dark.
+// at inspects the open page in light mode, and in the whole suite in dark mode too.
 func (w *walk) at(t *testing.T, page string) {
 	t.Helper()
 	page += ", " + w.theme
@@ -500,7 +500,7 @@ func (w *walk) at(t *testing.T, page string) {
 	w.prefer(t, "light")
 }
 
-// to inspects a page of the store.
+// to opens and inspects a page of the store.
 func (w *walk) to(t *testing.T, path, page string) {
 	t.Helper()
 	w.open(t, w.s.Store.URL+path)
@@ -536,7 +536,7 @@ func (w *walk) signedIn(t *testing.T) {
 	}
 }
 
-// outcomes ends in each page by a click.
+// outcomes reaches each outcome's page by a click.
 func (w *walk) outcomes(t *testing.T) {
 	t.Helper()
 	for _, test := range []struct{ outcome, fault string }{
@@ -544,7 +544,7 @@ func (w *walk) outcomes(t *testing.T) {
 		{"not_connected", "shop"},
 		{"sign_in_failed", "signin"},
 	} {
-		w.s.Forget() // whom a page has asked about
+		w.s.Forget() // a page may have looked up the shopper
 		w.fault(t, test.fault, true)
 		w.click(t, css(`[data-outcome="`+test.outcome+`"]`))
 		w.at(t, test.outcome+", by a click")
@@ -563,7 +563,7 @@ func (w *walk) fault(t *testing.T, name string, on bool) {
 	}
 }
 
-// click follows the store's menu, and waits for what is to come of it.
+// click follows the store's menu, and waits for what it leads to.
 func (w *walk) click(t *testing.T, want css) {
 	t.Helper()
 	do(t, w.ctx,
@@ -573,7 +573,7 @@ func (w *walk) click(t *testing.T, want css) {
 	)
 }
 
-// portal is the emulator's.
+// portal inspects the emulator's portal.
 func (w *walk) portal(t *testing.T) {
 	t.Helper()
 	w.to(t, "/tools/recurring/get-subscription-access", "portal, for who never subscribed")
@@ -588,7 +588,7 @@ func (w *walk) portal(t *testing.T) {
 	w.to(t, "/tools/recurring/nonsense", "portal, not found")
 }
 
-// tools are the pages for merchants and theme developers.
+// tools inspects the pages for merchants and theme developers.
 func (w *walk) tools(t *testing.T) {
 	t.Helper()
 	w.open(t, w.s.Store.URL+"/sandbox/gallery")
@@ -599,7 +599,7 @@ func (w *walk) tools(t *testing.T) {
 	for _, page := range []string{"", "/customers", "/webhooks", "/oauth/install?client_id=" + sandbox.ClientID, "/themes/current/editor", "/nothing"} {
 		w.to(t, "/admin"+page, "admin"+page)
 	}
-	// The app home itself, without the frame, in which axe does not look.
+	// The app home without the frame, because axe does not look inside frames.
 	w.open(t, w.s.AppURL()+"/?embedded=1&shop="+w.s.Shop()+"&id_token="+w.s.Store.SessionToken(sandbox.ClientID))
 	w.at(t, "the app home")
 }

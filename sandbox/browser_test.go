@@ -21,7 +21,7 @@ func start(t *testing.T) *sandbox.Sandbox {
 	return startWith(t, sandbox.Options{})
 }
 
-// startWith runs one of another kind.
+// startWith runs one with other options.
 func startWith(t *testing.T, o sandbox.Options) *sandbox.Sandbox {
 	t.Helper()
 	o.Log = t.Output()
@@ -37,10 +37,10 @@ func startWith(t *testing.T, o sandbox.Options) *sandbox.Sandbox {
 	return s
 }
 
-// patience is for a whole test in a browser, on a busy machine.
+// patience is the time limit for a whole test in a browser on a busy machine.
 const patience = 3 * time.Minute
 
-// browser is a fresh headless Chromium, for one shopper on one machine.
+// browser starts a fresh headless Chromium for one shopper.
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(chromium(t), patience)
@@ -48,8 +48,7 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
-// window is one more window of a Chromium, for another shopper: it shares
-// nothing with the others.
+// window opens another window of a Chromium for another shopper. It shares nothing with the others.
 func window(t *testing.T, chromium context.Context) context.Context {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext())
@@ -62,7 +61,7 @@ func window(t *testing.T, chromium context.Context) context.Context {
 	return ctx
 }
 
-// chromium is a process of its own.
+// chromium starts a Chromium process.
 func chromium(t *testing.T) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -107,13 +106,13 @@ func read[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T
 	return found
 }
 
-// attribute is an attribute of the first element that matches.
+// attribute returns an attribute of the first element that matches.
 func attribute(t *testing.T, ctx context.Context, selector css, name string) string {
 	t.Helper()
 	return read(t, ctx, chromedp.AttributeValue(selector, name)).Value
 }
 
-// picture keeps what the browser shows, where SCREENSHOTS names a folder.
+// picture saves a screenshot if SCREENSHOTS names a folder.
 func picture(t *testing.T, ctx context.Context, name string, width, height int64) {
 	t.Helper()
 	folder := os.Getenv("SCREENSHOTS")
@@ -137,7 +136,7 @@ func signIn(t *testing.T, ctx context.Context, s *sandbox.Sandbox, id string) {
 	)
 }
 
-// TestShopperReachesOwnPortal is the promise, as a shopper meets it.
+// TestShopperReachesOwnPortal tests the app's promise as a shopper experiences it.
 func TestShopperReachesOwnPortal(t *testing.T) {
 	t.Parallel()
 	s := start(t)

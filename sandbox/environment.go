@@ -21,25 +21,25 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// ClientID is the app's, as the Dev Dashboard would show it.
+// ClientID is the app's client ID, as the Dev Dashboard would show it.
 const ClientID = "5d0e2c1b9a8f7e6d5c4b3a2918070605"
 
 const appName = "Manage Subscriptions"
 
-// environment holds what the stores of a sandbox share: one server, its Redis, and
-// one address of Recharge.
+// environment holds what the stores of a sandbox share: one server, its Redis, and one address of
+// Recharge.
 type environment struct {
-	app       net.Listener // the server's
+	app       net.Listener // of the server
 	appSecret string
 	redis     *miniredis.Miniredis
 	recharge  *rechargetest.Front
 	stores    []*Sandbox
 	now       func() time.Time
 	stop      context.CancelFunc
-	ended     chan error // what the server ended with
+	ended     chan error // the error that the server ended with
 }
 
-// startEnvironment starts the stores, and then the server between them and Recharge.
+// startEnvironment starts the stores, then the server that connects to them and to Recharge.
 func startEnvironment(ctx context.Context, o Options, stores ...*Sandbox) (*environment, error) {
 	e := &environment{
 		appSecret: rand.Text(), redis: miniredis.NewMiniRedis(), stores: stores, now: o.Now,
@@ -82,7 +82,7 @@ func (e *environment) build() error {
 	return nil
 }
 
-// platform is the emulated Shopify, seen from the server.
+// platform returns the emulated Shopify as the server sees it.
 func (e *environment) platform() shopify.Platform {
 	origins := map[shopify.Shop]string{"": e.stores[0].Store.URL}
 	for _, s := range e.stores {
@@ -93,8 +93,7 @@ func (e *environment) platform() shopify.Platform {
 
 func (e *environment) appURL() string { return "http://" + e.app.Addr().String() }
 
-// serve runs the real server, configured as an operator would, and returns once
-// it listens.
+// serve runs the real server with an operator's configuration, and returns once it listens.
 func (e *environment) serve(ctx context.Context, o Options) error {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
@@ -114,7 +113,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 		log = io.Discard
 	}
 	ctx, e.stop = context.WithCancel(ctx)
-	if err := <-e.ended; err != nil { // nothing ran yet
+	if err := <-e.ended; err != nil { // set to nil by startEnvironment
 		return err
 	}
 	listening := make(chan server.Addresses, 1)
@@ -136,7 +135,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 	}
 }
 
-// close ends all of it.
+// close stops the server and closes everything else.
 func (e *environment) close() error {
 	e.stop()
 	err := <-e.ended
@@ -155,13 +154,13 @@ func (e *environment) close() error {
 		e.recharge.Close()
 	}
 	if e.app != nil {
-		_ = e.app.Close() // the server has closed it, if it came so far
+		_ = e.app.Close() // already closed if the server started
 	}
 	e.redis.Close()
 	return err
 }
 
-// partnerApp is the app as shopify.app.toml has it.
+// partnerApp returns the app as configured in shopify.app.toml.
 func (e *environment) partnerApp(path string) shopifytest.PartnerApp {
 	return shopifytest.PartnerApp{
 		ClientID: ClientID, Secret: e.appSecret, Name: appName,

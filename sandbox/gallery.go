@@ -17,15 +17,15 @@ import (
 //go:embed gallery.html
 var galleryHTML string
 
-// state is a page that a click can end in, or a page of the store that shows the
-// theme app extension.
+// state is a page that a click can end on, or a page of the store that shows the theme app
+// extension.
 type state struct {
 	Name    string // in addresses
 	Label   string
 	When    string
-	outcome string // "": a page of another kind
+	outcome string // "" for another kind of page
 	byEmail bool   // the portal is on the store's own host
-	shopper string // who is signed in, by id; "" is nobody
+	shopper string // ID of the signed-in shopper; "" for nobody
 	path    string // of the store's own page
 }
 
@@ -89,7 +89,7 @@ type row struct {
 
 type view struct{ Width, Title, Caption, URL string }
 
-// index is the gallery itself: ?language= is a code or "all", ?state= one state.
+// index serves the gallery itself. ?language= is a code or "all", ?state= selects one state.
 func (g *gallery) index(w http.ResponseWriter, r *http.Request) {
 	language := r.URL.Query().Get("language")
 	if language == "" {
@@ -156,7 +156,7 @@ func (g *gallery) show(w http.ResponseWriter, r *http.Request) {
 	g.write(w, body, err)
 }
 
-// localePath is where a store keeps its pages in a language; English is its own.
+// localePath returns the path prefix of the store's pages in a language. English has none.
 func localePath(language string) string {
 	if language == "en" {
 		return ""
@@ -191,8 +191,8 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	return g.sandbox.Store.Draw(look, source)
 }
 
-// forward is the page that forwards, held: without its script and its refresh,
-// which the sandbox attribute of a frame would not stop.
+// forward returns the forwarding page without its script and its refresh, because a frame's sandbox
+// attribute would not stop them.
 func (g *gallery) forward(language, scheme string) ([]byte, error) {
 	body, err := g.pages.Forward("/account", language)
 	replace := []string{
@@ -211,5 +211,5 @@ func (g *gallery) write(w http.ResponseWriter, body []byte, err error) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(body) // a browser that has left misses nothing
+	_, _ = w.Write(body) // a browser that has gone away needs no answer
 }

@@ -27,8 +27,8 @@ import (
 //go:embed headless.html
 var headlessHTML string
 
-// visitors are the accounts of the headless storefront. It knows some by Shopify's id
-// and one by Recharge's.
+// visitors returns the accounts of the headless storefront. It has the Shopify IDs of some and the
+// Recharge ID of one.
 func visitors() []visitor {
 	return []visitor{
 		{"pat", "Pat Doe", "6100200300400", "known by Shopify’s id"},
@@ -39,8 +39,8 @@ func visitors() []visitor {
 
 type visitor struct{ Name, Full, Customer, Note string }
 
-// storefront is a custom storefront without a Shopify theme. It has sessions of its
-// own, and its server has an API key that a merchant made in the app home.
+// storefront is a custom storefront without a Shopify theme. It has its own sessions, and its
+// server has an API key that a merchant created in the app home.
 type storefront struct {
 	sandbox *Sandbox
 	key     string
@@ -54,7 +54,7 @@ type storefront struct {
 	sessions map[string]visitor
 }
 
-// openStorefront makes a key as the merchant does, and opens the storefront.
+// openStorefront creates a key like a merchant, and opens the storefront.
 func (s *Sandbox) openStorefront(ctx context.Context, port int) error {
 	key, err := s.makeKey(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (f *storefront) close() {
 
 const sessionCookie = "headless_session"
 
-// visitor returns who is signed in at the storefront.
+// visitor returns the visitor who is signed in to the storefront.
 func (f *storefront) visitor(r *http.Request) (visitor, bool) {
 	cookie, err := r.Cookie(sessionCookie)
 	if err != nil {
@@ -127,7 +127,7 @@ func (f *storefront) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// account is the account page. The link in it was signed while the page was drawn.
+// account serves the account page. Its link is signed while the page is rendered.
 func (f *storefront) account(w http.ResponseWriter, r *http.Request) {
 	data := map[string]any{}
 	if v, ok := f.visitor(r); ok {
@@ -153,7 +153,7 @@ func (f *storefront) draw(w http.ResponseWriter, data map[string]any) {
 	_, _ = page.WriteTo(w)
 }
 
-// ask asks for the link when the shopper clicks.
+// ask requests the link when the shopper clicks.
 func (f *storefront) ask(w http.ResponseWriter, r *http.Request) {
 	v, ok := f.visitor(r)
 	if !ok {
@@ -172,7 +172,7 @@ func (f *storefront) ask(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, link, http.StatusSeeOther)
 }
 
-// portalLink is the storefront server's call.
+// portalLink is the storefront server's API call.
 func (f *storefront) portalLink(ctx context.Context, customer string) (link, problem string, err error) {
 	body := map[string]any{"shopify_customer_id": customer}
 	if id, ok := strings.CutPrefix(customer, "recharge:"); ok {
@@ -207,7 +207,7 @@ func (f *storefront) portalLink(ctx context.Context, customer string) (link, pro
 
 var newKey = regexp.MustCompile(`id="new-key">([^<]+)<`)
 
-// makeKey does what the merchant does in the app home.
+// makeKey creates a key as a merchant does in the app home.
 func (s *Sandbox) makeKey(ctx context.Context) (string, error) {
 	body, err := s.inAppHome(ctx, "/app/keys", url.Values{"name": {"Headless storefront"}})
 	if err != nil {
@@ -220,7 +220,7 @@ func (s *Sandbox) makeKey(ctx context.Context) (string, error) {
 	return html.UnescapeString(key[1]), nil
 }
 
-// inAppHome sends a form of the app home's, as its merchant.
+// inAppHome posts a form of the app home as its merchant.
 func (s *Sandbox) inAppHome(ctx context.Context, path string, form url.Values) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.AppURL()+path, strings.NewReader(form.Encode()))
 	if err != nil {

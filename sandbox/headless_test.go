@@ -16,8 +16,8 @@ func visit(t *testing.T, ctx context.Context, at, name string) {
 	do(t, ctx, chromedp.Navigate(at+"/"), chromedp.Click(css(`[data-visitor="`+name+`"]`)), chromedp.WaitVisible(css("#asked-link")))
 }
 
-// TestHeadlessStore: at a storefront that is no theme, whoever is signed in lands in
-// their own portal by either way, and who has none is told so.
+// TestHeadlessStore: in a storefront without a theme, every signed-in customer reaches their own
+// portal with either button, and is told if they have none.
 func TestHeadlessStore(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, sandbox.Options{Headless: true})
@@ -54,8 +54,8 @@ func TestHeadlessStore(t *testing.T) {
 	}
 }
 
-// TestHeadlessPages: the storefront and the pages behind its links can be read and used
-// by everybody, narrow and wide, light and dark.
+// TestHeadlessPages checks that everyone can read and use the storefront and the pages behind its
+// links, narrow and wide, light and dark.
 func TestHeadlessPages(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, sandbox.Options{Headless: true})
@@ -73,7 +73,7 @@ func TestHeadlessPages(t *testing.T) {
 	}
 }
 
-// TestMerchantMakesKeys: in the app home a merchant makes a key, which is shown once, and
+// TestMerchantMakesKeys: in the app home, a merchant creates a key, which is shown once, and
 // revokes it.
 func TestMerchantMakesKeys(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,7 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// merchant is somebody in the admin of a store.
+// merchant is a person in the admin of a store.
 type merchant struct{ *walker }
 
 func newMerchant(t *testing.T, s *sandbox.Sandbox, machine context.Context) *merchant {
@@ -26,21 +26,21 @@ func newMerchant(t *testing.T, s *sandbox.Sandbox, machine context.Context) *mer
 	return &merchant{newWalker(t, s, machine)}
 }
 
-// app is the frame with the app home.
+// app selects the frame with the app home.
 func (m *merchant) app() chromedp.QueryOption {
 	m.t.Helper()
 	frames := read(m.t, m.ctx, chromedp.Nodes(css("iframe#app")))
 	return chromedp.FromNode(frames[0])
 }
 
-// open opens the app in the admin, and waits for what is to be seen there.
+// open opens the app in the admin, and waits for an element in it.
 func (m *merchant) open(want css) {
 	m.t.Helper()
 	do(m.t, m.ctx, chromedp.Navigate(m.s.Store.URL+"/admin"), chromedp.Click(css(`a[href^="/admin/apps/"]`)), chromedp.WaitVisible(css("iframe#app")))
 	m.sees(want)
 }
 
-// sees waits for something in the frame, which may load anew meanwhile.
+// sees waits for an element in the frame, which may reload meanwhile.
 func (m *merchant) sees(want css) {
 	m.t.Helper()
 	until(m.t, "the app home shows "+string(want), func() bool {
@@ -55,7 +55,7 @@ func (m *merchant) reads(from css) string {
 	return read(m.t, m.ctx, chromedp.Text(from, m.app()))
 }
 
-// types puts text into a field, in the place of what is there.
+// types replaces the text of a field.
 func (m *merchant) types(field css, text string) {
 	m.t.Helper()
 	do(m.t, m.ctx, chromedp.SetValue(field, text, m.app()))
@@ -75,9 +75,8 @@ func (m *merchant) paste(tokens sandbox.Tokens) {
 	m.clicks(`form[data-post="/app/connect"] button`)
 }
 
-// TestMerchant goes a merchant's whole way: install, connect with a wrong token
-// and with the right one, try a customer, go to the store as that shopper and land
-// in the portal, and uninstall.
+// TestMerchant follows a merchant's whole journey: install, connect with a wrong token and then the
+// right one, try a customer, go to the store as that shopper and land in the portal, and uninstall.
 func TestMerchant(t *testing.T) {
 	t.Parallel()
 	c := &servertest.Clock{}
@@ -152,7 +151,7 @@ func TestMerchant(t *testing.T) {
 	do(t, shopper.ctx,
 		chromedp.Navigate(roastery.Store.URL+"/account"),
 		chromedp.Click(css(`[data-shopper="`+pat+`"]`)),
-		chromedp.WaitNotPresent(css("[data-shopper]")), // the sign-in page has the menu, too
+		chromedp.WaitNotPresent(css("[data-shopper]")), // the sign-in page has the menu too
 		chromedp.WaitVisible(css("#menu-subscriptions")),
 		chromedp.Click(css("#menu-subscriptions")),
 		chromedp.WaitVisible(css(`main[data-portal="open"][data-customer="Pat Doe"]`)),
@@ -160,7 +159,7 @@ func TestMerchant(t *testing.T) {
 	if openings := coffee.Recharge.Openings(); len(openings) != 0 {
 		t.Errorf("the other store's portal opened: %v", openings)
 	}
-	// The page asks for its numbers by itself.
+	// The page requests its numbers itself.
 	do(t, m.ctx, chromedp.WaitVisible(css(`#health:has([data-outcome="redirected"])`), m.app()))
 	until(t, "the click is counted", func() bool { return strings.Contains(m.reads("#health"), "In the portal, signed in: 1") })
 
@@ -170,7 +169,7 @@ func TestMerchant(t *testing.T) {
 		deliveries := roastery.Store.WebhookDeliveries()
 		return len(deliveries) > 0 && deliveries[len(deliveries)-1].Status == http.StatusOK
 	})
-	// A click that Shopify still forwards, and one after the app was installed again.
+	// A click that Shopify still forwards, and one after the app is installed again.
 	if got := clickSigned(t, roastery, pat); !strings.Contains(got, `data-outcome="not_connected"`) {
 		t.Errorf("the next click is answered by %s; want not_connected", got)
 	}
@@ -184,8 +183,8 @@ func TestMerchant(t *testing.T) {
 	do(t, shopper.ctx, chromedp.Navigate(roastery.Store.URL+"/apps/subscriptions"), chromedp.WaitVisible(css(`[data-outcome="not_connected"]`)))
 }
 
-// TestHomeBounces: loaded without a session token, the app home gets one from App
-// Bridge, and goes on getting one for each call.
+// TestHomeBounces: without a session token, the app home gets one from App Bridge, and then a new
+// one for each call.
 func TestHomeBounces(t *testing.T) {
 	t.Parallel()
 	c := &servertest.Clock{}
@@ -193,7 +192,7 @@ func TestHomeBounces(t *testing.T) {
 	s.Store.SetFaults(func(f *shopifytest.Faults) { f.NoIDToken = true })
 	m := newMerchant(t, s, chromium(t))
 	m.open(`[data-state="connected"]`)
-	c.Add(5 * time.Minute) // the token that it was loaded with is long over
+	c.Add(5 * time.Minute) // the token that it was loaded with expired long ago
 	m.types("#customer", robin)
 	m.clicks(`form[data-post="/app/try"] button`)
 	m.sees(`[data-result="not_a_subscriber"]`)
@@ -204,8 +203,8 @@ func TestHomeBounces(t *testing.T) {
 	}
 }
 
-// TestInstallFromOutside: the form on the app's own address leads to Shopify's install link,
-// and that into the admin. Once installed, it opens the app.
+// TestInstallFromOutside: the form on the app's own address leads to Shopify's install link and
+// from there into the admin. If the app is installed, the form opens it.
 func TestInstallFromOutside(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, sandbox.Options{New: true})
@@ -224,13 +223,13 @@ func TestInstallFromOutside(t *testing.T) {
 	m.sees(`[data-state="connected"]`)
 }
 
-// tags are the shops that Redis holds something of: their pseudonyms.
+// tags returns the pseudonyms of the shops that Redis has data of.
 func tags(held map[string]string) []string {
 	var all []string
 	for key := range held {
 		if _, rest, ok := strings.Cut(key, "{"); ok {
 			tag, kind, _ := strings.Cut(rest, "}:")
-			if kind != "b" && kind != "x:shop" { // how full the token's bucket is and, for two minutes, the uninstall
+			if kind != "b" && kind != "x:shop" { // the fill level of the token's bucket and, for two minutes, the uninstall
 				all = append(all, tag)
 			}
 		}
@@ -239,7 +238,7 @@ func tags(held map[string]string) []string {
 	return slices.Compact(all)
 }
 
-// clickSigned is a click that goes to the server as Shopify would send it.
+// clickSigned sends a click to the server as Shopify would.
 func clickSigned(t *testing.T, s *sandbox.Sandbox, customer string) string {
 	t.Helper()
 	response, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", s.AppURL()+"/apps/subscriptions?"+s.SignedQuery(customer), nil))

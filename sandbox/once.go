@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// maxHops is more than a click has; a loop ends there.
+// maxHops is more than a click needs. It ends a redirect loop.
 const maxHops = 10
 
-// once makes one click like a browser that is signed out at first.
+// once makes one click like a browser that is not signed in yet.
 func (s *Sandbox) once(ctx context.Context, o Options) error {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -44,8 +44,8 @@ func (s *Sandbox) once(ctx context.Context, o Options) error {
 	return s.landed(o, pat.ID)
 }
 
-// landed returns nil only if the portal itself reports that it opened for this
-// shopper and at this destination.
+// landed returns nil only if the portal itself reports that it opened for this shopper and at this
+// destination.
 func (s *Sandbox) landed(o Options, shopifyID string) error {
 	openings := s.Recharge.Openings()
 	if len(openings) != 1 {
@@ -70,8 +70,7 @@ type browser struct {
 	hops   int
 }
 
-// follow makes a request and follows redirects, printing each hop. It returns
-// where it ended.
+// follow makes a request and follows redirects, printing each hop. It returns the last URL.
 func (b *browser) follow(ctx context.Context, method, target string, form url.Values) (*url.URL, error) {
 	for ; b.hops < maxHops; b.hops++ {
 		at, next, err := b.hop(ctx, method, target, form)

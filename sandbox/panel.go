@@ -15,8 +15,8 @@ import (
 //go:embed panel.html
 var panelHTML string
 
-// panel is drawn at the foot of the store's and the portal's pages: it switches
-// faults and shows how the last click ended.
+// panel is drawn at the foot of the store's and the portal's pages. It switches faults and shows
+// how the last click ended.
 type panel struct {
 	sandbox *Sandbox
 	page    *template.Template
@@ -54,7 +54,7 @@ func (p *panel) draw() template.HTML {
 	return template.HTML(out.String()) // html/template has escaped it
 }
 
-// lead makes the panel lead to another sandbox, too.
+// lead adds a link to another sandbox.
 func (p *panel) lead(other *Sandbox) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,7 +67,7 @@ func (p *panel) elsewhere() string {
 	return p.other
 }
 
-// turn is what the panel's buttons do.
+// turn handles the panel's buttons.
 func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
 	if r.PostFormValue("forget") != "" {
 		p.sandbox.Forget()
@@ -79,19 +79,19 @@ func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// whereFrom is the storefront's page whose button was pressed. Pages of the
-// portal send no referrer.
+// whereFrom returns the storefront page whose button was pressed. Pages of the portal send no
+// referrer.
 func whereFrom(r *http.Request, path string) string {
 	from, err := url.Parse(r.Referer())
 	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") ||
 		strings.HasPrefix(from.Path, path) {
-		return "/account" // not back into a click: a fault is to be seen by clicking
+		return "/account" // not back to a click; only a real click should show a fault
 	}
 	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"
 }
 
-// watcher reads the server's log on its way: each click writes one line, with the
-// name of the store.
+// watcher reads the server's log as it is written. Each click logs one line with the name of its
+// store.
 type watcher struct {
 	slog.Handler
 	environment *environment
@@ -99,7 +99,7 @@ type watcher struct {
 
 func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
 	if strings.HasPrefix(record.Message, "REDIS_URL: ") {
-		return nil // the sandbox's is in memory, on purpose
+		return nil // the sandbox's Redis is in memory on purpose
 	}
 	if record.Message == "click" {
 		line := map[string]string{}
@@ -108,7 +108,7 @@ func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
 			return true
 		})
 		for _, s := range w.environment.stores {
-			// A click that was refused, or is another store's, names none of them.
+			// Every panel shows a rejected click, and one from another store, since it names none of these.
 			if string(s.kind.shop) == line["shop"] || !w.environment.has(line["shop"]) {
 				s.panel.saw(line)
 			}

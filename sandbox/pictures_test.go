@@ -14,7 +14,7 @@ import (
 	"manage-subscriptions/sandbox"
 )
 
-// TestPictures takes the pictures of README and docs, and others to look at.
+// TestPictures takes the pictures of README and docs, and others for review.
 func TestPictures(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("SCREENSHOTS") == "" && !suite.Whole() {
@@ -53,13 +53,12 @@ func TestPictures(t *testing.T) {
 	do(t, ctx,
 		chromedp.Navigate(older.Store.URL+"/account/login"),
 		chromedp.Click(css(`[data-shopper="`+pat+`"]`)),
-		chromedp.WaitVisible(css(`.account-nav a[href*="/apps/subscriptions"]`)), // the app embed's
+		chromedp.WaitVisible(css(`.account-nav a[href*="/apps/subscriptions"]`)), // from the app embed
 	)
 	crop(t, ctx, "account-menu", "main")
 }
 
-// crop keeps one element of what the browser shows, where SCREENSHOTS names a
-// folder.
+// crop saves a screenshot of one element if SCREENSHOTS names a folder.
 func crop(t *testing.T, ctx context.Context, name string, element css) {
 	t.Helper()
 	folder := os.Getenv("SCREENSHOTS")
@@ -87,7 +86,7 @@ func day(t *testing.T, ctx context.Context) {
 			clickSigned(t, s, []string{pat, "6100200300600", robin}[click%7%3])
 		}
 		if os.Getenv("SCREENSHOTS") != "" {
-			time.Sleep(1200 * time.Millisecond) // counters are written each second, into the hour of that moment
+			time.Sleep(1200 * time.Millisecond) // counters are written once a second, into the current hour
 		}
 		c.Add(time.Hour)
 	}

@@ -1,6 +1,6 @@
-// Package sandbox runs the whole click on one machine: the real server between
-// emulated stores, an emulated Recharge and a Redis. One of the stores is headless. It
-// needs no account, no configuration and no network, and listens on loopback only.
+// Package sandbox runs the whole click on one machine: the real server between emulated stores, an
+// emulated Recharge and a Redis. One of the stores is headless. The sandbox needs no account,
+// configuration or network, and listens on loopback only.
 package sandbox
 
 import (
@@ -31,24 +31,24 @@ const (
 
 // Options configure a sandbox.
 type Options struct {
-	Once        bool   // one click without a browser, then end
-	Destination string // the page of the portal that Once asks for
-	Port        int    // of the storefront; 0, or one that is taken: a free one
-	// StorefrontPort is that of the headless storefront, as Port.
+	Once        bool   // make one click without a browser, then end
+	Destination string // the portal page that Once asks for
+	Port        int    // of the storefront; if 0 or already in use, a free one is taken
+	// StorefrontPort is the headless storefront's port, chosen like Port.
 	StorefrontPort int
-	Out            io.Writer // what a person reads
+	Out            io.Writer // messages for a person
 	Log            io.Writer // the server's log; nil drops it
 
 	Classic  bool             // a store with legacy customer accounts and an older theme
 	New      bool             // a store that has not installed the app yet
 	Headless bool             // a store with a storefront of its own, whose server asks for links and signs them
-	Path     string           // where the merchant has put the app; "" is /apps/subscriptions
+	Path     string           // path that the merchant has chosen for the app; "" is /apps/subscriptions
 	Redirect string           // "page" for a page that forwards; "" is a 302
-	Index    bool             // import all customers first, as serve does
+	Index    bool             // import all customers first, as in production
 	Now      func() time.Time // the clock of all parts; nil is time.Now
 }
 
-// kind is what one of the stores is like.
+// kind describes one of the stores.
 type kind struct {
 	shop                         shopify.Shop
 	name, email, theme, accounts string
@@ -67,27 +67,27 @@ func (o Options) kind() kind {
 	return kind{"sandbox-coffee.myshopify.com", "Sandbox Coffee", "hello@sandbox-coffee.example", "modern", "new", false}
 }
 
-// Sandbox is a running store, with its Recharge.
+// Sandbox is a running store with its Recharge.
 type Sandbox struct {
 	Store    *shopifytest.Server
 	Recharge *rechargetest.Server
-	Tokens   Tokens // what its merchant pastes
+	Tokens   Tokens // that the merchant pastes
 
 	kind        kind
-	path        string // where the merchant has put the app
+	path        string // path that the merchant has chosen for the app
 	listener    net.Listener
 	environment *environment
 	panel       *panel
 	switches    []*toggle
-	headless    *storefront // nil: the storefront is Shopify's
+	headless    *storefront // nil if the storefront is Shopify's
 }
 
-// Tokens are drawn anew at every start: none is worth stealing, none is shared.
+// Tokens are drawn at random on every start, so that they are not worth stealing and no one shares them.
 type Tokens struct{ Admin, Storefront, Secret string }
 
-// Run starts three stores: one of today that has connected Recharge, an older one that
-// has not installed the app yet, and a headless one; and keeps them until ctx ends. Or
-// it starts one for one click.
+// Run starts three stores and keeps them running until ctx ends: a current one that has connected
+// Recharge, an older one that has not installed the app yet, and a headless one. With Once it
+// starts one store for one click.
 func Run(ctx context.Context, o Options) error {
 	if o.Once {
 		o.Port = 0
@@ -117,7 +117,7 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(err, stores[0].Close())
 }
 
-// Start starts a sandbox with one store. The caller closes it.
+// Start starts a sandbox with one store. The caller must close it.
 func Start(ctx context.Context, o Options) (*Sandbox, error) {
 	stores, err := StartAll(ctx, o)
 	if err != nil {
@@ -126,8 +126,8 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 	return stores[0], nil
 }
 
-// StartAll starts a sandbox with several stores that share a server. The server is
-// configured by the first of all options. Closing one store closes all.
+// StartAll starts a sandbox with several stores that share a server. The first Options configure
+// the server. Closing one store closes all of them.
 func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 	var stores []*Sandbox
 	for _, o := range all {
@@ -172,14 +172,14 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 	return stores, nil
 }
 
-// Close ends all of it, other stores included.
+// Close stops the sandbox, including its other stores.
 func (s *Sandbox) Close() error { return s.environment.close() }
 
-// Shop is the store's name at Shopify.
+// Shop returns the store's name at Shopify.
 func (s *Sandbox) Shop() string { return string(s.kind.shop) }
 
-// Headless is where the headless storefront is, and the key that its server has; "" if
-// the store has none.
+// Headless returns the headless storefront's URL and the API key of its server, or "" if the store
+// has none.
 func (s *Sandbox) Headless() (url, key string) {
 	if s.headless == nil {
 		return "", ""
@@ -187,10 +187,10 @@ func (s *Sandbox) Headless() (url, key string) {
 	return s.headless.url, s.headless.key
 }
 
-// AppURL is where the server listens.
+// AppURL returns the server's URL.
 func (s *Sandbox) AppURL() string { return s.environment.appURL() }
 
-// SignedQuery is the query of a click of a shopper's, as Shopify would send it.
+// SignedQuery returns the query of a shopper's click, as Shopify would send it.
 func (s *Sandbox) SignedQuery(customer string) string {
 	return s.Store.SignedQuery("", customer, s.path, s.environment.appSecret)
 }
@@ -198,7 +198,7 @@ func (s *Sandbox) SignedQuery(customer string) string {
 // Held returns everything in the server's Redis, by key.
 func (s *Sandbox) Held() map[string]string { return dump(s.environment.redis) }
 
-// listen takes the port that the README names, or a free one if that is taken.
+// listen takes the given port, or a free one if it is in use.
 func listen(port int) (net.Listener, error) {
 	if port != 0 {
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
@@ -208,8 +208,7 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0")
 }
 
-// build makes the store and its Recharge. The app is known to the store, and not
-// installed.
+// build creates the store and its Recharge. The store knows the app, but has not installed it.
 func (s *Sandbox) build(e *environment) error {
 	s.environment = e
 	s.switches = s.toggles()
@@ -262,7 +261,7 @@ func (s *Sandbox) startStore(gallery *gallery) {
 	})
 }
 
-// connect does what the merchant does in the app home: it pastes the tokens.
+// connect pastes the tokens as a merchant does in the app home.
 func (s *Sandbox) connect(ctx context.Context) error {
 	form := url.Values{"token": {s.Tokens.Admin}, "storefront": {s.Tokens.Storefront}, "secret": {s.Tokens.Secret}}
 	body, err := s.inAppHome(ctx, "/app/connect", form)
@@ -275,7 +274,7 @@ func (s *Sandbox) connect(ctx context.Context) error {
 	return nil
 }
 
-// blocks are the app blocks that the merchant has placed: one for each audience.
+// blocks returns the app blocks that the merchant has placed, one for each audience.
 func blocks(path string) []shopifytest.Block {
 	var blocks []shopifytest.Block
 	styles := map[string]string{"everyone": "button", "signed_in": "secondary", "subscribers": "link"}
@@ -291,8 +290,8 @@ func blocks(path string) []shopifytest.Block {
 	return blocks
 }
 
-// embeds are the app embeds that are turned on: in the older theme, which has no
-// room for blocks.
+// embeds returns the app embeds that are turned on. Only the older theme has them, because it has
+// no room for blocks.
 func embeds(theme, path string) []shopifytest.Block {
 	if theme != "classic" {
 		return nil
@@ -300,7 +299,7 @@ func embeds(theme, path string) []shopifytest.Block {
 	return []shopifytest.Block{{ID: "account-link", Name: "account-link", Settings: proxied(path, map[string]any{})}}
 }
 
-// proxied adds where the merchant has put the app to a block's settings.
+// proxied adds the merchant's path for the app to a block's settings.
 func proxied(path string, settings map[string]any) map[string]any {
 	parts := strings.Split(path, "/") // "", prefix, subpath
 	settings["prefix"], settings["subpath"] = parts[1], parts[2]
@@ -337,7 +336,7 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
 `, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront)
 }
 
-// shoppers are the accounts of every store.
+// shoppers returns the accounts of every store.
 func shoppers() []shopifytest.Shopper {
 	return []shopifytest.Shopper{
 		{ID: "6100200300400", Email: "pat@example.test", FirstName: "Pat", LastName: "Doe", Note: "has two subscriptions"},
@@ -347,7 +346,7 @@ func shoppers() []shopifytest.Shopper {
 	}
 }
 
-// customers are the store's at Recharge. Shopify does not know all of a headless store's.
+// customers returns the store's customers at Recharge. Shopify does not have all of a headless store's.
 func (k kind) customers() []rechargetest.Customer {
 	all := customers()
 	if k.shop == "sandbox-tea.myshopify.com" {
@@ -360,7 +359,7 @@ func (k kind) customers() []rechargetest.Customer {
 	return all
 }
 
-// customers are Recharge's. A stranger comes first, so that code that takes the first
+// customers returns Recharge's customers. A stranger comes first, so that code that takes the first
 // record of an unfiltered page opens the wrong portal.
 func customers() []rechargetest.Customer {
 	type subscriptions = []rechargetest.Subscription

@@ -20,7 +20,7 @@ import (
 
 const pat, robin = "6100200300400", "6100200300500"
 
-// person is a browser without a screen.
+// person is a shopper with a simple HTTP client as the browser.
 type person struct {
 	t      *testing.T
 	s      *sandbox.Sandbox
@@ -63,7 +63,7 @@ func (p *person) body(response *http.Response, err error) string {
 	return string(body)
 }
 
-// click clicks, and reads on the panel how it ended.
+// click makes a click, and reads from the panel how it ended.
 func (p *person) click(destination string) string {
 	p.t.Helper()
 	p.get("/apps/subscriptions" + destination)
@@ -79,8 +79,8 @@ func (p *person) press(name, on string) {
 	p.post("/sandbox/switch", url.Values{"name": {name}, "on": {on}})
 }
 
-// TestEverySwitch presses each one on the panel, for Pat when her access is cached, when
-// only she is known, and when she is not, and for Robin.
+// TestEverySwitch presses every switch on the panel: for Pat while her access is cached, while only
+// her ID is cached, and with an empty cache, and for Robin.
 func TestEverySwitch(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ warm, known, cold, robin string }{
@@ -99,7 +99,7 @@ func TestEverySwitch(t *testing.T) {
 	for name, want := range tests {
 		names = append(names, name)
 		if !suite.Runs(name, "down", "sessions", "filter", "redis", "clock", "secret", "signin", "shop") {
-			continue // those take long
+			continue // they take long
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,7 +113,7 @@ func TestEverySwitch(t *testing.T) {
 			if got := pat.click("/orders"); got != want.warm {
 				t.Errorf("with an access: %s; want %s", got, want.warm)
 			}
-			c.Add(61 * time.Second) // LINK_TTL is over; who she is stays known
+			c.Add(61 * time.Second) // LINK_TTL is over, but her customer ID is still cached
 			if got := pat.click("/orders"); got != want.known {
 				t.Errorf("known: %s; want %s", got, want.known)
 			}
@@ -125,15 +125,15 @@ func TestEverySwitch(t *testing.T) {
 				t.Errorf("Robin: %s; want %s", got, want.robin)
 			}
 			pat.press(name, "false")
-			c.Add(31 * time.Second) // what Recharge has refused is not asked for again before
-			// A 429 and a dead Redis are left alone for a while, and a full bucket has to leak.
+			c.Add(31 * time.Second) // a refusal by Recharge is remembered for 30 s
+			// After a 429 or a Redis failure there is a pause, and a full bucket has to leak.
 			for until := time.Now().Add(time.Minute); time.Now().Before(until); <-time.After(20 * time.Millisecond) {
 				if pat.click("") == "redirected" {
 					return
 				}
 				c.Add(time.Second)
 			}
-			t.Error("switched off again, and the click still does not get through")
+			t.Error("the click still fails after the fault was switched off")
 		})
 	}
 	page := newPerson(t, start(t), pat).get("/account")
@@ -148,8 +148,8 @@ func TestEverySwitch(t *testing.T) {
 	}
 }
 
-// TestGalleryLeadsWhereTheServerDoes: the gallery fills the pages itself, with
-// what the server would.
+// TestGalleryLeadsWhereTheServerDoes: the gallery fills in the pages itself, so its links must
+// match the server's.
 func TestGalleryLeadsWhereTheServerDoes(t *testing.T) {
 	t.Parallel()
 	for theme, classic := range themes() {
@@ -167,8 +167,8 @@ func TestGalleryLeadsWhereTheServerDoes(t *testing.T) {
 	}
 }
 
-// TestPanelTakesNoOrdersFromElsewhere: a web page that a developer has open must
-// not press its buttons.
+// TestPanelTakesNoOrdersFromElsewhere: a web page that a developer has open must not be able to
+// press the panel's buttons.
 func TestPanelTakesNoOrdersFromElsewhere(t *testing.T) {
 	t.Parallel()
 	s := start(t)

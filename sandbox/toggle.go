@@ -12,18 +12,18 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// toggle is one fault of the panel.
+// toggle is one of the panel's faults.
 type toggle struct {
 	Name   string // in forms and tests
-	Label  string // what is broken
-	Expect string // what a click then ends in
+	Label  string // the thing that is broken
+	Expect string // how a click then ends
 	set    func(on bool) error
 	on     atomic.Bool
 }
 
 func (t *toggle) On() bool { return t.on.Load() }
 
-// Switch turns a fault on or off, by its name.
+// Switch turns a fault on or off by its name.
 func (s *Sandbox) Switch(name string, on bool) error {
 	for _, toggle := range s.switches {
 		if toggle.Name == name {
@@ -36,7 +36,7 @@ func (s *Sandbox) Switch(name string, on bool) error {
 	return fmt.Errorf("no switch is called %q", name)
 }
 
-// Forget drops every cached shopper from Redis. What merchants have saved stays.
+// Forget deletes every cached shopper from Redis. It keeps what merchants have saved.
 func (s *Sandbox) Forget() {
 	for _, key := range s.environment.redis.Keys() {
 		_, kind, _ := strings.Cut(key, "}:")
@@ -51,7 +51,7 @@ func dump(redis *miniredis.Miniredis) map[string]string {
 	held := map[string]string{}
 	for _, key := range redis.Keys() {
 		value, err := redis.Get(key)
-		if err != nil { // not a string: a hash
+		if err != nil { // it is a hash
 			fields, _ := redis.HKeys(key)
 			for _, field := range fields {
 				value += field + "=" + redis.HGet(key, field) + "\n"

@@ -24,19 +24,18 @@ import (
 	"manage-subscriptions/sandbox"
 )
 
-// portalPath is where Recharge's own app is on the store.
+// portalPath is the path of Recharge's own app in the store.
 const portalPath = "/tools/recurring"
 
-// walker is a person in front of a browser: it reads what is shown, and clicks
-// what it has read.
+// walker is a person with a browser. It reads the page and clicks on what it has read.
 type walker struct {
 	t   *testing.T
 	s   *sandbox.Sandbox
 	ctx context.Context
 }
 
-// newWalker opens a window for somebody. The test fails if a page of it does
-// what browsers complain of, as running a script that its policy forbids.
+// newWalker opens a browser window. The test fails if the browser reports an error on a page, such
+// as a script that the page's policy forbids.
 func newWalker(t *testing.T, s *sandbox.Sandbox, machine context.Context) *walker {
 	t.Helper()
 	w := &walker{t, s, window(t, machine)}
@@ -67,8 +66,7 @@ func newWalker(t *testing.T, s *sandbox.Sandbox, machine context.Context) *walke
 	return w
 }
 
-// TestWalks are the ways of shoppers, from a click to its end. The store is
-// another one for each, the browser's window too.
+// TestWalks follows shoppers from a click to its end. Each has its own store and browser window.
 func TestWalks(t *testing.T) {
 	t.Parallel()
 	machine := chromium(t)
@@ -154,7 +152,7 @@ func walkSubscribedSince(w *walker) {
 		ID: 70100400, Hash: "3e4d5c6b7a798812", ShopifyCustomerID: robin, Email: "robin@example.test", FirstName: "Robin", LastName: "Roe",
 		Subscriptions: []rechargetest.Subscription{{ID: 50500800, Product: "Slow Sunday, 250 g"}},
 	}})
-	w.s.Forget() // stands for the minute that the page speaks of
+	w.s.Forget() // stands for the minute that the page mentions
 	w.press("Look again")
 	w.inPortal("Robin Roe", "Subscriptions")
 }
@@ -203,7 +201,7 @@ func walkDownNotKnown(w *walker) {
 
 func walkDownKnown(w *walker) {
 	w.account("Pat Doe")
-	w.open("/") // the theme asks how she stands: so she is known, and there is no access yet
+	w.open("/") // the theme requests her status, so her ID is cached but there is no access yet
 	w.until("the answer to the script's question", func() bool {
 		return read(w.t, w.ctx, chromedp.Evaluate[int](`sessionStorage.length`)) > 0
 	})
@@ -218,7 +216,7 @@ func walkDownKnown(w *walker) {
 		w.t.Errorf("with Recharge in order the portal reads %q; want: by a portal token", page.Text)
 	}
 	w.breaks("down")
-	w.open("/apps/subscriptions/addresses") // another page: one access does for all
+	w.open("/apps/subscriptions/addresses") // one access serves every page
 	if page := w.inPortal("Pat Doe", "Addresses"); !strings.Contains(page.Text, "by a portal token") {
 		w.t.Errorf("with Recharge down a minute later the portal reads %q; want: by a portal token", page.Text)
 	}
@@ -235,8 +233,7 @@ func walkNotConnected(w *walker) {
 	w.sees("Good coffee, before you run out.")
 }
 
-// walkTwoShoppers: what the theme's script has learned of one shopper, it does
-// not believe of the next.
+// walkTwoShoppers: the theme's script must not apply one shopper's status to the next.
 func walkTwoShoppers(w *walker) {
 	w.account("Robin Roe")
 	w.open("/")
@@ -332,7 +329,7 @@ func walkArabic(w *walker) {
 	if page.Language != "ar" || page.Direction != "rtl" {
 		w.t.Errorf("the page is in %s and runs %s; want ar, rtl", page.Language, page.Direction)
 	}
-	// Where the text itself is, not its box.
+	// Measures the text itself, not its box.
 	type edges struct{ Left, Right, BoxLeft, BoxRight float64 }
 	for _, selector := range []string{"main h1", "main h1 ~ p", "main li:last-child"} {
 		got := read(w.t, w.ctx, chromedp.Evaluate[edges](fmt.Sprintf(`(() => {
@@ -434,11 +431,11 @@ func walkByPageNoScript(w *walker) {
 	w.back("All coffee")
 }
 
-// outcomePage is where a walk can end in the store.
+// outcomePage is a page of the store that a walk can end on.
 type outcomePage struct {
-	fault         string // that a shopper without subscriptions meets it by
+	fault         string // that leads a shopper without subscriptions here
 	title, action string
-	leadsTo       string // where the action leads, with the same fault
+	leadsTo       string // where the action leads with the same fault
 }
 
 func outcomePages() []outcomePage {
@@ -450,7 +447,7 @@ func outcomePages() []outcomePage {
 	}
 }
 
-// meets breaks what leads to the page.
+// meets sets the page's fault and opens it.
 func (w *walker) meets(page outcomePage) {
 	w.t.Helper()
 	w.s.Forget()
@@ -501,8 +498,7 @@ func walkNarrow(w *walker) {
 	}
 }
 
-// TestAppBlock shows the theme's app block, which stands on the home page once
-// for each audience.
+// TestAppBlock checks the theme's app block, which is on the home page once for each audience.
 func TestAppBlock(t *testing.T) {
 	t.Parallel()
 	machine := chromium(t)
@@ -513,9 +509,9 @@ func TestAppBlock(t *testing.T) {
 		name     string
 		shopper  string
 		noScript bool
-		down     bool // Recharge is
+		down     bool // whether Recharge is down
 		want     []string
-		asks     int // questions for the status that two page views cost
+		asks     int // status requests of two page views
 	}{
 		{name: "signed out", want: []string{everyone}},
 		{name: "signed out, no script", noScript: true, want: []string{everyone}},
@@ -570,7 +566,7 @@ func TestAppBlock(t *testing.T) {
 	}
 }
 
-// asked counts how often the store's status was asked for.
+// asked returns the number of status requests to the store.
 func (w *walker) asked() int {
 	count := 0
 	for _, click := range w.clicks() {
@@ -591,11 +587,11 @@ type sight struct {
 	Links     []link // in the main part
 }
 
-// link is one that is seen and can be focused, and where it leads.
+// link is a visible, focusable link and its target.
 type link struct{ Text, To string }
 
-// looking is JavaScript that both readings share. A text is read as it is
-// written: themes put some in capitals.
+// looking is JavaScript that both readings share. It reads text as written, since themes capitalise
+// some of it.
 const looking = `
 	const seen = (e) => e && e.checkVisibility({visibilityProperty: true, opacityProperty: true}) && e.getClientRects().length > 0;
 	const here = (address) => address.startsWith(location.origin + '/') ? address.slice(location.origin.length) : address;
@@ -613,7 +609,7 @@ func (w *walker) look() sight {
 	return got
 }
 
-// tryLook fails while one page gives way to the next.
+// tryLook fails while one page replaces another.
 func (w *walker) tryLook() (sight, error) {
 	return chromedp.Run(w.ctx, chromedp.Evaluate[sight](`(() => {`+looking+`
 		const heading = document.querySelector('h1');
@@ -628,13 +624,13 @@ func (w *walker) tryLook() (sight, error) {
 	})()`))
 }
 
-// links are those that a person sees in a part of the page.
+// links returns the links that a person sees in a part of the page.
 func (w *walker) links(within css) []link {
 	w.t.Helper()
 	return read(w.t, w.ctx, chromedp.Evaluate[[]link](fmt.Sprintf(`(() => {%s return links(%q)})()`, looking, within)))
 }
 
-// until waits for what comes without the walker's doing.
+// until waits for something that happens without the walker.
 func (w *walker) until(what string, come func() bool) {
 	w.t.Helper()
 	for range 500 {
@@ -660,8 +656,8 @@ func (w *walker) sees(heading string) sight {
 
 var reference = regexp.MustCompile(`\b[a-z2-7]{10}$`)
 
-// inStore sees an outcome's page, with the next steps that it offers: where they
-// hold the page's reference, that is <id>.
+// inStore checks an outcome's page and the next steps that it offers. <id> stands for the page's
+// reference in their links.
 func (w *walker) inStore(heading, language string, want []link) sight {
 	w.t.Helper()
 	got := w.sees(heading)
@@ -682,7 +678,7 @@ func (w *walker) inStore(heading, language string, want []link) sight {
 	return got
 }
 
-// inPortal sees a page of the shopper's own portal.
+// inPortal checks a page of the shopper's own portal.
 func (w *walker) inPortal(name, heading string) sight {
 	w.t.Helper()
 	got := w.sees(heading)
@@ -705,19 +701,19 @@ func (w *walker) inPortal(name, heading string) sight {
 	return got
 }
 
-// open goes to an address, as by a link in an e-mail.
+// open goes to an address, as if by a link in an e-mail.
 func (w *walker) open(path string) {
 	w.t.Helper()
 	do(w.t, w.ctx, chromedp.Navigate(w.s.Store.URL+path))
 }
 
-// press clicks the link that reads so, and waits until its page gives way.
+// press clicks the link with that text, and waits until another page replaces this one.
 func (w *walker) press(text string) {
 	w.t.Helper()
 	w.leaves(func() { w.click("a", text) })
 }
 
-// click clicks what reads so in its first line.
+// click clicks the element whose first line is text.
 func (w *walker) click(kind css, text string) {
 	w.t.Helper()
 	element := fmt.Sprintf(`[...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && e.textContent.trim().split('\n')[0] === %q)`, kind, text)
@@ -727,7 +723,7 @@ func (w *walker) click(kind css, text string) {
 	do(w.t, w.ctx, chromedp.Click(chromedp.JSPath(element)))
 }
 
-// leaves does what makes a page give way to another one, and waits until it has.
+// leaves runs act, which must lead to another page, and waits for that page.
 func (w *walker) leaves(act func()) {
 	w.t.Helper()
 	began := chromedp.Evaluate[float64](`performance.timeOrigin`)
@@ -739,8 +735,8 @@ func (w *walker) leaves(act func()) {
 	})
 }
 
-// back presses the browser's button, and ends the walk: the page may come back as
-// it was left, without loading, and then chromedp has nothing to click on.
+// back presses the browser's back button and ends the walk. The page may return from the cache
+// without loading, and then chromedp has nothing to click on.
 func (w *walker) back(heading string) {
 	w.t.Helper()
 	history := read(w.t, w.ctx, chromedp.NavigationEntries())
@@ -754,7 +750,7 @@ func (w *walker) back(heading string) {
 	w.sees(heading)
 }
 
-// signsIn is at the store's sign-in, and says who it is.
+// signsIn expects the store's sign-in, and signs in.
 func (w *walker) signsIn(at, name string) {
 	w.t.Helper()
 	page := w.sees("Sign in")
@@ -764,7 +760,7 @@ func (w *walker) signsIn(at, name string) {
 	w.leaves(func() { w.click("button", name) })
 }
 
-// account signs in by itself, and looks at the account.
+// account signs in on the account page, and waits for it.
 func (w *walker) account(name string) {
 	w.t.Helper()
 	w.open("/account")
@@ -795,7 +791,7 @@ func (w *walker) key(key string) {
 	do(w.t, w.ctx, chromedp.KeyEvent(key))
 }
 
-// wantFocus looks where the keyboard is, and whether one sees it.
+// wantFocus checks which element has the focus, and that it is visible.
 func (w *walker) wantFocus(text string) {
 	w.t.Helper()
 	type focus struct {
@@ -824,7 +820,7 @@ func (w *walker) turn(fault string, on bool) {
 	}
 }
 
-// clicks are what reached the server, as "<status> <path on the store>".
+// clicks returns the requests that reached the server, as "<status> <path on the store>".
 func (w *walker) clicks() []string {
 	var clicks []string
 	for _, asked := range w.s.Store.Forwarded() {

@@ -1,6 +1,5 @@
-// Package portal decides how a click ends: who the shopper is at Recharge, and which
-// link opens their portal. It knows nothing of HTTP. What it finds out on the way is in
-// what it returns.
+// Package portal decides how a click ends. It finds out who the shopper is at Recharge, and which
+// link opens their portal. It knows nothing about HTTP, and returns everything that it learns.
 package portal
 
 import (
@@ -13,7 +12,7 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Outcome is how a click ended. Its text is what the log and the metrics say.
+// Outcome is how a click ended. Its text appears in the log and the metrics.
 type Outcome string
 
 // The outcomes.
@@ -23,37 +22,37 @@ const (
 	SignIn           Outcome = "sign_in"            // to the store's sign-in, and back here
 	SignInFailed     Outcome = "sign_in_failed"     // back, and still nobody is signed in
 	NotASubscriber   Outcome = "not_a_subscriber"   // Recharge does not know the customer
-	Unavailable      Outcome = "unavailable"        // Recharge could not tell, and nothing is cached
+	Unavailable      Outcome = "unavailable"        // Recharge could not say, and nothing is cached
 	NotConnected     Outcome = "not_connected"      // the store has no Recharge credentials
-	Forbidden        Outcome = "forbidden"          // not Shopify's request
+	Forbidden        Outcome = "forbidden"          // the request does not come from Shopify
 )
 
-// Outcomes are all that there are.
+// Outcomes returns all of them.
 func Outcomes() []Outcome {
 	return []Outcome{
 		Redirected, RedirectedByHash, SignIn, SignInFailed, NotASubscriber, Unavailable, NotConnected, Forbidden,
 	}
 }
 
-// Channel is the way by which a click comes in.
+// Channel is how a click reaches us.
 type Channel string
 
 // The channels.
 const (
 	FromStorefront Channel = ""    // Shopify's app proxy
-	FromAPI        Channel = "api" // POST /api/portal-links: a middleware asks for the link
-	FromSignedLink Channel = "go"  // GET /go: a link that a middleware has signed
+	FromAPI        Channel = "api" // POST /api/portal-links: a middleware requests the link
+	FromSignedLink Channel = "go"  // GET /go: a link signed by a middleware
 )
 
 // Source is the nearest place where a click found what it needed.
 type Source string
 
-// The sources, from the nearest on.
+// The sources, nearest first.
 const (
-	FromJoined      Source = "joined"      // what another click of the same shopper got in this process at the same time
+	FromJoined      Source = "joined"      // another click of the same shopper, in this process at the same time
 	FromLink        Source = "link"        // a portal access in Redis
 	FromNobody      Source = "nobody"      // in Redis: Recharge does not know the shopper
-	FromSession     Source = "session"     // a session in Redis; the portal access is asked for
+	FromSession     Source = "session"     // a session in Redis; portal access is requested
 	FromCustomer    Source = "customer"    // who the shopper is, in Redis, by an earlier click
 	FromIndex       Source = "index"       // who the shopper is, in Redis, by an import
 	FromOutOfDate   Source = "out_of_date" // who the shopper was, in Redis; Recharge could not be asked
@@ -61,7 +60,7 @@ const (
 	FromNothingLeft Source = "none"        // nothing was cached, and Recharge could not be asked
 )
 
-// Sources are all that there are.
+// Sources returns all of them.
 func Sources() []Source {
 	return []Source{
 		FromJoined, FromLink, FromNobody, FromSession, FromCustomer, FromIndex, FromOutOfDate, FromRecharge, FromNothingLeft,
@@ -73,10 +72,10 @@ type Step struct {
 	Name  string // one of StepNames
 	Start time.Time
 	Took  time.Duration
-	Error string // why it gave nothing, as far as that is known; of a call, a recharge.Reason
+	Error string // why it failed, if known; of a call, a recharge.Reason
 }
 
-// The steps that are not a call to Recharge. Those are named by their endpoint.
+// The steps other than calls to Recharge, which are named after their endpoint.
 const (
 	StepVerify = "verify"      // Shopify's signature
 	StepNonce  = "redis_nonce" // whether a one-time link was used
@@ -87,7 +86,7 @@ const (
 	stepSave   = "redis_write" // what was learned
 )
 
-// StepNames are all names that a step of a click can have.
+// StepNames returns all names that a step can have.
 func StepNames() []string {
 	return []string{
 		StepVerify, StepNonce, stepJoin, stepLoad, stepBudget, stepWait,
@@ -101,18 +100,18 @@ type Trace struct {
 	steps []Step
 }
 
-// NewTrace returns a trace by a clock.
+// NewTrace returns an empty trace that reads the time from now.
 func NewTrace(now func() time.Time) *Trace {
 	return &Trace{now: now, steps: make([]Step, 0, stepsExpected)}
 }
 
-// stepsExpected are those of most clicks.
+// stepsExpected is how many steps most clicks have.
 const stepsExpected = 3
 
-// Now is the time, by the trace's clock.
+// Now returns the time by the trace's clock.
 func (t *Trace) Now() time.Time { return t.now() }
 
-// End ends a step that has begun at start.
+// End records the end of a step that began at start.
 func (t *Trace) End(name string, start time.Time, err error) {
 	step := Step{Name: name, Start: start, Took: t.now().Sub(start)}
 	if err != nil {
@@ -121,10 +120,10 @@ func (t *Trace) End(name string, start time.Time, err error) {
 	t.steps = append(t.steps, step)
 }
 
-// Steps are those that have ended.
+// Steps returns the steps that have ended.
 func (t *Trace) Steps() []Step { return t.steps }
 
-// addCalls adds the calls to Recharge.
+// addCalls adds calls to Recharge as steps.
 func (t *Trace) addCalls(calls []recharge.Call) {
 	for _, call := range calls {
 		step := Step{Name: call.Endpoint, Start: call.Start, Took: call.Took}
@@ -135,8 +134,8 @@ func (t *Trace) addCalls(calls []recharge.Call) {
 	}
 }
 
-// Click is what is known of a click that has been answered: for the log, the numbers
-// and the traces. It holds nothing that is secret or names the shopper.
+// Click describes an answered click for the log, the metrics and the traces. It holds no secret,
+// and nothing that names the shopper.
 type Click struct {
 	RequestID string
 	Shop      shopify.Shop // "": not known, or not to be trusted
@@ -147,12 +146,12 @@ type Click struct {
 	Took      time.Duration
 	Steps     []Step
 	Calls     []recharge.Call // that this click made
-	Cause     error           // why it is not a better outcome
+	Cause     error           // why the outcome is not better
 	Level     slog.Level
-	Counted   bool // the shop is connected: it belongs into its numbers
+	Counted   bool // the shop is connected, so the click counts in its numbers
 }
 
-// Line is how the log has the steps: each with its milliseconds, as in
+// Line returns the steps as the log shows them, each with its milliseconds, as in
 // "verify=0.02 redis_read=0.31 customers=180.12".
 func (c Click) Line() string {
 	text := make([]byte, 0, 24*len(c.Steps))
@@ -166,10 +165,10 @@ func (c Click) Line() string {
 	return string(text)
 }
 
-// Milliseconds has two places: what is less does not matter.
+// Milliseconds returns milliseconds with two places. Anything finer does not matter.
 func Milliseconds(d time.Duration) float64 { return float64(d/(10*time.Microsecond)) / 100 }
 
-// Fault is a fault of ours that ended a click.
+// Fault is a panic in our own code that ended a click.
 type Fault struct {
 	Value any
 	Stack []byte

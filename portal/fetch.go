@@ -10,26 +10,26 @@ import (
 	"manage-subscriptions/store"
 )
 
-// query is one lookup at Recharge under way.
+// query is a lookup at Recharge in progress.
 type query struct {
 	*click
 	trace  *Trace
 	grant  *recharge.Grant
 	lock   *store.Lock
-	cached store.Cached // as it is learned
-	last   store.Cached // as it was loaded, until it turns out wrong
-	at     time.Time    // when Recharge, or else Redis, was asked whose record it is
+	cached store.Cached // updated as more is learned
+	last   store.Cached // as loaded; empty once it turned out wrong
+	at     time.Time    // when Recharge, or else Redis, was asked who the shopper is
 	source Source
 	alert  error
 }
 
-// query begins a lookup with what is cached.
+// query starts a lookup from the cached value.
 func (c *click) query(trace *Trace) *query {
 	return &query{click: c, trace: trace, cached: c.loaded.Cached, last: c.loaded.Cached, at: c.loaded.At}
 }
 
-// shared is where calls are counted: with the lock, or without where nobody is to wait
-// for a click that saves nothing, or that does not know what is cached.
+// shared returns the limiter that counts the calls, with the shopper's lock. A click that saves
+// nothing, or could not read the cache, takes no lock, so that nobody waits for it.
 func (q *query) shared() recharge.SharedLimiter {
 	if q.Dry || q.loaded.Err != nil {
 		return q.Store.Limiter(q.Shopper.Shop)
@@ -38,8 +38,8 @@ func (q *query) shared() recharge.SharedLimiter {
 	return q.lock
 }
 
-// run takes the right to call Recharge, asks and saves. Others who wait for the lock go on when it
-// returns, even if it panics.
+// run reserves calls, asks Recharge and saves the result. It releases the lock even if it panics,
+// so that others need not wait.
 func (q *query) run(ctx context.Context) found {
 	defer q.release(ctx)
 	q.source = sourceOf(q.cached)
@@ -62,8 +62,8 @@ func (q *query) run(ctx context.Context) found {
 	return q.save(ctx, f)
 }
 
-// ask is the calls that the click will make, if all goes well. Those of an endpoint that
-// is dead are not made.
+// ask returns the calls that the click will make if all goes well. It leaves out calls to endpoints
+// whose circuit is open.
 func (q *query) ask() (ask recharge.Ask) {
 	if q.statusOnly {
 		return recharge.Ask{recharge.Background: 1}
@@ -85,15 +85,15 @@ func (q *query) ask() (ask recharge.Ask) {
 	return ask
 }
 
-// trusted reports whether a customer who is fresh need not be verified before a
-// signed-in link is made: webhooks would have said if the record had moved, or it was
-// verified within the hour.
+// trusted reports whether a fresh customer needs no verification before a signed-in link is made:
+// either webhooks would have reported a moved record, or the last verification is less than
+// trustFor old.
 func (q *query) trusted() bool {
 	return q.Store.WebhooksProven(q.loaded.Record) || q.Now().Sub(q.cached.Verified) < trustFor
 }
 
-// waitForLock waits while another instance asks for the same. What that has saved is
-// then loaded.
+// waitForLock waits while another instance asks for the same shopper. The click then loads what
+// that instance saved.
 func (q *query) waitForLock(ctx context.Context) found {
 	start := q.trace.Now()
 	err := q.lock.Wait(ctx)
@@ -104,10 +104,10 @@ func (q *query) waitForLock(ctx context.Context) found {
 	return found{again: true}
 }
 
-// orByHash is for when Recharge cannot be asked: a customer who is cached goes on.
+// orByHash falls back on the cached customer when Recharge cannot be asked.
 func (c *click) orByHash(cause error) found { return c.byHash(c.loaded.Cached, cause) }
 
-// orByHash is click's, unless what was cached has turned out wrong.
+// orByHash is click's, but without a cached value that has turned out wrong.
 func (q *query) orByHash(cause error) found { return q.byHash(q.last, cause) }
 
 func (c *click) byHash(cached store.Cached, cause error) found {
@@ -146,7 +146,7 @@ func (q *query) learn(ctx context.Context) found {
 	return f
 }
 
-// identify asks who the shopper is. It reports whether that ends the click.
+// identify asks who the shopper is. It reports whether the answer ends the lookup.
 func (q *query) identify(ctx context.Context) (found, bool) {
 	customer, names, err := q.find(ctx)
 	now := q.Now()
@@ -155,7 +155,7 @@ func (q *query) identify(ctx context.Context) (found, bool) {
 		q.cached = store.Cached{NotSubscriber: true, LookedUp: now, ShopifyID: q.Shopper.Customer}
 		return found{nobody: true, cause: err, source: q.source}, true
 	case err != nil:
-		// Recharge is in trouble; who the shopper was last time still holds.
+		// Recharge is failing, so the last known customer still counts.
 		return q.orByHash(err), true
 	}
 	before := q.cached
@@ -166,19 +166,19 @@ func (q *query) identify(ctx context.Context) (found, bool) {
 	return found{}, false
 }
 
-// NotACustomer reports that Recharge has no customer whose portal could be opened.
+// NotACustomer reports whether Recharge has no customer whose portal could be opened.
 func NotACustomer(err error) bool {
 	return recharge.Is(err, recharge.NoCustomer) || recharge.Is(err, recharge.Ambiguous)
 }
 
-// find returns the shopper's customer, and the Shopify id that it names.
+// find returns the shopper's customer record, and the Shopify id in it.
 func (q *query) find(ctx context.Context) (recharge.Customer, shopify.CustomerID, error) {
 	client := q.merchant.Client
 	q.at = time.Now()
 	if id := q.Shopper.RechargeID; id != 0 {
 		customer, names, err := client.OwnCustomer(ctx, q.grant, id)
 		if recharge.Is(err, recharge.Foreign) {
-			// Recharge mixes customers up: what it said before may be as wrong.
+			// Recharge mixes customers up, so its earlier answers may be wrong, too.
 			q.forget(ctx)
 		}
 		return customer, shopify.CustomerID(names), err
@@ -196,8 +196,8 @@ func (q *query) find(ctx context.Context) (recharge.Customer, shopify.CustomerID
 	return result.Customer, q.Shopper.Customer, err
 }
 
-// findUnfiltered is for a store whose filter does not work. A customer who is cached is
-// asked for by Recharge's id; one who is not in an import of all is nobody.
+// findUnfiltered handles a store where Recharge's filter does not work. It looks up a cached
+// customer by Recharge's id. A shopper who is missing from a complete import is no customer.
 func (q *query) findUnfiltered(ctx context.Context, alert error) (recharge.Customer, error) {
 	if id := q.cached.Customer.ID; id != 0 {
 		customer, err := q.merchant.Client.CustomerByID(ctx, q.grant, id, string(q.Shopper.Customer))
@@ -207,7 +207,7 @@ func (q *query) findUnfiltered(ctx context.Context, alert error) (recharge.Custo
 		if !recharge.Is(err, recharge.NoCustomer) {
 			return recharge.Customer{}, alert
 		}
-		// It is not theirs any more, so it must not open for them.
+		// The record is no longer this shopper's, so it must not open for them.
 		q.forget(ctx)
 	}
 	if q.Store.Imported(ctx, q.Shopper.Shop) {
@@ -216,8 +216,8 @@ func (q *query) findUnfiltered(ctx context.Context, alert error) (recharge.Custo
 	return recharge.Customer{}, alert
 }
 
-// verify asks whether a customer is still the shopper's. It reports whether that ends
-// the click: by hash if Recharge cannot say, and anew if the record has moved.
+// verify asks whether the customer record is still the shopper's. It reports whether that ends the
+// lookup: by hash if Recharge cannot say, and to load again if the record has moved.
 func (q *query) verify(ctx context.Context) (found, bool) {
 	q.at = time.Now()
 	customer, err := q.verified(ctx, q.grant, q.cached.Customer.ID)
@@ -236,7 +236,7 @@ func (q *query) verify(ctx context.Context) (found, bool) {
 	return q.orByHash(err), true
 }
 
-// verified returns a customer as Recharge has it now, if it is still the shopper's.
+// verified returns a customer record as Recharge has it now, if it is still the shopper's.
 func (c *click) verified(ctx context.Context, grant *recharge.Grant, id int64) (recharge.Customer, error) {
 	if c.Shopper.RechargeID != 0 {
 		own, _, err := c.merchant.Client.OwnCustomer(ctx, grant, c.Shopper.RechargeID)
@@ -245,19 +245,19 @@ func (c *click) verified(ctx context.Context, grant *recharge.Grant, id int64) (
 	return c.merchant.Client.CustomerByID(ctx, grant, id, string(c.Shopper.Customer))
 }
 
-// signIn asks for portal access, by the cached session if there is one.
+// signIn asks for portal access, with the cached session if there is one.
 func (q *query) signIn(ctx context.Context) (recharge.Access, recharge.Link, error) {
 	if q.cached.Session.Token != "" {
 		access, link, err := q.access(ctx)
 		if !recharge.Is(err, recharge.Unauthorized) {
 			return access, link, err
 		}
-		q.cached.Session = recharge.Session{} // it is over before its time: a new one may do
+		q.cached.Session = recharge.Session{} // it ended early, and a new one may work
 	}
 	session, err := q.merchant.Client.CreateSession(ctx, q.grant, q.cached.Customer)
 	if err != nil {
 		if recharge.Is(err, recharge.Foreign) || recharge.Is(err, recharge.NotFound) {
-			// Recharge does not know the customer by this id any more.
+			// Recharge no longer knows the customer by this id.
 			q.forget(ctx)
 		}
 		q.refused(err)
@@ -284,7 +284,7 @@ func (q *query) access(ctx context.Context) (recharge.Access, recharge.Link, err
 	return access, link, err
 }
 
-// refused keeps in mind what would be refused again.
+// refused remembers a refusal that Recharge would repeat.
 func (q *query) refused(err error) {
 	reason := recharge.ReasonOf(err)
 	if reason != "" && !reason.Transient() && reason != recharge.Cancelled && q.LinkTTL > 0 {
@@ -292,7 +292,7 @@ func (q *query) refused(err error) {
 	}
 }
 
-// forget is for when what is cached, or was learned just now, turned out wrong.
+// forget drops everything cached or just learned about the shopper, since it turned out wrong.
 func (q *query) forget(ctx context.Context) {
 	if !q.Dry && q.loaded.Record != nil {
 		_ = q.Store.Forget(ctx, q.loaded.Record, q.Shopper)
@@ -300,16 +300,16 @@ func (q *query) forget(ctx context.Context) {
 	q.cached, q.last = store.Cached{}, store.Cached{}
 }
 
-// release lets those go on who wait for the lock, unless save has. The lock may have been taken
-// even where the right to call was not granted in time.
+// release releases the lock, unless save has. The lock may have been taken even if the calls were
+// not granted in time.
 func (q *query) release(ctx context.Context) {
 	if q.lock != nil && q.loaded.Record != nil {
 		_ = q.Store.Save(ctx, q.loaded.Record, q.Shopper, nil, 0, q.lock)
 	}
 }
 
-// save caches what was learned, and releases the lock. What Redis has learned meanwhile
-// to be over does not lead anywhere.
+// save caches what was learned, and releases the lock. If the shopper was erased or moved
+// meanwhile, the click has to load again.
 func (q *query) save(ctx context.Context, f found) found {
 	if q.Dry {
 		return f

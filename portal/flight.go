@@ -13,13 +13,13 @@ import (
 	"manage-subscriptions/store"
 )
 
-// share lets do run once in this process for all clicks that ask for the same key at the same
-// time. It reports whether do ran for this one. It fails if do panicked, which would end the
-// process, or if do is still running a moment after ctx has ended.
+// share runs do once in this process for all clicks that ask for the same key at the same time. It
+// reports whether do ran for this click. It fails if do panicked, which would otherwise end the
+// process, or if do is still running when ctx has been over for grace.
 func share[T any](
 	ctx context.Context, flights *singleflight.Group, key string, do func() T,
 ) (result T, led bool, err error) {
-	ran := false // not led: after ctx has ended, do may still begin
+	ran := false // apart from led, since do may still start after ctx has ended
 	flight := flights.DoChan(key, func() (value any, err error) {
 		defer func() {
 			if panicked := recover(); panicked != nil {
@@ -45,17 +45,17 @@ func share[T any](
 	return result, ran, landed.Err
 }
 
-// lookup is what one lookup at Recharge has found, for every click that waited for it.
+// lookup is the result of a lookup at Recharge, for every click that waited for it.
 type lookup struct {
 	found
-	of    *store.Record // that was loaded then
+	of    *store.Record // the shop's record at that time
 	steps []Step
 	calls []recharge.Call
 	late  bool // the click that made it ran out of time
 }
 
-// fetch asks Recharge for what is missing. Clicks of the same shopper in this process do
-// so once, and each puts its own link together; across instances there is a lock.
+// fetch asks Recharge for what is missing. Simultaneous clicks of one shopper share the lookup, by
+// singleflight in this process and by a lock across instances. Each makes its own link.
 func (c *click) fetch(ctx context.Context, result *Result) found {
 	ctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
@@ -77,7 +77,7 @@ func (c *click) fetch(ctx context.Context, result *Result) found {
 	c.trace.End(stepJoin, start, nil)
 	useful := l.nobody || l.customer.ID != 0
 	if err != nil || l.again || l.of != c.loaded.Record || l.late && !useful {
-		return found{again: true} // this one has time left, or another record of the shop
+		return found{again: true} // this click has time left, or another record of the shop
 	}
 	if useful {
 		l.source = FromJoined
@@ -85,8 +85,8 @@ func (c *click) fetch(ctx context.Context, result *Result) found {
 	return l.found
 }
 
-// key names the shopper among lookups. A click does not join a status's lookup, which asks for
-// less and gives up sooner.
+// key identifies a shopper's lookup. A click does not join a status request's lookup, which asks
+// for less and gives up sooner.
 func (c *click) key() string {
 	who, status := c.Shopper, ""
 	if c.statusOnly {
@@ -95,7 +95,6 @@ func (c *click) key() string {
 	return status + string(who.Shop) + " " + string(who.Customer) + " " + strconv.FormatInt(who.RechargeID, 10)
 }
 
-// lookUp makes the lookup.
 func (c *click) lookUp(ctx context.Context) lookup {
 	q := c.query(NewTrace(c.trace.now))
 	l := lookup{of: c.loaded.Record, found: q.run(ctx)}
@@ -106,7 +105,7 @@ func (c *click) lookUp(ctx context.Context) lookup {
 	return l
 }
 
-// lead returns what this click itself has found, with the steps and calls that it took.
+// lead returns what this click found itself, and records the steps and calls that it took.
 func (c *click) lead(result *Result, l lookup) found {
 	c.trace.steps = append(c.trace.steps, l.steps...)
 	result.Calls = append(result.Calls, l.calls...)

@@ -21,18 +21,18 @@ type Merchant struct {
 	LegacyAccounts bool // the store signs in at /account/login
 	ByHash         bool // never ask for a signed-in link
 
-	of *store.Record // that it was made from; nil: it is configured here
+	of *store.Record // the record it was made from; nil: the shop is configured here
 }
 
-// Settings are what the clients of all shops have in common.
+// Settings are shared by the clients of all shops.
 type Settings struct {
 	APIURL   *url.URL
-	Rate     float64 // calls a second of a token
+	Rate     float64 // calls a second for each token
 	Burst    int
 	Timeout  time.Duration   // of one call
 	HTTP     *http.Transport // to Recharge
 	Now      func() time.Time
-	Defaults store.Traits // of a shop where nothing was detected or chosen
+	Defaults store.Traits // for a shop where nothing was detected or chosen
 }
 
 // Merchants knows which shops have connected Recharge, and keeps a client for each. It
@@ -40,15 +40,15 @@ type Settings struct {
 type Merchants struct {
 	store    *store.Store
 	settings Settings
-	own      shopify.Shop // "": many
-	single   *Merchant    // own's; nil: not connected
+	own      shopify.Shop // "": many-store mode
+	single   *Merchant    // of own; nil: not connected
 
 	mu  sync.Mutex // held while a client is made
 	all sync.Map   // shopify.Shop to *Merchant
 }
 
-// NewMerchants returns the merchants that connect their shops by themselves or, if configured is
-// not nil, the one shop that is configured here. Without a token it has not connected Recharge.
+// NewMerchants returns the merchants of many-store mode, who connect their own shops or, if configured
+// is not nil, only the shop configured here. Without a token, that shop has not connected Recharge.
 func NewMerchants(s *store.Store, settings Settings, configured *store.Connection) (*Merchants, error) {
 	m := &Merchants{store: s, settings: settings}
 	if configured == nil {
@@ -63,16 +63,16 @@ func NewMerchants(s *store.Store, settings Settings, configured *store.Connectio
 	return m, err
 }
 
-// Own is the shop that is configured here; "": merchants connect theirs.
+// Own returns the shop that is configured here; "" in many-store mode.
 func (m *Merchants) Own() shopify.Shop { return m.own }
 
-// Single is the merchant that is configured here; nil: not connected, or there are many.
+// Single returns the merchant that is configured here; nil if not connected, or in many-store mode.
 func (m *Merchants) Single() *Merchant { return m.single }
 
-// ErrRedisDown is why it is not known whether a shop is connected.
+// ErrRedisDown means that we cannot tell whether a shop is connected, since Redis does not answer.
 var ErrRedisDown = errors.New("not known whether the shop has connected Recharge: Redis does not answer")
 
-// Find returns a shop's merchant, nil if it has not connected Recharge.
+// Find returns a shop's merchant, or nil if it has not connected Recharge.
 func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, error) {
 	if m.own != "" {
 		return m.Of(shop, nil)
@@ -84,9 +84,8 @@ func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, err
 	return m.Of(shop, record)
 }
 
-// Of is Find with the record that was just loaded, nil if there is none. Another shop
-// than the one that is configured here can have installed the app, too: its clicks are
-// Shopify's, but it has connected nothing here.
+// Of is Find with a record that was just loaded, nil if there is none. In one-store mode, another
+// shop may have installed the app, too. Shopify signs its clicks, but it has no connection here.
 func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, error) {
 	switch {
 	case m.own == shop:
@@ -97,7 +96,7 @@ func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, erro
 		m.all.Delete(shop)
 		return nil, nil
 	}
-	// A record never changes, so that its merchant is made once.
+	// A record never changes, so its merchant is made only once.
 	if last := m.last(shop); last != nil && last.of == record {
 		return last, nil
 	}
@@ -132,8 +131,8 @@ func (m *Merchants) make(connection *store.Connection, last *Merchant) (*Merchan
 	}, nil
 }
 
-// Client returns a client for a connection, saved or not. With the token that the
-// shop's clicks use, it shares their limiter: what that has spent is spent.
+// Client returns a client for a connection, saved or not. If the token is the one that the shop's
+// clicks use, the client shares their limiter, and so their budget of calls.
 func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, error) {
 	return m.client(connection, m.last(connection.Shop))
 }
@@ -158,7 +157,7 @@ func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recha
 	return recharge.NewClient(options), nil
 }
 
-// All are the merchant that is configured here, or those whose clicks have come by.
+// All returns the merchant that is configured here, or all whom this process has looked up.
 func (m *Merchants) All() map[shopify.Shop]*Merchant {
 	all := map[shopify.Shop]*Merchant{}
 	if m.single != nil {
@@ -171,6 +170,5 @@ func (m *Merchants) All() map[shopify.Shop]*Merchant {
 	return all
 }
 
-// Forget drops a shop's client, and with it its tokens. After an uninstall no click comes
-// that would drop them.
+// Forget drops a shop's client and its tokens. After an uninstall, no click comes that would do so.
 func (m *Merchants) Forget(shop shopify.Shop) { m.all.Delete(shop) }

@@ -2,15 +2,15 @@ package portal
 
 import "manage-subscriptions/recharge"
 
-// Meter counts for an operator. It must not wait for anything.
+// Meter keeps the operator's metrics. It must not block.
 type Meter interface {
 	Click(Click)
 	Call(recharge.Call)
 	Status(StatusAnswer)
-	Webhook(from Sender, status int) // answered with an HTTP status
+	Webhook(from Sender, status int) // status is that of our answer
 }
 
-// StatusAnswer is an answer to a theme that asked whether to show the link.
+// StatusAnswer is our answer to a theme that asked whether to show the link.
 type StatusAnswer string
 
 // The answers.

@@ -12,22 +12,22 @@ import (
 	"manage-subscriptions/store"
 )
 
-// Tracer passes on the spans of a click. It must not wait for anything.
+// Tracer exports the spans of a click. It must not block.
 type Tracer interface{ Click(Click) }
 
-// Recorder writes down what has happened: for the log, for the operator's metrics and
-// traces, and for the merchant's last day. It is safe for concurrent use.
+// Recorder records clicks and calls in the log, in the operator's metrics and traces, and in the
+// merchant's counters of the last day. It is safe for concurrent use.
 //
-// The names under which it counts for the merchant are those of Redis' hashes: an
-// outcome, "t" and the longest time in ms of its class, or one of the constants.
+// The merchant's counters are named as in Redis: an outcome, "t" and the longest time in ms of a
+// time class, or one of the constants below.
 type Recorder struct {
 	Store  *store.Store
 	Log    *slog.Logger
 	Meter  Meter
-	Tracer Tracer // nil: there is none
+	Tracer Tracer // nil: no tracing
 }
 
-// What is counted for the merchant beside outcomes and times.
+// The merchant's counters besides outcomes and times.
 const (
 	CallsMade       = "calls"
 	CallsFailed     = "calls_failed"
@@ -44,7 +44,7 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	if r.Tracer != nil {
 		r.Tracer.Click(click)
 	}
-	if !click.Counted { // of a shop that is not connected nothing is kept
+	if !click.Counted { // nothing is kept for a shop that is not connected
 		return
 	}
 	r.Store.Count(click.Shop, string(click.Outcome), 1)
@@ -54,7 +54,7 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	}
 }
 
-// Calls records calls to Recharge that were made for a shop, by whatever made them.
+// Calls records calls to Recharge that were made for a shop, by a click or anything else.
 func (r *Recorder) Calls(shop shopify.Shop, calls []recharge.Call) {
 	for _, call := range calls {
 		r.Meter.Call(call)
@@ -69,7 +69,7 @@ func (r *Recorder) Calls(shop shopify.Shop, calls []recharge.Call) {
 	}
 }
 
-// log writes a click's one line in the log.
+// log writes a click's log line.
 func (r *Recorder) log(ctx context.Context, click Click) {
 	if !r.Log.Enabled(ctx, click.Level) {
 		return
@@ -93,7 +93,7 @@ func (r *Recorder) log(ctx context.Context, click Click) {
 	r.Log.LogAttrs(ctx, click.Level, "click", append(attributes, Causes(click.Cause)...)...)
 }
 
-// Causes are the log's attributes of a cause, with the stack if it is a fault of ours.
+// Causes returns the log attributes of a cause, with the stack if it is a Fault.
 func Causes(cause error) []slog.Attr {
 	if cause == nil {
 		return nil
@@ -106,14 +106,14 @@ func Causes(cause error) []slog.Attr {
 	return attributes
 }
 
-// The reasons that are not Recharge's.
+// The reasons besides Recharge's own.
 const (
 	NoDatabase    = "no database"          // Redis does not answer
-	RefusedBefore = "refused a moment ago" // Recharge is not asked again yet
+	RefusedBefore = "refused a moment ago" // Recharge refused recently, and is not asked again yet
 )
 
-// Reason returns why something failed, in words that are a key: a recharge.Reason,
-// NoDatabase, RefusedBefore, or "other" for a fault of ours.
+// Reason returns why something failed, as a fixed key: a recharge.Reason, NoDatabase,
+// RefusedBefore, or "other" for anything else, such as a Fault.
 func Reason(cause error) string {
 	switch reason := recharge.ReasonOf(cause); {
 	case reason != "":
@@ -126,8 +126,8 @@ func Reason(cause error) string {
 	return "other"
 }
 
-// Level is how much a click matters to whoever reads the log. An error needs somebody to look
-// at it: Recharge answers with other people's records, or a fault of ours.
+// Level returns the log level of a click. An error needs investigating. It means that Recharge
+// sends other people's records or links that we refuse, or that our own code panicked.
 func Level(outcome Outcome, cause error) slog.Level {
 	var fault *Fault
 	level := slog.LevelInfo
@@ -138,24 +138,24 @@ func Level(outcome Outcome, cause error) slog.Level {
 	case recharge.Is(cause, recharge.Ambiguous):
 		level = slog.LevelWarn
 	}
-	// The shopper got less than the portal, signed in.
+	// The shopper did not get to the portal signed in.
 	if outcome == Unavailable || outcome == RedirectedByHash && cause != nil {
 		return max(slog.LevelWarn, level)
 	}
 	return level
 }
 
-// slowest is the class of what takes longer than any other class.
+// slowest is the class of everything slower than the other classes.
 const slowest = "t+"
 
-// timeClasses are the others, by the longest time of each in milliseconds.
+// timeClasses returns the longest time of each of the other classes, in milliseconds.
 func timeClasses() [20]int {
 	return [...]int{
 		5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 8000, 15000, 25000,
 	}
 }
 
-// class is the class of how long a click took.
+// class returns the time class of a click.
 func class(took time.Duration) string {
 	for _, longest := range timeClasses() {
 		if took <= time.Duration(longest)*time.Millisecond {
@@ -167,8 +167,8 @@ func class(took time.Duration) string {
 
 func className(longest int) string { return "t" + strconv.Itoa(longest) }
 
-// Percentile is how long at most that part of the clicks took, by their classes; 0: longer
-// than the longest class.
+// Percentile returns the time within which the given part of the clicks ended, rounded up to its
+// class. 0 means more than the longest class.
 func Percentile(counts map[string]int64, part float64) time.Duration {
 	all := counts[slowest]
 	for _, longest := range timeClasses() {

@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	// AnswerWithin is the longest time between reading Redis and an answer that leads to a
-	// record. A click that takes longer reads Redis again. A webhook about a record is
-	// answered that long after Redis has taken it, and so after every click that could not
-	// know of it. It is longer than a read takes, and than most clicks.
+	// AnswerWithin is the longest time between reading Redis and an answer that leads to a record.
+	// A slower click reads Redis again. A webhook about a record is answered this long after Redis
+	// has stored it, and so after every click that could not have seen it. Reads and most clicks
+	// are faster.
 	AnswerWithin = time.Second
-	// decideWithin leaves the rest of it to sending the answer.
+	// decideWithin leaves the rest of that time for sending the answer.
 	decideWithin = AnswerWithin - 100*time.Millisecond
-	// trustFor is how long a customer who was verified is not verified again before a
-	// signed-in link is made, where Recharge's webhooks are not proven to arrive.
+	// trustFor is how long a verified customer gets signed-in links without being verified again,
+	// if Recharge's webhooks are not proven to arrive.
 	trustFor = time.Hour
-	// noAccessFor is how long, at most, Recharge is not asked again for what it has refused
-	// to a shopper. So clicking again and again does not cost the store's budget.
+	// noAccessFor is the longest time for which a click does not ask Recharge again after a
+	// refusal, so that repeated clicks do not use up the store's budget of calls.
 	noAccessFor = 30 * time.Second
-	// mostCalls is how many calls a click may have made and still load again.
+	// mostCalls is the number of calls after which a click does not load again.
 	mostCalls = 9
-	// grace lets a click that has run out of time take what its calls have just brought.
+	// grace is how much longer a click waits after its time is up, in case its calls are just returning.
 	grace = 250 * time.Millisecond
 )
 
@@ -49,7 +49,7 @@ type Resolver struct {
 type Request struct {
 	Shopper store.Shopper
 	Visit   recharge.Visit
-	// Loaded is what Load has just returned for the shopper; nil: Resolve loads.
+	// Loaded is Load's result for the shopper, if there is one already. If nil, Resolve loads.
 	Loaded *store.Loaded
 	// CacheOnly makes no call, for requests that nobody waits for, such as HEAD.
 	CacheOnly bool
@@ -57,27 +57,26 @@ type Request struct {
 	Dry bool
 }
 
-// Result is how a click ended, and how it came to that.
+// Result is how a click ended, and why.
 type Result struct {
 	Outcome  Outcome
-	Link     recharge.Link // where to, with Redirected and RedirectedByHash
-	Cause    error         // why it is not a better outcome; safe to log
+	Link     recharge.Link // set with Redirected and RedirectedByHash
+	Cause    error         // why the outcome is not better; safe to log
 	Source   Source
 	Steps    []Step
 	Calls    []recharge.Call // made for this click
 	Merchant *Merchant       // nil: not connected, or not known
 }
 
-// Resolve decides a click. It looks at what is cached, asks Recharge for what is missing, and
-// concludes with a link. It goes on when the shopper leaves, since the next click would have
-// to ask again for what it learns.
+// Resolve decides a click. It reads the cache, asks Recharge for what is missing, and makes the
+// link. It continues if the shopper leaves, since the next click can use what this one learns.
 func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (result Result) {
 	ctx = context.WithoutCancel(ctx)
 	defer func() { result.Steps = trace.Steps() }()
 	defer Recover(&result)
 	c := &click{Resolver: r, Request: request, trace: trace, deadline: time.Now().Add(r.Timeout)}
 	for {
-		f, decided := c.look(ctx) // most clicks end with that
+		f, decided := c.look(ctx) // most clicks end here
 		if !decided {
 			f = c.fetch(ctx, &result)
 		}
@@ -87,16 +86,16 @@ func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (
 	}
 }
 
-// click is one click under way.
+// click is a click in progress.
 type click struct {
 	*Resolver
 	Request
 	trace      *Trace
-	deadline   time.Time // for what it asks of Recharge
-	statusOnly bool      // it asks who the shopper is, and for no link
+	deadline   time.Time // for its calls to Recharge
+	statusOnly bool      // it identifies the shopper and asks for no link
 	merchant   *Merchant
 	loaded     store.Loaded
-	refuted    int64 // the record that Recharge has just said is not the shopper's; 0 none
+	refuted    int64 // a record that Recharge says is not the shopper's; 0: none
 }
 
 func (c *click) late() bool { return !time.Now().Before(c.deadline) }
@@ -104,20 +103,20 @@ func (c *click) late() bool { return !time.Now().Before(c.deadline) }
 // mayGoOn reports whether the click may load again, and make further calls.
 func (c *click) mayGoOn(result *Result) bool { return !c.late() && len(result.Calls) < mostCalls }
 
-// found is what the cache or Recharge knows of a shopper. An answer is made from it.
+// found is what the cache or Recharge knows about a shopper. The answer is made from it.
 type found struct {
-	outcome  Outcome           // "": it depends on what follows
+	outcome  Outcome           // "": the other fields decide
 	customer recharge.Customer // zero ID: none
-	nobody   bool              // Recharge knows no customer to open the portal for
+	nobody   bool              // Recharge has no customer whose portal could be opened
 	access   recharge.Access   // zero: none
 	link     recharge.Link     // Recharge's own, for visit; "" none
 	visit    recharge.Visit
-	cause    error // why there is not more, or an alert
+	cause    error // why something is missing, or an alert
 	source   Source
-	at       time.Time // when Redis or Recharge was last asked for that
-	unsaved  bool      // Redis did not take it, and so cannot say later whether it holds
-	again    bool      // nothing of this: load again
-	refuted  int64     // the record that is not the shopper's any more; 0 none
+	at       time.Time // when Redis or Recharge was last asked who the shopper is
+	unsaved  bool      // Redis could not save it, and so cannot confirm it later
+	again    bool      // use none of this, and load again
+	refuted  int64     // a record that is no longer the shopper's; 0: none
 }
 
 var (
@@ -126,7 +125,7 @@ var (
 	errNoAccess  = errors.New("a session or portal access was refused to this shopper a moment ago")
 )
 
-// look loads what is cached. It reports whether that decides the click, without a call.
+// look reads the cache. It reports whether that decides the click, without a call.
 func (c *click) look(ctx context.Context) (found, bool) {
 	err := c.load(ctx)
 	switch {
@@ -140,19 +139,19 @@ func (c *click) look(ctx context.Context) (found, bool) {
 	return c.fromCache()
 }
 
-// load finds the merchant and what is cached. A visitor of the one store who is not
-// signed in needs neither.
+// load finds the merchant and reads the cache. In one-store mode, a visitor who is not signed in
+// needs nothing from Redis.
 func (c *click) load(ctx context.Context) error {
 	switch {
 	case c.Shopper.Anonymous() && c.Merchants.Own() != "":
 		c.loaded = store.Loaded{At: time.Now()}
 	case c.Loaded != nil:
-		c.loaded, c.Loaded = *c.Loaded, nil // a second look has to be a new one
+		c.loaded, c.Loaded = *c.Loaded, nil // a second look must read Redis
 	default:
 		c.loaded = c.Load(ctx, c.Shopper, c.trace)
 	}
 	if c.refuted != 0 && c.loaded.Cached.Customer.ID == c.refuted {
-		c.loaded.Cached = store.Cached{} // it could not be forgotten
+		c.loaded.Cached = store.Cached{} // removing it from Redis failed
 	}
 	if c.Merchants.Own() == "" && c.loaded.Record == nil && c.loaded.Err != nil {
 		return errors.Join(ErrRedisDown, onlyUnreadable(c.loaded.Err))
@@ -169,10 +168,10 @@ func onlyUnreadable(err error) error {
 	return nil
 }
 
-// fromCache is what is known without any call. It reports whether that will do.
+// fromCache returns what the cache knows. It reports whether that is enough, without a call.
 func (c *click) fromCache() (found, bool) {
 	cached := c.loaded.Cached
-	if c.merchant.ByHash { // neither is used
+	if c.merchant.ByHash { // links by hash need neither
 		cached.Session, cached.Access = recharge.Session{}, recharge.Access{}
 	}
 	f := found{customer: cached.Customer, access: cached.Access, source: sourceOf(cached), at: c.loaded.At}
@@ -201,7 +200,7 @@ func (c *click) fromCache() (found, bool) {
 	return f, true
 }
 
-// sourceOf is where what is cached comes from, if that will do.
+// sourceOf returns the source of an answer that a cached value gives.
 func sourceOf(cached store.Cached) Source {
 	switch {
 	case cached.Access.TempToken != "":
@@ -218,8 +217,8 @@ func sourceOf(cached store.Cached) Source {
 	return FromNothingLeft
 }
 
-// conclude makes the result from what was found. It reports whether the click ends with that.
-// If not, the cache has changed meanwhile and the click looks again.
+// conclude makes the result from what was found. It reports whether that ends the click. If not,
+// the cache has changed meanwhile, and the click looks again.
 func (c *click) conclude(ctx context.Context, result *Result, f found) bool {
 	if f.again {
 		if c.mayGoOn(result) {
@@ -263,14 +262,14 @@ func (c *click) answer(result *Result, f found) {
 }
 
 var (
-	// errUnsure is why a click that knew a customer ends without.
+	// errUnsure is the cause if a click found a customer but could not confirm the record.
 	errUnsure = errors.New("nobody could say whether the record is still the shopper's")
 	errOther  = errors.New("it has changed meanwhile")
 	errLate   = errors.New("the answer took too long")
 )
 
-// inTime reports whether the answer may be given. If it leads to a record and is older than
-// decideWithin, the record has to be checked once more. A dry click leads nobody.
+// inTime reports whether the answer may be sent. An answer that leads to a record and is older than
+// decideWithin has the record checked once more, except in a dry click, which leads nobody there.
 func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	leads := result.Outcome == Redirected || result.Outcome == RedirectedByHash
 	if !leads || c.Dry || time.Since(f.at) < decideWithin {
@@ -291,8 +290,8 @@ func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
 	return true
 }
 
-// holds checks that a record is still the shopper's, as it was found. It asks Redis, or
-// Recharge if Redis does not know.
+// holds checks that a record is unchanged and still the shopper's. It asks Redis or, if Redis does
+// not know, Recharge.
 func (c *click) holds(ctx context.Context, result *Result, f found) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*AnswerWithin)
 	defer cancel()
@@ -309,7 +308,7 @@ func (c *click) holds(ctx context.Context, result *Result, f found) error {
 	return c.stillNames(ctx, result, f.customer)
 }
 
-// check is what Recharge says of a record.
+// check is Recharge's answer about a record.
 type check struct {
 	customer recharge.Customer
 	at       time.Time // when it was asked
@@ -317,8 +316,8 @@ type check struct {
 	err      error
 }
 
-// stillNames checks with Recharge that a record is still the shopper's, as it was found. Clicks
-// of the same shopper in this process do so once.
+// stillNames checks with Recharge that a record is unchanged and still the shopper's. Simultaneous
+// clicks of one shopper in this process share one check.
 func (c *click) stillNames(ctx context.Context, result *Result, customer recharge.Customer) error {
 	key := c.key() + " " + strconv.FormatInt(customer.ID, 10)
 	now, led, err := share(ctx, &c.checks, key, func() check { return c.check(ctx, customer.ID) })
@@ -349,7 +348,7 @@ func (c *click) check(ctx context.Context, id int64) (now check) {
 	return now
 }
 
-// Load reads what a click needs to know from Redis.
+// Load reads everything that a click needs from Redis.
 func (r *Resolver) Load(ctx context.Context, who store.Shopper, trace *Trace) store.Loaded {
 	start := trace.Now()
 	loaded := r.Store.Load(ctx, who)
@@ -357,16 +356,16 @@ func (r *Resolver) Load(ctx context.Context, who store.Shopper, trace *Trace) st
 	return loaded
 }
 
-// Recover is to be deferred. It turns a panic into the outcome Unavailable, which has a page
-// that helps. Shopify would replace a 5xx by a page that says nothing.
+// Recover, when deferred, turns a panic into the outcome Unavailable, which has a helpful page.
+// Shopify would replace a 5xx with a page that explains nothing.
 func Recover(result *Result) {
 	if value := recover(); value != nil {
 		*result = Result{Outcome: Unavailable, Cause: &Fault{value, debug.Stack()}}
 	}
 }
 
-// ApplyCustomerChange forgets the shopper of a webhook of Recharge's. It returns when every
-// click that had read Redis before is answered.
+// ApplyCustomerChange forgets the shopper whom a Recharge webhook names. It returns once every
+// click that read Redis earlier has been answered.
 func (r *Resolver) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, change store.Change) error {
 	if err := r.Store.ApplyCustomerChange(ctx, shop, change); err != nil {
 		return err

@@ -8,22 +8,22 @@ import (
 	"manage-subscriptions/store"
 )
 
-// statusTimeout is how long a question of a theme's may take. The shopper may be about to
-// click, and would wait for it.
+// statusTimeout limits the lookup for a theme's status request. If the shopper clicks meanwhile,
+// the click waits for that lookup.
 const statusTimeout = 1500 * time.Millisecond
 
-// SubscriberStatus is how a shopper stands with Recharge. The zero value is not known.
+// SubscriberStatus is a shopper's status at Recharge. The zero value means that it is not known.
 type SubscriberStatus struct {
 	Known      bool
 	Subscriber bool            // a click would open the portal
 	Active     int             // subscriptions
 	Cause      error           // why it is not known, or an alert; safe to log
-	Calls      []recharge.Call // made for it
+	Calls      []recharge.Call // made to find out
 }
 
-// Status returns how a signed-in shopper stands. It uses what is cached, even if that is too
-// old for a click, or else one lookup, unless cacheOnly. The lookup is cached for the click to
-// come.
+// Status returns a signed-in shopper's status from the cache or, unless cacheOnly, from one lookup,
+// which is cached for the next click. A cached non-subscriber counts even if too old for a click
+// and, with cacheOnly, so does any cached shopper.
 func (r *Resolver) Status(ctx context.Context, who store.Shopper, cacheOnly bool) SubscriberStatus {
 	ctx = context.WithoutCancel(ctx)
 	c := &click{Resolver: r, Request: Request{Shopper: who}, trace: NewTrace(r.Now), statusOnly: true}

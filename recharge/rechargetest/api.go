@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Endpoints, as [Request].Endpoint and [Faults].Only name them.
+// The endpoints, as named by [Request].Endpoint and [Faults].Only.
 const (
 	EndpointCustomers    = "customers"         // GET /customers
 	EndpointCustomer     = "customer"          // GET /customers/{id}
@@ -34,15 +34,15 @@ const (
 	maxBody       = 1 << 20
 )
 
-// endpoint is one route of the API and what it asks of a caller.
+// endpoint is one route of the API and its requirements.
 type endpoint struct {
 	name, method string
-	scopes       []string // any of them will do; the spellings differ in Recharge's own texts
-	bySession    bool     // wants a session token instead of an Admin API token
+	scopes       []string // one is enough; Recharge's documents spell them differently
+	bySession    bool     // needs a session token instead of an Admin API token
 	answer       func(*Server, call) answer
 }
 
-// call is a request to an endpoint by somebody known.
+// call is a request to an endpoint.
 type call struct {
 	endpoint
 	requestMethod string
@@ -52,11 +52,11 @@ type call struct {
 	body          []byte
 	now           time.Time
 	faults        Faults
-	token         *adminToken // who pays; nil if nobody known asks
-	session       *session    // the caller's, if the caller came with a session token
+	token         *adminToken // its bucket pays; nil if the caller is unknown
+	session       *session    // the caller's, if the call has a session token
 }
 
-// answer is what a call gets, before it is sent.
+// answer is an answer that has not been sent yet.
 type answer struct {
 	status      int
 	contentType string
@@ -142,7 +142,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []str
 	status := s.recordRequest(r, e.name, now)
 	faults := s.Faults().at(e.name)
 
-	// Read it all first: only then does net/http notice a client that goes away during the delay.
+	// Read it all first: net/http only notices then that a client goes away during the delay.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		status(http.StatusBadRequest)
@@ -159,11 +159,11 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []str
 	if !delay(w, r, faults.Lag) {
 		panic(http.ErrAbortHandler)
 	}
-	status(a.status) // before sending, so that who has the answer also finds the status
+	status(a.status) // before sending, so that a client with the answer also finds the status
 	a.send(w, faults.Truncate)
 }
 
-// recordRequest remembers a request on arrival and returns how to add the status of its answer.
+// recordRequest records a request on arrival. The function it returns adds the answer's status.
 func (s *Server) recordRequest(r *http.Request, endpoint string, at time.Time) func(status int) {
 	entry := &Request{
 		Method: r.Method, Path: r.URL.Path, Endpoint: endpoint, Query: r.URL.Query(), Header: r.Header.Clone(), At: at,
@@ -178,7 +178,7 @@ func (s *Server) recordRequest(r *http.Request, endpoint string, at time.Time) f
 	}
 }
 
-// delay waits for d and reports whether somebody is still waiting for the answer.
+// delay waits for d and reports whether the client is still waiting for the answer.
 func delay(w http.ResponseWriter, r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -214,7 +214,7 @@ func (s *Server) decide(c call) answer {
 	return a
 }
 
-// charge finds out who calls, takes the call from their bucket, and says whether it fitted and how full the bucket is.
+// charge identifies the caller and charges its bucket. It reports whether the call fitted, and the bucket's level.
 func (s *Server) charge(c *call) (fits bool, limit string) {
 	value := c.header.Get("X-Recharge-Access-Token")
 	s.mu.Lock()
@@ -258,7 +258,7 @@ func (c call) check(fits bool) answer {
 }
 
 func (c call) checkEndpoint() answer {
-	media, _, _ := mime.ParseMediaType(c.header.Get("Content-Type")) // what does not parse is not JSON
+	media, _, _ := mime.ParseMediaType(c.header.Get("Content-Type")) // an unreadable type is not JSON
 	switch {
 	case c.requestMethod != c.method:
 		return refusal(http.StatusMethodNotAllowed)
@@ -282,5 +282,5 @@ func (a answer) send(w http.ResponseWriter, cut bool) {
 	if cut && a.status == http.StatusOK {
 		a.body = a.body[:len(a.body)/2]
 	}
-	_, _ = io.Copy(w, bytes.NewReader(a.body)) // a client that went away is no concern of the server
+	_, _ = io.Copy(w, bytes.NewReader(a.body)) // the client may have gone away
 }

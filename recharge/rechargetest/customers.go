@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// How many customers a page of GET /customers holds.
+// The number of customers on a page of GET /customers.
 const (
 	defaultLimit = 50
 	maxLimit     = 250
 )
 
-// customerJSON is a customer as Recharge sends it. What no test sets is the same for everyone.
+// customerJSON is a customer as Recharge sends it. Fields that no test sets have fixed values.
 type customerJSON struct {
 	ID            int64 `json:"id"`
 	AnalyticsData struct {
@@ -46,7 +46,7 @@ type customerJSON struct {
 func toJSON(c Customer) customerJSON {
 	j := customerJSON{
 		ID: c.ID, Hash: c.Hash, Email: c.Email, FirstName: c.FirstName, LastName: c.LastName,
-		// Both spellings of a date were seen in one answer.
+		// Both spellings of a date have been seen in one answer.
 		CreatedAt: "2024-03-09T02:36:35", UpdatedAt: "2025-04-02T10:11:12+00:00",
 		HasValidPaymentMethod:    true,
 		SubscriptionsActiveCount: len(c.Subscriptions), SubscriptionsTotalCount: len(c.Subscriptions),
@@ -70,16 +70,16 @@ type customersPage struct {
 	Customers      []customerJSON `json:"customers"`
 }
 
-// position is what a cursor holds: where in the list, and which list.
+// position is the content of a cursor: a position in a list, and which list.
 type position struct {
 	Start  int    `json:"start"`
-	Filter string `json:"filter"` // the query of the first request, which a follow-up does not repeat
+	Filter string `json:"filter"` // the query of the first request, which the following ones do not repeat
 }
 
 func (p position) cursor() *string {
 	text, err := json.Marshal(p)
 	if err != nil {
-		return nil // cannot happen to a number and a string
+		return nil // a number and a string cannot fail
 	}
 	cursor := base64.StdEncoding.EncodeToString(text)
 	return &cursor
@@ -139,8 +139,8 @@ func parseLimit(text string) (limit int, ok bool) {
 	return limit, err == nil && limit >= 1 && limit <= maxLimit
 }
 
-// start says where a page begins: at the beginning of what the query filters, or where its cursor says, beside which
-// nothing but a limit may stand.
+// start returns where a page begins: at the start of the list that the query selects, or at its cursor, which only
+// allows a limit beside it.
 func start(query url.Values) (position, bool) {
 	if !query.Has("cursor") {
 		return position{Filter: query.Encode()}, true
@@ -153,7 +153,7 @@ func start(query url.Values) (position, bool) {
 	return parseCursor(query.Get("cursor"))
 }
 
-// matching tells whether a customer passes every filter that is known and not empty; Recharge silently ignores others.
+// matching checks a customer against all filters that are known and not empty. Recharge ignores others silently.
 func matching(filter url.Values) func(Customer) bool {
 	id, email, hash := filter.Get("external_customer_id"), filter.Get("email"), filter.Get("hash")
 	var ids []string
@@ -179,7 +179,7 @@ func (s *Server) oneCustomer(c call) answer {
 	return jsonAnswer(http.StatusOK, map[string]customerJSON{"customer": toJSON(customer)})
 }
 
-// customerOf is the customer whom the path names.
+// customerOf returns the customer that the path names.
 func (s *Server) customerOf(c call) (Customer, bool) {
 	id, err := strconv.ParseInt(c.id, 10, 64)
 	if err != nil {

@@ -6,45 +6,45 @@ import (
 	"time"
 )
 
-// Faults are the ways in which the API can misbehave. They apply to the API only: the portal
-// pages always work. The zero value is a healthy Recharge that answers with the likeliest shapes.
-// Where several apply, an answer is first delayed by Latency, then dropped, then replaced by
-// Limited, then by Status, then delayed by Lag.
+// Faults are the ways in which the API can misbehave. They do not affect the portal pages, which
+// always work. The zero value is a healthy Recharge that answers with the likeliest shapes. If
+// several apply, an answer is first delayed by Latency, then dropped, then replaced by Limited,
+// then by Status, then delayed by Lag.
 type Faults struct {
-	Down bool // the connection is dropped without an answer; an HTTP client may by itself try a GET again
-	// if not 0, every call gets this status with Recharge's body for it; 200 has an empty
-	// body, 502 and 504 are HTML
+	Down bool // the connection is dropped without an answer; HTTP clients may retry a GET on their own
+	// if not 0, every call gets this status with Recharge's body for it; 200 gets an empty body,
+	// 502 and 504 get HTML
 	Status  int
-	Limited bool // every call gets 429, and X-Recharge-Limit says that the bucket is full
+	Limited bool // every call gets 429, with a full bucket in X-Recharge-Limit
 	// if not 0, a 429 carries Retry-After in whole seconds, rounded up; Recharge is not known
 	// to send it
 	RetryAfter time.Duration
-	// every answer waits this long first, by the real clock, unless the client goes or the
-	// server closes
+	// every answer is held back this long first, by the real clock, unless the client goes away or
+	// the server closes
 	Latency time.Duration
-	// every answer is this long on its way, so it says what was so when it left; Latency
-	// delays the look instead
+	// every answer takes this long to arrive, so it shows the state from before the delay; with
+	// Latency it shows the state after
 	Lag      time.Duration
-	Truncate bool // what would be a 200 is cut in half: Content-Length says more than is sent
+	Truncate bool // every 200 is cut in half; its Content-Length is that of the whole
 
-	IgnoreFilter       bool // GET /customers ignores external_customer_id: the unfiltered first page
+	IgnoreFilter       bool // GET /customers ignores external_customer_id and returns the unfiltered page
 	RefuseSessions     bool // POST sessions: 403, as if the token lacked the scope
 	RefusePortalAccess bool // GET portal_access: 401, though the session is fine
-	// GET portal_access with a locale: 422; what Recharge does with one that it does not know
-	// is not known
+	// GET portal_access with a locale: 422; we do not know what Recharge does with an unknown
+	// locale
 	RefuseLocales bool
 
-	// Only, if set, is the one endpoint (see the Endpoint constants) that Down, Status, Limited,
-	// Latency, Lag and Truncate hit.
+	// Only, if set, limits Down, Status, Limited, Latency, Lag and Truncate to one endpoint (see
+	// the Endpoint constants).
 	Only string
 
-	// Shapes that are not known for sure.
+	// Shapes that we are not sure of.
 
 	SnakeCaseSession bool // POST sessions answers api_token instead of apiToken
 	ZonedExpiry      bool // expires_at ends in +00:00 instead of having no zone
 
-	// Answers that a client must refuse. Each names another customer, with another ShopifyCustomerID if there is one, and
-	// is otherwise in order: following it opens that customer's portal.
+	// Answers that a client must refuse. Each names another customer, with another ShopifyCustomerID if there is one,
+	// and is otherwise correct: following it opens that customer's portal.
 
 	OtherRecord    bool // GET /customers/{id} answers another customer's record
 	ForeignSession bool // POST sessions answers another customer's session
@@ -54,13 +54,13 @@ type Faults struct {
 
 	NoTopicHeader        bool // without X-Recharge-Topic, which is not documented
 	LegacyOnly           bool // without the newer signature
-	WrongNewSignature    bool // the newer signature is made with another secret; the older is right
+	WrongNewSignature    bool // the newer signature is made with another secret; the older one is right
 	WrongLegacySignature bool // the other way round
 	DeliverTwice         bool // every delivery is made twice
 	StringID             bool // customer/deleted has the id as a string
 }
 
-// at returns the faults as the endpoint sees them.
+// at returns the faults that apply to an endpoint.
 func (f Faults) at(endpoint string) Faults {
 	if f.Only != "" && f.Only != endpoint {
 		f.Down, f.Status, f.Limited, f.Latency, f.Lag, f.Truncate = false, 0, false, 0, 0, false
@@ -68,8 +68,8 @@ func (f Faults) at(endpoint string) Faults {
 	return f
 }
 
-// Bodies by which Recharge says no. It has no single shape for errors; these are the recorded
-// ones, and guesses (see the package comment) in the likeliest of these shapes.
+// Recharge's error bodies, which have no common shape. These are the recorded ones, and guesses
+// (see the package comment) in the likeliest of their shapes.
 var errorBodies = map[int]string{
 	http.StatusBadRequest:           `{"errors":{"_schema":["Invalid input"]}}`,
 	http.StatusUnauthorized:         `{"error":"bad authentication"}`,
@@ -88,12 +88,12 @@ var errorBodies = map[int]string{
 	http.StatusServiceUnavailable:   `{"errors":"Service Unavailable"}`,
 }
 
-// refusal is Recharge's answer with the status.
+// refusal returns Recharge's answer with a status.
 func refusal(status int) answer {
 	switch {
-	case status < 200 || status > 599: // not to be sent as a final status
+	case status < 200 || status > 599: // not valid as a final status
 		return refusal(http.StatusInternalServerError)
-	// come from the gateway, not from Recharge
+	// these come from the gateway, not from Recharge
 	case status == http.StatusBadGateway || status == http.StatusGatewayTimeout:
 		return answer{status: status, contentType: "text/html", body: []byte("<html>" + http.StatusText(status) + "</html>")}
 	case status < 300 || status == http.StatusNotModified:
@@ -106,7 +106,7 @@ func refusal(status int) answer {
 	return answer{status: status, contentType: "application/json", body: []byte(body)}
 }
 
-// invalid is the 422 for one field.
+// invalid returns the 422 for one field.
 func invalid(field string) answer {
 	invalid := map[string][]string{field: {"Invalid value"}}
 	return jsonAnswer(http.StatusUnprocessableEntity, map[string]any{"errors": invalid})

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Front is one address for the API of several servers, as Recharge has one for all stores: the
-// token tells which store a call is about. Webhooks, portals and histories stay with each server.
+// Front is one address for the API of several servers, as Recharge has one for all stores. The
+// token decides which store a call is for. Webhooks, portals and histories stay with each server.
 type Front struct {
 	URL string // http://host:port, without a slash at the end
 
@@ -19,7 +19,7 @@ type Front struct {
 	done    chan struct{}
 }
 
-// Together starts a front on a free loopback port. The servers stay open when it is closed.
+// Together starts a front on a free loopback port. Closing it leaves the servers open.
 func Together(servers ...*Server) *Front {
 	if len(servers) == 0 {
 		panic("rechargetest: Together needs a server")
@@ -44,7 +44,7 @@ func Together(servers ...*Server) *Front {
 	return f
 }
 
-// ServeHTTP lets the server answer that knows the caller's token; the first refuses who is unknown to all.
+// ServeHTTP passes a call to the server that knows its token. The first server refuses unknown tokens.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := r.Header.Get("X-Recharge-Access-Token")
 	for _, s := range f.servers {
@@ -56,7 +56,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.servers[0].serve(w, r)
 }
 
-// knows tells whether a token is one of this store's, or a session of one of its customers.
+// knows reports whether a token is one of this store's, or a session of one of its customers.
 func (s *Server) knows(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +67,7 @@ func (s *Server) knows(token string) bool {
 	return ok && s.holds(session.by)
 }
 
-// Close stops listening and waits for the answers under way for as long as one may take.
+// Close stops listening, and gives answers under way one second to finish.
 func (f *Front) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

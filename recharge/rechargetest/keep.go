@@ -16,8 +16,8 @@ func (h *history[T]) add(item T) {
 	}
 }
 
-// ledger keeps what was granted under a token until it expires. All grants of a ledger live
-// equally long, so the oldest is the first to expire.
+// ledger keeps each grant under its token until it expires. All grants of a ledger have the same
+// lifetime, so the oldest expires first.
 type ledger[T any] struct {
 	grants map[string]grant[T]
 	order  []string
@@ -36,7 +36,7 @@ func (l *ledger[T]) add(token string, to T, now, expires time.Time) {
 		delete(l.grants, l.order[0])
 		l.order = l.order[1:]
 	}
-	if _, again := l.grants[token]; !again { // one session token made twice in a second is the same JWT
+	if _, again := l.grants[token]; !again { // two session tokens made within a second are the same JWT
 		l.order = append(l.order, token)
 	}
 	l.grants[token] = grant[T]{to, expires}
@@ -62,7 +62,7 @@ type adminToken struct {
 func adminTokens(tokens []Token) map[string]*adminToken {
 	byValue := make(map[string]*adminToken, len(tokens))
 	for i, t := range tokens {
-		if t.Value == "" { // or else it would let in who sends none
+		if t.Value == "" { // it would let in callers that send no token
 			continue
 		}
 		b := bucket{rate: t.Rate, size: t.Burst}
@@ -89,7 +89,7 @@ const (
 	defaultBurst = 40
 )
 
-// bucket is a leaky bucket: every call adds one, rate leaks out each second, and what would overflow is refused.
+// bucket is a leaky bucket. Each call adds one, rate leaks out each second, and calls that do not fit are refused.
 type bucket struct {
 	rate  float64
 	size  int
@@ -97,7 +97,7 @@ type bucket struct {
 	last  time.Time
 }
 
-// take lets one call in if it fits and says how full the bucket is then.
+// take adds one call if it fits. It returns how full the bucket is then.
 func (b *bucket) take(now time.Time) (used int, ok bool) {
 	if elapsed := now.Sub(b.last); elapsed > 0 { // an injected clock may go backwards
 		b.level = max(0, b.level-elapsed.Seconds()*b.rate)

@@ -22,8 +22,8 @@ func parsePages() *template.Template {
 // portalPage is one of the portal's pages.
 type portalPage struct{ path, title, about string }
 
-// portalPages are those that the portal knows, the first menuPages of them in its menu. A page of a subscription is
-// "subscriptions/<id>" or "subscriptions/<id>/cancel".
+// portalPages are the pages of the portal; the first menuPages of them are in its menu. A page about one subscription
+// is "subscriptions/<id>" or "subscriptions/<id>/cancel".
 var portalPages = []portalPage{
 	{"overview", "Overview", "What you are subscribed to, at a glance."},
 	{"subscriptions", "Subscriptions", "Everything that comes to you regularly."},
@@ -40,15 +40,15 @@ var portalPages = []portalPage{
 
 const menuPages = 6
 
-// visit is one look at a portal page, wherever the portal is.
+// visit is a request for a portal page, in either portal.
 type visit struct {
-	prefix string // of every link inside the portal: "/portal/" here, "<path_prefix>/portal/" on a storefront
+	prefix string // of all links in the portal: "/portal/" here, "<path_prefix>/portal/" on a storefront
 	hash   string
-	page   string // what follows the hash
+	page   string // the path after the hash
 	query  url.Values
 }
 
-// link is the address of another page of the same portal. It keeps the token, as Recharge's themes do.
+// link returns the address of another page of the same portal. It keeps the token, as Recharge's themes do.
 func (v visit) link(page string) string {
 	address := v.prefix + url.PathEscape(v.hash) + "/" + page
 	if q := linkQuery(v.query.Get("token"), v.query.Get("locale")); q != "" {
@@ -57,7 +57,7 @@ func (v visit) link(page string) string {
 	return address
 }
 
-// view is what the template shows.
+// view is the template's data.
 type view struct {
 	State         string // open, closed, none (no subscriptions) or missing (no such page)
 	Lang, Locale  string
@@ -67,7 +67,7 @@ type view struct {
 	Menu          []menuLink
 	Lists         bool               // the page lists subscriptions
 	Subscriptions []subscriptionView // those it lists
-	Chosen        *subscriptionView  // the one that the page is about
+	Chosen        *subscriptionView  // the subscription that the page is about
 	Cancel        bool               // the page is about cancelling it
 	Lost          bool               // the page is about a subscription that the customer does not have
 	AllURL        string
@@ -84,7 +84,7 @@ type subscriptionView struct {
 	Product, URL, CancelURL string
 }
 
-// serveHosted answers the portal that Recharge hosts itself.
+// serveHosted answers for the portal that Recharge hosts itself.
 func (s *Server) serveHosted(w http.ResponseWriter, r *http.Request, path []string) {
 	pageHeaders(w)
 	if !readOnly(w, r) {
@@ -101,7 +101,7 @@ func (s *Server) serveHosted(w http.ResponseWriter, r *http.Request, path []stri
 	}
 }
 
-// openByToken opens the page if the visit has a live token of the very customer whose hash it names.
+// openByToken opens the page if the visit has a live token of the customer whose hash it names.
 func (s *Server) openByToken(w http.ResponseWriter, r *http.Request, v visit) bool {
 	now := s.opts.Now()
 	s.mu.Lock()
@@ -118,7 +118,7 @@ func (s *Server) openByToken(w http.ResponseWriter, r *http.Request, v visit) bo
 	return true
 }
 
-// open shows the page to the customer and remembers that it did.
+// open shows the page to the customer and records it as opened.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, v visit, customer Customer, how string) {
 	shown, ok := openView(v, customer)
 	if !ok {
@@ -134,7 +134,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, v visit, customer 
 	s.render(w, http.StatusOK, shown)
 }
 
-// renderClosed is what Recharge shows to somebody it does not know: 200, and a form.
+// renderClosed shows the page that Recharge shows to unknown visitors: 200, and a form.
 func (s *Server) renderClosed(w http.ResponseWriter, v visit) {
 	if _, ok := openView(v, Customer{}); !ok {
 		s.render(w, http.StatusNotFound, missingView())
@@ -151,7 +151,7 @@ func missingView() view { return view{State: "missing", Title: "No such page"} }
 
 func nobodyView() view { return view{State: "none", Title: "You have no subscriptions"} }
 
-// openView draws the page for the customer, and says whether there is such a page.
+// openView returns the view of the page for the customer, and whether there is such a page.
 func openView(v visit, c Customer) (view, bool) {
 	shown := view{
 		State: "open", Locale: v.query.Get("locale"), Name: c.Name(), Email: c.Email,
@@ -189,7 +189,7 @@ func subscriptionID(head, rest string) (int64, bool) {
 	return int64(id), head == "subscriptions" && err == nil
 }
 
-// choose makes the view one about a single subscription.
+// choose turns the view into one about a single subscription.
 func (shown *view) choose(v visit, c Customer, id int64, cancel bool) {
 	shown.Title, shown.Cancel = "Subscription", cancel
 	if cancel {
@@ -210,7 +210,7 @@ func (v visit) subscription(sub Subscription) subscriptionView {
 var languageTag = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
 
 func (s *Server) render(w http.ResponseWriter, status int, shown view) {
-	shown.Lang = "en" // the pages are in English whatever locale is asked for
+	shown.Lang = "en" // the pages are in English for every locale
 	if !languageTag.MatchString(shown.Locale) {
 		shown.Locale = ""
 	}
@@ -224,7 +224,7 @@ func (s *Server) render(w http.ResponseWriter, status int, shown view) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(page.Bytes()) // a browser that went away is no concern of the server
+	_, _ = w.Write(page.Bytes()) // the browser may have gone away
 }
 
 // pageHeaders keeps a page's address, which holds a token, out of caches, Referer headers and search engines.
@@ -252,7 +252,7 @@ func trimSlash(path []string) []string {
 	return path
 }
 
-// pagePath is what follows the hash in a portal's address; nothing is the page where portal links lead by themselves.
+// pagePath returns the part of a portal's path after the hash, or the default page if there is none.
 func pagePath(path []string) string {
 	if len(path) == 0 {
 		return DefaultPage

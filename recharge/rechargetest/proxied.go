@@ -15,22 +15,22 @@ import (
 	"time"
 )
 
-// proxyWindow is how far a forwarded request's timestamp may be from now, as Shopify's own libraries have it.
+// proxyWindow is how far a forwarded request's timestamp may be from now, as in Shopify's own libraries.
 const proxyWindow = 90 * time.Second
 
-// shopifyParameters are what Shopify adds to the query that a browser sent.
+// shopifyParameters are the parameters that Shopify adds to a browser's query.
 var shopifyParameters = []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"}
 
 var pathPrefixShape = regexp.MustCompile(`^(/[A-Za-z0-9_-]+)+$`)
 
-// forwarded is what a storefront's forwarded request says, once its signature is verified.
+// forwarded is the content of a request that a storefront forwarded with a valid signature.
 type forwarded struct {
-	shopifyCustomerID string     // "" is nobody
-	prefix            string     // path_prefix: where on the storefront /proxy is
-	own               url.Values // what the browser sent itself
+	shopifyCustomerID string     // "" if nobody is signed in
+	prefix            string     // path_prefix: the storefront's path for /proxy
+	own               url.Values // the browser's own parameters
 }
 
-// verifyForwarded checks a query by Shopify's algorithm for app proxies.
+// verifyForwarded checks a query with Shopify's algorithm for app proxies.
 func (s *Server) verifyForwarded(u *url.URL) (forwarded, error) {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Server) verifyForwarded(u *url.URL) (forwarded, error) {
 			return forwarded{}, fmt.Errorf("%s occurs %d times", name, len(query[name]))
 		}
 	}
-	if s.opts.ClientSecret == "" { // or else anybody could sign
+	if s.opts.ClientSecret == "" { // anybody could sign with ""
 		return forwarded{}, errors.New("no client secret")
 	}
 	if !hmac.Equal([]byte(query.Get("signature")), []byte(signature(s.opts.ClientSecret, query))) {
@@ -64,7 +64,7 @@ func (s *Server) verifyForwarded(u *url.URL) (forwarded, error) {
 	return f, nil
 }
 
-// signature is what Shopify would sign the query with.
+// signature returns Shopify's signature of the query.
 func signature(secret string, query url.Values) string {
 	var pairs []string
 	for name, values := range query {
@@ -78,7 +78,7 @@ func signature(secret string, query url.Values) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// serveProxied answers what a storefront forwards for its path /tools/recurring/...
+// serveProxied answers the requests that a storefront forwards for its path /tools/recurring/...
 func (s *Server) serveProxied(w http.ResponseWriter, r *http.Request, path []string) {
 	pageHeaders(w)
 	if !readOnly(w, r) {
@@ -116,7 +116,7 @@ func (s *Server) serveProxiedPortal(w http.ResponseWriter, r *http.Request, f fo
 	}
 }
 
-// serveSubscriptionAccess is Recharge's "Account Access link": from a storefront login to the portal.
+// serveSubscriptionAccess answers Recharge's "Account Access link", which leads a signed-in shopper to the portal.
 func (s *Server) serveSubscriptionAccess(w http.ResponseWriter, f forwarded, path []string) {
 	const returned = "returned"
 	if f.shopifyCustomerID == "" && f.own.Has(returned) {
@@ -140,7 +140,7 @@ func (s *Server) serveSubscriptionAccess(w http.ResponseWriter, f forwarded, pat
 	redirect(w, f.prefix+"/portal/"+url.PathEscape(customer.Hash)+"/subscriptions")
 }
 
-// redirectToLogin sends a shopper to sign in and come back to this address. The dead token, if any, stays behind.
+// redirectToLogin makes a shopper sign in and come back to this address, without its dead token.
 func redirectToLogin(w http.ResponseWriter, f forwarded, path []string) {
 	back := f.prefix
 	for _, segment := range path {
@@ -153,7 +153,7 @@ func redirectToLogin(w http.ResponseWriter, f forwarded, path []string) {
 	redirect(w, "/customer_authentication/login?return_to="+url.QueryEscape(back))
 }
 
-// redirect sets Location by hand: http.Redirect would make it relative to /proxy, where the storefront's path is meant.
+// redirect sets Location itself: http.Redirect would resolve it against /proxy, not the storefront's path.
 func redirect(w http.ResponseWriter, location string) {
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusFound)

@@ -16,28 +16,28 @@ import (
 	"time"
 )
 
-// Lifetimes of what the server hands out, as documented by Recharge.
+// Lifetimes of sessions and links, as documented by Recharge.
 const (
 	SessionLife = time.Hour      // of a session token, from POST sessions
-	LinkLife    = 24 * time.Hour // of a portal link, from GET portal_access; opening it does not use it up
+	LinkLife    = 24 * time.Hour // of a portal link, from GET portal_access; it can be opened many times
 )
 
 // DefaultPage is the page of a portal link whose page_destination is missing or unknown.
 const DefaultPage = "schedule"
 
-// Remembered is how many requests, openings and deliveries a server remembers; the oldest go first.
+// Remembered is how many requests, openings and deliveries a server keeps, oldest dropped first.
 const Remembered = 10000
 
-// Bounds that keep a server small which runs for days, as the sandbox's does.
+// Limits on the memory of a server that runs for days, as the sandbox's does.
 const (
 	maxHistory = Remembered
-	maxGrants  = 20000 // live sessions and live portal links remembered; the oldest go first
+	maxGrants  = 20000 // live sessions, and live portal links; the oldest are dropped first
 )
 
 // Subscription is one active subscription of a customer.
 type Subscription struct {
 	ID      int64  // Recharge's number for it
-	Product string // what the portal pages call it, such as "House blend, 250 g"
+	Product string // its name on the portal pages, such as "House blend, 250 g"
 }
 
 // Customer is one customer record at Recharge. ID and Hash should be unique; several records may share a
@@ -45,7 +45,7 @@ type Subscription struct {
 type Customer struct {
 	ID                         int64  // Recharge's number for it
 	Hash                       string // the part of portal links that names the customer; an opaque [A-Za-z0-9_-]+
-	ShopifyCustomerID          string // external_customer_id.ecommerce, digits; "" is null
+	ShopifyCustomerID          string // external_customer_id.ecommerce, digits; "" is sent as null
 	Email, FirstName, LastName string
 	Subscriptions              []Subscription // the active ones; subscriptions_active_count is their number
 }
@@ -61,46 +61,46 @@ func (c Customer) Name() string {
 // Token is an Admin API token.
 type Token struct {
 	Value  string   // the token itself
-	Scopes []string // such as read_customers, write_session (write_sessions is taken too), read_store (or store_info)
-	Rate   float64  // calls that leak out of its bucket in a second; 0 is 2
-	Burst  int      // calls that its bucket holds; 0 is 40
-	// ClientSecret signs the webhooks that are made with the token: Recharge's "API Client Secret".
+	Scopes []string // such as read_customers, write_session (or write_sessions), read_store (or store_info)
+	Rate   float64  // calls that leak out of its bucket each second; 0 means 2
+	Burst  int      // calls that its bucket holds; 0 means 40
+	// ClientSecret signs the webhooks of the token. Recharge calls it "API Client Secret".
 	ClientSecret string
 }
 
-// Options is what a server is made of. The zero value works, and refuses every call for lack of tokens.
+// Options configure a server. The zero value works, and refuses every call because there are no tokens.
 type Options struct {
-	// x.myshopify.com: the only shop_url and the only proxying shop accepted; "" accepts any
+	// x.myshopify.com: the only accepted shop_url and proxying shop; "" accepts any
 	Shop            string
 	Tokens          []Token // Admin API tokens
 	StorefrontToken string  // if set, POST sessions needs it in X-Recharge-Storefront-Access-Token
-	// of Recharge's own Shopify app: verifies what the storefront forwards to /proxy; ""
-	// refuses all
+	// the secret of Recharge's own Shopify app, which verifies requests that the storefront
+	// forwards to /proxy; "" refuses all
 	ClientSecret string
-	// base_url of portal links, absolute, ending in "/portal/"; "" is URL + "/portal/"
+	// base_url of portal links, absolute, ending in "/portal/"; "" means URL + "/portal/"
 	PortalBase string
-	SigningKey *rsa.PrivateKey      // signs session tokens; nil: one of 2048 bits, drawn when it is first needed
+	SigningKey *rsa.PrivateKey      // signs session tokens; nil means a key of 2048 bits, generated at first use
 	Customers  []Customer           // in the order in which GET /customers lists them
-	Now        func() time.Time     // the clock of buckets, sessions, links and signatures; nil is time.Now
-	Footer     func() template.HTML // optional: trusted HTML at the foot of every portal page, made anew for each
+	Now        func() time.Time     // the clock of buckets, sessions, links and signatures; nil means time.Now
+	Footer     func() template.HTML // optional: trusted HTML at the foot of every portal page; called for each
 
-	// Deliver carries webhooks to their addresses; nil is an http.Transport.
+	// Deliver sends webhooks to their addresses; nil means an http.Transport.
 	Deliver http.RoundTripper
-	// RetryAfter is how long after the nth try, from 1, a webhook is delivered again; nil spreads 20 tries over two days.
+	// RetryAfter is the wait before a webhook's next try, after the nth from 1; nil spreads 20 tries over two days.
 	RetryAfter func(try int) time.Duration
 }
 
-// Request is one call to the API. It holds the caller's credentials; portal pages are not among them.
+// Request is one call to the API, with the caller's credentials. Requests for portal pages are not recorded.
 type Request struct {
 	Method, Path string
 	Endpoint     string      // one of the Endpoint constants
 	Query        url.Values  // not to be modified
 	Header       http.Header // not to be modified
-	Status       int         // of the answer; 0 while there is none, or if there never was one
+	Status       int         // of the answer; 0 as long as there is none
 	At           time.Time   // when it arrived, by Options.Now
 }
 
-// Opening is one portal page that really opened: its reader was let in as the customer.
+// Opening is a portal page that really opened: its reader was let in as the customer.
 type Opening struct {
 	Customer Customer
 	Page     string // as in the address: "subscriptions", "subscriptions/123/cancel", ...
@@ -124,10 +124,10 @@ type Server struct {
 	pages      *template.Template
 	http       *http.Server
 	ctx        context.Context    // ends when stop is called
-	stop       context.CancelFunc // ends answers that are being delayed, and deliveries
+	stop       context.CancelFunc // ends delayed answers, and deliveries
 	deliverer  *http.Client
 	delivering sync.WaitGroup
-	done       chan struct{} // closed when no connection is accepted any more
+	done       chan struct{} // closed when the server has stopped accepting connections
 	conns      sync.WaitGroup
 	closeOnce  sync.Once
 
@@ -140,7 +140,7 @@ type Server struct {
 	links      ledger[int64] // portal token to customer id
 	requests   history[*Request]
 	openings   history[Opening]
-	closed     bool   // nothing is delivered any more
+	closed     bool   // no more deliveries may start
 	hooks      []hook // replaced, never changed in place
 	lastHook   int64
 	deliveries history[Delivery]
@@ -158,7 +158,7 @@ func NewServer(opts Options) *Server {
 	return NewServerOn(l, opts)
 }
 
-// signingKey spares those the time for a key who never ask for a session.
+// signingKey generates a key only for servers that are asked for a session.
 func signingKey(given *rsa.PrivateKey) func() (*rsa.PrivateKey, error) {
 	return sync.OnceValues(func() (*rsa.PrivateKey, error) {
 		if given != nil {
@@ -191,7 +191,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		pages: parsePages(),
 		stop:  stop,
 		done:  make(chan struct{}),
-		// Lazily, since making a key takes longer than most tests.
+		// Lazily, because making a key takes longer than most tests.
 		signingKey: signingKey(opts.SigningKey),
 		tokens:     adminTokens(opts.Tokens),
 	}
@@ -209,13 +209,13 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	}
 	go func() {
 		defer close(s.done)
-		_ = s.http.Serve(l) // always ErrServerClosed or a broken listener; either way there is nobody to tell
+		_ = s.http.Serve(l) // always ErrServerClosed or a broken listener, which nobody needs to know
 	}()
 	return s
 }
 
-// countConn lets Close wait for the connections. net/http reports a new one from the accept loop
-// itself, so none is added once that has ended.
+// countConn lets Close wait for the connections. net/http reports new ones from the accept loop
+// itself, so none is added after that has ended.
 func (s *Server) countConn(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -225,8 +225,8 @@ func (s *Server) countConn(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// Close stops listening, drops every connection, and returns when nothing of the server runs any more. Histories stay
-// readable. Closing twice is fine.
+// Close stops listening, drops every connection, and returns when nothing of the server is running. Its histories can
+// still be read. It may be called twice.
 func (s *Server) Close() {
 	s.closeOnce.Do(func() {
 		s.mu.Lock()
@@ -241,21 +241,21 @@ func (s *Server) Close() {
 	})
 }
 
-// SetFaults lets change alter the faults. It must not call the server.
+// SetFaults lets change edit the faults. change must not call the server.
 func (s *Server) SetFaults(change func(*Faults)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.faults)
 }
 
-// Faults returns the faults as they are now.
+// Faults returns the current faults.
 func (s *Server) Faults() Faults {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.faults
 }
 
-// Requests returns the newest 10000 API calls, oldest first. A call is there as soon as it has arrived.
+// Requests returns the newest 10000 API calls, oldest first. A call is recorded as soon as it arrives.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -289,7 +289,7 @@ func (s *Server) LinkOwner(token string) (id int64, live bool) {
 	return s.links.live(token, s.opts.Now())
 }
 
-// SetCustomers replaces all customers. Sessions and links of a customer who is gone stop working.
+// SetCustomers replaces all customers. Sessions and links of removed customers stop working.
 func (s *Server) SetCustomers(customers []Customer) {
 	list := slices.Clone(customers)
 	for i := range list {
@@ -300,7 +300,7 @@ func (s *Server) SetCustomers(customers []Customer) {
 	s.customers = list
 }
 
-// ExpireSessions ends every session and every portal link handed out so far.
+// ExpireSessions ends every session and every portal link made so far.
 func (s *Server) ExpireSessions() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -308,8 +308,8 @@ func (s *Server) ExpireSessions() {
 	s.links = ledger[int64]{}
 }
 
-// SetPortalBase sets the base_url of the portal links made from now on; a missing slash at its end is added. "" is the
-// portal of this server itself.
+// SetPortalBase sets the base_url of new portal links, and adds a slash at its end if there is none. "" means this
+// server's own portal.
 func (s *Server) SetPortalBase(base string) {
 	if base == "" {
 		base = s.URL + "/portal/"
@@ -319,8 +319,8 @@ func (s *Server) SetPortalBase(base string) {
 	s.portalBase = strings.TrimSuffix(base, "/") + "/"
 }
 
-// serve sends a request to the API or to one of the two portals. There is no ServeMux: it would redirect paths that it
-// finds unclean, which an API under test must not do.
+// serve passes a request to the API or to one of the two portals. It uses no ServeMux, which would redirect unclean
+// paths. An API under test must not do that.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Server", "rechargetest (emulator)")
 	segments, err := pathSegments(r.URL)
@@ -331,7 +331,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.serveHosted(w, r, segments[1:])
 	case segments[0] == "proxy":
 		s.serveProxied(w, r, segments[1:])
-	case r.URL.Path == "/favicon.ico": // browsers ask for it by themselves; it is no API call
+	case r.URL.Path == "/favicon.ico": // browsers request it on their own; it is no API call
 		http.NotFound(w, r)
 	default:
 		s.serveAPI(w, r, segments)
@@ -351,7 +351,7 @@ func pathSegments(u *url.URL) ([]string, error) {
 	return segments, nil
 }
 
-// customer finds the first customer that fits.
+// customer returns the first customer that fits.
 func (s *Server) customer(fits func(Customer) bool) (Customer, bool) {
 	list := s.customerList()
 	i := slices.IndexFunc(list, fits)

@@ -12,10 +12,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// session is who a session token speaks for.
+// session is what a session token stands for.
 type session struct {
 	customerID int64
-	by         *adminToken // made it, and pays for its calls
+	by         *adminToken // made the session; its bucket pays for the session's calls
 }
 
 const (
@@ -79,7 +79,7 @@ func (s *Server) signSession(customerID, apiTokenID int64, now time.Time) (strin
 	return jwt.NewWithClaims(jwt.SigningMethodRS256, claims).SignedString(key)
 }
 
-// somebodyElse is another person's record, or an invented one if the server knows only this person.
+// somebodyElse returns another customer's record, or an invented one if there is no other.
 func (s *Server) somebodyElse(than Customer) Customer {
 	other, ok := s.customer(func(c Customer) bool {
 		return c.ID != than.ID && c.Hash != than.Hash && c.ShopifyCustomerID != than.ShopifyCustomerID
@@ -154,14 +154,14 @@ func expiryLayout(f Faults) string {
 	return "2006-01-02T15:04:05"
 }
 
-// newLinkToken makes the token of a portal link: 32 hex digits.
+// newLinkToken returns the token of a new portal link: 32 hex digits.
 func newLinkToken() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails since Go 1.24
 	return hex.EncodeToString(b[:])
 }
 
-// linkQuery is the query of a portal page's address, the token first as Recharge writes it.
+// linkQuery returns the query of a portal page. The token comes first, as at Recharge.
 func linkQuery(token, locale string) string {
 	q := make([]string, 0, 2)
 	if token != "" {

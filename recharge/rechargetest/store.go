@@ -10,7 +10,7 @@ func (s *Server) tokenInformation(c call) answer {
 		Name  string `json:"name"`
 		Email string `json:"email"`
 	}
-	scopes := append([]string{}, c.token.scopes...) // none is [], not null
+	scopes := append([]string{}, c.token.scopes...) // no scopes are sent as [], not null
 	return jsonAnswer(http.StatusOK, map[string]any{"token_information": struct {
 		Client       client   `json:"client"`
 		ContactEmail string   `json:"contact_email"`

@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	webhookTimeout = 5 * time.Second // to answer a delivery
-	webhookTries   = 20              // then the webhook is deleted
-	webhookSpan    = 48 * time.Hour  // in which the tries are made
-	webhooksATopic = 10              // of a token
+	webhookTimeout = 5 * time.Second // for the answer to a delivery
+	webhookTries   = 20              // after which the webhook is deleted
+	webhookSpan    = 48 * time.Hour  // for all tries
+	webhooksATopic = 10              // per token
 )
 
 // Delivery is one try to deliver a webhook.
@@ -41,7 +41,7 @@ type hook struct {
 	by       *adminToken
 }
 
-// topics are those that can be registered here.
+// topics returns the topics that can be registered here.
 func topics() []string {
 	return []string{
 		"customer/created", "customer/updated", "customer/activated", "customer/deactivated", "customer/deleted",
@@ -100,14 +100,14 @@ func (s *Server) addWebhook(c call) answer {
 	return jsonAnswer(http.StatusCreated, map[string]hook{"webhook": asked})
 }
 
-// goodAddress is an absolute one: https, or a test's on loopback.
+// goodAddress reports whether an address is absolute and either https or, for tests, on loopback.
 func goodAddress(address string) bool {
 	u, err := url.Parse(address)
 	local := err == nil && u.Scheme == "http" && strings.HasPrefix(u.Host, "127.0.0.1:")
 	return local || err == nil && u.Scheme == "https" && u.Host != ""
 }
 
-// oneWebhook reads, changes, deletes or tries the webhook that the path names.
+// oneWebhook reads, changes, deletes or tests the webhook that the path names.
 func (s *Server) oneWebhook(c call) answer {
 	id, err := strconv.ParseInt(c.id, 10, 64)
 	s.mu.Lock()
@@ -123,7 +123,7 @@ func (s *Server) oneWebhook(c call) answer {
 		return jsonAnswer(http.StatusOK, map[string]any{})
 	case http.MethodPut:
 		next := s.hooks[i]
-		next.Included = slices.Clone(next.Included) // encoding/json writes into what is there
+		next.Included = slices.Clone(next.Included) // encoding/json writes into the existing slice
 		if json.Unmarshal(c.body, &next) != nil || !goodAddress(next.Address) || !slices.Contains(topics(), next.Topic) {
 			return invalid("address")
 		}
@@ -139,7 +139,7 @@ func (s *Server) oneWebhook(c call) answer {
 	return jsonAnswer(http.StatusOK, map[string]hook{"webhook": s.hooks[i]})
 }
 
-// sample is what a webhook that is tried is sent: a customer of nobody.
+// sample returns the body of a test delivery. Its customer does not exist.
 func (s *Server) sample(topic string) []byte {
 	if !strings.HasPrefix(topic, "customer/") {
 		return []byte("{}")
@@ -148,9 +148,9 @@ func (s *Server) sample(topic string) []byte {
 	return body
 }
 
-// ChangeCustomer adds a customer, or replaces the one with that ID, and sends what Recharge sends
-// of it: customer/created or customer/updated, and customer/activated or customer/deactivated if
-// the first active subscription came or the last went.
+// ChangeCustomer adds a customer, or replaces the one with that ID, and sends Recharge's webhooks
+// for that: customer/created or customer/updated, and customer/activated or customer/deactivated if
+// the customer got a first active subscription or lost the last.
 func (s *Server) ChangeCustomer(c Customer) {
 	list := slices.Clone(s.customerList())
 	send := []string{"customer/updated"}
@@ -176,7 +176,7 @@ func (s *Server) ChangeCustomer(c Customer) {
 	}
 }
 
-// DeleteCustomer removes a customer and sends customer/deleted, which tells the id only.
+// DeleteCustomer removes a customer and sends customer/deleted, which holds only the id.
 func (s *Server) DeleteCustomer(id int64) {
 	s.SetCustomers(slices.DeleteFunc(slices.Clone(s.customerList()), func(c Customer) bool { return c.ID == id }))
 	var told any = id
@@ -187,7 +187,7 @@ func (s *Server) DeleteCustomer(id int64) {
 	s.Send("customer/deleted", body)
 }
 
-// UninstallApp sends recharge/uninstalled, and then knows none of the tokens any more.
+// UninstallApp sends recharge/uninstalled, and then forgets all tokens.
 func (s *Server) UninstallApp() {
 	s.Send("recharge/uninstalled", []byte(`{"shop":{"identifier":`+strconv.Quote(s.opts.Shop)+`}}`))
 	s.mu.Lock()
@@ -195,7 +195,7 @@ func (s *Server) UninstallApp() {
 	s.tokens = map[string]*adminToken{}
 }
 
-// AddToken makes one more Admin API token known.
+// AddToken adds an Admin API token.
 func (s *Server) AddToken(token Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,14 +204,14 @@ func (s *Server) AddToken(token Token) {
 	s.tokens = known
 }
 
-// RevokeToken makes an Admin API token unknown. Its webhooks stay, as they do at Recharge until their deliveries fail.
+// RevokeToken removes an Admin API token. Its webhooks stay until their deliveries fail, as they do at Recharge.
 func (s *Server) RevokeToken(value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.tokens, value)
 }
 
-// holds tells whether a token is still known. The server's mutex is held.
+// holds reports whether a token is still known. The caller holds the server's mutex.
 func (s *Server) holds(token *adminToken) bool {
 	for _, known := range s.tokens {
 		if known == token {
@@ -221,8 +221,8 @@ func (s *Server) holds(token *adminToken) bool {
 	return false
 }
 
-// Send delivers body to every webhook of the topic, signed anew for each, and returns at once. A delivery that is not
-// answered well is tried again, see Options.RetryAfter.
+// Send delivers body to every webhook of the topic, each with its own signature, and returns at once. A delivery that
+// fails is tried again; see Options.RetryAfter.
 func (s *Server) Send(topic string, body []byte) {
 	s.mu.Lock()
 	hooks := slices.DeleteFunc(slices.Clone(s.hooks), func(h hook) bool { return h.Topic != topic })
@@ -244,7 +244,7 @@ func (s *Server) deliverAll(hooks []hook, body []byte) {
 	}
 }
 
-// AddWebhook registers a webhook with a token, without any of the API's checks.
+// AddWebhook registers a webhook for a token, without the API's checks.
 func (s *Server) AddWebhook(token, topic, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -263,7 +263,7 @@ func (s *Server) DeleteWebhooks() {
 	s.hooks = nil
 }
 
-// Webhooks are the addresses that are registered, by topic.
+// Webhooks returns the registered addresses by topic.
 func (s *Server) Webhooks() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -301,14 +301,14 @@ func (s *Server) deliver(h hook, body []byte) {
 	s.hooks = slices.DeleteFunc(slices.Clone(s.hooks), func(other hook) bool { return other.ID == h.ID })
 }
 
-// registered tells a webhook from one that was deleted meanwhile.
+// registered reports whether a webhook has not been deleted since.
 func (s *Server) registered(id int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.hooks, func(h hook) bool { return h.ID == id })
 }
 
-// spread makes the tries come ever less often, and the last when two days are over.
+// spread makes the tries less and less frequent, and the last one after two days.
 func spread(try int) time.Duration {
 	const between = webhookTries - 1
 	return webhookSpan * time.Duration(2*try-1) / (between * between)
@@ -325,7 +325,7 @@ func (s *Server) try(h hook, body []byte, try int) (delivered bool) {
 		status = s.post(request)
 	}
 	if ctx.Err() != nil && s.ctx.Err() != nil {
-		return true // the server is being closed: nobody looks any more
+		return true // the server is closing, so nobody looks at the history
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -343,7 +343,7 @@ func (s *Server) post(request *http.Request) (status int) {
 	return response.StatusCode
 }
 
-// sign puts on what Recharge puts on: the older digest, which is no HMAC, and the newer signature over time and body.
+// sign adds Recharge's headers: the older digest, which is no HMAC, and the newer signature over time and body.
 func (s *Server) sign(header http.Header, h hook, body []byte, now time.Time) {
 	faults := s.Faults()
 	secret := h.by.clientSecret

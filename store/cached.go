@@ -13,30 +13,30 @@ import (
 
 const (
 	// staleFor is how long a customer is kept after it should have been looked up again, in case
-	// Recharge is down; longestLife limits the whole.
+	// Recharge is down. longestLife limits the total.
 	staleFor    = 7 * 24 * time.Hour
 	longestLife = 8 * 24 * time.Hour
-	// importSlack is how much longer than CustomerTTL an imported customer is fresh, since the next
-	// night's import takes time, too.
+	// importSlack is how much longer than CustomerTTL an imported customer stays fresh, since the
+	// next night's import takes time, too.
 	importSlack = 3 * time.Hour
-	// notSubscriberFor is short, so that a shopper who has just subscribed gets in.
+	// notSubscriberFor is short, so that a shopper who has just subscribed soon gets to the portal.
 	notSubscriberFor = time.Minute
-	// wasNotSubscriberFor is how long that is kept for questions that must not cost a call each
-	// minute.
+	// wasNotSubscriberFor is how long the same value is kept for status requests, which must not
+	// cost a call a minute.
 	wasNotSubscriberFor = 10 * time.Minute
 	// redactedFor is how long a redaction keeps imports from caching the shopper again. Each import
-	// that meets it starts that time again.
+	// that meets it restarts that time.
 	redactedFor = 30 * 24 * time.Hour
 )
 
-// Cached is everything that is cached of one shopper. The zero value is nothing.
+// Cached is everything that is cached about one shopper. The zero value means nothing is.
 type Cached struct {
 	Customer      recharge.Customer  // zero ID: none
-	ShopifyID     shopify.CustomerID // that Customer names; "" none, or not known
+	ShopifyID     shopify.CustomerID // that Customer names; "": none, or not known
 	NotSubscriber bool               // Recharge had no such customer
 	LookedUp      time.Time          // when Recharge was asked for all of the shopper's records
-	Verified      time.Time          // when Customer last named the shopper, at least LookedUp
-	Fresh         bool               // a click need not look up again; set by Load
+	Verified      time.Time          // when Customer last named the shopper; not before LookedUp
+	Fresh         bool               // a click need not look it up again; set by Load
 
 	Session     recharge.Session // "" token: none
 	Access      recharge.Access  // zero: none
@@ -52,8 +52,8 @@ type Cached struct {
 // Known reports whether a customer is cached, fresh or not.
 func (c Cached) Known() bool { return c.Customer.ID != 0 && !c.Several }
 
-// otherID is the id, other than who's, by which a webhook may name the same shopper; "" if it is
-// not known.
+// otherID returns the id, other than who's, by which a webhook may name the same shopper, or "" if
+// it is not known.
 func (c Cached) otherID(who Shopper) string {
 	switch {
 	case c.Customer.ID == 0:
@@ -65,7 +65,7 @@ func (c Cached) otherID(who Shopper) string {
 }
 
 // life returns how long a value stays in Redis, and how much of that it is fresh. It differs by
-// shopper, so that a campaign's shoppers are not all looked up again at once.
+// shopper, so that the shoppers of a campaign are not all looked up again at once.
 func (s *Store) life(c Cached, name string) (life, fresh time.Duration) {
 	if c.NotSubscriber {
 		return wasNotSubscriberFor, notSubscriberFor
@@ -77,8 +77,8 @@ func (s *Store) life(c Cached, name string) (life, fresh time.Duration) {
 	return min(fresh+staleFor, longestLife), fresh
 }
 
-// A value in Redis is the pseudonym of the shopper's other id, so that a script can maintain the
-// index, and the sealed rest. That begins with a random nonce, which identifies the value's version.
+// A value in Redis is the pseudonym of the shopper's other id, which lets a script maintain the index,
+// followed by the sealed rest. The rest begins with a random nonce, which identifies the version.
 const versionSize = 12
 
 // noName stands for the pseudonym of an id that is not known.
@@ -101,7 +101,7 @@ func (r *Record) openCached(key, value string) (Cached, error) {
 	return decode(plain)
 }
 
-// versionOf is the version of a value; "" of nothing.
+// versionOf returns the version of a value, or "" if there is no value.
 func versionOf(value string) string {
 	if len(value) < nameSize+versionSize {
 		return ""
@@ -109,8 +109,8 @@ func versionOf(value string) string {
 	return value[nameSize : nameSize+versionSize]
 }
 
-// The flags of what a packed value holds. It is not JSON, since field names would take half of
-// Redis's memory.
+// These flags say what a packed value contains. It is not JSON, since field names would take half
+// of Redis's memory.
 const (
 	hasCustomer = 1 << iota
 	isNotSubscriber
@@ -162,8 +162,8 @@ func appendTime(out []byte, t time.Time) []byte {
 	return binary.AppendUvarint(out, uint64(max(t.Unix(), 0)))
 }
 
-// appendText packs a text after its length. Hex digits, as in most hashes and tokens, are packed
-// into half the bytes.
+// appendText packs a text, preceded by its length. Hex digits, as in most hashes and tokens, are
+// packed into half the bytes.
 func appendText(out []byte, text string) []byte {
 	if packed, err := hex.DecodeString(text); err == nil && hex.EncodeToString(packed) == text {
 		return append(binary.AppendUvarint(out, uint64(len(packed))<<1|1), packed...)
@@ -241,7 +241,7 @@ func decode(packed []byte) (Cached, error) {
 	return c, nil
 }
 
-// number is Shopify's id as a number, or 0 where that would be another text.
+// number returns Shopify's id as a number, or 0 if the number would be written differently.
 func number(id shopify.CustomerID) uint64 {
 	n, err := strconv.ParseUint(string(id), 10, 64)
 	if err != nil || strconv.FormatUint(n, 10) != string(id) {
@@ -250,8 +250,8 @@ func number(id shopify.CustomerID) uint64 {
 	return n
 }
 
-// usable returns what a click may use of a cached value now, by this process's clock. A value of
-// somebody else is nothing; its place in Redis prevents that already, this is the second barrier.
+// usable returns what a click may use of a cached value now, by this process's clock. Another shopper's
+// value counts as nothing. Its place in Redis prevents that already; this is a second barrier.
 func (s *Store) usable(c Cached, who Shopper, name string) Cached {
 	mine := who.RechargeID == 0 && (c.ShopifyID == "" || number(who.Customer) == 0 || c.ShopifyID == who.Customer) ||
 		who.RechargeID != 0 && (c.Customer.ID == 0 || c.Customer.ID == who.RechargeID)

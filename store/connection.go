@@ -12,8 +12,8 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Connection is how a shop has connected Recharge: what its merchant entered, and what was detected.
-// However it is printed or encoded, its tokens are left out; only the store writes them, sealed.
+// Connection is a shop's connection to Recharge: what its merchant entered, and what was detected.
+// It prints and encodes as "[redacted]"; only the store writes its tokens, sealed.
 type Connection struct {
 	Shop            shopify.Shop
 	APIToken        string
@@ -21,15 +21,15 @@ type Connection struct {
 	ClientSecret    string
 	Detected        Traits
 	Chosen          Traits // overrides Detected where not empty
-	WebhookKey      string // unguessable part of the address that Recharge calls; "" none
+	WebhookKey      string // unguessable part of the address that Recharge calls; "": none
 	Webhooks        WebhookState
 	SavedAt         time.Time // when the merchant last saved it
-	// PortalKeys are those of the shop's own middleware. SaveConnection leaves them and Chosen as
-	// they are in Redis; only Update changes them.
+	// PortalKeys belong to the shop's own middleware. SaveConnection leaves them and Chosen as they
+	// are in Redis; only Update changes them.
 	PortalKeys []PortalKey `json:",omitempty"`
 }
 
-// PortalKey describes a key of a shop's own middleware. The key itself is not kept.
+// PortalKey describes a key of a shop's own middleware. The key itself is not stored.
 type PortalKey struct {
 	ID     string
 	Name   string
@@ -37,7 +37,7 @@ type PortalKey struct {
 	MadeAt time.Time
 }
 
-// Traits are what shops differ in. "" is not known.
+// Traits are what differs from shop to shop. "" means not known.
 type Traits struct {
 	PortalURL string // base of links by hash; ends in a slash
 	Accounts  string // "new" or "legacy"
@@ -72,7 +72,7 @@ func (c Connection) String() string { return redacted }
 // MarshalText returns "[redacted]", for encoding/json and log/slog, too.
 func (c Connection) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Format prints "[redacted]" for every verb: a record holds keys.
+// Format prints "[redacted]" for every verb, since a record holds keys.
 func (r Record) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) }
 
 // sealedConnection is a connection without the methods that hide it.
@@ -82,15 +82,15 @@ type sealedConnection Connection
 // save.
 var ErrUninstalled = errors.New("the app was uninstalled meanwhile")
 
-// ClockSkew is how far our clock may be ahead of Shopify's: what was saved within that time after an
-// uninstall was saved before it.
+// ClockSkew is how far our clock may be ahead of Shopify's. A connection saved within that time
+// after an uninstall counts as saved before it.
 const ClockSkew = 10 * time.Second
 
-// SaveConnection saves what the merchant entered. Once it returns nil, Redis has it on its disk.
-// Another token may be that of another Recharge account with other customers, so everything that
-// was cached is erased then; redactions stay.
+// SaveConnection saves what the merchant entered. Once it returns nil, Redis has it on disk. A new
+// token may belong to another Recharge account with other customers, so it erases everything that
+// was cached, except redactions.
 func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
-	// The list of shops must never lack one. If the save fails, the import removes it again.
+	// The list of shops must be complete. If the save fails, the import removes the shop again.
 	if err := s.RequestImport(ctx, c.Shop); err != nil {
 		return fmt.Errorf("save connection: %w", err)
 	}
@@ -148,8 +148,8 @@ func (s *Store) Shops(ctx context.Context) ([]shopify.Shop, error) {
 	return shops, nil
 }
 
-// EachConnection calls do with every connection, until do returns an error. Records that do not open
-// are skipped, and reported in the end.
+// EachConnection calls do with every connection, until do returns an error. Records that do not
+// open are skipped, and reported at the end.
 func (s *Store) EachConnection(ctx context.Context, do func(Connection) error) error {
 	shops, err := s.Shops(ctx)
 	if err != nil {

@@ -19,30 +19,30 @@ const (
 	hours      = 24
 	countsFor  = 25 * time.Hour
 	errorsKept = 10
-	errorSame  = time.Hour // within which the same error is counted, and not listed again
+	errorSame  = time.Hour // repeats of an error within that time are counted, not listed
 )
 
-// Health is a shop's last day.
+// Health is what was counted of a shop in the last day, and its errors.
 type Health struct {
 	Hours  [hours]Hour   // the last one is the current hour
 	Errors []RecentError // newest first
 }
 
-// Hour is what was counted in an hour.
+// Hour holds the counts of one hour.
 type Hour struct {
 	Start  time.Time
 	Counts map[string]int64
 }
 
-// RecentError is an error that a merchant should know of.
+// RecentError is an error that a merchant should know about.
 type RecentError struct {
-	At        time.Time // the last time
+	At        time.Time // when it last occurred
 	What      string
 	RequestID string
 	Times     int
 }
 
-// pending is what was counted of a shop since the last Flush.
+// pending holds a shop's counts and errors since the last Flush.
 type pending struct {
 	counts map[string]int64
 	errors []RecentError // newest first; the slice is replaced, never changed
@@ -55,7 +55,7 @@ func (s *Store) Count(shop shopify.Shop, name string, n int) {
 	s.pendingOf(shop).counts[name] += int64(n)
 }
 
-// NoteError adds to a shop's recent errors. A zero At is now. Flush writes it.
+// NoteError adds to a shop's recent errors. A zero At means now. Flush writes it.
 func (s *Store) NoteError(shop shopify.Shop, e RecentError) {
 	if e.At.IsZero() {
 		e.At = s.options.Now()
@@ -66,7 +66,7 @@ func (s *Store) NoteError(shop shopify.Shop, e RecentError) {
 	s.pendingOf(shop).add(pending{errors: []RecentError{e}})
 }
 
-// pendingOf returns what is pending of a shop. The caller has locked pendingMu.
+// pendingOf returns what is pending for a shop. The caller must hold pendingMu.
 func (s *Store) pendingOf(shop shopify.Shop) *pending {
 	p := s.pending[shop]
 	if p == nil {
@@ -102,15 +102,15 @@ func mergeErrors(a, b []RecentError) []RecentError {
 //go:embed same.lua
 var sameScript string
 
-// ifSame runs commands, each as its name, the number of its arguments, and these, if Redis still
-// holds this record of the shop. It reports whether it does.
+// ifSame runs commands if Redis still holds this record of the shop, and reports whether it does. A
+// command is its name, the number of its arguments, and the arguments.
 func (s *Store) ifSame(ctx context.Context, r *Record, keys []string, commands ...any) (same bool, err error) {
 	keys = append([]string{recordKey(r.Shop)}, keys...)
 	return s.evalNow(ctx, sameScript, keys, append([]any{r.generation}, commands...)...).Bool()
 }
 
-// Flush writes what was counted and noted. What cannot be written is kept for the next Flush, and
-// then counts for that hour; if the shop was erased meanwhile, it is gone with what was pending of it.
+// Flush writes what is pending. Failed writes are kept for the next Flush, and then count for that
+// hour. If a shop was erased meanwhile, what was pending for it is dropped.
 func (s *Store) Flush(ctx context.Context) error {
 	s.pendingMu.Lock()
 	all := maps.Clone(s.pending)
@@ -124,7 +124,7 @@ func (s *Store) Flush(ctx context.Context) error {
 		if len(taken.counts) == 0 && len(taken.errors) == 0 {
 			continue
 		}
-		if failed == nil || errors.Is(failed, ErrUnreadable) { // one shop's record holds up no other shop
+		if failed == nil || errors.Is(failed, ErrUnreadable) { // one unreadable record must not hold up other shops
 			err := s.flush(ctx, shop, taken)
 			if err == nil {
 				continue
@@ -138,7 +138,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	return failed
 }
 
-// flush writes what was counted of a shop. If the shop has no record, it is dropped.
+// flush writes what is pending for a shop, or drops it if the shop has no record.
 func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 	var last []RecentError
 	record, err := s.readSealed(ctx, shop, errorsKey(shop), &last)
@@ -154,7 +154,7 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 		commands = append(commands, "PEXPIRE", 2, hour, countsFor.Milliseconds())
 	}
 	if len(p.errors) > 0 {
-		// If two instances do this at the same moment, one of two errors may be lost.
+		// If two instances do this at the same time, one of their errors may be lost.
 		key := errorsKey(shop)
 		sealed := record.sealJSON(key, mergeErrors(last, p.errors))
 		commands = append(commands, "SET", 4, key, sealed, "PX", countsFor.Milliseconds())
@@ -163,7 +163,7 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 	return err
 }
 
-// Health returns a shop's last day, with what this process has not flushed yet.
+// Health returns a shop's last day, including what this process has not flushed yet.
 func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 	var health Health
 	now := s.options.Now().UTC().Truncate(time.Hour)

@@ -1,13 +1,12 @@
--- Which shop's customers are imported next, by Redis' clock. A shop's score is when it
--- is due, in microseconds: so fine that two never have the same; while an instance has
--- it, when it is to be had again.
+-- Leases the next shop whose customers are due for an import, by Redis' clock. A shop's score is
+-- when it is due, in microseconds, so that no two are the same. While an instance has the lease,
+-- the score is when the lease ends.
 --
 -- KEYS  a sorted set of shops
--- ARGV  milliseconds; and, to change a shop that one has, the shop and its score.
---       Milliseconds below 0 remove it.
+-- ARGV  milliseconds until the shop is due again; to change a lease, also the shop and its score.
+--       Negative milliseconds remove the shop.
 --
--- With two more: whether it was had. Without: the shop that was taken and its score, or
--- nothing.
+-- Returns the shop and its new score, or nothing if none is due or the lease is lost.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local shop = ARGV[2]

@@ -10,7 +10,7 @@ import (
 )
 
 // newEmbedded returns a Redis inside this process, in which keys expire until ctx ends. It does not
-// listen: the client reaches it through a pipe.
+// listen; the client reaches it through a pipe.
 func newEmbedded(ctx context.Context) (*miniredis.Miniredis, *redis.UniversalOptions) {
 	server := miniredis.NewMiniRedis()
 	go expire(ctx, server)
@@ -20,8 +20,8 @@ func newEmbedded(ctx context.Context) (*miniredis.Miniredis, *redis.UniversalOpt
 	}
 }
 
-// expire lets keys expire. miniredis could do that itself, but would then walk through all of them
-// at every command.
+// expire makes keys expire. miniredis could do that itself, but would then go through all keys at
+// every command.
 func expire(ctx context.Context, server *miniredis.Miniredis) {
 	last := time.Now()
 	ticker := time.NewTicker(time.Second)

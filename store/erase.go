@@ -12,17 +12,16 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// tombstoneFor is longer than a save can be under way.
+// tombstoneFor is longer than a save can take.
 const tombstoneFor = 2 * time.Minute
 
-// uninstalledFor is longer than one of Shopify's session tokens lives, and than a merchant may take
-// to save.
+// uninstalledFor is longer than Shopify's session tokens live, and than a merchant's save may take.
 const uninstalledFor = 2 * time.Minute
 
-// Erasure says what to erase of a shop, besides what is cached of its shoppers.
+// Erasure describes what to erase of a shop besides its shoppers' cached values.
 type Erasure struct {
 	Shop shopify.Shop
-	// Uninstalled is when the app was uninstalled, by Shopify's clock: session tokens that were
+	// Uninstalled is when the app was uninstalled, by Shopify's clock. Session tokens that were
 	// issued up to then are no longer valid. Zero: it was not.
 	Uninstalled time.Time
 	// A connection saved after SavedUntil belongs to the next installation. It stays, with all
@@ -31,16 +30,16 @@ type Erasure struct {
 }
 
 // EraseShop erases a shop, and returns its record. Once it returns a nil error, nothing of the shop
-// opens, on any instance. It takes no longer if there are many shoppers: their keys are removed in
-// the background, or expire.
+// opens, on any instance. Many shoppers do not make it slower, since their keys are removed in the
+// background or expire.
 func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err error) {
 	s.pendingMu.Lock()
 	delete(s.pending, e.Shop)
 	s.pendingMu.Unlock()
 	reconnected := false
 	unlink := func(pipe redis.Pipeliner) {
-		// Of the keys with fixed names, two stay: how full the token's bucket is, and which links
-		// were used. Erasing a shop must reset neither.
+		// Two kinds of keys with known names stay, the level of the token's bucket and the marks of
+		// used links. Erasing a shop must reset neither.
 		keys := []string{errorsKey(e.Shop), importKey(e.Shop)}
 		for i := range time.Duration(hours + 1) {
 			keys = append(keys, hourKey(e.Shop, s.options.Now().Add(-i*time.Hour)))
@@ -51,7 +50,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		}
 	}
 	err = s.rewrite(ctx, e.Shop, unlink, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
-		if last == nil { // perhaps since an earlier try has erased it
+		if last == nil { // perhaps because an earlier try has erased it
 			reconnected = false
 			return nil, nil
 		}
@@ -76,8 +75,8 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 	return erased, nil
 }
 
-// UninstalledAt returns when a shop uninstalled the app, if that was in the last two minutes; else
-// zero.
+// UninstalledAt returns when a shop uninstalled the app, or zero if that was not in the last two
+// minutes.
 func (s *Store) UninstalledAt(ctx context.Context, shop shopify.Shop) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
@@ -96,8 +95,8 @@ func parseUninstalled(value *redis.StringCmd) (time.Time, error) {
 	return time.Unix(seconds, 0), err
 }
 
-// tidy unlinks in the background what an erased record has sealed, by walking its index. Nothing
-// depends on that: none of it opens any more, and it expires.
+// tidy walks an erased record's index in the background, and unlinks what the record sealed.
+// Nothing depends on that, since none of it opens any more, and it expires.
 func (s *Store) tidy(erased *Record) {
 	s.background.Go(func() {
 		ctx, cancel := context.WithTimeout(s.closing, time.Minute)
@@ -119,16 +118,16 @@ func (s *Store) tidy(erased *Record) {
 	})
 }
 
-// Change is what one of Recharge's customer webhooks says: which customer record it is about, and
-// which shopper the record names now.
+// Change is the content of a Recharge customer webhook: the customer record that it is about, and
+// the shopper whom the record names now.
 type Change struct {
 	ID       int64              // Recharge's
 	Customer shopify.CustomerID // "" if none, or not known
 }
 
-// ApplyCustomerChange removes what is cached by a customer record of Recharge, and of the shopper
-// whom it names now. Once it returns nil, Redis has that on its disk, and no save under way brings
-// anything back. Nothing but the ids is used of the message, since it may be old.
+// ApplyCustomerChange removes what is cached under a Recharge customer's id, and under the shopper
+// whom it names now. Once it returns nil, Redis has that on disk, and no save in progress brings
+// anything back. It uses only the ids of the webhook, which may be out of date.
 func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, change Change) error {
 	var ids []string
 	if change.ID != 0 {
@@ -143,8 +142,8 @@ func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, chan
 	return nil
 }
 
-// Redact erases what is cached of a shopper, and keeps imports from caching the shopper again until
-// the shopper's own next click. Once it returns nil, Redis has that on its disk.
+// Redact erases a shopper's cached value, and keeps imports from caching the shopper again until
+// the shopper's own next click. Once it returns nil, Redis has that on disk.
 func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.CustomerID) error {
 	if err := s.forgetDurably(ctx, shop, []string{string(customer)}, true); err != nil {
 		return fmt.Errorf("redact: %w", err)
@@ -153,7 +152,7 @@ func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.
 }
 
 // forgetDurably removes what is cached under some ids. If the shop has no record, there is nothing
-// to remove; but a redaction needs one.
+// to remove, but in one-store mode a redaction creates one.
 func (s *Store) forgetDurably(ctx context.Context, shop shopify.Shop, ids []string, redact bool) error {
 	read := s.recordNow
 	if redact {

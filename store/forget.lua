@@ -1,11 +1,11 @@
--- Forgets whoever is cached under some ids, and leaves tombstones: a save under way does
--- not bring them back.
+-- Forgets the shoppers who are cached under some ids, and leaves tombstones, so that a save in
+-- progress does not bring them back.
 --
 -- KEYS  the shop's record
--- ARGV  as in index.lua; the name of a redaction that is left, "" none, and its
---       milliseconds; the names of the ids
+-- ARGV  as in index.lua; the name of a redaction to set, "" none, and its milliseconds; the names
+--       of the ids
 --
--- Returns 1, or 0 if the record is gone or another.
+-- Returns 1, or 0 if the record is gone or was replaced.
 if not same then return 0 end
 for i = 7, #ARGV do
   local indexed = redis.call('HGET', bucket(ARGV[i]), field(ARGV[i]))

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// importLease is how long an import may say nothing before another instance continues it.
+	// importLease is how long an import may go without an update before another instance continues it.
 	importLease = 30 * time.Second
-	// importFor is how long a complete import counts as all of a shop's customers.
+	// importFor is how long a complete import counts as the full list of a shop's customers.
 	importFor = 48 * time.Hour
-	// importChunk is how many shoppers one run of the script saves: so few that no click has to
+	// importChunk is how many shoppers one run of the script saves, few enough that no click has to
 	// wait for it.
 	importChunk = 50
 )
@@ -32,22 +32,22 @@ var dueScript string
 type Import struct {
 	Number uint64 // 0: none has begun
 
-	// Of the one that is running, or was the last:
+	// The import that is running, or ran last:
 	Running   bool
 	Began     time.Time
 	Cursor    string // of the next page
 	Pages     int
 	Customers int // read
 
-	// Of the last one that was completed:
+	// The last one that was completed:
 	Done time.Time // zero: none
 	Size int       // customers that it read
 
-	Problem string // why it is stuck, in plain words; "" it is not
+	Problem string // why it is stuck, in plain words; "": it is not
 }
 
 // Percent compares what an import has read with the size of the last one, since Recharge does not
-// say how many customers there are. It is 0 for the first import.
+// report the number of customers. It is 0 for the first import.
 func (i Import) Percent() int {
 	if !i.Running || i.Size == 0 {
 		return 0
@@ -63,12 +63,12 @@ type ImportTask struct {
 	score  string // in due.lua's set, which identifies the lease
 }
 
-// ScheduleImport makes the import of a shop due that was never imported.
+// ScheduleImport makes a shop's import due if the shop was never imported.
 func (s *Store) ScheduleImport(ctx context.Context, shop shopify.Shop) error {
 	return s.makeDue(ctx, shop, redis.ZAddArgs{NX: true})
 }
 
-// RequestImport makes the import of a shop due at once. An import that is running goes on.
+// RequestImport makes a shop's import due at once. An import that is running continues.
 func (s *Store) RequestImport(ctx context.Context, shop shopify.Shop) error {
 	return s.makeDue(ctx, shop, redis.ZAddArgs{LT: true})
 }
@@ -83,7 +83,7 @@ func (s *Store) makeDue(ctx context.Context, shop shopify.Shop, args redis.ZAddA
 	return nil
 }
 
-// Import returns the progress of a shop's import. The zero Import is none.
+// Import returns the progress of a shop's import. The zero Import means that there was none.
 func (s *Store) Import(ctx context.Context, shop shopify.Shop) (Import, error) {
 	_, progress, err := s.readImport(ctx, shop)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Store) readImport(ctx context.Context, shop shopify.Shop) (*Record, Imp
 	return record, progress, err
 }
 
-// LockMaintenance reports whether no other instance has locked maintenance in that time.
+// LockMaintenance locks maintenance for that long. It reports false if it was locked already.
 func (s *Store) LockMaintenance(ctx context.Context, every time.Duration) (bool, error) {
 	locked, err := s.redis.SetNX(ctx, maintenanceKey, "", every).Result()
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 		if err == nil && record == nil {
 			record, err = s.createdNow(ctx, shop)
 		}
-		after := -time.Millisecond // the record is gone: so is the import, unless it was requested again
+		after := -time.Millisecond // the record is gone, and so is the import unless it was requested again
 		switch {
 		case errors.Is(err, ErrUnreadable):
 			after = time.Hour // another instance may have the key
@@ -146,8 +146,8 @@ func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 	}
 }
 
-// lease leases an import that is due or, given the shop and the score of a lease, changes that one.
-// It returns the shop and the new score, or "" if none is due or the lease is lost. A negative life
+// lease leases an import that is due or, given a leased shop and its score, changes that lease. It
+// returns the shop and the new score, or "" if none is due or the lease is lost. A negative life
 // removes the shop.
 func (s *Store) lease(ctx context.Context, life time.Duration, of ...any) (shopify.Shop, string, error) {
 	args := append([]any{life.Milliseconds()}, of...)
@@ -161,13 +161,13 @@ func (s *Store) lease(ctx context.Context, life time.Duration, of ...any) (shopi
 	return shopify.Shop(answer[0]), answer[1], nil
 }
 
-// KeepImport renews a lease, and saves the progress. It reports whether the lease still holds:
-// another instance may have taken over, or the shop may have been erased.
+// KeepImport renews a lease, and saves the progress. It reports whether the lease still holds,
+// since another instance may have taken over or the shop may have been erased.
 func (s *Store) KeepImport(ctx context.Context, task *ImportTask) (bool, error) {
 	return s.leaseUntil(ctx, task, importLease)
 }
 
-// EndImport saves the progress, and makes the import due again after some time.
+// EndImport saves the progress, and makes the import due again after next.
 func (s *Store) EndImport(ctx context.Context, task *ImportTask, next time.Duration) error {
 	_, err := s.leaseUntil(ctx, task, next)
 	return err
@@ -187,8 +187,8 @@ func (s *Store) leaseUntil(ctx context.Context, task *ImportTask, next time.Dura
 	return same, nil
 }
 
-// with adds another customer record that an import has read of the same shopper. Of several it
-// prefers the one with active subscriptions if exactly one has any, as a lookup does.
+// with adds another customer record that an import has read for the same shopper. Like a lookup, it
+// prefers the record with active subscriptions if exactly one has any.
 func (c Cached) with(other Cached) Cached {
 	mine, theirs := c.Customer, other.Customer
 	switch {
@@ -204,9 +204,9 @@ func (c Cached) with(other Cached) Cached {
 	return c
 }
 
-// SaveImported caches a page of an import. at is when the page was asked for, by the shared
-// limiter's clock. It takes into account what the same import has cached of a shopper. A fresh
-// lookup has seen all of a shopper's records, and stays; so does a redaction.
+// SaveImported caches a page of an import. at is when the page was requested, by the shared
+// limiter's clock. Records that the same import has cached for a shopper are taken into account. A
+// fresh lookup is kept, since it has seen all of a shopper's records; so is a redaction.
 func (s *Store) SaveImported(ctx context.Context, task *ImportTask, records []recharge.Record, at int64) error {
 	if len(records) == 0 {
 		return nil
@@ -250,8 +250,8 @@ func (s *Store) SaveImported(ctx context.Context, task *ImportTask, records []re
 	return nil
 }
 
-// merge merges what an import has read into what is cached already. It reports whether the result is
-// to be saved.
+// merge merges an imported value into what is cached already. It reports whether to save the
+// result.
 func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cached, bool) {
 	before, err := r.openCached(key, sealed)
 	if sealed == "" || err != nil {

@@ -1,10 +1,10 @@
--- What save.lua and forget.lua begin with: the index, which leads from a shopper's other
--- id to what is cached of the shopper, and tombstones. What is cached begins with the name
--- of the other id. A name is ten bytes.
+-- The beginning of save.lua and forget.lua: tombstones, and the index, which leads from a shopper's
+-- other id to the shopper's cached value. A cached value begins with the name of the other id. A
+-- name is ten bytes.
 --
 -- KEYS  the shop's record
--- ARGV  generation; how the shop's keys begin; how its index's begin; milliseconds that a
---       tombstone stays
+-- ARGV  generation; prefix of the shop's keys; prefix of the index's keys; milliseconds that a
+--       tombstone lasts
 local shop, index = ARGV[2], ARGV[3]
 local none = string.rep('\0', 10)
 local time = redis.call('TIME')

@@ -1,5 +1,5 @@
--- Counts the instances, by Redis' clock. ARGV: a name, and for how many milliseconds
--- it is there; 0: it is gone.
+-- Counts the instances, by Redis' clock. ARGV: an instance's name, and for how many milliseconds
+-- it counts; 0 removes it.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)

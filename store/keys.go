@@ -9,17 +9,17 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// A shop's keys are ms2:{shop}:kind, followed by a name if there are several of a kind. The braces
-// put all of a shop's keys into one slot of a cluster. The shop is in the clear, since an operator
-// may see which stores there are. Shoppers have pseudonyms, made with the shop's data key.
+// A shop's keys are ms2:{shop}:kind, followed by a name if there are several of a kind. The braces put
+// all of a shop's keys into one slot of a cluster. The shop's name is not encrypted, since operators
+// may see which stores they serve. Shoppers have pseudonyms, made with the shop's data key.
 //
 //	shop         the shop's record
-//	c:<name>     what is cached of a shopper
-//	r:<bucket>   index: which shopper is cached under another id, a hash; the bucket
-//	             depends on the record's generation
-//	x:<name>     tombstone: when a shopper was erased or moved, a moment ago
+//	c:<name>     a shopper's cached value
+//	r:<bucket>   index, a hash: which shopper is cached under another id; the bucket's
+//	             name begins with part of the record's generation
+//	x:<name>     tombstone: when a shopper was erased or moved, for two minutes
 //	d:<name>     redaction: imports do not cache the shopper
-//	x:shop       when the app was uninstalled, a moment ago
+//	x:shop       when the app was uninstalled, for two minutes
 //	l:<name>     lock: which instance asks Recharge for the shopper
 //	n:<digest>   a one-time link that was used
 //	b            when the token's bucket will be empty
@@ -27,7 +27,7 @@ import (
 //	e            recent errors
 //	i            progress of the import
 //
-// Three keys belong to no shop: ms2:shops, the shops by when their next import is due;
+// Three keys belong to no shop: ms2:shops, a sorted set of shops by the time of their next import;
 // ms2:instances, random names; and ms2:maintenance, a lock.
 const (
 	prefix         = "ms2:"
@@ -35,13 +35,13 @@ const (
 	instancesKey   = prefix + "instances"
 	maintenanceKey = prefix + "maintenance"
 
-	// indexBuckets is how many hashes a shop's index has, one for each two hex digits: so few that
-	// they cost a small store little, and so many that Redis packs those of a large store (up to
-	// 512 fields).
+	// indexBuckets is how many hashes a shop's index has, one for each pair of hex digits. A small
+	// store pays little for that many, and those of a large store stay small enough for Redis to
+	// pack (up to 512 fields).
 	indexBuckets = 256
 )
 
-// shopPrefix begins all keys of a shop.
+// shopPrefix is the prefix of all of a shop's keys.
 func shopPrefix(shop shopify.Shop) string { return prefix + "{" + string(shop) + "}:" }
 
 func recordKey(shop shopify.Shop) string      { return shopPrefix(shop) + "shop" }
@@ -50,19 +50,19 @@ func bucketKey(shop shopify.Shop) string      { return shopPrefix(shop) + "b" }
 func errorsKey(shop shopify.Shop) string      { return shopPrefix(shop) + "e" }
 func importKey(shop shopify.Shop) string      { return shopPrefix(shop) + "i" }
 
-// nonceKey contains a plain digest, so that a used link stays used whatever happens to the shop's
-// record and to the encryption keys.
+// nonceKey contains a plain digest, so that a used link stays used even if the shop's record or the
+// encryption keys change.
 func nonceKey(shop shopify.Shop, nonce string) string {
 	digest := sha256.Sum256([]byte(nonce))
 	return shopPrefix(shop) + "n:" + hex.EncodeToString(digest[:16])
 }
 
-// hourKey is the key of the hour that a time is in.
+// hourKey returns the key of the hour that contains a time.
 func hourKey(shop shopify.Shop, at time.Time) string {
 	return shopPrefix(shop) + "h:" + at.UTC().Format("2006010215")
 }
 
-// canonical is the id by which a shopper is cached: Shopify's, or Recharge's if the shop's own
+// canonical returns the id by which a shopper is cached: Shopify's, or Recharge's if the shop's own
 // middleware uses that.
 func canonical(who Shopper) string {
 	if who.RechargeID != 0 {

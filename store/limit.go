@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// instanceFor is how long an instance counts that has crashed.
+	// instanceFor is how long a crashed instance still counts.
 	instanceFor = 20 * time.Second
-	// lockFor is how long others wait for an instance that has crashed while it asked Recharge for
-	// a shopper. One that works renews its lock every lockRenew.
+	// lockFor is how long others wait for an instance that crashed while it asked Recharge for a
+	// shopper. A working instance renews its lock every lockRenew.
 	lockFor   = 3 * time.Second
 	lockRenew = lockFor / 3
-	// An instance that waits for a lock polls it, first after firstPoll, in the end every lastPoll.
+	// An instance that waits for a lock polls it, first after firstPoll, eventually every lastPoll.
 	firstPoll, lastPoll = 10 * time.Millisecond, 100 * time.Millisecond
 )
 
@@ -35,22 +35,22 @@ const renewScript = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0`
 
-// Lock is the right to ask Recharge for a shopper, which one instance has at a time. It is acquired
-// with the first calls that are taken for it. The others wait, and then load what was saved.
+// Lock is the right to ask Recharge for a shopper, which one instance has at a time. Taking the
+// first calls for it acquires it. Other instances wait, and then load what was saved.
 type Lock struct {
 	store       *Store
 	shop        shopify.Shop
-	key, cached string // keys of the lock and of what is cached; "": there is no lock, only a limiter
+	key, cached string // keys of the lock and of the cached value; "": only a limiter, no lock
 	holder      string
-	version     string // of what was loaded
+	version     string // of the cached value that was loaded
 	taken       bool
 }
 
-// Limiter counts the calls that all instances make with a shop's token.
+// Limiter returns the limiter that counts the calls of all instances with a shop's token.
 func (s *Store) Limiter(shop shopify.Shop) recharge.SharedLimiter { return &Lock{store: s, shop: shop} }
 
-// Lock returns the lock on a shopper, not acquired yet, which is a Limiter, too. If the shop has no
-// record, it is a Limiter only.
+// Lock returns a shopper's lock, not acquired yet. It is also a limiter, and only that if the shop
+// has no record.
 func (s *Store) Lock(loaded Loaded, who Shopper) *Lock {
 	l := &Lock{store: s, shop: who.Shop, version: loaded.version}
 	if loaded.Record != nil {
@@ -61,8 +61,8 @@ func (s *Store) Lock(loaded Loaded, who Shopper) *Lock {
 }
 
 // Take implements recharge.SharedLimiter, and acquires the lock if any call is granted. It fails
-// with recharge.ErrHeld if another instance has the lock, and with recharge.ErrChanged if what is
-// cached is no longer what was loaded.
+// with recharge.ErrHeld if another instance has the lock, and with recharge.ErrChanged if the
+// cached value has changed since it was loaded.
 func (l *Lock) Take(
 	ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64,
 ) (recharge.Turn, error) {
@@ -81,7 +81,7 @@ func (l *Lock) Take(
 		l.holder, lockFor.Milliseconds(), bucket.Most(), l.version, taken))
 	unknown := err != nil && !errors.Is(err, recharge.ErrHeld) && !errors.Is(err, recharge.ErrChanged)
 	if locks && (unknown || err == nil && !turn.Refused()) {
-		l.taken = true // perhaps even if Redis did not answer
+		l.taken = true // possibly even if Redis did not answer
 	}
 	if err != nil {
 		return recharge.Turn{}, fmt.Errorf("take calls: %w", err)
@@ -109,7 +109,7 @@ func readTurn(result *redis.Cmd) (recharge.Turn, error) {
 	}, nil
 }
 
-// Renew keeps the lock, if it was acquired, until stop is called, for calls that take long.
+// Renew keeps the lock, if it was acquired, until stop is called, since calls may take long.
 func (l *Lock) Renew(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	if l != nil && l.taken {
@@ -131,7 +131,7 @@ func (l *Lock) renew(ctx context.Context) {
 	}
 }
 
-// Wait waits until nobody has the lock. It fails if ctx ends or Redis does not answer.
+// Wait waits until the lock is free. It fails if ctx ends or Redis does not answer.
 func (l *Lock) Wait(ctx context.Context) error {
 	for poll := firstPoll; ; poll = min(poll*3/2, lastPoll) {
 		select {
@@ -152,7 +152,7 @@ func (l *Lock) Wait(ctx context.Context) error {
 // Instances implements recharge.SharedLimiter.
 func (l *Lock) Instances() int { return l.store.Instances() }
 
-// Instances returns how many instances there are, as last counted; at least this one.
+// Instances returns how many instances there are, as last counted, and at least 1.
 func (s *Store) Instances() int { return max(1, int(s.instances.Load())) }
 
 // CountInstances registers this instance, or removes it if it is leaving, and counts all.

@@ -14,16 +14,16 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// Record is what is kept of one shop: the data key that seals everything else and, in many-store
-// mode, the connection. Nothing of a shop opens without its record, on any instance: deleting the
-// record erases the shop.
+// Record holds a shop's data key, which seals everything else, and in many-store mode the shop's
+// connection. Nothing of a shop opens without its record, on any instance, so deleting the record
+// erases the shop.
 //
 // A record that was read is shared and never changed. Another read returns the same pointer as long
 // as Redis holds the same bytes.
 type Record struct {
 	Shop       shopify.Shop
 	Connection *Connection // nil: the shop has not connected Recharge here, as in one-store mode
-	// WebhookVerified is when a webhook of Recharge was last verified, to the day.
+	// WebhookVerified is when a webhook from Recharge was last verified, to within a day.
 	WebhookVerified time.Time
 
 	dataKey []byte
@@ -52,8 +52,8 @@ const (
 	recordHeaderSize = generationAt + generationSize
 )
 
-// ErrUnreadable means that Redis holds a record of the shop that does not open. It does not wrap its
-// cause, which could cite a token.
+// ErrUnreadable means that Redis holds a record of the shop that does not open. It does not wrap
+// its cause, which could quote a token.
 var ErrUnreadable = errors.New("the shop's record does not open: another ENCRYPTION_KEY sealed it, or it is damaged")
 
 // newRecord returns a record with a new data key.
@@ -71,17 +71,17 @@ func (r *Record) startEpoch() {
 
 func random(size int) []byte {
 	b := make([]byte, size)
-	_, _ = rand.Read(b) // it does not fail
+	_, _ = rand.Read(b) // it never fails
 	return b
 }
 
-// deriveKeys sets what follows from data key and epoch.
+// deriveKeys derives the generation and the sealer from data key and epoch.
 func (r *Record) deriveKeys() {
 	r.generation = string(derive(r.dataKey, r.epoch, "generation", generationSize))
 	r.sealer = newSealer(r.dataKey, r.epoch)
 }
 
-// seal seals a record with the first encryption key, and keeps the result in it.
+// seal seals a record with the first encryption key, and stores the result in it.
 func (s *Store) seal(r *Record) {
 	w := s.wrappers[0]
 	plain := toJSON(sealedRecord{r.dataKey, r.epoch, r.account, (*sealedConnection)(r.Connection), r.WebhookVerified})
@@ -90,7 +90,7 @@ func (s *Store) seal(r *Record) {
 	r.sealed = string(w.aead.Seal([]byte(header), nil, plain, place)) //nolint:gosec // this AEAD draws its own nonce
 }
 
-// toJSON is for values of ours, all of which can be written.
+// toJSON encodes values of our own types, for which encoding cannot fail.
 func toJSON(value any) []byte {
 	plain, err := json.Marshal(value)
 	if err != nil {
@@ -99,7 +99,7 @@ func toJSON(value any) []byte {
 	return plain
 }
 
-// openRecord opens what Redis holds of a shop. Only here there is more than one encryption key.
+// openRecord opens a shop's record from Redis. Only this function uses every encryption key.
 func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 	if len(sealed) < recordHeaderSize || sealed[:len(recordVersion)] != recordVersion {
 		return nil, ErrUnreadable
@@ -127,29 +127,29 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 	return nil, ErrUnreadable
 }
 
-// name is the pseudonym of an id.
+// name returns the pseudonym of an id.
 func (r *Record) name(id string) string { return r.sealer.names.name(id) }
 
-// key is the key of something of a shopper.
+// key returns the key of a kind of value for the shopper with a pseudonym.
 func (r *Record) key(kind, name string) string {
 	return shopPrefix(r.Shop) + kind + ":" + hex.EncodeToString([]byte(name))
 }
 
-// indexPrefix begins the keys of the index's buckets. Each generation has buckets of its own, so
-// that the last one's do no harm.
+// indexPrefix is the prefix of the index's buckets. Each generation has its own buckets, so that
+// old ones do no harm.
 func (r *Record) indexPrefix() string {
 	return shopPrefix(r.Shop) + "r:" + hex.EncodeToString([]byte(r.generation[:4]))
 }
 
-// lastRead is the shop's record as this process last read it, or nil.
+// lastRead returns the shop's record as this process last read it, or nil.
 func (s *Store) lastRead(shop shopify.Shop) *Record {
 	r, _ := s.records.Load(shop)
 	record, _ := r.(*Record)
 	return record
 }
 
-// current returns the record that Redis holds, or nil if that is none. It is opened again only if
-// its bytes have changed.
+// current returns the record in a value from Redis, or nil if there is none. It opens the record
+// again only if its bytes have changed.
 func (s *Store) current(shop shopify.Shop, value any) (*Record, error) {
 	sealed, ok := value.(string)
 	if !ok {
@@ -167,9 +167,9 @@ func (s *Store) current(shop shopify.Shop, value any) (*Record, error) {
 	return record, nil
 }
 
-// Record returns a shop's record, or nil if there is none. While Redis does not answer, it is the
-// record as this process last read it. Errors: ErrUnreadable; any other means that Redis does not
-// answer and that this process has never read the record.
+// Record returns a shop's record, or nil if there is none. While Redis does not answer, it returns
+// the record as this process last read it. Errors: ErrUnreadable; any other means that Redis does
+// not answer and that this process has never read the record.
 func (s *Store) Record(ctx context.Context, shop shopify.Shop) (*Record, error) {
 	record, err := s.recordNow(ctx, shop)
 	if last := s.lastRead(shop); err != nil && last != nil && !errors.Is(err, ErrUnreadable) {
@@ -200,7 +200,7 @@ func (s *Store) readSealed(ctx context.Context, shop shopify.Shop, key string, i
 	}
 	if sealed, ok := values[1].(string); ok {
 		if plain, err := record.sealer.open(key, sealed); err == nil {
-			_ = json.Unmarshal(plain, into) // what is not JSON is none, too
+			_ = json.Unmarshal(plain, into) // invalid JSON counts as none, too
 		}
 	}
 	return record, nil
@@ -211,10 +211,10 @@ func (r *Record) sealJSON(key string, value any) []byte {
 	return r.sealer.seal(nil, key, toJSON(value))
 }
 
-// Update changes a shop's record, even if other instances do so at the same time: change may be
-// called again, with the result of another instance, or with its own if an answer was lost. Nothing
-// is written if change returns false or if there is no record. Once Update returns nil, Redis has
-// the change on its disk.
+// Update changes a shop's record, even if other instances do so at the same time. change may be
+// called again, with another instance's result, or with its own if an answer was lost. Nothing is
+// written if change returns false or if there is no record. Once Update returns nil, Redis has the
+// change on disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
 	err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
 		if last == nil || !change(last) {
@@ -231,9 +231,9 @@ func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Reco
 // errUnchanged makes rewrite write nothing.
 var errUnchanged = errors.New("unchanged")
 
-// rewrite replaces a shop's record by what next returns, and queues what also adds, in one
-// transaction. next gets the last record, nil if there is none that opens; if it returns nil, the
-// record is deleted. It may be called several times.
+// rewrite replaces a shop's record with what next returns, and queues what also adds, in one
+// transaction. next gets the last record, or nil if none opens. If it returns nil, the record is
+// deleted. It may be called several times.
 func (s *Store) rewrite(
 	ctx context.Context, shop shopify.Shop, also func(redis.Pipeliner),
 	next func(context.Context, *redis.Tx, *Record) (*Record, error),
@@ -272,12 +272,12 @@ func (s *Store) rewrite(
 		s.records.Delete(shop)
 		return nil
 	}
-	// Should Redis go now, clicks use what was saved.
+	// If Redis goes down now, clicks use what was saved.
 	_, err = s.current(shop, written.sealed)
 	return err
 }
 
-// WebhookVerified notes that a webhook of Recharge was verified. It writes at most once a day.
+// WebhookVerified records that a webhook from Recharge was verified. It writes at most once a day.
 func (s *Store) WebhookVerified(ctx context.Context, shop shopify.Shop) error {
 	now := s.options.Now()
 	record, err := s.Record(ctx, shop)
@@ -290,13 +290,13 @@ func (s *Store) WebhookVerified(ctx context.Context, shop shopify.Shop) error {
 	})
 }
 
-// WebhooksProven reports whether a webhook of Recharge was verified in the last week.
+// WebhooksProven reports whether a webhook from Recharge was verified in the last week.
 func (s *Store) WebhooksProven(r *Record) bool {
 	return r != nil && s.options.Now().Sub(r.WebhookVerified) < 7*24*time.Hour
 }
 
-// Rekey seals every shop's record with the first encryption key, and returns how many were sealed
-// with another one. Instances that have all keys may run meanwhile.
+// Rekey seals every shop's record with the first encryption key, and returns how many another one
+// had sealed. Instances that have all keys may run meanwhile.
 func (s *Store) Rekey(ctx context.Context) (resealed int, err error) {
 	shops, err := s.Shops(ctx)
 	if err != nil {

@@ -20,14 +20,14 @@ const (
 	// backgroundTimeout limits one that no click waits for.
 	backgroundTimeout = 3 * time.Second
 	// durableTimeout limits a write that must not be lost, and flushTimeout the part of it in which
-	// Redis flushes to its disk: with "appendfsync everysec" that takes up to a second.
+	// Redis flushes to disk. With "appendfsync everysec" that takes up to a second.
 	durableTimeout = 3 * time.Second
 	flushTimeout   = 2 * time.Second
-	// restFor is how long a breaker stays open before one click tries again for all.
+	// restFor is how long a breaker stays open before one click tries again for all others.
 	restFor = time.Second
 )
 
-// breaker keeps clicks away from a Redis that fails, and logs each failure and recovery once.
+// breaker keeps clicks away from a failing Redis, and logs each failure and recovery once.
 type breaker struct {
 	action string // what fails, for the log
 	now    func() time.Time
@@ -46,7 +46,7 @@ func (b *breaker) allow() bool {
 	return now.UnixNano() >= retry && b.retry.CompareAndSwap(retry, now.Add(restFor).UnixNano())
 }
 
-// report takes the result of a try, and reports whether this one opened the breaker.
+// report records the result of an attempt, and reports whether that opened the breaker.
 func (b *breaker) report(ctx context.Context, err error) (opened bool) {
 	if err == nil && !b.open.Load() {
 		return false
@@ -65,7 +65,7 @@ func (b *breaker) report(ctx context.Context, err error) (opened bool) {
 
 var errResting = errors.New("not tried, since it failed a moment ago")
 
-// try sends something that a click waits for, unless a breaker is open. Running into clickTimeout
+// try sends a command that a click waits for, unless a breaker is open. Running into clickTimeout
 // is a failure of Redis; a click that ends earlier says nothing about Redis.
 func (s *Store) try(click context.Context, kind *breaker, send func(context.Context) error) error {
 	if !s.reach.allow() || !kind.allow() {
@@ -91,14 +91,14 @@ func (s *Store) try(click context.Context, kind *breaker, send func(context.Cont
 	return err
 }
 
-// until is a context that tells go-redis how long a command may take. Unlike one with a timeout it
-// needs no timer, of which each click would set and stop one.
+// until is a context that limits how long a go-redis command may take. Unlike context.WithTimeout,
+// it needs no timer, which every click would have to set and stop.
 type until struct {
 	context.Context
 	deadline time.Time
 }
 
-// Deadline is the earlier one of this and the click's own.
+// Deadline returns the earlier of this deadline and the click's own.
 func (u until) Deadline() (time.Time, bool) {
 	if own, ok := u.Context.Deadline(); ok && own.Before(u.deadline) {
 		return own, true
@@ -106,7 +106,7 @@ func (u until) Deadline() (time.Time, bool) {
 	return u.deadline, true
 }
 
-// isAnswer reports whether Redis answered: with a value, with none, or with one of another type.
+// isAnswer reports whether Redis answered with a value, with none, or with one of another type.
 func isAnswer(err error) bool {
 	return err == nil || errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE")
 }
@@ -120,7 +120,7 @@ func (s *Store) mget(ctx context.Context, keys []string) (values []any, err erro
 	return values, err
 }
 
-// eval runs a script for a click. Its text is sent instead of its digest, since a Redis that has
+// eval runs a script for a click. It sends the text instead of the digest, since a Redis that has
 // just started, or a replica that was just promoted, knows no script.
 func (s *Store) eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
 	result := redis.NewCmd(ctx)
@@ -134,22 +134,22 @@ func (s *Store) eval(ctx context.Context, script string, keys []string, args ...
 	return result
 }
 
-// readNow is mget for what no click waits for. It ignores the breakers: nobody else will try.
+// readNow is mget where no click waits. It ignores the breakers, since nobody would try again later.
 func (s *Store) readNow(ctx context.Context, keys ...string) ([]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	return s.redis.MGet(ctx, keys...).Result()
 }
 
-// evalNow is eval for what no click waits for. It ignores the breakers, too.
+// evalNow is eval where no click waits. It ignores the breakers, too.
 func (s *Store) evalNow(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	return s.redis.Eval(ctx, script, keys, args...)
 }
 
-// reloadCluster makes a cluster's client ask which node is the master of what. By itself it asks
-// once a minute, or when a node redirects it, which a dead node does not.
+// reloadCluster makes a cluster client ask which node is the master of which slots. On its own it
+// asks once a minute or when a node redirects it, and a dead node redirects nobody.
 func (s *Store) reloadCluster() {
 	for _, client := range []redis.UniversalClient{s.redis, s.slow} {
 		if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -159,7 +159,7 @@ func (s *Store) reloadCluster() {
 }
 
 // dropDeadConnections pings on all idle connections at once, so that the pool drops the dead ones.
-// After a failover that took an address along, each would cost a click its timeout.
+// After a failover that moves an address, each of them would cost a click its timeout.
 func (s *Store) dropDeadConnections() {
 	ctx, cancel := context.WithTimeout(context.Background(), clickTimeout)
 	defer cancel()
@@ -172,9 +172,9 @@ func (s *Store) dropDeadConnections() {
 
 var errNotFlushed = errors.New("not on the disk of Redis in time")
 
-// durably calls write while keys of one slot are watched, and returns nil only when Redis has the
-// result on its disk, as far as Redis can say: doctor and the start warn of a Redis that cannot.
-// write may be called several times. The breakers are ignored.
+// durably calls write while it watches keys of one slot, and returns nil only once Redis has the
+// result on disk, as far as Redis can tell. doctor and the start warn about a Redis that cannot
+// tell. write may be called several times. The breakers are ignored.
 func (s *Store) durably(ctx context.Context, write func(context.Context, *redis.Tx) error, keys ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, durableTimeout)
 	defer cancel()
@@ -183,7 +183,7 @@ func (s *Store) durably(ctx context.Context, write func(context.Context, *redis.
 			if err := write(ctx, tx); err != nil {
 				return err
 			}
-			// On the write's own connection. The client's own WaitAOF expects one number.
+			// This must use the write's own connection. The client's WaitAOF expects a single number.
 			return flushed(tx.Do(ctx, "WAITAOF", 1, 0, flushTimeout.Milliseconds()).Int64Slice())
 		}, keys...)
 		cut := wasCut(err)
@@ -198,15 +198,15 @@ func (s *Store) durably(ctx context.Context, write func(context.Context, *redis.
 	}
 }
 
-// wasCut reports whether the connection was cut. A restarted Redis has closed all that were open,
-// and a new one may work. A refusal is final.
+// wasCut reports whether the connection was cut. A restarted Redis has closed all connections, and
+// a new one may work. A refusal is final.
 func wasCut(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) || errors.Is(err, io.EOF)
 }
 
-// flushed reads the answer to WAITAOF. A refusal counts as flushed: Redis is older than 7.2, has no
-// append-only file or does not allow the command, of which the start has warned.
+// flushed reads the answer to WAITAOF. A refusal counts as flushed. It means that Redis is older
+// than 7.2, has no append-only file or does not allow the command; the start warns about each.
 func flushed(local []int64, err error) error {
 	var refusal redis.Error
 	switch {
@@ -218,7 +218,7 @@ func flushed(local []int64, err error) error {
 	return err
 }
 
-// Client is the client of Redis, for checks of its condition.
+// Client returns the Redis client, for checks of the server's condition.
 func (s *Store) Client() redis.UniversalClient { return s.redis }
 
 // InMemory reports whether Redis is the embedded one.
@@ -227,7 +227,7 @@ func (s *Store) InMemory() bool { return s.embedded != nil }
 // ErrNoEval means that Redis refuses scripts.
 var ErrNoEval = errors.New("EVAL is refused by Redis, so nothing is cached, locked or counted: allow it (ACL: +eval)")
 
-// Ping returns how long Redis takes to run a script, as clicks do. It ignores the breakers and
+// Ping returns how long Redis takes to run a script, as clicks do. It ignores the breakers but
 // reports to them, so that an instance without clicks notices an outage, too. It fails with
 // ErrNoEval if Redis answers but refuses scripts.
 func (s *Store) Ping(ctx context.Context) (time.Duration, error) {
@@ -247,7 +247,7 @@ func (s *Store) Ping(ctx context.Context) (time.Duration, error) {
 }
 
 // RefusesEval reports whether an error means that Redis never runs scripts, for this user or for
-// all, rather than that it cannot now.
+// anyone, as opposed to failing now.
 func RefusesEval(err error) bool {
 	denied := redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "'eval'")
 	return denied || redis.HasErrorPrefix(err, "unknown command")

@@ -1,18 +1,17 @@
--- Takes calls out of a token's leaky bucket, by the rule of recharge.Bucket.Grant, and
--- with them the lock on a shopper, if one is asked for.
+-- Takes calls out of a token's leaky bucket, by the rule of recharge.Bucket.Grant and, if asked to,
+-- acquires the lock on a shopper with them.
 --
--- KEYS  the bucket: when it will be empty, in microseconds since 1970; the lock, and
---       what is cached of the shopper
--- ARGV  rate in calls a microsecond, burst, longest wait in microseconds, what must be
---       free for a normal and for a background call; high, normal and background calls;
---       calls unreported; calls that are in the bucket at least; the lock's holder and
---       its milliseconds; calls that are in the bucket at most; the version of what was
---       loaded of the shopper, "" nothing; 1 if the holder knows that it has the lock: one
---       that asks again, since an answer was lost, does not
+-- KEYS  the bucket, which holds when it will be empty, in microseconds since 1970; the lock, and
+--       the shopper's cached value
+-- ARGV  rate in calls a microsecond; burst; longest wait in microseconds; how much must be free for
+--       a normal and for a background call; high, normal and background calls; unreported calls;
+--       the fewest calls in the bucket; the lock's holder and its milliseconds; the most calls in
+--       the bucket; the version of the cached value that was loaded, "" none; 1 if the holder knows
+--       that it has the lock, which it does not if the last answer was lost
 --
--- Returns -2 what is cached has changed, -1 held, 0 granted or 1 refused; high, normal
--- and background calls granted; the wait in microseconds; calls in the bucket; now, in
--- microseconds since 1970.
+-- Returns -2 if the cached value has changed, -1 if the lock is held, 0 if granted or 1 if refused;
+-- high, normal and background calls granted; the wait in microseconds; calls in the bucket; and the
+-- time now, in microseconds since 1970.
 local rate, burst, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local free = {0, tonumber(ARGV[4]), tonumber(ARGV[5])}
 local asked = {tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])}

@@ -1,10 +1,10 @@
--- Runs commands only if a shop's record is the one that is meant: what was erased does
--- not come back.
+-- Runs commands only if a shop's record is still the given one, so that erased data does not come
+-- back.
 --
--- KEYS  the record; all others that the commands change
--- ARGV  generation; and of each command: its name, how many arguments it has, these
+-- KEYS  the record; all other keys that the commands change
+-- ARGV  generation; and for each command: its name, the number of its arguments, the arguments
 --
--- Returns 1, or 0 if the record is gone or another.
+-- Returns 1, or 0 if the record is gone or was replaced.
 if redis.call('GETRANGE', KEYS[1], 5, 12) ~= ARGV[1] then return 0 end
 local i = 2
 while i <= #ARGV do

@@ -19,26 +19,26 @@ var saveScript string
 //go:embed forget.lua
 var forgetScript string
 
-// replaceAny lets an entry replace whatever is cached, and lift a redaction: only the shopper's own
-// click does. Others replace the version that they have seen.
+// replaceAny lets an entry replace anything cached, and lift a redaction. Only the shopper's own
+// click does so. Everything else replaces only the version that it has seen.
 const replaceAny = "!"
 
-// tooOld is what save.lua returns if Recharge was asked so long ago that tombstones may have
-// expired: something may have been erased or have moved since.
+// tooOld is what save.lua returns if Recharge was asked so long ago that a later tombstone may have
+// expired. The value may have been erased or moved since.
 const tooOld = -2
 
-// nonceSlack is for clocks that differ: a link expires by an instance's clock, and the mark that it
-// was used by Redis's.
+// nonceSlack allows for clocks that differ. A link expires by an instance's clock, and the mark
+// that it was used by Redis's.
 const nonceSlack = time.Minute
 
-// ErrOutdated means that something was not saved, since it may no longer be so: the shopper was
-// erased or has moved since Recharge was asked, or the shop was erased.
+// ErrOutdated means that a value was not saved because it may be out of date: the shopper was
+// erased or moved since Recharge was asked, or the shop was erased.
 var ErrOutdated = errors.New("erased or moved meanwhile")
 
-// Save caches what a click has learned of a shopper, and releases the lock, in one step. at is when
-// Recharge was asked, by the shared limiter's clock, or 0 if that is not known. A nil value only
-// releases the lock. Save ignores that the click's time is up, since the next click needs it more.
-// Errors: ErrOutdated; any other means that Redis did not answer.
+// Save caches what a click has learned about a shopper, and releases the lock, in one step. at is
+// when Recharge was asked, by the shared limiter's clock, or 0 if that is not known. A nil value
+// only releases the lock. Save works even when the click's time is up, since the next click needs
+// the value more. Errors: ErrOutdated; any other means that Redis did not answer.
 func (s *Store) Save(ctx context.Context, r *Record, who Shopper, value *Cached, at int64, lock *Lock) error {
 	switch {
 	case value == nil && (lock == nil || !lock.taken):
@@ -60,8 +60,8 @@ func (s *Store) Save(ctx context.Context, r *Record, who Shopper, value *Cached,
 	return nil
 }
 
-// SaveIfUnchanged caches what was looked up in the background, unless something else was cached
-// since loaded was read, or the shopper was redacted.
+// SaveIfUnchanged caches a lookup that no click made, unless something else was cached since loaded
+// was read, or the shopper was redacted.
 func (s *Store) SaveIfUnchanged(ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64) error {
 	if loaded.Record == nil {
 		return nil
@@ -86,7 +86,7 @@ func (s *Store) entryOf(r *Record, who Shopper, c Cached, at int64, replaces str
 	e := entry{name: r.name(canonical(who)), other: noName, at: at, replaces: replaces}
 	e.redaction = r.sealer.redactions.name(canonical(who))
 	if c.ShopifyID != "" {
-		e.redaction = r.sealer.redactions.name(string(c.ShopifyID)) // Shopify redacts by that
+		e.redaction = r.sealer.redactions.name(string(c.ShopifyID)) // Shopify redacts by this id
 	}
 	if other := c.otherID(who); other != "" {
 		e.other = r.name(other)
@@ -109,13 +109,13 @@ func (s *Store) save(ctx context.Context, r *Record, lock *Lock, entries []entry
 	return s.eval(ctx, indexScript+saveScript, keys, args...).Int()
 }
 
-// indexArgs are the arguments of index.lua, with which save.lua and forget.lua begin.
+// indexArgs returns the arguments of index.lua, which come first for save.lua and forget.lua, too.
 func indexArgs(r *Record) []any {
 	return []any{r.generation, shopPrefix(r.Shop), r.indexPrefix(), tombstoneFor.Milliseconds()}
 }
 
-// UseNonce marks a shop's one-time link, by its nonce, as used, and reports whether it is the first
-// use. It fails if it cannot know. The mark outlives the shop's record, tokens and keys.
+// UseNonce marks a shop's one-time link as used, by its nonce, and reports whether this is the
+// first use. It fails if it cannot find out. The mark outlives the shop's record, tokens and keys.
 func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, until time.Time) (bool, error) {
 	first := false
 	life := max(until.Sub(s.options.Now()), 0) + nonceSlack
@@ -129,7 +129,7 @@ func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, u
 	return first, nil
 }
 
-// Forget removes what is cached of a shopper, because it turned out to be wrong.
+// Forget removes a shopper's cached value because it turned out to be wrong.
 func (s *Store) Forget(ctx context.Context, r *Record, who Shopper) error {
 	args := forgetArgs(r, "", []string{canonical(who)})
 	return s.eval(context.WithoutCancel(ctx), indexScript+forgetScript, []string{recordKey(r.Shop)}, args...).Err()

@@ -1,19 +1,19 @@
--- Saves what is cached of shoppers, each with its entry in the index, all at once.
+-- Saves the cached values of shoppers, each with its entry in the index, all at once.
 --
--- An entry is not saved if the shop's record is gone or another, or if its shopper or its
--- record at Recharge was erased or has moved since Recharge was asked, or if that is longer
--- ago than half the time that a tombstone stays. A shopper who was cached by that record
--- before is forgotten: a record is one shopper's.
+-- An entry is not saved if the shop's record is gone or was replaced, or if its shopper or its
+-- record at Recharge was erased or has moved since Recharge was asked, or if Recharge was asked
+-- longer ago than half the time that a tombstone lasts. A record belongs to one shopper, so another
+-- shopper who was cached by it is forgotten.
 --
 -- KEYS  the shop's record; the lock
--- ARGV  as in index.lua; the holder of the lock, "" none, which is released; milliseconds
---       that a bucket of the index and a redaction stay; and of each entry: its name and
---       that of its other id (zeros: none); the name of its redaction; since when it holds,
---       in microseconds; what it may replace: a version, or "!" anything, also a
---       redaction; the value; its milliseconds
+-- ARGV  as in index.lua; the holder of the lock to release, "" none; milliseconds that a bucket of
+--       the index and a redaction last; and for each entry: its name and the name of its other id
+--       (zeros: none); the name of its redaction; when Recharge was asked, in microseconds; the
+--       version that it may replace, or "!" for anything, even a redaction; the value; its
+--       milliseconds
 --
--- Returns how many were saved, or -1 if the record is gone or another, or -2 if some are
--- too old.
+-- Returns how many were saved, or -1 if the record is gone or was replaced, or -2 if some are too
+-- old.
 local saved, late = 0, false
 
 local function gone(name, at)
@@ -27,7 +27,7 @@ local function save(name, other, redaction, at, replaces, value, life)
   local last, version = string.sub(held, 1, 10), string.sub(held, 11)
   if replaces ~= '!' and version ~= replaces then return end
   if at > 0 and (now - at > tonumber(ARGV[4]) * 500 or at > now) then
-    late = true -- a tombstone may be over, or the clock was put back
+    late = true -- a tombstone may have expired, or the clock was set back
     return
   end
   if gone(name, at) or gone(other, at) then return end

@@ -13,19 +13,19 @@ import (
 
 const (
 	keySize  = 32 // bytes of a key, for AES-256
-	idSize   = 4  // bytes of an encryption key's id, which stands in each record
+	idSize   = 4  // bytes of an encryption key's id, which each record contains
 	nameSize = 10 // bytes of a shopper's pseudonym
 )
 
 var errSealed = errors.New("sealed with another key, or for another place")
 
-// DeriveKey makes an encryption key out of the app's client secret, for a store that has no key of
-// its own. That is no weaker: with the secret one can forge any customer's click already.
+// DeriveKey derives an encryption key from the app's client secret, for a store that has no key of
+// its own. That is no weaker, since anyone with the secret can forge any customer's click already.
 func DeriveKey(clientSecret string) []byte {
 	return derive([]byte(clientSecret), nil, "manage-subscriptions encryption key", keySize)
 }
 
-// derive makes a key for one purpose. It cannot fail for such sizes.
+// derive derives a key for one purpose. It cannot fail for the sizes used here.
 func derive(key, salt []byte, purpose string, size int) []byte {
 	derived, err := hkdf.Key(sha256.New, key, salt, purpose, size)
 	if err != nil {
@@ -37,11 +37,11 @@ func derive(key, salt []byte, purpose string, size int) []byte {
 func newAEAD(key, salt []byte) cipher.AEAD {
 	block, err := aes.NewCipher(derive(key, salt, "seal", keySize))
 	if err != nil {
-		panic(err) // not for a key of that size
+		panic(err) // cannot happen with a key of this size
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		panic(err) // not for AES
+		panic(err) // cannot happen with AES
 	}
 	return aead
 }
@@ -56,25 +56,25 @@ func newWrapper(key []byte) *wrapper {
 	return &wrapper{string(derive(key, nil, "id", idSize)), newAEAD(key, nil)}
 }
 
-// sealer seals what is kept of a shop with its data key, and makes the shoppers' pseudonyms.
+// sealer seals a shop's values with its data key, and makes the shoppers' pseudonyms.
 type sealer struct {
 	aead       cipher.AEAD
 	names      *namer
-	redactions *namer // of the same ids: these outlast the epoch
+	redactions *namer // names for the same ids that outlast the epoch
 }
 
 func newSealer(dataKey, epoch []byte) *sealer {
 	return &sealer{newAEAD(dataKey, epoch), newNamer(dataKey, epoch, "name"), newNamer(dataKey, nil, "redaction")}
 }
 
-// seal appends a value to out, encrypted for one place in Redis: moved to another, it does not open.
+// seal appends a value to out, encrypted for one place in Redis. It does not open anywhere else.
 func (s *sealer) seal(out []byte, place string, value []byte) []byte {
 	return s.aead.Seal(out, nil, value, []byte(place)) //nolint:gosec // no nonce is given: this AEAD draws its own
 }
 
 func (s *sealer) open(place, sealed string) ([]byte, error) {
 	in := []byte(sealed)
-	value, err := s.aead.Open(in[:0], nil, in, []byte(place)) // in its own place: a copy less
+	value, err := s.aead.Open(in[:0], nil, in, []byte(place)) // decrypts in place, which saves a copy
 	if err != nil {
 		return nil, errSealed
 	}
@@ -89,7 +89,7 @@ func newNamer(dataKey, salt []byte, purpose string) *namer {
 	return &namer{sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
 }
 
-// name is the pseudonym of an id, in bytes.
+// name returns the pseudonym of an id, in bytes.
 func (n *namer) name(id string) string {
 	mac := n.macs.Get().(hash.Hash)
 	defer n.macs.Put(mac)

@@ -12,8 +12,8 @@ import (
 //go:embed create.lua
 var createScript string
 
-// usableRecord returns the record that was just read. In one-store mode it creates one if there is
-// none, or none that opens.
+// usableRecord returns the record that was just read. In one-store mode it creates one if none
+// opens.
 func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) (*Record, error) {
 	record, err := s.current(shop, value)
 	if shop != s.options.Single {
@@ -31,8 +31,8 @@ func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) 
 	return record, err
 }
 
-// create creates the single store's record, in place of none or of one that does not open: what is
-// lost with that can be looked up again. If several instances do so at once, all use one record.
+// create creates the single store's record, or replaces one that does not open. Anything lost with
+// the old one can be looked up again. If several instances do so at once, all use the same record.
 func (s *Store) create(ctx context.Context, inPlaceOf any) (*Record, error) {
 	record := newRecord(s.options.Single)
 	record.account = s.options.Account
@@ -55,8 +55,8 @@ func (s *Store) createdNow(ctx context.Context, shop shopify.Shop) (*Record, err
 	return loaded.Record, loaded.Err
 }
 
-// Adopt erases what was cached for another Recharge account in one-store mode, since that has other
-// customers. What its webhooks have proven does not count either.
+// Adopt erases what was cached for another Recharge account in one-store mode, since that account
+// has other customers. Its verified webhooks do not count either.
 func (s *Store) Adopt(ctx context.Context) error {
 	shop := s.options.Single
 	if shop == "" {
@@ -84,7 +84,7 @@ func (s *Store) Adopt(ctx context.Context) error {
 	return s.RequestImport(ctx, shop)
 }
 
-// otherAccount reports whether a record belongs to another Recharge account than this instance's.
+// otherAccount reports whether a record belongs to a Recharge account other than this instance's.
 func (s *Store) otherAccount(r *Record) bool {
 	return r != nil && r.Shop == s.options.Single && r.account != s.options.Account
 }

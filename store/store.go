@@ -3,11 +3,11 @@
 // Each shop has one record with a random data key in it. ENCRYPTION_KEY seals the record, and the
 // data key seals everything else. Each shopper has one sealed value, under a pseudonym. An index
 // leads from a shopper's other id to that value, so that a webhook finds the shopper in one step.
-// Tombstones keep a save under way from bringing back what was just erased.
+// Tombstones keep a save in progress from bringing back what was just erased.
 //
-// Cached values can be lost: without Redis a click is slower, not wrong. What a merchant saved, and
-// the fact that something was erased, must not be lost: such a write returns nil only when Redis
-// has it on its disk, as far as Redis can say.
+// Cached values may be lost. Without Redis a click is slower, not wrong. A merchant's settings and
+// the fact that something was erased must not be lost. Such a write returns nil only once Redis has
+// it on disk, as far as Redis can tell.
 package store
 
 import (
@@ -29,14 +29,14 @@ import (
 
 // Options configure a Store.
 type Options struct {
-	// Redis says where Redis is; the store sets the timeouts. Nil is an embedded Redis, in memory,
-	// which is gone when the process ends.
+	// Redis holds the address and options of Redis; the store sets the timeouts. Nil means an
+	// embedded Redis in memory, which is lost when the process ends.
 	Redis *redis.UniversalOptions
-	// Keys are 32 bytes each. The first one seals, and each one opens.
+	// Keys are 32 bytes each. The first one seals, and all of them open.
 	Keys        [][]byte
 	CustomerTTL time.Duration // how long a customer is fresh
-	// Single is the shop in one-store mode. Its record is created when it is first needed.
-	// "" is many-store mode: merchants connect their shops, and SaveConnection creates the records.
+	// Single is the shop in one-store mode. Its record is created when it is first needed. "" means
+	// many-store mode, in which merchants connect their shops and SaveConnection creates the records.
 	Single shopify.Shop
 	// Account identifies the Recharge account that Single is connected to. If it changes, Adopt
 	// erases what was cached.
@@ -55,7 +55,7 @@ type Store struct {
 	// Redis may be unreachable, or refuse reads or writes.
 	reach, reads, writes breaker
 
-	id        string       // of this instance among others
+	id        string       // identifies this instance
 	instances atomic.Int64 // as last counted
 
 	records sync.Map // shopify.Shop to *Record, as last read
@@ -68,8 +68,8 @@ type Store struct {
 	background sync.WaitGroup
 }
 
-// Open returns a store. It does not wait for Redis: one that is down at the start is treated like
-// one that goes down later.
+// Open returns a store. It does not wait for Redis. A Redis that is down at the start is treated
+// like one that goes down later.
 func Open(o Options) (*Store, error) {
 	if len(o.Keys) == 0 {
 		return nil, errors.New("open store: no encryption key")
@@ -94,8 +94,8 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// withTimeouts keeps a connection from outliving what waits for it. One retry covers the pooled
-// connections that a restarted Redis has closed.
+// withTimeouts keeps a command from taking longer than its caller waits. One retry covers the
+// pooled connections that a restarted Redis has closed.
 func withTimeouts(o redis.UniversalOptions, timeout time.Duration) *redis.UniversalOptions {
 	o.DialTimeout = time.Second
 	o.ReadTimeout = timeout
@@ -109,7 +109,7 @@ func withTimeouts(o redis.UniversalOptions, timeout time.Duration) *redis.Univer
 	o.Protocol = 2 // 3 adds push messages, which go-redis looks for before each answer
 	o.ConnMaxIdleTime = 5 * time.Minute
 	o.MaintNotificationsConfig = &maintnotifications.Config{
-		Mode: maintnotifications.ModeDisabled, EndpointType: maintnotifications.EndpointTypeNone, // else it asks the DNS
+		Mode: maintnotifications.ModeDisabled, EndpointType: maintnotifications.EndpointTypeNone, // avoids a DNS lookup
 	}
 	return &o
 }
@@ -125,9 +125,9 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Shopper identifies who clicks: a customer of Shopify, or of Recharge where the shop's own
-// middleware says so. What is cached of one is not used for the other, though both may be the same
-// person.
+// Shopper identifies who clicks, by Shopify's customer id or, if the shop's own middleware uses
+// that, by Recharge's. What is cached under one id is not used for the other, though both may be
+// the same person.
 type Shopper struct {
 	Shop       shopify.Shop
 	Customer   shopify.CustomerID
@@ -137,9 +137,9 @@ type Shopper struct {
 // Anonymous reports whether the shopper is a visitor who is not signed in.
 func (who Shopper) Anonymous() bool { return who.Customer == "" && who.RechargeID == 0 }
 
-// Loaded is what Redis holds of a shop and a shopper.
+// Loaded is what Redis holds about a shop and a shopper.
 type Loaded struct {
-	Record *Record // nil if the shop has none or, beside an Err, if it was never read
+	Record *Record // nil if the shop has none or, together with Err, if it was never read
 	Cached Cached
 	// At is when Redis was asked, on this process's monotonic clock.
 	At  time.Time
@@ -148,18 +148,18 @@ type Loaded struct {
 	version string // of the cached value; "" if there is none
 }
 
-// errAccount is Load's error if what is cached belongs to another Recharge account: Adopt has not
-// erased it yet, or another instance is configured for that account.
+// errAccount is Load's error if the cache belongs to another Recharge account, because Adopt has
+// not erased it yet or another instance is configured for that account.
 var errAccount = errors.New("what Redis holds is of another account at Recharge")
 
-// errUnsettled is Load's error if the record was replaced again and again.
+// errUnsettled is Load's error if the record keeps being replaced.
 var errUnsettled = errors.New("the shop's record changes all the time")
 
-// Load reads a shop's record and what is cached of a shopper, in one MGET once the process has read
-// the record before. For an anonymous visitor it reads the record only.
+// Load reads a shop's record and a shopper's cached value, in one MGET once the process has read
+// the record before. For an anonymous visitor it reads only the record.
 func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 	last := s.lastRead(who.Shop)
-	for range 16 { // more often than anybody erases a shop meanwhile
+	for range 16 { // more often than a shop can be erased meanwhile
 		at := time.Now()
 		keys, name := []string{recordKey(who.Shop)}, ""
 		if last != nil && !who.Anonymous() {
@@ -190,7 +190,7 @@ func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 	return Loaded{Err: errUnsettled}
 }
 
-// openUsable opens a shopper's cached value. One that does not open counts as none.
+// openUsable opens a shopper's cached value. A value that does not open counts as none.
 func (s *Store) openUsable(ctx context.Context, r *Record, who Shopper, key, name, sealed string) Cached {
 	cached, err := r.openCached(key, sealed)
 	if err != nil {

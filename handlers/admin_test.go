@@ -21,7 +21,7 @@ const (
 	otherShop = "other-shop.myshopify.com"
 )
 
-// calls of the app home that a session token is needed for.
+// guarded returns the requests to the app home that need a session token.
 func guarded() map[string]url.Values {
 	return map[string]url.Values{
 		"/app/connection": nil, "/app/health": nil,
@@ -29,8 +29,8 @@ func guarded() map[string]url.Values {
 	}
 }
 
-// TestSessionTokens: who has no token of this app's for a shop, made just now by
-// Shopify, gets nowhere.
+// TestSessionTokens checks that only a fresh session token from Shopify, for this app and for a
+// shop, is accepted.
 func TestSessionTokens(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -95,7 +95,7 @@ func TestSessionTokens(t *testing.T) {
 	}
 }
 
-// retitled is a token that says of itself that it was signed in another way.
+// retitled returns the token with another algorithm in its header, signed with HS256.
 func retitled(token, algorithm string) string {
 	_, rest, _ := strings.Cut(token, ".")
 	payload, _, _ := strings.Cut(rest, ".")
@@ -109,8 +109,8 @@ func retitled(token, algorithm string) string {
 
 func base64URL(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// TestSessionTokenOfBefore: one that was made before the app was uninstalled is
-// not good for what comes after.
+// TestSessionTokenOfBefore checks that a token issued before the app was uninstalled is refused
+// after that.
 func TestSessionTokenOfBefore(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -125,7 +125,7 @@ func TestSessionTokenOfBefore(t *testing.T) {
 		}
 	}
 	if response, _ := f.AppHome("/?embedded=1&shop="+servertest.Shop+"&id_token="+before, "", nil); response.StatusCode == http.StatusOK {
-		t.Error("the home is drawn for a token of before the uninstall")
+		t.Error("the home accepts a token from before the uninstall")
 	}
 	f.Clock.Add(12 * time.Second)
 	after := f.SessionToken(nil) // installed again
@@ -138,12 +138,12 @@ func TestSessionTokenOfBefore(t *testing.T) {
 	})
 	f.Clock.Add(80 * time.Second)
 	if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
-		t.Error("the uninstall of before has taken the new connection with it")
+		t.Error("the earlier uninstall has erased the new connection")
 	}
 }
 
-// TestMerchantReachesOwnShopOnly: whatever a merchant sends beside the token, the
-// shop is the token's.
+// TestMerchantReachesOwnShopOnly checks that the shop is the token's, whatever else a merchant
+// sends.
 func TestMerchantReachesOwnShopOnly(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -157,7 +157,7 @@ func TestMerchantReachesOwnShopOnly(t *testing.T) {
 		for name, values := range form {
 			sent[name] = values
 		}
-		if path == "/app/connect" { // what would be saved is the fixture's: not the other shop's
+		if path == "/app/connect" { // it would save the fixture's token for the other shop
 			sent.Del("storefront")
 		}
 		f.AppHome(path+"?shop="+servertest.Shop+"&host="+servertest.Shop, foreign, sent, "X-Shopify-Shop-Domain", servertest.Shop, "X-Forwarded-Host", servertest.Shop, "Cookie", "shop="+servertest.Shop)
@@ -178,7 +178,7 @@ func TestMerchantReachesOwnShopOnly(t *testing.T) {
 	}
 }
 
-// TestCrossSite: another site's page changes nothing, even with a token.
+// TestCrossSite checks that another site's page can change nothing, even with a token.
 func TestCrossSite(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -199,7 +199,7 @@ func TestCrossSite(t *testing.T) {
 	}
 }
 
-// TestHomeIsFramedByTheAdminOnly, and bounces without a session token.
+// TestHomeIsFramedByTheAdminOnly checks also that the home bounces without a session token.
 func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -230,7 +230,7 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	if response.StatusCode != http.StatusOK || !strings.Contains(body, "app-bridge.js") || !strings.Contains(response.Header.Get("Content-Security-Policy"), "frame-ancestors "+f.Store.URL+" https://admin.shopify.com") {
 		t.Errorf("bounce = %d %s; want App Bridge, framed by the admin only", response.StatusCode, body)
 	}
-	// The reload comes back with a token that is not taken: not for ever.
+	// The reload returns with a token that is refused. That must not start a loop.
 	response, body = f.AppHome(reload.RequestURI()+"&id_token=x.y.z", "", nil)
 	if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "session token was not accepted") {
 		t.Errorf("the second time = %d %s; want a page that says so", response.StatusCode, body)
@@ -246,14 +246,14 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	}
 }
 
-// TestSavedSurvivesACrash: what was saved is there when Redis is back, killed
-// though it was in the moment of "Saved".
+// TestSavedSurvivesACrash checks that everything reported as saved is still there after Redis was
+// killed right after "Saved".
 func TestSavedSurvivesACrash(t *testing.T) {
 	t.Parallel()
-	// Before 7.2 Redis cannot say when it has flushed.
+	// Redis before 7.2 has no WAITAOF, so it must flush at every write.
 	f := servertest.StartWith(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"), servertest.ManyStores)
 	save := func(form url.Values) {
-		f.Until("it says that it is saved", func() bool { // connections of before the crash may be met
+		f.Until("it says that it is saved", func() bool { // connections from before the crash may fail
 			_, body := f.AppHome("/app/settings", f.SessionToken(nil), form)
 			return strings.Contains(body, ">Saved.<")
 		})
@@ -263,7 +263,7 @@ func TestSavedSurvivesACrash(t *testing.T) {
 		f.Redis.Stop()
 		f.Stop()
 		f.Redis.Start()
-		f.Run(servertest.ManyStores) // a new process: it remembers nothing
+		f.Run(servertest.ManyStores) // a new process, with an empty cache
 		if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
 			t.Fatalf("after the crash: %s; want connected", body)
 		}
@@ -277,7 +277,7 @@ func TestSavedSurvivesACrash(t *testing.T) {
 	}
 }
 
-// TestNotSaved: without Redis nothing is said to be saved.
+// TestNotSaved checks that nothing is reported as saved while Redis is down.
 func TestNotSaved(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -288,7 +288,7 @@ func TestNotSaved(t *testing.T) {
 	}
 }
 
-// TestRedisDownIsNoBadToken: a merchant reads what it is, and is not sent to find
+// TestRedisDownIsNoBadToken checks that a merchant reads that Redis is down, and is not sent to get
 // another token.
 func TestRedisDownIsNoBadToken(t *testing.T) {
 	t.Parallel()

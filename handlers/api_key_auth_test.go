@@ -10,8 +10,8 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// FuzzBody: a body that is taken names exactly one customer, by one of the two ids as it
-// stands there, and nothing else that could be meant.
+// FuzzBody checks that an accepted body names exactly one customer, by one of the two ids in its
+// exact form, and nothing unknown.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
 		`{"shopify_customer_id":"7123456789012"}`, `{"recharge_customer_id":18819267,"destination":"orders","locale":"fr"}`,
@@ -31,7 +31,7 @@ func FuzzBody(f *testing.F) {
 		}
 		var loose map[string]any
 		if json.Unmarshal(body, &loose) != nil {
-			t.Fatalf("%q is taken, and no JSON", body)
+			t.Fatalf("%q is accepted, but is not JSON", body)
 		}
 		if (who.Customer == "") == (who.RechargeID == 0) || who.RechargeID < 0 || len(who.Customer) > 20 || who.Shop != "" {
 			t.Errorf("%q names %+v", body, who)
@@ -42,8 +42,8 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzKeyOfShop: a key that is made for a shop names it, and whatever else names a shop
-// has the shape of such a key.
+// FuzzKeyOfShop checks that a shop's key names that shop, and that nothing without the shape of a
+// key names any.
 func FuzzKeyOfShop(f *testing.F) {
 	f.Add("fixture-shop", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	f.Add("a_b", "AAAAAAAAAAAAAAAAAAAAAAAAAA")

@@ -12,7 +12,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestHealth counts what happens, and says what went wrong in words.
+// TestHealth checks that clicks and calls are counted, and that errors are explained in words.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -47,8 +47,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHomeOfOneStore: what the environment decides is shown and cannot be changed;
-// the rest of the app home is there.
+// TestHomeOfOneStore checks that settings from the environment are shown and cannot be changed, and
+// that the rest of the app home works.
 func TestHomeOfOneStore(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -68,7 +68,7 @@ func TestHomeOfOneStore(t *testing.T) {
 	if _, body := f.AppHome("/app/health", f.SessionToken(nil), nil); !strings.Contains(body, "1 click in the last 24 hours") {
 		t.Errorf("health: %s; want the click", body)
 	}
-	// Another shop can have installed the app, too.
+	// Another shop can install the app, too.
 	_, home = f.AppHome("/?embedded=1&shop="+otherShop+"&id_token="+f.SessionToken(servertest.ForShop(otherShop)), "", nil)
 	if !strings.Contains(home, "another store") || strings.Contains(home, "/tools/recurring/portal/") {
 		t.Errorf("another shop's home = %s; want it told, and nothing of the one store's", home)

@@ -23,7 +23,7 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// attack is a line of testdata/attacks, whose README says what may stand there.
+// attack is a line of testdata/attacks. The README there describes the format.
 type attack struct{ where, kind, outcome, input string }
 
 func readAttacks(t *testing.T) []attack {
@@ -59,13 +59,13 @@ func readAttacks(t *testing.T) []attack {
 }
 
 const (
-	mostAnswer = 64 << 10        // bytes of any answer, head and body
-	mostTime   = 5 * time.Second // for it
-	mostHeap   = 16 << 20        // bytes that all of the attacks may leave behind
+	mostAnswer = 64 << 10        // the most bytes of an answer, head and body
+	mostTime   = 5 * time.Second // for an answer
+	mostHeap   = 16 << 20        // the most bytes by which all attacks may grow the heap
 )
 
-// TestAttacks sends every hostile input there is over a real connection, and holds
-// the answer to the outcome that is named for it, and to what no answer may ever do.
+// TestAttacks sends every hostile input over a real connection, and checks the answer against its
+// expected outcome and the rules for all answers.
 func TestAttacks(t *testing.T) {
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	attacks := readAttacks(t)
@@ -99,7 +99,7 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// request is what is sent for an attack.
+// request returns the bytes to send for an attack.
 func request(f *servertest.Fixture, a attack) string {
 	now := f.Clock.Now().Unix()
 	fill := func(text string) string { return fill(text, now) }
@@ -152,7 +152,7 @@ func request(f *servertest.Fixture, a attack) string {
 	return "GET " + path + "?" + query + " HTTP/1.1\r\nHost: " + host + "\r\n" + header + "\r\n"
 }
 
-// vouched is what is sent to the routes of a store's own middleware.
+// vouched returns the request for an attack on the routes of a store's own middleware.
 func vouched(f *servertest.Fixture, a attack, input string) (request string, ok bool) {
 	post := func(authorization, body string) string {
 		return "POST /api/portal-links HTTP/1.1\r\nHost: app.example\r\n" + authorization + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
@@ -186,7 +186,7 @@ func signed(query string) string {
 	return query + "&signature=" + shopifytest.Signature(servertest.AppSecret, query)
 }
 
-// replaced puts another value into a good query.
+// replaced returns a good query with another value for one parameter.
 func replaced(good, kind, value string) string {
 	name := map[string]string{"shop": "shop", "customer": "logged_in_customer_id", "prefix": "path_prefix", "timestamp": "timestamp"}[kind]
 	query, _ := url.ParseQuery(good)
@@ -200,7 +200,7 @@ var (
 	cutShape  = regexp.MustCompile(`\{sig:([0-9]+)\}`)
 )
 
-// fill puts in what a file cannot know.
+// fill replaces the placeholders that a file uses for values of the test run.
 func fill(text string, now int64) string {
 	at := strconv.FormatInt(now, 10)
 	good := "logged_in_customer_id=" + servertest.Pat + "&path_prefix=%2Fapps%2Fsubscriptions&shop=" + servertest.Shop + "&timestamp=" + at
@@ -224,13 +224,13 @@ func fill(text string, now int64) string {
 	})
 }
 
-// struck is what came of an attack.
+// struck is the answer to an attack.
 type struck struct {
 	servertest.Answer
 	headers []string // the lines of the head
 }
 
-// strike sends an attack, says that nothing follows, and reads all that comes.
+// strike sends an attack, closes its side of the connection and reads the whole answer.
 func strike(f *servertest.Fixture, a attack, sent string) *struck {
 	f.T.Helper()
 	logged := len(f.Log.String())
@@ -240,7 +240,7 @@ func strike(f *servertest.Fixture, a attack, sent string) *struck {
 	}
 	defer func() { _ = connection.Close() }()
 	_ = connection.SetDeadline(time.Now().Add(mostTime))
-	// Who is refused half-way is answered all the same.
+	// The server may refuse the request before all of it is sent, and still answers.
 	_, _ = io.WriteString(connection, sent)
 	_ = connection.(*net.TCPConn).CloseWrite()
 	all, err := io.ReadAll(io.LimitReader(connection, mostAnswer+1))
@@ -259,7 +259,7 @@ func strike(f *servertest.Fixture, a attack, sent string) *struck {
 		f.T.Errorf("%s: read the body: %v", a.where, err)
 	}
 	if rest, _ := io.ReadAll(reader); len(rest) > 0 {
-		f.T.Errorf("%s: behind the answer comes %.200q; want one answer", a.where, rest)
+		f.T.Errorf("%s: the answer is followed by %.200q; want one answer", a.where, rest)
 	}
 	head, _, _ := strings.Cut(string(all), "\r\n\r\n")
 	got := &struck{Answer: servertest.Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Header: response.Header, Body: string(body)}}
@@ -273,7 +273,7 @@ func strike(f *servertest.Fixture, a attack, sent string) *struck {
 	return got
 }
 
-// judge holds an answer to the outcome that is named, and to all that holds for any.
+// judge checks an answer against its expected outcome and the rules for all answers.
 func judge(f *servertest.Fixture, a attack, sent string, got *struck) {
 	f.T.Helper()
 	ended := strconv.Itoa(got.Status)
@@ -291,7 +291,7 @@ func judge(f *servertest.Fixture, a attack, sent string, got *struck) {
 	saysNothing(f, a, sent, got)
 }
 
-// headersAreOurs: an answer has no header that this program does not set.
+// headersAreOurs checks that an answer has only headers that this program sets.
 func headersAreOurs(f *servertest.Fixture, a attack, got *struck) {
 	ours := []string{
 		"Allow", "Cache-Control", "Connection", "Content-Language", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Opener-Policy", "Date",
@@ -301,7 +301,7 @@ func headersAreOurs(f *servertest.Fixture, a attack, got *struck) {
 	for _, line := range got.headers {
 		name, value, _ := strings.Cut(line, ": ")
 		if !slices.Contains(ours, name) || seen[name] {
-			f.T.Errorf("%s: the answer has a header %q; want only what is ours, and once", a.where, line)
+			f.T.Errorf("%s: the answer has a header %q; want only our own headers, each once", a.where, line)
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
 			f.T.Errorf("%s: the header %q has strange characters", a.where, line)
@@ -313,8 +313,8 @@ func headersAreOurs(f *servertest.Fixture, a attack, got *struck) {
 	}
 }
 
-// leadsNowhereElse: a Location is the shopper's own portal, the store's sign-in, or
-// a page of the app or of the store's admin.
+// leadsNowhereElse checks that a Location is the shopper's own portal, the store's sign-in, or a
+// page of the app or of the store's admin.
 func leadsNowhereElse(f *servertest.Fixture, a attack, got *struck) {
 	f.T.Helper()
 	outcome := got.Outcome()
@@ -347,8 +347,8 @@ func leadsNowhereElse(f *servertest.Fixture, a attack, got *struck) {
 	}
 }
 
-// isPortal is what the guard lets out here: the configured portal's host on
-// loopback, or one that is trusted anyhow, over https.
+// isPortal reports whether the guard allows the URL here: the configured portal's host on loopback,
+// or a host that is always trusted, over https.
 func isPortal(f *servertest.Fixture, u *url.URL) bool {
 	configured, _ := url.Parse(f.Store.URL)
 	if u.Scheme == configured.Scheme && u.Host == configured.Host {
@@ -357,8 +357,8 @@ func isPortal(f *servertest.Fixture, u *url.URL) bool {
 	return u.Scheme == "https" && (u.Host == servertest.Shop || strings.HasSuffix(u.Host, ".rechargeapps.com"))
 }
 
-// backToUs: the sign-in leads back to the app's own path, with nothing of the
-// visitor's in it but a language and a country.
+// backToUs reports whether the sign-in returns to the app's own path, with only a language and a
+// country from the visitor.
 func backToUs(query url.Values) bool {
 	back, err := url.Parse(query.Get("return_to"))
 	if err != nil || len(query) != 1 || back.Scheme != "" || back.Host != "" {
@@ -375,7 +375,7 @@ func backToUs(query url.Values) bool {
 	return !strings.Contains(back.String(), "evil") && !strings.Contains(back.Path, "..")
 }
 
-// refusals are all that a refusal says, by the channel; nothing tells which check failed.
+// refusals returns the whole body of a refusal for each channel. It never shows which check failed.
 func refusals() map[any]*regexp.Regexp {
 	return map[any]*regexp.Regexp{
 		nil:   regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`),
@@ -384,8 +384,8 @@ func refusals() map[any]*regexp.Regexp {
 	}
 }
 
-// saysNothing: a body repeats nothing of what was sent, and a refusal is no more
-// than that.
+// saysNothing checks that a body repeats nothing from the request, and that a refusal has exactly
+// its fixed text.
 func saysNothing(f *servertest.Fixture, a attack, sent string, got *struck) {
 	f.T.Helper()
 	if got.Outcome() == "forbidden" && (got.Status != http.StatusForbidden || !refusals()[got.Line["channel"]].MatchString(got.Body)) {
@@ -405,5 +405,5 @@ func saysNothing(f *servertest.Fixture, a attack, sent string, got *struck) {
 	}
 }
 
-// plainWord is an input that a page of ours may have of its own accord.
+// plainWord matches inputs that may be on a page of ours anyway.
 var plainWord = regexp.MustCompile(`^[a-z/-]{0,24}$`)

@@ -24,7 +24,7 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// TestOutcomes is the contract's table of outcomes.
+// TestOutcomes checks the contract's table of outcomes.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -35,7 +35,7 @@ func TestOutcomes(t *testing.T) {
 		path     string
 		outcome  string
 		status   int
-		location string // how it begins; "" is none
+		location string // its prefix; "" if there must be none
 		says     string // on the page
 	}{
 		{name: "redirected", shopper: servertest.Pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/subscriptions?token="},
@@ -111,7 +111,7 @@ func checkHeaders(f *servertest.Fixture, a servertest.Answer) {
 	}
 }
 
-// TestEveryAnswerHasTheHeaders covers what the storefront would never forward.
+// TestEveryAnswerHasTheHeaders covers also requests that the storefront would never forward.
 func TestEveryAnswerHasTheHeaders(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -135,7 +135,7 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 		if response.StatusCode != test.status {
 			t.Errorf("%s %s = %d; want %d", test.method, test.path, response.StatusCode, test.status)
 		}
-		if test.status == 400 { // net/http refuses it before any of ours runs
+		if test.status == 400 { // net/http refuses it before our code runs
 			continue
 		}
 		if got := response.Header.Get("Cache-Control") + " " + response.Header.Get("Referrer-Policy"); got != "no-store no-referrer" {
@@ -147,7 +147,7 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 	}
 }
 
-// TestForbiddenGivesNoHint compares the answers to every kind of bad request.
+// TestForbiddenGivesNoHint checks that every kind of bad request gets the same answer.
 func TestForbiddenGivesNoHint(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -183,7 +183,7 @@ func TestForbiddenGivesNoHint(t *testing.T) {
 	}
 }
 
-// TestCalls is the design's table: what a click costs of Recharge's budget.
+// TestCalls checks the design's table of how many calls to Recharge a click costs.
 func TestCalls(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -223,7 +223,7 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// TestSimultaneousClicksAreOne sends one shopper's clicks all at once.
+// TestSimultaneousClicksAreOne sends many clicks of one shopper at the same time.
 func TestSimultaneousClicksAreOne(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -254,17 +254,17 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}, f.Calls()); diff != "" {
 		t.Errorf("%d clicks: calls (-want +got):\n%s", clicks, diff)
 	}
-	// On a machine that is busy enough, Redis does not answer in time, and is left
-	// alone for a moment. Then it is the next click that is remembered.
+	// On a busy machine, a Redis timeout may open the circuit breaker for a moment, so that nothing
+	// is cached until the next click.
 	f.Clock.Add(2 * time.Second)
 	f.Request("GET", f.Public, "/apps/subscriptions?"+query)
-	// Else the search of Redis at the end of each test would search nothing.
+	// Without an entry, the check of Redis at the end of each test would find nothing to check.
 	if got := f.CachedShoppers(); len(got) != 1 {
-		t.Errorf("Redis holds %q; want one value with all that is known of the shopper", got)
+		t.Errorf("Redis holds %q; want one value for the shopper", got)
 	}
 }
 
-// TestSimultaneousClicksAreOneWithoutRedis, too.
+// TestSimultaneousClicksAreOneWithoutRedis checks the same without Redis.
 func TestSimultaneousClicksAreOneWithoutRedis(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -277,11 +277,11 @@ func TestSimultaneousClicksAreOneWithoutRedis(t *testing.T) {
 	}
 	wg.Wait()
 	if calls := f.Calls(); calls["customers"] > 3 {
-		t.Errorf("50 clicks at once made calls %v; want next to one of each", calls)
+		t.Errorf("50 clicks at once made calls %v; want about one of each", calls)
 	}
 }
 
-// TestShopperWhoLeaves: a closed tab does not waste the calls that it has caused.
+// TestShopperWhoLeaves checks that closing the tab does not waste a click's calls.
 func TestShopperWhoLeaves(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -313,7 +313,7 @@ func TestShopperWhoLeaves(t *testing.T) {
 	}
 }
 
-// TestSimultaneousShoppersDoNotMix: clicks are joined, shoppers never.
+// TestSimultaneousShoppersDoNotMix checks that two shoppers never share a lookup.
 func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -354,8 +354,8 @@ func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 	}
 }
 
-// TestOneShopperCannotSpendTheBudget: page after page costs a shopper what one does,
-// and takes nothing from the others.
+// TestOneShopperCannotSpendTheBudget checks that many pages cost a shopper as many calls as one
+// page, and leave the others their budget.
 func TestOneShopperCannotSpendTheBudget(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "2,40" })
@@ -372,8 +372,8 @@ func TestOneShopperCannotSpendTheBudget(t *testing.T) {
 	}
 }
 
-// TestBudgetIsSpent: when many come at once, the last part of the budget is for
-// lookups: a new shopper then goes on by hash.
+// TestBudgetIsSpent checks that the last part of the budget is kept for lookups, so that a new
+// shopper gets a hash link when many click at once.
 func TestBudgetIsSpent(t *testing.T) {
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "2,40" })
 	for _, who := range f.AddSubscribers(14) {
@@ -386,14 +386,14 @@ func TestBudgetIsSpent(t *testing.T) {
 	f.WantCalls("Sam's first click", map[string]int{"customers": 1})
 }
 
-// TestNeverAnotherShopper is the list of ways to the wrong portal.
+// TestNeverAnotherShopper tries every known way to the wrong portal.
 func TestNeverAnotherShopper(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		shopper string
 		set     func(*servertest.Fixture)
-		want    string // the Shopify id of whom it may open for; "" is nobody
+		want    string // Shopify id of the portal's customer; "" if no portal may open
 		outcome string
 	}{
 		{"filter ignored, the shopper is on the page", servertest.Pat, servertest.BreakRecharge(func(f *rechargetest.Faults) { f.IgnoreFilter = true }), servertest.Pat, "redirected"},
@@ -412,7 +412,7 @@ func TestNeverAnotherShopper(t *testing.T) {
 					test.set(f)
 				}
 				client := f.Shopper(test.shopper)
-				for i := range 2 { // the second click meets what the first has left in Redis
+				for i := range 2 { // the second click finds what the first cached
 					opening := land(f, client, test.shopper, i)
 					if got := opening.Customer.ShopifyCustomerID; got != test.want {
 						t.Errorf("the portal opened for %q; want %q", got, test.want)
@@ -426,8 +426,8 @@ func TestNeverAnotherShopper(t *testing.T) {
 	}
 }
 
-// doors are the ways by which a click of a shopper's comes in, whose browser follows
-// where it leads.
+// doors returns a function for each channel. It clicks as a shopper whose browser follows
+// redirects.
 func doors() map[string]func(*servertest.Fixture, *http.Client, string, int) rechargetest.Opening {
 	follow := func(f *servertest.Fixture, client *http.Client, to string) rechargetest.Opening {
 		if to == "" {
@@ -450,7 +450,7 @@ func doors() map[string]func(*servertest.Fixture, *http.Client, string, int) rec
 	}
 }
 
-// TestAlertOnOtherPeoplesRecords: an operator must hear of it.
+// TestAlertOnOtherPeoplesRecords checks that the operator is alerted.
 func TestAlertOnOtherPeoplesRecords(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -463,8 +463,8 @@ func TestAlertOnOtherPeoplesRecords(t *testing.T) {
 	}
 }
 
-// TestAnotherShopsEntryIsNotRead: two instances share one Redis and one key, and
-// the shops' customers happen to have one id.
+// TestAnotherShopsEntryIsNotRead uses two instances with one Redis and one key, where customers of
+// two shops have the same id.
 func TestAnotherShopsEntryIsNotRead(t *testing.T) {
 	t.Parallel()
 	key := func(s *config.Settings) { s.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=" }
@@ -490,11 +490,10 @@ func TestAnotherShopsEntryIsNotRead(t *testing.T) {
 	}
 }
 
-// TestSignInOnce walks the whole round trip to every destination, as a browser
-// does: with both kinds of customer accounts and of link, under a locale's prefix
-// and a path that the merchant has renamed.
+// TestSignInOnce walks the whole round trip to every destination like a browser, with both kinds of
+// customer accounts and of link, and under a locale prefix and a renamed path.
 func TestSignInOnce(t *testing.T) {
-	pages := map[string]string{ // what the portal calls them
+	pages := map[string]string{ // the portal's names for them
 		"": "subscriptions", "/": "subscriptions", "/nonsense": "subscriptions", "/subscriptions/x1": "subscriptions", "/subscriptions/1/delete": "subscriptions",
 		"/overview": "overview", "/subscriptions": "subscriptions", "/schedule": "schedule", "/orders": "orders", "/addresses/": "addresses",
 		"/payment-methods": "payment_methods", "/subscriptions/50500600": "subscriptions/50500600", "/subscriptions/50500600/cancel": "subscriptions/50500600/cancel",
@@ -525,8 +524,8 @@ func TestSignInOnce(t *testing.T) {
 	}
 }
 
-// signIn follows a signed-out shopper's click to the sign-in, signs Pat in, and
-// returns where the store then sends the browser.
+// signIn follows a signed-out shopper's click to the sign-in page, signs Pat in, and returns where
+// the store then redirects the browser.
 func signIn(f *servertest.Fixture, client *http.Client, path string) string {
 	f.T.Helper()
 	to := f.Click(client, path).Next()
@@ -542,8 +541,8 @@ func signIn(f *servertest.Fixture, client *http.Client, path string) string {
 	return response.Header.Get("Location")
 }
 
-// TestLocaleInThePrefix: whether Shopify's path_prefix holds the language's path
-// is not known. The page puts it before its links; a redirect keeps what it has.
+// TestLocaleInThePrefix covers a path_prefix with a locale, which Shopify may or may not send. The
+// page adds its own before its links. A redirect keeps the path as it came.
 func TestLocaleInThePrefix(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -566,24 +565,24 @@ func TestLocaleInThePrefix(t *testing.T) {
 	}
 }
 
-// TestSignInThatDoesNotTakeEnds: Shopify is known to leave the id empty for some
+// TestSignInThatDoesNotTakeEnds checks that there is no loop, because Shopify sends no id for some
 // shoppers who are signed in.
 func TestSignInThatDoesNotTakeEnds(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
 	f.Store.SetFaults(func(s *shopifytest.Faults) { s.ForgetShopper = true })
 	client := f.Shopper(servertest.Pat)
-	client.CheckRedirect = nil // follow: net/http gives up on a loop
+	client.CheckRedirect = nil // follow redirects; net/http gives up on a loop
 	got := f.Click(client, "/apps/subscriptions")
 	if got.Outcome() != "sign_in_failed" || got.Status != 200 {
 		t.Errorf("click = %s, %d; want sign_in_failed, 200", got.Outcome(), got.Status)
 	}
 	if n := len(f.Log.Lines("click")); n != 2 {
-		t.Errorf("the shopper came by %d times; want 2", n)
+		t.Errorf("the shopper clicked %d times; want 2", n)
 	}
 }
 
-// TestForwardByPage is for stores where a 302 does not reach the browser.
+// TestForwardByPage covers stores where a 302 does not reach the browser.
 func TestForwardByPage(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.Redirect = "page" })
@@ -616,8 +615,8 @@ func TestForwardByPage(t *testing.T) {
 	}
 }
 
-// TestNoScriptReadsTheForwardingPage: it is the store's own page, with the
-// portal's address in it. A browser that says what it is doing is believed.
+// TestNoScriptReadsTheForwardingPage checks Sec-Fetch headers, because that page has the store's
+// origin and the portal's address in it.
 func TestNoScriptReadsTheForwardingPage(t *testing.T) {
 	for _, test := range []struct{ redirect, mode, destination, outcome string }{
 		{"page", "navigate", "document", "redirected"}, {"page", "", "", "redirected"}, {"page", "navigate", "", "redirected"},
@@ -654,7 +653,7 @@ func (s sending) RoundTrip(request *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(request)
 }
 
-// TestLocaleThatRechargeDoesNotKnow is no reason to be signed out: the portal
+// TestLocaleThatRechargeDoesNotKnow checks that the shopper is still signed in, and that the portal
 // opens in its own language.
 func TestLocaleThatRechargeDoesNotKnow(t *testing.T) {
 	t.Parallel()
@@ -673,7 +672,7 @@ func TestLocaleThatRechargeDoesNotKnow(t *testing.T) {
 	f.WantCalls("a click without a language", map[string]int{})
 }
 
-// TestLogLine pins what an operator searches for.
+// TestLogLine pins the fields that operators search for.
 func TestLogLine(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)

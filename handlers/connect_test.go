@@ -10,8 +10,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestOtherSignatures: Shopify signs more than webhooks with the app's secret, and
-// some of it is in a merchant's hands.
+// TestOtherSignatures checks that other texts that Shopify signs with the app's secret do not work
+// as webhooks, since a merchant can get some of them.
 func TestOtherSignatures(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -27,13 +27,13 @@ func TestOtherSignatures(t *testing.T) {
 	}
 	for key := range f.Redis.Dump() {
 		_, was := before[key]
-		if kind := servertest.KeyKind.FindStringSubmatch(key); !was && (kind == nil || kind[1] != "h") { // the click is counted
-			t.Errorf("Redis holds %q; want no mark for what was not done", key)
+		if kind := servertest.KeyKind.FindStringSubmatch(key); !was && (kind == nil || kind[1] != "h") { // "h" counts the click
+			t.Errorf("Redis holds %q; want no trace of the refused messages", key)
 		}
 	}
 }
 
-// TestNewToken: with another Admin token the old one's secret and webhooks go.
+// TestNewToken checks that a new Admin token drops the old one's secret and webhooks.
 func TestNewToken(t *testing.T) {
 	t.Parallel()
 	const another = "sk_test_another_admin_token"
@@ -56,7 +56,7 @@ func TestNewToken(t *testing.T) {
 	})
 }
 
-// TestPortalOfMyOwn: a merchant's portal is where links may lead, by https.
+// TestPortalOfMyOwn checks that links may lead to the merchant's own portal, over https.
 func TestPortalOfMyOwn(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)

@@ -12,8 +12,8 @@ import (
 
 var prefixShape = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,4}$`)
 
-// FuzzReturn: whatever a visitor puts into path and query, the way back from the
-// sign-in is a path of the store with nothing in it but ours.
+// FuzzReturn checks that the sign-in always returns to a path of the store, with only our own
+// parameters, whatever path and query a visitor sends.
 func FuzzReturn(f *testing.F) {
 	for _, seed := range []string{"", "orders", "//evil.example", "../x", "subscriptions/1/cancel", "\r\nX: 1", "fr", "pt-BR", "fr&x=1", "\xff"} {
 		f.Add("/apps/subscriptions", seed, seed, seed)
@@ -21,7 +21,7 @@ func FuzzReturn(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, prefix, destination, locale, country string) {
 		if !prefixShape.MatchString(prefix) {
-			return // Verify takes no other
+			return // Verify refuses it
 		}
 		var a clickRequest
 		a.read(shopify.ProxyRequest{PathPrefix: prefix, Destination: destination, Query: url.Values{"locale": {locale}, "country": {country}}})

@@ -15,8 +15,8 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// attacks are texts that would be something else than text, if they were let.
-// What Liquid makes of some of them is the word "drawn", which none contains.
+// attacks returns texts that try to be more than text. Liquid would turn some of them into "drawn",
+// a word that none of those contains.
 func attacks() map[string]string {
 	return map[string]string{
 		"script":       `"><script>alert(1)</script>`,
@@ -36,8 +36,8 @@ func attacks() map[string]string {
 	}
 }
 
-// TestRequestsAreInert sends all of that by every way that a visitor has into a
-// page, and draws each page with the Liquid engine.
+// TestRequestsAreInert sends all attacks in every place where a visitor's input can reach a page,
+// and renders each page with the Liquid engine.
 func TestRequestsAreInert(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(attack string) string{
@@ -77,7 +77,7 @@ func TestRequestsAreInert(t *testing.T) {
 				for name, attack := range attacks() {
 					got := f.Click(shopper, withMark("/apps/subscriptions"+path(attack), page.query))
 					if way == "marker" && page.name == "sign_in" {
-						continue // that is sign_in_failed, which has its own turn
+						continue // this is sign_in_failed, which has its own case
 					}
 					inert(f, page.name+", "+way+", "+name, attack, got, want)
 				}
@@ -86,7 +86,7 @@ func TestRequestsAreInert(t *testing.T) {
 	}
 }
 
-// TestMerchantsTextIsInert: what a merchant has typed in the admin is text, too.
+// TestMerchantsTextIsInert does the same with what a merchant types in the admin.
 func TestMerchantsTextIsInert(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -114,8 +114,8 @@ func withMark(path, query string) string {
 	return path + "?" + query
 }
 
-// inert finds the page's own elements and attributes in it, and no others, and
-// nothing that Liquid has worked out.
+// inert checks that a page has exactly its own elements, only safe addresses, and nothing that
+// Liquid has evaluated.
 func inert(f *servertest.Fixture, what, attack string, got servertest.Answer, want []string) {
 	f.T.Helper()
 	if got.Status != http.StatusOK {
@@ -141,7 +141,7 @@ func inert(f *servertest.Fixture, what, attack string, got servertest.Answer, wa
 				continue
 			}
 			if strings.HasPrefix(attribute.Val, "mailto:") {
-				continue // whatever follows, it is mail
+				continue // it only opens a mail program
 			}
 			target, err := url.Parse(attribute.Val)
 			if err != nil || target.Scheme == "javascript" || target.Host == "evil.example" {
@@ -151,7 +151,7 @@ func inert(f *servertest.Fixture, what, attack string, got servertest.Answer, wa
 	}
 }
 
-// elements are what an attack would change in a page.
+// elements returns the parts of a page that an attack would change.
 func elements(t *testing.T, page string) []string {
 	t.Helper()
 	found, err := shopifytest.Elements(page)

@@ -9,8 +9,8 @@ import (
 	"manage-subscriptions/internal/servertest"
 )
 
-// TestInstall: who opens the app outside of the admin is sent to Shopify's install link, which
-// is made of the shop and nothing else of the request.
+// TestInstall checks that people who open the app outside the admin are sent to Shopify's install
+// link, which contains only the shop from the request.
 func TestInstall(t *testing.T) {
 	f := servertest.Start(t, servertest.ManyStores)
 	want := "https://admin.shopify.com/store/" + strings.TrimSuffix(servertest.Shop, ".myshopify.com") + "/oauth/install?client_id=" + servertest.ClientID

@@ -13,8 +13,8 @@ import (
 	"manage-subscriptions/server"
 )
 
-// TestKeysOfTheAppHome: a merchant makes a key, which is shown once and kept as a hash,
-// and revokes it; from then on it does for nothing, on no server.
+// TestKeysOfTheAppHome makes a key, which is shown once and stored as a hash, and revokes it. Then
+// no server accepts it.
 func TestKeysOfTheAppHome(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -44,7 +44,7 @@ func TestKeysOfTheAppHome(t *testing.T) {
 	}
 	signed := f.SignLink(key, f.SignedLink("b", servertest.Pat))
 	f.RevokeKey(servertest.Shop, "Hydrogen")
-	f.Connect() // does not bring it back
+	f.Connect() // must not bring it back
 	for _, public := range []string{f.Public, beside.Public} {
 		f.Public = public
 		if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden || got.Type != "urn:manage-subscriptions:problem:forbidden" {
@@ -80,8 +80,8 @@ func TestKeysOfTheAppHome(t *testing.T) {
 	}
 }
 
-// TestKeyOfAnotherShop: a key of one shop's does nothing for another's customers,
-// whatever a request says.
+// TestKeyOfAnotherShop checks that a shop's key does not work for another shop's customers,
+// whatever the request contains.
 func TestKeyOfAnotherShop(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -116,7 +116,7 @@ func TestKeyOfAnotherShop(t *testing.T) {
 			t.Errorf("%s = %d %s; want that there is no such customer", name, got.Status, got.Body)
 		}
 	}
-	// Their secret under our shop's name, and our name in their key.
+	// Their secret with our shop's name in the key.
 	forged := strings.Replace(theirs, "mspk_other-shop_", "mspk_fixture-shop_", 1)
 	if got := f.PostLink(forged, servertest.ByShopifyID(servertest.Sam)); forged == theirs || got.Status != http.StatusForbidden {
 		t.Errorf("their key with our name = %d %s; want 403", got.Status, got.Body)

@@ -20,17 +20,17 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// TestSlowClients: who takes their time is cut off, and holds a connection no
-// longer than a limit says. The time is virtual.
+// TestSlowClients checks in virtual time that a slow client cannot hold a connection longer than
+// the limits.
 func TestSlowClients(t *testing.T) {
 	const head = "GET /app/home.css HTTP/1.1\r\nHost: a\r\n"
 	const webhook = "POST /webhooks/shopify HTTP/1.1\r\nHost: a\r\nX-Shopify-Topic: shop/redact\r\nX-Shopify-Webhook-Id: 1\r\n" +
 		"X-Shopify-Hmac-Sha256: 4Oc0QpipbBR5oftMiZb7kkJ65B5kaS2EpJWZG3hSuFU=\r\nContent-Length: 1000\r\n\r\n"
 	for _, tt := range []struct {
 		name        string
-		first, then string // then is sent letter by letter, one each second, again and again
+		first, then string // then is repeated, one letter each second
 		most        time.Duration
-		status      int // of the answer, 0: none
+		status      int // of the answer; 0 if there is none
 	}{
 		{"says nothing", "", "", 5 * time.Second, 0},
 		{"no end of the first line", "", "G", 5 * time.Second, 400},
@@ -64,7 +64,7 @@ func TestSlowClients(t *testing.T) {
 				if response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), nil); err == nil {
 					status = response.StatusCode
 				}
-				// Half a second is net/http's own, to let an answer arrive before it closes.
+				// net/http waits half a second before it closes, so that the answer can arrive.
 				if took > tt.most+time.Second || status != tt.status {
 					t.Errorf("answered with %d, closed after %v; want %d after at most %v", status, took, tt.status, tt.most)
 				}
@@ -73,7 +73,7 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
-// TestSlowReader: who does not read the answer is cut off, too.
+// TestSlowReader checks that a client that does not read the answer is cut off, too.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world := startWorld(t)
@@ -84,7 +84,7 @@ func TestSlowReader(t *testing.T) {
 		if _, err := io.WriteString(connection, "GET /app/home.js HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(19 * time.Second) // CLICK_TIMEOUT, 10 s, and a little
+		time.Sleep(19 * time.Second) // longer than CLICK_TIMEOUT plus 10 s
 		if answer, err := io.ReadAll(connection); err != nil || len(answer) > 0 {
 			t.Errorf("after 19 s there is still an answer of %d bytes, %v; want the connection closed", len(answer), err)
 		}
@@ -106,7 +106,7 @@ func startWorld(t *testing.T) *virtual.World {
 	return world
 }
 
-// TestTooMuch: no route reads more than it has use for.
+// TestTooMuch checks that no route reads more than it needs.
 func TestTooMuch(t *testing.T) {
 	f := servertest.Start(t, servertest.ManyStores)
 	form, webhook := strings.Repeat("a", 64<<10), strings.Repeat("a", 256<<10)
@@ -152,8 +152,8 @@ func shopifyHeader() []string {
 	return []string{"X-Shopify-Topic", "shop/redact", "X-Shopify-Webhook-Id", "1", "X-Shopify-Hmac-Sha256", "4Oc0QpipbBR5oftMiZb7kkJ65B5kaS2EpJWZG3hSuFU="}
 }
 
-// TestForbiddenIsOneAnswer: whatever a click is refused for, the answer is the same
-// to the byte, but for the request id and the date; by each channel it may come in.
+// TestForbiddenIsOneAnswer checks that all refusals of one channel are the same to the byte, except
+// for the request id and the date.
 func TestForbiddenIsOneAnswer(t *testing.T) {
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	id := regexp.MustCompile(`(Request id: |"request_id":")[a-z2-7]{10}`)
@@ -195,7 +195,7 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 	}
 }
 
-// TestHeadersOfPages: what is ours to bind is bound, and nothing of the store's is.
+// TestHeadersOfPages checks that HSTS is set for our own host, and not for the store's.
 func TestHeadersOfPages(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -212,7 +212,7 @@ func TestHeadersOfPages(t *testing.T) {
 			t.Errorf("%s has no X-Content-Type-Options", path)
 		}
 	}
-	// A page of the app has a policy, whatever it says.
+	// Every page of the app has a policy, even an error page.
 	for _, path := range []string{"/", "/?shop=evil", "/app/install?shop=evil", "/?id_token=evil&ms_bounced=1"} {
 		response, _ := f.Request(http.MethodGet, f.Public, path)
 		if !strings.Contains(response.Header.Get("Content-Security-Policy"), "default-src 'none'") {
@@ -221,8 +221,7 @@ func TestHeadersOfPages(t *testing.T) {
 	}
 }
 
-// BenchmarkForbidden tells how long each refusal takes, beside the others, without
-// a network.
+// BenchmarkForbidden compares how long each refusal takes, without a network.
 func BenchmarkForbidden(b *testing.B) {
 	world, err := virtual.Start(virtual.Options{})
 	if err != nil {

@@ -23,13 +23,13 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// described is docs/openapi-headless.yaml, and what of it has occurred.
+// described is docs/openapi-headless.yaml, with the answers that have occurred so far.
 type described struct {
 	t      *testing.T
 	doc    *openapi3.T
 	router routers.Router
 	codes  map[string]map[string]bool // by path
-	types  map[string]int             // of problems, by their statuses
+	types  map[string]int             // the status of each problem
 }
 
 func headlessDoc(t *testing.T) *described {
@@ -49,8 +49,8 @@ func headlessDoc(t *testing.T) *described {
 	return &described{t, doc, router, map[string]map[string]bool{"/api/portal-links": {}, "/go": {}}, map[string]int{}}
 }
 
-// hold holds a request and its answer to what is described. What the server takes, the
-// description must take, too, and the other way round.
+// hold checks a request and its answer against the document. The document must accept exactly the
+// requests that the server accepts.
 func (d *described) hold(request *http.Request, status int, header http.Header, body string) {
 	d.t.Helper()
 	route, parameters, err := d.router.FindRoute(request)
@@ -75,7 +75,7 @@ func (d *described) hold(request *http.Request, status int, header http.Header, 
 	d.codes[request.URL.Path][strconv.Itoa(status)] = true
 }
 
-// tellsProblems holds the table of problems in a document to those that occurred.
+// tellsProblems checks that a document's table lists all problems that have occurred.
 func (d *described) tellsProblems(file string) {
 	d.t.Helper()
 	doc, err := os.ReadFile(file)
@@ -90,10 +90,10 @@ func (d *described) tellsProblems(file string) {
 	}
 }
 
-// TestHeadlessOpenAPI holds docs/openapi-headless.yaml and the server together, both
-// ways: every answer is as described, and all that is described does occur.
+// TestHeadlessOpenAPI checks docs/openapi-headless.yaml against the server, both ways. Every answer
+// is described, and every described answer occurs.
 func TestHeadlessOpenAPI(t *testing.T) {
-	storetest.Redis(t) // without one, all of it is skipped
+	storetest.Redis(t) // skips the whole test if there is none
 	openapi3filter.RegisterBodyDecoder("application/problem+json", openapi3filter.JSONBodyDecoder)
 	openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.PlainBodyDecoder)
 	d := headlessDoc(t)
@@ -154,7 +154,7 @@ func TestHeadlessOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed["destination"], signed["locale"] = nil, nil // which are left out where they are empty
+	signed["destination"], signed["locale"] = nil, nil // left out of a link if empty
 	var parameters []string
 	for _, parameter := range d.doc.Paths.Value("/go").Get.Parameters {
 		parameters = append(parameters, parameter.Value.Name)

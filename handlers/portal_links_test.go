@@ -18,8 +18,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestPortalLinks: a middleware gets the link of the customer it names, which opens that
-// customer's portal.
+// TestPortalLinks checks that a middleware gets a link to the named customer's portal.
 func TestPortalLinks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -54,7 +53,7 @@ func TestPortalLinks(t *testing.T) {
 	}
 }
 
-// TestPortalLinkProblems: each outcome is a type of problem that says what to do.
+// TestPortalLinkProblems checks that each outcome has a type of problem that says what to do.
 func TestPortalLinkProblems(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -112,12 +111,12 @@ func TestPortalLinkProblems(t *testing.T) {
 	}
 }
 
-// TestPortalLinkByHash: with Recharge down, whoever is known goes on by hash.
+// TestPortalLinkByHash checks that known customers get a hash link while Recharge is down.
 func TestPortalLinkByHash(t *testing.T) {
 	for _, body := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(servertest.PatsRecord)} {
 		f := servertest.Start(t, servertest.WithAPIKeys)
 		f.PostLink(servertest.APIKey, body)
-		f.Clock.Add(2 * time.Hour) // link and session are over
+		f.Clock.Add(2 * time.Hour) // link and session have expired
 		f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
 		got := f.PostLink(servertest.APIKey, body)
 		if got.Status != http.StatusOK || got.SignedIn || got.ExpiresAt != nil || !strings.Contains(got.URL, "/portal/1f2e3d4c5b6a7988/") {
@@ -126,7 +125,7 @@ func TestPortalLinkByHash(t *testing.T) {
 	}
 }
 
-// TestNoKeyNoRoute: without a key there are no such routes.
+// TestNoKeyNoRoute checks that these routes do not exist without a key.
 func TestNoKeyNoRoute(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -138,8 +137,8 @@ func TestNoKeyNoRoute(t *testing.T) {
 	}
 }
 
-// TestVouchedAnswers: both routes are closed to scripts of other sites, set no cookie
-// and let nothing be kept.
+// TestVouchedAnswers checks that both routes are closed to scripts of other sites, set no cookie
+// and are not cached.
 func TestVouchedAnswers(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -177,8 +176,8 @@ func TestVouchedAnswers(t *testing.T) {
 	}
 }
 
-// TestSomeoneElsesRecord: Recharge answers with another customer's record than the one
-// that was asked for. It opens nothing, not even what was known before.
+// TestSomeoneElsesRecord checks that another customer's record in Recharge's answer opens nothing,
+// not even what was cached before.
 func TestSomeoneElsesRecord(t *testing.T) {
 	for _, known := range []bool{false, true} {
 		f := servertest.Start(t, servertest.WithAPIKeys)
@@ -200,12 +199,12 @@ func TestSomeoneElsesRecord(t *testing.T) {
 	}
 }
 
-// TestErasedByRechargesID: an order to erase names Shopify's customer; what is
-// remembered of the same person by Recharge's id goes, too, and of others stays.
+// TestErasedByRechargesID checks that customers/redact, which has Shopify's id, also erases what is
+// cached under the same person's Recharge id, and nothing of others.
 func TestErasedByRechargesID(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
-	f.PostLink(servertest.APIKey, servertest.ByRechargeID(70100301)) // Sam's
+	f.PostLink(servertest.APIKey, servertest.ByRechargeID(70100301)) // Sam
 	sams := f.CachedShoppers()
 	f.PostLink(servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord))
 	if len(sams) != 1 || len(f.CachedShoppers()) != 2 {
@@ -217,8 +216,8 @@ func TestErasedByRechargesID(t *testing.T) {
 	}
 }
 
-// TestRechargeTellsByID: what changes in Recharge is known at once of those, too, who
-// are known by Recharge's id.
+// TestRechargeTellsByID checks that a change in Recharge also reaches customers cached under their
+// Recharge id at once.
 func TestRechargeTellsByID(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -236,10 +235,10 @@ func TestRechargeTellsByID(t *testing.T) {
 	})
 }
 
-// TestIDsDoNotMix: one customer's id at Shopify is another's at Recharge. A record of the
-// one is never taken for the other, in whichever order they come.
+// TestIDsDoNotMix checks that customers do not mix when one's Shopify id is another's Recharge id,
+// in either order.
 func TestIDsDoNotMix(t *testing.T) {
-	const both = int64(6100200300400) // Pat's at Shopify
+	const both = int64(6100200300400) // Pat's id at Shopify
 	for _, first := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(both)} {
 		f := &servertest.Fixture{T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t), Customers: append(servertest.Customers(), rechargetest.Customer{
 			ID: both, Hash: "feedfeedfeedfeed", FirstName: "Some", LastName: "Namesake", Subscriptions: servertest.Customers()[1].Subscriptions,
@@ -257,8 +256,8 @@ func TestIDsDoNotMix(t *testing.T) {
 	}
 }
 
-// TestByRechargesIDNeverAnother: whatever Recharge answers, whoever is named by
-// Recharge's id gets their own portal or none.
+// TestByRechargesIDNeverAnother checks that a customer named by Recharge's id gets their own portal
+// or none, whatever Recharge answers.
 func TestByRechargesIDNeverAnother(t *testing.T) {
 	for name, set := range map[string]func(*rechargetest.Faults){
 		"a session for someone else": func(x *rechargetest.Faults) { x.ForeignSession = true },
@@ -280,8 +279,8 @@ func TestByRechargesIDNeverAnother(t *testing.T) {
 	}
 }
 
-// TestRefusedSharesNothing: who has no key gets nothing of what somebody with a key is
-// being answered at the same time.
+// TestRefusedSharesNothing checks that a request without a valid key gets no part of a simultaneous
+// answer to one with a key.
 func TestRefusedSharesNothing(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -309,8 +308,8 @@ func TestRefusedSharesNothing(t *testing.T) {
 	all.Wait()
 }
 
-// TestWarmPostInOneTrip: a warm POST costs no call to Recharge and one round trip to
-// Redis, where merchants make the keys, too.
+// TestWarmPostInOneTrip checks that a warm POST makes no call to Recharge and one round trip to
+// Redis, even with keys from the app home.
 func TestWarmPostInOneTrip(t *testing.T) {
 	redis := storetest.Redis(t)
 	passed := countTrips(t, redis.Addr)
@@ -323,7 +322,7 @@ func TestWarmPostInOneTrip(t *testing.T) {
 		f.PostLink(key, body)
 		f.Calls()
 		var trips []int64
-		for range 9 { // a chore may come in between: the least tells
+		for range 9 { // background work may add trips, so the minimum counts
 			before := passed.trips.Load()
 			if got := f.PostLink(key, body); got.Status != http.StatusOK || !got.SignedIn {
 				t.Fatalf("POST %s = %d %s; want a link", body, got.Status, got.Body)
@@ -336,7 +335,7 @@ func TestWarmPostInOneTrip(t *testing.T) {
 	}
 }
 
-// trips is a way to Redis that counts how often an answer follows a request.
+// trips is a proxy to Redis that counts round trips.
 type trips struct {
 	address string
 	trips   atomic.Int64

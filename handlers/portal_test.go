@@ -32,8 +32,8 @@ func (noMeter) Call(recharge.Call)         {}
 func (noMeter) Status(portal.StatusAnswer) {}
 func (noMeter) Webhook(portal.Sender, int) {}
 
-// TestFaultOfOursIsUnavailable: a panic, wherever on the route, ends one click in
-// a page; the stack is for the log.
+// TestFaultOfOursIsUnavailable checks that a panic anywhere on the route fails one click with a
+// page, and that the stack goes only to the log.
 func TestFaultOfOursIsUnavailable(t *testing.T) {
 	s, err := store.Open(store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -69,7 +69,7 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 			"timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
 		}.Encode()
 		query += "&signature=" + shopifytest.Signature(secret, query)
-		for range 2 { // the first leaves nobody waiting
+		for range 2 { // the first must not leave a lookup that blocks the second
 			log.Reset()
 			response := httptest.NewRecorder()
 			e.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/apps/subscriptions?"+query, nil))

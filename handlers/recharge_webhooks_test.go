@@ -16,8 +16,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestRechargeTells: a change in Recharge is known here at once, and stays known however
-// often and in whichever order its webhooks arrive.
+// TestRechargeTells checks that a change in Recharge takes effect at once, however often and in
+// whichever order its webhooks arrive.
 func TestRechargeTells(t *testing.T) {
 	t.Parallel()
 	pats := servertest.Customers()[1]
@@ -25,7 +25,7 @@ func TestRechargeTells(t *testing.T) {
 		faults func(*rechargetest.Faults)
 		do     func(*servertest.Fixture)
 		who    string
-		want   string // hash, or outcome
+		want   string // hash or outcome
 	}{
 		"another hash": {do: func(f *servertest.Fixture) {
 			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
@@ -44,7 +44,7 @@ func TestRechargeTells(t *testing.T) {
 			f.Recharge.ChangeCustomer(servertest.Changed(pats, func(c *rechargetest.Customer) { c.ShopifyCustomerID = servertest.Robin }))
 		}, who: servertest.Pat, want: "not_a_subscriber"},
 		"subscribed since": {do: func(f *servertest.Fixture) {
-			f.LinkedHash(servertest.Robin) // remembered as no subscriber
+			f.LinkedHash(servertest.Robin) // cached as not a subscriber
 			f.Recharge.ChangeCustomer(rechargetest.Customer{ID: 70100500, Hash: "5d4c5b6a79881155", ShopifyCustomerID: servertest.Robin})
 		}, who: servertest.Robin, want: "5d4c5b6a79881155"},
 		"an old message comes late": {do: func(f *servertest.Fixture) {
@@ -70,8 +70,8 @@ func TestRechargeTells(t *testing.T) {
 	}
 }
 
-// TestRechargeTellsNothingNew: a message about a customer who is as remembered may be
-// older than that, or newer. So the next click asks, and only that one.
+// TestRechargeTellsNothingNew checks that exactly one click asks Recharge again after a webhook
+// without changes, which may be older or newer than the cached record.
 func TestRechargeTellsNothingNew(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -86,8 +86,8 @@ func TestRechargeTellsNothingNew(t *testing.T) {
 	}
 }
 
-// TestRechargeForged: who is not Recharge, or has another shop's address, changes
-// nothing and learns nothing.
+// TestRechargeForged checks that a sender who is not Recharge, or who has another shop's address,
+// changes nothing and learns nothing.
 func TestRechargeForged(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(*rechargetest.Faults){
@@ -132,8 +132,8 @@ func TestRechargeForged(t *testing.T) {
 	}
 }
 
-// TestWebhooksAtRecharge: they are made on connecting at an address that nobody
-// guesses, kept, and removed.
+// TestWebhooksAtRecharge checks that webhooks are registered on connecting, at an address that
+// cannot be guessed, then kept, and removed on disconnecting.
 func TestWebhooksAtRecharge(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -146,11 +146,11 @@ func TestWebhooksAtRecharge(t *testing.T) {
 	}
 	for topic, addresses := range made {
 		if len(addresses) != 1 || !shape.MatchString(addresses[0]) {
-			t.Errorf("%s goes to %q; want one address that nobody guesses", topic, addresses)
+			t.Errorf("%s goes to %q; want one address that cannot be guessed", topic, addresses)
 		}
 	}
-	// Recharge has deleted them; the next look, a day later, makes them anew. Where
-	// that cannot be done, it is tried again after an hour.
+	// Recharge has deleted them. The next check, a day later, registers them again. If that fails,
+	// it is retried after an hour.
 	for _, test := range []struct {
 		after time.Duration
 		down  bool
@@ -162,7 +162,7 @@ func TestWebhooksAtRecharge(t *testing.T) {
 		if test.down {
 			f.Until("it has been tried", func() bool { return len(f.Log.Lines("webhooks at Recharge not kept")) > 0 })
 		}
-		f.Until("they are there again, where it is time for it", func() bool { return len(f.Recharge.Webhooks()) == test.want })
+		f.Until("they are registered again if a check was due", func() bool { return len(f.Recharge.Webhooks()) == test.want })
 	}
 	if again := f.Recharge.Webhooks(); again["customer/deleted"][0] != made["customer/deleted"][0] {
 		t.Errorf("the address is %q now; want it as it was", again["customer/deleted"][0])
@@ -178,7 +178,7 @@ func TestWebhooksAtRecharge(t *testing.T) {
 	}
 }
 
-// TestRechargeUninstalled: a store that leaves Recharge is disconnected.
+// TestRechargeUninstalled checks that a store that uninstalls Recharge is disconnected.
 func TestRechargeUninstalled(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -189,8 +189,8 @@ func TestRechargeUninstalled(t *testing.T) {
 	}
 }
 
-// TestRechargeUninstalledAndBack: a merchant who has connected another token while Recharge
-// is asked about the old one stays connected.
+// TestRechargeUninstalledAndBack checks that a merchant who connects another token while we test
+// the old one stays connected.
 func TestRechargeUninstalledAndBack(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -215,8 +215,8 @@ func TestRechargeUninstalledAndBack(t *testing.T) {
 	}
 }
 
-// TestRechargeNotUninstalled: topic and address are not signed. Whoever sends a
-// message that is Recharge's again, and calls it a farewell, disconnects nobody.
+// TestRechargeNotUninstalled checks that replaying a webhook of Recharge's as recharge/uninstalled
+// disconnects nobody, because topic and address are not signed.
 func TestRechargeNotUninstalled(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -237,7 +237,7 @@ func TestRechargeNotUninstalled(t *testing.T) {
 	}
 }
 
-// TestRechargeTellsOneStore is the one-store mode: its webhooks are kept, too.
+// TestRechargeTellsOneStore checks that webhooks are also kept for a configured store.
 func TestRechargeTellsOneStore(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeClientSecret = servertest.WebhookSecret })

@@ -62,7 +62,7 @@ func readApp(t *testing.T) app {
 	return a
 }
 
-// join is what the CLI does with an address that begins with a slash.
+// join resolves an address that begins with a slash like the CLI.
 func (a app) join(address string) string {
 	if !strings.HasPrefix(address, "/") {
 		return address
@@ -70,7 +70,7 @@ func (a app) join(address string) string {
 	return strings.TrimSuffix(a.ApplicationURL, "/") + address
 }
 
-// path is what this server is asked for when Shopify asks for address.
+// path returns the path that this server sees when Shopify requests address.
 func (a app) path(t *testing.T, address string) string {
 	t.Helper()
 	u, err := url.Parse(a.join(address))
@@ -86,7 +86,7 @@ func (a app) path(t *testing.T, address string) string {
 	return u.Path
 }
 
-// TestAppAsks holds what the app asks of a merchant to the contract.
+// TestAppAsks checks the permissions that the app asks for against the contract.
 func TestAppAsks(t *testing.T) {
 	a := readApp(t)
 	if a.AccessScopes.Scopes != "write_app_proxy" || a.AccessScopes.UseLegacyInstallFlow {
@@ -116,7 +116,7 @@ func TestAppAsks(t *testing.T) {
 	}
 }
 
-// TestAppReachesTheServer asks a running server for every address in the file.
+// TestAppReachesTheServer requests every address in the file from a running server.
 func TestAppReachesTheServer(t *testing.T) {
 	t.Parallel()
 	a := readApp(t)
@@ -137,7 +137,7 @@ func TestAppReachesTheServer(t *testing.T) {
 			t.Errorf("a signed click on %s = %d; want 302 to the portal", path, response.StatusCode)
 		}
 	}
-	// Where merchants and theme developers are told to link to.
+	// The links that merchants and theme developers are told to use.
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -12,9 +12,8 @@ import (
 	"manage-subscriptions/internal/servertest"
 )
 
-// TestWebhookErasesShopper reads all of Redis: of the shopper who is to be
-// erased nothing is left when the webhook is answered, and of the other one everything
-// is.
+// TestWebhookErasesShopper reads all of Redis. When the webhook is answered, nothing of the erased
+// shopper is left, and everything of the other one is.
 func TestWebhookErasesShopper(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -39,7 +38,7 @@ func TestWebhookErasesShopper(t *testing.T) {
 	query := f.Store.SignedQuery("", servertest.Sam, "/apps/subscriptions", servertest.AppSecret)
 	f.Request("GET", f.Public, "/apps/subscriptions/orders?"+query)
 	f.WantCalls("sam's next click", map[string]int{})
-	// Shopify may send a message twice. Pat's own click, between the two, is erased again.
+	// Shopify may send a webhook twice. Pat's click in between is erased, too.
 	f.ClickAll(servertest.Pat, "")
 	f.Webhook("/webhooks/shopify", "customers/redact", servertest.ShopperBody(servertest.Pat), servertest.AppSecret)
 	if left := f.CachedShoppers(); !slices.Equal(left, sams) {
@@ -47,8 +46,8 @@ func TestWebhookErasesShopper(t *testing.T) {
 	}
 }
 
-// TestWebhookErasesUnderAClick: a click was under way when the shopper, or the shop, was
-// erased. What it had learned by then is not taken: it begins anew.
+// TestWebhookErasesUnderAClick erases a shopper or the shop during a click. The click must drop
+// what it has read by then and start again.
 func TestWebhookErasesUnderAClick(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -57,7 +56,7 @@ func TestWebhookErasesUnderAClick(t *testing.T) {
 		outcome     string
 		calls       map[string]int
 	}{
-		// The erased shopper's own click goes on, by what Recharge says after that.
+		// The erased shopper's own click continues with what Recharge answers afterwards.
 		{"customers/redact", servertest.ShopperBody(servertest.Pat), nil, "redirected", map[string]int{"customers": 2, "sessions": 2, "portal_access": 2}},
 		{"shop/redact", servertest.ShopBody(), nil, "redirected", map[string]int{"customers": 2, "sessions": 2, "portal_access": 2}},
 		{"app/uninstalled", servertest.UninstalledBody(), servertest.ManyStores, "not_connected", nil},
@@ -74,7 +73,7 @@ func TestWebhookErasesUnderAClick(t *testing.T) {
 				f.Connect()
 			}
 			f.Calls()
-			h := g.Hold("portal_access") // of the three calls the last one
+			h := g.Hold("portal_access") // the last of the three calls
 			defer h.Release()
 			rides := make(chan servertest.Visit, 1)
 			go func() { rides <- f.Visit(servertest.NewClient(t), f.Public, servertest.Pat) }()
@@ -99,7 +98,7 @@ func TestWebhookErasesUnderAClick(t *testing.T) {
 	}
 }
 
-// TestWebhookErasesShop: after either topic nothing at all is left.
+// TestWebhookErasesShop checks that nothing at all is left after either topic.
 func TestWebhookErasesShop(t *testing.T) {
 	t.Parallel()
 	for topic, body := range map[string]string{"shop/redact": servertest.ShopBody(), "app/uninstalled": servertest.UninstalledBody()} {
@@ -108,7 +107,7 @@ func TestWebhookErasesShop(t *testing.T) {
 			f := servertest.Start(t)
 			f.ClickAll(servertest.Pat, "", "/orders")
 			f.ClickAll(servertest.Sam, "", "/addresses")
-			for range 2 { // Shopify may send a message twice
+			for range 2 { // Shopify may send a webhook twice
 				response, _ := f.Webhook("/webhooks/shopify", topic, body, servertest.AppSecret)
 				if did := f.Log.Last("webhook")["did"]; response.StatusCode != http.StatusOK || did != "erased_shop" {
 					t.Errorf("%s = %d, %v; want 200, erased_shop", topic, response.StatusCode, did)
@@ -125,8 +124,8 @@ func TestWebhookErasesShop(t *testing.T) {
 	}
 }
 
-// TestWebhookErasesUnderOldKeys: after a rotation of the encryption key, what was
-// remembered before is still known, and goes, too.
+// TestWebhookErasesUnderOldKeys checks that entries from before a rotation of the encryption key
+// are still used, and are erased, too.
 func TestWebhookErasesUnderOldKeys(t *testing.T) {
 	t.Parallel()
 	const key1, key2 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
@@ -148,8 +147,8 @@ func TestWebhookErasesUnderOldKeys(t *testing.T) {
 	f.Until("no shopper is remembered", func() bool { return len(f.CachedShoppers()) == 0 })
 }
 
-// TestWebhookSurvivesRestart: the server ends as soon as a webhook is answered. Whatever
-// is left of the shop then opens for nobody.
+// TestWebhookSurvivesRestart restarts the server right after a webhook is answered. Leftovers of
+// the shop must then open nothing.
 func TestWebhookSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -164,7 +163,7 @@ func TestWebhookSurvivesRestart(t *testing.T) {
 	}
 }
 
-// TestWebhookOfNobody: who is not Shopify erases nothing and learns nothing.
+// TestWebhookOfNobody checks that a sender who is not Shopify erases nothing and learns nothing.
 func TestWebhookOfNobody(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -207,7 +206,7 @@ func TestWebhookOfNobody(t *testing.T) {
 	}
 }
 
-// TestWebhookRedisDown: 500, so that Shopify sends it again; then it is done.
+// TestWebhookRedisDown checks that the answer is 500, and that Shopify's retry then works.
 func TestWebhookRedisDown(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -221,13 +220,13 @@ func TestWebhookRedisDown(t *testing.T) {
 		t.Errorf("without Redis the log says %v; want one error with its cause", lines)
 	}
 	f.Redis.Start()
-	f.Until("the webhook is answered by 200", func() bool { // go-redis tries once a second
+	f.Until("the webhook is answered by 200", func() bool { // go-redis reconnects once a second
 		response, _ := f.Webhook("/webhooks/shopify", "shop/redact", servertest.ShopBody(), servertest.AppSecret)
 		return response.StatusCode == http.StatusOK
 	})
 }
 
-// TestWebhookEmbeddedRedis is the one store without a REDIS_URL.
+// TestWebhookEmbeddedRedis covers a configured store without REDIS_URL.
 func TestWebhookEmbeddedRedis(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWith(t, nil)

@@ -26,7 +26,7 @@ import (
 
 const webhookSecret = "fixture-app-secret"
 
-// webhooks is the route alone, on a Redis at addr; "" is the embedded one.
+// webhooks returns the route alone, on a Redis at addr, or on the embedded one if addr is "".
 func webhooks(t *testing.T, addr string) (*echo.Echo, *bytes.Buffer) {
 	t.Helper()
 	options := store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
@@ -64,8 +64,8 @@ func post(e *echo.Echo, topic, body, secret string) *httptest.ResponseRecorder {
 	return response
 }
 
-// TestWebhooks is what each webhook is answered with, and its line in the log:
-// one, with nothing of the body but the shop.
+// TestWebhooks checks the answer to each webhook and its single line in the log, which has nothing
+// from the body except the shop.
 func TestWebhooks(t *testing.T) {
 	const (
 		ofShop     = `{"shop_domain":"a.myshopify.com","shop_id":1}`
@@ -129,8 +129,8 @@ func TestWebhooksTakePostOnly(t *testing.T) {
 	}
 }
 
-// TestWebhookWithoutRedis: what was not erased is not said to be, so that
-// Shopify sends it again.
+// TestWebhookWithoutRedis checks that an erasure that failed is not confirmed, so that Shopify
+// sends the webhook again.
 func TestWebhookWithoutRedis(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -153,7 +153,7 @@ func TestWebhookWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestWebhookEndsInTime: Shopify does not wait for ever. This Redis never answers.
+// TestWebhookEndsInTime checks the timeout, with a Redis that never answers.
 func TestWebhookEndsInTime(t *testing.T) {
 	t.Parallel()
 	silent, err := redistest.NewServer("127.0.0.1:0")
@@ -168,6 +168,6 @@ func TestWebhookEndsInTime(t *testing.T) {
 	begun := time.Now()
 	got := post(e, "shop/redact", `{"shop_domain":"a.myshopify.com"}`, webhookSecret).Code
 	if took := time.Since(begun); got != http.StatusInternalServerError || took > 4*time.Second {
-		t.Errorf("a webhook that does not come to its end = %d after %v; want 500 about when its second is over", got, took)
+		t.Errorf("a webhook that hangs = %d after %v; want 500 after about a second", got, took)
 	}
 }

@@ -17,8 +17,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// TestSignedLinks: a link that a middleware has signed opens the portal of whom it
-// names, once.
+// TestSignedLinks checks that a signed link opens the named customer's portal, once.
 func TestSignedLinks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -48,7 +47,7 @@ func TestSignedLinks(t *testing.T) {
 	}
 }
 
-// TestSignedLinkEnds: the outcomes have pages of our own, in the shopper's language.
+// TestSignedLinkEnds checks that outcomes have our own pages, in the shopper's language.
 func TestSignedLinkEnds(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -80,12 +79,12 @@ func TestSignedLinkEnds(t *testing.T) {
 	}
 }
 
-// TestSignedLinkRefused: what is not signed as it stands, not of this time, or used
-// before, opens nothing, and nothing is asked for it.
+// TestSignedLinkRefused checks that a link that was altered, is out of its time or was used before
+// opens nothing and makes no call.
 func TestSignedLinkRefused(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
-	f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("warm", servertest.Pat))) // Pat is remembered, with a link
+	f.FollowLink(f.SignLink(servertest.APIKey, f.SignedLink("warm", servertest.Pat))) // caches Pat, with a link
 	good := f.SignedLink("good", servertest.Pat)
 	text := f.SignLink(servertest.APIKey, good)
 	with := func(edit func(url.Values)) string {
@@ -139,17 +138,17 @@ func TestSignedLinkRefused(t *testing.T) {
 		t.Errorf("what was refused made the calls %v; want none", calls)
 	}
 	if got := f.FollowLink(text); got.Status != http.StatusFound {
-		t.Errorf("the link itself: %d %s; want that it was not used up", got.Status, got.Body)
+		t.Errorf("the link itself: %d %s; want it still unused", got.Status, got.Body)
 	}
 }
 
-// TestSignedLinkWithoutRedis: where it cannot be told whether a link was used, it
-// opens nothing.
+// TestSignedLinkWithoutRedis checks that a link opens nothing if we cannot find out whether it was
+// used.
 func TestSignedLinkWithoutRedis(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
-	f.FollowLink(path) // Pat is remembered, also by the process
+	f.FollowLink(path) // caches Pat, also in the process
 	f.Redis.Stop()
 	for _, path := range []string{path, f.SignLink(servertest.APIKey, f.SignedLink("m", servertest.Pat))} {
 		if got := f.FollowLink(path); got.Status != http.StatusOK || got.Outcome() != "unavailable" || got.Location != "" {
@@ -161,8 +160,8 @@ func TestSignedLinkWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestSimultaneousLinks: of a link that is followed many times at once, on two
-// servers, one visit gets in.
+// TestSimultaneousLinks follows one link many times at once, on two servers. Only one visit may
+// succeed.
 func TestSimultaneousLinks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -191,8 +190,8 @@ func TestSimultaneousLinks(t *testing.T) {
 	}
 }
 
-// TestVisitorLeaves: a shopper who is gone before the answer has used the link; that
-// Redis was asked for somebody who has left is no fault of Redis'.
+// TestVisitorLeaves checks that a link is used up if the shopper leaves before the answer, and that
+// this does not count as a failure of Redis.
 func TestVisitorLeaves(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -204,7 +203,7 @@ func TestVisitorLeaves(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(connection, "GET "+path+" HTTP/1.1\r\nHost: app.example\r\n\r\n")
-		_ = connection.(*net.TCPConn).CloseWrite() // the server takes this for a client that is gone
+		_ = connection.(*net.TCPConn).CloseWrite() // to the server, the client has left
 		answer, err := io.ReadAll(connection)
 		connection.Close()
 		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 302") {

@@ -30,7 +30,7 @@ const (
 	notKnown      = `{"signed_in":true,"subscriber":null,"active_subscriptions":null}`
 )
 
-// statusCase is a theme's question.
+// statusCase is one request of a theme.
 type statusCase struct {
 	name   string
 	who    string
@@ -40,14 +40,14 @@ type statusCase struct {
 	calls  map[string]int // to Recharge
 }
 
-// refused is one that is not Shopify's.
+// refused returns a request that Shopify has not signed.
 func refused() statusCase {
 	return statusCase{name: "wrong signature", who: servertest.Pat, path: "/apps/subscriptions/status", broken: func(f *servertest.Fixture) {
 		f.Store.SetFaults(func(x *shopifytest.Faults) { x.WrongSecret = true })
 	}}
 }
 
-// statuses are all that a theme can be told, and what it costs.
+// statuses returns every answer that a theme can get, with its calls.
 func statuses() []statusCase {
 	return []statusCase{
 		{"subscriber", servertest.Pat, "/apps/subscriptions/status", nil, subscriber, map[string]int{"customers": 1}},
@@ -101,8 +101,8 @@ func TestStatusRefusesWhatIsNotShopifys(t *testing.T) {
 	}
 }
 
-// TestStatusWarmsTheClick: the click to come is spared the lookup; and a click
-// spares the theme its question.
+// TestStatusWarmsTheClick checks that a status saves the next click its lookup, and that a click
+// saves the next status its own.
 func TestStatusWarmsTheClick(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -123,8 +123,8 @@ func TestStatusWarmsTheClick(t *testing.T) {
 	}
 }
 
-// TestStatusOfWhoJustSubscribed: a click asks again after a minute, a theme's
-// question after ten.
+// TestStatusOfWhoJustSubscribed checks that a click asks again after a minute, and a status after
+// ten.
 func TestStatusOfWhoJustSubscribed(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -148,7 +148,7 @@ func TestStatusOfWhoJustSubscribed(t *testing.T) {
 	}
 }
 
-// TestStatusWhenStale: Recharge down does not make a subscriber a stranger.
+// TestStatusWhenStale checks that a cached subscriber stays one while Recharge is down.
 func TestStatusWhenStale(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -161,8 +161,8 @@ func TestStatusWhenStale(t *testing.T) {
 	}
 }
 
-// TestThemesCannotStarveClicks: however many shoppers' pages ask, half of the
-// burst is left to those who click.
+// TestThemesCannotStarveClicks checks that half of the burst is left to clicks, however many pages
+// ask for a status.
 func TestThemesCannotStarveClicks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeRate = "1,40" })
@@ -185,10 +185,10 @@ func TestThemesCannotStarveClicks(t *testing.T) {
 	}
 }
 
-// TestOpenAPI holds docs/openapi.yaml and the server together, both ways: every
-// answer is as described, and what is described as possible does occur.
+// TestOpenAPI checks docs/openapi.yaml against the server, both ways. Every answer is described,
+// and every described answer occurs.
 func TestOpenAPI(t *testing.T) {
-	storetest.Redis(t) // without one, all of it is skipped
+	storetest.Redis(t) // skips the whole test if there is none
 	doc, err := openapi3.NewLoader().LoadFromFile("../docs/openapi.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestTry tells what a click would do, without doing it.
+// TestTry checks that a try shows what a click would do, without doing it.
 func TestTry(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -49,7 +49,7 @@ func TestTry(t *testing.T) {
 			}
 		}
 		if after := f.CachedShoppers(); !slices.Equal(before, after) {
-			t.Errorf("a try has remembered %q", after)
+			t.Errorf("a try has cached %q", after)
 		}
 	}
 	if len(f.Recharge.Openings()) != 0 {
@@ -62,8 +62,8 @@ func TestTry(t *testing.T) {
 	}
 }
 
-// TestTryAgreesWithAClick: *Try it* ends as the click after it does, also where the filter
-// of Recharge's customers does not work and an import knows who subscribes.
+// TestTryAgreesWithAClick checks that a try has the same outcome as the next click, even if
+// Recharge ignores the customer filter and we rely on an import.
 func TestTryAgreesWithAClick(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 0)

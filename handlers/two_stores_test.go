@@ -12,8 +12,8 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// TestTwoStores: two stores whose shoppers have the same Shopify customer id. Each
-// lands in the portal of their own.
+// TestTwoStores has two stores whose shoppers have the same Shopify customer id. Each shopper must
+// get their own portal.
 func TestTwoStores(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -31,14 +31,14 @@ func TestTwoStores(t *testing.T) {
 	other.SetPortalBase(otherStore.URL + "/tools/recurring/portal/")
 	f.Restart(func() {}, servertest.ManyStores, func(s *config.Settings) { s.RechargeAPIURL = front.URL })
 	f.Connect()
-	// The token of the one store does not do for the other.
+	// One store's token must not work for the other.
 	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"token": {token}}); !strings.Contains(body, `data-result="not_saved"`) || !strings.Contains(body, "belongs to another store") {
 		t.Errorf("the other store's token: %s; want it refused", body)
 	}
 	if _, body := f.AppHome("/app/connect", f.SessionToken(servertest.ForShop(otherShop)), url.Values{"token": {token}}); !strings.Contains(body, `data-result="saved"`) {
 		t.Fatalf("connect the other: %s; want it saved", body)
 	}
-	for range 3 { // at first, remembered, and with a link to reuse
+	for range 3 { // new, cached, and with a link to reuse
 		for _, test := range []struct {
 			store string
 			query string

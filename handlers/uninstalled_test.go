@@ -9,8 +9,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestUninstalledAtOnce: the credentials are gone with the answer, before anything
-// that takes time is done.
+// TestUninstalledAtOnce checks that the credentials are erased before the answer and before any
+// slow work.
 func TestUninstalledAtOnce(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -28,8 +28,8 @@ func TestUninstalledAtOnce(t *testing.T) {
 	f.WantNothingOfShop()
 }
 
-// TestLateUninstall: a message of an earlier installation, hours late, leaves what
-// was saved since; so does shop/redact, two days after it.
+// TestLateUninstall checks that a webhook about an earlier installation, hours late, does not erase
+// what was saved since, nor does shop/redact, two days after the uninstall.
 func TestLateUninstall(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -44,7 +44,7 @@ func TestLateUninstall(t *testing.T) {
 	}
 	f.WebhookAt("/webhooks/shopify", "shop/redact", servertest.ShopBody(), servertest.AppSecret, f.Clock.Now().Add(49*time.Hour), "c")
 	if _, page := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(page, `data-state="connected"`) {
-		t.Errorf("after a shop/redact from the future: %s; want it taken as one of now", page)
+		t.Errorf("after a shop/redact from the future: %s; want it treated as sent now", page)
 	}
 	f.Clock.Add(49 * time.Hour)
 	f.WebhookAt("/webhooks/shopify", "shop/redact", servertest.ShopBody(), servertest.AppSecret, f.Clock.Now(), "d")
@@ -53,15 +53,15 @@ func TestLateUninstall(t *testing.T) {
 		return strings.Contains(page, `data-state="not_connected"`)
 	}
 	f.Until("a shop/redact of this installation erases it", gone)
-	// Our clock is a little before Shopify's: saved, as it seems, after the uninstall.
-	f.Clock.Add(3 * time.Minute) // session tokens are taken again
+	// Our clock is slightly ahead of Shopify's, so the save seems to come after the uninstall.
+	f.Clock.Add(3 * time.Minute) // session tokens are accepted again
 	f.Connect()
 	f.WebhookAt("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret, f.Clock.Now().Add(-5*time.Second), "e")
 	f.Until("an uninstall right after the save erases it", gone)
 }
 
-// TestUninstalledWhileConnecting: what is saved by a merchant who began before the
-// uninstall goes with it.
+// TestUninstalledWhileConnecting checks that an uninstall also ends a connection attempt that began
+// before it.
 func TestUninstalledWhileConnecting(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)

@@ -11,8 +11,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestTrySteps: no step is shown as passed that did not help the shopper, whatever the status
-// of Recharge's answer was.
+// TestTrySteps checks that a step is shown as passed only if it helped the shopper, whatever the
+// status of Recharge's answer was.
 func TestTrySteps(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -56,7 +56,7 @@ func TestTrySteps(t *testing.T) {
 	}
 }
 
-// TestTryAfterARefusal: the reason of a refusal that a click has just met is not put on this
+// TestTryAfterARefusal checks that a recent refusal by Recharge is not reported as a fault of this
 // server.
 func TestTryAfterARefusal(t *testing.T) {
 	t.Parallel()
@@ -65,11 +65,11 @@ func TestTryAfterARefusal(t *testing.T) {
 	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.RefuseSessions = true })
 	f.LinkedHash(servertest.Pat)
 	if got := try(f, servertest.Pat); !strings.Contains(got, `data-result="redirected_by_hash"`) || strings.Contains(got, "on this server") {
-		t.Errorf("try: %s; want the way by hash, since Recharge has refused a session", got)
+		t.Errorf("try: %s; want redirected_by_hash, since Recharge has refused a session", got)
 	}
 }
 
-// TestTryWithABrokenConnection: a connection that can't be used is not one that is missing.
+// TestTryWithABrokenConnection checks that a broken connection is not reported as missing.
 func TestTryWithABrokenConnection(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
@@ -80,7 +80,7 @@ func TestTryWithABrokenConnection(t *testing.T) {
 	}
 }
 
-// TestChosenPortal: an address that is only blanks is none.
+// TestChosenPortal checks that a blank address counts as empty.
 func TestChosenPortal(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)

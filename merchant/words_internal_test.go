@@ -13,8 +13,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestWords: what has a reason has words, and what has none is this server's fault. The text of
-// an error says nothing.
+// TestWords checks that every reason has its own words, and that any other error is reported as a
+// fault of this server, without its text.
 func TestWords(t *testing.T) {
 	ours := Words("other")
 	seen := map[string]bool{ours: true}
@@ -49,7 +49,7 @@ func TestSaid(t *testing.T) {
 	}
 }
 
-// TestTokensOver: what is left empty stays, but for the secret of another Admin token.
+// TestTokensOver checks that empty fields stay, except for a replaced Admin token's secret.
 func TestTokensOver(t *testing.T) {
 	last := store.Connection{APIToken: "sk_1", StorefrontToken: "strfnt_1", ClientSecret: "secret-1", WebhookKey: "KEY"}
 	for name, test := range map[string]struct {

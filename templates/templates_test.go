@@ -24,7 +24,7 @@ func load(t *testing.T) *Pages {
 	return pages
 }
 
-// store returns an emulated store, which draws pages.
+// store returns an emulated store, which renders pages.
 func store(t *testing.T, o shopifytest.Options) *shopifytest.Server {
 	t.Helper()
 	o.Shop = "fixture-shop.myshopify.com"
@@ -33,7 +33,7 @@ func store(t *testing.T, o shopifytest.Options) *shopifytest.Server {
 	return s
 }
 
-// draw returns a page as the store shows it.
+// draw returns a page as the store renders it.
 func draw(t *testing.T, s *shopifytest.Server, locale, name string, page Page) string {
 	t.Helper()
 	source, err := load(t).Liquid(name, page)
@@ -57,8 +57,8 @@ func page() Page {
 	}
 }
 
-// TestPagesNameTheNextStep: each page says what happened and what to do now, in the
-// language's own part of the store.
+// TestPagesNameTheNextStep checks that each page says what happened and what to do next, with links
+// into the store's pages in that language.
 func TestPagesNameTheNextStep(t *testing.T) {
 	s := store(t, shopifytest.Options{Name: "Fixture & Sons", Email: "owner@fixture.example"})
 	const contact = `href="mailto:owner@fixture.example?subject=Manage%20Subscriptions%20abc123defg"`
@@ -86,8 +86,8 @@ func TestPagesNameTheNextStep(t *testing.T) {
 	}
 }
 
-// TestPagesOfferNothingThatIsNotThere: no link by e-mail where Recharge has no such
-// page, and none to an empty address.
+// TestPagesOfferNothingThatIsNotThere checks that a page has no link by e-mail if Recharge has no
+// such page, and no empty links.
 func TestPagesOfferNothingThatIsNotThere(t *testing.T) {
 	s := store(t, shopifytest.Options{Name: "Fixture Shop"})
 	for _, name := range names() {
@@ -103,8 +103,8 @@ func TestPagesOfferNothingThatIsNotThere(t *testing.T) {
 	}
 }
 
-// TestLanguage: the store's choice, else the language without its region, else
-// English; the page and the page that forwards agree.
+// TestLanguage checks that a page uses the asked language, or that language without its region, or
+// English, and that the page that forwards uses the same.
 func TestLanguage(t *testing.T) {
 	s := store(t, shopifytest.Options{Name: "Fixture Shop"})
 	for _, tt := range []struct{ asked, want, direction string }{
@@ -134,7 +134,7 @@ func TestLanguage(t *testing.T) {
 	}
 }
 
-// TestEveryTextIsDrawn: each page shows all of its texts in each language.
+// TestEveryTextIsDrawn checks that each page shows all of its texts in each language.
 func TestEveryTextIsDrawn(t *testing.T) {
 	t.Parallel()
 	s := store(t, shopifytest.Options{Name: "Fixture Shop", Email: "owner@fixture.example"})
@@ -158,7 +158,7 @@ func cutStyle(page string) string {
 	return regexp.MustCompile(`(?s)<style>.*?</style>`).ReplaceAllString(strings.ReplaceAll(page, "ms_returned", ""), "")
 }
 
-// TestCatalogues: all languages have the same texts, and each text is used.
+// TestCatalogues checks that all languages have the same texts, and that each text is used.
 func TestCatalogues(t *testing.T) {
 	files := map[string]map[string]string{}
 	names, err := fs.Glob(locales, "locales/*")
@@ -238,7 +238,7 @@ func used(t *testing.T, key string) bool {
 	return false
 }
 
-// TestInputIsInert: nothing from a request or a merchant's settings becomes HTML or
+// TestInputIsInert checks that nothing from a request or a merchant's settings becomes HTML or
 // Liquid in a page.
 func TestInputIsInert(t *testing.T) {
 	t.Parallel()
@@ -303,7 +303,7 @@ func TestForwardCannotBeBrokenOutOf(t *testing.T) {
 	}
 	const link = "https://portal.example/a?token=1&amp;b=2"
 	if page := forward(t, pages, "https://portal.example/a?token=1&b=2"); strings.Count(page, link) != 2 {
-		t.Errorf("Forward = %s; want the target twice: to be followed, and to be clicked", page)
+		t.Errorf("Forward = %s; want the target twice, in the refresh and in the link", page)
 	}
 }
 

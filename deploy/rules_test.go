@@ -25,7 +25,7 @@ func match(t *testing.T, file, pattern string) [][]string {
 	return regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, file), -1)
 }
 
-// rule is a line that a text must have, or must not have, and the reason.
+// rule is a pattern that a file must or must not match, and the reason.
 type rule struct{ pattern, why string }
 
 func check(t *testing.T, file, text string, must, mustNot []rule) {
@@ -42,8 +42,8 @@ func check(t *testing.T, file, text string, must, mustNot []rule) {
 	}
 }
 
-// settings are the names that the program reads. TestDocsSayWhatIsRead keeps
-// .env.example complete.
+// settings returns the names that the program reads. TestDocsSayWhatIsRead keeps .env.example
+// complete.
 func settings(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -53,8 +53,8 @@ func settings(t *testing.T) map[string]string {
 	return all
 }
 
-// slowestEnd is how long the server may take to end: the notice to load balancers,
-// the longest click, and the time to write its answer.
+// slowestEnd returns how long the server may take to shut down: the notice to load balancers, the
+// longest click, and the time to write its answer.
 func slowestEnd(t *testing.T) time.Duration {
 	t.Helper()
 	notice := match(t, "main.go", `noticePeriod = (\d+) \* time\.Second`)
@@ -75,7 +75,7 @@ func seconds(text string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// longEnough checks the time after which a file has the server killed.
+// longEnough checks how long a file lets the server run before it is killed.
 func longEnough(t *testing.T, file, pattern string) {
 	t.Helper()
 	found := match(t, file, pattern)
@@ -84,8 +84,8 @@ func longEnough(t *testing.T, file, pattern string) {
 	}
 }
 
-// TestWorkflows: nothing in them can change unseen, and each job may do only its own
-// part.
+// TestWorkflows: nothing in a workflow can change unnoticed, and each job has only the permissions
+// that it needs.
 func TestWorkflows(t *testing.T) {
 	files, err := filepath.Glob(".github/workflows/*.yml")
 	if err != nil || len(files) < 2 {
@@ -124,8 +124,8 @@ func TestWorkflows(t *testing.T) {
 	}
 }
 
-// TestReleaseIsGuarded: nothing is published that has not been checked, and only the
-// job that publishes may.
+// TestReleaseIsGuarded: nothing unchecked is published, and only the job that publishes has
+// permission to.
 func TestReleaseIsGuarded(t *testing.T) {
 	text := read(t, ".github/workflows/release.yml")
 	for _, want := range []string{
@@ -144,8 +144,8 @@ func TestReleaseIsGuarded(t *testing.T) {
 	}
 }
 
-// TestOneOfEach: all files name one commit of an action and one Go, so that a release
-// has the bytes that were tested, and the image the binary of the release.
+// TestOneOfEach: all files name one commit of an action and one version of Go, so that a release
+// has the bytes that were tested, and the image has the release's binary.
 func TestOneOfEach(t *testing.T) {
 	byAction := map[string]string{}
 	var versions []string

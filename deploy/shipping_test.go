@@ -1,6 +1,5 @@
-// Package deploy tests what is shipped: the same commit gives the same bytes, the
-// image works with nothing in it but what the Dockerfile puts there, and the example
-// files fit the program.
+// Package deploy tests what is shipped: the same commit gives the same bytes, the image works with
+// only what the Dockerfile puts in it, and the example files fit the program.
 package deploy
 
 import (
@@ -26,7 +25,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
-	_ "manage-subscriptions/sandbox" // with all it imports, so that a cached result is of the binary as it is
+	_ "manage-subscriptions/sandbox" // with its imports, so that a cached result is of the current binary
 	"manage-subscriptions/shopify/shopifytest"
 )
 
@@ -37,8 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBuildIsReproducible: two clones of the commit in two folders give the same
-// bytes, which name no folder of whoever built them.
+// TestBuildIsReproducible: two clones of the commit in two folders give the same bytes, which do
+// not contain the builder's folder.
 func TestBuildIsReproducible(t *testing.T) {
 	t.Parallel()
 	if out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
@@ -75,9 +74,9 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 }
 
-// TestImageServesClick starts what the image starts, without an engine: the binary
-// in a root that holds only what the Dockerfile copies, as the user it names, who
-// may write nowhere. The health check is the Dockerfile's, too.
+// TestImageServesClick starts what the image starts, without an engine: the binary, in a root that
+// holds only what the Dockerfile copies, as the user that it names, who cannot write anywhere. It
+// also uses the Dockerfile's health check.
 func TestImageServesClick(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
@@ -133,7 +132,7 @@ func TestImageServesClick(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		for lines.Scan() { // or the pipe fills up and it stands still
+		for lines.Scan() { // otherwise the pipe fills up and the server blocks
 		}
 		ended <- server.Wait()
 	}()
@@ -168,8 +167,8 @@ func TestImageServesClick(t *testing.T) {
 	}
 }
 
-// TestDockerignore: a tracked file that the build does not get makes "+dirty" of the
-// version of every image.
+// TestDockerignore: if the build does not get a tracked file, the version of every image ends in
+// "+dirty".
 func TestDockerignore(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").CombinedOutput(); err != nil {
 		suite.Missing(t, "no git repository here: "+string(out))
@@ -179,8 +178,8 @@ func TestDockerignore(t *testing.T) {
 	}
 }
 
-// TestKubernetesExample: the program refuses the example's placeholders and names
-// them. With values in their place it is a good configuration.
+// TestKubernetesExample: the program rejects the example's placeholders by name. With real values
+// the configuration is valid.
 func TestKubernetesExample(t *testing.T) {
 	var environ []string
 	for _, file := range []string{"deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"} {
@@ -212,9 +211,9 @@ func TestKubernetesExample(t *testing.T) {
 	}
 }
 
-// image is what the Dockerfile's last stage says.
+// image is the content of the Dockerfile's last stage.
 type image struct {
-	copies                       map[string]string // from the build's file system, to the image's
+	copies                       map[string]string // from the build's file system to the image's
 	uid, gid                     uint32
 	entrypoint, cmd, healthcheck []string
 }
@@ -254,11 +253,11 @@ func readImage(t *testing.T) image {
 	return i
 }
 
-// fill puts into root what the image holds: the binary as it is built for release,
-// and this machine's copy of every other file.
+// fill puts the image's files into root: the binary as built for a release, and this machine's copy
+// of every other file.
 func fill(t *testing.T, root string, i image) {
 	t.Helper()
-	if err := os.Chmod(root, 0o755); err != nil { // the user of the image must get in
+	if err := os.Chmod(root, 0o755); err != nil { // the image's user must be able to enter
 		t.Fatal(err)
 	}
 	for from, to := range i.copies {
@@ -280,7 +279,7 @@ func fill(t *testing.T, root string, i image) {
 	}
 }
 
-// statically checks that a binary needs no loader and no library.
+// statically checks that a binary needs no loader and no shared library.
 func statically(t *testing.T, binary string) {
 	t.Helper()
 	file, err := elf.Open(binary)
@@ -295,7 +294,7 @@ func statically(t *testing.T, binary string) {
 	}
 }
 
-// build builds the program of folder as it is released.
+// build builds the program in folder as for a release.
 func build(t *testing.T, folder string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "manage-subscriptions")

@@ -1,5 +1,5 @@
-// Package examples_test runs each example against the sandbox as its readers would: in
-// its own language, with a shopper's browser.
+// Package examples_test runs each example against the sandbox as a reader would, in its own
+// language and with a shopper's browser.
 package examples_test
 
 import (
@@ -19,11 +19,11 @@ import (
 	"manage-subscriptions/sandbox"
 )
 
-// example is an example and how to serve it.
+// example is an example and the command that serves it.
 type example struct {
 	file  string
 	serve []string
-	path  string // where the shopper goes
+	path  string // path that the shopper opens
 }
 
 func examples() []example {
@@ -36,16 +36,16 @@ func examples() []example {
 	}
 }
 
-// shoppers are the customers who are signed in at an example, by its session.* file.
+// shoppers are the customers who are signed in to an example, as in its session.* file.
 func shoppers() []struct{ session, name string } {
 	return []struct{ session, name string }{
-		{"of-pat", "Pat Doe"}, // by Shopify's id
+		{"of-pat", "Pat Doe"}, // by Shopify's ID
 		{"of-kim", "Kim Lee"}, // by Recharge's
 	}
 }
 
-// TestExamples: with each example, each shopper lands in their own portal, and a visitor
-// whom the example does not know is asked to sign in.
+// TestExamples: with each example, each shopper reaches their own portal, and a visitor whom the
+// example does not know is asked to sign in.
 func TestExamples(t *testing.T) {
 	s, err := sandbox.Start(t.Context(), sandbox.Options{Headless: true, Log: t.Output()})
 	if err != nil {
@@ -82,7 +82,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestExamplesFitInAPage: each has fewer than 40 lines.
+// TestExamplesFitInAPage: each example has fewer than 40 lines.
 func TestExamplesFitInAPage(t *testing.T) {
 	for _, e := range examples() {
 		text, err := os.ReadFile(e.file)
@@ -122,7 +122,7 @@ func serve(t *testing.T, s *sandbox.Sandbox, e example) string {
 	return strings.TrimSpace(line)
 }
 
-// need skips, or with CI=true fails, where a program is not installed.
+// need returns a program's path. If it is not installed, the test is skipped, or fails with CI=true.
 func need(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -146,7 +146,7 @@ func chromium(t *testing.T) context.Context {
 	return ctx
 }
 
-// window is one of another shopper's: it shares nothing with the others.
+// window opens a window for another shopper. It shares nothing with the others.
 func window(t *testing.T, browser context.Context) context.Context {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
@@ -157,7 +157,7 @@ func window(t *testing.T, browser context.Context) context.Context {
 	return ctx
 }
 
-// signedIn gives the browser a session of the example's, whose page it shows.
+// signedIn gives the browser one of the example's sessions. The browser must show the example's page.
 func signedIn(session string) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
 		_, err := chromedp.Evaluate[string](`document.cookie = "session=`+session+`; path=/"`)(ctx, target)

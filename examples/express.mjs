@@ -2,12 +2,12 @@
 // PORTAL_URL, PORTAL_API_KEY and SHOP (my-store.myshopify.com) are in the environment.
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import express from "express";
-import { customerOf } from "./session.mjs"; // yours: who is signed in, by your own session
+import { customerOf } from "./session.mjs"; // yours: the signed-in customer, from your own session
 
 const { PORTAL_URL, PORTAL_API_KEY, SHOP } = process.env;
 const secret = createHash("sha256").update(PORTAL_API_KEY).digest();
 
-// customer is Shopify's id, or "recharge:" and Recharge's. Never take it from the browser.
+// customer is Shopify's ID, or "recharge:" and Recharge's. Never take it from the browser.
 function signedLink(customer, destination = "", locale = "") {
   const expires = String(Math.floor(Date.now() / 1000) + 240);
   const nonce = randomBytes(16).toString("hex");
@@ -24,6 +24,6 @@ app.get("/account", (request, response) => {
   const customer = customerOf(request.headers.cookie);
   if (!customer) return response.redirect("/login");
   const link = signedLink(customer).replaceAll("&", "&amp;");
-  response.set("Cache-Control", "no-store"); // the link is this shopper's alone
+  response.set("Cache-Control", "no-store"); // the link is for this shopper only
   response.send(`<h1>My account</h1><a id="manage" href="${link}">Manage subscriptions</a>`);
 });

@@ -7,8 +7,8 @@ import { customerOf } from "./session.mjs"; // yours; in Hydrogen, use context.c
 const bytes = (text) => new TextEncoder().encode(text);
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (b) => b.toString(16).padStart(2, "0")).join("");
 
-// customer is Shopify's id (gid://shopify/Customer/1 is fine), or "recharge:" and Recharge's.
-// Never take it from the browser.
+// customer is Shopify's ID (gid://shopify/Customer/1 is fine), or "recharge:" and Recharge's. Never
+// take it from the browser.
 async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, destination = "", locale = "") {
   const expires = String(Math.floor(Date.now() / 1000) + 240);
   const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
@@ -24,6 +24,6 @@ async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, destin
 export async function loader({ request, context }) {
   const customer = customerOf(request.headers.get("Cookie"));
   if (!customer) return redirect("/account/login");
-  const headers = { "Cache-Control": "no-store" }; // the link is this shopper's alone
+  const headers = { "Cache-Control": "no-store" }; // the link is for this shopper only
   return redirect(await signedLink(context.env, customer), { headers });
 }

@@ -1,12 +1,12 @@
-// Next.js: a route handler that asks for the link when the shopper clicks. Save it as
+// Next.js: a route handler that requests the link when the shopper clicks. Save it as
 // app/manage-subscriptions/route.js, and use <a href="/manage-subscriptions">, not next/link,
 // which prefetches. PORTAL_URL and PORTAL_API_KEY are in the environment.
-import { customerOf } from "./session.mjs"; // yours: who is signed in, by your own session
+import { customerOf } from "./session.mjs"; // yours: the signed-in customer, from your own session
 
 export const dynamic = "force-dynamic";
 
 export async function GET(request) {
-  // Shopify's id, or "recharge:" and Recharge's: never one that the browser sends.
+  // Shopify's ID, or "recharge:" and Recharge's. Never use one that the browser sends.
   const customer = customerOf(request.headers.get("Cookie"));
   if (!customer) return redirect("/login");
   const [, recharge] = customer.split("recharge:");
@@ -18,7 +18,7 @@ export async function GET(request) {
     signal: AbortSignal.timeout(10_000),
   }).catch(() => null);
   if (response?.ok) return redirect((await response.json()).url);
-  // 404: there is nothing to manage. Else something is wrong: the log has the request's id.
+  // 404 means that there is nothing to manage. Log any other error, which has the request's ID.
   if (response?.status === 404) return redirect("/collections/subscriptions");
   console.error("no portal link", response ? await response.text() : "no answer");
   return new Response("Your subscriptions cannot be opened right now. Please try again.", { status: 503 });

@@ -1,4 +1,4 @@
-"""Python: a WSGI app that asks for the link when the shopper clicks. With Django or Flask,
+"""Python: a WSGI app that requests the link when the shopper clicks. With Django or Flask,
 do the same in a view. PORTAL_URL and PORTAL_API_KEY are in the environment. The Recharge
 token is not needed here."""
 
@@ -13,7 +13,7 @@ http = requests.Session()  # keeps the connection open for the next shopper
 
 
 def portal_link(customer):
-    """customer is Shopify's id as text, or Recharge's as a number: never from the browser."""
+    """customer is Shopify's ID as text, or Recharge's as a number. Never take it from the browser."""
     name = "recharge_customer_id" if isinstance(customer, int) else "shopify_customer_id"
     headers = {"Authorization": "Bearer " + os.environ["PORTAL_API_KEY"]}
     url = os.environ["PORTAL_URL"] + "/api/portal-links"

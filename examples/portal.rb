@@ -1,13 +1,13 @@
-# Ruby: a Rack app with the account page, which has a link that is signed while the page is
-# rendered. A Rails controller can do the same. PORTAL_URL, PORTAL_API_KEY and SHOP
-# (my-store.myshopify.com) are in the environment.
+# Ruby: a Rack app with an account page, whose link is signed while the page is rendered. A
+# Rails controller can do the same. PORTAL_URL, PORTAL_API_KEY and SHOP (my-store.myshopify.com)
+# are in the environment.
 require "cgi"
 require "openssl"
 require "securerandom"
 require "uri"
 require_relative "session" # yours: customer_of returns the signed-in customer, from your own session
 
-# customer is Shopify's id, or "recharge:" and Recharge's. Never take it from the browser.
+# customer is Shopify's ID, or "recharge:" and Recharge's. Never take it from the browser.
 def signed_link(customer, destination: "", locale: "")
   shop = ENV.fetch("SHOP")
   expires = (Time.now.to_i + 240).to_s
@@ -27,5 +27,5 @@ App = lambda do |env|
   link = CGI.escapeHTML(signed_link(customer))
   page = %(<h1>My account</h1><a id="manage" href="#{link}">Manage subscriptions</a>)
   headers = { "content-type" => "text/html; charset=utf-8", "cache-control" => "no-store" }
-  [200, headers, [page]] # not kept: the link is this shopper's alone
+  [200, headers, [page]] # must not be cached, because the link is for this shopper only
 end

@@ -1,7 +1,7 @@
-# Replace this by your own sessions. Here two shoppers of the sandbox are signed in. Your
-# server must know the customer from a session that it has made, never from a parameter.
+# Replace this with your own sessions. Two of the sandbox's shoppers are signed in here. Your server
+# must take the customer from a session that it created, never from a parameter.
 SESSIONS = {
-  "session=of-pat" => "6100200300400", # Shopify's id
+  "session=of-pat" => "6100200300400", # Shopify's ID
   "session=of-kim" => "recharge:70100500" # a customer at Recharge only
 }.freeze
 

@@ -17,8 +17,8 @@ import (
 
 const pat = "6100200300400"
 
-// drawn returns a page of a store with the extension, for a signed-in shopper or for
-// nobody.
+// drawn returns a page of a store with the extension, for a signed-in shopper or, if customer is
+// "", for nobody.
 func drawn(t *testing.T, o shopifytest.Options, customer, path string) string {
 	t.Helper()
 	o.Shop, o.Accounts, o.Extension = "fixture-shop.myshopify.com", "legacy", extensions.Theme()
@@ -60,7 +60,7 @@ func withEmbed(settings map[string]any) shopifytest.Options {
 	return shopifytest.Options{Theme: "classic", Embeds: []shopifytest.Block{{ID: "1", Name: "account-link", Settings: settings}}}
 }
 
-// TestLinks: where the extension's links lead, by its settings and the language.
+// TestLinks checks where the extension's links lead, by its settings and the language.
 func TestLinks(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -84,7 +84,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestAudienceWithoutScript: who sees the block before any script runs.
+// TestAudienceWithoutScript checks who sees the block before any script runs.
 func TestAudienceWithoutScript(t *testing.T) {
 	for _, tt := range []struct {
 		audience, customer string
@@ -109,7 +109,7 @@ func TestAudienceWithoutScript(t *testing.T) {
 	}
 }
 
-// TestSettingsAreInert: what a merchant types is text, and leads nowhere else.
+// TestSettingsAreInert: what a merchant types is shown as text and cannot change where a link leads.
 func TestSettingsAreInert(t *testing.T) {
 	for kind, with := range map[string]func(map[string]any) shopifytest.Options{"block": withBlock, "embed": withEmbed} {
 		want := shape(t, drawn(t, with(map[string]any{"audience": "subscribers"}), pat, "/account"))
@@ -142,7 +142,7 @@ func TestSettingsAreInert(t *testing.T) {
 	}
 }
 
-// shape returns the elements of a page, which an attack would change.
+// shape returns the elements of a page, which an injection would change.
 func shape(t *testing.T, page string) []string {
 	t.Helper()
 	found, err := shopifytest.Elements(page)

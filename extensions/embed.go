@@ -15,7 +15,7 @@ var files embed.FS
 func Theme() fs.FS {
 	theme, err := fs.Sub(files, "manage-subscriptions-theme")
 	if err != nil {
-		panic(err) // the path is a constant, and a valid one
+		panic(err) // cannot happen, because the path is a valid constant
 	}
 	return theme
 }

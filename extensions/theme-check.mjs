@@ -1,7 +1,7 @@
 // Runs Shopify's own theme checks over the theme app extension: node extensions/theme-check.mjs
 //
-// Any offense fails the run, suggestions too. Nothing is downloaded: the descriptions of Shopify's Liquid and settings
-// come from the npm package, so that the same package gives the same answer everywhere.
+// Any offense fails the run, even a suggestion. The descriptions of Shopify's Liquid and settings come from the npm
+// package and are not downloaded, so that the same package gives the same result everywhere.
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const extension = fileURLToPath(new URL('manage-subscriptions-theme', import.meta.url));
 
 // The checker would fetch newer copies from GitHub into the user's cache. With an empty cache and an empty source it
-// uses the packaged ones. It reads these variables when it is loaded, so it is imported after they are set.
+// uses the packaged ones. It reads these variables while it loads, so it is imported after they are set.
 const empty = await mkdtemp(path.join(tmpdir(), 'theme-check-'));
 for (const name of ['SHOPIFY_TLD_ROOT', 'XDG_CACHE_HOME', 'HOME', 'LOCALAPPDATA']) process.env[name] = empty;
 

@@ -16,8 +16,7 @@ import (
 	"manage-subscriptions/recharge"
 )
 
-// Shopify's languages for themes; shoppers have two more, which Shopify's admin
-// is not in.
+// Shopify's languages for themes. Shoppers have two more, which Shopify's admin does not have.
 var (
 	adminLanguages = []string{
 		"cs", "da", "de", "es", "fi", "fr", "it", "ja", "ko", "nb", "nl", "pl",
@@ -105,7 +104,7 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// TestDestinations: what a merchant can choose is a page of the portal.
+// TestDestinations: every page that a merchant can choose exists in the portal.
 func TestDestinations(t *testing.T) {
 	t.Parallel()
 	for _, name := range glob(t, "blocks/*.liquid") {
@@ -121,7 +120,7 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
-// TestLocales: every language has every text, and no text is left over.
+// TestLocales: every language has every text, and no others.
 func TestLocales(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []struct {
@@ -214,7 +213,7 @@ func parse(t *testing.T, source string) block {
 	return b
 }
 
-// matches returns the first groups of all matches, sorted, each once.
+// matches returns the first groups of all matches, sorted and without duplicates.
 func matches(pattern *regexp.Regexp, source string) []string {
 	var found []string
 	for _, match := range pattern.FindAllStringSubmatch(source, -1) {

@@ -13,7 +13,7 @@ import (
 
 const form = `<form method="post" action="/account/login">`
 
-// detect asks a store that answers so.
+// detect calls DetectAccounts on a store that answers with this handler.
 func detect(t *testing.T, answer http.HandlerFunc) (string, error) {
 	t.Helper()
 	store := httptest.NewServer(answer)
@@ -50,7 +50,7 @@ func TestDetectAccountsPages(t *testing.T) {
 	}
 }
 
-// TestDetectAccountsInALanguage: a store may lead its visitors to their own.
+// TestDetectAccountsInALanguage: a store may redirect visitors to their own language.
 func TestDetectAccountsInALanguage(t *testing.T) {
 	got, err := detect(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/account/login" {
@@ -64,7 +64,7 @@ func TestDetectAccountsInALanguage(t *testing.T) {
 	}
 }
 
-// TestDetectAccountsEnds: no store keeps us, or gets more than a few requests.
+// TestDetectAccountsEnds: no store can hold us up, or make us send more than a few requests.
 func TestDetectAccountsEnds(t *testing.T) {
 	asked := 0
 	if got, err := detect(t, func(w http.ResponseWriter, r *http.Request) {
@@ -91,8 +91,7 @@ func TestDetectAccountsEnds(t *testing.T) {
 	}
 }
 
-// TestVisitorStaysOutside: the guard is in the transport that visits real stores,
-// and in no other.
+// TestVisitorStaysOutside: only the transport that visits real stores has the guard.
 func TestVisitorStaysOutside(t *testing.T) {
 	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer inside.Close()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzSignIn: whatever a store's sign-in redirects to, the next address to be
-// looked at is a sign-in again, by the same scheme.
+// FuzzSignIn: wherever a store's sign-in redirects, an address is followed only if it is a sign-in
+// with the same scheme.
 func FuzzSignIn(f *testing.F) {
 	for _, to := range []string{"", "/account/login", "https://brand.example/account/login", "http://brand.example/account/login", "//evil.example/account/login", "https://shopify.com/1/account", "file:///account/login", "https://account.brand.example/", "/password", "javascript:/account/login", "https://a@b/account/login"} {
 		f.Add(to)

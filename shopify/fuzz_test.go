@@ -11,8 +11,8 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// FuzzVerify holds Verify against a second implementation that shares nothing
-// with it: shopifytest's signature, and decide's reading of the rest.
+// FuzzVerify compares Verify with a second implementation that shares no code with it:
+// shopifytest's signature, and decide for the rest.
 func FuzzVerify(f *testing.F) {
 	good := forwarded()
 	for _, seed := range []string{
@@ -32,7 +32,7 @@ func FuzzVerify(f *testing.F) {
 	v := verifier(f, time.Unix(now, 0), secret)
 	f.Fuzz(func(t *testing.T, rawQuery string, sign bool) {
 		if strings.Count(rawQuery, "&") > 1000 {
-			return // net/url refuses very many parameters; how many is its own affair
+			return // net/url rejects very many parameters; its limit is not tested here
 		}
 		if sign {
 			rawQuery += "&signature=" + shopifytest.Signature(secret, rawQuery)
@@ -72,8 +72,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// decide says which check a query fails at, "" for none, and what it holds. It
-// is as plain as can be: no net/url, no regular expressions.
+// decide returns the check that a query fails, or "", and its values. It is kept simple: no
+// net/url, no regular expressions.
 func decide(rawQuery string) (shopify.Check, map[string][]string) {
 	values := map[string][]string{}
 	for pair := range strings.SplitSeq(rawQuery, "&") {
@@ -136,8 +136,7 @@ func decide(rawQuery string) (shopify.Check, map[string][]string) {
 	return "", values
 }
 
-// commaBetween looks between two names for a comma behind which a true value
-// could begin.
+// commaBetween looks between two names for a comma after which a true value could begin.
 func commaBetween(text, from, to string, could func(string) bool) bool {
 	start := strings.Index(text, from)
 	if start < 0 {
@@ -172,7 +171,7 @@ func decode(s string) (string, bool) {
 				return "", false
 			}
 			high, low := strings.IndexByte(hex, s[i+1]|0x20), strings.IndexByte(hex, s[i+2]|0x20)
-			// |0x20 makes small letters of capitals, but also digits of control characters.
+			// |0x20 turns upper case into lower case, but also control characters into digits.
 			if high < 0 || low < 0 || s[i+1] < '0' || s[i+2] < '0' {
 				return "", false
 			}
@@ -185,7 +184,7 @@ func decode(s string) (string, bool) {
 	return string(out), true
 }
 
-// only tells whether s has least to most bytes, all of them in of.
+// only reports whether s has least to most bytes, all of them in of.
 func only(s, of string, least, most int) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 }

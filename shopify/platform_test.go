@@ -6,7 +6,7 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// TestPlatform: where the zero value leads, and that an emulator takes all of it.
+// TestPlatform checks the addresses of the zero value, and that an emulator replaces all of them.
 func TestPlatform(t *testing.T) {
 	const shop = shopify.Shop("some-shop.myshopify.com")
 	real := shopify.Platform{}

@@ -31,10 +31,10 @@ func verifier(t testing.TB, at time.Time, secrets ...string) *shopify.Verifier {
 	return v
 }
 
-// forwarded is the raw query of a click, as Shopify forwards it. A change
-// "name=value" replaces a parameter, "+name=value" adds one, "-name" drops one.
-// The whole is signed afterwards, so that what is refused is refused for its
-// own sake; changes of the signature are made to the true one.
+// forwarded returns the raw query of a click, as Shopify forwards it. A change "name=value"
+// replaces a parameter, "+name=value" adds one, "-name" drops one. The query is signed after the
+// changes, so that a refusal is due to the change itself. Changes to the signature are made to the
+// true one.
 func forwarded(changes ...string) string {
 	pairs := []string{
 		"shop=" + shop, "logged_in_customer_id=" + customer,
@@ -68,7 +68,7 @@ func apply(pairs []string, change string) []string {
 	return pairs
 }
 
-// The vectors of Shopify's documentation, go-shopify, shopify_app and our own.
+// The test vectors of Shopify's documentation, go-shopify, shopify_app and our own.
 func TestVerifyVectors(t *testing.T) {
 	tests := []struct {
 		name, secret, query, signature string
@@ -276,7 +276,7 @@ func TestVerifyRefuses(t *testing.T) {
 			if refused.Check != tt.wantCheck || refused.Name != tt.wantName {
 				t.Errorf("Verify(%q) refused for %q %q; want %q %q", query, refused.Check, refused.Name, tt.wantCheck, tt.wantName)
 			}
-			// The check and the parameter's name are all it says: no value stands in it.
+			// The error has only the check and the parameter's name, never a value.
 			if got, want := err.Error(), strings.TrimSpace("proxy request refused: "+string(tt.wantCheck)+" "+tt.wantName); got != want {
 				t.Errorf("error = %q; want %q", got, want)
 			}

@@ -15,15 +15,14 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// A signed query's text has no delimiters. These tests split it anew, keep its
-// signature, and look for a split that says something else than Shopify did.
+// A signed query's text has no delimiters. These tests split it in another way, keep its signature,
+// and look for a split whose meaning differs from what Shopify signed.
 
-// param is a parameter, decoded.
+// param is a decoded parameter.
 type param struct{ name, value string }
 
-// click is a query as Shopify forwards it. The browser cannot choose a reserved
-// parameter: Shopify's own is the only one. That is an assumption; see
-// TestReservedNamesFromTheBrowser.
+// click is a query as Shopify forwards it. It assumes that the browser cannot add a reserved
+// parameter, so that Shopify's own is the only one. See TestReservedNamesFromTheBrowser.
 type click struct {
 	shop, customer, prefix, timestamp string
 	browser                           []param
@@ -35,7 +34,7 @@ func (c click) params() []param {
 		param{"path_prefix", c.prefix}, param{"timestamp", c.timestamp})
 }
 
-// text is the text that Shopify signs for params, and the pairs it consists of.
+// text returns the text that Shopify signs for params, and its pairs.
 func text(params []param) (string, []string) {
 	values := map[string][]string{}
 	for _, p := range params {
@@ -49,7 +48,7 @@ func text(params []param) (string, []string) {
 	return strings.Join(pairs, ""), pairs
 }
 
-// encode makes a raw query. escape says how a name or a value is written.
+// encode makes a raw query. escape encodes a name or a value.
 func encode(params []param, escape func(string) string) string {
 	var pairs []string
 	for _, p := range params {
@@ -66,18 +65,17 @@ func escapeAll(s string) string {
 	return out.String()
 }
 
-// run is the signed text from behind "path_prefix=" to the next "=": how far a
-// prefix could be read.
+// run returns the signed text from "path_prefix=" to the next "=", which is how far a prefix could
+// extend.
 func run(signed string) string {
 	_, behind, _ := strings.Cut(signed, "path_prefix=")
 	run, _, _ := strings.Cut(behind, "=")
 	return run
 }
 
-// otherThan tells what a re-split of the click that verified says and Shopify
-// did not; "" is nothing. Shop, customer and timestamp must be the same. The
-// prefix may end elsewhere, but only in front of the next "=", and only where
-// a parameter of the browser's own is sorted directly behind it.
+// otherThan returns how a verified re-split of the click differs from what Shopify signed, or "".
+// Shop, customer and timestamp must be the same. The prefix may end elsewhere, but only before the
+// next "=", and only if one of the browser's own parameters is sorted directly after it.
 func (c click) otherThan(params []param, got shopify.ProxyRequest) string {
 	i := slices.IndexFunc(params, func(p param) bool { return p.name == "timestamp" })
 	switch {
@@ -98,8 +96,8 @@ func (c click) otherThan(params []param, got shopify.ProxyRequest) string {
 	return ""
 }
 
-// dangerous tells whether nothing but its text keeps a re-split from being
-// another click: what it reads like is of Shopify's shape, and not the truth.
+// dangerous reports whether a re-split reads as another click, because a value is missing or not the
+// true one. Then only the resplit check stops it.
 func (c click) dangerous(params []param) bool {
 	values := map[string][]string{}
 	for _, p := range params {
@@ -123,8 +121,8 @@ func clicks() *rapid.Generator[click] {
 		"shop", "shop=", "s", "hop=", "logged_in_customer_id", "logged_in_customer_id=", "_id=", "path_prefix",
 		"path_prefix=", "timestamp", "timestamp=", "stamp=", "signature", "signature=",
 	}
-	// What an attacker would put behind something harmless, and how they would
-	// open a parameter that swallows the true one.
+	// Texts that an attacker would put after something harmless, and beginnings of a parameter that
+	// swallows the true one.
 	attacks := []string{
 		"logged_in_customer_id=999m=", "logged_in_customer_id=m=", "shop=evil.myshopify.comt=",
 		"timestamp=1735689660u=", "timestamp=1735689660", "path_prefix=/apps/xr=",
@@ -146,7 +144,7 @@ func clicks() *rapid.Generator[click] {
 			prefix:    rapid.StringMatching(`(/[A-Za-z0-9_-]{1,5}){1,4}`).Draw(t, "prefix"),
 			timestamp: fmt.Sprint(now + rapid.Int64Range(-90, 90).Draw(t, "age")),
 		}
-		// Only a click without a reserved name in it can be split anew and verify.
+		// Only a click without a reserved name in it has a re-split that verifies.
 		name, value := rapid.OneOf(join(pieces, 0, 3), ordinary), join(pieces, 0, 5)
 		if rapid.Bool().Draw(t, "hostile") {
 			name, value = rapid.OneOf(join(tokens, 0, 3), ordinary), rapid.OneOf(join(tokens, 0, 5), attack)
@@ -162,14 +160,14 @@ func clicks() *rapid.Generator[click] {
 	})
 }
 
-// splitter splits a signed text anew, at random.
+// splitter splits a signed text in another way, at random.
 type splitter struct {
 	*rand.Rand
 	budget int // steps that one split may take
 }
 
-// split cuts text into sorted pairs that hold an "=" each: only those are
-// joined to the same text again. It returns nil if it finds none.
+// split cuts text into sorted pairs that each contain "=", since only those join to the same text
+// again. It returns nil if it finds none.
 func (s *splitter) split(text, before string, cuts []int, at int) []string {
 	s.budget--
 	if s.budget < 0 {
@@ -193,12 +191,12 @@ func (s *splitter) split(text, before string, cuts []int, at int) []string {
 	return nil
 }
 
-// cuts are places to cut at: some of the true ones, some that an attacker
-// would like, and some others. Leaving a true one out merges two neighbours, an
-// added one splits a pair, and both together move a boundary.
+// cuts returns places to cut at: some of the true ones, some that an attacker would like, and some
+// others. Leaving out a true one merges two neighbours, adding one splits a pair, and both together
+// move a boundary.
 func (s *splitter) cuts(text string, pairs []string) []int {
 	cuts := []int{len(text)}
-	often := 1 + s.IntN(6) // few cuts are many merges, many cuts are many pieces
+	often := 1 + s.IntN(6) // few cuts merge many pairs, many cuts make many pieces
 	sometimes := func(at int) {
 		if at > 0 && at < len(text) && s.IntN(7) < often {
 			cuts = append(cuts, at)
@@ -231,8 +229,8 @@ func (s *splitter) cuts(text string, pairs []string) []int {
 	return slices.Compact(cuts)
 }
 
-// params reads pairs as parameters: a name may hold an "=" (which renames it),
-// and a value with commas may be several.
+// params reads pairs as parameters. A name may contain "=" (which renames it), and a value with
+// commas may be several.
 func (s *splitter) params(pairs []string) []param {
 	var params []param
 	for _, pair := range pairs {
@@ -255,8 +253,8 @@ func (s *splitter) escape() func(string) string {
 	return []func(string) string{url.QueryEscape, escapeAll}[s.IntN(2)]
 }
 
-// TestNoResplitVerifies is the property that makes the missing delimiters
-// harmless. It counts what it tried, so that it cannot pass by trying nothing.
+// TestNoResplitVerifies tests the property that makes the missing delimiters harmless. It counts
+// its attempts, so that it cannot pass by trying nothing.
 func TestNoResplitVerifies(t *testing.T) {
 	var checks, resplits, taken, dangerous int
 	v := verifier(t, time.Unix(now, 0), secret)
@@ -279,7 +277,7 @@ func TestNoResplitVerifies(t *testing.T) {
 			})
 			query := encode(params, s.escape())
 			if slices.Equal(pairs, truePairs) || shopifytest.Signature(secret, query) != signature {
-				continue // nothing new, or another text
+				continue // not a re-split, or another text
 			}
 			resplits++
 			query += "&signature=" + signature
@@ -314,7 +312,7 @@ func TestNoResplitVerifies(t *testing.T) {
 	}
 }
 
-// TestEverySplit tries all splits of some texts, instead of many splits of all.
+// TestEverySplit tries all splits of some texts, while TestNoResplitVerifies tries some splits of many texts.
 func TestEverySplit(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -364,7 +362,7 @@ func TestEverySplit(t *testing.T) {
 				if len(pairs) > 0 {
 					before = pairs[len(pairs)-1]
 				}
-				if rest < before { // and so is every beginning of it
+				if rest < before { // as is every prefix of it
 					return
 				}
 				for end := strings.Index(rest, "=") + 1; end > 0 && end <= len(rest); end++ {
@@ -382,10 +380,9 @@ func TestEverySplit(t *testing.T) {
 	}
 }
 
-// TestPathPrefixMayEndElsewhere shows the freedom that is left: where the
-// browser's own parameter is sorted directly behind the prefix, the prefix can
-// lose its tail to it, and take its head from it. It stays a path of the same
-// shop.
+// TestPathPrefixMayEndElsewhere shows the freedom that is left. If the browser's own parameter is
+// sorted directly after the prefix, the prefix can lose its tail to it or take its head. It stays a
+// path of the same shop.
 func TestPathPrefixMayEndElsewhere(t *testing.T) {
 	tests := []struct {
 		name, browser, anew string
@@ -409,10 +406,9 @@ func TestPathPrefixMayEndElsewhere(t *testing.T) {
 	}
 }
 
-// TestReservedNamesFromTheBrowser is about a question that Shopify's
-// documentation leaves open: what becomes of a reserved name that the browser
-// sends. If Shopify keeps it and puts its own behind, both are one pair of the
-// signed text, in which the name stands once: then the visitor chose its place.
+// TestReservedNamesFromTheBrowser covers a question that Shopify's documentation leaves open: what
+// happens to a reserved name that the browser sends. If Shopify keeps it and appends its own, both
+// are one pair of the signed text, which has the name once, in a place that the visitor chose.
 func TestReservedNamesFromTheBrowser(t *testing.T) {
 	tests := []struct{ name, browser, anew string }{
 		{"customer", "logged_in_customer_id=999m%3D1", "shop=" + shop + "&path_prefix=" + prefix + "&timestamp=1735689600&logged_in_customer_id=999&m=1,"},

@@ -23,7 +23,7 @@ func sessionTokens(t testing.TB, now time.Time) *SessionTokens {
 	return tokens
 }
 
-// sessionToken is one as App Bridge gets it, but for what change does to it.
+// sessionToken returns a token like App Bridge's, edited by change.
 func sessionToken(t testing.TB, at time.Time, secret string, change func(header map[string]any, claims jwt.MapClaims)) string {
 	t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
@@ -40,8 +40,8 @@ func sessionToken(t testing.TB, at time.Time, secret string, change func(header 
 	return signed
 }
 
-// TestSession: what a good token says, and that everything else is refused without
-// being repeated. handlers/admin_test.go asks a running server the same.
+// TestSession: a good token is read, and everything else is rejected with an error that does not repeat it.
+// handlers/admin_test.go tests the same on a running server.
 func TestSession(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	claim := func(name string, value any) func(map[string]any, jwt.MapClaims) {
@@ -130,7 +130,7 @@ func without(name string) func(map[string]any, jwt.MapClaims) {
 	return func(_ map[string]any, claims jwt.MapClaims) { delete(claims, name) }
 }
 
-// tampered is a good token with one bit changed at the end of a part.
+// tampered returns a good token with one bit changed at the end of a part.
 func tampered(t *testing.T, now time.Time, part int) string {
 	t.Helper()
 	parts := strings.Split(sessionToken(t, now, sessionSecrets[0], nil), ".")
@@ -139,7 +139,7 @@ func tampered(t *testing.T, now time.Time, part int) string {
 	return strings.Join(parts, ".")
 }
 
-// otherwise is a good token that is signed in another way.
+// otherwise returns a good token that is signed with another method.
 func otherwise(t *testing.T, method jwt.SigningMethod, now time.Time) string {
 	t.Helper()
 	token, err := jwt.NewWithClaims(method, jwt.MapClaims{
@@ -156,7 +156,7 @@ func unsigned(header string) string {
 	return encode([]byte(header)) + "." + encode([]byte(`{"iss":"https://fixture-shop.myshopify.com/admin","dest":"https://fixture-shop.myshopify.com","aud":"fixture-client-id","exp":1735689660,"nbf":1735689600}`)) + ".c2lnbmVk"
 }
 
-// FuzzSessionToken: nothing makes it panic, and what it takes is signed.
+// FuzzSessionToken: no input makes Verify panic, and every accepted token is signed.
 func FuzzSessionToken(f *testing.F) {
 	now := time.Unix(1735689600, 0)
 	f.Add(sessionToken(f, now, sessionSecrets[0], nil))

@@ -20,7 +20,7 @@ var (
 	wantSignature  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// FuzzShapes compares what a click is read by with the shapes that say the same.
+// FuzzShapes compares the functions that read a click with equivalent regular expressions.
 func FuzzShapes(f *testing.F) {
 	for _, s := range []string{
 		"", "a", "-", "shop.myshopify.com", "-shop.myshopify.com", "s-.myshopify.com", "Shop.myshopify.com", ".myshopify.com", "shop.myshopify.com\n",
@@ -46,7 +46,7 @@ func FuzzShapes(f *testing.F) {
 	})
 }
 
-// FuzzSignature compares the signature with that of go-shopify.
+// FuzzSignature compares the signature with go-shopify's.
 func FuzzSignature(f *testing.F) {
 	const secret = "hush"
 	for _, query := range []string{
@@ -61,7 +61,7 @@ func FuzzSignature(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		values, err := url.ParseQuery(query)
 		if err != nil {
-			return // refused before anybody asks
+			return // rejected before the signature is computed
 		}
 		values.Del("signature")
 		text := signedText(values)
@@ -80,7 +80,7 @@ func FuzzSignature(f *testing.F) {
 	})
 }
 
-// sign is the signature of a text.
+// sign returns the signature of a text.
 func sign(secret, text string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(text))

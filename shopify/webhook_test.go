@@ -13,7 +13,7 @@ import (
 	"manage-subscriptions/shopify"
 )
 
-// webhookHeader is what Shopify sends along; a "" is left out.
+// webhookHeader returns a webhook's headers. An empty one is left out.
 func webhookHeader(topic, id, signature string) http.Header {
 	header := http.Header{"X-Shopify-Shop-Domain": {"www.brand.example"}, "X-Shopify-Api-Version": {"2026-07"}}
 	for name, value := range map[string]string{"X-Shopify-Topic": topic, "X-Shopify-Webhook-Id": id, "X-Shopify-Hmac-Sha256": signature} {
@@ -41,8 +41,7 @@ func newVerifier(t testing.TB, secrets ...string) *shopify.Verifier {
 
 const webhookID = "b54557e4-bdd9-4b37-8a5f-bf7d70bcd043"
 
-// TestVerifyWebhookVectors holds the signatures to those that Shopify's own
-// libraries are tested with.
+// TestVerifyWebhookVectors checks signatures against the test vectors of Shopify's own libraries.
 func TestVerifyWebhookVectors(t *testing.T) {
 	for _, test := range []struct {
 		name, secret, body, signature string
@@ -61,7 +60,7 @@ func TestVerifyWebhookVectors(t *testing.T) {
 	}
 }
 
-// TestVerifyWebhookSecrets: while a secret is rotated, either signs.
+// TestVerifyWebhookSecrets: during a rotation, either secret may sign.
 func TestVerifyWebhookSecrets(t *testing.T) {
 	v := newVerifier(t, "new", "old")
 	for secret, want := range map[string]error{"new": nil, "old": nil, "older": shopify.ErrForged, "": shopify.ErrForged} {
@@ -100,7 +99,7 @@ func TestVerifyWebhookReads(t *testing.T) {
 	const shop = "fixture-shop.myshopify.com"
 	for _, test := range []struct {
 		topic, body string
-		want        shopify.Webhook // topic and id are always there
+		want        shopify.Webhook // always has the topic and the ID
 		err         error
 	}{
 		{"customers/data_request", `{"shop_id":1,"shop_domain":"fixture-shop.myshopify.com","customer":{"id":6100200300400,"email":"pat@example.test"},"data_request":{"id":9}}`, shopify.Webhook{Shop: shop}, nil},
@@ -135,8 +134,8 @@ func TestVerifyWebhookReads(t *testing.T) {
 	}
 }
 
-// TestCheckWebhookHeader: what no webhook of Shopify's looks like is refused before
-// its body is read.
+// TestCheckWebhookHeader: a request that does not look like a webhook from Shopify is rejected
+// before its body is read.
 func TestCheckWebhookHeader(t *testing.T) {
 	good := map[string]string{"X-Shopify-Topic": "shop/redact", "X-Shopify-Webhook-Id": "b54557e4-bdd9", "X-Shopify-Hmac-Sha256": strings.Repeat("A", 43) + "="}
 	header := func(change func(http.Header)) http.Header {
@@ -162,7 +161,7 @@ func TestCheckWebhookHeader(t *testing.T) {
 	}
 }
 
-// TestTriggered: when it happened, as far as that is said.
+// TestTriggered: the time of the event is read if it is sent.
 func TestTriggered(t *testing.T) {
 	v, err := shopify.NewVerifier([]string{"hush"}, time.Now)
 	if err != nil {

@@ -1,10 +1,10 @@
-// Serves an example on a free port of loopback, and says which: node serve.mjs NAME.
+// Serves an example on a free loopback port and prints its address: node serve.mjs NAME.
 import { createServer } from "node:http";
 
 const name = process.argv[2];
 const example = await import(`../${name}.mjs`);
 
-// answerOf lets the framework of the example answer.
+// answerOf calls the example through its framework.
 async function answerOf(request) {
   if (new URL(request.url).pathname !== "/manage-subscriptions") return new Response("Not found", { status: 404 });
   if (name === "nextjs") return example.GET(request);

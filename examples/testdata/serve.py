@@ -1,4 +1,4 @@
-"""Serves the example on a free port of loopback, and says which."""
+"""Serves the example on a free loopback port and prints its address."""
 
 import sys
 from pathlib import Path

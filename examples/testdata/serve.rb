@@ -1,4 +1,4 @@
-# Serves the example on a free port of loopback, and says which.
+# Serves the example on a free loopback port and prints its address.
 require "webrick"
 require_relative "../portal"
 

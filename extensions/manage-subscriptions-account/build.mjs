@@ -1,5 +1,5 @@
-// Bundles the extension as `shopify app build` does, without an account. Run as
-// a program it writes dist/ and fails if Shopify would refuse the bundle.
+// Bundles the extension as `shopify app build` does, without an account. Run as a
+// program, it writes dist/ and fails if Shopify would reject the bundle.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,7 @@ export const root = dirname(fileURLToPath(import.meta.url));
 /** shopify.extension.toml as an object. */
 export const config = parse(readFileSync(join(root, "shopify.extension.toml"), "utf8"));
 
-/** Shopify's limit for an extension's script, compressed, from API version 2025-10 on. */
+/** Shopify's limit for an extension's script, in compressed bytes, since API version 2025-10. */
 export const LIMIT = 64 * 1024;
 
 /** Returns the script that Shopify would run. It registers each target of the configuration. */
@@ -37,7 +37,7 @@ export async function bundle() {
   return outputFiles[0].text;
 }
 
-/** The size of a script as LIMIT counts it. */
+/** Returns the size of a script in the unit of LIMIT. */
 export function compressed(script) {
   return gzipSync(script).length;
 }

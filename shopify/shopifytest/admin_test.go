@@ -18,7 +18,7 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// embedded is an app that keeps what it is asked.
+// embedded is an app that records the requests that it gets.
 type embedded struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -35,13 +35,13 @@ func (e *embedded) count() int {
 
 const appID = "the-client-id"
 
-// administered is a store whose admin knows an app that is not installed.
+// administered returns a store whose admin knows an app that is not installed.
 func administered(t *testing.T, change ...func(*shopifytest.PartnerApp)) (*shopifytest.Server, *embedded) {
 	t.Helper()
 	return store(t, func(*shopifytest.Options) {}, change...)
 }
 
-// store is administered in a store of its own kind.
+// store is administered with other options.
 func store(t *testing.T, of func(*shopifytest.Options), change ...func(*shopifytest.PartnerApp)) (*shopifytest.Server, *embedded) {
 	t.Helper()
 	e := &embedded{status: http.StatusOK}
@@ -102,8 +102,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// TestAdminInstalls goes the merchant's way by hand: the app's path lives from
-// install to uninstall.
+// TestAdminInstalls follows the merchant's steps. The app's path works from install to uninstall.
 func TestAdminInstalls(t *testing.T) {
 	s, _ := administered(t)
 	path := func() int { response, _ := ask(t, "GET", s.URL+"/apps/the-app/x", nil); return response.StatusCode }
@@ -146,7 +145,7 @@ func TestAdminInstalls(t *testing.T) {
 	}
 }
 
-// TestAdminButtons: each is a form that sends what it says, and nothing for another
+// TestAdminButtons: each button is a form that does what it says, and does nothing for another
 // site.
 func TestAdminButtons(t *testing.T) {
 	s, _ := administered(t)
@@ -186,12 +185,12 @@ func TestAdminButtons(t *testing.T) {
 	}
 }
 
-// TestAdminOpens: what is not installed is asked about, and what is not embedded
-// is opened itself.
+// TestAdminOpens: an app that is not installed is offered for installation, and an app that is not
+// embedded opens outside the admin.
 func TestAdminOpens(t *testing.T) {
 	for name, test := range map[string]struct {
 		slash, install bool
-		want           string // behind the app's address, or the store's
+		want           string // after the app's address, or the store's
 	}{
 		"not installed": {false, false, "/admin/oauth/install?client_id=the-client-id"},
 		"installed":     {false, true, "/?"},
@@ -206,7 +205,7 @@ func TestAdminOpens(t *testing.T) {
 		at := ""
 		if test.install {
 			s.Install(appID)
-			s.Install(appID) // again, which changes nothing
+			s.Install(appID) // a second time, which changes nothing
 			at = e.URL
 		}
 		response, _ := ask(t, "GET", s.URL+"/admin/apps/the-client-id", nil)
@@ -216,7 +215,7 @@ func TestAdminOpens(t *testing.T) {
 	}
 }
 
-// TestAdminIsInNoLanguage: it and App Bridge have one address each.
+// TestAdminIsInNoLanguage: the admin and App Bridge have one address each.
 func TestAdminIsInNoLanguage(t *testing.T) {
 	s, _ := administered(t)
 	for path, want := range map[string]int{
@@ -228,7 +227,7 @@ func TestAdminIsInNoLanguage(t *testing.T) {
 	}
 }
 
-// TestAdminFrame: how the app is loaded, and that the tokens are good.
+// TestAdminFrame checks how the app is loaded, and that the tokens are valid.
 func TestAdminFrame(t *testing.T) {
 	s, e := administered(t)
 	tokens, err := shopify.NewSessionTokens(appID, []string{"hush"}, time.Now)
@@ -276,7 +275,7 @@ func TestAdminFrame(t *testing.T) {
 	}
 }
 
-// TestAdminWebhookHeaders: what is sent beside the body.
+// TestAdminWebhookHeaders checks the headers sent with the body.
 func TestAdminWebhookHeaders(t *testing.T) {
 	at := time.Date(2026, 8, 1, 12, 0, 0, 5e8, time.UTC)
 	s, e := store(t, func(o *shopifytest.Options) { o.Now = func() time.Time { return at } })
@@ -297,7 +296,7 @@ func TestAdminWebhookHeaders(t *testing.T) {
 	}
 }
 
-// TestAdminWebhookSecrets: which of an app's secrets signs.
+// TestAdminWebhookSecrets checks which of an app's secrets signs.
 func TestAdminWebhookSecrets(t *testing.T) {
 	for name, test := range map[string]struct {
 		faults shopifytest.Faults
@@ -322,7 +321,7 @@ func TestAdminWebhookSecrets(t *testing.T) {
 	}
 }
 
-// TestAdminWebhookRetries: there is no waiting behind the last.
+// TestAdminWebhookRetries: there is no wait after the last try.
 func TestAdminWebhookRetries(t *testing.T) {
 	var mu sync.Mutex
 	var waits []int
@@ -343,14 +342,13 @@ func TestAdminWebhookRetries(t *testing.T) {
 	}
 }
 
-// TestAdminCloseEndsWebhooks: those on their way, and those that wait to be sent
-// again.
+// TestAdminCloseEndsWebhooks: Close ends deliveries in progress and those that wait for a retry.
 func TestAdminCloseEndsWebhooks(t *testing.T) {
 	for name, hang := range map[string]bool{"on their way": true, "to be sent again": false} {
 		ignore := goleak.IgnoreCurrent()
 		asked := make(chan struct{}, 1)
 		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // only then does the server see that the store has left
+			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the store has gone
 			w.WriteHeader(http.StatusInternalServerError)
 			asked <- struct{}{}
 			if hang {
@@ -365,7 +363,7 @@ func TestAdminCloseEndsWebhooks(t *testing.T) {
 			eventually(t, "the first try", func() bool { return len(s.WebhookDeliveries()) == 1 })
 		}
 		s.Close()
-		s.RedactShop() // which a closed store does not send
+		s.RedactShop() // a closed store does not send this
 		app.Close()
 		if err := goleak.Find(ignore); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -373,7 +371,7 @@ func TestAdminCloseEndsWebhooks(t *testing.T) {
 	}
 }
 
-// TestAdminWebhooks: signed, sent again with the same id, and not for ever.
+// TestAdminWebhooks: webhooks are signed, are sent again with the same ID, and are given up in the end.
 func TestAdminWebhooks(t *testing.T) {
 	s, e := administered(t)
 	verifier, err := shopify.NewVerifier([]string{"hush"}, time.Now)

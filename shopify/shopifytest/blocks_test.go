@@ -49,7 +49,7 @@ func extension(sources map[string]string) fstest.MapFS {
 	return files
 }
 
-// drawBlock returns what a block with this Liquid prints on the home page under a locale's root, and the store.
+// drawBlock returns the store, and what a block with this Liquid prints on its home page under a locale's root.
 func drawBlock(t *testing.T, root, source string, settings map[string]any) (string, *Server) {
 	t.Helper()
 	s := start(t, Options{
@@ -261,7 +261,7 @@ func TestAssets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.URL.Opaque = strings.TrimPrefix(s.URL, "http:") + assetPath + tt.path // as it stands, ".." and all
+		req.URL.Opaque = strings.TrimPrefix(s.URL, "http:") + assetPath + tt.path // unchanged, including ".."
 		res, _ := do(t, browser(t), req)
 		if got := res.Header.Get("Content-Type"); res.StatusCode != tt.want || got != tt.wantType {
 			t.Errorf("GET %s = %d %s; want %d %s", tt.path, res.StatusCode, got, tt.want, tt.wantType)
@@ -273,7 +273,7 @@ func TestAssets(t *testing.T) {
 	}
 }
 
-// TestExtensionIsReadAnew edits a block while the store runs, first well, then badly.
+// TestExtensionIsReadAnew edits a block while the store runs, first with valid Liquid, then with a mistake.
 func TestExtensionIsReadAnew(t *testing.T) {
 	files := extension(nil)
 	s := start(t, Options{Extension: files, Blocks: []Block{{ID: "b1", Name: "section", Page: "/"}}}, func(http.ResponseWriter, *http.Request) {})

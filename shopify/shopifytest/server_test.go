@@ -37,7 +37,7 @@ func hostile() Shopper {
 	return Shopper{ID: "1002", Email: "x@example.com", FirstName: "<b>&", Note: `"><script>`}
 }
 
-// start runs a store with one app, which is answered by app.
+// start runs a store with one app.
 func start(t *testing.T, opts Options, app http.HandlerFunc) *Server {
 	t.Helper()
 	opts.Shop = shopDomain
@@ -51,7 +51,7 @@ func start(t *testing.T, opts Options, app http.HandlerFunc) *Server {
 	return s
 }
 
-// browser keeps cookies and follows no redirect.
+// browser returns a client that keeps cookies and does not follow redirects.
 func browser(t *testing.T) *http.Client {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -240,7 +240,7 @@ func TestProxyPaths(t *testing.T) {
 	tests := []struct {
 		path       string
 		wantStatus int
-		wantBody   string // "": the app is not asked
+		wantBody   string // "" if the app gets no request
 	}{
 		{prefix, 200, "app /proxy"},
 		{prefix + "/", 200, "app /proxy/"},
@@ -284,7 +284,7 @@ func TestReservedNamesOfTheBrowserAreKept(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	at := func(d time.Duration) []string { return []string{strconv.FormatInt(noon.Add(d).Unix(), 10)} }
-	in := func(change func(url.Values)) url.Values { // a store in order, changed
+	in := func(change func(url.Values)) url.Values { // a store without faults, changed
 		v := url.Values{
 			"shop": {shopDomain}, "logged_in_customer_id": {ada().ID}, "path_prefix": {prefix}, "timestamp": at(0),
 		}
@@ -295,7 +295,7 @@ func TestFaults(t *testing.T) {
 		name       string
 		faults     Faults
 		want       url.Values
-		wantSecret string // "": the app's secrets must both fail
+		wantSecret string // "" if the app's secrets must both fail
 	}{
 		{"none", Faults{}, in(func(url.Values) {}), secret},
 		{"wrong secret", Faults{WrongSecret: true}, in(func(url.Values) {}), ""},
@@ -394,7 +394,7 @@ func TestRedirectIsHandedToTheBrowser(t *testing.T) {
 				w.Header()["Location"] = []string{location}
 				w.WriteHeader(http.StatusFound)
 			})
-			// Not http.Client: it would refuse some of these itself.
+			// Not http.Client, which would refuse some of these itself.
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+prefix, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -417,7 +417,7 @@ func TestRedirectIsHandedToTheBrowser(t *testing.T) {
 func TestLiquid(t *testing.T) {
 	tests := []struct {
 		name, path, source string
-		customer           string // who is signed in
+		customer           string // ID of the signed-in shopper
 		want               string
 	}{
 		{"plain", prefix, "<p>hi</p>", "", "<p>hi</p>"},

@@ -33,7 +33,7 @@ func TestDraw(t *testing.T) {
 		name          string
 		look          Look
 		html, printed string
-		foreign       bool // the theme's words are in another language than the page
+		foreign       bool // the theme's words are not in the page's language
 	}{
 		{"nothing asked for", Look{}, `<html lang="en">`, "[en /apps/subscriptions  / ]", false},
 		{"English", Look{Locale: "en"}, `<html lang="en">`, "[en /apps/subscriptions  / ]", false},
@@ -134,7 +134,7 @@ func TestPreviewSchemeIsTheThemes(t *testing.T) {
 	}
 }
 
-// TestPagesOfTheThemes looks at what holds for every page, and at what others find their way by.
+// TestPagesOfTheThemes checks what every page has, and the ids that other tests find their way by.
 func TestPagesOfTheThemes(t *testing.T) {
 	tests := []struct {
 		theme, accounts, path string
@@ -211,7 +211,7 @@ func TestClassicMenusDoNotKnowTheApp(t *testing.T) {
 	}
 }
 
-// TestThemesMirror keeps left and right out of the stylesheets.
+// TestThemesMirror: the stylesheets must not use left and right.
 func TestThemesMirror(t *testing.T) {
 	physical := regexp.MustCompile(`(?:margin|padding|border|inset)-(?:left|right)\b|\b(?:left|right)\s*[:;]`)
 	for _, theme := range []string{"modern", "classic"} {

@@ -5,7 +5,7 @@ import "@shopify/ui-extensions/preact";
 import { render } from "preact";
 import { portalLink, shopHost } from "./link.ts";
 
-/** Draws the block, or nothing where a link would lead nowhere. */
+/** Draws the block, or nothing if there is no link. */
 export default async function manageSubscriptions() {
   const token = await shopify.sessionToken.get().catch(() => "");
   render(<ManageSubscriptions shop={shopHost(token)} />, document.body);

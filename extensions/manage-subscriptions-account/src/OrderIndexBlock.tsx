@@ -1,2 +1,2 @@
-// Shopify wants one file for each target. Both hold the same block.
+// Shopify requires one file for each target. Both have the same block.
 export { default } from "./ManageSubscriptions.tsx";

@@ -1,6 +1,6 @@
-// Runs the bundle that Shopify would run, in a context that holds what Shopify
-// gives an extension and nothing else: a bundle that calls fetch fails here. The
-// API is Shopify's own fake, which refuses what a target does not really have.
+// Runs the bundle that Shopify would run, in a context with only what Shopify gives
+// an extension, so a bundle that calls fetch fails here. The API is Shopify's own
+// fake, which rejects anything that a target does not really have.
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,15 +27,15 @@ function token(claims) {
   return ["{}", JSON.stringify(claims), "signature"].map((part) => Buffer.from(part).toString("base64url")).join(".");
 }
 
-/** Renders one target and returns what a shopper would see, null for nothing. */
+/** Renders one target and returns what a shopper would see, or null for nothing. */
 async function draw(target, { set = {}, language = "en", strings = english, sessionToken } = {}) {
   const { document } = parseHTML("<body></body>");
-  globalThis.document = document; // tearDown empties it
+  globalThis.document = document; // tearDown clears it
   const extension = getExtension(target, { configSearchDir: root });
   extension.setUp();
   try {
     const api = extension.shopify;
-    // The fake refuses settings that it does not hold, so reading one that is not in the configuration fails.
+    // The fake rejects unknown settings, so reading one that is not in the configuration fails.
     api.settings.value = { ...unset, ...set };
     api.localization.language.value = { isoCode: language };
     api.i18n.translate = (key) => strings[key];
@@ -108,7 +108,7 @@ for (const key of ["proxy_prefix", "proxy_subpath", "destination"]) {
 }
 
 test("hostile store_address counts as not set", async () => {
-  // A bare host name is what the setting is for.
+  // A bare host name is a valid value.
   for (const value of hostile.filter((value) => !/^(https:\/\/)?evil\.example$/.test(value))) {
     assert.equal((await draw(targets[0], { set: { store_address: value } })).href, PLAIN, value);
   }

@@ -1,5 +1,5 @@
 // Removes "subscribers only" links for customers who do not subscribe, and copies the app embed's link into account
-// menus. The page works without this script: each link in it is an ordinary link.
+// menus. The page works without this script, because each link in it is an ordinary link.
 (() => {
   'use strict';
 
@@ -27,7 +27,7 @@
     }
   }
 
-  // isSubscriber returns true, false, or null for "not known". It asks the server once, however many elements ask.
+  // isSubscriber resolves to true, false, or null for "not known". It asks the server once for all elements.
   function isSubscriber(status, customer) {
     const key = `manage-subscriptions:${customer}:${status}`;
     if (!questions.has(key)) questions.set(key, lookUp(key, status));
@@ -73,7 +73,7 @@
     } catch {}
   }
 
-  // inMenus copies the embed's link into each account menu, and returns whether it found one.
+  // inMenus copies the embed's link into each account menu, and reports whether it found one.
   function inMenus(embed, selector) {
     const link = (embed.querySelector('template')?.content ?? embed).querySelector('a');
     let found = false;
@@ -124,7 +124,7 @@
     (list ?? menu).append(' ', entryLike(list && (list.lastElementChild ?? document.createElement('li')), last, link));
   }
 
-  // entryLike makes a link with the theme's own classes, in a list item if item is one.
+  // entryLike returns a link with the theme's own classes, in a list item like item if there is one.
   function entryLike(item, anchor, link) {
     const a = likeness('a', anchor);
     a.href = link.getAttribute('href');

@@ -85,7 +85,7 @@ func (a *Admin) session(ctx context.Context, token string) (shopify.Session, err
 }
 
 // signed wraps a handler that needs a valid session token, and refuses requests from other sites.
-// On a 401 with this header, App Bridge gets a new token and retries.
+// On a 401 with the header set below, App Bridge gets a new token and retries.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens
 func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -217,7 +217,7 @@ func (a *Admin) outside(c echo.Context, status int, problem string) error {
 	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "")
 }
 
-// base is the path of APP_URL, without a trailing slash.
+// base returns the path of APP_URL, without a trailing slash.
 func (a *Admin) base() string { return strings.TrimRight(a.AppURL.Path, "/") }
 
 // address returns the absolute address of a path on this server.

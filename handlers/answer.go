@@ -189,7 +189,7 @@ func (r *clickRequest) ownPage(c echo.Context, result portal.Result) error {
 }
 
 // localePrefix returns the "/fr" of "/fr/apps/subscriptions". We do not know whether Shopify's
-// path_prefix ever has one. The page adds the storefront's own to its links.
+// path_prefix ever has one. storePage removes it, because the page adds the storefront's own.
 func localePrefix(path string) string {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	prefix, _, _ := strings.Cut(rest, "/")

@@ -83,8 +83,8 @@ func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.C
 	})
 }
 
-// connect checks the tokens that the merchant pasted, and saves them. It sends each check as soon
-// as it is done. The tokens are saved even if the merchant leaves the page.
+// connect checks the tokens that the merchant pasted, and saves them if they work. It sends each
+// check as soon as it is done, and goes on even if the merchant leaves the page.
 func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
 	defer cancel()

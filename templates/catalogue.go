@@ -28,7 +28,7 @@ type catalogue struct {
 	texts map[string]string
 }
 
-// direction is the value of HTML's dir attribute.
+// direction returns the value of HTML's dir attribute.
 func (c catalogue) direction() string {
 	if c.code == "ar" || c.code == "he" {
 		return "rtl"

@@ -30,13 +30,12 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestCommands runs the program as a person does; testdata/script reads as its
-// manual.
+// TestCommands runs the program as a person does. testdata/script reads as its manual.
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
 }
 
-// TestTerminated: a supervisor's SIGTERM is an orderly end.
+// TestTerminated: a supervisor's SIGTERM ends the program in order.
 func TestTerminated(t *testing.T) {
 	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGTERM)
 	defer stop()
@@ -50,7 +49,7 @@ func TestTerminated(t *testing.T) {
 		_ = in.Close()
 	}()
 	said := bufio.NewScanner(out)
-	for range 2 { // that it is starting, and the welcome
+	for range 2 { // the line that it is starting, and the welcome
 		if !said.Scan() {
 			t.Fatal(said.Err())
 		}
@@ -63,9 +62,8 @@ func TestTerminated(t *testing.T) {
 	}
 }
 
-// TestTerminatedUnderLoad: a real process under steady load gets a real SIGTERM.
-// Whoever looks at /readyz before each click gets an answer to each, and the exit
-// code is 0.
+// TestTerminatedUnderLoad: a real process under steady load gets a real SIGTERM. A client that checks
+// /readyz before each click gets an answer to each, and the exit code is 0.
 func TestTerminatedUnderLoad(t *testing.T) {
 	t.Parallel()
 	people := []rechargetest.Customer{
@@ -125,13 +123,13 @@ func TestTerminatedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestTerminatedTwice: who cannot wait signals again, and it is over at once.
+// TestTerminatedTwice: a second signal ends the program at once.
 func TestTerminatedTwice(t *testing.T) {
 	t.Parallel()
 	_, _, ended, process := serveProcess(t, map[string]string{
 		"SHOPIFY_API_KEY": "fixture", "SHOPIFY_API_SECRET": "fixture-secret", "SHOPIFY_SHOP": "fixture-shop.myshopify.com", "APP_URL": "https://app.example",
 	})
-	// The first is taken in; from some moment on, the next is not.
+	// The program handles the first signal, and soon after that no other.
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
@@ -147,8 +145,7 @@ func TestTerminatedTwice(t *testing.T) {
 	}
 }
 
-// serveProcess runs this binary as 'manage-subscriptions serve', and returns when
-// it serves.
+// serveProcess runs this binary as 'manage-subscriptions serve' and returns once it serves.
 func serveProcess(t *testing.T, environ map[string]string) (addr, ops string, ended <-chan error, process *os.Process) {
 	t.Helper()
 	var env []string
@@ -186,7 +183,7 @@ func serveIn(t *testing.T, folder string, environ []string, args ...string) (add
 	}
 	end := make(chan error, 1)
 	go func() {
-		for lines.Scan() { // or the pipe fills up and it stands still
+		for lines.Scan() { // or the pipe fills up and the process hangs
 		}
 		end <- command.Wait()
 	}()
@@ -196,7 +193,7 @@ func serveIn(t *testing.T, folder string, environ []string, args ...string) (add
 	return addr, ops, end, command.Process
 }
 
-// TestHealthcheck: only a 200 of /readyz itself is health; it needs no secret.
+// TestHealthcheck: only a 200 from /readyz itself means healthy. The command needs no secret.
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
 	var asked string
@@ -208,7 +205,7 @@ func TestHealthcheck(t *testing.T) {
 	}))
 	defer ops.Close()
 	_, port, _ := net.SplitHostPort(ops.Listener.Addr().String())
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections, never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +236,7 @@ func TestHealthcheck(t *testing.T) {
 	}
 }
 
-// TestHealthcheckHasServesDefault: without OPS_ADDR both mean the same place.
+// TestHealthcheckHasServesDefault: without OPS_ADDR, healthcheck and serve use the same address.
 func TestHealthcheckHasServesDefault(t *testing.T) {
 	defaults := map[string]string{}
 	for name, settings := range map[string]any{"serve": &config.Settings{}, "healthcheck": &healthcheckCommand{}} {

@@ -18,7 +18,7 @@ import (
 
 const key1 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
-// settings reads env as the command line does.
+// settings parses env and args as the command line does.
 func settings(t *testing.T, env map[string]string, args ...string) Settings {
 	t.Helper()
 	var environ []string
@@ -190,7 +190,7 @@ func TestWithoutAShop(t *testing.T) {
 	env["RECHARGE_API_TOKEN"] = "token"
 	_, err := settings(t, env).Check()
 	if diff := cmp.Diff([]string{"RECHARGE_API_TOKEN"}, problemNames(t, err)); diff != "" {
-		t.Errorf("credentials of no store (-want +got):\n%s", diff)
+		t.Errorf("credentials without a store (-want +got):\n%s", diff)
 	}
 }
 
@@ -289,8 +289,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// TestManyStores: without the one store, what merchants save must be kept, and
-// sealed.
+// TestManyStores: without SHOPIFY_SHOP, merchants' data must be kept and sealed.
 func TestManyStores(t *testing.T) {
 	const key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 	for _, test := range []struct {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// FuzzCollectorHeaders: what is taken can be sent as a header, and what is refused is
-// not repeated: it is a secret.
+// FuzzCollectorHeaders: accepted text can be sent as headers. Refused text is not repeated, because
+// it may be a secret.
 func FuzzCollectorHeaders(f *testing.F) {
 	for _, text := range []string{
 		"", "x-api-key=a", "x-api-key=a,x-team=b", " x-api-key = a b ", "x-api-key: secret", "x-api-key=secret%hush", "x-api-key=%0d%0aHost:%20evil", "a=,b=", "=a", "a", ",", "a==b", "a=b=c",
@@ -22,7 +22,7 @@ func FuzzCollectorHeaders(f *testing.F) {
 		if len(c.problems) > 0 {
 			var another checker
 			if another.headers("NAME", "no header"); headers != nil || c.problems.Error() != another.problems.Error() {
-				t.Errorf("headers(%q) = %v, %v; want nothing, in the words that all get", text, headers, c.problems)
+				t.Errorf("headers(%q) = %v, %v; want no headers and the usual problem", text, headers, c.problems)
 			}
 			return
 		}

@@ -12,8 +12,7 @@ import (
 	"manage-subscriptions/recharge"
 )
 
-// FuzzRedisURL: what is taken can be dialled, and the password is in nothing that
-// is printed.
+// FuzzRedisURL: an accepted URL can be dialled, and the password is never printed.
 func FuzzRedisURL(f *testing.F) {
 	for _, seed := range []string{
 		"", "redis://", "redis://host", "redis://host:6379/0", "rediss://user:pass@host:1/2", "redis://:p%40ss@a:1,b:2,c", "redis://a,b?master_name=m",
@@ -42,8 +41,8 @@ func FuzzRedisURL(f *testing.F) {
 	})
 }
 
-// FuzzSettings: whatever an operator writes, Check says so or takes it, and what it
-// takes keeps the promises of its type. No problem repeats a value.
+// FuzzSettings: Check reports or accepts whatever an operator writes, and what it accepts keeps the
+// promises of its type. No problem repeats a value.
 func FuzzSettings(f *testing.F) {
 	f.Add("secret,old", "https://app.example", "a.myshopify.com", "https://p.example/x", "2,40", "24h", ":8080", "info", key1)
 	f.Add(",", "http://127.0.0.1:1", "", "", "0,0", "-1s", ":0", "debug", "")

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// certified is the address of the app behind a certificate that is valid for that
-// long yet, and that the doctor trusts.
+// certified returns the address of the app behind a certificate that doctor trusts and that expires
+// after left.
 func certified(w *ward, left time.Duration) string {
 	w.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -44,7 +44,7 @@ func certified(w *ward, left time.Duration) string {
 	return s.URL
 }
 
-// followed is a storefront that does not hand a 302 on, but asks where it leads to.
+// followed returns a storefront that follows a 302 itself instead of passing it on.
 func followed(w *ward) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		target := w.store.URL + r.URL.RequestURI()

@@ -16,7 +16,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-// openAt opens a store on a Redis, "" the embedded one.
+// openAt opens a store on the Redis at address; "" is the embedded one.
 func openAt(t *testing.T, address string) *store.Store {
 	t.Helper()
 	o := store.Options{Keys: [][]byte{make([]byte, 32)}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
@@ -31,7 +31,7 @@ func openAt(t *testing.T, address string) *store.Store {
 	return s
 }
 
-// forbid takes a command from everybody.
+// forbid forbids everybody a command.
 func forbid(t *testing.T, s *store.Store, command string) {
 	t.Helper()
 	if err := s.Client().Do(t.Context(), "ACL", "SETUSER", "default", "-"+command).Err(); err != nil {
@@ -56,7 +56,7 @@ func TestCheckRedis(t *testing.T) {
 	tests := []struct {
 		name     string
 		args     []string
-		forbid   []string // what the server does not let everybody ask
+		forbid   []string // commands that are forbidden
 		saved    []string // a part of each warning
 		erased   []string
 		evicting bool
@@ -69,7 +69,7 @@ func TestCheckRedis(t *testing.T) {
 		{"evicts, and does not show its settings", []string{"--maxmemory-policy", "allkeys-random"}, []string{"config"},
 			[]string{"does not tell whether it makes snapshots"}, []string{"evict"}, true},
 		{"evicts, and keeps a file", slices.Concat(always, []string{"--maxmemory-policy", "allkeys-lru"}), nil, nil, []string{"evict"}, true},
-		// What leads from a record to its shopper would go before what it leads to.
+		// Redis would evict the key that leads from a record to its shopper before the shopper's own.
 		{"evicts what ends", slices.Concat(always, []string{"--maxmemory-policy", "volatile-lru"}), nil, nil, []string{"evict"}, false},
 		{"no settings, no file", nil, []string{"config"}, []string{"does not tell whether it makes snapshots"}, nil, false},
 		{"no settings, a file", []string{"--appendonly", "yes"}, []string{"config"}, []string{"does not tell how often"}, nil, false},
@@ -96,7 +96,7 @@ func TestCheckRedis(t *testing.T) {
 	}
 }
 
-// TestCheckRedisFlushedEverySecond: a Redis from 7.2 on can say when it has flushed.
+// TestCheckRedisFlushedEverySecond: Redis 7.2 or newer can report when it has flushed.
 func TestCheckRedisFlushedEverySecond(t *testing.T) {
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "everysec")
 	knows := openAt(t, server.Addr).Client().Do(t.Context(), "WAITAOF", 0, 0, 1).Err() == nil
@@ -107,8 +107,8 @@ func TestCheckRedisFlushedEverySecond(t *testing.T) {
 	}
 }
 
-// TestCheckNewerRedis plays a Redis from 7.2 on, for machines that have none: it answers
-// WAITAOF by two numbers.
+// TestCheckNewerRedis emulates Redis 7.2, which answers WAITAOF with two numbers, for machines that
+// have none.
 func TestCheckNewerRedis(t *testing.T) {
 	for _, policy := range []string{"noeviction", "allkeys-lru"} {
 		t.Run(policy, func(t *testing.T) {
@@ -138,10 +138,10 @@ func TestCheckWithoutRedis(t *testing.T) {
 	s := openAt(t, server.Addr)
 	server.Stop()
 	if _, err := CheckRedis(t.Context(), s); err == nil || errors.Is(err, ErrEvicting) {
-		t.Errorf("CheckRedis without Redis = %v; want that it does not answer", err)
+		t.Errorf("CheckRedis without Redis = %v; want an error that is not ErrEvicting", err)
 	}
 	if got := latency(t.Context(), s.Client()); got.Status != Fail {
-		t.Errorf("latency without Redis = %+v; want that it fails", got)
+		t.Errorf("latency without Redis = %+v; want a failure", got)
 	}
 }
 
@@ -157,19 +157,19 @@ func TestConditionOfRedis(t *testing.T) {
 		t.Errorf("CheckRedis = %+v, %v", condition, err)
 	}
 	if got := latency(t.Context(), s.Client()); got.Status == Fail || !strings.HasSuffix(got.Found, " ms") {
-		t.Errorf("latency = %+v; want what it takes", got)
+		t.Errorf("latency = %+v; want a duration in ms", got)
 	}
 	if got := cluster(t.Context(), s.Client(), condition); got.Status != OK {
-		t.Errorf("cluster = %+v; want that it is none", got)
+		t.Errorf("cluster = %+v; want ok for a Redis that is not a cluster", got)
 	}
 	node := openAt(t, storetest.Redis(t, "--cluster-enabled", "yes").Addr)
 	condition, err = CheckRedis(t.Context(), node)
 	if got := cluster(t.Context(), node.Client(), condition); err != nil || got.Status != Fail {
-		t.Errorf("cluster of a node of one = %+v, %v; want that it fails", got, err)
+		t.Errorf("cluster of one node of a cluster = %+v, %v; want a failure", got, err)
 	}
 }
 
-// TestNoScripts: a Redis that refuses EVAL is told from one that is down.
+// TestNoScripts: a Redis that refuses EVAL is not taken for one that is down.
 func TestNoScripts(t *testing.T) {
 	s := openAt(t, storetest.Redis(t).Addr)
 	if err := tryWrite(t.Context(), s.Client()); err != nil {

@@ -45,10 +45,10 @@ type ward struct {
 	t        *testing.T
 	recharge *rechargetest.Server
 	store    *shopifytest.Server
-	front    http.HandlerFunc // before the program, if not nil
-	mask     http.HandlerFunc // before the storefront, if not nil
+	front    http.HandlerFunc // in front of the program, if not nil
+	mask     http.HandlerFunc // in front of the storefront, if not nil
 	public   string
-	shown    *httptest.Server // the storefront, as a browser finds it
+	shown    *httptest.Server // the storefront, as a browser reaches it
 	app      *httptest.Server
 	skew     time.Duration // how far the doctor's clock is ahead
 	scopes   []string
@@ -57,7 +57,7 @@ type ward struct {
 	ask      doctor.Options
 }
 
-// newWard is a healthy one. before changes what cannot be changed later.
+// newWard returns a healthy ward. before changes what cannot be changed later.
 func newWard(t *testing.T, kept *storetest.Server, before ...func(*ward)) *ward {
 	t.Helper()
 	w := &ward{t: t, scopes: []string{"read_customers", "write_session", "read_store"}, burst: 40}
@@ -93,7 +93,7 @@ func newWard(t *testing.T, kept *storetest.Server, before ...func(*ward)) *ward 
 	return w
 }
 
-// before puts something before a server that may answer in its place.
+// before puts a proxy in front of target. Unless instead returns nil, that answers in its place.
 func (w *ward) before(target string, start func(http.Handler) *httptest.Server, instead func() http.HandlerFunc) *httptest.Server {
 	w.t.Helper()
 	u, err := url.Parse(target)
@@ -141,13 +141,13 @@ func (w *ward) serve() (public string) {
 	return public
 }
 
-// manyStores takes away what is configured for one.
+// manyStores removes the settings for one store.
 func (w *ward) manyStores() {
 	w.settings.ShopifyShop, w.settings.RechargeAPIToken, w.settings.RechargeStorefrontToken, w.settings.RechargePortalURL = "", "", "", ""
 	w.settings.EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 }
 
-// examine runs the doctor, and looks through all that it says for secrets.
+// examine runs doctor and searches everything it says for secrets.
 func (w *ward) examine() (doctor.Report, string) {
 	w.t.Helper()
 	cfg, err := w.settings.Check()
@@ -172,8 +172,8 @@ func (w *ward) examine() (doctor.Report, string) {
 	return report, out.String()
 }
 
-// silent fails the test if a secret is in what was said: what was configured, and
-// what the emulators have seen or handed out.
+// silent fails the test if said holds a secret that was configured, or that the emulators have seen
+// or handed out.
 func (w *ward) silent(said string) {
 	w.t.Helper()
 	secrets := []string{appSecret, apiToken, storefront, pat, hash, email, "70100200", "robin@", "aaaabbbbccccdddd", "hush-hush"}
@@ -203,13 +203,13 @@ func find(t *testing.T, report doctor.Report, name string) doctor.Check {
 }
 
 func TestHealthy(t *testing.T) {
-	kept := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always") // everysec will do from 7.2 on
+	kept := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always") // from 7.2 on, everysec is enough
 	w := newWard(t, kept)
 	before := kept.Dump() // what the server keeps
 	report, said := w.examine()
 	for key := range kept.Dump() {
 		if _, was := before[key]; !was && key != "ms2:instances" && !strings.HasSuffix(key, "}:b") {
-			t.Errorf("Redis has %s; want nothing but who spends how much of the token's budget", key)
+			t.Errorf("Redis has %s; want only the spending of the token's shared budget", key)
 		}
 	}
 	for _, check := range report.Checks {
@@ -226,7 +226,7 @@ func TestHealthy(t *testing.T) {
 	t.Log("\n" + said)
 }
 
-// TestWithoutCustomer: no session is made unless one was asked for.
+// TestWithoutCustomer: no session is made without --customer.
 func TestWithoutCustomer(t *testing.T) {
 	w := newWard(t, storetest.Redis(t, "--appendonly", "yes"))
 	w.ask.Customer, w.ask.StoreURL = "", ""
@@ -245,11 +245,11 @@ func TestWithoutCustomer(t *testing.T) {
 		}
 	}
 	if !report.OK {
-		t.Error("what is skipped is no failure")
+		t.Error("the report is not ok; want it ok with skipped checks")
 	}
 }
 
-// hang is an address that takes connections and never says anything.
+// hang returns an address that accepts connections and never answers.
 func hang(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -298,7 +298,7 @@ func instead(status int, location, body string) http.HandlerFunc {
 	}
 }
 
-// portalSays changes what Recharge answers to GET /portal_access.
+// portalSays changes Recharge's answer to GET /portal_access.
 func portalSays(change func(answer map[string]any)) func(*ward) {
 	return func(w *ward) {
 		u, err := url.Parse(w.recharge.URL)
@@ -326,11 +326,11 @@ func portalSays(change func(answer map[string]any)) func(*ward) {
 	}
 }
 
-// onlyClicks answers clicks in the storefront's place.
+// onlyClicks answers clicks in place of the storefront.
 func onlyClicks(w *ward, status int) http.HandlerFunc { return clicks(w, instead(status, "", "")) }
 
-// refusesClicks is a Shopify that asks the server for what a redirect names, without a
-// signature.
+// refusesClicks is a Shopify that follows a redirect itself, without a signature, and so gets this
+// program's refusal.
 func refusesClicks(w *ward) http.HandlerFunc {
 	return clicks(w, func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "text/plain; charset=UTF-8")
@@ -353,7 +353,7 @@ func clicks(w *ward, answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// TestFaults turns every knob: the check of that name says so, and what to do.
+// TestFaults causes one fault at a time. The check of that name reports it and how to fix it.
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		before func(*ward)
@@ -363,7 +363,7 @@ func TestFaults(t *testing.T) {
 		found  string
 		remedy string
 	}{
-		// The server's doing.
+		// Faults of the server.
 		"another app's secret here": {turn: func(w *ward) { w.settings.ShopifyAPISecret = "hush-hush-other" },
 			check: "app.server", status: doctor.Fail, found: "refuses", remedy: "SHOPIFY_API_SECRET"},
 		"two secrets": {turn: func(w *ward) { w.settings.ShopifyAPISecret = appSecret + ",hush-hush-old" },
@@ -404,7 +404,7 @@ func TestFaults(t *testing.T) {
 		"a stranger gets nothing signed": {turn: func(w *ward) { w.front = instead(200, "", "It works!") },
 			check: "app.server", status: doctor.Skipped, found: "another program", remedy: "app.refuses"},
 
-		// The store's.
+		// Faults of the store.
 		"asked too often for a redirect": {turn: func(w *ward) { w.mask = onlyClicks(w, 429) },
 			check: "proxy.redirect", status: doctor.Warn, found: "429", remedy: "in a minute"},
 		"suspicious": {turn: func(w *ward) { w.mask = instead(430, "", "") },
@@ -457,7 +457,7 @@ func TestFaults(t *testing.T) {
 		"redirect followed": {turn: func(w *ward) { w.mask = followed(w) },
 			check: "proxy.redirect", status: doctor.Fail, found: "does not", remedy: "REDIRECT=page"},
 
-		// Recharge's.
+		// Faults of Recharge.
 		"bad token": {turn: func(w *ward) { w.settings.RechargeAPIToken = "hush-hush-token" },
 			check: "recharge.token", status: doctor.Fail, found: "bad token (401)", remedy: "RECHARGE_API_TOKEN"},
 		"no token": {turn: func(w *ward) { w.settings.RechargeAPIToken = "" },
@@ -532,7 +532,7 @@ func TestFaults(t *testing.T) {
 		"slow": {turn: faults(func(f *rechargetest.Faults) { f.Latency = time.Hour }),
 			check: "recharge.token", status: doctor.Fail, found: "too slow", remedy: "RECHARGE_TIMEOUT"},
 
-		// Redis'.
+		// Faults of Redis.
 		"no Redis": {turn: func(w *ward) { w.settings.RedisURL = "" },
 			check: "redis", status: doctor.Warn, found: "in memory", remedy: "REDIS_URL"},
 		"Redis down": {turn: func(w *ward) { w.settings.RedisURL = "redis://127.0.0.1:1" },
@@ -631,7 +631,7 @@ func TestFaults(t *testing.T) {
 			if test.before != nil {
 				before = append(before, test.before)
 			}
-			// One of its own: of one token's budget there is not enough for all.
+			// Each has its own, since one token's budget is not enough for all.
 			w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"), before...)
 			if test.turn != nil {
 				test.turn(w)
@@ -642,13 +642,13 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%+v; want %s, %q, %q\n%s", got, test.status, test.found, test.remedy, said)
 			}
 			if got.Status == doctor.Fail && report.OK {
-				t.Error("a failure, and the report is ok")
+				t.Error("the report is ok although a check failed")
 			}
 		})
 	}
 }
 
-// TestCluster: a real cluster that is well is told to be.
+// TestCluster: a real cluster that is healthy passes.
 func TestCluster(t *testing.T) {
 	nodes := storetest.Cluster(t)
 	w := newWard(t, storetest.Redis(t))
@@ -659,11 +659,10 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestManyStores: what a merchant has connected is looked at when its store is
-// named.
+// TestManyStores: a merchant's connection is checked if --shop names the store.
 func TestManyStores(t *testing.T) {
 	w := newWard(t, storetest.Redis(t), func(w *ward) { w.burst = 400 })
-	w.settings.RechargeRate = "2,400" // enough for one report after the other
+	w.settings.RechargeRate = "2,400" // enough for several reports
 	w.manyStores()
 	w.settings.RedisURL = "redis://" + storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always").Addr
 	report, _ := w.examine()
@@ -725,11 +724,11 @@ func TestManyStores(t *testing.T) {
 	}
 	report, _ = w.examine()
 	if got := find(t, report, "recharge.token"); got.Status != doctor.Fail || !strings.Contains(got.Found, "cannot be read") || report.OK {
-		t.Errorf("%+v; want that the connection cannot be read", got)
+		t.Errorf("%+v; want an unreadable connection", got)
 	}
 	w.settings.EncryptionKey = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 	report, _ = w.examine()
 	if got := find(t, report, "recharge.token"); got.Status != doctor.Fail || !strings.Contains(got.Remedy, "ENCRYPTION_KEY") {
-		t.Errorf("%+v; want that the key may be another", got)
+		t.Errorf("%+v; want the remedy to name ENCRYPTION_KEY", got)
 	}
 }

@@ -22,10 +22,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestDay lives through a day in virtual time, faults included; without CI=true it ends
-// in the morning. Afterwards there
-// must be no more of anything than after its first hour, but what is remembered
-// of shoppers.
+// TestDay runs a day in virtual time, faults included; without CI=true, it ends in the morning.
+// Nothing but the cache of shoppers may have grown since the first hour.
 func TestDay(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	key, err := rsa.GenerateKey(rand.Reader, 1024) // weak and quick: it signs a thousand times
@@ -54,7 +52,7 @@ func TestDay(t *testing.T) {
 		t.Logf("%d clicks of %d people ended so: %v; after an hour and a day: %s; %s", d.clicks, len(d.all), d.outcomes, early, late)
 		for _, outcome := range []string{"redirected", "redirected_by_hash", "not_a_subscriber", "unavailable"} {
 			if d.outcomes[outcome] == 0 {
-				t.Errorf("no click ended in %s: that was no whole day", outcome)
+				t.Errorf("no click ended in %s; want at least one in a day", outcome)
 			}
 		}
 	})
@@ -62,13 +60,12 @@ func TestDay(t *testing.T) {
 }
 
 const (
-	// A look is taken when nothing of a full hour's chores is under way, the last one
-	// when no session of the evening lives any more.
+	// A look is taken when no hourly job is running, the last one when all sessions of the evening
+	// have expired.
 	firstHour = time.Hour + quiet
 	wholeDay  = 24 * time.Hour
 	halfDay   = 8 * time.Hour
-	// quiet is before each look: connections that nobody uses are closed after two
-	// minutes at most.
+	// quiet is the pause before each look. Unused connections are closed after at most two minutes.
 	quiet = 5 * time.Minute
 	town  = 200 // people
 )
@@ -95,7 +92,7 @@ type day struct {
 
 	mu       sync.Mutex
 	outcomes map[string]int
-	over     time.Time // when Recharge's sessions were last ended before their time
+	over     time.Time // when Recharge's sessions were last ended early
 }
 
 func (d *day) expired() {
@@ -118,7 +115,7 @@ func (d *day) people() {
 	}
 }
 
-// plan says what happens when. Nothing does shortly before a look.
+// plan decides what happens when. Nothing happens shortly before a look.
 func (d *day) plan() {
 	d.start = time.Now()
 	evening := d.end - time.Hour - quiet
@@ -127,8 +124,8 @@ func (d *day) plan() {
 			d.visit(d.hour(), who)
 		}
 	}
-	// An e-mail goes out: in the first hour, so that the town is nothing new in the
-	// evening, and then.
+	// An e-mail goes out in the evening, and one in the first hour, so that a rush is nothing new
+	// by then.
 	for _, at := range []time.Duration{10 * time.Minute, evening - 3*time.Hour} {
 		for _, who := range d.all[:town/3] {
 			d.click(at+time.Duration(d.chance.IntN(int(20*time.Second))), who, "")
@@ -156,7 +153,7 @@ func (d *day) plan() {
 	slices.SortStableFunc(d.events, func(a, b event) int { return int(a.at - b.at) })
 }
 
-// hour is a moment of the day: few shop at night, most do in the evening.
+// hour returns a random time of the day. Few people shop at night, most in the evening.
 func (d *day) hour() time.Duration {
 	for {
 		hour := d.chance.IntN(22)
@@ -166,7 +163,7 @@ func (d *day) hour() time.Duration {
 	}
 }
 
-// visit is one click, or a double click, or one to several pages.
+// visit adds one click, a double click, or clicks to several pages.
 func (d *day) visit(at time.Duration, who person) {
 	pages := []string{"", "/orders", "/schedule", "/payment-methods", "/overview/"}
 	page := pages[d.chance.IntN(len(pages))]
@@ -187,13 +184,13 @@ func (d *day) click(at time.Duration, who person, page string) {
 	d.add(at, func() { d.land(who, page) })
 }
 
-// land clicks and compares what comes of it with who it was.
+// land clicks and checks that the answer is right for that person.
 func (d *day) land(who person, page string) {
 	answer, err := d.world.Click(d.t.Context(), who.id, page)
 	outcome := answer.Outcome()
 	d.mu.Lock()
 	d.outcomes[outcome]++
-	reused := time.Since(d.over) <= d.world.Config.LinkTTL // nobody tells us that such a link is over
+	reused := time.Since(d.over) <= d.world.Config.LinkTTL // the program cannot know that such a link has expired
 	d.mu.Unlock()
 	at := time.Since(d.start)
 	switch {
@@ -215,7 +212,7 @@ func (d *day) land(who person, page string) {
 	}
 }
 
-// live lets everything happen up to then.
+// live lets everything until then happen.
 func (d *day) live(until time.Duration) {
 	var under sync.WaitGroup
 	for len(d.events) > 0 && d.events[0].at < until-quiet {
@@ -227,7 +224,7 @@ func (d *day) live(until time.Duration) {
 	time.Sleep(time.Until(d.start.Add(until)))
 }
 
-// sight is what there is at a quiet moment.
+// sight is what the program uses at a quiet moment.
 type sight struct {
 	goroutines  int
 	stacks      string
@@ -240,7 +237,7 @@ func (s sight) String() string {
 }
 
 func (d *day) look() sight {
-	d.world.Recharge.ResetRequests() // the emulator's memory is not what is measured
+	d.world.Recharge.ResetRequests() // so that the emulator's memory is not measured
 	synctest.Wait()
 	var s sight
 	var stacks strings.Builder
@@ -248,22 +245,22 @@ func (d *day) look() sight {
 	s.goroutines, s.stacks, s.connections = runtime.NumGoroutine(), stacks.String(), d.world.Connections()
 	var memory runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what sync.Pool holds goes with the second
+	runtime.GC() // the second one empties sync.Pool
 	runtime.ReadMemStats(&memory)
 	s.heap = memory.HeapAlloc
 	return s
 }
 
-// moreHeap is for what is remembered of shoppers, here and in the emulators. One
-// byte more for each second would be 80 KiB; a kilobyte for each 80 MiB.
+// moreHeap is for the cache of shoppers, here and in the emulators. A leak of one byte a second
+// would add 80 KiB, and one of a kilobyte a second 80 MiB.
 const moreHeap = 4 << 20
 
 // ofRedis is how many goroutines the emulated Redis has for a connection.
 const ofRedis = 3
 
 func (d *day) compare(early, late sight) {
-	// go-redis keeps as many connections as were ever needed at once, up to the size
-	// of its pool, and how many that were is chance.
+	// go-redis keeps as many connections as it ever needed at once, up to the size of its pool. That
+	// number depends on chance.
 	pool := 10 * runtime.GOMAXPROCS(0)
 	more := late.connections["redis"] - early.connections["redis"]
 	if late.goroutines > early.goroutines+more*ofRedis {
@@ -280,15 +277,15 @@ func (d *day) compare(early, late sight) {
 	}
 }
 
-// keys are what Redis should hold at the end: a shopper each, the day's numbers,
-// and next to nothing else; nothing for ever.
+// keys checks that Redis holds a key for each shopper, the day's numbers and next to nothing else at
+// the end, and nothing for ever.
 func (d *day) keys() {
 	kinds := map[string]int{}
 	for _, key := range d.world.Redis.Keys() {
 		_, kind, _ := strings.Cut(key, "}:")
 		kind, _, _ = strings.Cut(kind, ":")
 		kinds[kind]++
-		// The store's record, and how far its import is, stay as long as the store does.
+		// The store's record and the progress of its import stay as long as the store does.
 		ofStore := key == "ms2:shops" || kind == "shop" || kind == "i"
 		if d.world.Redis.TTL(key) == 0 && !ofStore {
 			d.t.Errorf("%s is kept for ever", key)

@@ -14,21 +14,21 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestFaults breaks each part in turn, for a shopper who is new, one who is
-// known, one whose link is remembered, and one who was known last week.
+// TestFaults breaks each part in turn, for a shopper who is new, one who is cached, one whose link is
+// cached, and one who was cached last week.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	const (
-		cold  = "cold"  // nothing remembered
-		known = "known" // the customer is, the link and the session are over
-		warm  = "warm"  // the link is
-		stale = "stale" // the customer should have been asked for again
+		cold  = "cold"  // nothing is cached
+		known = "known" // the customer is cached, the link and the session have expired
+		warm  = "warm"  // the link is cached
+		stale = "stale" // the customer is due to be looked up again
 	)
 	for _, test := range []struct {
 		name   string
 		breaks func(*servertest.Fixture)
 		want   map[string]string
-		lands  bool // the portal opens wherever it redirects to
+		lands  bool // every redirect opens the portal
 	}{
 		{"Recharge limits", servertest.BreakRecharge(func(f *rechargetest.Faults) { f.Limited = true }),
 			map[string]string{cold: "unavailable", known: "redirected_by_hash", warm: "redirected", stale: "redirected_by_hash"}, true},
@@ -82,13 +82,13 @@ func TestFaults(t *testing.T) {
 				if got.Outcome() != test.want[state] {
 					t.Errorf("click = %s; want %s (log: %v)", got.Outcome(), test.want[state], got.Line)
 				}
-				// CLICK_TIMEOUT is 3 s here; a busy machine needs some of its own.
+				// CLICK_TIMEOUT is 3 s here; a busy machine needs some more.
 				if took > 6*time.Second {
 					t.Errorf("the click took %v; want it bounded by CLICK_TIMEOUT", took)
 				}
 				calls := f.Calls()
 				for endpoint, n := range calls {
-					// Go itself asks once more where a reused connection was closed.
+					// Go itself retries once if a reused connection was closed.
 					if n > 4 || strings.Contains(test.name, "limits") && n > 1 {
 						t.Errorf("%d calls to %s; want no amplification", n, endpoint)
 					}
@@ -103,7 +103,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestRedisDownIsSaidOnce: a thousand clicks are not a thousand lines.
+// TestRedisDownIsSaidOnce: a thousand clicks do not log a thousand lines.
 func TestRedisDownIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -111,13 +111,13 @@ func TestRedisDownIsSaidOnce(t *testing.T) {
 	f.Click(client, "/apps/subscriptions")
 	f.Redis.Stop()
 	for range 20 {
-		f.Clock.Add(2 * time.Second) // so that each click tries Redis anew
+		f.Clock.Add(2 * time.Second) // so that each click tries Redis again
 		if got := f.Click(client, "/apps/subscriptions").Outcome(); got != "redirected" {
 			t.Fatalf("click without Redis = %s; want redirected", got)
 		}
 	}
 	if n := len(f.Log.Lines("cannot reach Redis; clicks go on without it")); n != 1 {
-		t.Errorf("that Redis is down is said %d times; want 1", n)
+		t.Errorf("the log says %d times that Redis is down; want 1", n)
 	}
 	f.Redis.Start()
 	f.Until("Redis is in use again", func() bool { // go-redis tries once a second
@@ -129,15 +129,15 @@ func TestRedisDownIsSaidOnce(t *testing.T) {
 	f.Calls()
 	f.Click(client, "/apps/subscriptions")
 	if n := len(f.Log.Lines("can reach Redis again")); n != 1 {
-		t.Errorf("the return of Redis is said %d times; want 1", n)
+		t.Errorf("the log says %d times that Redis is back; want 1", n)
 	}
 	if calls := f.Calls(); len(calls) != 0 {
 		t.Errorf("a warm click after Redis is back calls %v; want none", calls)
 	}
 }
 
-// TestRedisHangs: one that takes connections and never says a word, alone and as
-// a cluster, costs a click a moment now and then, and one line in the log.
+// TestRedisHangs: a Redis that accepts connections and never answers, alone and as a cluster, makes a
+// click wait for a moment now and then, and logs one line.
 func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	for _, hosts := range []int{1, 12} {
@@ -145,7 +145,7 @@ func TestRedisHangs(t *testing.T) {
 			t.Parallel()
 			var addrs []string
 			for range hosts {
-				listener, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts: the kernel does
+				listener, err := net.Listen("tcp", "127.0.0.1:0") // only the kernel accepts
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -170,13 +170,13 @@ func TestRedisHangs(t *testing.T) {
 				}
 			}
 			if n := len(f.Log.Lines("cannot reach Redis; clicks go on without it")); n != 1 {
-				t.Errorf("that Redis hangs is said %d times; want 1", n)
+				t.Errorf("the log says %d times that Redis hangs; want 1", n)
 			}
 		})
 	}
 }
 
-// TestKeyRotation: what was remembered under the old key is still of use.
+// TestKeyRotation: entries cached under the old key are still used.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
 	const key1, key2 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
@@ -194,7 +194,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// TestEmbeddedRedis is the one store without a REDIS_URL.
+// TestEmbeddedRedis runs the one store without REDIS_URL.
 func TestEmbeddedRedis(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWith(t, nil)
@@ -209,12 +209,11 @@ func TestEmbeddedRedis(t *testing.T) {
 	}
 }
 
-// TestEndsInOrder: readiness goes first, clicks under way are answered, then it
-// is over.
+// TestEndsInOrder: the server first stops being ready, then answers running clicks, then ends.
 func TestEndsInOrder(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
-	f.Until("/readyz = 200", func() bool { // the addresses are told before all is begun
+	f.Until("/readyz = 200", func() bool { // the addresses are known before everything has started
 		response, _ := f.Request("GET", f.Ops, "/readyz")
 		return response.StatusCode == 200
 	})

@@ -9,7 +9,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// TestHealthcheckAddresses: what listens everywhere is reached on this machine.
+// TestHealthcheckAddresses: a server that listens on all addresses is reached on this machine.
 func TestHealthcheckAddresses(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "", "0.0.0.0", "[::]", "[::1]"} {
 		listener, err := net.Listen("tcp", host+":0")

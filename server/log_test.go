@@ -13,12 +13,12 @@ import (
 	"manage-subscriptions/server"
 )
 
-// pipe is where a log is written to. It can be held up, as a full disk's queue is.
+// pipe is the file that a log is written to. It can be blocked, like a disk with a full queue.
 type pipe struct {
 	mu      sync.Mutex
 	written bytes.Buffer
 	writes  int
-	held    chan struct{} // nil: not held up
+	held    chan struct{} // nil: not blocked
 }
 
 func (p *pipe) Write(lines []byte) (int, error) {
@@ -37,7 +37,7 @@ func (p *pipe) lines() (lines []string, writes int) {
 	return strings.Split(strings.TrimSuffix(p.written.String(), "\n"), "\n"), p.writes
 }
 
-// TestLogIsBuffered: lines are written 100 ms later, many at once and in order.
+// TestLogIsBuffered: lines are written 100 ms later, together and in order.
 func TestLogIsBuffered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &pipe{}
@@ -66,7 +66,7 @@ func TestLogIsBuffered(t *testing.T) {
 	})
 }
 
-// TestErrorsAreWrittenAtOnce with what was logged before.
+// TestErrorsAreWrittenAtOnce, together with earlier lines.
 func TestErrorsAreWrittenAtOnce(t *testing.T) {
 	out := &pipe{}
 	log, _ := server.NewLog(out, config.Config{})
@@ -77,7 +77,7 @@ func TestErrorsAreWrittenAtOnce(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForTheFile: logging goes on while the file takes nothing.
+// TestNobodyWaitsForTheFile: logging does not block while the file does.
 func TestNobodyWaitsForTheFile(t *testing.T) {
 	out := &pipe{held: make(chan struct{})}
 	log, flush := server.NewLog(out, config.Config{})

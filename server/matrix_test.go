@@ -1,8 +1,7 @@
 package server_test
 
-// What lies between the program and the two it depends on goes wrong here, one
-// way at a time: a proxy on each of the two ways delays, starves, cuts and stops
-// what passes.
+// This file breaks the connections to the program's two dependencies, one fault at a time. A proxy in
+// front of each delays, slows down, cuts and stops the traffic.
 
 import (
 	"context"
@@ -29,18 +28,17 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// The shoppers of the matrix, by what is remembered of them when the fault comes.
+// The shoppers of the matrix, by what is cached about them when the fault begins.
 const (
 	isCold  = "cold"  // nothing
-	isKnown = "known" // who they are at Recharge; link and session are over
+	isKnown = "known" // who they are at Recharge; link and session have expired
 	isWarm  = "warm"  // the link
 )
 
-// What a click may take here. A click in order takes some 20 ms; the rest is for
-// a machine that does other things, too.
+// How long a click may take here. It normally takes about 20 ms; the rest is for a busy machine.
 const (
 	inOrder  = 2 * time.Second
-	patience = 500 * time.Millisecond // of the store with Redis
+	patience = 500 * time.Millisecond // how long the store waits for Redis
 	oneCall  = 500 * time.Millisecond // RECHARGE_TIMEOUT below
 	twoCalls = 2*oneCall + 50*time.Millisecond
 	oneClick = 3 * time.Second // CLICK_TIMEOUT below
@@ -48,14 +46,13 @@ const (
 
 // ends is how each shopper's click ends, and by when.
 type ends struct {
-	cold, known, warm string // outcomes; where more than one may be, with a "|" between
+	cold, known, warm string // outcomes, separated by "|" if there may be several
 	coldIn, knownIn   time.Duration
 	warmIn            time.Duration
 	recalls           recalls
 }
 
-// recalls tells of how many warm shoppers Redis still tells the link: they make
-// no call.
+// recalls is for how many warm shoppers Redis still returns the link, so that they make no call.
 type recalls string
 
 const (
@@ -64,28 +61,27 @@ const (
 	none recalls = "none"
 )
 
-// withRedis: whatever Redis does, every click ends in the portal, signed in.
+// withRedis: every click ends in the portal, signed in, whatever Redis does.
 func withRedis(within time.Duration, recalls recalls) ends {
 	return ends{"redirected", "redirected", "redirected", within, within, within, recalls}
 }
 
-// slowly: Recharge gives what is asked for, later.
+// slowly: Recharge answers, but late.
 func slowly() ends {
 	return ends{"redirected", "redirected", "redirected", inOrder, inOrder, inOrder, all}
 }
 
-// atOnce: Recharge gives nothing, and nobody has to wait to find out.
+// atOnce: Recharge fails at once.
 func atOnce() ends {
 	return ends{"unavailable", "redirected_by_hash", "redirected", inOrder, inOrder, inOrder, all}
 }
 
-// inVain: Recharge gives nothing in time: the lookup is tried twice, the session
-// once.
+// inVain: Recharge does not answer in time. The lookup is tried twice, the session once.
 func inVain() ends {
 	return ends{"unavailable", "redirected_by_hash", "redirected", inOrder + twoCalls, inOrder + oneCall, inOrder, all}
 }
 
-// cable is the way to one dependency, with a proxy in it.
+// cable is the connection to one dependency, through a proxy.
 type cable struct {
 	t        *testing.T
 	proxy    *toxiproxy.Proxy
@@ -104,10 +100,10 @@ func newCable(t *testing.T, upstream string) *cable {
 	return c
 }
 
-// addr is where the program finds the dependency.
+// addr returns where the program reaches the dependency.
 func (c *cable) addr() string { return c.proxy.Listen }
 
-// toxics puts them in: each is a type, "@upstream" where it is about what the
+// toxics returns a function that adds them. Each is a type, "@upstream" if it affects what the
 // program sends, and its attributes.
 func (c *cable) toxics(toxics ...string) func() {
 	return func() {
@@ -126,14 +122,14 @@ func (c *cable) toxics(toxics ...string) func() {
 	}
 }
 
-// heal makes it a plain cable again.
+// heal removes all faults.
 func (c *cable) heal() {
 	c.t.Helper()
 	c.proxy.Toxics.ResetToxics(context.Background())
 	if c.proxy.Enabled {
 		return
 	}
-	// Somebody's outgoing connection may have the port for a moment.
+	// An outgoing connection of another program may have the port for a moment.
 	deadline := time.Now().Add(10 * time.Second)
 	for c.proxy.Start() != nil {
 		if time.Now().After(deadline) {
@@ -143,7 +139,7 @@ func (c *cable) heal() {
 	}
 }
 
-// faults are all that can be wrong with a cable.
+// faults returns everything that can be wrong with a cable.
 func faults() []struct {
 	name            string
 	put             func(*cable)
@@ -168,14 +164,14 @@ func faults() []struct {
 		{"half open for what is sent", toxics(`timeout@upstream "timeout":0`), withRedis(inOrder+patience, none), inVain()},
 		{"slow close", toxics(`slow_close "delay":20000`), withRedis(inOrder, all), slowly()},
 		{"slow close, and hung up", func(c *cable) { c.toxics(`slow_close "delay":20000`)(); c.hangUp() },
-			// Whoever gets the dead connection waits for it in vain, once.
+			// One click gets the dead connection and waits for it in vain, once.
 			withRedis(inOrder+patience, some),
 			ends{"redirected", "redirected|redirected_by_hash", "redirected", inOrder + oneCall, inOrder + oneCall, inOrder, all}},
 	}
 }
 
-// TestMatrix is every fault of the way to every dependency, for shoppers of whom
-// nothing, something or all is remembered, who click at the same time.
+// TestMatrix tries every fault on the connection to each dependency, with simultaneous clicks of
+// shoppers about whom nothing, something or everything is cached.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	for _, fault := range faults() {
@@ -187,7 +183,7 @@ func TestMatrix(t *testing.T) {
 			m := newMatrix(t)
 			m.try(m.redis, fault.put, fault.redis)
 		})
-		// A store that was connected stays so for an instance that has seen it.
+		// A connected store stays connected for an instance that has loaded its record.
 		t.Run("Redis, many stores/"+fault.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMatrix(t, servertest.ManyStores)
@@ -226,8 +222,8 @@ func newMatrix(t *testing.T, change ...func(*config.Settings)) *matrix {
 	return m
 }
 
-// toRecharge goes over one that can hang up; the emulator closes no connection
-// of its own.
+// toRecharge returns a cable to Recharge through a proxy that can hang up, since the emulator closes
+// no connection itself.
 func (m *matrix) toRecharge(t *testing.T, to string) *cable {
 	t.Helper()
 	target, err := url.Parse(to)
@@ -251,8 +247,7 @@ func hangUpRedis(t *testing.T, addr string) {
 	}
 }
 
-// click lets these shoppers click at the same time. It returns their rides in
-// their order.
+// click lets these shoppers click at the same time and returns their visits in the same order.
 func (m *matrix) click(people ...rechargetest.Customer) []servertest.Visit {
 	m.T.Helper()
 	rides := make([]servertest.Visit, len(people))
@@ -273,7 +268,7 @@ func (m *matrix) click(people ...rechargetest.Customer) []servertest.Visit {
 	return rides
 }
 
-// open follows a signed-in link and compares who is at home.
+// open follows a signed-in link and checks whose portal opens.
 func (m *matrix) open(r servertest.Visit, person rechargetest.Customer) {
 	m.T.Helper()
 	if r.Outcome != "redirected" { // by hash, the portal asks Shopify who it is
@@ -284,8 +279,8 @@ func (m *matrix) open(r servertest.Visit, person rechargetest.Customer) {
 	}
 }
 
-// try remembers something of some shoppers, breaks the cable, lets all click,
-// mends it, and lets all click again.
+// try lets some shoppers be cached, breaks the cable, lets all click, heals it, and lets all click
+// again.
 func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 	m.T.Helper()
 	known, warm := m.people[2:4], m.people[4:]
@@ -313,13 +308,13 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 		}
 		m.open(r, m.people[i])
 	}
-	// The four who are not warm always ask for a link, where they get as far as that.
+	// The four who are not warm ask for a link, if they get that far.
 	if n := calls["portal_access"]; want.recalls == all && n > 4 || want.recalls == none && n != 6 {
-		m.T.Errorf("calls %v; want warm clicks to be remembered: %s", calls, want.recalls)
+		m.T.Errorf("calls %v; want Redis to have the links of warm shoppers: %s", calls, want.recalls)
 	}
 
 	begun := time.Now()
-	m.Clock.Add(2 * time.Second) // the rest that Redis is given
+	m.Clock.Add(2 * time.Second) // how long the store leaves Redis alone
 	m.Until("all is well again", func() bool {
 		for _, r := range m.click(m.people...) {
 			if r.Outcome != "redirected" {
@@ -328,18 +323,18 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 		}
 		return m.reaches()
 	})
-	// Each look that comes too early costs a rest of a second more; a machine that does
-	// other things, too, is late for some of them.
+	// Each try that comes too early makes the store wait for another second. A busy machine may be
+	// late for some of them.
 	if took := time.Since(begun); took > 6*time.Second {
-		m.T.Errorf("it is well again after %v; want a moment", took)
+		m.T.Errorf("recovery took %v; want at most 6 s", took)
 	}
 	for i, r := range m.click(m.people...) {
 		m.open(r, m.people[i])
 	}
 }
 
-// well lets shoppers click while all is in order, so that they are remembered. On a busy
-// machine a call to Recharge can be late; such a shopper clicks again.
+// well lets shoppers click while nothing is broken, so that they are cached. On a busy machine, a call
+// to Recharge can be late; such a shopper clicks again.
 func (m *matrix) well(people []rechargetest.Customer) {
 	m.T.Helper()
 	m.Until("before the fault, each click ends in the portal, signed in", func() bool {
@@ -347,7 +342,7 @@ func (m *matrix) well(people []rechargetest.Customer) {
 	})
 }
 
-// reaches tells that Redis is in use, as far as the log tells.
+// reaches reports whether Redis is in use, according to the log.
 func (m *matrix) reaches() bool {
 	return len(m.Log.Lines("cannot reach Redis; clicks go on without it")) == len(m.Log.Lines("can reach Redis again"))
 }

@@ -31,7 +31,7 @@ func preview(f *servertest.Fixture, q server.Question, change ...func(*config.Se
 	return out.String(), err
 }
 
-// TestPreview tells where a click would lead, and changes nothing of it.
+// TestPreview: a preview prints where a click would lead, and does not change that.
 func TestPreview(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -89,7 +89,7 @@ func TestPreview(t *testing.T) {
 	}
 }
 
-// TestPreviewOfTheIndex says that an import has found the shopper.
+// TestPreviewOfTheIndex: a preview says that an import has found the shopper.
 func TestPreviewOfTheIndex(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 0)
@@ -100,8 +100,8 @@ func TestPreviewOfTheIndex(t *testing.T) {
 	}
 }
 
-// TestPreviewHoldsNobodyUp: while it asks Recharge, no server is told to wait for
-// what it finds, since it keeps that to itself.
+// TestPreviewHoldsNobodyUp: a preview takes no lock, since it saves nothing that a server could wait
+// for.
 func TestPreviewHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)

@@ -1,6 +1,6 @@
 package server_test
 
-// Callers who go away before they are answered.
+// Callers who leave before they get an answer.
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestCallersWhoLeave: five callers in a row who go before Recharge has answered are no
-// reason to leave Recharge alone. The next shopper gets in.
+// TestCallersWhoLeave: five callers in a row who leave before Recharge has answered do not open the
+// circuit. The next shopper reaches their portal.
 func TestCallersWhoLeave(t *testing.T) {
 	t.Parallel()
 	people := servertest.Subscribers(6)
@@ -46,14 +46,14 @@ func TestCallersWhoLeave(t *testing.T) {
 					time.Sleep(2 * time.Millisecond)
 				}
 				if calls() == before {
-					t.Errorf("Recharge is not asked for caller %d any more", i)
+					t.Errorf("the program makes no call for caller %d", i)
 				}
 				leave()
 				if err := <-gone; err == nil {
-					t.Errorf("caller %d is answered before they can leave", i)
+					t.Errorf("caller %d got an answer before they could leave", i)
 				}
 			}
-			time.Sleep(300 * time.Millisecond) // the last call ends, for nobody
+			time.Sleep(300 * time.Millisecond) // the last call ends, with no caller left
 			f.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Latency = 0 })
 			who := people[5]
 			if r := f.Visit(servertest.NewClient(t), f.Public, who.ShopifyCustomerID); r.Outcome != "redirected" || !r.LeadsTo(who.Hash) {
@@ -63,8 +63,7 @@ func TestCallersWhoLeave(t *testing.T) {
 	}
 }
 
-// from makes a request about a shopper by one of the program's doors, and reads the
-// answer.
+// from makes a request about a shopper through one of the program's routes and reads the answer.
 func from(f *servertest.Fixture, ctx context.Context, door, who string) error {
 	query := f.Store.SignedQuery("", who, "/apps/subscriptions", servertest.AppSecret)
 	method, path, body := http.MethodGet, "/apps/subscriptions?"+query, ""
@@ -87,10 +86,10 @@ func from(f *servertest.Fixture, ctx context.Context, door, who string) error {
 		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode == http.StatusTooManyRequests { // the server still ends the caller before
+	if response.StatusCode == http.StatusTooManyRequests { // the server is still finishing with the previous caller
 		time.Sleep(20 * time.Millisecond)
 		return from(f, ctx, door, who)
 	}
-	_, err = io.Copy(io.Discard, response.Body) // a try tells its steps one after the other
+	_, err = io.Copy(io.Discard, response.Body) // a try reports its steps one by one
 	return err
 }

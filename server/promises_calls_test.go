@@ -1,6 +1,6 @@
 package server_test
 
-// What a click may cost of Recharge's budget, and what it may never cost.
+// How much of Recharge's budget a click may spend, and when it must spend nothing.
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// token is the portal token of a link.
+// token returns the portal token of a link.
 func token(r servertest.Visit) string {
 	u, err := url.Parse(r.Location)
 	if err != nil {
@@ -31,9 +31,8 @@ func token(r servertest.Visit) string {
 	return u.Query().Get("token")
 }
 
-// TestOneLookupWithASlowRecharge: each call takes 1.6 s, so that a shopper's calls
-// take longer than any lock lives without being renewed. Clicks come on both servers
-// all the while.
+// TestOneLookupWithASlowRecharge: each call takes 1.6 s, so that a shopper's calls take longer than
+// any lock lives unless it is renewed. Meanwhile, clicks arrive at both servers.
 func TestOneLookupWithASlowRecharge(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t), func(s *config.Settings) { s.LinkTTL = "10m" })
@@ -65,8 +64,8 @@ func TestOneLookupWithASlowRecharge(t *testing.T) {
 	}
 }
 
-// TestPreviewDuringA429: all servers are paused by a 429, so nothing asks Recharge: no
-// preview, however often, and no doctor.
+// TestPreviewDuringA429: a 429 pauses all servers, so neither a preview, however often it runs, nor
+// doctor asks Recharge.
 func TestPreviewDuringA429(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -86,8 +85,8 @@ func TestPreviewDuringA429(t *testing.T) {
 	f.WantCalls("a click, paused", map[string]int{})
 }
 
-// TestPreviewAfterA429: when the pause is over, a preview asks again. It leaves what is
-// free of the bucket to clicks: then it asks only who the shopper is.
+// TestPreviewAfterA429: when the pause is over, a preview asks again. If few calls are left, it only
+// asks who the shopper is and leaves the rest to clicks.
 func TestPreviewAfterA429(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -111,7 +110,7 @@ func TestPreviewAfterA429(t *testing.T) {
 	f.WantCalls("the preview that is answered", want)
 }
 
-// examine runs the doctor on the program that runs.
+// examine runs doctor on the running program.
 func examine(f *servertest.Fixture, ask doctor.Options, change ...func(*config.Settings)) doctor.Report {
 	f.T.Helper()
 	settings := f.Settings()
@@ -130,8 +129,8 @@ func examine(f *servertest.Fixture, ask doctor.Options, change ...func(*config.S
 	return report
 }
 
-// TestHEAD: it costs no call and is no click. Where all is cached, it is answered as a
-// GET is.
+// TestHEAD: a HEAD request makes no call and is not a click. If everything is cached, it gets the same
+// answer as a GET.
 func TestHEAD(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -171,21 +170,21 @@ func TestHEAD(t *testing.T) {
 	f.Clock.Add(2 * time.Minute)
 	ask(http.MethodHead, "/apps/subscriptions", servertest.Pat)
 	f.WantCalls("HEAD when the access is over", map[string]int{})
-	f.Stop() // writes what is still to be written
+	f.Stop() // writes the remaining lines
 	f.Ended <- <-f.Ended
 	if clicks := len(f.Log.Lines("click")); clicks != gets {
 		t.Errorf("the log has %d clicks; want %d, one for each GET", clicks, gets)
 	}
 }
 
-// variation is one of the ways in which a shopper can ask for the portal.
+// variation is one way in which a shopper can ask for the portal.
 type variation struct {
 	path, query string
-	want        string            // the portal's page
-	parameters  map[string]string // that the portal gets
+	want        string            // page of the portal
+	parameters  map[string]string // of the portal's URL
 }
 
-// variations are n of them.
+// variations returns n variations.
 func variations(n int) []variation {
 	pages := []struct{ path, page string }{
 		{"", "subscriptions"}, {"/", "subscriptions"}, {"/orders", "orders"}, {"/schedule", "schedule"}, {"/addresses", "addresses"}, {"/payment-methods", "payment_methods"}, {"/overview", "overview"}, {"/nonsense", "subscriptions"},
@@ -214,7 +213,7 @@ func variations(n int) []variation {
 	return all
 }
 
-// vary clicks in that way at a server.
+// vary clicks at a server, as v says.
 func vary(f *servertest.Fixture, client *http.Client, server, who string, v variation) servertest.Visit {
 	f.T.Helper()
 	r, err := servertest.VisitAt(client, server, "/apps/subscriptions"+v.path+"?"+f.Store.SignedQuery(v.query, who, "/apps/subscriptions", servertest.AppSecret))
@@ -224,12 +223,12 @@ func vary(f *servertest.Fixture, client *http.Client, server, who string, v vari
 	return r
 }
 
-// TestOneShopperVaries: whatever a shopper varies costs what one click costs.
+// TestOneShopperVaries: all variations of one shopper's click together make the calls of one click.
 func TestOneShopperVaries(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t), func(s *config.Settings) { s.LinkTTL = "10m" })
 	tokens := map[string]int{}
-	lost := map[string]int{} // clicks from which the portal does not get a parameter
+	lost := map[string]int{} // clicks whose parameter does not reach the portal
 	for i, v := range variations(60) {
 		r := vary(p.Fixture, p.client, p.servers[i%2], servertest.Pat, v)
 		u, err := url.Parse(r.Location)
@@ -257,14 +256,14 @@ func TestOneShopperVaries(t *testing.T) {
 	}
 }
 
-// TestOneShopperVariesAndOthersGetIn: on the budget that Recharge grants by default.
+// TestOneShopperVariesAndOthersGetIn, with the budget that Recharge grants by default.
 func TestOneShopperVariesAndOthersGetIn(t *testing.T) {
 	t.Parallel()
 	for _, together := range []string{"after it", "meanwhile"} {
 		t.Run(together, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, storetest.Redis(t), func(s *config.Settings) { s.RechargeRate, s.LinkTTL = "2,40", "10m" })
-			// With the one who varies they need 30 of 40 calls: some are kept for lookups.
+			// Together with the one who varies, they need 30 of 40 calls, since some are kept for lookups.
 			people := servertest.Subscribers(9)
 			p.Recharge.SetCustomers(append(people, servertest.Customers()...))
 			var all sync.WaitGroup
@@ -292,8 +291,8 @@ func TestOneShopperVariesAndOthersGetIn(t *testing.T) {
 	}
 }
 
-// TestLinkTTL: one access does for all destinations until LINK_TTL is over. The next
-// is had with the same session.
+// TestLinkTTL: one portal access serves all destinations until LINK_TTL is over. The next is made with
+// the same session.
 func TestLinkTTL(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t), func(s *config.Settings) { s.LinkTTL = "10m" })
@@ -338,7 +337,7 @@ func TestLinkTTL(t *testing.T) {
 	}
 }
 
-// order are the endpoints that clicks have asked since the last look, in their order.
+// order returns the endpoints that clicks have called since it was last called, in their order.
 func order(f *servertest.Fixture) []string {
 	var endpoints []string
 	for _, request := range f.Recharge.Requests() {
@@ -350,8 +349,8 @@ func order(f *servertest.Fixture) []string {
 	return endpoints
 }
 
-// TestTrustHasAnAge: where Recharge's webhooks are not proven to come, a link is made
-// for a customer who was verified in the last hour only.
+// TestTrustHasAnAge: unless Recharge's webhooks are known to arrive, a link is made only for a
+// customer who was verified in the last hour.
 func TestTrustHasAnAge(t *testing.T) {
 	t.Parallel()
 	long := func(s *config.Settings) { s.CustomerTTL = "168h" }
@@ -379,12 +378,12 @@ func TestTrustHasAnAge(t *testing.T) {
 			p.MoveRecord(servertest.PatsRecord, servertest.Robin)
 			p.isOut("moved, and nobody told", servertest.Pat, servertest.PatsHash)
 			if endpoints := order(p.Fixture); !slices.Contains(endpoints, "customer") && !slices.Contains(endpoints, "customers") {
-				t.Errorf("moved, and nobody told: the calls %v; want who it is asked", endpoints)
+				t.Errorf("moved without a webhook: calls %v; want the customer looked up", endpoints)
 			}
 			p.signedIn("moved, and nobody told", servertest.Robin, servertest.PatsHash)
 		})
 	}
-	// The session is younger than what is known of the customer.
+	// The session is newer than the cached customer.
 	t.Run("a session that outlives it", func(t *testing.T) {
 		t.Parallel()
 		p := newPair(t, storetest.Redis(t), long)
@@ -407,7 +406,7 @@ func TestTrustHasAnAge(t *testing.T) {
 		p.Clock.Add(5 * 24 * time.Hour)
 		click(p, "after five days", trusted)
 		p.Clock.Add(3*24*time.Hour - 2*time.Hour)       // eight days, less an hour
-		p.Visit(p.client, p.servers[0], servertest.Pat) // CUSTOMER_TTL is over: they are looked up
+		p.Visit(p.client, p.servers[0], servertest.Pat) // CUSTOMER_TTL is over, so they are looked up
 		order(p.Fixture)
 		p.Clock.Add(61 * time.Minute)
 		click(p, "after eight days without a delivery", verified)

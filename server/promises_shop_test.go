@@ -1,6 +1,6 @@
 package server_test
 
-// What a shop, its merchant, and an operator of Redis may rely on.
+// What a shop, its merchant and an operator of Redis can rely on.
 
 import (
 	"bytes"
@@ -26,8 +26,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// staysUsed follows a used link at each server for a while, in which what is done
-// beside the requests gets done.
+// staysUsed follows a used link at each server for a while, so that background jobs run in between.
 func staysUsed(f *servertest.Fixture, when, link string, servers ...string) {
 	f.T.Helper()
 	long := suite.Pick(1200*time.Millisecond, 300*time.Millisecond)
@@ -43,7 +42,7 @@ func staysUsed(f *servertest.Fixture, when, link string, servers ...string) {
 	}
 }
 
-// use follows a link that nobody has followed yet, and checks that it is used then.
+// use follows a link for the first time and checks that it is used afterwards.
 func use(f *servertest.Fixture, link string) {
 	f.T.Helper()
 	if got := f.FollowLink(link); got.Status != http.StatusFound {
@@ -54,7 +53,7 @@ func use(f *servertest.Fixture, link string) {
 	}
 }
 
-// TestUsedLinkStaysUsed: whatever a merchant does, and whatever Shopify tells.
+// TestUsedLinkStaysUsed, whatever a merchant does and whatever webhooks Shopify sends.
 func TestUsedLinkStaysUsed(t *testing.T) {
 	t.Parallel()
 	const another = "sk_test_another_admin_token"
@@ -98,7 +97,7 @@ func TestUsedLinkStaysUsed(t *testing.T) {
 					t.Fatalf("%s is answered %d; want 200", topic, response.StatusCode)
 				}
 				staysUsed(p.Fixture, "after "+topic, link, p.servers...)
-				p.Clock.Add(80 * time.Second) // the link is not over yet
+				p.Clock.Add(80 * time.Second) // the link has not expired yet
 				staysUsed(p.Fixture, "80 seconds after "+topic, link, p.servers...)
 				use(p.Fixture, p.SignLink(servertest.APIKey, p.SignedLink("b", servertest.Pat))) // this one opens, once
 			})
@@ -106,9 +105,8 @@ func TestUsedLinkStaysUsed(t *testing.T) {
 	})
 }
 
-// TestSignedOutWithASilentRedis: many stores, and a Redis that takes what it is sent
-// and says nothing. A click that needs nothing of it does not wait for it again and
-// again.
+// TestSignedOutWithASilentRedis: many stores, and a Redis that accepts commands and never answers. A
+// click that needs nothing from it does not wait for it again and again.
 func TestSignedOutWithASilentRedis(t *testing.T) {
 	t.Parallel()
 	var cable *cable
@@ -124,7 +122,7 @@ func TestSignedOutWithASilentRedis(t *testing.T) {
 	}
 	cable.toxics(`timeout "timeout":0`)()
 	defer cable.heal()
-	for range 2 { // may find out
+	for range 2 { // may be slow to find out
 		f.Visit(client, f.Public, "")
 	}
 	var took []time.Duration
@@ -135,14 +133,14 @@ func TestSignedOutWithASilentRedis(t *testing.T) {
 		}
 		took = append(took, r.Took)
 	}
-	// One of them may be the one that looks whether Redis is back.
+	// One of them may be the one that checks whether Redis is back.
 	slices.Sort(took)
 	if usual := took[len(took)-2]; usual > 200*time.Millisecond {
 		t.Errorf("signed-out clicks took %v; want all but one well under 200 ms", took)
 	}
 }
 
-// readAll reads all customers as the command does, while the server goes on.
+// readAll imports all customers as the command does, while the server keeps running.
 func readAll(f *servertest.Fixture) {
 	f.T.Helper()
 	settings := f.Settings()
@@ -156,15 +154,15 @@ func readAll(f *servertest.Fixture) {
 	}
 }
 
-// TestRedactedStaysOut: the nightly import does not bring back a shopper whom Shopify has
-// had erased, on whichever night. Their own click does.
+// TestRedactedStaysOut: no nightly import brings back a shopper whom Shopify had erased. Their own
+// click does.
 func TestRedactedStaysOut(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 0)
 	f.WaitForImport()
 	client := servertest.NewClient(t)
 	f.Calls()
-	// lookups clicks, and returns how often Recharge is asked who the shopper is.
+	// lookups clicks and returns how often Recharge is asked who the shopper is.
 	lookups := func(when, who, hash string) (asked int) {
 		t.Helper()
 		if r := f.Visit(client, f.Public, who); r.Outcome != "redirected" || !r.LeadsTo(hash) {
@@ -186,14 +184,14 @@ func TestRedactedStaysOut(t *testing.T) {
 		readAll(f)
 	}
 	f.Calls()
-	cached := lookups("after four nights", servertest.Robin, robins) // of those whom the import has read
+	cached := lookups("after four nights", servertest.Robin, robins) // of shoppers whom the import has read
 	if got := lookups("after four nights", servertest.Pat, servertest.PatsHash); got != cached+1 {
 		t.Errorf("after four nights, the erased shopper's click made %d lookups, others' made %d; want one more: no import brings them back", got, cached)
 	}
 	f.Visit(client, f.Public, servertest.Pat)
 	f.WantCalls("the erased shopper's next click", map[string]int{})
 	readAll(f)
-	f.Clock.Add(2 * time.Minute) // links are over
+	f.Clock.Add(2 * time.Minute) // links have expired
 	f.Calls()
 	if got := lookups("after one more import", servertest.Pat, servertest.PatsHash); got != 0 {
 		t.Errorf("after one more import, a click of the shopper who came back made %d lookups; want none", got)
@@ -207,7 +205,7 @@ func TestRedactedStaysOut(t *testing.T) {
 	}
 }
 
-// TestRedactRedisDown: Shopify is to send it again.
+// TestRedactRedisDown: the answer makes Shopify send the webhook again.
 func TestRedactRedisDown(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -229,8 +227,8 @@ func TestRedactRedisDown(t *testing.T) {
 	}
 }
 
-// shares checks that two servers use one cache: a first click at the one leaves
-// nothing to ask to the other.
+// shares checks that two servers use one cache. After a first click at one, the other has nothing to
+// ask.
 func (p *pair) shares(when string, servers []string, people ...string) {
 	p.T.Helper()
 	for i, who := range people {
@@ -246,8 +244,8 @@ func (p *pair) shares(when string, servers []string, people ...string) {
 	}
 }
 
-// TestAllOfRedisIsLost: in one-store mode that costs calls, and no click. Servers that
-// are there, and those that start at the same time, agree on what is new.
+// TestAllOfRedisIsLost: in one-store mode, that costs calls but no click. Running servers, and servers
+// that start at the same time, agree on the new record.
 func TestAllOfRedisIsLost(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t))
@@ -265,7 +263,7 @@ func TestAllOfRedisIsLost(t *testing.T) {
 	flush()
 	p.Clock.Add(3 * time.Second)
 	p.shares("after FLUSHALL", p.servers, servertest.Pat, servertest.Sam)
-	// All at once, on both.
+	// All shoppers at once, on both servers.
 	flush()
 	p.Clock.Add(3 * time.Second)
 	var all sync.WaitGroup
@@ -280,7 +278,7 @@ func TestAllOfRedisIsLost(t *testing.T) {
 		}
 	}
 	p.WantCalls("clicks at the other server, of all who have clicked at once", map[string]int{})
-	// Two that start on an empty one.
+	// Two servers that start on an empty Redis.
 	flush()
 	var starting sync.WaitGroup
 	fresh := make([]string, 2)
@@ -293,8 +291,8 @@ func TestAllOfRedisIsLost(t *testing.T) {
 	p.shares("started at once on an empty Redis, with one that was there", []string{fresh[0], p.servers[0]}, people[0].ShopifyCustomerID, people[1].ShopifyCustomerID)
 }
 
-// TestRedisRefusesEVAL: scripts are what the store works with, so that an operator has
-// to hear of it by name. Shoppers get through.
+// TestRedisRefusesEVAL: the store needs scripts, so an operator must be told by name that they are
+// refused. Shoppers still reach their portals.
 func TestRedisRefusesEVAL(t *testing.T) {
 	t.Parallel()
 	const password = "without-scripts"
@@ -335,12 +333,12 @@ func TestRedisRefusesEVAL(t *testing.T) {
 		}
 	}
 	if _, scraped := fetch(t, f.Ops, "/metrics"); !strings.Contains(scraped, "\nmanage_subscriptions_redis_up 0\n") {
-		t.Error("the scrape does not say that Redis is of no use")
+		t.Error("the scrape does not say that Redis is down")
 	}
 }
 
-// TestUninstalledOnTheOtherServer: with the answer to app/uninstalled the tokens are
-// gone from every server, those that hold them in memory included.
+// TestUninstalledOnTheOtherServer: when app/uninstalled is answered, the tokens are gone from every
+// server, even from those that had them in memory.
 func TestUninstalledOnTheOtherServer(t *testing.T) {
 	t.Parallel()
 	for name, warm := range map[string]bool{"a server that has the shopper's link": true, "a server that has seen another shopper": false} {
@@ -369,7 +367,7 @@ func TestUninstalledOnTheOtherServer(t *testing.T) {
 			if r := f.Visit(client, servers[1], servertest.Pat); r.Outcome != "not_connected" {
 				t.Errorf("the next click at the other server leads to %q (%s); want not_connected", r.Location, r.Outcome)
 			}
-			f.Clock.Add(5 * time.Second) // session tokens of before the uninstall are not taken
+			f.Clock.Add(5 * time.Second) // session tokens from before the uninstall are refused
 			for path, want := range map[string]string{"/app/connection": `data-state="not_connected"`, "/app/try": `data-result="not_connected"`} {
 				form := url.Values(nil)
 				if path == "/app/try" {

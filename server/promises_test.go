@@ -1,8 +1,8 @@
 package server_test
 
-// The first promise: as soon as a webhook of Recharge's about a record is answered
-// 200, a shopper whom the record no longer names does not get to it, on any server.
-// The other promises are in promises_calls_test.go and promises_shop_test.go.
+// The first promise: as soon as a webhook from Recharge about a record is answered 200, a shopper whom
+// the record no longer names cannot reach it, on any server. The other promises are in
+// promises_calls_test.go and promises_shop_test.go.
 
 import (
 	"fmt"
@@ -28,8 +28,8 @@ type pair struct {
 	client  *http.Client
 }
 
-// newPair starts two servers for one store. It returns when Recharge's webhooks are
-// registered, if change gives them a secret.
+// newPair starts two servers for one store. If change sets a secret for Recharge's webhooks, it
+// returns when these are registered.
 func newPair(t *testing.T, redis *storetest.Server, change ...func(*config.Settings)) *pair {
 	t.Helper()
 	p := &pair{client: servertest.NewClient(t)}
@@ -55,9 +55,8 @@ func (p *pair) signedIn(when, who, hash string) {
 	}
 }
 
-// isOut checks that a shopper's clicks at each server do not lead to that record: the
-// first ones, and those that meet what the first ones have left. It reports whether
-// that is so.
+// isOut checks that a shopper's clicks at each server do not lead to that record, neither the first
+// ones nor later ones that find what the first ones cached. It reports whether that is so.
 func (p *pair) isOut(when, who, hash string) bool {
 	p.T.Helper()
 	for click := range 2 * len(p.servers) {
@@ -70,8 +69,7 @@ func (p *pair) isOut(when, who, hash string) bool {
 	return true
 }
 
-// TestMovedRecord: a record moves from Pat, who has a link, to Robin. The webhook
-// names Robin only.
+// TestMovedRecord: a record moves from Pat, who has a link, to Robin. The webhook names only Robin.
 func TestMovedRecord(t *testing.T) {
 	t.Parallel()
 	for name, deliver := range map[string]func(*pair){
@@ -104,20 +102,20 @@ func TestMovedRecord(t *testing.T) {
 			p.isOut("after the webhook", servertest.Pat, servertest.PatsHash)
 			p.signedIn("after the webhook", servertest.Robin, servertest.PatsHash)
 			p.isOut("after Robin's click", servertest.Pat, servertest.PatsHash)
-			p.Clock.Add(3 * time.Minute) // tombstones are gone, links are over
+			p.Clock.Add(3 * time.Minute) // tombstones are gone, links have expired
 			p.isOut("three minutes later", servertest.Pat, servertest.PatsHash)
 			p.signedIn("three minutes later", servertest.Robin, servertest.PatsHash)
 		})
 	}
 }
 
-// TestMovedRecordUnderAClick: a click of Pat's is at Recharge, which has answered by
-// what was true before, while the record moves and the webhook is answered.
+// TestMovedRecordUnderAClick: the record moves and the webhook is answered while a click of Pat's is
+// at Recharge, whose answer still has the old owner.
 func TestMovedRecordUnderAClick(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		endpoint string
-		after    time.Duration // that an earlier click was; 0: there was none
+		after    time.Duration // since an earlier click; 0: there was none
 	}{
 		{"customers", 0}, {"sessions", 0}, {"portal_access", 0}, {"portal_access", 2 * time.Minute}, {"sessions", 2 * time.Hour},
 	} {
@@ -139,14 +137,14 @@ func TestMovedRecordUnderAClick(t *testing.T) {
 				case <-time.After(10 * time.Second):
 					t.Fatal("no such call is made")
 				}
-				// These two are to wait for the one that is at Recharge, on both servers.
+				// These two should wait for the one that is at Recharge, on both servers.
 				for _, server := range p.servers {
 					go func() { rides <- p.Visit(p.client, server, servertest.Pat) }()
 				}
 				time.Sleep(50 * time.Millisecond)
 				p.MustDeliver(p.servers[told], "customer/updated", p.MoveRecord(servertest.PatsRecord, servertest.Robin))
 				p.signedIn("while Pat's click is at Recharge", servertest.Robin, servertest.PatsHash)
-				early := len(rides) // did not wait, and may have been answered before the webhook
+				early := len(rides) // did not wait, and may be answered before the webhook
 				for range early {
 					<-rides
 				}
@@ -166,8 +164,8 @@ func TestMovedRecordUnderAClick(t *testing.T) {
 	}
 }
 
-// TestMovedRecordInABusyShop moves records while other shoppers click at both servers
-// and Recharge tells of many of them.
+// TestMovedRecordInABusyShop moves records while other shoppers click at both servers and Recharge
+// sends webhooks about many of them.
 func TestMovedRecordInABusyShop(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t), servertest.WithWebhooks)
@@ -202,7 +200,7 @@ func TestMovedRecordInABusyShop(t *testing.T) {
 	for i := range 2 {
 		loop(func(n int) {
 			who := others[(11*n+i)%len(others)]
-			if n%2 == 0 { // tells something new
+			if n%2 == 0 { // the webhook has something new
 				who.Subscriptions = append(who.Subscriptions, rechargetest.Subscription{ID: int64(n), Product: "One more"})
 			}
 			if status := p.Deliver(p.servers[n%2], "customer/updated", who); status != http.StatusOK {
@@ -214,7 +212,7 @@ func TestMovedRecordInABusyShop(t *testing.T) {
 	for i := range moves {
 		record := p.Record(int64(70300000 + i))
 		p.signedIn("before", from(i), record.Hash)
-		p.Visit(p.client, p.servers[i%2], to(i)) // is known not to subscribe
+		p.Visit(p.client, p.servers[i%2], to(i)) // is cached as not a subscriber
 		p.MustDeliver(p.servers[i%2], "customer/updated", p.MoveRecord(record.ID, to(i)))
 		p.isOut("after the webhook", from(i), record.Hash)
 		p.signedIn("after the webhook", to(i), record.Hash)
@@ -228,8 +226,8 @@ func TestMovedRecordInABusyShop(t *testing.T) {
 	t.Logf("%d clicks and %d webhooks of others", clicks.Load(), told.Load())
 }
 
-// TestMovedRecordRedisRestarts: Redis, which keeps what it was told, is killed and
-// started again between the webhook and the click.
+// TestMovedRecordRedisRestarts: Redis, which keeps its data on disk, is killed and restarted between
+// the webhook and the click.
 func TestMovedRecordRedisRestarts(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"), servertest.WithWebhooks)
@@ -239,7 +237,7 @@ func TestMovedRecordRedisRestarts(t *testing.T) {
 	p.isOut("Redis is gone", servertest.Pat, servertest.PatsHash)
 	p.Redis.Start()
 	p.isOut("Redis is back", servertest.Pat, servertest.PatsHash)
-	// Both servers use it again after a moment.
+	// Both servers soon use it again.
 	for until := time.Now().Add(1500 * time.Millisecond); time.Now().Before(until); {
 		if !p.isOut("a moment later", servertest.Pat, servertest.PatsHash) {
 			break
@@ -258,9 +256,8 @@ func (p *pair) postAt(server, body string) servertest.LinkAnswer {
 	return p.PostLink(servertest.APIKey, body)
 }
 
-// TestMovedRecordByPost: a store's own server asks by either id. The one of Recharge
-// goes on naming the record, whoever has it; and never another record of the shopper
-// who had it.
+// TestMovedRecordByPost: a store's own server asks by either id. Recharge's id keeps naming the
+// record, whoever owns it, and never another record of the old owner.
 func TestMovedRecordByPost(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, storetest.Redis(t), servertest.WithWebhooks, servertest.WithAPIKeys)
@@ -295,7 +292,7 @@ func TestMovedRecordByPost(t *testing.T) {
 	}
 }
 
-// TestMergedRecords: the shopper to whom the record moves has one already.
+// TestMergedRecords: the record moves to a shopper who already has one.
 func TestMergedRecords(t *testing.T) {
 	t.Parallel()
 	const own = int64(70100500)
@@ -304,7 +301,7 @@ func TestMergedRecords(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		active  []rechargetest.Subscription // of Robin's own record
-		deleted bool                        // Recharge deletes it, and tells
+		deleted bool                        // Recharge deletes it and sends a webhook
 		want    string                      // the record that Robin gets; "" is none
 	}{
 		{"Robin's own has none active", nil, false, servertest.PatsHash},

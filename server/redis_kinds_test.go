@@ -1,5 +1,5 @@
-// The program on each kind of Redis, by REDIS_URL alone, and while a master of
-// Sentinel's or of a cluster is killed.
+// The program on each kind of Redis, configured by REDIS_URL alone, and while a master of Sentinel or
+// of a cluster is killed.
 
 package server_test
 
@@ -24,13 +24,13 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// at is a program on that Redis.
+// at configures the Redis at url.
 func at(url string) func(*config.Settings) {
 	return func(s *config.Settings) { s.RedisURL, s.RechargeTimeout, s.ClickTimeout = url, "3s", "5s" }
 }
 
-// remembers tells whether a shopper's second click costs nothing, after a restart
-// that leaves only what Redis has.
+// remembers checks that a shopper's second click makes no call after a restart that leaves only the
+// data in Redis.
 func remembers(f *servertest.Fixture, who rechargetest.Customer, change func(*config.Settings)) {
 	f.T.Helper()
 	client := servertest.NewClient(f.T)
@@ -48,7 +48,7 @@ func remembers(f *servertest.Fixture, who rechargetest.Customer, change func(*co
 	}
 }
 
-// holds tells that the servers together hold what is known of the shopper, in one value.
+// holds checks that the servers together hold exactly one entry for the shopper.
 func holds(t *testing.T, servers ...*storetest.Server) {
 	t.Helper()
 	found := 0
@@ -99,8 +99,8 @@ func TestRedisKinds(t *testing.T) {
 	}
 }
 
-// TestRedisKindsTLS runs itself again as a process that trusts the authority by
-// SSL_CERT_FILE alone: Go reads that once a process.
+// TestRedisKindsTLS runs itself again as a process that trusts the authority by SSL_CERT_FILE alone,
+// which Go reads once per process.
 func TestRedisKindsTLS(t *testing.T) {
 	const address = "TEST_REDIS_TLS"
 	if url := os.Getenv(address); url != "" {
@@ -121,7 +121,7 @@ func TestRedisKindsTLS(t *testing.T) {
 
 const aclPassword = "p@ss:w/rd"
 
-// limited is a Redis with a user who may do what docs/install.md says is enough.
+// limited starts a Redis with a user who has only the rights that docs/install.md says are enough.
 func limited(t *testing.T) *storetest.Server {
 	t.Helper()
 	doc, err := os.ReadFile("../docs/install.md")
@@ -135,8 +135,8 @@ func limited(t *testing.T) *storetest.Server {
 	return storetest.Redis(t, append([]string{"--user", "app", "on", ">" + aclPassword}, strings.Fields(string(rule[1]))...)...)
 }
 
-// TestRedisKindsACL asks Redis what the documented user may do: all that the
-// program does, and nothing to others' keys or to the server.
+// TestRedisKindsACL: the documented user may run everything that the program runs, and nothing on
+// other keys or on the server.
 func TestRedisKindsACL(t *testing.T) {
 	t.Parallel()
 	s := limited(t)
@@ -150,7 +150,7 @@ func TestRedisKindsACL(t *testing.T) {
 		{"DEL k,UNLINK k,PEXPIRE k 1,EVAL s 1 k,TIME", true},
 		{"ZADD k 1 m,ZREM k m,ZCARD k,ZSCORE k m,ZRANGE k 0 -1,ZRANGEBYSCORE k 0 1,ZREMRANGEBYSCORE k 0 1", true},
 		{"WATCH k,MULTI,EXEC,UNWATCH,PING,INFO,CONFIG GET maxmemory,CLUSTER SLOTS,CLUSTER INFO,READONLY", true},
-		{"SCAN 0,FLUSHDB,EVAL s 1 other:k,SET ms1:k v", false}, // no code walks all of Redis
+		{"SCAN 0,FLUSHDB,EVAL s 1 other:k,SET ms1:k v", false}, // no code scans all of Redis
 		{"GET other,SET other v,EVAL s 1 other,FLUSHALL,KEYS *,CONFIG SET a b,SHUTDOWN,ACL LIST,CLIENT LIST,FUNCTION FLUSH,FUNCTION LOAD x", false},
 	} {
 		for command := range strings.SplitSeq(test.commands, ",") {
@@ -169,9 +169,8 @@ func TestRedisKindsACL(t *testing.T) {
 	}
 }
 
-// underLoad lets shoppers click while fail runs and until the Redis behind it is
-// used again, and returns how many clicks there were. Each ends in its own portal,
-// within CLICK_TIMEOUT.
+// underLoad lets shoppers click while fail runs and until Redis is used again, and returns how many
+// clicks there were. Each must end in the shopper's own portal, within CLICK_TIMEOUT.
 func underLoad(f *servertest.Fixture, people []rechargetest.Customer, fail func()) int64 {
 	f.T.Helper()
 	client := servertest.NewClient(f.T)
@@ -205,7 +204,7 @@ func underLoad(f *servertest.Fixture, people []rechargetest.Customer, fail func(
 	return clicks.Load()
 }
 
-// redirected fails a test for an answer that is no redirect.
+// redirected fails a test on any answer that is not a redirect.
 type redirected struct {
 	http.RoundTripper
 	f *servertest.Fixture
@@ -238,12 +237,12 @@ func TestFailover(t *testing.T) {
 			f := servertest.StartWith(t, nil, at(url))
 			people := f.AddSubscribers(21)
 			clicks := underLoad(f, people[:20], func() {
-				// In a cluster all of a shop is on one master: that one goes.
+				// In a cluster, all data of a shop is on one master, so that one is killed.
 				for i, master := range masters {
 					if busy(master) {
 						master.Stop()
 						replicas[i].AwaitMaster()
-						// Only a click finds out, so this is awaited under load.
+						// Only a click notices, so this waits under load.
 						f.Until("Redis is used again", func() bool { return f.Log.Last("can reach Redis again") != nil })
 						return
 					}

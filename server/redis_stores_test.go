@@ -12,7 +12,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// TestEvictingRedisIsRefused: one that could drop what merchants save does not do.
+// TestEvictingRedisIsRefused: Run refuses a Redis that could evict merchants' data.
 func TestEvictingRedisIsRefused(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
@@ -42,7 +42,7 @@ func TestEvictingRedisIsRefused(t *testing.T) {
 	}
 }
 
-// TestRekey: what the old key has sealed is found with the new one alone.
+// TestRekey: data that the old key sealed is found with the new key alone.
 func TestRekey(t *testing.T) {
 	t.Parallel()
 	const newKey = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestRepeats: what says the same is written five times a minute, and the next line
-// says how many were not. A click is always written.
+// TestRepeats: identical lines are written five times a minute, and the next line says how many were
+// omitted. A click is always written.
 func TestRepeats(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	var out bytes.Buffer
@@ -32,7 +32,7 @@ func TestRepeats(t *testing.T) {
 	}
 	log.Warn("does not open", "error", errors.New("bad seal"), "shop", "b")
 	if count("shop=b") != 1 {
-		t.Error("the trouble of another shop is not written")
+		t.Error("the same line about another shop is not written")
 	}
 	now = now.Add(time.Minute)
 	log.Warn("does not open", "error", errors.New("bad seal"), "shop", "a")
@@ -41,13 +41,13 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// TestRepeatsAreBounded whatever is in the lines.
+// TestRepeatsAreBounded, whatever the lines say.
 func TestRepeatsAreBounded(t *testing.T) {
 	repeats := newRepeats(time.Now)
 	for i := range 10 * repeatsKept {
 		repeats.add(slog.NewRecord(time.Now(), slog.LevelError, fmt.Sprint(i), 0))
 	}
 	if n := len(repeats.all); n > repeatsKept {
-		t.Errorf("%d lines are told apart; want at most %d", n, repeatsKept)
+		t.Errorf("%d distinct lines are kept; want at most %d", n, repeatsKept)
 	}
 }

@@ -1,8 +1,7 @@
 package server_test
 
-// What an operator does while shoppers click: end one instance of several,
-// replace them all, change the app's secret and the encryption key; and what a
-// host does by itself, which is to have its clock off.
+// What an operator does while shoppers click: end one of several instances, replace them all, change
+// the app's secret and the encryption key. Also a host whose clock is wrong.
 
 import (
 	"fmt"
@@ -24,14 +23,13 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// noticed is long for a balancer that asks every askEvery.
+// noticed is ample for a balancer that asks every askEvery.
 const (
 	noticed  = 500 * time.Millisecond
 	askEvery = 50 * time.Millisecond
 )
 
-// balancer passes clicks to the instances that say that they are ready. It
-// retries nothing.
+// balancer passes clicks to the instances that report that they are ready. It retries nothing.
 type balancer struct {
 	t   *testing.T
 	url string
@@ -61,8 +59,8 @@ func newBalancer(t *testing.T) *balancer {
 	return b
 }
 
-// once keeps net/http from trying a GET again where a connection was closed: a
-// request with a body is sent once.
+// once adds a body to each GET, since net/http would retry a GET without one after its connection was
+// closed.
 type once struct{ http.RoundTripper }
 
 func (o once) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -84,7 +82,7 @@ func (b *balancer) pick() string {
 	return picked.Public
 }
 
-// add asks a ready instance from now on whether it still is.
+// add adds a ready instance and from now on asks it whether it still is.
 func (b *balancer) add(i *servertest.Instance) {
 	b.set(i, true)
 	asks, stop := time.NewTicker(askEvery), b.t.Context().Done()
@@ -122,8 +120,8 @@ func (b *balancer) clicks(i *servertest.Instance) int {
 	return b.passed[i]
 }
 
-// rolling is a store with a balancer in front of the instances. Where the app is
-// in the store is a path of its own: what the fixture has started stands aside.
+// rolling is a store with a balancer in front of the instances. It uses a path of its own on the
+// store, so that the instance which the fixture has started gets no clicks.
 type rolling struct {
 	*servertest.Fixture
 	balancer *balancer
@@ -136,8 +134,7 @@ const rollingPath = "/a/subscriptions"
 
 func newRolling(t *testing.T, secret, before string, change ...func(*config.Settings)) *rolling {
 	t.Helper()
-	// No link is used twice, and Recharge takes its time: there is always a click
-	// under way.
+	// No link is reused and Recharge is slow, so that there is always a click under way.
 	change = append(change, func(s *config.Settings) { s.LinkTTL = "0s" })
 	r := &rolling{Fixture: servertest.Start(t, change...), balancer: newBalancer(t), people: servertest.Subscribers(8), change: change}
 	r.Recharge.SetCustomers(append(servertest.Customers(), r.people...))
@@ -146,7 +143,7 @@ func newRolling(t *testing.T, secret, before string, change ...func(*config.Sett
 	return r
 }
 
-// begin starts one more instance and lets clicks come to it.
+// begin starts another instance and sends it clicks.
 func (r *rolling) begin(change ...func(*config.Settings)) *servertest.Instance {
 	r.T.Helper()
 	i := r.Instance(server.Options{Notice: noticed}, append(r.change, change...)...)
@@ -155,7 +152,7 @@ func (r *rolling) begin(change ...func(*config.Settings)) *servertest.Instance {
 	return i
 }
 
-// end ends an instance, and returns when it is gone.
+// end ends an instance and returns when it is gone.
 func (r *rolling) end(i *servertest.Instance) {
 	r.T.Helper()
 	i.Stop()
@@ -166,7 +163,7 @@ func (r *rolling) end(i *servertest.Instance) {
 	i.Ended <- nil
 }
 
-// replace lets each instance be followed by a new one.
+// replace replaces each instance with a new one.
 func (r *rolling) replace(instances []*servertest.Instance, change ...func(*config.Settings)) []*servertest.Instance {
 	r.T.Helper()
 	var next []*servertest.Instance
@@ -178,8 +175,8 @@ func (r *rolling) replace(instances []*servertest.Instance, change ...func(*conf
 	return next
 }
 
-// load lets all shoppers click for as long as the test wants: each click ends in
-// the portal, signed in, and in nobody else's.
+// load lets all shoppers click until stop is called. Each click must end in the shopper's own portal,
+// signed in.
 func (r *rolling) load() (stop func()) {
 	r.T.Helper()
 	over := make(chan struct{})
@@ -211,15 +208,15 @@ func (r *rolling) load() (stop func()) {
 	return sync.OnceFunc(func() { close(over); wg.Wait() })
 }
 
-// more waits for that many more clicks.
+// more waits for n more clicks.
 func (r *rolling) more(n int64) {
 	r.T.Helper()
 	want := r.done.Load() + n
 	r.Until(fmt.Sprintf("%d clicks more", n), func() bool { return r.done.Load() >= want })
 }
 
-// TestEndsUnderLoad: one of two instances is told to end, as by SIGTERM, while
-// clicks come without a pause. None is lost.
+// TestEndsUnderLoad: one of two instances is told to end, as by SIGTERM, while clicks arrive without a
+// pause. None is lost.
 func TestEndsUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := newRolling(t, servertest.AppSecret, servertest.OldAppSecret)
@@ -238,8 +235,8 @@ func TestEndsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestNotice: told to end, the program says so at once and still takes clicks;
-// what is broken does not wait.
+// TestNotice: when told to end, the program reports at once that it is not ready, and still serves
+// clicks. If it fails, it ends without waiting.
 func TestNotice(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -258,9 +255,8 @@ func TestNotice(t *testing.T) {
 	i.Ended <- nil
 }
 
-// TestSecretRotation: Shopify goes over to a new secret at a time of its own, and
-// the instances are replaced before and after. No click fails, and in the end the
-// old secret is worth nothing.
+// TestSecretRotation: Shopify switches to a new secret at a time of its own, and the instances are
+// replaced before and after. No click fails, and in the end the old secret is worthless.
 func TestSecretRotation(t *testing.T) {
 	t.Parallel()
 	const before, after = "rotation-old-secret", "rotation-new-secret"
@@ -273,7 +269,7 @@ func TestSecretRotation(t *testing.T) {
 	stop := r.load()
 	defer stop()
 	instances = r.replace(instances, secrets(after+","+before))
-	// Now one click is signed by the new secret and the next by the old.
+	// Now clicks are signed by the new and the old secret in turn.
 	for i := range 20 {
 		r.Store.SetFaults(func(f *shopifytest.Faults) { f.OldSecret = i%2 == 0 })
 		r.more(5)
@@ -290,9 +286,8 @@ func TestSecretRotation(t *testing.T) {
 	}
 }
 
-// TestKeyRotationUnderLoad: the same with the key of what Redis holds, and rekey
-// between the steps. What is remembered is of use all the time, and in the end
-// the old key opens nothing of it.
+// TestKeyRotationUnderLoad: the same with the encryption key of Redis' data, and rekey between the
+// steps. The cache stays usable throughout, and in the end the old key opens none of it.
 func TestKeyRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	const before, after = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
@@ -336,9 +331,8 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 	}
 }
 
-// TestKeyRotationOfManyStores: what a merchant saves while only some instances
-// have the new key is found by all, because none seals with a key that another
-// does not have.
+// TestKeyRotationOfManyStores: data that a merchant saves while only some instances have the new key
+// is found by all, because none seals with a key that another does not have.
 func TestKeyRotationOfManyStores(t *testing.T) {
 	t.Parallel()
 	const before, after = servertest.EncryptionKey, "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
@@ -363,7 +357,7 @@ func TestKeyRotationOfManyStores(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// One has the step's keys, the other those of before.
+		// One has the keys of this step, the other those of the last step.
 		next := r.begin(keys(step))
 		r.Public = next.Public
 		r.Connect()
@@ -376,9 +370,8 @@ func TestKeyRotationOfManyStores(t *testing.T) {
 	}
 }
 
-// TestClockOff: a host whose clock is 80 s off serves like any other, one that is
-// 100 s off lets nobody in. Nothing that is over is used for longer than it takes
-// Recharge to say so.
+// TestClockOff: a host whose clock is 80 s off serves like any other, and one that is 100 s off lets
+// nobody in. Nothing that has expired is used after Recharge has refused it.
 func TestClockOff(t *testing.T) {
 	t.Parallel()
 	for _, off := range []time.Duration{-100 * time.Second, -80 * time.Second, 80 * time.Second, 100 * time.Second} {
@@ -389,7 +382,7 @@ func TestClockOff(t *testing.T) {
 			people := servertest.Subscribers(2)
 			f.Recharge.SetCustomers(append(servertest.Customers(), people...))
 			client := servertest.NewClient(t)
-			// The two instances share what is remembered.
+			// The two instances share the cache.
 			for _, at := range []time.Duration{0, time.Second, 59 * time.Second, 61 * time.Second, 50 * time.Minute, time.Hour - time.Minute, time.Hour, time.Hour + 79*time.Second, 24 * time.Hour, 48 * time.Hour} {
 				f.Clock.Set(at)
 				for _, i := range []*servertest.Instance{wrong, {Public: f.Public}} {

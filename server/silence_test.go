@@ -1,7 +1,7 @@
 package server_test
 
-// Connections die without a word where a host vanishes, a firewall forgets or an
-// address moves: nothing comes back on them, while a new one would do.
+// Connections die silently if a host vanishes, a firewall drops its state or an address moves. Nothing
+// comes back on them, while a new connection would work.
 
 import (
 	"fmt"
@@ -21,8 +21,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// wire passes bytes on to one address. silence lets all connections of until now
-// go on without anything coming through; later ones are in order.
+// wire passes bytes on to one address. silence keeps all present connections open but lets nothing
+// through; later ones work.
 type wire struct {
 	listener net.Listener
 	to       string
@@ -108,8 +108,8 @@ func (w *wire) silence() {
 	}
 }
 
-// TestRedisFallsSilent: a pool full of dead connections costs a click or two their
-// patience, not one click for each.
+// TestRedisFallsSilent: a pool full of dead connections makes one or two clicks wait for Redis, not
+// one click for each connection.
 func TestRedisFallsSilent(t *testing.T) {
 	t.Parallel()
 	var redis *wire
@@ -126,16 +126,16 @@ func TestRedisFallsSilent(t *testing.T) {
 		if m.click(m.people[0])[0].Took >= patience {
 			waited++
 		}
-		m.Clock.Add(2 * time.Second) // Redis has had its rest
+		m.Clock.Add(2 * time.Second) // the store tries Redis again
 		return waited > 0 && m.reaches()
 	})
 	if waited > 3 {
-		t.Errorf("%d clicks wait for Redis; want what is dead to be found out by one", waited)
+		t.Errorf("%d clicks wait for Redis; want the first to get rid of the dead connections", waited)
 	}
 }
 
-// TestRechargeFallsSilent: many dead connections cost one click a call, not one
-// click for each.
+// TestRechargeFallsSilent: many dead connections make one call of one click time out, not one for each
+// connection.
 func TestRechargeFallsSilent(t *testing.T) {
 	t.Parallel()
 	var api *wire
@@ -146,7 +146,7 @@ func TestRechargeFallsSilent(t *testing.T) {
 		s.RechargeTimeout, s.ClickTimeout = oneCall.String(), oneClick.String()
 	})
 	m.Recharge.SetCustomers(append(servertest.Customers(), m.people...))
-	m.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // each needs a connection of its own
+	m.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond }) // so that each needs its own connection
 	m.well(m.people[:20])
 	api.silence()
 	for i, person := range m.people[20:] {

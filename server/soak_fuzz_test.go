@@ -10,14 +10,14 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// FuzzSoak plays a short story that the fuzzer writes: two bytes an event. The programs
-// and their Redis run on from story to story; each has shoppers and records of its own.
+// FuzzSoak plays a short story that the fuzzer writes, with two bytes for each event. The programs and
+// their Redis keep running between stories. Each story has shoppers and records of its own.
 //
 //	go test ./server -run '^$' -fuzz FuzzSoak -fuzzminimizetime 1x -fuzztime 10m
 //
-// Clicks follow one another, but for those that are begun and answered later. Webhooks
-// are delivered by goroutines, and a story waits for them at most maxWaits times: what
-// takes half a second to be answered would else make stories slow.
+// Clicks follow one another, except those that are begun and answered later. Webhooks are delivered by
+// goroutines, and a story waits for them at most maxWaits times, because an answer can take half a
+// second and would make stories slow.
 func FuzzSoak(f *testing.F) {
 	for _, story := range soakStories() {
 		f.Add(story)
@@ -32,18 +32,18 @@ func FuzzSoak(f *testing.F) {
 	})
 }
 
-// Events of a story. The byte behind says of whom, at which instance, and how.
+// Events of a story. The byte after it says whom it is about, at which instance, and how.
 const (
-	eventClick   = iota // a click of a shopper's, or of a record's by the API
-	eventBegin          // one that Recharge answers late: it goes on beside what follows
-	eventMove           // a record names another shopper, or nobody
+	eventClick   = iota // a shopper's click, or a request for a record through the API
+	eventBegin          // the same, but Recharge answers late, while other events follow
+	eventMove           // a record moves to another shopper, or to nobody
 	eventSwap           // two records exchange their shoppers
-	eventActive         // a record becomes active, or ceases to be
-	eventDelete         // a record is deleted, or comes again
-	eventDeliver        // one of the messages so far is delivered, as it was
-	eventLose           // one is delivered, and its answer not waited for
+	eventActive         // a record becomes active or inactive
+	eventDelete         // a record is deleted, or created again
+	eventDeliver        // one of the messages so far is delivered, unchanged
+	eventLose           // one is delivered, and its answer is lost
 	eventWait           // all webhooks and clicks under way are answered
-	eventFault          // Recharge misbehaves from now on, or does not any more
+	eventFault          // Recharge starts or stops misbehaving
 	eventRedact         // Shopify has a shopper erased
 	eventLeave          // Shopify has the shop erased
 	eventKinds
@@ -54,26 +54,26 @@ const (
 	maxWaits      = 3
 	sceneShoppers = 3
 	sceneRecords  = 4
-	sceneLag      = 4 * time.Millisecond // of the clicks that are begun
+	sceneLag      = 4 * time.Millisecond // Recharge's delay for clicks that are begun
 )
 
-// soakStories are some in which today something could go wrong.
+// soakStories returns stories in which something could go wrong.
 func soakStories() [][]byte {
 	return [][]byte{
-		// Clicked, moved, told, clicked again.
+		// Click, move, webhook, click again.
 		{eventClick, 0, eventMove, 4, eventDeliver, 0, eventWait, 0, eventClick, 0, eventClick, 1},
-		// Moved and told while the old owner's click is under way.
+		// Move and webhook while the old owner's click is under way.
 		{eventBegin, 0, eventMove, 4, eventDeliver, 0, eventWait, 0, eventClick, 0},
-		// Told by a message that still names the old owner.
+		// A webhook that still names the old owner.
 		{eventClick, 0, eventActive, 0, eventMove, 4, eventDeliver, 0, eventWait, 0, eventClick, 0},
-		// Exchanged, erased, told.
+		// Swap, erasure, webhook.
 		{
 			eventClick, 0, eventClick, 1, eventSwap, 1, eventLeave, 0, eventDeliver, 0, eventDeliver, 1, eventWait, 0,
 			eventClick, 0, eventClick, 1,
 		},
-		// Opened by its id, deleted, told, opened again.
+		// Opened by its id, deletion, webhook, opened again.
 		{eventClick, 0x0c, eventDelete, 0, eventDeliver, 0, eventWait, 0, eventClick, 0x0c},
-		// Recharge answers with others, and is well again.
+		// Recharge answers with other customers, and recovers.
 		{
 			eventFault, 1, eventClick, 0, eventFault, 3, eventClick, 1, eventFault, 4, eventClick, 2,
 			eventFault, 0, eventClick, 0,
@@ -93,7 +93,7 @@ type scene struct {
 	underWay sync.WaitGroup
 }
 
-// newScene makes shoppers of whom the programs know nothing, and a record for each.
+// newScene creates shoppers about whom nothing is cached, and a record for each.
 func newScene(w *soakWorld) *scene {
 	s := &scene{soakWorld: w, lines: [2]*soakLine{{tap: w.taps[0]}, {tap: w.taps[1]}}}
 	for range sceneShoppers {
@@ -152,8 +152,8 @@ func (s *scene) event(kind, how int) {
 	}
 }
 
-// draw is a click: two bits say of whom, the next by which door, the next at which
-// instance.
+// draw returns a click. Two bits say whose it is, the next one by which door, and the next one at
+// which instance.
 func (s *scene) draw(how int) soakClick {
 	c := soakClick{door: "proxy", instance: how >> 4 & 1, shopper: s.shoppers[how&3%sceneShoppers]}
 	switch how >> 2 & 3 {
@@ -166,8 +166,8 @@ func (s *scene) draw(how int) soakClick {
 	return c
 }
 
-// begin begins a click that Recharge answers late, and waits until it is at Recharge, if
-// it asks at all.
+// begin begins a click that Recharge answers late and waits until its call is at Recharge, if it makes
+// any.
 func (s *scene) begin(how int) {
 	c := s.draw(how)
 	s.f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = sceneLag })
@@ -179,7 +179,7 @@ func (s *scene) begin(how int) {
 	time.Sleep(time.Millisecond)
 }
 
-// happen changes something at Recharge. What is told of it is delivered by other events.
+// happen changes something at Recharge. Other events deliver its webhooks.
 func (s *scene) happen(kind, how int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +203,7 @@ func (s *scene) happen(kind, how int) {
 	s.mail = append(s.mail, s.change(edits...)...)
 }
 
-// send delivers one of the messages so far, from a goroutine of its own.
+// send delivers one of the messages so far in a goroutine of its own.
 func (s *scene) send(kind, how int) {
 	if len(s.mail) == 0 {
 		return
@@ -221,7 +221,7 @@ func (s *scene) shopify(topic, body string, instance int) {
 	s.underWay.Go(func() { s.tellShopify(topic, body, id, instance) })
 }
 
-// misbehave has Recharge misbehave in one way, or in none.
+// misbehave makes Recharge misbehave in one way, or in none.
 func (s *scene) misbehave(how int) {
 	var f rechargetest.Faults
 	switch how % 6 {
@@ -239,7 +239,7 @@ func (s *scene) misbehave(how int) {
 	s.f.Recharge.SetFaults(func(now *rechargetest.Faults) { *now = f })
 }
 
-// takeFindings are the findings so far, which are then forgotten.
+// takeFindings returns and clears the findings so far.
 func (w *soakWorld) takeFindings() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

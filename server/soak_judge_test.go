@@ -15,27 +15,25 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// The judge knows each record's history, and which webhooks about it were answered.
-// It finds two things:
+// The judge knows each record's history, and which webhooks about it were answered. It finds two kinds
+// of fault:
 //
-//   - an answer that leads a shopper to a record that has never named that shopper;
-//   - an answer that leads a shopper to a record that names that shopper no more, if a
-//     webhook about the record was delivered after that had come to be so, and was
-//     answered 200 before the click was answered.
+//   - an answer that leads a shopper to a record that never named that shopper;
+//   - an answer that leads a shopper to a record that has stopped naming that shopper, if a webhook
+//     about the record was delivered after that and answered 200 before the click was answered.
 //
-// All times are taken so that no honest answer is found: a record names a shopper from
-// before the change is made until after it is, a webhook is delivered from before it is
-// sent, it is answered once its 200 is written, and a click is answered before its first
-// byte is.
+// All times are taken so that no correct answer is reported. A record counts as naming a shopper from
+// before one change is made until after the next. A webhook counts as delivered before it is sent, and
+// as answered once its 200 is written. A click counts as answered before its first byte is written.
 
-// existence stands in a record's spells for the shopper: the record exists.
+// existence stands for a shopper in a record's spells in which the record exists.
 const existence = "existence"
 
 const (
-	forever    = stamp(math.MaxInt64) // the end of a spell that goes on
-	keptSpells = 16                   // of one record and one shopper; a click is judged within a few of them
+	forever    = stamp(math.MaxInt64) // the end of a spell that has not ended
+	keptSpells = 16                   // of one record and one shopper; judging a click takes only the last few
 	keptTold   = 1024                 // answered webhooks of one record
-	keptEvents = 60                   // of one record, for whoever reads a finding
+	keptEvents = 60                   // of one record, shown with a finding
 )
 
 // spell is a time in which a record names a shopper.
@@ -60,7 +58,7 @@ type soakRecord struct {
 	events []string
 }
 
-// begin and end note that the record names a shopper, or exists, from now or until now.
+// begin and end note that the record starts or stops to name a shopper, or to exist.
 func (r *soakRecord) begin(who string, from stamp) {
 	spells := append(r.spells[who], spell{from, forever})
 	r.spells[who] = spells[max(0, len(spells)-keptSpells):]
@@ -84,7 +82,7 @@ func (r *soakRecord) tell(t told) {
 	r.told = r.told[max(0, len(r.told)-keptTold):]
 }
 
-// last is the latest spell of a shopper that began before a moment.
+// last returns the latest spell of a shopper that began before a moment.
 func (r *soakRecord) last(who string, at stamp) (spell, bool) {
 	spells := r.spells[who]
 	for i := len(spells) - 1; i >= 0; i-- {
@@ -92,11 +90,11 @@ func (r *soakRecord) last(who string, at stamp) (spell, bool) {
 			return spells[i], true
 		}
 	}
-	// What is forgotten of a long history is not held against anybody.
+	// If the history was too long to keep, assume that the record named the shopper.
 	return spell{to: forever}, len(spells) == keptSpells
 }
 
-// telling is a webhook that was delivered after a moment and answered before another.
+// telling returns a webhook that was delivered after one moment and answered before another.
 func (r *soakRecord) telling(after, before stamp) (told, bool) {
 	for _, t := range r.told {
 		if t.delivered >= after && t.answered < before {
@@ -108,7 +106,7 @@ func (r *soakRecord) telling(after, before stamp) (told, bool) {
 
 // soakClick is one request and its answer.
 type soakClick struct {
-	shopper  string      // by whom Shopify or the middleware knows the shopper; "" if asked for by a record
+	shopper  string      // the id that Shopify or the middleware sends; "" if a record is asked for
 	asked    *soakRecord // the record that was asked for
 	door     string      // proxy or api
 	instance int
@@ -126,7 +124,7 @@ func (c soakClick) String() string {
 		c.door, who, c.instance, c.path, c.begun, c.reply.begun, c.reply.status, c.to())
 }
 
-// to is where a click leads; "" is nowhere.
+// to returns where a click leads; "" is nowhere.
 func (c soakClick) to() string {
 	if c.door != "api" {
 		return c.reply.location
@@ -147,15 +145,15 @@ func (c soakClick) acceptable() bool {
 		return status == http.StatusOK || status == http.StatusFound && c.to() != ""
 	case status == http.StatusOK:
 		return c.to() != ""
-	case status == http.StatusServiceUnavailable: // as documented: nothing is known, and Recharge does not answer
+	case status == http.StatusServiceUnavailable: // as documented, if nothing is cached and Recharge does not answer
 		return strings.Contains(c.reply.body, "urn:manage-subscriptions:problem:unavailable")
 	default:
 		return status == http.StatusNotFound
 	}
 }
 
-// suspect is a click that has led to a record which does not name its shopper. Whether
-// it should not have depends on webhooks whose answers may still be on their way.
+// suspect is a click that led to a record that does not name its shopper. Whether that is a fault
+// depends on webhooks whose answers may still be on their way.
 type suspect struct {
 	click soakClick
 	to    *soakRecord
@@ -183,7 +181,7 @@ func (w *soakWorld) judge(c soakClick) {
 	w.suspect(c, to)
 }
 
-// kindOf names an answer for the counts.
+// kindOf returns the kind under which an answer is counted.
 func kindOf(c soakClick, to *soakRecord, token string) string {
 	switch {
 	case to != nil && token != "":
@@ -202,7 +200,7 @@ func kindOf(c soakClick, to *soakRecord, token string) string {
 	return "nowhere"
 }
 
-// led is the record to whose portal a click leads, and the portal's token.
+// led returns the record to whose portal a click leads, and the portal's token.
 func (w *soakWorld) led(c soakClick) (*soakRecord, string) {
 	at, err := url.Parse(c.to())
 	if err != nil {
@@ -240,8 +238,8 @@ func (w *soakWorld) suspect(c soakClick, to *soakRecord) {
 	}
 }
 
-// convict looks again at the suspects whose clicks were answered until then. By then all
-// webhooks that were answered before them must have been noted.
+// convict looks again at suspects whose clicks were answered by until. All webhooks that were answered
+// before them must have been noted.
 func (w *soakWorld) convict(until stamp) {
 	w.mu.Lock()
 	var ripe []suspect
@@ -274,10 +272,10 @@ func (w *soakWorld) convictOne(s suspect) {
 		s.click, s.left, by.delivered, by.answered, s.click.reply.begun-by.answered, by.body)
 }
 
-// shownFindings are those of one kind of which everything is printed.
+// shownFindings is how many findings of one kind are printed in full.
 const shownFindings = 3
 
-// find keeps a finding, with the history of the record that it is about.
+// find records a finding, with the history of the record that it is about.
 func (w *soakWorld) find(kind string, about *soakRecord, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -292,8 +290,8 @@ func (w *soakWorld) find(kind string, about *soakRecord, format string, args ...
 	w.findings = append(w.findings, text)
 }
 
-// TestSoakJudge tries the judge on a record that names ann until 20, nobody until 30, and
-// bob since. A judge that finds nothing would make every soak pass.
+// TestSoakJudge tests the judge on a record that names ann until 20, nobody until 30, and bob since
+// then. A judge that finds nothing would let every soak pass.
 func TestSoakJudge(t *testing.T) {
 	recharge := rechargetest.NewServer(rechargetest.Options{})
 	defer recharge.Close()

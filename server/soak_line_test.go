@@ -17,8 +17,8 @@ type stamp time.Duration
 
 func (s stamp) String() string { return fmt.Sprintf("%.6fs", time.Duration(s).Seconds()) }
 
-// tap is a server's listener that notes when each answer is written. A client's own
-// clock would also count the time until the client is scheduled again.
+// tap is a server's listener that notes when each answer is written. Times taken by a client would
+// include the time until the client is scheduled again.
 type tap struct {
 	net.Listener
 	now func() stamp
@@ -47,8 +47,8 @@ func (t *tap) Accept() (net.Conn, error) {
 	return tapped, nil
 }
 
-// written returns when the latest answer to the client at this address began to be
-// written, and when its first bytes were.
+// written returns when the server began to write the latest answer to the client at this address, and
+// when its first bytes were written.
 func (t *tap) written(client net.Addr) (begun, done stamp) {
 	t.mu.Lock()
 	conn := t.conns[client.String()]
@@ -61,14 +61,14 @@ func (t *tap) written(client net.Addr) (begun, done stamp) {
 	return conn.begun, conn.done
 }
 
-// tappedConn is the server's end of a connection. Its client sends a request only
-// when it has the whole answer to the one before.
+// tappedConn is the server's end of a connection. Its client sends a request only after it has the
+// whole answer to the previous one.
 type tappedConn struct {
 	net.Conn
 	tap *tap
 
 	mu          sync.Mutex
-	answering   bool // something was written since something was read
+	answering   bool // something was written since the last read
 	begun, done stamp
 }
 
@@ -103,7 +103,7 @@ func (c *tappedConn) Close() error {
 
 const (
 	lineTimeout = 40 * time.Second // of one request: longer than a click may take
-	lineIdle    = time.Minute      // then a line dials anew: the server keeps it for two minutes
+	lineIdle    = time.Minute      // after which a line dials again, since the server closes it after two minutes
 )
 
 // soakLine is a client's keep-alive connection to one server, for one goroutine.
@@ -114,7 +114,7 @@ type soakLine struct {
 	used   time.Time
 }
 
-// soakReply is what a request was answered with.
+// soakReply is the answer to a request.
 type soakReply struct {
 	status      int
 	location    string
@@ -153,7 +153,7 @@ func (l *soakLine) do(request string) (soakReply, error) {
 	return r, nil
 }
 
-// send sends a request whose answer is still to be read.
+// send sends a request and leaves its answer to be read.
 func (l *soakLine) send(request string) error {
 	if time.Since(l.used) > lineIdle {
 		l.close()
@@ -183,10 +183,10 @@ func (l *soakLine) close() {
 	l.conn = nil
 }
 
-// getRequest is a GET as it goes over the wire.
+// getRequest returns a GET as it goes over the wire.
 func getRequest(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: app.example\r\n\r\n" }
 
-// postRequest is a POST of JSON as it goes over the wire; headers are names and values.
+// postRequest returns a POST of JSON as it goes over the wire; headers are names and values.
 func postRequest(path, body string, headers ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: app.example\r\n", path)

@@ -24,8 +24,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// The soak is the property test of the first promise: from the moment a Recharge webhook
-// about a record is answered 200, nobody lands by that record whom it does not name.
+// The soak is the property test of the first promise: once a Recharge webhook about a record is
+// answered 200, no click leads to that record unless the record names the shopper.
 //
 // A few seconds of it run with all other tests. A million clicks take some minutes:
 //
@@ -35,7 +35,7 @@ import (
 //
 //	go test ./server -run 'TestSoak$' -count=1 -v -timeout 6h -soak.clicks=10000000
 //
-// The seed draws what every goroutine does, not how they interleave: the same seed is a
+// The seed determines what every goroutine does, but not how they interleave. The same seed gives a
 // similar run, not the same one.
 var (
 	soakClicks = flag.Int("soak.clicks", 0, "clicks of TestSoak; 0 is 15,000 with CI=true, else 4,000, and a few seconds at most")
@@ -45,10 +45,10 @@ var (
 const (
 	soakShoppers = 60
 	soakClickers = 48  // goroutines
-	soakInFlight = 600 // webhooks on their way, those that are late among them
+	soakInFlight = 600 // webhooks on their way, including late ones
 )
 
-// quick is how many clicks a soak makes beside all other tests, and for how long at most.
+// quick returns how many clicks a soak makes in an ordinary test run, and how long it may take.
 func quick() (clicks int64, most time.Duration) {
 	return suite.Pick[int64](15000, 4000), suite.Pick(6*time.Second, 2*time.Second)
 }
@@ -65,9 +65,9 @@ func TestSoak(t *testing.T) {
 	nothingRuns(t, before)
 }
 
-// TestSoakManyStores drives two instances that serve many stores, of which one is
-// connected. It neither uninstalls the app, as then the store is not connected any more,
-// nor asks for links, as its keys would have to be made in the admin.
+// TestSoakManyStores drives two instances that serve many stores, one of which is connected. It does
+// not uninstall the app, which would disconnect the store, nor ask for links, whose keys would have to
+// be made in the admin.
 func TestSoakManyStores(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	t.Run("one of many", func(t *testing.T) {
@@ -89,12 +89,12 @@ func TestSoakManyStores(t *testing.T) {
 	nothingRuns(t, before)
 }
 
-// nothingRuns waits until no goroutine is left. go-redis dials on for a second after it was
-// closed without a Redis.
+// nothingRuns waits until no goroutine is left. go-redis keeps dialling for a second if it is closed
+// while Redis is down.
 func nothingRuns(t *testing.T, before goleak.Option) {
 	t.Helper()
 	var err error
-	for range 8 { // each looks for some 400 ms
+	for range 8 { // each try takes about 400 ms
 		if err = goleak.Find(before); err == nil {
 			return
 		}
@@ -114,7 +114,7 @@ type soak struct {
 
 	post     chan struct{} // holds one for each webhook on its way
 	postmen  sync.WaitGroup
-	stopping context.Context // ends when there are clicks enough
+	stopping context.Context // ends when there are enough clicks
 	stop     context.CancelFunc
 }
 
@@ -130,7 +130,7 @@ func newSoak(t *testing.T, w *soakWorld, clicks int64, most time.Duration) *soak
 	return s
 }
 
-// run clicks until it is enough, waits for all that is under way, and reports.
+// run makes enough clicks, waits for everything under way, and reports.
 func (s *soak) run() {
 	s.t.Logf("seed %d: %d clicks, for at most %v", s.seed, s.wanted, s.most)
 	if s.most > 0 {
@@ -152,12 +152,12 @@ func (s *soak) run() {
 	s.report(took)
 }
 
-// random is the dice of one goroutine.
+// random returns the random numbers of one goroutine.
 func (s *soak) random(goroutine int) *rand.Rand {
 	return rand.New(rand.NewPCG(s.seed, uint64(goroutine)))
 }
 
-// clicker clicks, and now and then changes the world.
+// clicker makes clicks and changes the world now and then.
 func (s *soak) clicker(random *rand.Rand) {
 	lines := []*soakLine{{tap: s.taps[0]}, {tap: s.taps[1]}}
 	defer lines[0].close()
@@ -177,7 +177,7 @@ func (s *soak) clicker(random *rand.Rand) {
 	}
 }
 
-// draw is a click of anybody's, and more often of those about whom something has changed.
+// draw returns a click of any shopper, more often of one about whom something has changed.
 func (s *soak) draw(random *rand.Rand) soakClick {
 	c := soakClick{door: "proxy", instance: random.IntN(2)}
 	s.mu.Lock()
@@ -209,7 +209,7 @@ func (s *soak) draw(random *rand.Rand) soakClick {
 	return c
 }
 
-// anyRecord is one that exists, or did. The world's mutex is held.
+// anyRecord returns a record that exists or did. The world's mutex is held.
 func (s *soak) anyRecord(random *rand.Rand) *soakRecord {
 	if len(s.deleted) > 0 && random.IntN(5) == 0 {
 		return pick(random, s.deleted)
@@ -219,7 +219,7 @@ func (s *soak) anyRecord(random *rand.Rand) *soakRecord {
 
 func pick[T any](random *rand.Rand, all []T) T { return all[random.IntN(len(all))] }
 
-// happen changes something at Recharge and has it told.
+// happen changes something at Recharge and sends the webhooks about it.
 func (s *soak) happen(random *rand.Rand) {
 	s.mu.Lock()
 	kind, edits := s.plan(random)
@@ -253,7 +253,7 @@ func (s *soak) plan(random *rand.Rand) (kind string, edits []edit) {
 	return "create", []edit{s.creation(random)}
 }
 
-// settle makes a record the only one of a shopper's that is active.
+// settle makes a record the only active one of a shopper.
 func (s *soak) settle(shopper string, only *soakRecord) []edit {
 	edits := []edit{{only, shopper, true, true}}
 	for _, r := range s.records {
@@ -264,7 +264,7 @@ func (s *soak) settle(shopper string, only *soakRecord) []edit {
 	return edits
 }
 
-// creation is a new record, or one that was deleted and comes again.
+// creation returns the creation of a new record, or of a deleted one.
 func (s *soak) creation(random *rand.Rand) edit {
 	owner := pick(random, s.shoppers)
 	if len(s.deleted) > 0 && random.IntN(3) == 0 {
@@ -273,8 +273,8 @@ func (s *soak) creation(random *rand.Rand) edit {
 	return edit{s.newRecord(), owner, true, true}
 }
 
-// tell has a message delivered by a goroutine of its own: at once, late, twice, lost and
-// then repeated, or never. What is late is stale: it says how the record was then.
+// tell delivers a message in a goroutine of its own, at once, late, twice, lost and then repeated, or
+// never. A late message is stale, because it has the record as it was when it changed.
 func (s *soak) tell(m soakMessage, random *rand.Rand) {
 	short := time.Duration(random.IntN(int(300 * time.Millisecond)))
 	long := time.Duration(random.IntN(int(2 * time.Second)))
@@ -294,7 +294,7 @@ func (s *soak) tell(m soakMessage, random *rand.Rand) {
 	}
 }
 
-// carry does first at once, and then delivers a message, each time after a while.
+// carry calls first at once and then delivers the message after each of the delays.
 func (s *soak) carry(random *rand.Rand, first func(instance int), m soakMessage, after ...time.Duration) {
 	instance := random.IntN(2)
 	s.post <- struct{}{}
@@ -307,14 +307,14 @@ func (s *soak) carry(random *rand.Rand, first func(instance int), m soakMessage,
 	})
 }
 
-// repeat waits and sends, and sends again until that is done, or all is over.
+// repeat waits and sends, again and again, until send is done or the run is over.
 func (s *soak) repeat(after time.Duration, send func(try int) (done bool)) {
 	for try := 0; pause(s.stopping, after) && !send(try); try++ {
 		after = 100 * time.Millisecond
 	}
 }
 
-// erase has Shopify say that a shopper, or all of the shop, is to be forgotten.
+// erase makes Shopify send a webhook to erase a shopper or the whole shop.
 func (s *soak) erase(random *rand.Rand) {
 	id, instance := fmt.Sprint("soak-", s.ids.Add(1)), random.IntN(2)
 	topic, body := "customers/redact", servertest.ShopperBody(pick(random, s.shoppers))
@@ -332,8 +332,8 @@ func (s *soak) erase(random *rand.Rand) {
 	})
 }
 
-// trouble goes through phases in which Recharge answers slowly, wrongly, or not at all.
-// It also has the judge look again at what is long enough ago.
+// trouble goes through phases in which Recharge answers slowly, wrongly, or not at all. It also lets
+// the judge look again at clicks that are old enough.
 func (s *soak) trouble(random *rand.Rand) {
 	const judged = stamp(3 * time.Second)
 	for {
@@ -348,15 +348,15 @@ func (s *soak) trouble(random *rand.Rand) {
 	}
 }
 
-// phase draws what is wrong with Recharge, and for how long. In all phases its answers
-// take a few milliseconds, before it looks and after. Where nothing can be understood of
-// it, that mostly lasts for a call or two: after five the programs leave it alone for some
-// seconds, in which there is little to find.
+// phase draws what is wrong with Recharge, and for how long. In all phases, its answers take a few
+// milliseconds, before and after it looks. If its answers are unusable, the phase mostly lasts for a
+// call or two, because after five such calls the programs stop calling it for some seconds, in which
+// there is little to find.
 func phase(random *rand.Rand) (name string, f rechargetest.Faults, lasts time.Duration) {
 	f.Latency = time.Duration(random.IntN(int(3 * time.Millisecond)))
 	f.Lag = time.Duration(random.IntN(int(6 * time.Millisecond)))
 	lasts = time.Duration(5+random.IntN(80)) * time.Millisecond
-	if random.IntN(8) == 0 { // one that is slow to say what was so
+	if random.IntN(8) == 0 { // a slow answer with old data
 		f.Only = pick(random, endpoints())
 		f.Lag *= 10
 	}
@@ -413,7 +413,7 @@ func endpoints() []string {
 	}
 }
 
-// killRedis kills Redis rarely, once in a quick run.
+// killRedis kills Redis now and then, once in a quick run.
 func (s *soak) killRedis(random *rand.Rand) {
 	after := 2 * time.Second
 	if s.most > 0 {
@@ -426,8 +426,7 @@ func (s *soak) killRedis(random *rand.Rand) {
 	}
 }
 
-// importOften has all customers imported again and again, on either instance, also while
-// they are being imported.
+// importOften has all customers imported again and again, on either instance, even during an import.
 func (s *soak) importOften() {
 	client := redis.NewClient(&redis.Options{Addr: s.f.Redis.Addr, MaxRetries: -1})
 	defer func() { _ = client.Close() }()
@@ -457,7 +456,7 @@ func (s *soak) report(took time.Duration) {
 	}
 }
 
-// listing is counts, one a line.
+// listing returns counts, one a line.
 func listing(counts map[string]int) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(counts)) {

@@ -30,8 +30,8 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// soakWorld is two running programs on one real Redis, an emulated Recharge, and what
-// the judge knows of both.
+// soakWorld is two running programs on one real Redis, an emulated Recharge, and what the judge knows
+// about both.
 type soakWorld struct {
 	tb    testing.TB
 	f     *servertest.Fixture // its settings and emulators
@@ -43,13 +43,13 @@ type soakWorld struct {
 	many  bool   // the programs serve many stores
 
 	ids   atomic.Int64   // of records and messages
-	lines chan *soakLine // those of webhooks that are not in use; see borrow
+	lines chan *soakLine // unused lines for webhooks; see borrow
 
 	mu       sync.Mutex
 	shoppers []string
-	records  []*soakRecord          // those that exist, as Recharge lists them
-	deleted  []*soakRecord          // the newest of the others
-	byHash   map[string]*soakRecord // all that ever were
+	records  []*soakRecord          // existing records, as Recharge lists them
+	deleted  []*soakRecord          // the latest deleted ones
+	byHash   map[string]*soakRecord // all that ever existed
 	recent   []string               // the shoppers of the latest changes
 	suspects []suspect
 	findings []string
@@ -57,8 +57,7 @@ type soakWorld struct {
 	counts   map[string]int // operations
 }
 
-// newSoakWorld starts two programs, and a Redis with these arguments, that end with the
-// test.
+// newSoakWorld starts two programs, and a Redis with these arguments. They end with the test.
 func newSoakWorld(tb testing.TB, redis []string, change ...func(*config.Settings)) *soakWorld {
 	tb.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 1024) // weak and quick: it signs as often as clicks are cold
@@ -80,9 +79,9 @@ func newSoakWorld(tb testing.TB, redis []string, change ...func(*config.Settings
 	return w
 }
 
-// lastingRedis are the arguments of a Redis that comes back with all that it has answered.
-// Its files are in memory where that is to be had: what a killed process has written
-// outlives it there as well, and a disk would make the run several times as long.
+// lastingRedis returns the arguments of a Redis that restarts with everything that it has
+// acknowledged. Its files are on a RAM disk if there is one. That survives a killed process, too, and
+// a real disk would make the run several times as long.
 func lastingRedis(tb testing.TB) []string {
 	tb.Helper()
 	args := []string{"--appendonly", "yes", "--appendfsync", "always"}
@@ -111,8 +110,8 @@ func (w *soakWorld) emulate(key *rsa.PrivateKey) {
 	w.f.Recharge.SetPortalBase(w.f.Store.URL + "/tools/recurring/portal/")
 }
 
-// soakSettings are those of a store whose links do not last, so that more is asked for
-// while records move.
+// soakSettings returns the settings of a store whose links expire soon, so that the programs ask for
+// more while records move.
 func (w *soakWorld) soakSettings(change ...func(*config.Settings)) config.Settings {
 	settings := w.f.Settings()
 	settings.RechargeClientSecret, settings.PortalAPIKey = servertest.WebhookSecret, servertest.APIKey
@@ -167,7 +166,7 @@ func (w *soakWorld) count(what string) {
 	w.counts[what]++
 }
 
-// borrow is a line to an instance, for a webhook.
+// borrow returns a line to an instance, for a webhook.
 func (w *soakWorld) borrow(instance int) *soakLine {
 	for range len(w.lines) {
 		select {
@@ -190,7 +189,7 @@ func (w *soakWorld) giveBack(l *soakLine) {
 	}
 }
 
-// hangUp closes the lines that nobody uses.
+// hangUp closes the unused lines.
 func (w *soakWorld) hangUp() {
 	for {
 		select {
@@ -209,14 +208,14 @@ type edit struct {
 	active, exists bool
 }
 
-// soakMessage is a webhook of Recharge's, as it was when its record changed.
+// soakMessage is a webhook from Recharge, as it was when its record changed.
 type soakMessage struct {
 	record      *soakRecord
 	topic, body string
 }
 
-// change makes edits at Recharge, all at once, and returns what Recharge tells of them.
-// The world's mutex is held.
+// change makes edits at Recharge, all at once, and returns the webhooks about them. The world's mutex
+// is held.
 func (w *soakWorld) change(edits ...edit) []soakMessage {
 	before := w.now()
 	var messages []soakMessage
@@ -237,7 +236,7 @@ func (w *soakWorld) change(edits ...edit) []soakMessage {
 	return messages
 }
 
-// became notes what a record became, from what it was.
+// became notes how a record differs from was.
 func (r *soakRecord) became(was soakRecord, before, after stamp) {
 	named, names := was.owner != "" && was.exists, r.owner != "" && r.exists
 	if named && (!names || was.owner != r.owner) {
@@ -256,7 +255,7 @@ func (r *soakRecord) became(was soakRecord, before, after stamp) {
 		r.owner, r.active, r.exists, was.owner, was.active, was.exists, before)
 }
 
-// list puts a record into Recharge's list, or takes it out.
+// list adds a record to Recharge's list or removes it.
 func (w *soakWorld) list(r *soakRecord, listed bool) {
 	switch {
 	case r.exists && !listed:
@@ -269,7 +268,7 @@ func (w *soakWorld) list(r *soakRecord, listed bool) {
 	}
 }
 
-// remember keeps the shoppers of the latest changes: they click more often.
+// remember keeps the shoppers of the latest changes, who click more often.
 func (w *soakWorld) remember(shoppers ...string) {
 	for _, shopper := range shoppers {
 		if shopper != "" {
@@ -279,7 +278,7 @@ func (w *soakWorld) remember(shoppers ...string) {
 	w.recent = w.recent[max(0, len(w.recent)-8):]
 }
 
-// publish has Recharge list what the world knows.
+// publish makes Recharge list the world's records.
 func (w *soakWorld) publish() {
 	customers := make([]rechargetest.Customer, len(w.records))
 	for i, r := range w.records {
@@ -291,7 +290,7 @@ func (w *soakWorld) publish() {
 	w.f.Recharge.SetCustomers(customers)
 }
 
-// newRecord is one that does not exist yet. The world's mutex is held.
+// newRecord returns a record that does not exist yet. The world's mutex is held.
 func (w *soakWorld) newRecord() *soakRecord {
 	id := 70000000 + w.ids.Add(1)
 	r := &soakRecord{id: id, hash: fmt.Sprintf("soak%016x", id), spells: map[string][]spell{}}
@@ -299,7 +298,7 @@ func (w *soakWorld) newRecord() *soakRecord {
 	return r
 }
 
-// news is what Recharge tells of a record that was another before.
+// news returns the webhooks that Recharge sends about a record that has changed.
 func news(r *soakRecord, was soakRecord) []soakMessage {
 	body := customerBody(r)
 	switch {
@@ -328,7 +327,7 @@ func customerBody(r *soakRecord) string {
 		r.id, r.hash, owner, count)
 }
 
-// signedNow is a message as Recharge sends it at this moment.
+// signedNow returns a message as Recharge would send it now.
 func (w *soakWorld) signedNow(m soakMessage) string {
 	seconds := strconv.FormatInt(time.Now().Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(servertest.WebhookSecret))
@@ -337,8 +336,8 @@ func (w *soakWorld) signedNow(m soakMessage) string {
 		"X-Recharge-Webhook-Signature", "t="+seconds+",v1="+hex.EncodeToString(mac.Sum(nil)))
 }
 
-// populate makes the shoppers and a record for each, half as many that are not active,
-// and some of nobody.
+// populate creates the shoppers with a record for each, half as many inactive records, and some that
+// name nobody.
 func (w *soakWorld) populate(shoppers int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -357,8 +356,7 @@ func (w *soakWorld) populate(shoppers int) {
 	w.change(edits...)
 }
 
-// deliver sends a message to an instance and reports whether Recharge would leave it at
-// that.
+// deliver sends a message to an instance and reports whether Recharge would not send it again.
 func (w *soakWorld) deliver(m soakMessage, instance int) (done bool) {
 	w.count("webhook " + m.topic)
 	delivered, answer, ok := w.post(w.signedNow(m), instance)
@@ -373,11 +371,11 @@ func (w *soakWorld) deliver(m soakMessage, instance int) (done bool) {
 	return true
 }
 
-// lose sends a message and hangs up: whether it was taken, Recharge does not know.
+// lose sends a message and hangs up, so that Recharge does not know whether it arrived.
 func (w *soakWorld) lose(m soakMessage, instance int) {
 	l := &soakLine{tap: w.taps[instance]}
 	defer l.close()
-	_ = l.send(w.signedNow(m)) // that it may not arrive is the point
+	_ = l.send(w.signedNow(m)) // it may not arrive, which is the point
 	w.count("webhook lost")
 }
 
@@ -401,8 +399,7 @@ func (w *soakWorld) post(request string, instance int) (delivered stamp, answer 
 	return delivered, answer, false
 }
 
-// tellShopify sends a webhook of Shopify's and reports whether Shopify would leave it at
-// that.
+// tellShopify sends a webhook from Shopify and reports whether Shopify would not send it again.
 func (w *soakWorld) tellShopify(topic, body, id string, instance int) (done bool) {
 	mac := hmac.New(sha256.New, []byte(servertest.AppSecret))
 	mac.Write([]byte(body))
@@ -433,12 +430,12 @@ func (w *soakWorld) click(c soakClick, l *soakLine) {
 	w.judge(c)
 }
 
-// apiBody is the body of a request for a link.
+// apiBody returns the body of a request for a link.
 func apiBody(who, destination, locale string) string {
 	return fmt.Sprintf(`{%s,"destination":%q,"locale":%q}`, who, destination, locale)
 }
 
-// proxyPath is what a browser asks the store for, behind the path of the app.
+// proxyPath returns what a browser requests from the store, after the path of the app.
 func proxyPath(destination, locale, country string) string {
 	query := url.Values{}
 	for name, value := range map[string]string{"locale": locale, "country": country} {
@@ -465,8 +462,7 @@ type redisLife struct {
 	down []spell
 }
 
-// findRedis is how long a program may take to notice that Redis is there again, on a
-// busy machine.
+// findRedis is how long a program may take to notice that Redis is back, on a busy machine.
 const findRedis = stamp(5 * time.Second)
 
 // restart kills Redis and starts it again after a while, or when ctx ends.
@@ -482,8 +478,7 @@ func (r *redisLife) restart(ctx context.Context, after time.Duration) {
 	r.down[len(r.down)-1].to = r.now()
 }
 
-// troubled reports whether Redis was down, or had not been found again, at some time
-// between two moments.
+// troubled reports whether Redis was down, or not yet in use again, at any time between two moments.
 func (r *redisLife) troubled(from, to stamp) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -498,7 +493,7 @@ func (r *redisLife) history() string {
 	return fmt.Sprint(r.down)
 }
 
-// pause waits, and reports whether ctx goes on.
+// pause waits and reports whether ctx has not ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -510,7 +505,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// errorLog keeps the last errors that the programs have logged, and all panics.
+// errorLog keeps the last errors that the programs logged, and all panics.
 type errorLog struct {
 	mu     sync.Mutex
 	newest []string

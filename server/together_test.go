@@ -14,8 +14,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestOneLookupEverywhere: a hundred simultaneous first clicks of one shopper, on
-// two servers, cost what one does.
+// TestOneLookupEverywhere: a hundred simultaneous first clicks of one shopper, on two servers, make
+// the calls of one.
 func TestOneLookupEverywhere(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -40,7 +40,7 @@ func TestOneLookupEverywhere(t *testing.T) {
 	}
 }
 
-// TestTwoPagesOnTwoServers: one access does for both pages, and each click gets its own.
+// TestTwoPagesOnTwoServers: one portal access serves both pages, and each click gets its own page.
 func TestTwoPagesOnTwoServers(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -61,8 +61,7 @@ func TestTwoPagesOnTwoServers(t *testing.T) {
 	}
 }
 
-// TestFailureIsNotMultiplied: where Recharge is down, a hundred clicks find out once at
-// each server.
+// TestFailureIsNotMultiplied: while Recharge is down, a hundred clicks find out once at each server.
 func TestFailureIsNotMultiplied(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, func(s *config.Settings) { s.RechargeTimeout = "500ms" })
@@ -79,8 +78,8 @@ func TestFailureIsNotMultiplied(t *testing.T) {
 	}
 }
 
-// counted waits until each of two servers has said that it is there since the other
-// has: so each knows of both.
+// counted waits until each of two servers has registered after the other did, so that each has counted
+// both.
 func counted(f *servertest.Fixture) {
 	f.T.Helper()
 	said := func() []string { return strings.Split(f.Redis.Dump()["ms2:instances"], "\n") }
@@ -109,8 +108,8 @@ func TestOneBudget(t *testing.T) {
 			client := servertest.NewClient(t)
 			begun := time.Now()
 			var all sync.WaitGroup
-			// On a busy machine more at once would wait for a connection to Redis longer than
-			// a click does, and then count without it.
+			// With more at once, some would wait too long for a connection to Redis on a busy machine,
+			// and then count without it.
 			room := make(chan struct{}, 30)
 			for i, who := range people {
 				room <- struct{}{}
@@ -121,7 +120,7 @@ func TestOneBudget(t *testing.T) {
 			for _, n := range f.Calls() {
 				calls += n
 			}
-			// The burst, what leaks meanwhile, and those who wait a second.
+			// The burst, the calls that are refilled meanwhile, and those that wait a second.
 			most := 40 + 2*int(time.Since(begun).Seconds()+1) + 2
 			if calls < 20 || calls > most {
 				t.Errorf("%d calls; want the burst, 40, and at most %d", calls, most)

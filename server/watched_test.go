@@ -19,7 +19,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// get asks the operator's listener, or the public one.
+// fetch makes a GET request to the operator's listener or the public one.
 func fetch(t *testing.T, at, path string) (int, string) {
 	t.Helper()
 	response, err := http.Get("http://" + at + path)
@@ -34,8 +34,7 @@ func fetch(t *testing.T, at, path string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// TestSource: each click's line says where its answer came from, and how long each
-// step took.
+// TestSource: each click's line says where its answer came from and how long each step took.
 func TestSource(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -70,7 +69,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// TestMetrics reads what an operator does, after clicks of several kinds.
+// TestMetrics reads what an operator reads, after clicks of several kinds.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -122,7 +121,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMetricsOfABrokenRedis: the scrape says so, and waits for nothing.
+// TestMetricsOfABrokenRedis: the scrape reports it and waits for nothing.
 func TestMetricsOfABrokenRedis(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
@@ -133,7 +132,7 @@ func TestMetricsOfABrokenRedis(t *testing.T) {
 	}
 }
 
-// TestMetricsOfAnIndex: what the store knows of an index is in a scrape.
+// TestMetricsOfAnIndex: a scrape has what the store knows about an index.
 func TestMetricsOfAnIndex(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 600)
@@ -171,7 +170,7 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestTraces has a collector read the spans of a click.
+// TestTraces lets a collector read the spans of a click.
 func TestTraces(t *testing.T) {
 	sent := make(chan []byte, 10)
 	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -192,7 +191,7 @@ func TestTraces(t *testing.T) {
 		s.OTLPEndpoint, s.OTLPHeaders = collector.URL, "x-team=a, x-api-key=hush%2C%20hush"
 	})
 	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
-	f.Stop() // sends what is left
+	f.Stop() // sends the remaining spans
 	f.Ended <- <-f.Ended
 	var request tracepb.TracesData
 	body := <-sent
@@ -232,8 +231,8 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// TestTracesKeepTheKey: a collector that repeats the key it was asked with does not
-// get it into the log, and one that sends us on does not get it to another host.
+// TestTracesKeepTheKey: if a collector repeats the key that we sent, the log does not have it. If it
+// redirects us, the other host does not get it.
 func TestTracesKeepTheKey(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("another host is asked, with the key %q", r.Header.Get("X-Api-Key"))
@@ -256,13 +255,13 @@ func TestTracesKeepTheKey(t *testing.T) {
 			f.Ended <- <-f.Ended
 			line := f.Log.Last("cannot send traces; it is tried again")
 			if text := fmt.Sprint(line); line == nil || strings.Contains(text, "hush") || !strings.Contains(text, "does not take them") {
-				t.Errorf("the log has %s; want that the collector does not take them, and no key", text)
+				t.Errorf("the log has %s; want it to say that the collector does not take them, without the key", text)
 			}
 		})
 	}
 }
 
-// TestTracesNobodyTakes: clicks go on, and the log says so once.
+// TestTracesNobodyTakes: without a collector, clicks go on, and the log says so once.
 func TestTracesNobodyTakes(t *testing.T) {
 	f := servertest.Start(t, func(s *config.Settings) { s.OTLPEndpoint = "http://127.0.0.1:1" })
 	if got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions"); got.Outcome() != "redirected" {

@@ -20,8 +20,7 @@ const (
 	dashboard = "../../deploy/grafana/dashboard.json"
 )
 
-// TestRules has promtool, of Debian's package prometheus, try each alert with a
-// fault and without.
+// TestRules tests each alert with and without its fault by promtool, from Debian's package prometheus.
 func TestRules(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -35,7 +34,7 @@ func TestRules(t *testing.T) {
 	tests := read(t, ruleTests)
 	for _, alert := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(read(t, rules), -1) {
 		if !strings.Contains(tests, "- name: "+alert[1]+"\n") || !strings.Contains(tests, "alertname: "+alert[1]+"}") {
-			t.Errorf("%s is not tried with its fault and without", alert[1])
+			t.Errorf("%s is not tested with and without its fault", alert[1])
 		}
 	}
 }
@@ -49,8 +48,8 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-// TestNames: whatever the rules and the dashboard ask for, is there; and whatever is
-// there, one of them shows.
+// TestNames: every metric that the rules and the dashboard query exists, and every metric that exists
+// is in one of them.
 func TestNames(t *testing.T) {
 	if !json.Valid([]byte(read(t, dashboard))) {
 		t.Fatalf("%s is not JSON", dashboard)
@@ -66,7 +65,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile(`manage_subscriptions_\w+`).FindAllString(asked, -1) {
 		if !slices.Contains(are, strings.TrimSuffix(name, "_bucket")) {
-			t.Errorf("%s is asked for, and not there", name)
+			t.Errorf("%s is queried but does not exist", name)
 		}
 	}
 }

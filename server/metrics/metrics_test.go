@@ -76,7 +76,7 @@ func TestEvents(t *testing.T) {
 		t.Error("the scrape names a shop, or a cause")
 	}
 	if strings.Contains(scraped, "budget_left ") {
-		t.Error("the scrape tells of a budget where there is no token")
+		t.Error("the scrape has a budget although there is no token")
 	}
 }
 
@@ -102,7 +102,7 @@ func TestState(t *testing.T) {
 
 const doc = "../../docs/metrics.md"
 
-// TestDoc holds docs/metrics.md to what is scraped. -update writes it anew.
+// TestDoc compares docs/metrics.md with a scrape. -update rewrites it.
 func TestDoc(t *testing.T) {
 	m := metrics.New("", fixed{Budgets: []recharge.Budget{{}}})
 	before, err := os.ReadFile(doc)
@@ -123,7 +123,7 @@ func TestDoc(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff(string(before), after); diff != "" {
-		t.Errorf("%s is not what is scraped; go test ./server/metrics -update writes it (-is +want):\n%s", doc, diff)
+		t.Errorf("%s differs from a scrape; go test ./server/metrics -update rewrites it (-is +want):\n%s", doc, diff)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestMain(m *testing.M) {
 
 var labelShape = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
-// table has a row for each of our metrics in a scrape.
+// table returns a table with a row for each of our metrics in a scrape.
 func table(scraped string) string {
 	type row struct {
 		help, kind string

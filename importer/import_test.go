@@ -20,7 +20,7 @@ import (
 	"manage-subscriptions/server"
 )
 
-// pages are the calls of imports so far.
+// pages returns the calls made by imports so far.
 func pages(f *servertest.Fixture) (pages []rechargetest.Request) {
 	for _, request := range f.Recharge.Requests() {
 		if request.Endpoint == "customers" && !request.Query.Has("external_customer_id") {
@@ -30,8 +30,8 @@ func pages(f *servertest.Fixture) (pages []rechargetest.Request) {
 	return pages
 }
 
-// TestIndex: whoever is in the index clicks without being looked up, and gets
-// through when Recharge is down. Whoever is not is looked up.
+// TestIndex: imported shoppers click without a lookup, and reach their portal when Recharge is
+// down. Others are looked up.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 600)
@@ -62,8 +62,8 @@ func landAs(f *servertest.Fixture, who string) rechargetest.Customer {
 	return f.Land(f.Shopper(who), "/apps/subscriptions").Customer
 }
 
-// TestIndexWithoutFilter: a store whose filter does not work is served as any
-// other, to whoever it is.
+// TestIndexWithoutFilter: a store whose filter does not work is served like any other, whoever the
+// shopper is.
 func TestIndexWithoutFilter(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 0)
@@ -78,13 +78,13 @@ func TestIndexWithoutFilter(t *testing.T) {
 			}
 		}
 	}
-	// Long after, what is known is looked at again, by Recharge's id.
+	// Much later the cached customer is checked again, by Recharge's id.
 	f.Clock.Add(30 * time.Hour)
 	f.Calls()
 	if opening := landAs(f, servertest.Pat); opening.ShopifyCustomerID != servertest.Pat || f.Log.Last("click")["outcome"] != "redirected" {
 		t.Errorf("pat's click after 30 hours = %v, in the portal of %q; want redirected, pat's", f.Log.Last("click")["outcome"], opening.ShopifyCustomerID)
 	}
-	// And is not believed if the record is somebody else's by then.
+	// If the record is somebody else's by then, it is not used.
 	f.Clock.Add(60 * time.Hour)
 	f.Recharge.SetCustomers([]rechargetest.Customer{servertest.Changed(f.Customers[1], func(c *rechargetest.Customer) { c.ShopifyCustomerID = servertest.Robin })})
 	if location := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions").Location; location != "" {
@@ -92,7 +92,7 @@ func TestIndexWithoutFilter(t *testing.T) {
 	}
 }
 
-// TestOneImport: of two servers one imports, and a restart goes on where it was.
+// TestOneImport: only one of two servers imports, and it continues where it was after a restart.
 func TestOneImport(t *testing.T) {
 	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "10,40" } // five pages a second
@@ -120,7 +120,7 @@ func TestOneImport(t *testing.T) {
 	}
 }
 
-// TestImportGivesWay: an import stops for clicks, and goes on after them.
+// TestImportGivesWay: an import stops for clicks, and continues after them.
 func TestImportGivesWay(t *testing.T) {
 	t.Parallel()
 	slowly := func(s *config.Settings) { s.RechargeRate = "4,20" } // two pages a second
@@ -139,8 +139,8 @@ func TestImportGivesWay(t *testing.T) {
 	f.WaitForImport()
 }
 
-// TestIndexLearns: what a webhook is about is asked for at once, so that the next
-// click need not.
+// TestIndexLearns: a customer named by a webhook is looked up at once, so that the next click does
+// not have to.
 func TestIndexLearns(t *testing.T) {
 	t.Parallel()
 	for _, filter := range []string{"works", "is ignored"} {
@@ -177,7 +177,7 @@ func TestIndexLearns(t *testing.T) {
 	}
 }
 
-// dueNow has the shop's next import begin.
+// dueNow makes the shop's next import start now.
 func dueNow(f *servertest.Fixture) {
 	f.T.Helper()
 	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
@@ -187,7 +187,7 @@ func dueNow(f *servertest.Fixture) {
 	}
 }
 
-// TestIndexInAppHome: the merchant sees how far it is.
+// TestIndexInAppHome: the merchant sees the import's progress.
 func TestIndexInAppHome(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 600, servertest.ManyStores)
@@ -206,11 +206,11 @@ func TestIndexInAppHome(t *testing.T) {
 	f.Until("it goes on", func() bool { return len(f.Log.Lines("index complete")) == 2 })
 }
 
-// TestIndexGoesWithTheShop: after an uninstall nothing is left of it, though an import
-// was under way.
+// TestIndexGoesWithTheShop: after an uninstall nothing is left of the index, even if an import was
+// running.
 func TestIndexGoesWithTheShop(t *testing.T) {
 	t.Parallel()
-	// A page a second for a quarter of a minute: also on a busy machine the uninstall comes in the middle.
+	// A page a second for 15 seconds, so that the uninstall comes in the middle even on a busy machine.
 	f := servertest.StartWithImport(t, 4000, servertest.ManyStores, func(s *config.Settings) { s.RechargeRate = "2,40" })
 	f.Connect()
 	f.Until("the import has begun", func() bool { return len(f.CachedShoppers()) > 250 })
@@ -228,8 +228,7 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 	}
 }
 
-// TestIndexCommand: the command imports by itself, says how far it is, and what is
-// wrong.
+// TestIndexCommand: the command imports on its own, and reports its progress and errors.
 func TestIndexCommand(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)

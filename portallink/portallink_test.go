@@ -13,7 +13,7 @@ import (
 	"manage-subscriptions/portallink"
 )
 
-// The vector of docs/headless.md, made by other means: by hand, and with openssl.
+// The vector of docs/headless.md, computed independently: by hand, and with openssl.
 const (
 	vectorKey  = "example-key-of-16-or-more-characters"
 	vectorText = "25:manage-subscriptions/go/1,22:my-store.myshopify.com,13:7123456789012,6:orders,5:pt-BR,10:1735689600,16:abcdefghij123456,"
@@ -46,7 +46,7 @@ func TestVector(t *testing.T) {
 	}
 }
 
-// TestSign: a signed link reads back as it was, and is valid now.
+// TestSign: a signed link parses back to the same link and is valid now.
 func TestSign(t *testing.T) {
 	signer, err := portallink.NewSigner("https://subscriptions.example.com/base/", vectorKey)
 	if err != nil {
@@ -129,8 +129,8 @@ func TestSecretIsNotPrinted(t *testing.T) {
 	}
 }
 
-// FuzzParse: what Parse returns has the signature of exactly those values, so each
-// text reads in one way.
+// FuzzParse: the signature of a parsed link covers exactly its values, so each text can be read in
+// only one way.
 func FuzzParse(f *testing.F) {
 	secret := portallink.SecretOf(vectorKey)
 	good, err := vector().Query(secret)
@@ -176,7 +176,7 @@ func split(text string) []string {
 	return fields
 }
 
-// FuzzTexts: two links have the same text only if they are the same.
+// FuzzTexts: different links have different texts.
 func FuzzTexts(f *testing.F) {
 	f.Add("a.myshopify.com", "1", "", "a.myshopify.com", "1", "")
 	f.Add("a.myshopify.com", "12", "3", "a.myshopify.com", "1", "23")

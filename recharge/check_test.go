@@ -10,7 +10,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// inspected returns a Recharge to connect to, and options with a merchant's tokens.
+// inspected returns an emulated Recharge, and options with a merchant's tokens for it.
 func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.Options) {
 	t.Helper()
 	srv := rechargetest.NewServer(rechargetest.Options{
@@ -27,14 +27,14 @@ func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.O
 	}
 }
 
-// TestInspect shows what connecting detects, and what it reports as missing.
+// TestInspect shows what connecting a store detects, and what it reports as missing.
 func TestInspect(t *testing.T) {
 	all := []string{"read_customers", "write_session", "read_store"}
 	base := "https://www.brand.example/tools/recurring/portal/"
 	for name, test := range map[string]struct {
 		scopes []string
 		change func(*rechargetest.Server, *recharge.Options)
-		want   string // each check, its state, and why
+		want   string // each check with its state and reason
 		portal string
 		usable bool
 	}{
@@ -188,8 +188,7 @@ func TestInspectExtras(t *testing.T) {
 	}
 }
 
-// TestInspectDistrusts: a portal that Recharge names but that is not configured is
-// reported as such.
+// TestInspectDistrusts: Inspect reports a portal that Recharge names but that is not configured.
 func TestInspectDistrusts(t *testing.T) {
 	_, o := inspected(t, "read_customers", "write_session", "read_store")
 	c := recharge.NewClient(o) // its portal is on the shop's own host

@@ -13,8 +13,8 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestCircuit: a dead endpoint costs the first callers their time, and those that
-// follow nothing. Now and then one call tries it for all.
+// TestCircuit: a dead endpoint slows down the first callers but none after them. From time to time
+// a single call tries it again.
 func TestCircuit(t *testing.T) {
 	for name, fault := range map[string]func(*rechargetest.Faults){
 		"slow":      func(f *rechargetest.Faults) { f.Latency = time.Minute },
@@ -27,7 +27,7 @@ func TestCircuit(t *testing.T) {
 				srv, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Timeout = time.Second })
 				find := func() error { _, err := lookUp(t.Context(), c, shopifyID); return err }
 				srv.SetFaults(func(f *rechargetest.Faults) { fault(f); f.Only = recharge.Customers })
-				for range 3 { // each tries twice
+				for range 3 { // each is retried once
 					if err := find(); err == nil {
 						t.Fatal("FindCustomer = nil; want it to fail")
 					}
@@ -62,7 +62,7 @@ func TestCircuit(t *testing.T) {
 	}
 }
 
-// TestRefusalOpensNoCircuit: an endpoint that refuses is not dead.
+// TestRefusalOpensNoCircuit: an endpoint that refuses calls is not dead.
 func TestRefusalOpensNoCircuit(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 422} {
 		srv := newScript(t, answer{status: status, body: "{}"})
@@ -75,8 +75,8 @@ func TestRefusalOpensNoCircuit(t *testing.T) {
 	}
 }
 
-// TestBackgroundOpensNoCircuit: a page that cannot be read stops the import, but not
-// the clicks, whose lookups are answered.
+// TestBackgroundOpensNoCircuit: an unreadable page stops the import, but not the clicks, whose
+// lookups still work.
 func TestBackgroundOpensNoCircuit(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("external_customer_id") == "" {
@@ -98,8 +98,8 @@ func TestBackgroundOpensNoCircuit(t *testing.T) {
 	}
 }
 
-// TestCancelledOpensNoCircuit: a caller that gives up says nothing of Recharge, so
-// its call counts neither way.
+// TestCancelledOpensNoCircuit: a caller that gives up says nothing about Recharge, so its call
+// counts neither as a success nor as a failure.
 func TestCancelledOpensNoCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Timeout = 10 * time.Second })
@@ -128,10 +128,10 @@ func TestCancelledOpensNoCircuit(t *testing.T) {
 		_, err := lookUp(t.Context(), c, shopifyID)
 		checkReason(t, "FindCustomer meanwhile", err, "")
 
-		// Failures on both sides of a cancelled call are still in a row.
+		// Failures before and after a cancelled call are still consecutive.
 		fail := func() {
 			srv.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{Status: 500} })
-			_, _ = lookUp(t.Context(), c, shopifyID) // tries twice
+			_, _ = lookUp(t.Context(), c, shopifyID) // is retried once
 			srv.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{Latency: time.Second} })
 		}
 		fail()
@@ -141,7 +141,7 @@ func TestCancelledOpensNoCircuit(t *testing.T) {
 		if !c.Limiter().CircuitOpen(recharge.Customers) {
 			t.Error("five failures in a row, and a cancelled call between them: the circuit is closed; want it open")
 		}
-		// The call that tries the endpoint for all may be cancelled, too.
+		// The call that tries the endpoint again may be cancelled, too.
 		time.Sleep(6 * time.Second)
 		cancelled()
 		_, err = lookUp(t.Context(), c, shopifyID)
@@ -169,7 +169,7 @@ func TestCircuitsAreTheTokens(t *testing.T) {
 	}
 }
 
-// TestOneCallTriesForAll: the others make no call meanwhile, and give theirs back.
+// TestOneCallTriesForAll: while one call tries the endpoint, the others give theirs back.
 func TestOneCallTriesForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, c := emulated(t, rechargetest.Options{})

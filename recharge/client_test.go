@@ -37,7 +37,7 @@ func TestStatuses(t *testing.T) {
 	tests := []struct {
 		status int
 		reason recharge.Reason
-		retry  time.Duration // after which a GET is tried again; 0 is never
+		retry  time.Duration // before a GET is retried; 0 means never
 	}{
 		{400, recharge.BadRequest, 0},
 		{401, recharge.Unauthorized, 0},
@@ -83,15 +83,15 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// ask is one method of the client and how many calls it may make.
+// ask is a method of the client, with the number of calls it may make.
 type ask struct {
 	name  string
 	calls int
 	do    func(context.Context, *recharge.Client) error
 }
 
-// asks are all methods that call: GETs may be tried again, the POST never, since
-// it may have been carried out.
+// asks are all methods that make calls. GETs may be retried; the POST never, because it may already
+// have been carried out.
 func asks(gets int) []ask {
 	return []ask{
 		{"FindCustomer", gets, func(ctx context.Context, c *recharge.Client) error {
@@ -117,8 +117,8 @@ func checkStatus(t *testing.T, what string, err error, want int) {
 	}
 }
 
-// TestAnswers tries exact answers, some of which no healthy API gives. Calls
-// that are tried again meet the same answer again.
+// TestAnswers tries exact answers, some of which no healthy API gives. A retried call gets the same
+// answer again.
 func TestAnswers(t *testing.T) {
 	const html = "<html>Bad Gateway</html>"
 	htmlType := http.Header{"Content-Type": {"text/html"}}
@@ -224,7 +224,7 @@ func TestCutByEmulator(t *testing.T) {
 	}
 }
 
-// TestNoRedirectIsFollowed: it would carry the token to another host.
+// TestNoRedirectIsFollowed: a redirect would carry the token to another host.
 func TestNoRedirectIsFollowed(t *testing.T) {
 	t.Parallel()
 	elsewhere := newScript(t, says(fixture(t, "customers_one_match_2021_11")))
@@ -262,7 +262,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// TestDialsAgain counts the attempts where no server can.
+// TestDialsAgain counts connection attempts, which no server can count.
 func TestDialsAgain(t *testing.T) {
 	for _, ask := range asks(2) {
 		synctest.Test(t, func(t *testing.T) {
@@ -297,7 +297,7 @@ func TestConnectionDropped(t *testing.T) {
 
 func TestTooSlow(t *testing.T) {
 	const timeout = 3 * time.Second
-	// Both wait for the client to go.
+	// Both wait for the client to go away.
 	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	stalled := func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
@@ -312,7 +312,7 @@ func TestTooSlow(t *testing.T) {
 					var calls atomic.Int32
 					count := func(w http.ResponseWriter, r *http.Request) {
 						calls.Add(1)
-						_, _ = io.Copy(io.Discard, r.Body) // only then does net/http notice that the client goes
+						_, _ = io.Copy(io.Discard, r.Body) // only then does net/http notice that the client goes away
 						handler(w, r)
 					}
 					c := inBubble(t, http.HandlerFunc(count), func(o *recharge.Options) { o.Timeout = timeout })
@@ -346,13 +346,13 @@ func TestLatencyWithinTimeout(t *testing.T) {
 	})
 }
 
-// TestContextEndsTheRetry: a click that has no time left makes no second call,
-// and learns of the first one's failure when its time is over, not later.
+// TestContextEndsTheRetry: a click without time left makes no second call, and gets the first one's
+// error no later than its deadline.
 func TestContextEndsTheRetry(t *testing.T) {
 	tests := []struct {
 		name   string
 		first  answer
-		left   time.Duration // of the click
+		left   time.Duration // until the click's deadline
 		reason recharge.Reason
 		calls  int
 	}{
@@ -382,7 +382,7 @@ func TestContextEndsTheRetry(t *testing.T) {
 	}
 }
 
-// TestContextEndsTheCall: the click's deadline cuts a call that is under way.
+// TestContextEndsTheCall: the click's deadline ends a call that is under way.
 func TestContextEndsTheCall(t *testing.T) {
 	for _, ask := range asks(1) {
 		synctest.Test(t, func(t *testing.T) {
@@ -417,7 +417,7 @@ func TestContextOverBeforeTheCall(t *testing.T) {
 	}
 }
 
-// TestErrorText pins what an operator reads.
+// TestErrorText fixes the texts that operators read.
 func TestErrorText(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -17,7 +17,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// record is one customer of a page; the JSON texts are put in as they are.
+// record is one customer of a page. The JSON texts are inserted unchanged.
 func record(id, hash, external, active string) string {
 	return fmt.Sprintf(`{"id":%s,"hash":%s,"external_customer_id":%s,"subscriptions_active_count":%s}`, id, hash, external, active)
 }
@@ -42,8 +42,8 @@ func TestFindCustomerInFixtures(t *testing.T) {
 		{"customers_empty_2021_11", recharge.Customer{}, recharge.NoCustomer},
 		{"customers_filter_ignored_TRAP", recharge.Customer{}, recharge.FilterIgnored},
 		{"customers_two_matches_AMBIGUOUS", recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}, ""},
-		// The older version has the Shopify id elsewhere. We asked for 2021-11,
-		// so its records name nobody that we know how to compare.
+		// The older version puts the Shopify id elsewhere. We asked for 2021-11, so its records
+		// name nobody we can compare.
 		{"customers_2021_01", recharge.Customer{}, recharge.FilterIgnored},
 		{"customer_single_2021_11_hash_30hex", recharge.Customer{}, recharge.Malformed},
 	}
@@ -80,7 +80,7 @@ func TestFindCustomer(t *testing.T) {
 		want   recharge.Customer
 		reason recharge.Reason
 	}{
-		// Several records of one Shopify customer: no guessing.
+		// Several records of one Shopify customer: none is guessed.
 		{"two, the second active", two("0", "1"), withActive(second, 1), ""},
 		{"two, the first active", two("3", "0"), withActive(pat(), 3), ""},
 		{"two, both active", two("1", "1"), none, recharge.Ambiguous},
@@ -97,7 +97,7 @@ func TestFindCustomer(t *testing.T) {
 			none, recharge.Ambiguous,
 		},
 
-		// Other people's records never count, whatever else they share.
+		// Other people's records never count, even if they share everything else.
 		{
 			"someone else's record with the right e-mail",
 			`{"customers":[{"id":70999001,"email":"pat@example.test","external_customer_id":{"ecommerce":"6999999999999"},"hash":"aaaabbbbccccdddd","subscriptions_active_count":1}]}`,
@@ -119,7 +119,7 @@ func TestFindCustomer(t *testing.T) {
 			pat(), "",
 		},
 
-		// The external id, in every form that it might have.
+		// The external id, in all forms that it might take.
 		{"external id as number", named(`{"ecommerce":6100200300400}`), pat(), ""},
 		{"external id null", named(`{"ecommerce":null}`), none, recharge.FilterIgnored},
 		{"external id missing", named(`{}`), none, recharge.FilterIgnored},
@@ -167,7 +167,7 @@ func TestFindCustomer(t *testing.T) {
 		{"id no number", mine(`"../1"`, quoted(hash)), none, recharge.Malformed},
 		{"id a fraction", mine("70100200.5", quoted(hash)), none, recharge.Malformed},
 
-		// Pages that are none.
+		// Answers that are not a page.
 		{"no customers", `{}`, none, recharge.Malformed},
 		{"customers null", `{"customers":null}`, none, recharge.Malformed},
 		{"null", `null`, none, recharge.Malformed},
@@ -189,12 +189,12 @@ func TestFindCustomer(t *testing.T) {
 	}
 }
 
-// TestRetryStartsAfresh: what a first answer that could not be read has left
-// behind must not complete the records of the second. Here the second page's
-// record names nobody, and the first page's at its place named the shopper.
+// TestRetryStartsAfresh: values from a first, unreadable answer must not complete the records of
+// the second. Here the second page's record names nobody, and the first page's record at the same
+// place named the shopper.
 func TestRetryStartsAfresh(t *testing.T) {
 	t.Parallel()
-	// A count sent as text is of the wrong type, so this page is refused and asked for again.
+	// A count sent as text has the wrong type, so this page is refused and the call retried.
 	unreadable := edited(t, "customers_two_matches_AMBIGUOUS", `"subscriptions_active_count":1`, `"subscriptions_active_count":"1"`)
 	srv := newScript(t, says(unreadable), says(fixture(t, "customers_filter_ignored_TRAP")))
 	found, err := lookUp(t.Context(), newClient(t, srv.URL), shopifyID)
@@ -208,8 +208,8 @@ func TestRetryStartsAfresh(t *testing.T) {
 	}
 }
 
-// TestRecordsDoNotMix: encoding/json decodes a repeated key into the same slice,
-// whose elements keep what they held.
+// TestRecordsDoNotMix: encoding/json decodes a repeated key into the same slice, whose elements
+// keep their old values.
 func TestRecordsDoNotMix(t *testing.T) {
 	t.Parallel()
 	body := `{"customers":[` + record("70100200", strconv.Quote(hash), own, "1") + `],` +
@@ -304,8 +304,8 @@ func TestFindCustomerAsks(t *testing.T) {
 	}
 }
 
-// TestShopifyIDStaysInItsParameter: the signature is checked elsewhere, but the
-// id must not be able to change the request here either.
+// TestShopifyIDStaysInItsParameter: the signature is checked elsewhere, but here, too, the id must
+// not be able to change the request.
 func TestShopifyIDStaysInItsParameter(t *testing.T) {
 	t.Parallel()
 	srv := newScript(t, says(fixture(t, "customers_filter_ignored_TRAP")))
@@ -329,7 +329,7 @@ func TestShopifyIDStaysInItsParameter(t *testing.T) {
 	}
 }
 
-// TestNobodyIsNotLookedUp: an empty filter would be none.
+// TestNobodyIsNotLookedUp: Recharge would ignore an empty filter.
 func TestNobodyIsNotLookedUp(t *testing.T) {
 	t.Parallel()
 	srv := newScript(t, says(fixture(t, "customers_one_match_2021_11")))
@@ -345,9 +345,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// FuzzCustomers takes any two bodies as the answers to the lookup and to its
-// retry. A customer must come from one record of the body last read, and that
-// record must itself name the id asked for.
+// FuzzCustomers uses any two bodies as the answers to the lookup and its retry. A customer must
+// come from one record of the body read last, and that record itself must name the requested id.
 func FuzzCustomers(f *testing.F) {
 	for _, name := range []string{
 		"customers_one_match_2021_11", "customers_empty_2021_11", "customers_filter_ignored_TRAP",
@@ -357,7 +356,7 @@ func FuzzCustomers(f *testing.F) {
 		f.Add("", fixture(f, name))
 	}
 	f.Add(pageOf(record(`"70100200"`, `"a"`, `{"ecommerce":6100200300400}`, "null")), `{"customers":[null]}`)
-	// An answer, or a list, that leaves something behind for the next.
+	// Answers and lists that could leave something behind for the next one.
 	f.Add(pageOf(record("1", `"a"`, own, `"1"`)), pageOf(`{"id":2,"hash":"b"}`))
 	f.Add(`{"customers":[`+record("1", `"a"`, own, "1")+`],"customers":[{"id":2,"hash":"b"}]}`, "")
 	f.Fuzz(func(t *testing.T, first, second string) {
@@ -385,8 +384,8 @@ func FuzzCustomers(f *testing.F) {
 	})
 }
 
-// holds is the second, naive reading: it keeps repeated keys and looks for one
-// record that says all of it.
+// holds reads the body a second time, naively: it keeps repeated keys and looks for one record that
+// holds everything.
 func holds(body string, c recharge.Customer, shopifyID string) bool {
 	decoder := json.NewDecoder(strings.NewReader(body))
 	decoder.UseNumber()
@@ -414,8 +413,8 @@ func names(record any, shopifyID string) bool {
 	return false
 }
 
-// said tells whether one of the values reads as text. Numbers compare as
-// integers too: an id may be written with leading zeros in a string.
+// said reports whether one of the values reads as text. Numbers are also compared as integers,
+// because an id in a string may have leading zeros.
 func said(list []any, text string) bool {
 	for _, value := range list {
 		written := fmt.Sprint(value)
@@ -434,8 +433,7 @@ type member struct {
 	value any
 }
 
-// values are those of an object under a key, in whatever case: encoding/json
-// does not mind the case either.
+// values returns an object's values under a key. It ignores case, as encoding/json does.
 func values(object any, key string) []any {
 	members, _ := object.([]member)
 	var list []any

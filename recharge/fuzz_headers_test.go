@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// FuzzHeaders: whatever Recharge's headers say about its limits, the bucket stays
-// within its configuration, and a pause lasts between a second and a minute.
+// FuzzHeaders: for any rate limit headers, the bucket stays within its configuration, and a pause
+// lasts between a second and a minute.
 func FuzzHeaders(f *testing.F) {
 	for _, limit := range []string{"", "/", "1/40", "40/40", "41/40", "-1/40", "1/0", "0/1", "1/-1", "1/2/3", " 1/40", "1e1/40", "9223372036854775807/9223372036854775807", "99999999999999999999/1", "+1/+40"} {
 		f.Add(limit, "2")

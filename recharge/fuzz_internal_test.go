@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzWebhookBody: whatever stands in a signed body, under whatever topic, what is
-// read of a customer has its shapes, and an error repeats nothing of it.
+// FuzzWebhookBody: for any signed body and topic, the values read have their shapes, and an error
+// quotes nothing from the body.
 func FuzzWebhookBody(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "null", "[]", bodyA, bodyB, `{"customer":null}`, `{"customer":{"id":1}}`, `{"customer":{"id":"1","hash":"a","external_customer_id":{"ecommerce":"2"}}}`,

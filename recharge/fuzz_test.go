@@ -12,7 +12,7 @@ import (
 	"manage-subscriptions/recharge"
 )
 
-// answering is a client to whom Recharge says one thing, whatever it asks.
+// answering returns a client whose every call gets the same answer.
 func answering(t testing.TB, body string, change ...func(*recharge.Options)) *recharge.Client {
 	c := newClient(t, pipesURL, change...)
 	c.AnswerBy(roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -21,8 +21,8 @@ func answering(t testing.TB, body string, change ...func(*recharge.Options)) *re
 	return c
 }
 
-// FuzzLink: whatever Recharge answers for a link, only one leaves that keeps the
-// guard's promise, for the customer that it was asked for.
+// FuzzLink: for any answer, only links that keep the guard's promise for the requested customer are
+// returned.
 func FuzzLink(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "null", "[]", `{"customer_hash":"` + hash + `","portal_url":"` + portalURL + hash + `/subscriptions?token=` + portalToken + `"}`,
@@ -60,7 +60,7 @@ func FuzzLink(f *testing.F) {
 	})
 }
 
-// FuzzSession: no answer makes a session of another customer, and none panics.
+// FuzzSession: no answer leads to another customer's session or to a panic.
 func FuzzSession(f *testing.F) {
 	for _, name := range []string{"session_snake", "error_404"} {
 		f.Add(fixture(f, name))
@@ -91,7 +91,7 @@ func FuzzSession(f *testing.F) {
 
 var recordHash = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
-// FuzzPage: of a page of anything, only records that can be used are kept.
+// FuzzPage: for any page, only usable records are kept.
 func FuzzPage(f *testing.F) {
 	for _, name := range []string{"customers_one_match_2021_11", "customers_empty_2021_11", "customers_filter_ignored_TRAP", "customers_2021_01", "error_404"} {
 		f.Add(fixture(f, name), "")
@@ -117,8 +117,8 @@ func FuzzPage(f *testing.F) {
 	})
 }
 
-// FuzzPortalURL: what is taken for a portal's address is one, reads the same again,
-// and links that begin with it keep the guard's promise.
+// FuzzPortalURL: an accepted portal address is valid and parses to itself, and links below it keep
+// the guard's promise.
 func FuzzPortalURL(f *testing.F) {
 	for _, seed := range []string{
 		"", portalURL, "https://a.example", "http://a.example", "http://127.0.0.1:1/x", "https://a.example/../x", "https://a.example//x", "https://a.example\\x", "https://u@a.example/", "https://A.Example/P",
@@ -145,8 +145,8 @@ func FuzzPortalURL(f *testing.F) {
 	})
 }
 
-// FuzzDestination: of what a visitor writes, a destination or a locale gets into a
-// link only in its shape, and changes nothing else in it.
+// FuzzDestination: a visitor's destination and locale get into a link only if they have their
+// shape, and change nothing else in it.
 func FuzzDestination(f *testing.F) {
 	for _, seed := range []string{"", "orders", "subscriptions/1", "subscriptions/1/cancel", "../x", "//evil.example", "subscriptions/1/../2", "subscriptions/1\n", "Orders", "orders?x", "\xff"} {
 		f.Add(seed, "fr")

@@ -52,8 +52,7 @@ func linkCorpus(t testing.TB) []linkCase {
 	return cases
 }
 
-// TestGuard tries every link of the corpus on the guard itself, and as a link that
-// Recharge has just sent.
+// TestGuard tries every link of the corpus on the guard itself, and as a link that Recharge sends.
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	cases := linkCorpus(t)
@@ -81,8 +80,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestGuardOfSandbox: the one origin that may be http is the configured one,
-// and config takes it only on loopback.
+// TestGuardOfSandbox: only the configured origin may be http, and config accepts that only on
+// loopback.
 func TestGuardOfSandbox(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://127.0.0.1:1", func(o *recharge.Options) { o.PortalURL = mustURL(t, "http://127.0.0.1:8080/portal/") })
@@ -106,8 +105,8 @@ func TestGuardOfSandbox(t *testing.T) {
 	}
 }
 
-// TestAccessPassesAnew: a cached access is no better than an answer, and the
-// configuration may have changed since it was made.
+// TestAccessPassesAnew: a cached access is checked like an answer, because the configuration may
+// have changed since it was made.
 func TestAccessPassesAnew(t *testing.T) {
 	t.Parallel()
 	branded := "https://portal.brand.example/tools/recurring/portal/"
@@ -147,8 +146,8 @@ func TestAccessPassesAnew(t *testing.T) {
 	}
 }
 
-// TestRefusalTellsTheHost: an operator whose portal has its own domain needs to
-// see which one to configure.
+// TestRefusalTellsTheHost: an operator whose portal has its own domain needs to see which one to
+// configure.
 func TestRefusalTellsTheHost(t *testing.T) {
 	t.Parallel()
 	for host, told := range map[string]string{
@@ -167,8 +166,7 @@ func TestRefusalTellsTheHost(t *testing.T) {
 	}
 }
 
-// TestRefusalKeepsSecretsInTheHost: a host that holds the hash or the token is
-// not repeated.
+// TestRefusalKeepsSecretsInTheHost: a host that contains the hash or the token is not quoted.
 func TestRefusalKeepsSecretsInTheHost(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{hash + ".evil.example", portalToken + ".evil.example", "x" + hash + "x.evil.example"} {
@@ -188,8 +186,8 @@ func refusal(t *testing.T, portalURL string) error {
 	return err
 }
 
-// FuzzGuard: whatever the guard lets out is what it promises, as net/url and,
-// as far as that can be told without one, a browser read it.
+// FuzzGuard: every link that the guard allows keeps its promise, as read by net/url and, as far as
+// we can tell without one, by a browser.
 func FuzzGuard(f *testing.F) {
 	for _, c := range linkCorpus(f) {
 		f.Add(c.link, hash)
@@ -212,7 +210,7 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// promiseBroken says what a link does that none may do.
+// promiseBroken returns what is wrong with a link that the guard allows, or "".
 func promiseBroken(link, hash string, portal *url.URL) string {
 	u, err := url.Parse(link)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestPriorities: a click goes on by hash without a session, but nowhere without a
-// lookup, and no click waits for a background call.
+// TestPriorities: a click can do without a session, but not without a lookup, and no click waits
+// for a background call.
 func TestPriorities(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	l := NewLimiter(2, 40, func() time.Time { return now })
@@ -43,7 +43,7 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
-// flaky is a shared limiter. Its nth Take is the nth of the list.
+// flaky is a shared limiter with a prepared result for each Take.
 type flaky struct {
 	takes []func() (Turn, error)
 	taken int
@@ -56,8 +56,8 @@ func (f *flaky) Take(context.Context, Bucket, Ask, float64, float64) (Turn, erro
 
 func (f *flaky) Instances() int { return 1 }
 
-// TestFailingSharedLimiter: what this process knows of the bucket is never less than what
-// it has spent or the shared limiter has said, in whichever order the answers come.
+// TestFailingSharedLimiter: the account of this process never holds less than it has spent or than
+// the shared limiter has reported, in whatever order the answers come.
 func TestFailingSharedLimiter(t *testing.T) {
 	t.Parallel()
 	fails := func() (Turn, error) { return Turn{}, errors.New("gone") }
@@ -72,7 +72,7 @@ func TestFailingSharedLimiter(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		takes []func() (Turn, error) // the first begins before the others, each of which follows the last
+		takes []func() (Turn, error) // the first begins first; the others follow one after another
 		spent int
 	}{
 		{"an older answer comes last", []func() (Turn, error){late(answers(1, 1)), answers(40, 2)}, 40},
@@ -99,13 +99,13 @@ func TestFailingSharedLimiter(t *testing.T) {
 	}
 }
 
-// lossy is a shared limiter that does what it is asked, and whose answers are lost, at once
-// or after it is let go.
+// lossy is a shared limiter that does its work but loses its answers, either at once or when held
+// is closed.
 type lossy struct {
 	level float64
 	at    int64
 	lost  bool
-	held  chan struct{} // the next answer
+	held  chan struct{} // holds back the next answer
 }
 
 func (s *lossy) Take(_ context.Context, b Bucket, ask Ask, unreported, level float64) (Turn, error) {
@@ -125,11 +125,11 @@ func (s *lossy) Take(_ context.Context, b Bucket, ask Ask, unreported, level flo
 
 func (s *lossy) Instances() int { return 1 }
 
-// TestGivenBackOnce: calls that were given back count once, even if it is not known whether
-// the shared limiter has heard of them.
+// TestGivenBackOnce: calls are given back only once, even if we do not know whether the shared
+// limiter has heard of it.
 func TestGivenBackOnce(t *testing.T) {
 	t.Parallel()
-	// given is after 20 calls of this process, 10 of them given back, and 10 of another.
+	// given returns the state after 20 calls here, 10 of them given back, and 10 elsewhere.
 	given := func(t *testing.T) (*Limiter, *lossy) {
 		l, shared := NewLimiter(1e-6, 40, time.Now), &lossy{}
 		if _, err := l.Reserve(t.Context(), shared, Ask{High: 10}); err != nil {

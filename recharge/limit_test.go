@@ -14,14 +14,14 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// TestLimited: a 429 is never answered by more calls, of whatever kind.
+// TestLimited: a 429 is never followed by more calls, of any kind.
 func TestLimited(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		retryAfter string
 		want       time.Duration
 	}{
-		{"", 2 * time.Second}, // what Recharge advises
+		{"", 2 * time.Second}, // as Recharge advises
 		{"1", time.Second},
 		{"30", 30 * time.Second},
 		{"60", time.Minute},
@@ -67,10 +67,10 @@ func TestLimited(t *testing.T) {
 	}
 }
 
-// TestLimitedTwice: the later end of two pauses counts.
+// TestLimitedTwice: of two pauses the one that ends later counts.
 func TestLimitedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// Two calls are under way; the second to be answered asks for the shorter pause.
+		// Two calls are under way. The second answer asks for the shorter pause.
 		slow := make(chan struct{})
 		var mu sync.Mutex
 		calls := 0
@@ -129,8 +129,8 @@ func TestLimitedByEmulator(t *testing.T) {
 	checkReason(t, "FindCustomer after the pause", err, "")
 }
 
-// TestLimitedWhileWaiting: calls that were waiting for their turn when the 429
-// came are held back too.
+// TestLimitedWhileWaiting: a 429 also holds back calls that were waiting for their turn when it
+// came.
 func TestLimitedWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Rate, o.Burst = 2, 1 })
@@ -138,8 +138,8 @@ func TestLimitedWhileWaiting(t *testing.T) {
 			f.Limited, f.RetryAfter, f.Latency = true, 30*time.Second, 100*time.Millisecond
 		})
 		var all sync.WaitGroup
-		// The first goes out at once and has its 429 after a tenth of a second; the
-		// others would go out after half a second and a whole one.
+		// The first is sent at once and gets its 429 after a tenth of a second. The others would be
+		// sent after half a second and after a second.
 		for i := range 3 {
 			all.Go(func() {
 				_, err := lookUp(t.Context(), c, shopifyID)
@@ -154,14 +154,14 @@ func TestLimitedWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestBurstSpent: a click that would wait long goes on at once without its call.
+// TestBurstSpent: a click that would wait too long goes on at once without its call.
 func TestBurstSpent(t *testing.T) {
 	t.Parallel()
 	const burst = 3
 	srv := newScript(t, says(fixture(t, "customers_one_match_2021_11")))
 	now := newClock()
 	c := newClient(t, srv.URL, func(o *recharge.Options) {
-		o.Now, o.Rate, o.Burst = now.Now, 0.1, burst // the next after ten seconds
+		o.Now, o.Rate, o.Burst = now.Now, 0.1, burst // one call every ten seconds
 	})
 	find := func(what string, want recharge.Reason, calls int) {
 		t.Helper()
@@ -180,11 +180,11 @@ func TestBurstSpent(t *testing.T) {
 	for _, ask := range asks(0) {
 		checkReason(t, ask.name, ask.do(t.Context(), c), recharge.OverBudget)
 	}
-	// Those that were turned away have cost nothing.
+	// The refused calls have cost nothing.
 	now.Advance(10 * time.Second)
 	find("FindCustomer after one call has leaked", "", burst+1)
 	find("FindCustomer after that", recharge.OverBudget, burst+1)
-	// A long rest fills the bucket and no more.
+	// A long rest empties the bucket, but allows no more than one burst.
 	now.Advance(time.Hour)
 	for i := range burst {
 		find("FindCustomer after an hour", "", burst+2+i)
@@ -199,7 +199,7 @@ func TestWaitsItsTurn(t *testing.T) {
 		c := inBubble(t, srv, func(o *recharge.Options) { o.Rate, o.Burst = 2, 1 })
 		start := time.Now()
 		var all sync.WaitGroup
-		// Two calls a second: those that would wait longer than a second go on.
+		// Two calls a second. Callers that would wait longer than a second go on without one.
 		for i, want := range []struct {
 			reason recharge.Reason
 			at     time.Duration
@@ -238,7 +238,7 @@ func TestContextEndsTheWait(t *testing.T) {
 	})
 }
 
-// crowd lets many callers in at once and counts what they got.
+// crowd starts many callers at once and counts their results by reason.
 func crowd(t *testing.T, c *recharge.Client, callers int) map[recharge.Reason]int {
 	t.Helper()
 	var (
@@ -267,8 +267,8 @@ func crowd(t *testing.T, c *recharge.Client, callers int) map[recharge.Reason]in
 	return got
 }
 
-// checkCrowd checks that so many calls of a crowd were made and answered, that
-// all others were turned away, and that Recharge never had to.
+// checkCrowd checks that this many calls of a crowd were made and answered, that all other callers
+// were refused, and that Recharge never had to refuse one.
 func checkCrowd(t *testing.T, when string, got map[recharge.Reason]int, callers, calls int, srv *rechargetest.Server) {
 	t.Helper()
 	if got[""] != calls || got[recharge.OverBudget] != callers-calls {
@@ -286,8 +286,8 @@ func checkCrowd(t *testing.T, when string, got map[recharge.Reason]int, callers,
 	srv.ResetRequests()
 }
 
-// TestCrowd: a thousand simultaneous callers cost the burst, and what leaks while
-// the most patient of them wait. Recharge's bucket is as large as ours.
+// TestCrowd: a thousand simultaneous callers use up the burst, and the calls that leak while the
+// most patient of them wait. Recharge's bucket is as large as ours.
 func TestCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const callers, burst, patient = 1000, 40, 2
@@ -296,9 +296,9 @@ func TestCrowd(t *testing.T) {
 	})
 }
 
-// TestCrowdIsForgotten: callers that are turned away have spent nothing, so once
-// the bucket has leaked the next crowd finds all of it. The clock stands still
-// while a crowd is there, and no call waits: two seconds a call are too long.
+// TestCrowdIsForgotten: refused callers have spent nothing, so the next crowd finds the whole burst
+// once the bucket has leaked. The clock stands still during a crowd, and no caller waits, because
+// two seconds per call are too long.
 func TestCrowdIsForgotten(t *testing.T) {
 	t.Parallel()
 	const callers, burst, perSecond = 1000, 40, 0.5
@@ -311,8 +311,7 @@ func TestCrowdIsForgotten(t *testing.T) {
 	t.Cleanup(srv.Close)
 	c := newClient(t, srv.URL, func(o *recharge.Options) { o.Now, o.Rate, o.Burst = now.Now, perSecond, burst })
 	checkCrowd(t, "at first", crowd(t, c, callers), callers, burst, srv)
-	// Many crowds, since it takes callers that get in each other's way to spend
-	// what they do not use.
+	// Many crowds, because only callers that collide could spend calls they do not make.
 	for range 30 {
 		checkCrowd(t, "with the burst spent", crowd(t, c, callers), callers, 0, srv)
 	}

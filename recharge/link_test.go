@@ -22,7 +22,7 @@ func TestParseDestination(t *testing.T) {
 			t.Errorf("ParseDestination(%q) = %q; want %q", s, got, s)
 		}
 	}
-	// Whatever else a link says, the shopper still gets somewhere.
+	// For anything else, the shopper still gets somewhere.
 	unknown := []string{
 		"", "/", "nowhere", "Subscriptions", " subscriptions", "subscriptions ", "subscriptions\n", "subscriptions/", "/subscriptions",
 		"subscriptions/x", "subscriptions/1/", "subscriptions/1/skip", "subscriptions/1/cancel/", "subscriptions/1/cancel\n", "subscriptions/1\n",
@@ -70,7 +70,7 @@ func TestParseCountry(t *testing.T) {
 	}
 }
 
-// TestAccessIsRedacted: an access opens a portal, so nothing prints it.
+// TestAccessIsRedacted: an access opens a portal, so nothing may print it.
 func TestAccessIsRedacted(t *testing.T) {
 	t.Parallel()
 	access := recharge.Access{Base: portalURL, TempToken: portalToken, Expires: issued}
@@ -151,7 +151,7 @@ func TestLinkByHash(t *testing.T) {
 	}
 }
 
-// TestLinkByHashRefuses: no cached value gets around the guard either.
+// TestLinkByHashRefuses: the guard also refuses bad cached values.
 func TestLinkByHashRefuses(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, "http://127.0.0.1:1")

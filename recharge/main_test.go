@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// What the fixtures of testdata/facts are about. All of it is invented.
+// The values in the fixtures of testdata/facts. All of them are invented.
 const (
 	shop            = "fixture-shop.myshopify.com"
 	portalURL       = "https://fixture-shop.example/tools/recurring/portal/"
@@ -44,7 +44,7 @@ var issued = time.Unix(1735689600, 0).UTC()
 
 func pat() recharge.Customer { return recharge.Customer{ID: rechargeID, Hash: hash, Active: 1} }
 
-// fixture reads one of the answers recorded in the facts, byte for byte.
+// fixture returns one of the answers in testdata/facts, byte for byte.
 func fixture(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "facts", name+".json"))
@@ -54,7 +54,7 @@ func fixture(t testing.TB, name string) string {
 	return string(bytes.TrimSuffix(text, []byte("\n")))
 }
 
-// edited is a fixture with one text replaced; it fails if the text is not there.
+// edited returns a fixture with one text replaced. It fails if the text is missing.
 func edited(t testing.TB, name, from, to string) string {
 	t.Helper()
 	text := fixture(t, name)
@@ -93,8 +93,8 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// newClient is a client of the API at apiURL as production would configure one,
-// but for a clock that stands still, and what change alters.
+// newClient returns a client of the API at apiURL, configured as in production except for its
+// clock, which stands still, and the changes of change.
 func newClient(t testing.TB, apiURL string, change ...func(*recharge.Options)) *recharge.Client {
 	t.Helper()
 	o := recharge.Options{
@@ -116,7 +116,7 @@ func newClient(t testing.TB, apiURL string, change ...func(*recharge.Options)) *
 	return c
 }
 
-// free returns a grant that reserves nothing: each call is asked for when it is made.
+// free returns a grant without a reservation: each call is taken when it is made.
 func free(c *recharge.Client) *recharge.Grant { return grantOf(c, nil) }
 
 func grantOf(c *recharge.Client, shared recharge.SharedLimiter) *recharge.Grant {
@@ -149,9 +149,9 @@ func portalLink(
 
 func visit(to recharge.Destination) recharge.Visit { return recharge.Visit{To: to} }
 
-// answer is what a scripted Recharge says to one call.
+// answer is the scripted answer to one call.
 type answer struct {
-	status int // 0 is 200
+	status int // 0 means 200
 	header http.Header
 	body   string
 	cut    bool // Content-Length promises more than is sent
@@ -177,8 +177,8 @@ type seen struct {
 	header                    http.Header
 }
 
-// script is a Recharge that gives the exact answers of a test, the last of them
-// again and again. rechargetest shows whatever does not hang on exact bytes.
+// script is a Recharge that gives a test's exact answers and repeats the last one. Use rechargetest
+// for tests that do not depend on exact bytes.
 type script struct {
 	URL     string
 	answers []answer
@@ -221,7 +221,7 @@ type pipes struct {
 	once   sync.Once
 }
 
-// pipesURL is loopback, so that no proxy of the environment comes in between.
+// pipesURL is on loopback, so that no proxy from the environment is used.
 const pipesURL = "http://127.0.0.1:80"
 
 func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
@@ -254,7 +254,7 @@ func (p *pipes) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// inBubble starts h behind pipes and returns a client of it on the bubble's clock.
+// inBubble serves h through pipes and returns a client for it on the bubble's clock.
 func inBubble(t *testing.T, h http.Handler, change ...func(*recharge.Options)) *recharge.Client {
 	t.Helper()
 	p := newPipes()
@@ -278,7 +278,7 @@ func overPipes(t *testing.T, p *pipes, change ...func(*recharge.Options)) *recha
 	return c
 }
 
-// jwtOf is a token with that payload. Nobody checks its signature.
+// jwtOf returns a token with that payload. Nobody checks its signature.
 func jwtOf(payload string) string { return jwtWith(`{"alg":"RS256","typ":"JWT"}`, payload) }
 
 func jwtWith(header, payload string) string {
@@ -286,8 +286,8 @@ func jwtWith(header, payload string) string {
 	return b.EncodeToString([]byte(header)) + "." + b.EncodeToString([]byte(payload)) + "." + b.EncodeToString([]byte("signature"))
 }
 
-// checkReason checks that err has that reason and no confidential text: every error
-// of these tests comes through here.
+// checkReason checks that err has that reason and no confidential text. All errors in these tests
+// pass through here.
 func checkReason(t testing.TB, what string, err error, want recharge.Reason) {
 	t.Helper()
 	checkSilent(t, what, err)
@@ -302,20 +302,19 @@ func checkReason(t testing.TB, what string, err error, want recharge.Reason) {
 	}
 }
 
-// confidential is every id, hash, token and query of these tests, and what any
-// URL has.
+// confidential holds all ids, hashes, tokens and queries of these tests, and parts that every URL
+// has.
 var confidential = []string{
 	adminToken, storefrontToken, shopifyID, strconv.Itoa(rechargeID), hash, opaqueSession, portalToken,
 	"6999999999999", "70100333", "2e3d4c5b6a798811", "70999001", "70999002", "aaaabbbbccccdddd", "eeeeffff00001111",
 	"0a1b2c3d4e5f60718293a4b5c6d7e8", "70100200a1b2c3d4e5f60718", "example.test",
-	"eyJ",                 // how every JWT begins
+	"eyJ",                 // the start of every JWT
 	"://", "?", "&", "/x", // no URL, query or path
 	"external_customer_id", "shop_url", "page_destination", "127.0.0.1:",
 }
 
-// checkSilent checks that an error is of the package's own kind, and that
-// however it is printed it holds nothing confidential: the program logs errors
-// as they are.
+// checkSilent checks that an error is an *Error and that none of its printed forms holds anything
+// confidential, because the program logs errors as they are.
 func checkSilent(t testing.TB, what string, err error) {
 	t.Helper()
 	if err == nil {
@@ -330,7 +329,7 @@ func checkSilent(t testing.TB, what string, err error) {
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v"} {
 		text := fmt.Sprintf(verb, err)
-		// %#v of a struct opens with its type.
+		// %#v of a struct starts with its type.
 		text = strings.TrimPrefix(text, "&recharge.Error")
 		for _, secret := range confidential {
 			if strings.Contains(text, secret) {

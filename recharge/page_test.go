@@ -21,7 +21,7 @@ func TestCustomerPages(t *testing.T) {
 	for i := range 600 {
 		people = append(people, rechargetest.Customer{ID: int64(i + 1), Hash: fmt.Sprintf("%016x", i), ShopifyCustomerID: fmt.Sprint(6100 + i)})
 	}
-	people[7].ShopifyCustomerID = "" // null: somebody without an account
+	people[7].ShopifyCustomerID = "" // null: a customer without an account
 	people[8].Hash = "../8"
 	srv := rechargetest.NewServer(rechargetest.Options{Tokens: []rechargetest.Token{{Value: adminToken, Scopes: []string{"read_customers"}}}, Customers: people})
 	t.Cleanup(srv.Close)
@@ -50,7 +50,7 @@ func TestCustomerPages(t *testing.T) {
 	checkReason(t, "CustomerPage at a bad cursor", err, recharge.Invalid)
 }
 
-// TestCustomerPageOfAnything: a page that is not one is no empty one.
+// TestCustomerPageOfAnything: an answer that is not a page is not taken for an empty one.
 func TestCustomerPageOfAnything(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]recharge.Reason{

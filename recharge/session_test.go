@@ -45,7 +45,7 @@ func TestCreateSession(t *testing.T) {
 		want   recharge.Session
 		reason recharge.Reason
 	}{
-		// Recharge's own texts spell these in two ways each.
+		// Recharge's documents spell each of these in two ways.
 		{"session_camel", fixture(t, "session_camel"), opaque(anHour), ""},
 		{"session_snake", fixture(t, "session_snake"), opaque(anHour), ""},
 		{"customer_id as text", session(`"apiToken":"header.payload.signature","customer_id":"70100200"`), opaque(anHour), ""},
@@ -56,7 +56,7 @@ func TestCreateSession(t *testing.T) {
 		{"both spellings", session(`"apiToken":"header.payload.signature","api_token":"other"`), opaque(anHour), ""},
 		{"one spelling empty", session(`"apiToken":"","api_token":"header.payload.signature"`), opaque(anHour), ""},
 
-		// The expiry is the token's own, but no later than Recharge documents.
+		// The token's own expiry counts, but not beyond the documented lifetime.
 		{"session_jwt_payload", token(jwtOf(payload)), recharge.Session{Token: jwtOf(payload), Expires: anHour}, ""},
 		{"JWT of ten minutes", token(inTenMinutes), recharge.Session{Token: inTenMinutes, Expires: issued.Add(9 * time.Minute)}, ""},
 		{"JWT of a day", token(inADay), recharge.Session{Token: inADay, Expires: anHour}, ""},
@@ -64,7 +64,7 @@ func TestCreateSession(t *testing.T) {
 		{"JWT without end", token(endless), recharge.Session{Token: endless, Expires: anHour}, ""},
 		{"JWT with the id as text", token(ownText), recharge.Session{Token: ownText, Expires: anHour}, ""},
 
-		// Someone else's session is never used, wherever it says so.
+		// Someone else's session is never used, in whatever field it says so.
 		{"foreign customer_id", session(`"apiToken":"header.payload.signature","customer_id":70999001`), recharge.Session{}, recharge.Foreign},
 		{"foreign customer_id as text", session(`"apiToken":"header.payload.signature","customer_id":"70999001"`), recharge.Session{}, recharge.Foreign},
 		{"foreign customerId", session(`"api_token":"header.payload.signature","customerId":70999001`), recharge.Session{}, recharge.Foreign},
@@ -152,8 +152,8 @@ func TestCreateSessionAsks(t *testing.T) {
 	}
 }
 
-// portal is an emulated Recharge with two customers, and its client. The portal
-// is the emulator's own, on loopback.
+// portal returns an emulated Recharge with two customers, and a client for it. The portal is the
+// emulator's own, on loopback.
 func portal(t *testing.T, now *clock) (*rechargetest.Server, *recharge.Client) {
 	t.Helper()
 	srv := rechargetest.NewServer(rechargetest.Options{
@@ -282,7 +282,7 @@ func TestPortalAccessFromFixtures(t *testing.T) {
 		proxied = "https://fixture-shop.example/tools/recurring/portal/" + hash
 		token   = "?token=" + portalToken
 	)
-	// Host names with "portal" in them catch a replacement by text.
+	// Host names that contain "portal" detect a replacement by text.
 	const branded = "https://portal.brand.example/tools/recurring/portal/"
 	hostedBy := func(base string) string {
 		return edited(t, "portal_access_recharge_hosted", "https://admin.rechargeapps.com/portal/", base)
@@ -294,7 +294,7 @@ func TestPortalAccessFromFixtures(t *testing.T) {
 	tests := []struct {
 		name    string
 		body    string
-		portal  string // RECHARGE_PORTAL_URL, if not the usual
+		portal  string // RECHARGE_PORTAL_URL, if not the default
 		to      recharge.Destination
 		locale  recharge.Locale
 		want    string
@@ -339,7 +339,7 @@ func TestPortalAccessFromFixtures(t *testing.T) {
 func TestPortalAccessRefuses(t *testing.T) {
 	t.Parallel()
 	hosted := func(from, to string) string { return edited(t, "portal_access_recharge_hosted", from, to) }
-	// alone leaves base_url as the only place to build from.
+	// alone leaves only base_url to build links from.
 	alone := func(from, to string) string {
 		return strings.Replace(hosted(from, to), `"portal_url":`, `"portal_uri":`, 1)
 	}
@@ -385,8 +385,8 @@ func TestPortalAccessRefuses(t *testing.T) {
 	}
 }
 
-// TestPortalAccessWithoutHash: an answer that names nobody is broken, but no
-// reason for the alert that someone else's is.
+// TestPortalAccessWithoutHash: an answer without a hash is malformed, but not the alert that
+// another customer's is.
 func TestPortalAccessWithoutHash(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
@@ -405,8 +405,8 @@ func TestPortalAccessWithoutHash(t *testing.T) {
 	}
 }
 
-// TestPortalAccessRetryStartsAfresh: a hash from an answer that could not be
-// read does not vouch for the next one.
+// TestPortalAccessRetryStartsAfresh: a hash from an unreadable answer does not count for the next
+// one.
 func TestPortalAccessRetryStartsAfresh(t *testing.T) {
 	t.Parallel()
 	unreadable := edited(t, "portal_access_recharge_hosted", `"2025-01-02T00:00:00"`, `1735776000`)
@@ -419,9 +419,9 @@ func TestPortalAccessRetryStartsAfresh(t *testing.T) {
 	}
 }
 
-// TestAccess: what PortalAccess returns makes the links to all other destinations,
-// where Recharge gives its parts and the guard lets them out. What stands before the hash
-// in Recharge's own link goes before base_url.
+// TestAccess: the access from PortalAccess makes the links to all other destinations, if Recharge
+// sends its parts and the guard allows the links. The part before the hash in Recharge's own link
+// is preferred to base_url.
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	hosted := func(from, to string) string { return edited(t, "portal_access_recharge_hosted", from, to) }
@@ -460,8 +460,7 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// TestOneAccessOpensAllPages: at an emulated Recharge, the access of one call opens
-// every page.
+// TestOneAccessOpensAllPages: at an emulated Recharge, the access from one call opens every page.
 func TestOneAccessOpensAllPages(t *testing.T) {
 	t.Parallel()
 	srv, c := portal(t, newClock())
@@ -490,8 +489,8 @@ func TestOneAccessOpensAllPages(t *testing.T) {
 	}
 }
 
-// TestUnknownLocaleOrCountry: one that Recharge does not know is no reason to be
-// signed out. Without either there is nothing to leave out.
+// TestUnknownLocaleOrCountry: an unknown one is no reason to sign the shopper out. Without either
+// there is nothing to leave out.
 func TestUnknownLocaleOrCountry(t *testing.T) {
 	t.Parallel()
 	good := says(fixture(t, "portal_access_recharge_hosted"))
@@ -499,7 +498,7 @@ func TestUnknownLocaleOrCountry(t *testing.T) {
 		refused := answer{status: status, body: "{}"}
 		for _, test := range []struct {
 			visit recharge.Visit
-			query string // of the first call, beside what each has
+			query string // of the first call, besides the parameters that each has
 			calls int
 		}{
 			{recharge.Visit{To: "orders", Locale: "fr"}, "locale=fr&", 2},
@@ -526,7 +525,7 @@ func TestUnknownLocaleOrCountry(t *testing.T) {
 				}
 			}
 		}
-		// Both calls refused: that is the answer.
+		// Both calls are refused, so the second refusal is the result.
 		srv := newScript(t, refused)
 		_, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, recharge.Visit{To: "orders", Country: "CA"})
 		if err == nil || len(srv.requests()) != 2 {
@@ -645,8 +644,7 @@ func TestSessionsAtAnEmulatedRecharge(t *testing.T) {
 	})
 }
 
-// TestSessionPathIsOneSegment: the id is a number, so nothing in it can be
-// taken for another path.
+// TestSessionPathIsOneSegment: the id is a number, so nothing in it can change the path.
 func TestSessionPathIsOneSegment(t *testing.T) {
 	t.Parallel()
 	srv := newScript(t, answer{status: 404, body: fixture(t, "error_404")})

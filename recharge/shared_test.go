@@ -15,7 +15,7 @@ import (
 
 var errGone = errors.New("gone")
 
-// sharedLimiter is one for two clients in a test. It stands still: nothing leaks.
+// sharedLimiter is a shared limiter for two clients of a test. Nothing leaks from it.
 type sharedLimiter struct {
 	mu        sync.Mutex
 	level     float64
@@ -45,7 +45,7 @@ func (s *sharedLimiter) Take(ctx context.Context, b recharge.Bucket, ask recharg
 
 func (s *sharedLimiter) Instances() int { return s.instances }
 
-// process is a client with the limiter that it shares with others.
+// process is a client and the limiter that it shares.
 type process struct {
 	*recharge.Client
 	shared *sharedLimiter
@@ -70,8 +70,8 @@ func (p process) reserve(t *testing.T, ask recharge.Ask) *recharge.Grant {
 
 func (p process) left() int { return p.Limiter().Budget().Left }
 
-// sharing returns two processes that share a limiter, and the Recharge that gives
-// each of their calls the same answer.
+// sharing returns two processes that share a limiter, and a Recharge that gives each of their calls
+// the same answer.
 func sharing(t *testing.T, s *sharedLimiter, answer answer, change ...func(*recharge.Options)) (*script, []process) {
 	t.Helper()
 	srv := newScript(t, answer)
@@ -102,8 +102,8 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// TestShare: when the shared limiter is gone, each of four processes has a quarter of
-// the burst, less what it knows to be spent.
+// TestShare: when the shared limiter is gone, each of four processes has a quarter of the burst,
+// less the calls that it knows of.
 func TestShare(t *testing.T) {
 	s := &sharedLimiter{instances: 4}
 	_, all := sharing(t, s, says(fixture(t, "customers_one_match_2021_11")))
@@ -111,7 +111,7 @@ func TestShare(t *testing.T) {
 		checkReason(t, "FindCustomer", all[0].find(t), "")
 	}
 	s.fails = errGone
-	for i, want := range []int{8, 10} { // the second knows of nothing
+	for i, want := range []int{8, 10} { // the second knows of no calls
 		spent := 0
 		for range 40 {
 			if err := all[i].find(t); err == nil {
@@ -150,8 +150,8 @@ func TestFollowsLimit(t *testing.T) {
 	}
 }
 
-// TestPauseIsShared: after a 429 in one process, the other makes no call, not even
-// one that a click could do without.
+// TestPauseIsShared: after a 429 in one process, the other makes no call either, not even one that
+// a click could do without.
 func TestPauseIsShared(t *testing.T) {
 	s := &sharedLimiter{}
 	srv, all := sharing(t, s, answer{status: 429})
@@ -168,8 +168,8 @@ func TestPauseIsShared(t *testing.T) {
 	}
 }
 
-// TestReleaseReportsA429: it does so once, even for a caller that is gone, and while
-// it does not, this process makes no call either.
+// TestReleaseReportsA429: Release reports a 429 once, even for a caller that has gone. Until it
+// does, this process makes no call either.
 func TestReleaseReportsA429(t *testing.T) {
 	s := &sharedLimiter{}
 	now := newClock()
@@ -203,8 +203,8 @@ func TestReleaseReportsA429(t *testing.T) {
 	checkReason(t, "FindCustomer with the shared limiter gone", alone.find(t), recharge.Limited)
 }
 
-// TestReserve: a click's calls are taken at once. Unused ones come back, and refused
-// ones are not asked for again.
+// TestReserve: a click's calls are taken together. Unused ones are given back, and refused ones are
+// not asked for again.
 func TestReserve(t *testing.T) {
 	s := &sharedLimiter{}
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
@@ -239,7 +239,7 @@ func TestReserve(t *testing.T) {
 	checkReason(t, "Reserve of a full bucket", err, recharge.OverBudget)
 }
 
-// TestReserveNothing: the zero Ask is no reason to ask anybody, or to fail.
+// TestReserveNothing: the zero Ask asks no limiter and cannot fail.
 func TestReserveNothing(t *testing.T) {
 	s := &sharedLimiter{fails: errGone}
 	_, all := sharing(t, s, answer{status: 429})
@@ -251,8 +251,8 @@ func TestReserveNothing(t *testing.T) {
 	}
 }
 
-// TestGrantBeyondReservation: a call that was not reserved is taken when it is made,
-// and so is a second try.
+// TestGrantBeyondReservation: a call that was not reserved is taken when it is made, and so is a
+// retry.
 func TestGrantBeyondReservation(t *testing.T) {
 	s := &sharedLimiter{}
 	_, all := sharing(t, s, answer{status: 500}, func(o *recharge.Options) { o.Now = time.Now })
@@ -282,7 +282,7 @@ func TestGrantBeyondReservation(t *testing.T) {
 	}
 }
 
-// TestAtOfOwnAccount: this process' own account has no clock that others know.
+// TestAtOfOwnAccount: this process's own account has no clock that others know.
 func TestAtOfOwnAccount(t *testing.T) {
 	s := &sharedLimiter{fails: errGone, instances: 1}
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
@@ -300,8 +300,8 @@ func TestAtOfOwnAccount(t *testing.T) {
 	}
 }
 
-// TestHeldAndChanged: both are returned as they are, nothing is taken, and this
-// process does not take from its own account instead.
+// TestHeldAndChanged: both are returned unchanged, nothing is taken, and this process does not take
+// from its own account instead.
 func TestHeldAndChanged(t *testing.T) {
 	for _, want := range []error{recharge.ErrHeld, recharge.ErrChanged} {
 		s := &sharedLimiter{fails: want, instances: 1}
@@ -320,7 +320,7 @@ func TestHeldAndChanged(t *testing.T) {
 	}
 }
 
-// TestCancelledTake: a Take that ends with its caller does not mean that the shared
+// TestCancelledTake: a Take that ends because its caller has gone does not mean that the shared
 // limiter is gone.
 func TestCancelledTake(t *testing.T) {
 	s := &sharedLimiter{instances: 1}
@@ -348,8 +348,8 @@ func TestMaxWait(t *testing.T) {
 	}
 }
 
-// TestUnreported: calls that were made while the shared limiter was gone are reported
-// when it is back, and those that were given back are not.
+// TestUnreported: calls made while the shared limiter was gone are reported when it is back, and
+// calls given back are not.
 func TestUnreported(t *testing.T) {
 	s := &sharedLimiter{instances: 1}
 	_, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
@@ -360,15 +360,15 @@ func TestUnreported(t *testing.T) {
 		checkReason(t, "FindCustomer", err, recharge.NoCustomer)
 		g.Release(t.Context())
 	}
-	s.fails, s.level = nil, 20 // what the others have spent
+	s.fails, s.level = nil, 20 // spent by the others
 	checkReason(t, "FindCustomer", all[0].find(t), recharge.NoCustomer)
 	if s.level != 31 {
 		t.Errorf("the bucket holds %v; want 31: 20, the 10 unreported ones, and this one", s.level)
 	}
 }
 
-// TestGivenBackInTime: calls that were given back long ago have leaked since, and
-// make no room for others now.
+// TestGivenBackInTime: calls that were given back long ago have leaked since, and make no room for
+// others now.
 func TestGivenBackInTime(t *testing.T) {
 	s := &sharedLimiter{instances: 2}
 	now := newClock()
@@ -381,7 +381,7 @@ func TestGivenBackInTime(t *testing.T) {
 		g.Release(t.Context())
 	}
 	now.Advance(time.Minute)
-	s.level = 38 // what the other has spent meanwhile
+	s.level = 38 // spent by the other meanwhile
 	checkReason(t, "FindCustomer", all[0].find(t), recharge.NoCustomer)
 	if s.level < 39 {
 		t.Errorf("the bucket holds %v; want 39: 38, and this call", s.level)

@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The vectors of https://docs.getrecharge.com/docs/webhooks-overview, made anew
-// with another implementation: none that Recharge has signed itself is public.
+// The vectors of https://docs.getrecharge.com/docs/webhooks-overview, recomputed with another
+// implementation, because none signed by Recharge itself is public.
 const (
 	vectorSecret = "fixture-client-secret"
 	vectorTime   = 1735689600
@@ -31,7 +31,7 @@ const (
 	newerB       = "t=1735689600,v1=8163bb8409ad8fb2df31436413cc23714b293a77ad25ec47882bbe5900b9974a"
 )
 
-// headers are pairs of a short name and a value.
+// headers makes headers from pairs of a short name and a value.
 func headers(pairs ...string) http.Header {
 	header := http.Header{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -134,15 +134,15 @@ func TestVerifyWebhook(t *testing.T) {
 	if _, err := VerifyWebhook(vectorSecret, http.Header{"X-Recharge-Webhook-Signature": nil, "X-Recharge-Hmac-Sha256": {olderA}}, []byte(bodyA), "", now); !errors.Is(err, ErrForgedWebhook) {
 		t.Errorf("with a header that has no value: %v; want it refused", err)
 	}
-	// A forger without the secret may sign with the empty one.
+	// A forger without the secret may sign with an empty one.
 	sum := sha256.Sum256([]byte(bodyB))
 	if _, err := VerifyWebhook("", headers("older", hex.EncodeToString(sum[:])), []byte(bodyB), "", now); !errors.Is(err, ErrForgedWebhook) {
 		t.Errorf("with no secret: %v; want it refused", err)
 	}
 }
 
-// TestLengthExtension goes on with a webhook that was overheard, as SHA-256 lets
-// anybody who knows how long the secret is.
+// TestLengthExtension extends an intercepted webhook, which SHA-256 allows to anybody who knows the
+// length of the secret.
 func TestLengthExtension(t *testing.T) {
 	const forged = `{"customer":{"id":70999001}}`
 	said := len(vectorSecret) + len(bodyB)
@@ -151,7 +151,7 @@ func TestLengthExtension(t *testing.T) {
 		padding = append(padding, 0)
 	}
 	padding = binary.BigEndian.AppendUint64(padding, uint64(said)*8)
-	// The digest is the state that SHA-256 was in when it had read all of that.
+	// The digest is SHA-256's state after reading all of that.
 	state, err := hex.DecodeString(olderB)
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func sumOf(h hash.Hash, more string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// FuzzVerifyWebhook: nothing makes it panic, and what it takes is signed.
+// FuzzVerifyWebhook: no input makes it panic, and it accepts only signed webhooks.
 func FuzzVerifyWebhook(f *testing.F) {
 	f.Add(bodyA, olderA, newerA, true, "customer/updated")
 	f.Add(bodyB, olderB, "", false, "")

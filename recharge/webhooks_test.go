@@ -13,7 +13,7 @@ const ourAddress = "https://app.example/webhooks/recharge/fixture-shop/KEY"
 
 func ours(address string) bool { return strings.HasPrefix(address, "https://app.example/") }
 
-// TestKeepWebhooks: one of each, whatever was there, and all others left alone.
+// TestKeepWebhooks: each topic has one webhook afterwards, and all others are left alone.
 func TestKeepWebhooks(t *testing.T) {
 	srv, o := inspected(t, "read_customers")
 	client := recharge.NewClient(o)
@@ -55,7 +55,7 @@ func TestKeepWebhooks(t *testing.T) {
 	if got := calls(keep(ourAddress)); got != 1 {
 		t.Errorf("when all is well it makes %d calls; want one", got)
 	}
-	// Another program's, for which the merchant uses the same token.
+	// The webhooks of another program that uses the same token.
 	for i := range 3 {
 		add(t, srv, "customer/updated", fmt.Sprintf("https://other.example/%d", i))
 	}
@@ -70,7 +70,7 @@ func TestKeepWebhooks(t *testing.T) {
 	}
 }
 
-// TestKeepWebhooksRefused: a topic that Recharge does not take stops no other.
+// TestKeepWebhooksRefused: a topic that Recharge refuses does not stop the others.
 func TestKeepWebhooksRefused(t *testing.T) {
 	srv, o := inspected(t, "read_customers")
 	for i := range 10 {
@@ -90,13 +90,13 @@ func TestKeepWebhooksRefused(t *testing.T) {
 	}
 }
 
-// add registers a webhook that is not the client's doing.
+// add registers a webhook without the client.
 func add(t *testing.T, srv *rechargetest.Server, topic, address string) {
 	t.Helper()
 	srv.AddWebhook(adminToken, topic, address)
 }
 
-// TestWebhookPages: what is ours is found behind a first page of others.
+// TestWebhookPages: our webhooks are found even behind a first page of others.
 func TestWebhookPages(t *testing.T) {
 	srv, o := inspected(t, "read_customers")
 	client := recharge.NewClient(o)

@@ -178,7 +178,7 @@ func TestHostedPortal(t *testing.T) {
 		want       map[string]string
 	}{
 		{"/portal/" + pat.Hash + "/subscriptions?token=" + token, 200, openedBy("token", "subscriptions", "")},
-		{"/portal/" + pat.Hash + "/subscriptions?token=" + token, 200, openedBy("token", "subscriptions", "")}, // not single use
+		{"/portal/" + pat.Hash + "/subscriptions?token=" + token, 200, openedBy("token", "subscriptions", "")}, // still works
 		{"/portal/" + pat.Hash + "/schedule/?token=" + token + "&locale=fr", 200, openedBy("token", "schedule", "fr")},
 		{"/portal/" + pat.Hash + "?token=" + token, 200, openedBy("token", "schedule", "")},
 		{"/portal/" + pat.Hash + "/subscriptions/50500600?token=" + token, 200, openedBy("token", "subscriptions/50500600", "")},
@@ -267,10 +267,10 @@ func TestOpenings(t *testing.T) {
 
 const pathPrefix = "/tools/recurring"
 
-// sign adds Shopify's signature to a query, by an implementation of its own.
+// sign adds Shopify's signature to a query, with its own implementation.
 func sign(secret string, q url.Values) string {
 	var message string
-	names := []string{"locale", "logged_in_customer_id", "path_prefix", "returned", "shop", "timestamp", "token"} // in order, as they must be
+	names := []string{"locale", "logged_in_customer_id", "path_prefix", "returned", "shop", "timestamp", "token"} // in order
 	for _, name := range names {
 		if q.Has(name) {
 			message += name + "=" + q.Get(name)
@@ -281,7 +281,7 @@ func sign(secret string, q url.Values) string {
 	return q.Encode() + "&signature=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// forwarded is what the storefront asks this server for when a browser asks it for pathPrefix + path.
+// forwarded returns the request that the storefront sends here when a browser requests pathPrefix + path.
 func (w *world) forwarded(path, query, customer string, change ...func(url.Values)) string {
 	w.t.Helper()
 	q, err := url.ParseQuery(query)
@@ -352,7 +352,7 @@ func TestProxiedPortal(t *testing.T) {
 	if want := `<a href="` + pathPrefix + "/portal/" + pat.Hash + `/orders"`; !strings.Contains(body, want) {
 		t.Errorf("proxied page does not contain %q:\n%s", want, body)
 	}
-	if got := len(w.Requests()); got != 6 { // of the sessions and links above
+	if got := len(w.Requests()); got != 6 { // for the sessions and links above
 		t.Errorf("%d requests recorded; want 6: portal pages are no API calls", got)
 	}
 }
@@ -398,7 +398,7 @@ func TestForwardedSignature(t *testing.T) {
 	}
 }
 
-// TestShopifyVector is the example of Shopify's own documentation, repeated parameter and all.
+// TestShopifyVector is the example from Shopify's documentation, with its repeated parameter.
 func TestShopifyVector(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(o *rechargetest.Options) {
@@ -417,7 +417,7 @@ func TestShopifyVector(t *testing.T) {
 	}
 }
 
-// TestAccessLinkPrefersSubscriber has two records of one shopper, the first of them without subscriptions.
+// TestAccessLinkPrefersSubscriber has two records of one shopper, the first without subscriptions.
 func TestAccessLinkPrefersSubscriber(t *testing.T) {
 	t.Parallel()
 	stale := rechargetest.Customer{ID: 1, Hash: "stale", ShopifyCustomerID: pat.ShopifyCustomerID}

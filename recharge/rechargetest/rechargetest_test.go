@@ -40,7 +40,7 @@ var (
 	noShopify = rechargetest.Customer{ID: 70100400, Hash: "0a1b2c3d4e5f60718293a4b5c6d7e8", Email: "kim@example.test"}
 )
 
-// clock is a time that tests move by hand.
+// clock only moves when a test advances it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -60,7 +60,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// world is a server, its clock, and a client that shows redirects instead of following them.
+// world is a server, its clock, and a client that returns redirects instead of following them.
 type world struct {
 	*rechargetest.Server
 	*clock
@@ -94,7 +94,7 @@ func newWorld(t *testing.T, change ...func(*rechargetest.Options)) *world {
 	}}
 }
 
-// reply is what came back.
+// reply is the server's response.
 type reply struct {
 	Status int
 	Body   string
@@ -132,7 +132,7 @@ func (w *world) request(method, target, token string, header ...string) *http.Re
 	return req
 }
 
-// call asks the API as a client would.
+// call calls the API as a client would.
 func (w *world) call(method, target, token string, header ...string) reply {
 	w.t.Helper()
 	r, err := w.do(w.request(method, target, token, header...))
@@ -506,7 +506,7 @@ func TestFaultTruncate(t *testing.T) {
 	}
 }
 
-// TestFaultLag: what is on its way says what was so when it left.
+// TestFaultLag: a delayed answer shows the state from before the delay.
 func TestFaultLag(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -519,7 +519,7 @@ func TestFaultLag(t *testing.T) {
 	for len(w.Requests()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	time.Sleep(200 * time.Millisecond) // it has looked, and the answer is on its way
+	time.Sleep(200 * time.Millisecond) // the answer is made and on its way
 	w.SetCustomers(nil)
 	if got := w.get("/customers").Body; strings.Contains(got, "70100200") {
 		t.Errorf("GET /customers = %s; want nobody, at once", got)
@@ -577,7 +577,7 @@ func TestLatencyEndsWithClient(t *testing.T) {
 	}
 }
 
-// start sends a request and returns, once the server has it, where its error will be.
+// start sends a request. It returns once the server has it, with a channel for its error.
 func (w *world) start(req *http.Request) <-chan error {
 	failed := make(chan error, 1)
 	go func() {
@@ -590,7 +590,7 @@ func (w *world) start(req *http.Request) <-chan error {
 	return failed
 }
 
-// waitForGoroutines returns when some goroutine, or none, is in the function.
+// waitForGoroutines waits until some goroutine, or none, is in the function.
 func waitForGoroutines(t *testing.T, function string, want bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)

@@ -13,7 +13,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// receiver answers deliveries by a status, and keeps what came.
+// receiver answers deliveries with a status, and records them.
 type receiver struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -62,7 +62,7 @@ func hooked(t *testing.T) *rechargetest.Server {
 	return srv
 }
 
-// TestDelivery is what a webhook looks like, by the vectors that are known.
+// TestDelivery checks a delivered webhook against the known vectors.
 func TestDelivery(t *testing.T) {
 	srv, r := hooked(t), newReceiver(t, http.StatusOK)
 	srv.AddWebhook("admin", "customer/deleted", r.URL+"/here")
@@ -83,7 +83,7 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
-// TestDeliveryTopics: what a change of a customer sends.
+// TestDeliveryTopics checks which topics a change of a customer sends.
 func TestDeliveryTopics(t *testing.T) {
 	one := []rechargetest.Subscription{{ID: 5}}
 	for name, test := range map[string]struct {
@@ -110,7 +110,7 @@ func TestDeliveryTopics(t *testing.T) {
 	}
 }
 
-// TestDeliveryTries: 20 times, then the webhook is gone; a 404 is an answer.
+// TestDeliveryTries: after 20 tries the webhook is deleted; a 404 counts as an answer.
 func TestDeliveryTries(t *testing.T) {
 	for status, want := range map[int]int{http.StatusInternalServerError: 20, http.StatusTooManyRequests: 20, http.StatusNotFound: 1, http.StatusOK: 1} {
 		srv, r := hooked(t), newReceiver(t, status)
@@ -124,7 +124,7 @@ func TestDeliveryTries(t *testing.T) {
 	}
 }
 
-// TestTogether: one address, and the token tells the store.
+// TestTogether: with one address for all, the token decides which store answers.
 func TestTogether(t *testing.T) {
 	one, other := hooked(t), rechargetest.NewServer(rechargetest.Options{
 		Tokens:    []rechargetest.Token{{Value: "other", Scopes: []string{"read_customers", "write_session"}}},
@@ -159,7 +159,7 @@ func TestTogether(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// send makes a call with a body; newWorld's own has none to choose.
+// send makes a call with a body, which newWorld's own call does not allow.
 func (w *world) send(method, target, token, body string) reply {
 	w.t.Helper()
 	request := w.request(method, target, token)
@@ -171,7 +171,7 @@ func (w *world) send(method, target, token, body string) reply {
 	return r
 }
 
-// TestWebhooksAPI: what can be done with a webhook, by whom, and what is refused.
+// TestWebhooksAPI: which calls for webhooks are allowed, to whom, and which are refused.
 func TestWebhooksAPI(t *testing.T) {
 	w := newWorld(t, func(o *rechargetest.Options) {
 		o.Tokens = append(o.Tokens, rechargetest.Token{Value: "other", Scopes: []string{"read_customers"}}, rechargetest.Token{Value: "none"})
@@ -222,7 +222,7 @@ func TestWebhooksAPI(t *testing.T) {
 	}
 }
 
-// TestDeliveryFaults is what of a delivery a fault changes.
+// TestDeliveryFaults checks how each fault changes a delivery.
 func TestDeliveryFaults(t *testing.T) {
 	const (
 		older = "c9c876ba76374b0a5b13ad9dbea937e7d8b4a5e014d2377f2c827cb06e2657e4"
@@ -253,11 +253,11 @@ func TestDeliveryFaults(t *testing.T) {
 	}
 }
 
-// TestCloseEndsDeliveries: neither one that is under way nor one that waits for its next try goes on.
+// TestCloseEndsDeliveries: Close ends deliveries that are under way and those that wait for their next try.
 func TestCloseEndsDeliveries(t *testing.T) {
 	arrived, over := make(chan struct{}, 1), make(chan struct{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
-		_, _ = io.Copy(io.Discard, request.Body) // only then does net/http notice who goes away
+		_, _ = io.Copy(io.Discard, request.Body) // only then does net/http notice that a client goes away
 		arrived <- struct{}{}
 		<-request.Context().Done()
 		close(over)
@@ -279,7 +279,7 @@ func TestCloseEndsDeliveries(t *testing.T) {
 	waitForGoroutines(t, "rechargetest.(*Server).deliver", false)
 }
 
-// TestTogetherSessions: a session leads to the store that made it, until that store does not know its token any more.
+// TestTogetherSessions: a session leads to the store that made it, until that store has removed its token.
 func TestTogetherSessions(t *testing.T) {
 	one := newWorld(t)
 	other := newWorld(t, func(o *rechargetest.Options) {

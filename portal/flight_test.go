@@ -40,7 +40,7 @@ func (b *bed) until(what string, is func() bool) {
 	}
 }
 
-// isAsked waits until Recharge is asked for that.
+// isAsked waits until Recharge gets a request to an endpoint.
 func (b *bed) isAsked(endpoint string) {
 	b.t.Helper()
 	b.until("Recharge is asked for "+endpoint, func() bool {
@@ -48,13 +48,13 @@ func (b *bed) isAsked(endpoint string) {
 	})
 }
 
-// onBoth runs a test with Redis, and on the embedded one.
+// onBoth runs a test on a real Redis and on the embedded one.
 func onBoth(t *testing.T, test func(t *testing.T, kept *storetest.Server)) {
 	t.Run("Redis", func(t *testing.T) { t.Parallel(); test(t, storetest.Redis(t)) })
 	t.Run("embedded", func(t *testing.T) { t.Parallel(); test(t, nil) })
 }
 
-// TestSimultaneousClicksAreOne: they cost what one does, and each leads to its own page.
+// TestSimultaneousClicksAreOne: they cost as much as one click, and each leads to its own page.
 func TestSimultaneousClicksAreOne(t *testing.T) {
 	onBoth(t, func(t *testing.T, kept *storetest.Server) {
 		b := newBed(t, kept)
@@ -69,7 +69,7 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 		led, joined, tokens := 0, 0, map[string]bool{}
 		first := make(chan portal.Result)
 		go func() { first <- resolve(t.Context(), b.resolver, requests[0]) }()
-		b.isAsked("customers") // by the first one, which gets Recharge's own link
+		b.isAsked("customers") // by the first click, which gets Recharge's own link
 		results := b.atOnce(requests[1:]...)
 		for i, r := range append([]portal.Result{<-first}, results...) {
 			visit := requests[i].Visit
@@ -86,7 +86,7 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 				led++
 			case r.Source == portal.FromJoined && len(r.Calls) == 0:
 				joined++
-			case r.Source != portal.FromLink: // of a click that came when the others were through
+			case r.Source != portal.FromLink: // a click that came after the others were done
 				t.Errorf("a click found what it needed at %q, by %d calls", r.Source, len(r.Calls))
 			}
 		}
@@ -99,8 +99,8 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 	})
 }
 
-// TestShoppersNeverJoin: to one page at one time, each gets an answer of their own, and
-// nobody waits for another.
+// TestShoppersNeverJoin: when shoppers click to the same page at once, each gets their own answer,
+// and nobody waits for another.
 func TestShoppersNeverJoin(t *testing.T) {
 	b := newBed(t, nil)
 	const latency = 100 * time.Millisecond
@@ -113,7 +113,7 @@ func TestShoppersNeverJoin(t *testing.T) {
 		everybody = append(everybody, rechargetest.Customer{
 			ID: int64(70200000 + i), Hash: fmt.Sprintf("crowd%019d", i), ShopifyCustomerID: id, Subscriptions: everybody[0].Subscriptions,
 		})
-		// One shopper's Shopify id is another's at Recharge.
+		// One shopper's id at Shopify is another's at Recharge.
 		for range 3 {
 			requests = append(requests, portal.Request{Shopper: who(shopify.CustomerID(id))}, portal.Request{Shopper: store.Shopper{Shop: shop, RechargeID: int64(70200000 + (i+1)%shoppers)}})
 		}
@@ -139,14 +139,14 @@ func TestShoppersNeverJoin(t *testing.T) {
 	if calls["customers"] != shoppers || calls["customer"] != shoppers || calls["portal_access"] != 2*shoppers {
 		t.Errorf("the calls %v; want one of each for each shopper", calls)
 	}
-	// Nor is a shop anybody else's.
+	// Nor does one shop join another.
 	if r := b.click(portal.Request{Shopper: store.Shopper{Shop: "b.myshopify.com", Customer: pat}}); r.Outcome != portal.NotConnected {
 		t.Errorf("the same id at another shop = %s; want not_connected", r.Outcome)
 	}
 }
 
-// TestFlightThatTakesTooLong: the time of the click that asks is over. Those that have
-// joined it end then, too, by hash where a customer is cached.
+// TestFlightThatTakesTooLong: when the click that asks runs out of time, the clicks that joined it
+// end, too, by hash if a customer is cached.
 func TestFlightThatTakesTooLong(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare func(*bed)
@@ -166,7 +166,7 @@ func TestFlightThatTakesTooLong(t *testing.T) {
 			begun := time.Now()
 			for _, r := range b.atOnce(make([]portal.Request, 20)...) {
 				b.leads(name, r)
-				// Of a flight that ended in time to say so, a cached customer is joined.
+				// If the flight ended in time to report that, its clicks joined a cached customer.
 				joined := r.Source == portal.FromJoined && test.outcome == portal.RedirectedByHash
 				if r.Outcome != test.outcome || r.Source != test.source && !joined || r.Cause == nil {
 					t.Errorf("a click = %s by %s (%v); want %s by %s, and why", r.Outcome, r.Source, r.Cause, test.outcome, test.source)
@@ -175,7 +175,7 @@ func TestFlightThatTakesTooLong(t *testing.T) {
 			if took := time.Since(begun); took > time.Second {
 				t.Errorf("all of them took %v; want not much more than their 300ms", took)
 			}
-			// On a busy machine a click that comes later has a moment left, and asks once more.
+			// On a busy machine a later click may have some time left, and asks once more.
 			if calls := b.asked(); len(calls) > 3 {
 				t.Errorf("20 clicks made the calls %v; want one, its second try and perhaps a late one", calls)
 			}
@@ -183,7 +183,7 @@ func TestFlightThatTakesTooLong(t *testing.T) {
 	}
 }
 
-// TestShopperWhoLeaves: what a click learns is kept though nobody waits for it.
+// TestShopperWhoLeaves: a click's result is cached even if nobody waits for it.
 func TestShopperWhoLeaves(t *testing.T) {
 	b := newBed(t, nil)
 	gone, leave := context.WithCancel(t.Context())
@@ -196,15 +196,15 @@ func TestShopperWhoLeaves(t *testing.T) {
 	}
 }
 
-// TestPanicInAFlight: a fault of ours ends each click in a page, those that had joined
-// included, and leaves nobody waiting.
+// TestPanicInAFlight: a panic gives every click a page, also those that joined, and leaves nobody
+// waiting.
 func TestPanicInAFlight(t *testing.T) {
 	onBoth(t, func(t *testing.T, kept *storetest.Server) {
 		b := newBed(t, kept)
 		b.faults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond })
 		broken := make(chan []portal.Result)
 		go func() { broken <- b.atOnce(make([]portal.Request, 20)...) }()
-		b.isAsked("customers") // the shopper's lock is held
+		b.isAsked("customers") // by now the shopper's lock is held
 		b.breaks.Store(true)
 		for _, r := range <-broken {
 			var fault *portal.Fault
@@ -236,7 +236,7 @@ func TestPanicInAFlight(t *testing.T) {
 	})
 }
 
-// TestPanicBeforeAFlight: a resolver without merchants.
+// TestPanicBeforeAFlight: the resolver has no merchants, so the click panics before it asks.
 func TestPanicBeforeAFlight(t *testing.T) {
 	b := newBed(t, nil)
 	r := resolve(t.Context(), &portal.Resolver{Store: b.store, Timeout: time.Second, Now: b.now}, portal.Request{})
@@ -246,7 +246,7 @@ func TestPanicBeforeAFlight(t *testing.T) {
 	}
 }
 
-// TestTwoInstances: of two on one Redis, one asks, and the other loads what that saved.
+// TestTwoInstances: on one Redis, one instance asks, and the other loads the saved result.
 func TestTwoInstances(t *testing.T) {
 	t.Parallel()
 	kept := storetest.Redis(t)
@@ -272,8 +272,8 @@ func TestTwoInstances(t *testing.T) {
 	}
 }
 
-// TestClickBesideStatus: a theme asks for the shopper's status, and the shopper clicks before
-// Recharge has answered. A status asks for less, and gives up sooner.
+// TestClickBesideStatus: a shopper clicks while a theme's status request is still waiting for
+// Recharge. A status request asks for less, and gives up sooner.
 func TestClickBesideStatus(t *testing.T) {
 	for name, status := range map[string]int{"it succeeds": 0, "it fails": http.StatusBadGateway} {
 		t.Run(name, func(t *testing.T) {

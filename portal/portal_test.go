@@ -29,14 +29,14 @@ const (
 	shop  = shopify.Shop("fixture-shop.myshopify.com")
 	token = "sk_test_fixture_admin_token"
 
-	pat                  = shopify.CustomerID("6100200300400") // subscribes
-	robin                = shopify.CustomerID("6100200300500") // never did
+	pat                  = shopify.CustomerID("6100200300400") // a subscriber
+	robin                = shopify.CustomerID("6100200300500") // never subscribed
 	record               = int64(70100200)                     // Pat's
 	hash                 = "1f2e3d4c5b6a7988"                  // Pat's
 	linkTTL, customerTTL = 10 * time.Minute, 24 * time.Hour
 )
 
-// people are Recharge's records. Whoever takes the first of an unfiltered page takes the
+// people are Recharge's records. Code that takes the first record of an unfiltered page gets the
 // stranger's.
 func people() []rechargetest.Customer {
 	one := []rechargetest.Subscription{{ID: 50500600, Product: "Morning House"}}
@@ -46,7 +46,7 @@ func people() []rechargetest.Customer {
 	}
 }
 
-// signingKey is one for all tests: drawing it takes longer than a click may.
+// signingKey is shared by all tests, since generating it takes longer than a click may.
 var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -77,7 +77,7 @@ func (b *bed) clientNow() time.Time {
 	return b.now()
 }
 
-// newBed is for the one store. Without a Redis it is on the embedded one.
+// newBed is a bed in one-store mode. If kept is nil, it uses the embedded Redis.
 func newBed(t *testing.T, kept *storetest.Server, change ...func(*portal.Settings)) *bed {
 	t.Helper()
 	b := &bed{t: t}
@@ -119,7 +119,7 @@ func (b *bed) open(kept *storetest.Server) {
 	b.store = s
 }
 
-// beside is the resolver of another instance on the same Redis.
+// beside returns the resolver of another instance on the same Redis.
 func (b *bed) beside(kept *storetest.Server) *portal.Resolver {
 	b.t.Helper()
 	first := b.store
@@ -142,14 +142,14 @@ func (b *bed) faults(change func(*rechargetest.Faults)) {
 	b.recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{}; change(f) })
 }
 
-// moves makes Pat's record another shopper's. Nobody is told.
+// moves gives Pat's record to another shopper, without a webhook.
 func (b *bed) moves(to shopify.CustomerID) {
 	moved := people()
 	moved[1].ShopifyCustomerID = string(to)
 	b.recharge.SetCustomers(moved)
 }
 
-// told is a webhook about Pat's record.
+// told applies a webhook about Pat's record.
 func (b *bed) told() {
 	b.t.Helper()
 	if err := b.store.ApplyCustomerChange(b.t.Context(), shop, store.Change{ID: record}); err != nil {
@@ -160,7 +160,7 @@ func (b *bed) told() {
 // who is a shopper of the store.
 func who(id shopify.CustomerID) store.Shopper { return store.Shopper{Shop: shop, Customer: id} }
 
-// click is one of Pat's, unless the request names another shopper.
+// click resolves a click by Pat, unless the request names another shopper.
 func (b *bed) click(request portal.Request) portal.Result {
 	b.t.Helper()
 	return resolve(b.t.Context(), b.resolver, request)
@@ -176,7 +176,7 @@ func resolve(ctx context.Context, resolver *portal.Resolver, request portal.Requ
 	return resolver.Resolve(ctx, request, portal.NewTrace(resolver.Now))
 }
 
-// ended is how a click of Pat's ends: outcome, source, and the calls that it makes.
+// ended returns how a click by Pat ends: outcome, source, and the calls that it makes.
 func (b *bed) ended(request portal.Request) (string, portal.Result) {
 	b.t.Helper()
 	b.asked()
@@ -188,7 +188,7 @@ func (b *bed) ended(request portal.Request) (string, portal.Result) {
 	return strings.Join(append([]string{string(r.Outcome), string(r.Source)}, calls...), " "), r
 }
 
-// asked are the calls that Recharge has got since the last look, in their order.
+// asked returns the calls that Recharge got since the last time, in order.
 func (b *bed) asked() (calls []string) {
 	for _, request := range b.recharge.Requests() {
 		calls = append(calls, request.Endpoint)
@@ -197,8 +197,7 @@ func (b *bed) asked() (calls []string) {
 	return calls
 }
 
-// leads reports where a link leads, and fails if that is not Pat's portal or opens
-// somebody else's.
+// leads fails if a link does not lead to Pat's portal, or if a signed-in link has no token.
 func (b *bed) leads(when string, r portal.Result) {
 	b.t.Helper()
 	opens := r.Outcome == portal.Redirected || r.Outcome == portal.RedirectedByHash
@@ -210,7 +209,7 @@ func (b *bed) leads(when string, r portal.Result) {
 	}
 }
 
-// states are what can be cached of Pat when the click comes.
+// states are what can be cached about Pat when the click comes.
 func states() map[string]func(*bed) {
 	click := func(b *bed) {
 		if r := b.click(portal.Request{}); r.Outcome != portal.Redirected {
@@ -243,7 +242,7 @@ func states() map[string]func(*bed) {
 	}
 }
 
-// nobody makes Pat known not to subscribe, though that is not so any more.
+// nobody caches that Pat is no subscriber, and then makes Pat one again.
 func (b *bed) nobody() {
 	b.moves(robin)
 	if r := b.click(portal.Request{}); r.Outcome != portal.NotASubscriber {
@@ -303,9 +302,9 @@ func answers() map[string]func(*bed) {
 	}
 }
 
-// TestResolve is how a click ends, by what is cached and by what Recharge does: outcome,
-// source, calls; and then how the same click ends a moment later. A row is for several
-// states, or answers, "*" all.
+// TestResolve: how a click ends by what is cached and by what Recharge does: outcome, source, and
+// calls; and then how the same click ends right afterwards. A row is for several states or answers;
+// "*" means all.
 func TestResolve(t *testing.T) {
 	before, does := states(), answers()
 	want := map[[2]string][]string{}
@@ -386,7 +385,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// one is each name of a row's.
+// one returns each name in a cell of a row.
 func one(names string, all map[string]func(*bed)) []string {
 	if names == "*" {
 		return slices.Collect(maps.Keys(all))

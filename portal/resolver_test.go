@@ -21,8 +21,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestAnswerWithin: an answer that comes later than AnswerWithin after the last look at
-// Redis is looked at once more: meanwhile a webhook can have been answered.
+// TestAnswerWithin: an answer that comes later than AnswerWithin after the last read of Redis is
+// checked once more, since a webhook may have been answered meanwhile.
 func TestAnswerWithin(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -31,7 +31,7 @@ func TestAnswerWithin(t *testing.T) {
 		want  string
 	}{
 		{"at once", 0, false, "redirected link"},
-		{"at once, moved a moment ago", 0, true, "redirected link"}, // the webhook is not answered yet
+		{"at once, moved a moment ago", 0, true, "redirected link"}, // the webhook has not been answered yet
 		{"late", portal.AnswerWithin, false, "redirected link"},
 		{"late, moved meanwhile", portal.AnswerWithin, true, "not_a_subscriber recharge customers"},
 	} {
@@ -52,8 +52,8 @@ func TestAnswerWithin(t *testing.T) {
 	}
 }
 
-// TestWebhookIsAnsweredAfterClicks: who applies a change returns when no click that could
-// not know is still to be answered.
+// TestWebhookIsAnsweredAfterClicks: applying a change returns only when every click that could not
+// know of it has been answered.
 func TestWebhookIsAnsweredAfterClicks(t *testing.T) {
 	b := newBed(t, nil)
 	b.click(portal.Request{})
@@ -69,8 +69,8 @@ func TestWebhookIsAnsweredAfterClicks(t *testing.T) {
 	}
 }
 
-// TestChangedUnderAClick: what the click has learned when a webhook comes is not kept,
-// nor does it lead anywhere: it begins anew.
+// TestChangedUnderAClick: if a webhook comes during a click, the click discards what it has learned
+// and starts again.
 func TestChangedUnderAClick(t *testing.T) {
 	onBoth(t, func(t *testing.T, kept *storetest.Server) {
 		for _, test := range []struct {
@@ -110,7 +110,7 @@ func TestChangedUnderAClick(t *testing.T) {
 	})
 }
 
-// onEmpty is newBed on a Redis that others have used before.
+// onEmpty is newBed on a Redis that other tests have used, emptied.
 func onEmpty(t *testing.T, kept *storetest.Server) *bed {
 	t.Helper()
 	if kept != nil {
@@ -123,13 +123,12 @@ func onEmpty(t *testing.T, kept *storetest.Server) *bed {
 	return newBed(t, kept)
 }
 
-// TestRedisDiesUnderAClick: nobody can say any more whether the record still holds, but
-// Recharge.
+// TestRedisDiesUnderAClick: then only Recharge can say whether the record is still the shopper's.
 func TestRedisDiesUnderAClick(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		moves bool
-		lag   time.Duration // of the last call's answer
+		lag   time.Duration // of the answer to the last call
 		want  string
 	}{
 		{"quick", false, 100 * time.Millisecond, "redirected recharge customers sessions portal_access"},
@@ -160,8 +159,8 @@ func TestRedisDiesUnderAClick(t *testing.T) {
 	}
 }
 
-// TestRedisDiesUnderManyClicks: clicks of one shopper that end late, with nobody to say
-// whether the record still holds but Recharge, ask it once together.
+// TestRedisDiesUnderManyClicks: late clicks of one shopper share one check with Recharge, if only
+// Recharge can say whether the record still holds.
 func TestRedisDiesUnderManyClicks(t *testing.T) {
 	t.Parallel()
 	kept := storetest.Redis(t)
@@ -187,8 +186,8 @@ func TestRedisDiesUnderManyClicks(t *testing.T) {
 	}
 }
 
-// TestRedisRefuses: a Redis that serves only some of what a click asks of it costs a
-// click what it must, and no shopper waits while it asks again and again.
+// TestRedisRefuses: a Redis that serves only some commands costs a click only the calls that it has
+// to make, and no click asks again and again.
 func TestRedisRefuses(t *testing.T) {
 	fullRedis := func(b *bed, client *redis.Client) error {
 		return client.ConfigSet(b.t.Context(), "maxmemory", "1").Err()
@@ -215,7 +214,7 @@ func TestRedisRefuses(t *testing.T) {
 			t.Parallel()
 			kept := storetest.Redis(t)
 			b := newBed(t, kept)
-			b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now)) // the store's record is there
+			b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now)) // creates the store's record
 			states()[test.cached](b)
 			if test.moves {
 				b.moves(robin)
@@ -235,14 +234,14 @@ func TestRedisRefuses(t *testing.T) {
 	}
 }
 
-// TestRechargeIsAskedInTime: without Redis, what Recharge says last counts only if it
-// says the same as before, and soon.
+// TestRechargeIsAskedInTime: without Redis, Recharge's last answer counts only if it is the same as
+// before, and in time.
 func TestRechargeIsAskedInTime(t *testing.T) {
 	lag := portal.AnswerWithin + 200*time.Millisecond
 	for _, test := range []struct {
 		name   string
 		faults rechargetest.Faults
-		hash   string // of the record, in the end
+		hash   string // of the record at the end
 		want   string
 	}{
 		{"slow", rechargetest.Faults{Lag: lag}, hash, "unavailable none customers sessions portal_access customer"},
@@ -278,7 +277,7 @@ func TestRechargeIsAskedInTime(t *testing.T) {
 	}
 }
 
-// TestWithoutRedis: the one store's clicks go on, each by three calls.
+// TestWithoutRedis: in one-store mode, clicks still work, and each makes three calls.
 func TestWithoutRedis(t *testing.T) {
 	t.Parallel()
 	kept := storetest.Redis(t)
@@ -291,7 +290,7 @@ func TestWithoutRedis(t *testing.T) {
 		}
 		b.leads("without Redis", r)
 	}
-	// And simultaneous ones are one.
+	// Simultaneous clicks share their calls.
 	b.faults(func(f *rechargetest.Faults) { f.Latency = 100 * time.Millisecond })
 	for _, r := range b.atOnce(make([]portal.Request, 50)...) {
 		b.leads("without Redis, at once", r)
@@ -301,7 +300,7 @@ func TestWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestSignedOut: a visitor of the one store costs nothing of Redis or Recharge.
+// TestSignedOut: in one-store mode, a signed-out visitor costs no request to Redis or Recharge.
 func TestSignedOut(t *testing.T) {
 	b := newBed(t, nil)
 	r := resolve(t.Context(), b.resolver, portal.Request{Shopper: store.Shopper{Shop: shop}})
@@ -310,7 +309,7 @@ func TestSignedOut(t *testing.T) {
 	}
 }
 
-// TestCacheOnly makes no call, whatever is cached.
+// TestCacheOnly: no call is made, whatever is cached.
 func TestCacheOnly(t *testing.T) {
 	want := map[string]string{
 		"nothing": "unavailable none", "access": "redirected link", "session": "redirected_by_hash session", "customer": "redirected_by_hash customer",
@@ -339,14 +338,14 @@ func TestCacheOnly(t *testing.T) {
 	}
 }
 
-// TestDry ends as a click does, and leaves nothing.
+// TestDry: a dry click ends as a real one would, and changes nothing.
 func TestDry(t *testing.T) {
 	t.Parallel()
 	kept := storetest.Redis(t)
 	for cached, prepare := range states() {
 		b := onEmpty(t, kept)
 		prepare(b)
-		b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now)) // the store's record is there
+		b.resolver.Load(t.Context(), who(pat), portal.NewTrace(b.now)) // creates the store's record
 		before := kept.Dump()
 		dry, r := b.ended(portal.Request{Dry: true})
 		b.leads(cached, r)
@@ -360,7 +359,7 @@ func TestDry(t *testing.T) {
 			t.Errorf("%s: a dry click is %q, and the click then %q; want the same", cached, dry, got)
 		}
 	}
-	// Nor does it ask more than a click, when it takes long or somebody has moved.
+	// It makes no further calls when it takes long or the record has moved.
 	b := onEmpty(t, kept)
 	b.faults(func(f *rechargetest.Faults) { f.Latency = 400 * time.Millisecond })
 	if got, r := b.ended(portal.Request{Dry: true}); got != "redirected recharge customers sessions portal_access" {
@@ -372,7 +371,7 @@ func TestDry(t *testing.T) {
 	if got, r := b.ended(portal.Request{Dry: true}); got != "not_a_subscriber recharge customer customers" {
 		t.Errorf("a dry click of somebody who has moved is %q (%v)", got, r.Cause)
 	}
-	// It waits for nobody, and nobody for it.
+	// It waits for no other click, and no other click waits for it.
 	b = onEmpty(t, kept)
 	b.faults(func(f *rechargetest.Faults) { f.Latency = 100 * time.Millisecond })
 	if results := b.atOnce(portal.Request{Dry: true}, portal.Request{}, portal.Request{Dry: true}); len(results[0].Calls) != 3 || len(results[1].Calls) != 3 || len(results[2].Calls) != 3 {
@@ -382,7 +381,7 @@ func TestDry(t *testing.T) {
 
 func isBucket(key, _ string) bool { return strings.HasSuffix(key, "}:b") }
 
-// TestStatus says how a shopper stands, by one call at most.
+// TestStatus: a shopper's status takes one lookup at most.
 func TestStatus(t *testing.T) {
 	type stands struct {
 		Known, Subscriber bool
@@ -478,7 +477,7 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestCachedAccessIsGuarded: what Redis holds is no more trusted than what Recharge says.
+// TestCachedAccessIsGuarded: a value from Redis is trusted no more than an answer from Recharge.
 func TestCachedAccessIsGuarded(t *testing.T) {
 	for _, base := range []string{"https://evil.example/portal/", "http://evil.example/", "javascript:alert(1)//", "//evil.example/", "https://x.rechargeapps.com.evil.example/", "\x00"} {
 		b := newBed(t, nil)
@@ -493,7 +492,7 @@ func TestCachedAccessIsGuarded(t *testing.T) {
 	}
 }
 
-// TestByHash is for a store that never signs in: one lookup, and no more.
+// TestByHash: a store that never signs in needs one lookup and no other call.
 func TestByHash(t *testing.T) {
 	b := newBed(t, nil, func(s *portal.Settings) { s.Defaults.Link = "hash" })
 	for _, want := range []string{"redirected_by_hash recharge customers", "redirected_by_hash customer"} {
@@ -508,8 +507,8 @@ func TestByHash(t *testing.T) {
 	}
 }
 
-// TestRefusalIsNotRepeated: for half a minute nobody asks again for what Recharge has
-// refused to a shopper.
+// TestRefusalIsNotRepeated: after Recharge has refused a shopper, clicks do not ask again for half
+// a minute.
 func TestRefusalIsNotRepeated(t *testing.T) {
 	b := newBed(t, nil)
 	b.faults(func(f *rechargetest.Faults) { f.RefuseSessions = true })
@@ -528,7 +527,7 @@ func TestRefusalIsNotRepeated(t *testing.T) {
 	}
 }
 
-// manyStores is a bed whose merchants connect their stores.
+// manyStores is a bed in many-store mode.
 func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.Connection))) {
 	b := newBed(t, nil)
 	options := store.Options{Keys: [][]byte{make([]byte, 32)}, CustomerTTL: customerTTL, Now: b.now, Log: slog.New(slog.DiscardHandler)}
@@ -561,8 +560,8 @@ func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.
 	}
 }
 
-// TestMerchants: a store's client is made once for each record, and with the same token
-// it keeps its limiter.
+// TestMerchants: a store's client is made once for each record, and keeps its limiter as long as
+// the token is the same.
 func TestMerchants(t *testing.T) {
 	b, merchants, save := manyStores(t)
 	find := func() *portal.Merchant {
@@ -608,7 +607,7 @@ func TestMerchants(t *testing.T) {
 	}
 }
 
-// TestLevel is how much a click matters to whoever reads the log.
+// TestLevel: the log level of a click.
 func TestLevel(t *testing.T) {
 	failed := func(reason recharge.Reason) error { return fmt.Errorf("a click: %w", &recharge.Error{Reason: reason}) }
 	for _, test := range []struct {

@@ -15,14 +15,14 @@ import (
 	"manage-subscriptions/store"
 )
 
-// of are options of one-store mode for an account.
+// of returns options of one-store mode for an account.
 func of(c *clock, account string) store.Options {
 	o := options(c, &logged{})
 	o.Account = account
 	return o
 }
 
-// refuses checks that an instance reads nothing of what is another account's.
+// refuses checks that an instance reads nothing that belongs to another account.
 func refuses(t *testing.T, when string, s *store.Store) {
 	t.Helper()
 	for _, who := range []store.Shopper{pat, kim, byRecharge, {Shop: shop}} {
@@ -35,15 +35,15 @@ func refuses(t *testing.T, when string, s *store.Store) {
 	}
 }
 
-// TestAdopt: what was cached for one account at Recharge is nothing to another one, and
-// two instances with two accounts do not mix them up.
+// TestAdopt: values cached for one Recharge account do not count for another, and two instances
+// with two accounts do not mix them up.
 func TestAdopt(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
 	client := direct(t, server)
 	c := newClock()
 	older, newer := open(t, on(of(c, "older"), server)), open(t, on(of(c, "newer"), server))
-	ok(t, older.Adopt(ctx)) // makes the record
+	ok(t, older.Adopt(ctx)) // creates the record
 	task := importing(t, older, shop)
 	imports(t, older, task, record(kim, nthCustomer(0)))
 	task.Running, task.Done, task.Size = false, c.Now(), 1
@@ -59,7 +59,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal("the older account's webhooks are not proven, or its customers not imported")
 	}
 
-	// Not adopted yet, the newer one's instance reads and writes nothing.
+	// Before it adopts, the newer account's instance reads and writes nothing.
 	ok(t, client.ZRem(ctx, store.ShopsKey, string(shop)).Err())
 	held := server.Dump()
 	refuses(t, "not adopted", newer)
@@ -80,7 +80,7 @@ func TestAdopt(t *testing.T) {
 
 	task = importing(t, older, shop)
 	ok(t, newer.Adopt(ctx))
-	newer.Settle() // what was erased is tidied up
+	newer.Settle() // tidies up what was erased
 	adopted := load(t, newer, pat)
 	if adopted.Cached != (store.Cached{}) || !bytes.Equal(adopted.Record.DataKey(), before.Record.DataKey()) || adopted.Record.Generation() == before.Record.Generation() {
 		t.Errorf("adopted: Load = %+v; want nothing cached, in another epoch of the same data key", adopted)
@@ -95,7 +95,7 @@ func TestAdopt(t *testing.T) {
 	}
 	save(t, newer, kim, lookedUp(c, kim, nthCustomer(5)))
 
-	// Now the older one's instance, which still runs, reads and writes nothing.
+	// Now the older account's instance, which is still running, reads and writes nothing.
 	held = server.Dump()
 	lock := older.Lock(before, pat)
 	refuses(t, "replaced", older)
@@ -111,7 +111,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("replaced: KeepImport = %v, %v; want that it is over", had, err)
 	}
 	after := server.Dump()
-	delete(held, store.ShopsKey) // when its import is due is any instance's to say
+	delete(held, store.ShopsKey) // any instance may set when its import is due
 	delete(after, store.ShopsKey)
 	if diff := cmp.Diff(held, after); diff != "" {
 		t.Errorf("replaced, it wrote: -before +after\n%s", diff)
@@ -139,15 +139,15 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("Rekey = %d, %v; want 0", n, err)
 	}
 
-	ok(t, older.Adopt(ctx)) // as the operator takes the change back
+	ok(t, older.Adopt(ctx)) // as if the operator reverted the change
 	refuses(t, "taken back", newer)
 	is(t, "taken back: what was erased stays so", older, pat, recharge.Customer{})
 	save(t, older, pat, everything(c))
 	is(t, "taken back", older, pat, known)
 }
 
-// TestAdoptWithoutRedis: an instance knows nothing that it may use of another account's,
-// though it has read it.
+// TestAdoptWithoutRedis: an instance does not use another account's values, though it has read
+// them.
 func TestAdoptWithoutRedis(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -172,8 +172,7 @@ func TestAdoptWithoutRedis(t *testing.T) {
 	refuses(t, "made by the newer one", older)
 }
 
-// TestAdoptAtOnce: of several instances of an account that adopt at once, one begins the
-// epoch.
+// TestAdoptAtOnce: if several instances of an account adopt at once, only one starts an epoch.
 func TestAdoptAtOnce(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -206,8 +205,8 @@ func TestAdoptAtOnce(t *testing.T) {
 	}
 }
 
-// TestAdoptNothing: without an account of its own there is nothing to adopt, and a record
-// that does not open is replaced.
+// TestAdoptNothing: without an account there is nothing to adopt, and a record that does not open
+// is replaced.
 func TestAdoptNothing(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -227,8 +226,7 @@ func TestAdoptNothing(t *testing.T) {
 	})
 }
 
-// TestRedactionStays: a redaction is lifted by the shopper's own click, and by nothing else
-// but the erasure of the shop.
+// TestRedactionStays: only the shopper's own click, or the erasure of the shop, lifts a redaction.
 func TestRedactionStays(t *testing.T) {
 	server := storetest.Redis(t)
 	ctx := t.Context()
@@ -272,11 +270,11 @@ func TestRedactionStays(t *testing.T) {
 		return both
 	}
 	clicked := func(t *testing.T, s *store.Store) *store.Store {
-		save(t, s, kim, lookedUp(c, kim, nthCustomer(0))) // somebody else's
+		save(t, s, kim, lookedUp(c, kim, nthCustomer(0))) // another shopper's click
 		loaded := load(t, s, pat)
 		lock := s.Lock(loaded, pat)
 		take(t, lock)
-		ok(t, s.Save(ctx, loaded.Record, pat, nil, 0, lock)) // learned nothing
+		ok(t, s.Save(ctx, loaded.Record, pat, nil, 0, lock)) // a click that learned nothing
 		value := lookedUp(c, pat, known)
 		if err := s.Save(ctx, loaded.Record, pat, &value, clockOf(t, s)-(90*time.Second).Microseconds(), nil); !errors.Is(err, store.ErrOutdated) {
 			t.Errorf("Save of too long ago = %v; want ErrOutdated", err)
@@ -359,7 +357,7 @@ func TestRedactionStays(t *testing.T) {
 					if next == marker || s.Client().Exists(ctx, next).Val() != 0 {
 						t.Error("the shop that was erased knows of the redaction")
 					}
-					// Nobody can tell whose it was.
+					// Nobody can tell whose they were.
 					if left := traces(t, s, id, store.RechargeID(known.ID)); len(left) > 0 {
 						t.Errorf("left of the shopper is %q", left)
 					}

@@ -13,8 +13,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestApplyCustomerChange: a webhook forgets whoever is cached by the record, and whom
-// it names.
+// TestApplyCustomerChange: a webhook forgets the shoppers who are cached by the record or whom it
+// names.
 func TestApplyCustomerChange(t *testing.T) {
 	const stranger = "6100200300777"
 	kims := recharge.Customer{ID: 70100201, Hash: "2f2e3d4c5b6a7988", Active: 1}
@@ -22,7 +22,7 @@ func TestApplyCustomerChange(t *testing.T) {
 		name   string
 		change store.Change
 		pat    bool // still cached, by Shopify's id
-		byID   bool // and by Recharge's
+		byID   bool // still cached, by Recharge's id
 		kim    bool
 	}{
 		{"the record moves to nobody", store.Change{ID: known.ID}, false, false, true},
@@ -63,7 +63,7 @@ func TestApplyCustomerChange(t *testing.T) {
 					ok(t, s.ApplyCustomerChange(t.Context(), shop, tt.change))
 					check(when)
 				}
-				fill() // what was learned since does not suffer
+				fill() // values saved afterwards stay
 				is(t, "looked up again", s, pat, known)
 				is(t, "looked up again", s, byRecharge, known)
 				is(t, "looked up again", s, kim, kims)
@@ -74,8 +74,8 @@ func TestApplyCustomerChange(t *testing.T) {
 	}
 }
 
-// TestChangeOfAnImportedRecord: who is cached by an import is found, too, also of
-// several records.
+// TestChangeOfAnImportedRecord: a webhook also finds imported shoppers, even one with several
+// records.
 func TestChangeOfAnImportedRecord(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	task := importing(t, s, shop)
@@ -88,7 +88,7 @@ func TestChangeOfAnImportedRecord(t *testing.T) {
 	is(t, "imported", s, kim, recharge.Customer{})
 }
 
-// TestChangeOfNothing: a shop of which nothing is kept, or nothing any more.
+// TestChangeOfNothing: the shop has no record.
 func TestChangeOfNothing(t *testing.T) {
 	for name, o := range map[string]store.Options{"one store": options(newClock(), &logged{}), "many": many(newClock(), &logged{})} {
 		s := open(t, o)
@@ -99,7 +99,7 @@ func TestChangeOfNothing(t *testing.T) {
 	}
 }
 
-// TestStaleIndexDoesNoHarm: an entry outlives the value that it leads to.
+// TestStaleIndexDoesNoHarm: an index entry may outlive its value.
 func TestStaleIndexDoesNoHarm(t *testing.T) {
 	ctx := t.Context()
 	other := recharge.Customer{ID: 70100201, Hash: "2f2e3d4c5b6a7988", Active: 1}
@@ -130,7 +130,7 @@ func TestStaleIndexDoesNoHarm(t *testing.T) {
 	is(t, "a webhook about it", s, kim, recharge.Customer{})
 	is(t, "a webhook about it", s, pat, other)
 
-	// A redacted shopper's entry was over: the next one with that record does not undo it.
+	// Caching another shopper by a redacted shopper's record does not undo the redaction.
 	save(t, s, pat, lookedUp(c, pat, known))
 	expires(pat)
 	task := importing(t, s, shop)
@@ -143,7 +143,7 @@ func TestStaleIndexDoesNoHarm(t *testing.T) {
 	is(t, "redacted a while ago", s, pat, recharge.Customer{})
 }
 
-// forgetTombstones does what two minutes do.
+// forgetTombstones removes the tombstones, as two minutes would.
 func forgetTombstones(t *testing.T, s *store.Store) {
 	t.Helper()
 	for key := range dump(t, s) {
@@ -153,7 +153,7 @@ func forgetTombstones(t *testing.T, s *store.Store) {
 	}
 }
 
-// TestTombstonesEnd after two minutes.
+// TestTombstonesEnd: tombstones expire after two minutes.
 func TestTombstonesEnd(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	recordOf(t, s, shop)
@@ -168,8 +168,8 @@ func TestTombstonesEnd(t *testing.T) {
 	}
 }
 
-// traces are the keys, and the fields in the index, that tell of a shopper to those who
-// have the data key.
+// traces returns the keys, and the fields in the index, that reveal a shopper to someone with the
+// data key.
 func traces(t *testing.T, s *store.Store, ids ...string) []string {
 	t.Helper()
 	r := recordOf(t, s, shop)
@@ -188,8 +188,8 @@ func traces(t *testing.T, s *store.Store, ids ...string) []string {
 	return found
 }
 
-// TestRedact: nothing is left of the shopper, imports do not bring them back, their own
-// click does.
+// TestRedact: nothing is left of the shopper. Imports do not bring them back, but their own click
+// does.
 func TestRedact(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -198,7 +198,7 @@ func TestRedact(t *testing.T) {
 		task := importing(t, s, shop)
 		ids := []string{string(pat.Customer), store.RechargeID(known.ID)}
 		marker := recordOf(t, s, shop).RedactionKey(string(pat.Customer))
-		page := clockOf(t, s) // read before, saved after
+		page := clockOf(t, s) // read before the redaction, saved after
 		save(t, s, pat, everything(c))
 		save(t, s, byRecharge, lookedUp(c, pat, known))
 		save(t, s, kim, lookedUp(c, kim, nthCustomer(0)))
@@ -258,8 +258,7 @@ func TestRedact(t *testing.T) {
 	})
 }
 
-// TestRedactByRechargesID: who was only ever asked for by Recharge's id is found by
-// Shopify's.
+// TestRedactByRechargesID: a shopper who was looked up only by Recharge's id is found by Shopify's.
 func TestRedactByRechargesID(t *testing.T) {
 	c := newClock()
 	s := open(t, options(c, &logged{}))
@@ -271,8 +270,8 @@ func TestRedactByRechargesID(t *testing.T) {
 	}
 }
 
-// TestRedactOfNothing: in one-store mode a redaction is kept even if nothing else is; a
-// store that is not connected has no imports.
+// TestRedactOfNothing: in one-store mode a redaction is kept even if nothing else is. A store that
+// is not connected has no imports.
 func TestRedactOfNothing(t *testing.T) {
 	own := open(t, options(newClock(), &logged{}))
 	ok(t, own.Redact(t.Context(), shop, pat.Customer))
@@ -288,7 +287,7 @@ func TestRedactOfNothing(t *testing.T) {
 	}
 }
 
-// TestErasuresAreOneStep counts what a webhook takes: one script, whatever is cached.
+// TestErasuresAreOneStep: a webhook runs one script, whatever is cached.
 func TestErasuresAreOneStep(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -307,8 +306,8 @@ func TestErasuresAreOneStep(t *testing.T) {
 	}
 }
 
-// TestServedAfterAWebhook tries to have a shopper served a record after the webhook
-// that took it away was answered, whatever happened before and meanwhile.
+// TestServedAfterAWebhook tries to get a shopper's old record served after a webhook that took it
+// away was answered, whatever happened before and during the webhook.
 func TestServedAfterAWebhook(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()

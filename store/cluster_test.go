@@ -12,7 +12,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestCluster does everything with shops of which some are on each of three masters.
+// TestCluster does everything with shops spread over three masters.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -93,7 +93,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestFailover: what a webhook has forgotten stays so when a replica becomes the master.
+// TestFailover: a webhook's effect survives when a replica becomes the master.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -22,7 +22,7 @@ func healthOf(t *testing.T, s *store.Store, shop shopify.Shop) store.Health {
 	return health
 }
 
-// last are the counts of the last hours, the current one first.
+// last returns the counts of the last hours, the current one first.
 func last(h store.Health, n int) []map[string]int64 {
 	var all []map[string]int64
 	for i := range n {
@@ -51,7 +51,7 @@ func TestCounters(t *testing.T) {
 		}
 		s.Count(shop, "redirected", 2)
 		s.Count(shop, "sign_in", 1)
-		s.Count(shop2, "redirected", 7) // nothing is kept of that one
+		s.Count(shop2, "redirected", 7) // nothing is kept of that shop
 		if got := kinds(dump(t, s)); len(got) > 1 {
 			t.Errorf("Count wrote %v; want nothing before Flush", got)
 		}
@@ -130,7 +130,7 @@ func TestRecentErrors(t *testing.T) {
 	})
 }
 
-// TestFlushAtOnce: what several instances flush at once adds up.
+// TestFlushAtOnce: counts that several instances flush at once add up.
 func TestFlushAtOnce(t *testing.T) {
 	a, b := two(t, options(newClock(), &logged{}))
 	recordOf(t, a, shop)
@@ -157,7 +157,7 @@ func TestFlushAtOnce(t *testing.T) {
 	}
 }
 
-// TestFlushFails keeps what could not be written, for the hour in which it can.
+// TestFlushFails: counts that could not be written are kept, and count for the hour in which they are.
 func TestFlushFails(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -199,8 +199,8 @@ func TestFlushFails(t *testing.T) {
 	check("another hour later", 22)
 }
 
-// TestFlushOfWhatDoesNotOpen: a shop whose record does not open keeps no other's counters
-// from being written.
+// TestFlushOfWhatDoesNotOpen: a shop whose record does not open does not hold up other shops'
+// counters.
 func TestFlushOfWhatDoesNotOpen(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
@@ -218,7 +218,7 @@ func TestFlushOfWhatDoesNotOpen(t *testing.T) {
 	if got := kinds(dump(t, s))["h"]; got != 7 {
 		t.Errorf("the counters of %d shops are written; want 7", got)
 	}
-	ok(t, s.SaveConnection(ctx, connected(c, shops[3]))) // connected again
+	ok(t, s.SaveConnection(ctx, connected(c, shops[3]))) // the shop is connected again
 	ok(t, s.Flush(ctx))
 	for _, shop := range shops {
 		if got := healthOf(t, s, shop).Hours[23].Counts["redirected"]; got != 1 {

@@ -19,12 +19,11 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestKilledRightAfter: once a write that must not be lost has returned nil, Redis may be
-// killed.
+// TestKilledRightAfter: once a write that must not be lost returns nil, killing Redis does no harm.
 func TestKilledRightAfter(t *testing.T) {
 	ctx := t.Context()
-	// One that flushes every second may even put off the writing, and before 7.2 cannot
-	// say when it has: of that, the doctor's CheckRedis warns.
+	// A Redis that flushes every second may even delay writing, and before 7.2 it cannot report
+	// when it has written. The doctor's CheckRedis warns of that.
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
 	c := newClock()
 	s := open(t, on(many(c, &logged{}), server))
@@ -84,7 +83,7 @@ func TestKilledRightAfter(t *testing.T) {
 	}
 }
 
-// TestRedisLost: losing all of Redis costs calls; in one-store mode it costs no click.
+// TestRedisLost: losing all of Redis costs calls. In one-store mode it costs no click.
 func TestRedisLost(t *testing.T) {
 	server := storetest.Redis(t)
 	c := newClock()
@@ -102,11 +101,11 @@ func TestRedisLost(t *testing.T) {
 	is(t, "learned again", s, pat, known)
 }
 
-// TestNotFlushed plays a Redis that knows WAITAOF, which one before 7.2 does not.
+// TestNotFlushed fakes a Redis that knows WAITAOF, which Redis before 7.2 does not.
 func TestNotFlushed(t *testing.T) {
 	tests := []struct {
 		name, answer string
-		want         bool // it is saved
+		want         bool // the write succeeds
 	}{
 		{"flushed", "*2\r\n:1\r\n:0\r\n", true},
 		{"not in time", "*2\r\n:0\r\n:0\r\n", false},
@@ -138,7 +137,7 @@ func TestNotFlushed(t *testing.T) {
 	}
 }
 
-// fake is a Redis that holds one record, and says that it has done whatever it is told.
+// fake is a Redis that holds one record, and answers every command with success.
 type fake struct {
 	listener net.Listener
 	waitAOF  string

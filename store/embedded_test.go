@@ -15,8 +15,8 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestEmbeddedTakesLongCommands: a pipe has no room, so one end waits for the other. What
-// the store sends at once gets through all the same.
+// TestEmbeddedTakesLongCommands: a pipe has no buffer, so one end waits for the other. The store's
+// longest commands work all the same.
 func TestEmbeddedTakesLongCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -28,13 +28,13 @@ func TestEmbeddedTakesLongCommands(t *testing.T) {
 		c.APIToken, c.ClientSecret = strings.Repeat("token", 100), strings.Repeat("hush", 100)
 		ok(t, s.SaveConnection(ctx, c))
 		ok(t, s.Update(ctx, shop, func(r *store.Record) bool {
-			for range 10 { // as many, and with as long names, as a merchant may make
+			for range 10 { // as many as a merchant may make, with the longest names
 				r.Connection.PortalKeys = append(r.Connection.PortalKeys, store.PortalKey{ID: rand.Text(), Name: strings.Repeat("🔑", 50), Hash: key(1), MadeAt: time.Now()})
 			}
 			return true
 		}))
 		const many = 1500
-		fill(t, s, shop, many) // 250 keys are read, 50 entries saved in one command
+		fill(t, s, shop, many) // reads 250 keys, and saves 50 entries in one command
 		for i, want := range map[int]recharge.Customer{0: nthCustomer(0), many - 1: nthCustomer(many - 1)} {
 			is(t, "imported", s, nth(shop, i), want)
 		}
@@ -56,7 +56,7 @@ func TestEmbeddedTakesLongCommands(t *testing.T) {
 		if health := healthOf(t, s, shop); len(health.Hours[23].Counts) != 200 || len(health.Errors) != 10 {
 			t.Errorf("Health = %d counts, %d errors; want 200 and 10", len(health.Hours[23].Counts), len(health.Errors))
 		}
-		_, err = s.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: time.Now()}) // a transaction, of which the server answers each command
+		_, err = s.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: time.Now()}) // a transaction; the server answers each command in it
 		ok(t, err)
 		if loaded := load(t, s, nth(shop, 0)); loaded.Record != nil {
 			t.Error("an erased shop is still there")
@@ -64,7 +64,7 @@ func TestEmbeddedTakesLongCommands(t *testing.T) {
 	})
 }
 
-// TestEmbeddedInVirtualTime: its clock and its expiry are those of the bubble.
+// TestEmbeddedInVirtualTime: the clock and the expiry follow the bubble's time.
 func TestEmbeddedInVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options(newClock(), &logged{})
@@ -85,7 +85,7 @@ func TestEmbeddedInVirtualTime(t *testing.T) {
 				t.Errorf("%d values are kept; want %d", got, step.want)
 			}
 		}
-		// A lock of one that has crashed is over, in the bubble's time.
+		// A crashed instance's lock expires in the bubble's time.
 		loaded := load(t, s, pat)
 		take(t, s.Lock(loaded, pat))
 		start := time.Now()
@@ -96,8 +96,8 @@ func TestEmbeddedInVirtualTime(t *testing.T) {
 	})
 }
 
-// TestTombstonesInVirtualTime: a save that was under way for longer than they stay is
-// refused all the same.
+// TestTombstonesInVirtualTime: a save that took longer than tombstones last is refused all the
+// same.
 func TestTombstonesInVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options(newClock(), &logged{})
@@ -117,8 +117,8 @@ func TestTombstonesInVirtualTime(t *testing.T) {
 	})
 }
 
-// TestClockPutBackWhileAsked: a tombstone of the clock that was put back looks older than
-// what it is to refuse.
+// TestClockPutBackWhileAsked: after the clock was set back, a new tombstone looks older than the
+// save that it must refuse.
 func TestClockPutBackWhileAsked(t *testing.T) {
 	c := newClock()
 	s := open(t, options(c, &logged{}))

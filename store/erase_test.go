@@ -22,7 +22,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestEraseShop: once it returns, nothing of the shop is known, on any instance.
+// TestEraseShop: once it returns, nothing is known about the shop, on any instance.
 func TestEraseShop(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
@@ -68,7 +68,7 @@ func TestEraseShop(t *testing.T) {
 		t.Errorf("KeepImport = %v, %v; want that it is over", had, err)
 	}
 	ok(t, a.SaveImported(ctx, task, []recharge.Record{record(nth(shop, 5), nthCustomer(5))}, at))
-	ok(t, a.Flush(ctx)) // what was counted and not flushed
+	ok(t, a.Flush(ctx)) // pending counts
 	a.Settle()
 	if diff := cmp.Diff(map[string]int{"b": 1, "n": 1}, kindsOf(dump(t, a), shop)); diff != "" {
 		t.Errorf("left of the shop: -want +got\n%s", diff)
@@ -102,14 +102,14 @@ func kindsOf(dump map[string]string, shop shopify.Shop) map[string]int {
 	return kinds(dump)
 }
 
-// TestEraseOneStore: the one store goes on with a new record.
+// TestEraseOneStore: in one-store mode the shop continues with a new record.
 func TestEraseOneStore(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
 	a, b := two(t, options(c, &logged{}))
 	save(t, a, pat, everything(c))
 	before := load(t, b, pat).Record
-	a.StopBackground() // the values stay, and nobody reads them
+	a.StopBackground() // the values stay, but nobody reads them
 	erased, err := a.EraseShop(ctx, store.Erasure{Shop: shop})
 	if err != nil || erased == nil {
 		t.Fatalf("EraseShop = %v, %v; want what it was", erased, err)
@@ -129,8 +129,8 @@ func TestEraseOneStore(t *testing.T) {
 	is(t, "saved by the record of before", b, pat, recharge.Customer{})
 }
 
-// TestUninstall: what the merchant saved before does not come back, what the next
-// installation has saved stays.
+// TestUninstall: a connection saved before an uninstall does not come back. One saved by the next
+// installation stays.
 func TestUninstall(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -205,15 +205,15 @@ func TestUninstall(t *testing.T) {
 		}
 		c.advance(time.Hour)
 		ok(t, s.Client().FlushAll(ctx).Err())
-		erase(time.Time{}) // of an hour ago: tokens of before are over by themselves
+		erase(time.Time{}) // an uninstall an hour ago; earlier tokens have expired anyway
 		if at, err := s.UninstalledAt(ctx, shop); err != nil || !at.IsZero() {
 			t.Errorf("UninstalledAt an hour later = %v, %v; want it forgotten", at, err)
 		}
 	})
 }
 
-// TestWhatStays: used links, the token's bucket and the middleware's keys outlive another
-// token; what is cached does not.
+// TestWhatStays: used links, the token's bucket and the middleware's keys survive a new token.
+// Cached values do not.
 func TestWhatStays(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -272,12 +272,12 @@ func TestWhatStays(t *testing.T) {
 	})
 }
 
-// TestTidy unlinks what an erased record has sealed, and nothing of the next one's.
+// TestTidy unlinks what an erased record has sealed, and nothing of the next record.
 func TestTidy(t *testing.T) {
 	t.Run("real", func(t *testing.T) { testTidy(t, on(options(newClock(), &logged{}), storetest.Redis(t))) })
 	t.Run("embedded", func(t *testing.T) {
-		// The embedded Redis takes long for scripts: in virtual time no limit of the store's runs out
-		// while it computes, however busy the machine is.
+		// The embedded Redis runs scripts slowly. In virtual time, none of the store's timeouts
+		// runs out while it computes, however busy the machine is.
 		synctest.Test(t, func(t *testing.T) { testTidy(t, options(newClock(), &logged{})) })
 	})
 }
@@ -289,7 +289,7 @@ func testTidy(t *testing.T, o store.Options) {
 	if _, err := s.EraseShop(t.Context(), store.Erasure{Shop: shop}); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, s, shop, 100) // at the same time
+	fill(t, s, shop, 100) // while the first 1000 are tidied up
 	save(t, s, pat, everything(newClock()))
 	s.Settle()
 	if got := kinds(dump(t, s)); got["c"] != 101 || got["r"] > 101 {
@@ -301,8 +301,8 @@ func testTidy(t *testing.T, o store.Options) {
 	is(t, "the next record's index", s, nth(shop, 99), recharge.Customer{})
 }
 
-// TestErasedWhileMade: a shop that is erased again and again while it is used is in the
-// end what was done last, and nobody gets an error.
+// TestErasedWhileMade: if a shop is erased repeatedly while it is used, the last erasure holds, and
+// nobody gets an error.
 func TestErasedWhileMade(t *testing.T) {
 	c := newClock()
 	a, b := two(t, options(c, &logged{}))
@@ -333,7 +333,7 @@ func TestErasedWhileMade(t *testing.T) {
 
 var shoppers = flag.Int("shoppers", 0, "how many shoppers a large store of the tests has; 0: 100,000, or 20,000 with the race detector")
 
-// manyShoppers is how many a large store has.
+// manyShoppers returns how many shoppers a large store has.
 func manyShoppers() int {
 	switch {
 	case *shoppers > 0:
@@ -344,8 +344,8 @@ func manyShoppers() int {
 	return 100_000
 }
 
-// TestErasuresDoNotCount: what a webhook waits for takes as many commands with ten
-// shoppers as with a hundred thousand. It measures what these take in memory, too.
+// TestErasuresDoNotCount: a webhook takes as many commands with ten shoppers as with a hundred
+// thousand. The test also measures the memory that they take.
 func TestErasuresDoNotCount(t *testing.T) {
 	const mostMemory = 350 // bytes a customer
 	ctx := t.Context()
@@ -396,7 +396,7 @@ func TestErasuresDoNotCount(t *testing.T) {
 				if n, err := rotates.Rekey(ctx); n != 1 || err != nil {
 					t.Errorf("Rekey = %d, %v; want 1", n, err)
 				}
-				rotates.StopBackground() // what is tidied up afterwards is not waited for
+				rotates.StopBackground() // does not wait for the tidying
 			}},
 			{"SaveConnection, another token", func() { ok(t, rotates.SaveConnection(ctx, other)) }},
 			{"EraseShop", func() {
@@ -422,7 +422,7 @@ func TestErasuresDoNotCount(t *testing.T) {
 	}
 }
 
-// beforeWrite does something once, before the first transaction.
+// beforeWrite runs a function once, before the first transaction.
 type beforeWrite struct {
 	redis.Hook
 
@@ -442,8 +442,8 @@ func (b *beforeWrite) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
-// TestFirstSaveMeetsUninstall: the app is uninstalled while the first connection of a shop,
-// which has no record yet, is being saved.
+// TestFirstSaveMeetsUninstall: the app is uninstalled while a shop's first connection is being
+// saved. The shop has no record yet.
 func TestFirstSaveMeetsUninstall(t *testing.T) {
 	ctx, c := t.Context(), newClock()
 	s, other := two(t, many(c, &logged{}))

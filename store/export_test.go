@@ -7,7 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What tests need to know of the inside.
+// Constants that tests need.
 const (
 	RestFor      = restFor
 	LockFor      = lockFor
@@ -16,49 +16,49 @@ const (
 	LongestLife  = longestLife
 )
 
-// Embedded is the embedded Redis.
+// Embedded returns the embedded Redis.
 func (s *Store) Embedded() *miniredis.Miniredis { return s.embedded }
 
-// OnDurable hooks into the writes that must not be lost.
+// OnDurable adds a hook to the writes that must not be lost.
 func (s *Store) OnDurable(hook redis.Hook) { s.slow.AddHook(hook) }
 
-// Settle waits for what runs in the background.
+// Settle waits for the background work.
 func (s *Store) Settle() { s.background.Wait() }
 
-// StopBackground keeps the store from doing anything in the background.
+// StopBackground stops the store's background work.
 func (s *Store) StopBackground() { s.close() }
 
-// Generation names a record's data key and epoch.
+// Generation identifies a record's data key and epoch.
 func (r *Record) Generation() string { return r.generation }
 
-// DataKey is what seals everything of a shop but its record.
+// DataKey returns the key that seals everything of a shop but its record.
 func (r *Record) DataKey() []byte { return r.dataKey }
 
-// Name is the pseudonym of an id.
+// Name returns the pseudonym of an id.
 func (r *Record) Name(id string) string { return r.name(id) }
 
-// CachedKey, TombstoneKey and LockKey are where things of a shopper are.
+// CachedKey, TombstoneKey and LockKey return a shopper's keys.
 func (r *Record) CachedKey(id string) string    { return r.key("c", r.Name(id)) }
 func (r *Record) TombstoneKey(id string) string { return r.key("x", r.Name(id)) }
 func (r *Record) LockKey(id string) string      { return r.key("l", r.Name(id)) }
 
-// IndexKey is the bucket of the index that has an id, and IndexField its field.
+// IndexKey returns the bucket of the index for an id, and IndexField its field.
 func (r *Record) IndexKey(id string) string {
 	return r.indexPrefix() + hex.EncodeToString([]byte(r.Name(id)[:1]))
 }
 func (r *Record) IndexField(id string) string { return r.Name(id)[1:] }
 
-// RedactionKey is where a redaction is.
+// RedactionKey returns the key of a shopper's redaction.
 func (r *Record) RedactionKey(id string) string { return r.key("d", r.sealer.redactions.name(id)) }
 
-// Keys of a shop, and the one of all shops.
+// A shop's keys.
 var (
 	RecordKey = recordKey
 	BucketKey = bucketKey
 )
 
-// ShopsKey is the list of shops.
+// ShopsKey is the key of the list of shops.
 const ShopsKey = shopsKey
 
-// RechargeID is how an id of Recharge's is told from one of Shopify's.
+// RechargeID marks an id as Recharge's, to tell it from Shopify's.
 var RechargeID = canonicalRecharge

@@ -17,7 +17,7 @@ import (
 
 const fuzzShop = shopify.Shop("fixture-shop.myshopify.com")
 
-// fuzzed is a store that is never asked, and a record of it.
+// fuzzed returns a store that never calls Redis, and one of its records.
 func fuzzed(f *testing.F) (*Store, *Record) {
 	f.Helper()
 	s := &Store{options: Options{CustomerTTL: time.Hour, Now: func() time.Time { return time.Unix(1735689600, 0) }, Log: slog.New(slog.DiscardHandler)}}
@@ -33,8 +33,8 @@ func fuzzed(f *testing.F) (*Store, *Record) {
 	return s, r
 }
 
-// FuzzDecode: whatever was packed, by whichever version, reading it does not panic, and
-// what was read is packed and read the same.
+// FuzzDecode: decoding never panics, whichever version packed the value, and a decoded value
+// survives another round trip.
 func FuzzDecode(f *testing.F) {
 	now := time.Unix(1735689600, 0)
 	for _, c := range []Cached{
@@ -70,7 +70,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzCached: what was saved is what is read, whatever is in it.
+// FuzzCached: a saved value is read back the same, whatever is in it.
 func FuzzCached(f *testing.F) {
 	f.Add(int64(70100200), 1, "1f2e3d4c5b6a7988", "6100200300400", int64(60), "a.b.c", "https://fixture-shop.example/", uint64(1))
 	f.Add(int64(math.MaxInt64), math.MaxInt, "", "", int64(0), "", "", uint64(math.MaxUint64))
@@ -97,7 +97,7 @@ func FuzzCached(f *testing.F) {
 			want.Access, want.AccessUntil = recharge.Access{Base: base, TempToken: token, Expires: end}, end
 		}
 		saved := want
-		saved.ShopifyID = shopify.CustomerID(shopifyID) // one that is no number is not kept
+		saved.ShopifyID = shopify.CustomerID(shopifyID) // an id that is not a number is not kept
 		got, err := decode(encode(saved))
 		if err != nil || got != want {
 			t.Errorf("decode(encode(%+v)) = %+v, %v", want, got, err)
@@ -105,8 +105,8 @@ func FuzzCached(f *testing.F) {
 	})
 }
 
-// FuzzRecord: what stands in a record's place opens only where it was sealed, and
-// unchanged; nothing of it gets into an error.
+// FuzzRecord: a record opens only where it was sealed, and only if unchanged. No part of it appears
+// in an error.
 func FuzzRecord(f *testing.F) {
 	s, r := fuzzed(f)
 	for _, sealed := range []string{"", "2", r.sealed, r.sealed[:recordHeaderSize], r.sealed + "\x00", "1" + r.sealed[1:], strings.Repeat("\x00", 100)} {
@@ -121,15 +121,15 @@ func FuzzRecord(f *testing.F) {
 			}
 			return
 		}
-		// Each process draws another nonce, so what is good is told by what is in it.
+		// Each process draws another nonce, so a good record is recognized by its content.
 		if shop != string(fuzzShop) || opened.Connection.APIToken != "sk_fixture" || opened.generation != r.generation {
 			t.Errorf("openRecord(%q, %x) = what was not sealed for it", shop, sealed)
 		}
 	})
 }
 
-// FuzzRecordText: what another version has sealed in a record is read, or refused;
-// nothing of it gets into an error.
+// FuzzRecordText: a record sealed by another version is either read or refused. No part of it
+// appears in an error.
 func FuzzRecordText(f *testing.F) {
 	s, r := fuzzed(f)
 	good, err := json.Marshal(sealedRecord{DataKey: r.dataKey, Epoch: r.epoch, Account: r.account, Connection: (*sealedConnection)(r.Connection)})
@@ -161,8 +161,7 @@ func FuzzRecordText(f *testing.F) {
 	})
 }
 
-// FuzzOpenCached: what stands in a shopper's place opens only where it was sealed, and
-// unchanged.
+// FuzzOpenCached: a cached value opens only where it was sealed, and only if unchanged.
 func FuzzOpenCached(f *testing.F) {
 	s, r := fuzzed(f)
 	const customer = "6100200300400"

@@ -26,8 +26,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{}) // it says of each dead connection that it is dead
-	// A pool whose Redis was gone dials once a second, and notices only then that it is closed.
+	redis.SetLogger(quiet{}) // it logs every dead connection
+	// A pool whose Redis was down dials once a second, and only then notices that it is closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
@@ -35,7 +35,7 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// eventually waits for what takes its time.
+// eventually waits until done returns true.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -71,7 +71,7 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.out.Write(p)
 }
 
-// lines returns the lines that hold every one of parts.
+// lines returns the lines that contain all of parts.
 func (l *logged) lines(parts ...string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,7 +84,7 @@ func (l *logged) lines(parts ...string) []string {
 	return lines
 }
 
-// key is an encryption key.
+// key returns an encryption key.
 func key(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
 const (
@@ -92,7 +92,7 @@ const (
 	shop2 = shopify.Shop("second-shop.myshopify.com")
 )
 
-// Two shoppers, what Recharge has of the first, and a secret session.
+// Two shoppers, Recharge's record of the first, and a secret session.
 var (
 	pat   = store.Shopper{Shop: shop, Customer: "6100200300400"}
 	kim   = store.Shopper{Shop: shop, Customer: "6100200300499"}
@@ -101,7 +101,7 @@ var (
 
 const token = "eyJhbGciOiJIUzI1NiJ9.eyJjdXN0b21lcl9pZCI6NzAxMDAyMDB9.c2lnbmF0dXJl"
 
-// options are those of one-store mode, embedded; a test changes what it is about.
+// options returns options for one-store mode with an embedded Redis; a test changes what it is about.
 func options(c *clock, l *logged) store.Options {
 	return store.Options{
 		Keys: [][]byte{key(1)}, CustomerTTL: 24 * time.Hour, Single: shop, Account: "fixture",
@@ -109,7 +109,7 @@ func options(c *clock, l *logged) store.Options {
 	}
 }
 
-// many are options of many-store mode.
+// many returns options for many-store mode.
 func many(c *clock, l *logged) store.Options {
 	o := options(c, l)
 	o.Single, o.Account = "", ""
@@ -121,7 +121,7 @@ func on(o store.Options, server *storetest.Server) store.Options {
 	return o
 }
 
-// open opens a store for the time of a test.
+// open opens a store until the test ends.
 func open(t testing.TB, o store.Options) *store.Store {
 	t.Helper()
 	s, err := store.Open(o)
@@ -147,14 +147,14 @@ func onEach(t *testing.T, test func(t *testing.T, open func(store.Options) *stor
 	})
 }
 
-// two are instances that share a Redis.
+// two returns two instances that share a Redis.
 func two(t *testing.T, o store.Options) (a, b *store.Store) {
 	t.Helper()
 	server := storetest.Redis(t)
 	return open(t, on(o, server)), open(t, on(o, server))
 }
 
-// direct is a client of a real Redis that is not the store's.
+// direct returns a client of a real Redis, apart from the store's.
 func direct(t testing.TB, server *storetest.Server) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
@@ -169,7 +169,7 @@ func ok(t rapid.TB, err error) {
 	}
 }
 
-// load is Load of what must not fail.
+// load is Load, and must not fail.
 func load(t rapid.TB, s *store.Store, who store.Shopper) store.Loaded {
 	t.Helper()
 	loaded := s.Load(context.Background(), who)
@@ -177,7 +177,7 @@ func load(t rapid.TB, s *store.Store, who store.Shopper) store.Loaded {
 	return loaded
 }
 
-// recordOf is a shop's record, which must be there.
+// recordOf returns a shop's record, which must exist.
 func recordOf(t rapid.TB, s *store.Store, shop shopify.Shop) *store.Record {
 	t.Helper()
 	record := load(t, s, store.Shopper{Shop: shop}).Record
@@ -187,12 +187,12 @@ func recordOf(t rapid.TB, s *store.Store, shop shopify.Shop) *store.Record {
 	return record
 }
 
-// lookedUp is what a lookup of just now has found of a shopper.
+// lookedUp returns the result of a lookup made just now.
 func lookedUp(c *clock, who store.Shopper, customer recharge.Customer) store.Cached {
 	return store.Cached{Customer: customer, ShopifyID: who.Customer, LookedUp: c.Now(), Verified: c.Now()}
 }
 
-// everything is all that can be cached of a shopper.
+// everything returns everything that can be cached about a shopper.
 func everything(c *clock) store.Cached {
 	cached := lookedUp(c, pat, known)
 	cached.Session = recharge.Session{Token: token, Expires: c.Now().Add(59 * time.Minute)}
@@ -204,13 +204,13 @@ func everything(c *clock) store.Cached {
 	return cached
 }
 
-// save saves what was looked up just now.
+// save saves the result of a lookup made just now.
 func save(t rapid.TB, s *store.Store, who store.Shopper, value store.Cached) {
 	t.Helper()
 	ok(t, s.Save(context.Background(), recordOf(t, s, who.Shop), who, &value, clockOf(t, s), nil))
 }
 
-// clockOf is what the shared limiter's clock says.
+// clockOf returns the time by the shared limiter's clock.
 func clockOf(t rapid.TB, s *store.Store) int64 {
 	t.Helper()
 	now, err := s.Client().Time(context.Background()).Result()
@@ -218,7 +218,7 @@ func clockOf(t rapid.TB, s *store.Store) int64 {
 	return now.UnixMicro()
 }
 
-// is checks who is cached; a zero customer is nobody.
+// is checks which customer is cached; a zero customer means none.
 func is(t rapid.TB, when string, s *store.Store, who store.Shopper, want recharge.Customer) {
 	t.Helper()
 	if got := load(t, s, who).Cached; got.Customer != want {
@@ -226,15 +226,15 @@ func is(t rapid.TB, when string, s *store.Store, who store.Shopper, want recharg
 	}
 }
 
-// bucket is Recharge's, but that nothing leaks out of it while a test runs.
+// bucket is like Recharge's, but nothing leaks out of it during a test.
 func bucket() recharge.Bucket {
 	return recharge.Bucket{Rate: 1e-6, Burst: 40, MaxWait: time.Second}
 }
 
-// oneCall is what a click asks for, at least.
+// oneCall is the least that a click asks for.
 var oneCall = recharge.Ask{recharge.High: 1}
 
-// take takes a lock with a call.
+// take acquires a lock with one call.
 func take(t rapid.TB, lock *store.Lock) recharge.Turn {
 	t.Helper()
 	turn, err := lock.Take(context.Background(), bucket(), oneCall, 0, 0)
@@ -244,7 +244,7 @@ func take(t rapid.TB, lock *store.Lock) recharge.Turn {
 	return turn
 }
 
-// dump is what a store's Redis holds, real or embedded.
+// dump returns everything in a store's Redis, real or embedded.
 func dump(t rapid.TB, s *store.Store) map[string]string {
 	t.Helper()
 	ctx := context.Background()
@@ -269,7 +269,7 @@ func dump(t rapid.TB, s *store.Store) map[string]string {
 	return dump
 }
 
-// kinds counts a dump's keys by what stands behind the shop.
+// kinds counts a dump's keys by kind, the part after the shop.
 func kinds(dump map[string]string) map[string]int {
 	count := map[string]int{}
 	for key := range dump {
@@ -284,8 +284,8 @@ func kinds(dump map[string]string) map[string]int {
 	return count
 }
 
-// commands is how often Redis was told each command while do ran, by its own count,
-// which has those inside of scripts, too.
+// commands returns how often Redis ran each command while do ran, by its own count, which includes
+// commands inside scripts.
 func commands(t testing.TB, client *redis.Client, do func()) map[string]int {
 	t.Helper()
 	ctx := context.Background()
@@ -304,14 +304,14 @@ func commands(t testing.TB, client *redis.Client, do func()) map[string]int {
 		calls[name], err = strconv.Atoi(count)
 		ok(t, err)
 	}
-	// The count's own, and what a connection begins with.
+	// Commands of the counting itself, and those that open a connection.
 	maps.DeleteFunc(calls, func(name string, n int) bool {
 		return n == 0 || name == "config|resetstat" || name == "info" || name == "hello" || strings.HasPrefix(name, "client|")
 	})
 	return calls
 }
 
-// usedMemory is what Redis says that it uses, in bytes.
+// usedMemory returns how many bytes Redis reports to use.
 func usedMemory(t testing.TB, client *redis.Client) int {
 	t.Helper()
 	info, err := client.Info(context.Background(), "memory").Result()
@@ -323,7 +323,7 @@ func usedMemory(t testing.TB, client *redis.Client) int {
 	return bytes
 }
 
-// connected is the connection of a shop.
+// connected returns a shop's connection.
 func connected(c *clock, shop shopify.Shop) store.Connection {
 	return store.Connection{
 		Shop: shop, APIToken: "sk_1x1_0123456789abcdef", StorefrontToken: "strfnt_fedcba9876543210", ClientSecret: "hush-hush-client-secret",
@@ -335,7 +335,7 @@ func connected(c *clock, shop shopify.Shop) store.Connection {
 	}
 }
 
-// plain is a connection without the methods that hide what is in it.
+// plain is a connection without the methods that hide its secrets.
 type plain store.Connection
 
 func sameConnection(t rapid.TB, what string, got, want *store.Connection) {
@@ -345,7 +345,7 @@ func sameConnection(t rapid.TB, what string, got, want *store.Connection) {
 	}
 }
 
-// importing takes the import of a shop, which begins.
+// importing takes a shop's import, and begins it.
 func importing(t rapid.TB, s *store.Store, shop shopify.Shop) *store.ImportTask {
 	t.Helper()
 	ok(t, s.RequestImport(context.Background(), shop))
@@ -355,7 +355,7 @@ func importing(t rapid.TB, s *store.Store, shop shopify.Shop) *store.ImportTask 
 	return task
 }
 
-// taken takes the import of a shop that is due.
+// taken takes a shop's import, which must be due.
 func taken(t rapid.TB, s *store.Store, shop shopify.Shop) *store.ImportTask {
 	t.Helper()
 	task, err := s.TakeImport(context.Background())
@@ -365,7 +365,7 @@ func taken(t rapid.TB, s *store.Store, shop shopify.Shop) *store.ImportTask {
 	return task
 }
 
-// imports saves a page that is read just now.
+// imports saves a page that was read just now.
 func imports(t rapid.TB, s *store.Store, task *store.ImportTask, records ...recharge.Record) {
 	t.Helper()
 	ok(t, s.SaveImported(context.Background(), task, records, clockOf(t, s)))

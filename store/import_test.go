@@ -21,8 +21,8 @@ func noneDue(t *testing.T, s *store.Store) {
 	}
 }
 
-// TestImportIsOnes: of two instances one imports a shop, until it says nothing for the
-// length of its lease; the other goes on where it was.
+// TestImportIsOnes: one of two instances imports a shop. When it has sent no update for the length
+// of its lease, the other continues from there.
 func TestImportIsOnes(t *testing.T) {
 	a, b := two(t, options(newClock(), &logged{}))
 	noneDue(t, a)
@@ -36,10 +36,10 @@ func TestImportIsOnes(t *testing.T) {
 		t.Fatalf("KeepImport = %v, %v; want true", had, err)
 	}
 	noneDue(t, b)
-	ok(t, b.ScheduleImport(t.Context(), shop)) // that is no order
+	ok(t, b.ScheduleImport(t.Context(), shop)) // that does not request one
 	noneDue(t, b)
 
-	ok(t, b.RequestImport(t.Context(), shop)) // as if the lease had ended
+	ok(t, b.RequestImport(t.Context(), shop)) // makes it due, as if the lease had ended
 	other := taken(t, b, shop)
 	if !other.Running || other.Cursor != "next" || other.Pages != 7 {
 		t.Errorf("the second took %+v; want it to go on at the cursor", other.Import)
@@ -58,7 +58,7 @@ func TestImportIsOnes(t *testing.T) {
 	taken(t, b, shop)
 }
 
-// TestImportLeaseEnds by Redis' clock, without any order.
+// TestImportLeaseEnds: a lease ends by Redis' clock, without a request.
 func TestImportLeaseEnds(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		s := open(options(newClock(), &logged{}))
@@ -72,8 +72,8 @@ func TestImportLeaseEnds(t *testing.T) {
 	})
 }
 
-// TestImportOfManyShops: each is taken once, by whoever asks; one of which nothing is
-// kept drops out of the list.
+// TestImportOfManyShops: each shop is taken once, by any instance. A shop without a record is
+// removed from the list.
 func TestImportOfManyShops(t *testing.T) {
 	c := newClock()
 	s := open(t, many(c, &logged{}))
@@ -102,7 +102,7 @@ func TestImportOfManyShops(t *testing.T) {
 	}
 }
 
-// TestImportPercent of what the last one has read.
+// TestImportPercent: the percentage of what the last import has read.
 func TestImportPercent(t *testing.T) {
 	for _, tt := range []struct {
 		of   store.Import
@@ -117,7 +117,7 @@ func TestImportPercent(t *testing.T) {
 	}
 }
 
-// TestImported: for two days all customers are known.
+// TestImported: all customers count as known for two days.
 func TestImported(t *testing.T) {
 	c := newClock()
 	s := open(t, options(c, &logged{}))
@@ -142,7 +142,7 @@ func TestImported(t *testing.T) {
 	want("longer ago", false)
 }
 
-// TestSaveImported: one who is imported is cached as if looked up, and nobody else.
+// TestSaveImported: an imported shopper is cached as if looked up, and nobody else is.
 func TestSaveImported(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		c := newClock()
@@ -160,8 +160,8 @@ func TestSaveImported(t *testing.T) {
 	})
 }
 
-// TestSeveralRecords: of one shopper's records, however they are spread over pages, and
-// whatever page is read twice, that one counts which a lookup would choose.
+// TestSeveralRecords: of a shopper's records, an import prefers the one that a lookup would,
+// however they are spread over pages and whichever pages are read twice.
 func TestSeveralRecords(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	task := importing(t, s, shop)
@@ -184,7 +184,7 @@ func TestSeveralRecords(t *testing.T) {
 		}
 		order := rapid.Permutation(all).Draw(t, "order")
 		for page := range slices.Chunk(order, rapid.IntRange(1, 4).Draw(t, "size")) {
-			for range rapid.IntRange(1, 2).Draw(t, "times") { // an import that was cut off reads a page again
+			for range rapid.IntRange(1, 2).Draw(t, "times") { // an interrupted import reads a page again
 				imports(t, s, task, page...)
 			}
 		}
@@ -195,7 +195,7 @@ func TestSeveralRecords(t *testing.T) {
 	})
 }
 
-// TestNextImportReplaces: what the last import has found does not count for the next.
+// TestNextImportReplaces: the last import's findings do not count for the next one.
 func TestNextImportReplaces(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	task := importing(t, s, shop)
@@ -206,7 +206,7 @@ func TestNextImportReplaces(t *testing.T) {
 	is(t, "the next import of one of whom there were several", s, kim, nthCustomer(1))
 }
 
-// TestImportLeavesLookups: a lookup sees all records of a shopper, a page one of them.
+// TestImportLeavesLookups: a lookup sees all records of a shopper, a page perhaps only one.
 func TestImportLeavesLookups(t *testing.T) {
 	ctx := t.Context()
 	other := recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}
@@ -233,7 +233,7 @@ func TestImportLeavesLookups(t *testing.T) {
 		t.Errorf("imported with another hash: %+v; want neither session nor access of before", got)
 	}
 	save(t, s, pat, value)
-	c.advance(27 * time.Hour) // what was looked up is stale
+	c.advance(27 * time.Hour) // the lookup is now stale
 	task.Number++
 	imports(t, s, task, record(pat, other))
 	is(t, "a stale lookup", s, pat, other)
@@ -242,7 +242,7 @@ func TestImportLeavesLookups(t *testing.T) {
 	is(t, "a subscriber now", s, kim, nthCustomer(0))
 }
 
-// TestSaveImportedAtOnce: what a click has saved since the import has read it stays.
+// TestSaveImportedAtOnce: a value that a click has saved since the import read it stays.
 func TestSaveImportedAtOnce(t *testing.T) {
 	c := newClock()
 	a, b := two(t, options(c, &logged{}))
@@ -270,8 +270,7 @@ func TestSaveImportedAtOnce(t *testing.T) {
 	}
 }
 
-// TestSaveIfUnchanged: what was looked up in the background gives way to what somebody has
-// cached meanwhile.
+// TestSaveIfUnchanged: a background lookup gives way to a value that was cached meanwhile.
 func TestSaveIfUnchanged(t *testing.T) {
 	other := recharge.Customer{ID: 70100333, Hash: "2e3d4c5b6a798811", Active: 1}
 	c := newClock()

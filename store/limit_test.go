@@ -15,8 +15,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestLimiterGrants compares the script with the rule, whatever is asked of it, with a
-// lock and without.
+// TestLimiterGrants compares the script with the rule for any request, with and without a lock.
 func TestLimiterGrants(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		s := open(many(newClock(), &logged{}))
@@ -47,7 +46,7 @@ func TestLimiterGrants(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// Redis counts the microseconds that the test takes.
+				// Redis also counts the microseconds that the test takes.
 				const slack = 0.05
 				level = want.Level
 				if got.Ask != want.Ask || got.Refused() != want.Refused() || math.Abs(got.Level-want.Level) > slack ||
@@ -62,7 +61,7 @@ func TestLimiterGrants(t *testing.T) {
 	})
 }
 
-// TestLimiterIsShared: two instances with one token make no more calls than one may.
+// TestLimiterIsShared: two instances with one token make no more calls than one may make.
 func TestLimiterIsShared(t *testing.T) {
 	a, b := two(t, options(newClock(), &logged{}))
 	var (
@@ -90,7 +89,7 @@ func TestLimiterIsShared(t *testing.T) {
 	}
 }
 
-// TestClockPutBack: that closes no shop for longer than a pause does, and an empty bucket
+// TestClockPutBack: a clock set back blocks no shop for longer than a pause, and an empty bucket
 // takes no memory.
 func TestClockPutBack(t *testing.T) {
 	s := open(t, on(options(newClock(), &logged{}), storetest.Redis(t)))
@@ -105,14 +104,14 @@ func TestClockPutBack(t *testing.T) {
 	if life := s.Client().PTTL(t.Context(), key).Val(); life <= 0 || life > 2*time.Second {
 		t.Errorf("the bucket's key lives for %v; want until it is empty, and a second", life)
 	}
-	// As an hour's step leaves it.
+	// As it looks when the clock was set back by an hour.
 	ok(t, s.Client().Set(t.Context(), key, time.Now().Add(time.Hour).UnixMicro(), time.Hour).Err())
 	if turn := take(); turn.Level > b.Most() {
 		t.Errorf("Take = %+v; want no more than %v in the bucket", turn, b.Most())
 	}
 }
 
-// TestInstances counts the instances that are there.
+// TestInstances counts the running instances.
 func TestInstances(t *testing.T) {
 	server := storetest.Redis(t)
 	first, second := open(t, on(options(newClock(), &logged{}), server)), open(t, on(options(newClock(), &logged{}), server))

@@ -19,11 +19,11 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestLoadIsOneCommand counts what a click costs, by Redis' own count.
+// TestLoadIsOneCommand counts a click's commands, by Redis' own count.
 func TestLoadIsOneCommand(t *testing.T) {
 	server := storetest.Redis(t)
 	client := direct(t, server)
-	for keys := 1; keys <= 3; keys++ { // nothing but the opening of a record depends on them
+	for keys := 1; keys <= 3; keys++ { // only opening a record depends on them
 		c := newClock()
 		o := on(options(c, &logged{}), server)
 		o.Keys = [][]byte{key(1), key(2), key(3)}[:keys]
@@ -63,7 +63,7 @@ func TestLoadIsOneCommand(t *testing.T) {
 	}
 }
 
-// TestRoundTrip: what was saved is what is loaded, field by field.
+// TestRoundTrip: a saved value is loaded the same, field by field.
 func TestRoundTrip(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		c := newClock()
@@ -120,7 +120,7 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestFreshness: how long what is cached is of use, and to whom.
+// TestFreshness: how long a cached value is usable, and for what.
 func TestFreshness(t *testing.T) {
 	const day = 24 * time.Hour
 	c := newClock()
@@ -184,7 +184,7 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
-// TestKnown: a customer among several records is not one to lead to.
+// TestKnown: one of several records is no customer to lead to.
 func TestKnown(t *testing.T) {
 	for want, cached := range map[bool]store.Cached{true: {Customer: known}, false: {Customer: known, Several: true}} {
 		if got := cached.Known(); got != want {
@@ -196,7 +196,7 @@ func TestKnown(t *testing.T) {
 	}
 }
 
-// TestSpread: a campaign's shoppers come at once and must not come back at once.
+// TestSpread: a campaign's shoppers arrive at once, but must not all be looked up again at once.
 func TestSpread(t *testing.T) {
 	const shoppers = 200
 	c := newClock()
@@ -216,7 +216,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// TestLifetimes: all keys of a shopper end, the index after what it leads to.
+// TestLifetimes: all keys of a shopper expire, the index after the value that it leads to.
 func TestLifetimes(t *testing.T) {
 	const day = 24 * time.Hour
 	tests := []struct {
@@ -239,7 +239,7 @@ func TestLifetimes(t *testing.T) {
 				o.CustomerTTL = tt.ttl
 				s := open(o)
 				save(t, s, pat, tt.value(c))
-				const run = 10 * time.Second // what the test itself may take
+				const run = 10 * time.Second // how long the test itself may take
 				r := recordOf(t, s, shop)
 				if life := s.Client().PTTL(t.Context(), r.CachedKey(string(pat.Customer))).Val(); life < tt.least-run || life > tt.most {
 					t.Errorf("what is cached lives for %v; want %v to %v", life, tt.least, tt.most)
@@ -260,7 +260,7 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// TestSealed: what is cached opens only where it was put, and unchanged.
+// TestSealed: a cached value opens only where it was put, and only if unchanged.
 func TestSealed(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -313,8 +313,8 @@ func TestSealed(t *testing.T) {
 	})
 }
 
-// TestAnothersValueIsNotBelieved: even under the right key, sealed for that very place,
-// a value that names somebody else is nothing.
+// TestAnothersValueIsNotBelieved: a value that names another shopper counts as nothing, even if the
+// right key sealed it for that very place.
 func TestAnothersValueIsNotBelieved(t *testing.T) {
 	byRecharge := store.Shopper{Shop: shop, RechargeID: known.ID}
 	tests := []struct {
@@ -366,7 +366,7 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
-// TestEndedClicks: what a click's own end cuts short is no fault of Redis: it is not
+// TestEndedClicks: if a click's own end cuts a command short, that is no fault of Redis. It is not
 // logged as one, and does not keep the next click from its cache.
 func TestEndedClicks(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
@@ -385,7 +385,7 @@ func TestEndedClicks(t *testing.T) {
 				if _, err := s.Lock(load(t, s, pat), pat).Take(ended, bucket(), oneCall, 0, 0); err == nil {
 					t.Error("Take = nil; want an error")
 				}
-				value := lookedUp(c, pat, known) // the next click needs it more
+				value := lookedUp(c, pat, known) // the next click needs the value more
 				ok(t, s.Save(ended, r, pat, &value, clockOf(t, s), nil))
 				is(t, "saved although the click ended", s, pat, known)
 				ok(t, s.Forget(ended, r, pat))
@@ -409,7 +409,7 @@ func TestOpenNeedsKeys(t *testing.T) {
 	}
 }
 
-// TestNamesTellShopsApart: no two shoppers share a key, however their parts are cut.
+// TestNamesTellShopsApart: no two shoppers share a key, however their ids are split.
 func TestNamesTellShopsApart(t *testing.T) {
 	c := newClock()
 	s := open(t, many(c, &logged{}))

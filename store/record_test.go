@@ -20,7 +20,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-// TestRecordMadeAtOnce: of several that make the one store's record at once one wins,
+// TestRecordMadeAtOnce: if several instances create the single store's record at once, one wins,
 // and all use its record.
 func TestRecordMadeAtOnce(t *testing.T) {
 	c := newClock()
@@ -49,7 +49,7 @@ func TestRecordMadeAtOnce(t *testing.T) {
 	}
 }
 
-// TestRecordChangedElsewhere: the next Load notices what another instance has done.
+// TestRecordChangedElsewhere: the next Load notices another instance's change.
 func TestRecordChangedElsewhere(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
@@ -91,8 +91,8 @@ func TestRecordChangedElsewhere(t *testing.T) {
 	sameConnection(t, "connected again", load(t, b, pat).Record.Connection, &first)
 }
 
-// TestRecordOfAnotherKey: in one-store mode all that is lost can be looked up again; a
-// connection cannot.
+// TestRecordOfAnotherKey: in one-store mode everything lost can be looked up again. A connection
+// cannot.
 func TestRecordOfAnotherKey(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -137,7 +137,7 @@ func TestRecordOfAnotherKey(t *testing.T) {
 	is(t, "under the new record", own, pat, known)
 }
 
-// TestDamagedRecord: what does not open is no shop of which nothing is kept.
+// TestDamagedRecord: a shop whose record does not open is not treated as one without a record.
 func TestDamagedRecord(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
@@ -162,13 +162,13 @@ func TestDamagedRecord(t *testing.T) {
 	if err == nil || !slices.Equal(told, []shopify.Shop{shop2}) {
 		t.Errorf("EachConnection told %q, %v; want the other one, and an error", told, err)
 	}
-	ok(t, s.SaveConnection(ctx, connected(c, shop))) // the merchant connects again
+	ok(t, s.SaveConnection(ctx, connected(c, shop))) // the merchant connects once more
 	if load(t, s, pat).Record.Connection == nil {
 		t.Error("what the merchant saved in its place is not there")
 	}
 }
 
-// TestTwoEncryptionKeys: all open, the first seals; only records are sealed with them.
+// TestTwoEncryptionKeys: all keys open, and the first one seals. They seal only records.
 func TestTwoEncryptionKeys(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -210,8 +210,8 @@ func TestTwoEncryptionKeys(t *testing.T) {
 	}
 }
 
-// TestRekeyOfTheOneStore: it is rekeyed whether its import was ever ordered or not, and
-// one of which nothing is kept yet is no failure.
+// TestRekeyOfTheOneStore: the single store is rekeyed whether or not an import was ever requested,
+// and having no record is no failure.
 func TestRekeyOfTheOneStore(t *testing.T) {
 	server := storetest.Redis(t)
 	o := on(options(newClock(), &logged{}), server)
@@ -225,14 +225,14 @@ func TestRekeyOfTheOneStore(t *testing.T) {
 	if n, err := both.Rekey(t.Context()); n != 1 || err != nil {
 		t.Errorf("Rekey = %d, %v; want 1", n, err)
 	}
-	recordOf(t, older, shop) // which does not open there any more
+	recordOf(t, older, shop) // which no longer opens there
 	ok(t, older.RequestImport(t.Context(), shop))
 	if n, err := both.Rekey(t.Context()); n != 1 || err != nil {
 		t.Errorf("Rekey of a listed one = %d, %v; want 1, not twice", n, err)
 	}
 }
 
-// TestConnections: what a merchant saved is what is kept, until it is erased.
+// TestConnections: a connection is kept as the merchant saved it, until it is erased.
 func TestConnections(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -264,7 +264,7 @@ func TestConnections(t *testing.T) {
 			return true
 		}))
 		want.StorefrontToken = "strfnt_another"
-		ok(t, s.SaveConnection(ctx, want)) // of before the key was made, and another link chosen
+		ok(t, s.SaveConnection(ctx, want)) // read before the key was made and another link chosen
 		want.PortalKeys, want.Chosen.Link = keys, "hash"
 		sameConnection(t, "saved again", recordOf(t, s, shop).Connection, &want)
 		if got := recordOf(t, s, shop); got.Generation() != first.Generation() {
@@ -293,7 +293,7 @@ func TestConnections(t *testing.T) {
 	})
 }
 
-// TestUpdateAtOnce: of changes at the same time none is lost.
+// TestUpdateAtOnce: no change is lost when several happen at once.
 func TestUpdateAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		c := newClock()
@@ -316,14 +316,14 @@ func TestUpdateAtOnce(t *testing.T) {
 	})
 }
 
-// TestWebhookVerified is noted once a day, and forgotten with the client secret.
+// TestWebhookVerified: a verified webhook is recorded once a day, and forgotten with the client secret.
 func TestWebhookVerified(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
 	client := direct(t, server)
 	c := newClock()
 	s := open(t, on(many(c, &logged{}), server))
-	ok(t, s.WebhookVerified(ctx, shop)) // of which nothing is kept
+	ok(t, s.WebhookVerified(ctx, shop)) // the shop has no record
 	ok(t, s.SaveConnection(ctx, connected(c, shop)))
 	proven := func(when string, want bool) {
 		t.Helper()
@@ -355,7 +355,7 @@ func TestWebhookVerified(t *testing.T) {
 	}
 }
 
-// TestConnectionWithoutRedis: what this process knows goes on to serve.
+// TestConnectionWithoutRedis: a process keeps using the records that it knows.
 func TestConnectionWithoutRedis(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -415,8 +415,8 @@ func TestConnectionWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNeverPrinted: whatever prints a record, a connection or what was loaded does
-// not print what is secret in it.
+// TestSecretsAreNeverPrinted: printing a record, a connection or a loaded value does not print its
+// secrets.
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	clock := newClock()
 	s := open(t, many(clock, &logged{}))

@@ -16,14 +16,14 @@ import (
 	"manage-subscriptions/store"
 )
 
-// saves is a click that learns something.
+// saves is a click that saves a value.
 func saves(ctx context.Context, s *store.Store, r *store.Record, c *clock) error {
 	value := everything(c)
 	return s.Save(ctx, r, pat, &value, 0, nil)
 }
 
-// TestRedisGone: without Redis a click is slower, not wrong, and the log says so once,
-// not once a click.
+// TestRedisGone: without Redis a click is slower, not wrong, and the log says so once, not for
+// every click.
 func TestRedisGone(t *testing.T) {
 	server := storetest.Redis(t)
 	c, l := newClock(), &logged{}
@@ -71,18 +71,18 @@ func TestRedisGone(t *testing.T) {
 		t.Error("it is reachable")
 	}
 	for range 3 {
-		c.advance(store.RestFor) // it is tried again, in vain
+		c.advance(store.RestFor) // one click tries again, and fails
 		clicks()
 	}
 	wantLines("tried again in vain", 1, 0)
-	// A few tries on a port where nobody listens. A busy machine may take long for
+	// These are a few attempts on a port where nobody listens. A busy machine may take long for
 	// them, but not as long as any timeout would.
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("clicks without Redis took %v; want next to nothing", took)
 	}
 
 	server.Start()
-	clicks() // it is still left alone
+	clicks() // no click tries yet
 	wantLines("back, not yet tried", 1, 0)
 	eventually(t, "it is found again", func() bool { // go-redis tries once a second
 		c.advance(store.RestFor)
@@ -124,7 +124,7 @@ func TestRedisGoneAtTheStart(t *testing.T) {
 	}
 }
 
-// TestRedisFull: one that takes nothing any more is still read.
+// TestRedisFull: a Redis that takes no more writes is still read.
 func TestRedisFull(t *testing.T) {
 	server := storetest.Redis(t)
 	client := direct(t, server)
@@ -154,8 +154,8 @@ func TestRedisFull(t *testing.T) {
 	}
 }
 
-// TestRedisRestarted: a Redis that is back before anyone missed it is no news, though all
-// pooled connections are dead.
+// TestRedisRestarted: a Redis that is back before anyone missed it is not logged, though all pooled
+// connections are dead.
 func TestRedisRestarted(t *testing.T) {
 	server := storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
 	c, l := newClock(), &logged{}
@@ -179,7 +179,7 @@ func TestRedisRestarted(t *testing.T) {
 	}
 }
 
-// hanging takes connections and never answers.
+// hanging accepts connections and never answers.
 func hanging(t *testing.T) (address string, connections func() int) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -210,8 +210,8 @@ func hanging(t *testing.T) (address string, connections func() int) {
 	return listener.Addr().String(), func() int { mu.Lock(); defer mu.Unlock(); return len(taken) }
 }
 
-// TestRedisHangs: one that takes connections and does not answer costs a click no more
-// than its context allows, and after the first nothing.
+// TestRedisHangs: a Redis that accepts connections but does not answer costs a click no more than
+// its context allows, and clicks after the first nothing.
 func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	address, connections := hanging(t)
@@ -219,7 +219,7 @@ func TestRedisHangs(t *testing.T) {
 	o := options(c, l)
 	o.Redis = &redis.UniversalOptions{Addrs: []string{address}}
 	s := open(t, o)
-	// Its own timeout would take half a second. The best of three, because the
+	// Its own timeout would take half a second. The test takes the best of three, because the
 	// machine may be busy.
 	best := time.Hour
 	for range 3 {
@@ -235,7 +235,7 @@ func TestRedisHangs(t *testing.T) {
 	if best > 400*time.Millisecond {
 		t.Errorf("Load took %v; want its context's 50 ms", best)
 	}
-	s.Load(t.Context(), pat) // has the time to find out
+	s.Load(t.Context(), pat) // this click has the time to find out
 	before := connections()
 	for range 100 {
 		s.Load(t.Context(), pat)
@@ -258,8 +258,7 @@ func TestRedisHangs(t *testing.T) {
 	}
 }
 
-// TestPingIsATry: a server that nobody clicks on finds out that Redis is gone, and that
-// it is back.
+// TestPingIsATry: a server that gets no clicks finds out that Redis is down, and that it is back.
 func TestPingIsATry(t *testing.T) {
 	server := storetest.Redis(t)
 	s := open(t, on(many(newClock(), &logged{}), server))
@@ -281,7 +280,7 @@ func TestPingIsATry(t *testing.T) {
 	}
 }
 
-// TestRedisRefusesScripts says so by name, and does not call it down.
+// TestRedisRefusesScripts: Ping returns the error for that, and does not report Redis as down.
 func TestRedisRefusesScripts(t *testing.T) {
 	for name, args := range map[string][]string{"by an ACL": nil, "renamed": {"--rename-command", "EVAL", ""}} {
 		t.Run(name, func(t *testing.T) {

@@ -19,11 +19,10 @@ import (
 	"manage-subscriptions/store"
 )
 
-// byRecharge is pat, asked for by Recharge's id.
+// byRecharge is pat, looked up by Recharge's id.
 var byRecharge = store.Shopper{Shop: shop, RechargeID: known.ID}
 
-// TestSaveRefusesWhatIsOver: what has happened since Recharge was asked wins over what
-// Recharge said before.
+// TestSaveRefusesWhatIsOver: an event after Recharge was asked overrides what Recharge said.
 func TestSaveRefusesWhatIsOver(t *testing.T) {
 	ctx := context.Background()
 	tests := []struct {
@@ -31,7 +30,7 @@ func TestSaveRefusesWhatIsOver(t *testing.T) {
 		happens func(*testing.T, *clock, *store.Store)
 		who     store.Shopper
 		refused bool
-		forever bool // also what is asked later, with the record of before
+		forever bool // also for later lookups with the old record
 	}{
 		{"nothing happens", func(*testing.T, *clock, *store.Store) {}, pat, false, false},
 		{"a webhook about the record", func(t *testing.T, _ *clock, s *store.Store) {
@@ -103,11 +102,11 @@ func TestSaveRefusesWhatIsOver(t *testing.T) {
 				if got := a.Load(ctx, tt.who).Cached; (got.Customer == known) == tt.refused {
 					t.Errorf("cached before: %v: after it, %+v is cached; want that to be refused: %v", cachedBefore, got.Customer, tt.refused)
 				}
-				// That the lock is released does not depend on it.
+				// The lock is released in any case.
 				if n := a.Client().Exists(ctx, loaded.Record.LockKey(string(pat.Customer))).Val(); n != 0 {
 					t.Error("the lock is still there")
 				}
-				// What is asked afterwards knows of it.
+				// A later lookup includes the event.
 				err = a.Save(ctx, loaded.Record, tt.who, &value, clockOf(t, a), nil)
 				if errors.Is(err, store.ErrOutdated) != tt.forever {
 					t.Errorf("Save of what was asked afterwards = %v; want ErrOutdated: %v", err, tt.forever)
@@ -117,8 +116,7 @@ func TestSaveRefusesWhatIsOver(t *testing.T) {
 	}
 }
 
-// TestSaveOfUnknownTime: where nobody knows when Recharge was asked, whatever happened
-// may have been since.
+// TestSaveOfUnknownTime: if nobody knows when Recharge was asked, any event may have come later.
 func TestSaveOfUnknownTime(t *testing.T) {
 	c := newClock()
 	s := open(t, options(c, &logged{}))
@@ -132,8 +130,8 @@ func TestSaveOfUnknownTime(t *testing.T) {
 	}
 }
 
-// TestSaveOfLongAgo: a process that stood still for longer than a tombstone stays does
-// not bring back what was forgotten meanwhile.
+// TestSaveOfLongAgo: a process that was suspended for longer than a tombstone lasts does not bring
+// back what was forgotten meanwhile.
 func TestSaveOfLongAgo(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		c := newClock()
@@ -157,7 +155,7 @@ func TestSaveOfLongAgo(t *testing.T) {
 	})
 }
 
-// TestSaveNeedsARecord: of a shop of which nothing is known, nothing can be sealed.
+// TestSaveNeedsARecord: nothing can be sealed for a shop without a record.
 func TestSaveNeedsARecord(t *testing.T) {
 	s := open(t, many(newClock(), &logged{}))
 	if err := s.Save(t.Context(), nil, pat, &store.Cached{Customer: known}, 0, nil); err == nil {
@@ -165,7 +163,7 @@ func TestSaveNeedsARecord(t *testing.T) {
 	}
 }
 
-// TestSaveReleases: a lock is released by its holder alone.
+// TestSaveReleases: only its holder releases a lock.
 func TestSaveReleases(t *testing.T) {
 	ctx := t.Context()
 	c := newClock()
@@ -176,14 +174,14 @@ func TestSaveReleases(t *testing.T) {
 
 	first := a.Lock(loaded, pat)
 	take(t, first)
-	ok(t, a.Save(ctx, loaded.Record, pat, nil, 0, first)) // learned nothing
+	ok(t, a.Save(ctx, loaded.Record, pat, nil, 0, first)) // a click that learned nothing
 	if held() {
 		t.Error("nothing learned: the lock is still there")
 	}
-	ok(t, a.Save(ctx, loaded.Record, pat, nil, 0, a.Lock(loaded, pat))) // never taken
+	ok(t, a.Save(ctx, loaded.Record, pat, nil, 0, a.Lock(loaded, pat))) // this lock was never taken
 
 	take(t, first)
-	ok(t, b.Client().Del(ctx, place).Err()) // the first one stood still, and its lock has expired
+	ok(t, b.Client().Del(ctx, place).Err()) // as if the first one was suspended and its lock expired
 	second := b.Lock(load(t, b, pat), pat)
 	take(t, second)
 	ok(t, a.Save(ctx, loaded.Record, pat, nil, 0, first))
@@ -201,7 +199,7 @@ func TestSaveReleases(t *testing.T) {
 	}
 }
 
-// TestOneRecordOneShopper: the index is one to one, whoever is cached by what.
+// TestOneRecordOneShopper: the index is one to one, whichever shopper is cached by which record.
 func TestOneRecordOneShopper(t *testing.T) {
 	other := recharge.Customer{ID: 70100201, Hash: "2f2e3d4c5b6a7988", Active: 1}
 	nobody := recharge.Customer{}
@@ -236,12 +234,12 @@ func TestOneRecordOneShopper(t *testing.T) {
 		index("no subscriber any more", 0)
 		save(t, s, pat, lookedUp(c, pat, known))
 
-		// By Recharge's id it is another value.
+		// Recharge's id has a value of its own.
 		save(t, s, byRecharge, lookedUp(c, pat, known))
 		is(t, "both", s, pat, known)
 		is(t, "both", s, byRecharge, known)
 		index("both", 2)
-		second := store.Shopper{Shop: shop, RechargeID: other.ID} // another record of the same shopper's
+		second := store.Shopper{Shop: shop, RechargeID: other.ID} // another record of the same shopper
 		save(t, s, second, lookedUp(c, pat, other))
 		is(t, "two records, the first", s, byRecharge, nobody)
 		is(t, "two records, the second", s, second, other)
@@ -250,8 +248,8 @@ func TestOneRecordOneShopper(t *testing.T) {
 	})
 }
 
-// TestSaveOnAFullRedis writes all of it or nothing: a shopper whom the index has lost
-// would be found by no webhook.
+// TestSaveOnAFullRedis: a save is all or nothing, since no webhook would find a shopper who is
+// missing from the index.
 func TestSaveOnAFullRedis(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -283,8 +281,8 @@ func TestSaveOnAFullRedis(t *testing.T) {
 	}
 }
 
-// cutter stands between a store and its Redis. Armed, it lets Redis do what it is asked
-// next, calls then, and cuts the connection instead of passing the answer on.
+// cutter is a proxy between a store and its Redis. Once armed, it passes the next command to Redis,
+// calls then, and cuts the connection instead of returning the answer.
 type cutter struct {
 	address string
 	then    atomic.Pointer[func()]
@@ -351,8 +349,8 @@ func (c *cutter) answers(client, server net.Conn) {
 
 func (c *cutter) arm(then func()) { c.then.Store(&then) }
 
-// TestLostAnswers: go-redis asks again where an answer was lost, though Redis has done
-// what it was asked. What happens in between counts.
+// TestLostAnswers: go-redis repeats a command whose answer was lost, though Redis has run it.
+// Changes in between must count.
 func TestLostAnswers(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -391,7 +389,7 @@ func TestLostAnswers(t *testing.T) {
 	is(t, "a webhook whose answer was lost", s, pat, recharge.Customer{})
 }
 
-// TestLock: of those who would ask for a shopper one does; the others wait, and load.
+// TestLock: one lock holder asks for a shopper; the others wait, and load.
 func TestLock(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
@@ -400,15 +398,15 @@ func TestLock(t *testing.T) {
 		loaded := load(t, s, pat)
 		won, lost := s.Lock(loaded, pat), s.Lock(loaded, pat)
 		take(t, won)
-		take(t, won) // more calls for the same
+		take(t, won) // more calls for the same lookup
 		for range 3 {
 			if turn, err := lost.Take(ctx, bucket(), recharge.Ask{recharge.High: 1, recharge.Normal: 2}, 0, 0); !errors.Is(err, recharge.ErrHeld) {
 				t.Fatalf("Take of what is held = %+v, %v; want ErrHeld", turn, err)
 			}
 		}
-		take(t, s.Lock(load(t, s, kim), kim)) // somebody else
+		take(t, s.Lock(load(t, s, kim), kim)) // another shopper
 		for name, lock := range map[string]*store.Lock{"the holder": won, "another": lost} {
-			turn, err := lock.Take(ctx, bucket(), recharge.Ask{}, 0, 0) // it only reports
+			turn, err := lock.Take(ctx, bucket(), recharge.Ask{}, 0, 0) // only reports
 			if err != nil || int(turn.Level+0.5) != 3 {
 				t.Errorf("%s: Take of nothing = %+v, %v; want 3 calls in the bucket: none of who lost", name, turn, err)
 			}
@@ -425,7 +423,7 @@ func TestLock(t *testing.T) {
 		ok(t, <-waited)
 		is(t, "waited", s, pat, known)
 
-		// What was loaded before does not hold any more.
+		// The value that was loaded before has changed.
 		if turn, err := lost.Take(ctx, bucket(), oneCall, 0, 0); !errors.Is(err, recharge.ErrChanged) {
 			t.Errorf("Take of what has changed = %+v, %v; want ErrChanged", turn, err)
 		}
@@ -466,12 +464,12 @@ func TestLockNoticesEveryChange(t *testing.T) {
 			t.Errorf("%s: Take = %v; want ErrChanged", name, err)
 		}
 	}
-	// Nothing was cached, and still is not.
+	// Nothing was cached, and still nothing is.
 	ok(t, s.Forget(ctx, recordOf(t, s, shop), pat))
 	take(t, s.Lock(load(t, s, pat), pat))
 }
 
-// TestLockWithoutARecord takes calls, and locks nothing.
+// TestLockWithoutARecord: it takes calls, and locks nothing.
 func TestLockWithoutARecord(t *testing.T) {
 	s := open(t, many(newClock(), &logged{}))
 	loaded := load(t, s, pat)
@@ -485,7 +483,7 @@ func TestLockWithoutARecord(t *testing.T) {
 	}
 }
 
-// TestLockIsNotTakenWithoutCalls: one that may not ask must not keep others waiting.
+// TestLockIsNotTakenWithoutCalls: a click that may not ask must not keep others waiting.
 func TestLockIsNotTakenWithoutCalls(t *testing.T) {
 	s := open(t, options(newClock(), &logged{}))
 	loaded := load(t, s, pat)
@@ -498,8 +496,8 @@ func TestLockIsNotTakenWithoutCalls(t *testing.T) {
 	}
 }
 
-// TestLockOfTheDead: others wait for one that has crashed until its lock is over, and no
-// longer; for one that works, as long as it renews its lock.
+// TestLockOfTheDead: others wait until a crashed instance's lock expires, and no longer. They wait
+// for a working instance as long as it renews its lock.
 func TestLockOfTheDead(t *testing.T) {
 	t.Parallel()
 	s := open(t, on(options(newClock(), &logged{}), storetest.Redis(t)))
@@ -508,7 +506,7 @@ func TestLockOfTheDead(t *testing.T) {
 	take(t, crashed)
 	start := time.Now()
 	ok(t, next.Wait(t.Context()))
-	if took := time.Since(start); took < store.LockFor-500*time.Millisecond || took > store.LockFor+3*time.Second { // a busy machine takes its time
+	if took := time.Since(start); took < store.LockFor-500*time.Millisecond || took > store.LockFor+3*time.Second { // a busy machine may take longer
 		t.Errorf("waited %v for the dead; want %v", took, store.LockFor)
 	}
 	take(t, next)
@@ -518,7 +516,7 @@ func TestLockOfTheDead(t *testing.T) {
 		t.Errorf("a lock that is renewed, after %v: Take = %v; want ErrHeld", store.LockFor, err)
 	}
 	ok(t, s.Save(t.Context(), loaded.Record, pat, nil, 0, next))
-	time.Sleep(store.LockFor / 3) // a renewal does not bring back what was released
+	time.Sleep(store.LockFor / 3) // a renewal does not restore a released lock
 	if n := s.Client().Exists(t.Context(), loaded.Record.LockKey(string(pat.Customer))).Val(); n != 0 {
 		t.Error("a lock that was released is there again")
 	}
@@ -526,7 +524,7 @@ func TestLockOfTheDead(t *testing.T) {
 	stop()
 }
 
-// TestNonces: a one-time link is used once, whatever becomes of the shop.
+// TestNonces: a one-time link is used once, whatever happens to the shop.
 func TestNonces(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()

@@ -16,15 +16,15 @@ import (
 	"manage-subscriptions/store"
 )
 
-// spellings are the ways in which a secret could stand in a dump: as it is,
-// escaped, in hex, and in base64 wherever in a text it began.
+// spellings returns the forms in which a secret could appear in a dump: as it is, escaped, in hex,
+// and in base64 at any offset.
 func spellings(secret string) []string {
 	all := []string{secret, strings.ToUpper(secret), url.QueryEscape(secret), hex.EncodeToString([]byte(secret))}
 	all = append(all, strings.ToUpper(all[3]))
 	for shift := range 3 {
 		text := append(make([]byte, shift), secret...)
 		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			// The letters at both ends also depend on the neighbours.
+			// The letters at both ends also depend on their neighbours.
 			encoded := encoding.EncodeToString(text)
 			all = append(all, encoded[(shift*8+5)/6:len(text)*8/6])
 		}
@@ -32,7 +32,7 @@ func spellings(secret string) []string {
 	return all
 }
 
-// leaks are the secrets that stand in a dump.
+// leaks returns the secrets that appear in a dump.
 func leaks(dump map[string]string, secrets map[string]string) []string {
 	var found []string
 	for what, secret := range secrets {
@@ -47,8 +47,8 @@ func leaks(dump map[string]string, secrets map[string]string) []string {
 	return found
 }
 
-// TestDumpTellsNothing reads the whole of a real Redis as a thief would: it shows which
-// shops there are, and nothing else.
+// TestDumpTellsNothing reads all of a real Redis as a thief would. It shows which shops there are,
+// and nothing else.
 func TestDumpTellsNothing(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)
@@ -103,7 +103,7 @@ func TestDumpTellsNothing(t *testing.T) {
 	if lines := l.lines(); len(lines) > 0 {
 		t.Errorf("logged %q; want nothing", lines)
 	}
-	// The search is not blind: it finds each secret where it does stand.
+	// The search works: it finds each secret where it is planted.
 	for what, secret := range secrets {
 		for _, planted := range []map[string]string{
 			{"x": "a" + secret}, {secret: ""}, {"x": hex.EncodeToString([]byte("a" + secret))},

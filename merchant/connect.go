@@ -92,11 +92,11 @@ func (s *Service) checkAndSave(
 	})
 	switch {
 	case recharge.ReasonOf(err) != "":
-		return bad("Not saved: " + Words(portal.Reason(err)) + stays)
+		return bad(notSaved + Words(portal.Reason(err)) + stays)
 	case err != nil:
-		return bad("These tokens can’t be used. Check each for a typo.")
+		return bad(strangeTokens)
 	case !findings.Usable():
-		return bad("Not saved. Fix the items marked below and connect again." + stays)
+		return bad(notPassed + stays)
 	}
 	next.Detected = store.Traits{
 		PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: s.detectAccounts(ctx, next.Shop, tell),
@@ -107,10 +107,10 @@ func (s *Service) checkAndSave(
 	}
 	switch err := s.Store.SaveConnection(ctx, next); {
 	case errors.Is(err, store.ErrUninstalled):
-		return bad("Not saved: the app was uninstalled meanwhile.")
+		return bad(notSaved + uninstalled)
 	case err != nil:
 		s.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
-		return bad("Everything passed, but it could not be saved. " + NoDatabase + " Try again in a minute." + stays)
+		return bad(passedNotSaved + stays)
 	}
 	s.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
 	if last != nil && last.APIToken != next.APIToken {
@@ -120,7 +120,7 @@ func (s *Service) checkAndSave(
 		s.Importer.Request(ctx, next.Shop)
 	}
 	tell(webhooksStep(s.keepWebhooks(ctx, &next)))
-	return Said{Text: "Saved. Shoppers who click are taken to their portal."}
+	return Said{Text: nowConnected}
 }
 
 // linkOf returns "signed_in" if the portal opened, "hash" if Recharge refused a session, and "" if

@@ -45,11 +45,11 @@ func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (
 	})
 	switch {
 	case err != nil:
-		return "", bad("Not made: " + tryLater)
+		return "", bad(notMade + tryLater)
 	case !connected:
-		return "", bad("Not made: connect Recharge first.")
+		return "", bad(connectFirst)
 	case full:
-		return "", bad("Not made: there are ten keys. Revoke one first.")
+		return "", bad(tooManyKeys)
 	}
 	s.Log.InfoContext(ctx, "portal key made", "shop", string(shop))
 	return key, Said{}
@@ -63,7 +63,7 @@ func (s *Service) RevokeKey(ctx context.Context, shop shopify.Shop, id string) S
 		return len(connection.PortalKeys) < before
 	})
 	if err != nil {
-		return bad("Not revoked: " + tryLater)
+		return bad(notRevoked)
 	}
 	s.Log.InfoContext(ctx, "portal key revoked", "shop", string(shop))
 	return Said{Text: "Revoked."}

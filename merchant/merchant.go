@@ -1,6 +1,6 @@
 // Package merchant implements the actions of the app home: connect Recharge, edit detected
 // settings, try a customer, disconnect. It also keeps the shops' webhooks registered at Recharge.
-// It knows nothing of HTTP. words.go turns reasons and findings into sentences for the merchant.
+// It knows nothing of HTTP. Its sentences are in words.go.
 package merchant
 
 import (
@@ -97,11 +97,11 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	})
 	switch {
 	case err != nil:
-		return bad("Not saved: " + tryLater), true
+		return bad(notSaved + tryLater), true
 	case !connected:
-		return bad("Not saved: the store is not connected."), true
+		return bad(notSaved + notConnected), true
 	}
-	return Said{Text: "Saved."}, true
+	return Said{Text: nowSaved}, true
 }
 
 // Disconnect erases the tokens and what is cached for the shop's shoppers. It removes the webhooks
@@ -116,10 +116,10 @@ func (s *Service) Disconnect(ctx context.Context, shop shopify.Shop) Said {
 	}
 	if err != nil {
 		s.Log.ErrorContext(ctx, "not disconnected", "shop", string(shop), "cause", err)
-		return bad("Not disconnected: " + tryLater)
+		return bad(notDisconnected)
 	}
 	s.Log.InfoContext(ctx, "disconnected", "shop", string(shop))
-	return Said{Text: "Disconnected. Everything saved here was erased."}
+	return Said{Text: nowDisconnected}
 }
 
 // Uninstalled erases the installation that ended at a time. Shopify's message can be hours late, so

@@ -1,10 +1,8 @@
 package merchant
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"net/url"
 	"slices"
 	"time"
 
@@ -28,48 +26,19 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 		tell(noMerchant(result))
 		return result.Outcome, ending(result)
 	}
-	tell(Step{
-		Name: "cached", State: recharge.Passed, Title: "What is cached", Text: cachedWords(loaded.Cached), Took: took,
-	})
+	tell(cachedStep(loaded.Cached, took))
 	for i := range result.Calls {
 		tell(called(result, i))
 	}
 	return result.Outcome, ending(result)
 }
 
-// noMerchant explains why a click ends before it looks up the customer.
-func noMerchant(result portal.Result) Step {
-	step := Step{Name: "store", State: recharge.Failed, Title: "The store"}
-	if result.Outcome == portal.NotConnected {
-		step.Text, step.Do = "It has not connected Recharge.", "Connect it above."
-		return step
-	}
-	step.Text = Words(portal.Reason(result.Cause))
-	return step
-}
-
-func cachedWords(cached store.Cached) string {
-	switch {
-	case cached.Known() && cached.Fresh:
-		return "The customer’s record in Recharge. A click does not ask for it again."
-	case cached.Known():
-		return "An older record of the customer. A click asks for it again, and uses it if Recharge is down."
-	case cached.NotSubscriber:
-		return "Recharge did not know the customer a few minutes ago."
-	}
-	return "Nothing: it would be the shopper’s first click for a while."
-}
-
 // called describes the i-th call of a result. If it is the last call to its endpoint, the click can
 // have failed because of its answer although the call succeeded.
 func called(result portal.Result, i int) Step {
 	call := result.Calls[i]
-	titles := map[string]string{
-		recharge.Customers: "The customer in Recharge", recharge.Sessions: "A session for the customer",
-		recharge.PortalAccess: "The link to the portal",
-	}
 	step := Step{
-		Name: call.Endpoint, State: recharge.Passed, Title: titles[call.Endpoint], Took: max(call.Took, time.Millisecond),
+		Name: call.Endpoint, State: recharge.Passed, Title: callTitle(call.Endpoint), Took: max(call.Took, time.Millisecond),
 	}
 	again := slices.ContainsFunc(result.Calls[i+1:], func(c recharge.Call) bool { return c.Endpoint == call.Endpoint })
 	state, failed := recharge.Failed, failedAt(call.Endpoint, result.Cause)
@@ -100,24 +69,4 @@ func failedAt(endpoint string, cause error) *recharge.Error {
 		return failed
 	}
 	return nil
-}
-
-// ending describes what the shopper would see.
-func ending(result portal.Result) string {
-	because := ""
-	if result.Cause != nil {
-		because = " " + Words(portal.Reason(result.Cause))
-	}
-	at := ""
-	if link, err := url.Parse(result.Link.URL); err == nil {
-		at = " at " + link.Host
-	}
-	endings := map[portal.Outcome]string{
-		portal.Redirected: "The shopper would be in the portal, signed in.",
-		portal.RedirectedByHash: "The shopper would be sent to the portal" + at +
-			", where Recharge may ask for a sign-in." + because,
-		portal.NotASubscriber: "The shopper would see a page that says there is no subscription, and what to do next.",
-		portal.NotConnected:   "The shopper would see a page that says subscriptions are not set up.",
-	}
-	return cmp.Or(endings[result.Outcome], "The shopper would be asked to try again in a moment."+because)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,6 +28,20 @@ const (
 
 	tryLater          = "we can’t reach our database right now. Try again in a minute."
 	lastStays         = "What was saved before is still in use."
+	nowSaved          = "Saved."
+	nowConnected      = "Saved. Shoppers who click are taken to their portal."
+	nowDisconnected   = "Disconnected. Everything saved here was erased."
+	notSaved          = "Not saved: "
+	notPassed         = "Not saved. Fix the items marked below and connect again."
+	passedNotSaved    = "Everything passed, but it could not be saved. " + NoDatabase + " Try again in a minute."
+	notDisconnected   = "Not disconnected: " + tryLater
+	notRevoked        = "Not revoked: " + tryLater
+	notConnected      = "the store is not connected."
+	uninstalled       = "the app was uninstalled meanwhile."
+	strangeTokens     = "These tokens can’t be used. Check each for a typo."
+	notMade           = "Not made: "
+	connectFirst      = "Not made: connect Recharge first."
+	tooManyKeys       = "Not made: there are ten keys. Revoke one first."
 	notAPortal        = "Not saved: the portal’s address must be like https://www.my-store.com/tools/recurring/portal/"
 	strangeCharacter  = "One of them contains a space or another strange character. Copy only the token itself."
 	badKeyName        = "Not made: give the key a name of up to 50 letters, such as its server’s."
@@ -169,6 +184,60 @@ func permissions(scopes []string) string {
 		all = append(all, cmp.Or(names[scope], scope))
 	}
 	return strings.Join(all, ", ")
+}
+
+// noMerchant explains why a click ends before it looks up the customer.
+func noMerchant(result portal.Result) Step {
+	step := Step{Name: "store", State: recharge.Failed, Title: "The store"}
+	if result.Outcome == portal.NotConnected {
+		step.Text, step.Do = "It has not connected Recharge.", "Connect it above."
+		return step
+	}
+	step.Text = Words(portal.Reason(result.Cause))
+	return step
+}
+
+// cachedStep describes what is cached of the customer.
+func cachedStep(cached store.Cached, took time.Duration) Step {
+	step := Step{Name: "cached", State: recharge.Passed, Title: "What is cached", Took: took}
+	switch {
+	case cached.Known() && cached.Fresh:
+		step.Text = "The customer’s record in Recharge. A click does not ask for it again."
+	case cached.Known():
+		step.Text = "An older record of the customer. A click asks for it again, and uses it if Recharge is down."
+	case cached.NotSubscriber:
+		step.Text = "Recharge did not know the customer a few minutes ago."
+	default:
+		step.Text = "Nothing: it would be the shopper’s first click for a while."
+	}
+	return step
+}
+
+func callTitle(endpoint string) string {
+	return map[string]string{
+		recharge.Customers: "The customer in Recharge", recharge.Sessions: "A session for the customer",
+		recharge.PortalAccess: "The link to the portal",
+	}[endpoint]
+}
+
+// ending describes what the shopper would see.
+func ending(result portal.Result) string {
+	because := ""
+	if result.Cause != nil {
+		because = " " + Words(portal.Reason(result.Cause))
+	}
+	at := ""
+	if link, err := url.Parse(result.Link.URL); err == nil {
+		at = " at " + link.Host
+	}
+	endings := map[portal.Outcome]string{
+		portal.Redirected: "The shopper would be in the portal, signed in.",
+		portal.RedirectedByHash: "The shopper would be sent to the portal" + at +
+			", where Recharge may ask for a sign-in." + because,
+		portal.NotASubscriber: "The shopper would see a page that says there is no subscription, and what to do next.",
+		portal.NotConnected:   "The shopper would see a page that says subscriptions are not set up.",
+	}
+	return cmp.Or(endings[result.Outcome], "The shopper would be asked to try again in a moment."+because)
 }
 
 func accountsStep(accounts string, took time.Duration) Step {

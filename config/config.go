@@ -46,13 +46,13 @@ type Config struct {
 
 	Addr           string
 	OpsAddr        string
-	RedisURL       Secret   // as Redis reads it; empty: embedded
+	RedisURL       Secret   // Redis parses it; empty: embedded
 	EncryptionKeys []Secret // 32 raw bytes each, the first seals; nil: derive them from the app's secrets
 	LogLevel       slog.Level
 	LogText        bool     // text instead of JSON
-	TracesURL      *url.URL // where spans are sent to, in OTLP over HTTP; nil: nowhere
+	TracesURL      *url.URL // where spans are sent, in OTLP over HTTP; nil: nowhere
 	TracesHeaders  map[string]Secret
-	PProf          bool // profiles on OpsAddr
+	PProf          bool // serve profiles on OpsAddr
 }
 
 // Problem is one mistake in the configuration.

@@ -18,7 +18,7 @@ import (
 const (
 	// redisSlow is a round trip that shoppers notice, since a click makes up to three.
 	redisSlow = 10 * time.Millisecond
-	// redisTooSlow is a round trip after which a click goes on without Redis.
+	// redisTooSlow is a round trip at which clicks may go on without Redis.
 	redisTooSlow = 100 * time.Millisecond
 	slots        = 16384 // of a cluster
 
@@ -329,7 +329,7 @@ func (s settings) warnings() []Warning {
 	return warnings
 }
 
-// diskRisk returns how merchants' saved data could be missing on the disk; "" if it could not.
+// diskRisk returns how merchants' data could be lost on its way to the disk; "" if it could not.
 func (s settings) diskRisk() string {
 	const ask = "; set appendonly to yes"
 	save, tells := s["save"]

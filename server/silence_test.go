@@ -134,8 +134,8 @@ func TestRedisFallsSilent(t *testing.T) {
 	}
 }
 
-// TestRechargeFallsSilent: many dead connections make one call of one click time out, not one for each
-// connection.
+// TestRechargeFallsSilent: many dead connections make one click wait for one call in vain, not one
+// click for each connection.
 func TestRechargeFallsSilent(t *testing.T) {
 	t.Parallel()
 	var api *wire

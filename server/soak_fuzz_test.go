@@ -32,7 +32,7 @@ func FuzzSoak(f *testing.F) {
 	})
 }
 
-// Events of a story. The byte after it says whom it is about, at which instance, and how.
+// Events of a story. The byte after an event says whom it is about, at which instance, and how.
 const (
 	eventClick   = iota // a shopper's click, or a request for a record through the API
 	eventBegin          // the same, but Recharge answers late, while other events follow

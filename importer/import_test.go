@@ -105,12 +105,12 @@ func TestOneImport(t *testing.T) {
 	for _, request := range pages(f) {
 		cursors = append(cursors, request.Query.Get("cursor"))
 		if request.Status != http.StatusOK {
-			t.Errorf("a page is answered %d", request.Status)
+			t.Errorf("a page got status %d", request.Status)
 		}
 	}
 	slices.Sort(cursors)
 	if again := len(cursors) - len(slices.Compact(cursors)); len(cursors) < 9 || again > 1 {
-		t.Errorf("the import took %d calls, %d of them again; want 9, and the one that was cut off", len(cursors), again)
+		t.Errorf("the import took %d calls, %d of them repeated; want 9, and at most the one that was cut off", len(cursors), again)
 	}
 	who := f.Customers[1999]
 	f.Calls()
@@ -224,7 +224,7 @@ func TestIndexGoesWithTheShop(t *testing.T) {
 	dueNow(f)
 	f.Until("the shop is on no list any more", func() bool { _, listed := f.Redis.Dump()["ms2:shops"]; return !listed })
 	if f.Log.Last("index complete") != nil {
-		t.Error("the import came to its end")
+		t.Error("the import finished after the uninstall")
 	}
 }
 
@@ -252,7 +252,7 @@ func TestIndexCommand(t *testing.T) {
 	}
 	out, err = run()
 	if err != nil || !strings.Contains(out, " %, ") || !strings.Contains(out, "customers of about 606") {
-		t.Errorf("index again = %v, and says %q; want how much of the last time it has read", err, out)
+		t.Errorf("index again = %v, and says %q; want progress against the last import", err, out)
 	}
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 401 })
 	if out, err = run(); err == nil || !strings.Contains(err.Error(), "bad token") {

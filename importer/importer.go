@@ -20,8 +20,8 @@ const (
 	importsAtOnce = 16
 	// pollEvery is how often Run looks for a shop that is due.
 	pollEvery = 5 * time.Second
-	// retryAfter is the wait before a page is retried that failed, or that clicks left no calls
-	// for. It is shorter than an import's lease.
+	// retryAfter is the wait before retrying a page that failed, or for which clicks left no calls.
+	// It is shorter than an import's lease.
 	retryAfter = 2 * time.Second
 	// failuresAtMost is how many times in a row a page may fail before the import is put off.
 	failuresAtMost = 30
@@ -34,7 +34,7 @@ const (
 	updatesAtMost = 250
 )
 
-// The night, in UTC hours, where most of Recharge's stores are.
+// The night, in UTC hours, in the region where most of Recharge's stores are.
 const nightBegins, nightHours = 6, 4
 
 // Importer caches all customers of every shop, so that most first clicks need no lookup.

@@ -1,15 +1,13 @@
-// Package portallink signs links to a customer portal, for storefronts without a
-// Shopify app proxy. The storefront's server knows who is signed in, and makes a link
-// to GET /go of a Manage Subscriptions server while it renders a page. Signing takes no
-// call. The server makes the portal's own link when the shopper clicks.
+// Package portallink signs links to a customer portal, for storefronts without a Shopify app proxy. The storefront's
+// server knows who is signed in, and makes a link to GET /go of a Manage Subscriptions server while it renders a page.
+// Signing makes no network call. The server makes the portal's own link when the shopper clicks.
 //
 //	signer, err := portallink.NewSigner("https://subscriptions.example.com", os.Getenv("PORTAL_API_KEY"))
 //	...
 //	address, err := signer.Sign(portallink.Link{Shop: "my-store.myshopify.com", Customer: "7123456789012"})
 //
-// A link opens one customer's portal, once, within five minutes, for anybody who holds
-// it. Do not put it into an e-mail, or into a page that a cache keeps. The package needs
-// only Go's standard library.
+// A link opens one customer's portal, once, within five minutes, for anybody who holds it. Do not put it into an
+// e-mail or a cached page. The package needs only Go's standard library.
 package portallink
 
 import (
@@ -27,7 +25,7 @@ import (
 )
 
 const (
-	// Longest is the longest time for which a link may be valid.
+	// Longest is the longest that a link may be valid.
 	Longest = 5 * time.Minute
 	// version starts the signed text. It leaves room for other formats, and keeps other texts that
 	// are signed with the same key from passing for a link.

@@ -79,7 +79,7 @@ type SessionFacts struct {
 }
 
 // Usable reports whether shoppers can be sent to the portal, at least with hash links. The token
-// must be this shop's, and may read customers.
+// must be this shop's and be allowed to read customers.
 func (f Findings) Usable() bool {
 	return f.Of(CheckToken).State == Passed && f.Of(CheckCustomers).State == Passed && f.Of(CheckStore).State != Failed
 }

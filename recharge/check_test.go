@@ -194,7 +194,7 @@ func TestInspectDistrusts(t *testing.T) {
 	c := recharge.NewClient(o) // its portal is on the shop's own host
 	got := recharge.Inspect(t.Context(), c, free(c), recharge.InspectOptions{}, func(recharge.Finding) {})
 	if got.Store.Trusted || got.Portal.Trusted || got.Portal.Opens || got.Portal.LinkHost != "www.brand.example" || got.Of(recharge.CheckPortal).State != recharge.Passed {
-		t.Errorf("Inspect = %+v; want that the guard lets no link to that portal out", got)
+		t.Errorf("Inspect = %+v; want the guard to refuse links to that portal", got)
 	}
 }
 

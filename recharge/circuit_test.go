@@ -38,7 +38,7 @@ func TestCircuit(t *testing.T) {
 					checkReason(t, "FindCustomer of a dead Recharge", find(), recharge.Tripped)
 				}
 				if took := time.Since(start); took != 0 || len(srv.Requests()) != calls {
-					t.Errorf("100 clicks took %v and made %d calls; want none of either", took, len(srv.Requests())-calls)
+					t.Errorf("100 clicks took %v and made %d calls; want 0s and 0 calls", took, len(srv.Requests())-calls)
 				}
 				l := c.Limiter()
 				if !l.CircuitOpen(recharge.Customers) || l.CircuitOpen(recharge.Sessions) {

@@ -21,7 +21,7 @@ func FuzzWebhookBody(f *testing.F) {
 		got, err := readWebhook(Topic(topic), []byte(body))
 		if err != nil {
 			if !errors.Is(err, ErrMalformedWebhook) || got.ID != 0 || len(body) > 40 && strings.Contains(err.Error(), body) {
-				t.Errorf("readWebhook(%q, %q) = %+v, %v; want nothing, and that it is malformed", topic, body, got, err)
+				t.Errorf("readWebhook(%q, %q) = %+v, %v; want no customer and ErrMalformedWebhook", topic, body, got, err)
 			}
 			return
 		}
@@ -29,7 +29,7 @@ func FuzzWebhookBody(f *testing.F) {
 			t.Errorf("readWebhook(%q, %q) = %+v; want a customer in its shapes", topic, body, got)
 		}
 		if got.Topic != Topic(topic) || got.Topic == TopicUninstalled && got.ID != 0 {
-			t.Errorf("readWebhook(%q, %q) = %+v; want its topic, and no customer with a farewell", topic, body, got)
+			t.Errorf("readWebhook(%q, %q) = %+v; want its topic, and no customer with an uninstall", topic, body, got)
 		}
 	})
 }

@@ -73,7 +73,7 @@ func hasSegment(u *url.URL, hash string) bool {
 }
 
 // printable returns the host of a refused link, for the operator who has to configure it. It hides
-// a host that contains a secret or is not shaped like one.
+// a host that is malformed or contains a secret.
 func printable(u *url.URL, hash string) string {
 	token := u.Query().Get("token")
 	secret := strings.Contains(u.Host, hash) || token != "" && strings.Contains(u.Host, token)

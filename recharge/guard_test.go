@@ -232,11 +232,11 @@ func promiseBroken(link, hash string, portal *url.URL) string {
 	case hash == "" || !slices.Contains(strings.Split(u.Path, "/"), hash):
 		return "the hash is not in its path"
 	case !slices.Contains(strings.Split(path.Clean(u.Path), "/"), hash):
-		return "the hash is not in its path once that is cleaned"
+		return "the hash is not in its cleaned path"
 	case strings.Contains(u.EscapedPath(), "%"):
 		return "its path is escaped"
 	case strings.ContainsFunc(link, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }):
-		return "it holds what browsers read otherwise"
+		return "it holds characters that browsers read differently"
 	}
 	return ""
 }

@@ -118,9 +118,9 @@ func (Access) String() string { return redacted }
 // MarshalText covers log/slog, encoding/json and every other text encoder.
 func (Access) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// url returns an address in the portal, or "" if a part is missing. It joins strings, which is
-// fast, because most clicks do nothing else. The guard then parses the result and looks for the
-// hash in its path.
+// url returns an address in the portal, or "" if a part is missing. It joins strings because that
+// is fast, and most clicks do nothing else. The guard then parses the result and looks for the hash
+// in its path.
 func (a Access) url(hash string, visit Visit) string {
 	if a.Base == "" || a.TempToken == "" {
 		return ""

@@ -41,7 +41,7 @@ func TestCustomerPages(t *testing.T) {
 		}
 	}
 	if read != 600 || len(seen) != 598 || seen["6107"].ID != 0 || seen["6108"].ID != 0 {
-		t.Errorf("%d customers read, %d of them of use; want 600 and 598", read, len(seen))
+		t.Errorf("%d customers read, %d of them usable; want 600 and 598", read, len(seen))
 	}
 	if want := (recharge.Customer{ID: 100, Hash: fmt.Sprintf("%016x", 99)}); seen["6199"] != want {
 		t.Errorf("6199 is %+v; want %+v", seen["6199"], want)

@@ -165,7 +165,7 @@ func TestLengthExtension(t *testing.T) {
 	}
 	extended, digest := bodyB+string(padding)+forged, sumOf(h, forged)
 	if digest != older(extended) {
-		t.Fatal("the extension does not extend: the test shows nothing")
+		t.Fatal("the forged body has another digest, so this test shows nothing")
 	}
 	for _, topic := range []Topic{"", TopicUninstalled, TopicDeleted} {
 		if _, err := VerifyWebhook(vectorSecret, headers("older", digest), []byte(extended), topic, time.Unix(vectorTime, 0)); !errors.Is(err, ErrMalformedWebhook) {

@@ -49,7 +49,7 @@ func TestKeepWebhooks(t *testing.T) {
 		}
 	}
 	if got := calls(keep(ourAddress)); got != 7 {
-		t.Errorf("at first it makes %d calls; want one that asks and six", got)
+		t.Errorf("at first it makes %d calls; want one to list webhooks and six to add them", got)
 	}
 	check("at first", ourAddress, 0)
 	if got := calls(keep(ourAddress)); got != 1 {
@@ -79,7 +79,7 @@ func TestKeepWebhooksRefused(t *testing.T) {
 	client := recharge.NewClient(o)
 	err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours)
 	if !recharge.Is(err, recharge.Invalid) {
-		t.Errorf("KeepWebhooks with one topic full = %v; want it told", err)
+		t.Errorf("KeepWebhooks with one topic full = %v; want the refusal reported", err)
 	}
 	if all := srv.Webhooks(); len(all) != 6 || len(all["customer/created"]) != 10 {
 		t.Errorf("there are %v; want five of ours", all)

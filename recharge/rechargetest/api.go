@@ -142,7 +142,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, segments []str
 	status := s.recordRequest(r, e.name, now)
 	faults := s.Faults().at(e.name)
 
-	// Read it all first: net/http only notices then that a client goes away during the delay.
+	// Read it all first. Only then does net/http notice a client that goes away meanwhile.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		status(http.StatusBadRequest)

@@ -46,7 +46,7 @@ func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("timed out waiting until: %s", what)
 		}
 	}
 }
@@ -117,7 +117,7 @@ func TestDeliveryTries(t *testing.T) {
 		srv.AddWebhook("admin", "customer/updated", r.URL)
 		srv.Send("customer/updated", []byte(`{}`))
 		until(t, "all tries", func() bool { return r.count() == want && len(srv.Deliveries()) == want })
-		until(t, "what comes of it", func() bool { return (len(srv.Webhooks()) == 0) == (want == 20) })
+		until(t, "the webhook is kept or deleted", func() bool { return (len(srv.Webhooks()) == 0) == (want == 20) })
 		if tries := srv.Deliveries(); tries[len(tries)-1].Try != want || tries[0].Status != status {
 			t.Errorf("answered by %d: the tries are %+v", status, tries)
 		}

@@ -104,7 +104,7 @@ func request(f *servertest.Fixture, a attack) string {
 	now := f.Clock.Now().Unix()
 	fill := func(text string) string { return fill(text, now) }
 	input := fill(a.input)
-	if request, ok := vouched(f, a, input); ok {
+	if request, ok := apiRequest(f, a, input); ok {
 		return request
 	}
 	good := fill("{good}")
@@ -152,8 +152,8 @@ func request(f *servertest.Fixture, a attack) string {
 	return "GET " + path + "?" + query + " HTTP/1.1\r\nHost: " + host + "\r\n" + header + "\r\n"
 }
 
-// vouched returns the request for an attack on the routes of a store's own middleware.
-func vouched(f *servertest.Fixture, a attack, input string) (request string, ok bool) {
+// apiRequest returns the request for an attack on the routes of a store's own middleware.
+func apiRequest(f *servertest.Fixture, a attack, input string) (request string, ok bool) {
 	post := func(authorization, body string) string {
 		return "POST /api/portal-links HTTP/1.1\r\nHost: app.example\r\n" + authorization + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	}
@@ -380,7 +380,7 @@ func refusals() map[any]*regexp.Regexp {
 	return map[any]*regexp.Regexp{
 		nil:   regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`),
 		"go":  regexp.MustCompile(`^403 Forbidden\nThis link is not valid, or has expired\. Go back to the store, reload the page and click again\.\nRequest id: [a-z2-7]{10}\n$`),
-		"api": regexp.MustCompile(`^{"type":"urn:manage-subscriptions:problem:forbidden","title":"Forbidden","status":403,"detail":"Send a key of this store's that is in use, as the bearer in the header Authorization\.","request_id":"[a-z2-7]{10}"}$`),
+		"api": regexp.MustCompile(`^{"type":"urn:manage-subscriptions:problem:forbidden","title":"Forbidden","status":403,"detail":"Send one of this store's API keys as a bearer token in the Authorization header\.","request_id":"[a-z2-7]{10}"}$`),
 	}
 }
 

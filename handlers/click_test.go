@@ -404,8 +404,8 @@ func TestNeverAnotherShopper(t *testing.T) {
 		{"a session for someone else", servertest.Pat, servertest.BreakRecharge(func(f *rechargetest.Faults) { f.ForeignSession = true }), servertest.Pat, "redirected_by_hash"},
 		{"a link for someone else", servertest.Pat, servertest.BreakRecharge(func(f *rechargetest.Faults) { f.ForeignPortal = true }), servertest.Pat, "redirected_by_hash"},
 	} {
-		for door, land := range doors() {
-			t.Run(test.name+", by "+door, func(t *testing.T) {
+		for channel, land := range channels() {
+			t.Run(test.name+", by "+channel, func(t *testing.T) {
 				t.Parallel()
 				f := servertest.Start(t, servertest.WithAPIKeys)
 				if test.set != nil {
@@ -426,9 +426,9 @@ func TestNeverAnotherShopper(t *testing.T) {
 	}
 }
 
-// doors returns a function for each channel. It clicks as a shopper whose browser follows
+// channels returns a function for each channel. It clicks as a shopper whose browser follows
 // redirects.
-func doors() map[string]func(*servertest.Fixture, *http.Client, string, int) rechargetest.Opening {
+func channels() map[string]func(*servertest.Fixture, *http.Client, string, int) rechargetest.Opening {
 	follow := func(f *servertest.Fixture, client *http.Client, to string) rechargetest.Opening {
 		if to == "" {
 			return rechargetest.Opening{}

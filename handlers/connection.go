@@ -17,7 +17,7 @@ import (
 // connectionView holds what the app home shows about a shop's connection.
 type connectionView struct {
 	Fixed     bool // configured by this server's operator
-	Mine      bool // Fixed, and this is the configured store
+	ThisStore bool // Fixed, and this is the configured store
 	Connected bool
 
 	store.Traits             // in use
@@ -29,10 +29,10 @@ type connectionView struct {
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	if own := a.Merchant.Merchants.Own(); own != "" {
-		mine := shop == own
+		thisStore := shop == own
 		return connectionView{
-			Fixed: true, Mine: mine, Connected: mine && a.Merchant.Merchants.Single() != nil, Traits: a.Merchant.Defaults,
-			Webhooks: a.Merchant.WebhookWords(nil),
+			Fixed: true, ThisStore: thisStore, Connected: thisStore && a.Merchant.Merchants.Single() != nil,
+			Traits: a.Merchant.Defaults, Webhooks: a.Merchant.WebhookWords(nil),
 		}, nil
 	}
 	connection, err := a.Merchant.Connection(ctx, shop)

@@ -28,7 +28,7 @@ type healthView struct {
 	Paused                         string // how long Recharge has asked us to wait; "" if it has not
 	Index                          *indexView
 	Webhooks                       string
-	Troubles                       []troubleView
+	Errors                         []errorView
 }
 
 type bar struct {
@@ -53,7 +53,7 @@ type indexView struct {
 	Text, Problem string
 }
 
-type troubleView struct {
+type errorView struct {
 	store.RecentError
 	Ago, Text string
 }
@@ -122,9 +122,9 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 			v.Index.Problem = merchant.Words(progress.Problem)
 		}
 	}
-	for _, trouble := range health.Errors {
-		ago := merchant.Ago(a.Merchant.Now().Sub(trouble.At))
-		v.Troubles = append(v.Troubles, troubleView{trouble, ago, merchant.Words(trouble.What)})
+	for _, recent := range health.Errors {
+		ago := merchant.Ago(a.Merchant.Now().Sub(recent.At))
+		v.Errors = append(v.Errors, errorView{recent, ago, merchant.Words(recent.What)})
 	}
 	return v
 }

@@ -64,15 +64,15 @@ func problemOf(outcome portal.Outcome) problem {
 		portal.NotASubscriber: {
 			Title: "No subscriptions", Status: http.StatusNotFound,
 			Detail: "Recharge has no customer by this id, or several that cannot be told apart. " +
-				"Show what there is to subscribe to. A customer who has just subscribed is found within a minute.",
+				"Show the shopper how to subscribe. A customer who has just subscribed is found within a minute.",
 		},
 		portal.NotConnected: {
 			Title: "Recharge is not connected", Status: http.StatusConflict,
-			Detail: "This server has no Recharge token for the store: whoever runs it has to set RECHARGE_API_TOKEN.",
+			Detail: "This server has no Recharge token for the store. Its operator must set RECHARGE_API_TOKEN.",
 		},
 		portal.Forbidden: {
 			Title: "Forbidden", Status: http.StatusForbidden,
-			Detail: "Send a key of this store's that is in use, as the bearer in the header Authorization.",
+			Detail: "Send one of this store's API keys as a bearer token in the Authorization header.",
 		},
 	}
 	if known, ok := problems[outcome]; ok {
@@ -80,8 +80,8 @@ func problemOf(outcome portal.Outcome) problem {
 	}
 	return problem{
 		Title: "Not available right now", Status: http.StatusServiceUnavailable,
-		Detail: "Recharge could not say in time who this is, and nothing is remembered. " +
-			"Show the shopper a way to try again, and wait as long as Retry-After says.",
+		Detail: "Recharge did not answer in time, and this customer is not cached. " +
+			"Let the shopper try again, after the time in Retry-After.",
 	}
 }
 
@@ -109,10 +109,10 @@ func (l *PortalLinks) handle(c echo.Context) error {
 	if invalid == nil {
 		return click.finish(c, l.Recorder, result)
 	}
-	l.Log.InfoContext(c.Request().Context(), "portal link not asked for rightly",
+	l.Log.InfoContext(c.Request().Context(), "portal link request is invalid",
 		"request_id", click.id, "shop", string(click.shop), "cause", invalid.Error())
 	return answerProblem(c, "invalid_request", click.id, problem{
-		Title: "The request is not right", Status: http.StatusBadRequest, Detail: invalid.Error(),
+		Title: "Invalid request", Status: http.StatusBadRequest, Detail: invalid.Error(),
 	})
 }
 
@@ -147,14 +147,13 @@ const bodySize = 4 << 10
 var (
 	errMedia     = errors.New("send JSON, with Content-Type: application/json")
 	errTooLong   = errors.New("the body is longer than 4 KiB")
-	errNotObject = errors.New("the body is not one JSON object, of which each name stands there once")
-	errUnknown   = errors.New("there is a name that is none of " +
-		"shopify_customer_id, recharge_customer_id, destination, locale")
-	errOneOf     = errors.New("name the customer by shopify_customer_id or by recharge_customer_id, not by both")
-	errShopifyID = errors.New("shopify_customer_id is text with Shopify's id: " +
+	errNotObject = errors.New("the body must be one JSON object, with each name once and no nested values")
+	errUnknown   = errors.New("the only names are shopify_customer_id, recharge_customer_id, destination and locale")
+	errOneOf     = errors.New("send either shopify_customer_id or recharge_customer_id, not both")
+	errShopifyID = errors.New("shopify_customer_id must be a string with Shopify's id: " +
 		`"7123456789012", or "gid://shopify/Customer/7123456789012"`)
-	errRechargeID = errors.New("recharge_customer_id is a whole number, such as 18819267")
-	errText       = errors.New("destination and locale are text")
+	errRechargeID = errors.New("recharge_customer_id must be a whole number, such as 18819267")
+	errText       = errors.New("destination and locale must be strings")
 )
 
 // read returns the shopper, without the shop, and the page that the body asks for. It rejects

@@ -137,9 +137,9 @@ func TestNoKeyNoRoute(t *testing.T) {
 	}
 }
 
-// TestVouchedAnswers checks that both routes are closed to scripts of other sites, set no cookie
+// TestAPIAnswers checks that both routes are closed to scripts of other sites, set no cookie
 // and are not cached.
-func TestVouchedAnswers(t *testing.T) {
+func TestAPIAnswers(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	link := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))

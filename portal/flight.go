@@ -15,7 +15,7 @@ import (
 
 // share runs do once in this process for all clicks that ask for the same key at the same time. It
 // reports whether do ran for this click. It fails if do panicked, which would otherwise end the
-// process, or if do is still running when ctx has been over for grace.
+// process, or if do is still running after ctx has ended and grace has passed.
 func share[T any](
 	ctx context.Context, flights *singleflight.Group, key string, do func() T,
 ) (result T, led bool, err error) {

@@ -35,7 +35,7 @@ func (b *bed) until(what string, is func() bool) {
 	b.t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.t.Fatalf("in vain: %s", what)
+			b.t.Fatalf("timed out waiting: %s", what)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 			case r.Source == portal.FromJoined && len(r.Calls) == 0:
 				joined++
 			case r.Source != portal.FromLink: // a click that came after the others were done
-				t.Errorf("a click found what it needed at %q, by %d calls", r.Source, len(r.Calls))
+				t.Errorf("a click got its answer from %q, with %d calls", r.Source, len(r.Calls))
 			}
 		}
 		if led != 1 || joined == 0 || len(tokens) != 1 {
@@ -169,7 +169,7 @@ func TestFlightThatTakesTooLong(t *testing.T) {
 				// If the flight ended in time to report that, its clicks joined a cached customer.
 				joined := r.Source == portal.FromJoined && test.outcome == portal.RedirectedByHash
 				if r.Outcome != test.outcome || r.Source != test.source && !joined || r.Cause == nil {
-					t.Errorf("a click = %s by %s (%v); want %s by %s, and why", r.Outcome, r.Source, r.Cause, test.outcome, test.source)
+					t.Errorf("a click = %s by %s (%v); want %s by %s, with a cause", r.Outcome, r.Source, r.Cause, test.outcome, test.source)
 				}
 			}
 			if took := time.Since(begun); took > time.Second {
@@ -189,10 +189,10 @@ func TestShopperWhoLeaves(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	if r := resolve(gone, b.resolver, portal.Request{}); r.Outcome != portal.Redirected {
-		t.Errorf("a click of a shopper who has left = %s, %v; want it carried through", r.Outcome, r.Cause)
+		t.Errorf("the click of a shopper who has left = %s, %v; want it redirected", r.Outcome, r.Cause)
 	}
 	if got, _ := b.ended(portal.Request{}); got != "redirected link" {
-		t.Errorf("the next click is %q; want it to find all that was learned", got)
+		t.Errorf("the next click is %q; want it to find the cached link", got)
 	}
 }
 
@@ -209,10 +209,10 @@ func TestPanicInAFlight(t *testing.T) {
 		for _, r := range <-broken {
 			var fault *portal.Fault
 			if r.Outcome != portal.Unavailable || !errors.As(r.Cause, &fault) || r.Link.URL != "" {
-				t.Fatalf("a click = %s, %v; want unavailable, by a fault", r.Outcome, r.Cause)
+				t.Fatalf("a click = %s, %v; want unavailable, caused by a Fault", r.Outcome, r.Cause)
 			}
 			if !strings.Contains(string(fault.Stack), "goroutine") || strings.Contains(r.Cause.Error(), "goroutine") {
-				t.Errorf("the cause is %q; want the stack apart", r.Cause)
+				t.Errorf("the cause is %q; want it without the stack", r.Cause)
 			}
 			if level := portal.Level(r.Outcome, r.Cause); level.String() != "ERROR" {
 				t.Errorf("its level is %s; want an error", level)
@@ -227,10 +227,10 @@ func TestPanicInAFlight(t *testing.T) {
 		for _, resolver := range others {
 			begun := time.Now()
 			if r := resolve(t.Context(), resolver, portal.Request{}); r.Outcome != portal.Redirected {
-				t.Errorf("a click after it = %s, %v; want the portal", r.Outcome, r.Cause)
+				t.Errorf("the next click = %s, %v; want the portal", r.Outcome, r.Cause)
 			}
 			if took := time.Since(begun); took > time.Second {
-				t.Errorf("a click after it took %v; want that it waits for nobody", took)
+				t.Errorf("the next click took %v; want no waiting", took)
 			}
 		}
 	})
@@ -242,7 +242,7 @@ func TestPanicBeforeAFlight(t *testing.T) {
 	r := resolve(t.Context(), &portal.Resolver{Store: b.store, Timeout: time.Second, Now: b.now}, portal.Request{})
 	var fault *portal.Fault
 	if r.Outcome != portal.Unavailable || !errors.As(r.Cause, &fault) {
-		t.Errorf("a click = %s, %v; want unavailable, by a fault", r.Outcome, r.Cause)
+		t.Errorf("a click = %s, %v; want unavailable, caused by a Fault", r.Outcome, r.Cause)
 	}
 }
 
@@ -268,7 +268,7 @@ func TestTwoInstances(t *testing.T) {
 		t.Errorf("its steps are %v; want %v", names, want)
 	}
 	if r := <-first; r.Outcome != portal.Redirected || len(r.Calls) != 3 {
-		t.Errorf("the first = %s, %d calls; want it signed in, by three", r.Outcome, len(r.Calls))
+		t.Errorf("the first = %s, %d calls; want redirected, with three", r.Outcome, len(r.Calls))
 	}
 }
 

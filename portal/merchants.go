@@ -157,7 +157,7 @@ func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recha
 	return recharge.NewClient(options), nil
 }
 
-// All returns the merchant that is configured here, or all whom this process has looked up.
+// All returns the merchant that is configured here, or every merchant that this process has looked up.
 func (m *Merchants) All() map[shopify.Shop]*Merchant {
 	all := map[shopify.Shop]*Merchant{}
 	if m.single != nil {

@@ -183,7 +183,7 @@ func (b *bed) ended(request portal.Request) (string, portal.Result) {
 	r := b.click(request)
 	calls := b.asked()
 	if len(calls) != len(r.Calls) {
-		b.t.Errorf("Recharge has got the calls %v, and the result says %v", calls, r.Calls)
+		b.t.Errorf("Recharge got the calls %v, but the result lists %v", calls, r.Calls)
 	}
 	return strings.Join(append([]string{string(r.Outcome), string(r.Source)}, calls...), " "), r
 }
@@ -370,7 +370,7 @@ func TestResolve(t *testing.T) {
 				fail(b)
 				ends, ok := want[[2]string{cached, recharge}]
 				if !ok {
-					t.Fatal("there is no row for that")
+					t.Fatal("no row covers this case")
 				}
 				for i, want := range ends {
 					when := fmt.Sprintf("click %d", i+1)

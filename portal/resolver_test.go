@@ -182,7 +182,7 @@ func TestRedisDiesUnderManyClicks(t *testing.T) {
 	}
 	<-died
 	if calls := b.asked(); len(calls) > 12 || len(calls) != made {
-		t.Errorf("50 clicks made the calls %v, and name %d; want next to one of each, though not all come in time to share", calls, made)
+		t.Errorf("50 clicks made the calls %v, but list %d; want about one of each, since not all come in time to share", calls, made)
 	}
 }
 
@@ -296,7 +296,7 @@ func TestWithoutRedis(t *testing.T) {
 		b.leads("without Redis, at once", r)
 	}
 	if calls := b.asked(); len(calls) > 9 {
-		t.Errorf("50 clicks at once made the calls %v; want next to one of each", calls)
+		t.Errorf("50 clicks at once made the calls %v; want about one of each", calls)
 	}
 }
 
@@ -353,10 +353,10 @@ func TestDry(t *testing.T) {
 		maps.DeleteFunc(before, isBucket)
 		maps.DeleteFunc(after, isBucket)
 		if diff := cmp.Diff(before, after); diff != "" {
-			t.Errorf("%s: a dry click has changed Redis (-before +after):\n%s", cached, diff)
+			t.Errorf("%s: a dry click changed Redis (-before +after):\n%s", cached, diff)
 		}
 		if got, _ := b.ended(portal.Request{}); got != dry {
-			t.Errorf("%s: a dry click is %q, and the click then %q; want the same", cached, dry, got)
+			t.Errorf("%s: a dry click is %q, but the real one is %q; want the same", cached, dry, got)
 		}
 	}
 	// It makes no further calls when it takes long or the record has moved.
@@ -369,13 +369,13 @@ func TestDry(t *testing.T) {
 	states()["verified long ago"](b)
 	b.moves(robin)
 	if got, r := b.ended(portal.Request{Dry: true}); got != "not_a_subscriber recharge customer customers" {
-		t.Errorf("a dry click of somebody who has moved is %q (%v)", got, r.Cause)
+		t.Errorf("a dry click after the record moved is %q (%v)", got, r.Cause)
 	}
 	// It waits for no other click, and no other click waits for it.
 	b = onEmpty(t, kept)
 	b.faults(func(f *rechargetest.Faults) { f.Latency = 100 * time.Millisecond })
 	if results := b.atOnce(portal.Request{Dry: true}, portal.Request{}, portal.Request{Dry: true}); len(results[0].Calls) != 3 || len(results[1].Calls) != 3 || len(results[2].Calls) != 3 {
-		t.Errorf("a click between two dry ones made %d calls, those %d and %d; want three each", len(results[1].Calls), len(results[0].Calls), len(results[2].Calls))
+		t.Errorf("a click between two dry ones made %d calls, the dry ones %d and %d; want three each", len(results[1].Calls), len(results[0].Calls), len(results[2].Calls))
 	}
 }
 
@@ -421,7 +421,7 @@ func TestStatus(t *testing.T) {
 				t.Errorf("status = %+v; want %+v", got, test.want)
 			}
 			if calls := strings.Join(b.asked(), " "); calls != test.calls || len(got.Calls) != len(strings.Fields(test.calls)) {
-				t.Errorf("it made the calls %q, and says %v; want %q", calls, got.Calls, test.calls)
+				t.Errorf("it made the calls %q, and reports %v; want %q", calls, got.Calls, test.calls)
 			}
 			if test.calls != "" && test.want.Known && test.recharge == "in order" {
 				b.status(false)
@@ -454,7 +454,7 @@ func TestStatus(t *testing.T) {
 		}
 		all.Wait()
 		if calls := b.asked(); !slices.Equal(calls, []string{"customers"}) {
-			t.Errorf("50 questions made the calls %v; want one", calls)
+			t.Errorf("50 status requests made the calls %v; want one", calls)
 		}
 	})
 	t.Run("a fault of ours", func(t *testing.T) {
@@ -462,7 +462,7 @@ func TestStatus(t *testing.T) {
 		b.breaks.Store(true)
 		var fault *portal.Fault
 		if got := b.status(false); got.Known || !errors.As(got.Cause, &fault) {
-			t.Errorf("status = %+v; want not known, by a fault", got)
+			t.Errorf("status = %+v; want not known, because of a fault", got)
 		}
 		b.breaks.Store(false)
 		if got := b.status(false); !got.Known {
@@ -523,7 +523,7 @@ func TestRefusalIsNotRepeated(t *testing.T) {
 	b.faults(func(*rechargetest.Faults) {})
 	b.pass(31 * time.Second)
 	if got, _ := b.ended(portal.Request{}); got != "redirected customer sessions portal_access" {
-		t.Errorf("when it is mended, the click is %q; want it signed in", got)
+		t.Errorf("after the fault, the click is %q; want it signed in", got)
 	}
 }
 

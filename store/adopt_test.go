@@ -31,7 +31,7 @@ func refuses(t *testing.T, when string, s *store.Store) {
 		}
 	}
 	if s.Imported(t.Context(), shop) {
-		t.Errorf("%s: another account's customers are imported for this one", when)
+		t.Errorf("%s: another account's customers count as imported for this one", when)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestAdopt(t *testing.T) {
 	}
 	before := load(t, older, pat)
 	if !older.WebhooksProven(before.Record) || !older.Imported(ctx, shop) {
-		t.Fatal("the older account's webhooks are not proven, or its customers not imported")
+		t.Fatal("the older account's webhooks are not proven, or its customers are not imported")
 	}
 
 	// Before it adopts, the newer account's instance reads and writes nothing.
@@ -86,7 +86,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("adopted: Load = %+v; want nothing cached, in another epoch of the same data key", adopted)
 	}
 	if newer.WebhooksProven(adopted.Record) || newer.Imported(ctx, shop) {
-		t.Error("adopted: what was proven and imported of the older account counts")
+		t.Error("adopted: the older account's proven webhooks or import still count")
 	}
 	is(t, "adopted", newer, kim, recharge.Customer{})
 	is(t, "adopted", newer, byRecharge, recharge.Customer{})
@@ -108,7 +108,7 @@ func TestAdopt(t *testing.T) {
 	ok(t, older.WebhookVerified(ctx, shop))
 	ok(t, older.Forget(ctx, before.Record, kim))
 	if had, err := older.KeepImport(ctx, task); had || err != nil {
-		t.Errorf("replaced: KeepImport = %v, %v; want that it is over", had, err)
+		t.Errorf("replaced: KeepImport = %v, %v; want the lease lost", had, err)
 	}
 	after := server.Dump()
 	delete(held, store.ShopsKey) // any instance may set when its import is due
@@ -119,7 +119,7 @@ func TestAdopt(t *testing.T) {
 	is(t, "the older one has tried to write", newer, pat, recharge.Customer{})
 	is(t, "the older one has tried to write", newer, kim, nthCustomer(5))
 	if newer.WebhooksProven(recordOf(t, newer, shop)) {
-		t.Error("a webhook of the older account proves those of the newer")
+		t.Error("a webhook of the older account proves the newer account's")
 	}
 	ok(t, older.RequestImport(ctx, shop))
 	if task, err := older.TakeImport(ctx); task != nil {
@@ -197,7 +197,7 @@ func TestAdoptAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	if len(generations) != 1 {
-		t.Errorf("%d epochs were begun; want one", len(generations))
+		t.Errorf("%d epochs were started; want one", len(generations))
 	}
 	save(t, instances[0], pat, everything(c))
 	for _, s := range instances {
@@ -332,7 +332,7 @@ func TestRedactionStays(t *testing.T) {
 					s = step(t, s)
 				}
 				if now := recordOf(t, s, shop).RedactionKey(id); now != marker {
-					t.Fatalf("the redaction is looked for at %q; want %q", now, marker)
+					t.Fatalf("the redaction is expected at %q; want %q", now, marker)
 				}
 				if value, life := s.Client().Get(ctx, marker).Val(), s.Client().PTTL(ctx, marker).Val(); value != "1" || life < store.RedactedFor-time.Minute || life > store.RedactedFor {
 					t.Errorf("the redaction is %q, for %v; want it for %v", value, life, store.RedactedFor)
@@ -355,7 +355,7 @@ func TestRedactionStays(t *testing.T) {
 					}
 					next := recordOf(t, s, shop).RedactionKey(id)
 					if next == marker || s.Client().Exists(ctx, next).Val() != 0 {
-						t.Error("the shop that was erased knows of the redaction")
+						t.Error("the erased shop still has the redaction")
 					}
 					// Nobody can tell whose they were.
 					if left := traces(t, s, id, store.RechargeID(known.ID)); len(left) > 0 {
@@ -363,7 +363,7 @@ func TestRedactionStays(t *testing.T) {
 					}
 				}
 				if ends[0] == 'a' && s.Client().Exists(ctx, marker).Val() != 0 {
-					t.Error("a click has not lifted the redaction")
+					t.Error("a click did not lift the redaction")
 				}
 				task := importing(t, s, shop)
 				task.Number += 100

@@ -84,12 +84,12 @@ const versionSize = 12
 // noName stands for the pseudonym of an id that is not known.
 const noName = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
-// sealCached seals what is to be cached under key.
+// sealCached seals a value to be cached under key.
 func (r *Record) sealCached(key, other string, c Cached) string {
 	return string(r.sealer.seal([]byte(other), key+other, encode(c)))
 }
 
-// openCached opens what Redis holds under key.
+// openCached opens the value that Redis holds under key.
 func (r *Record) openCached(key, value string) (Cached, error) {
 	if len(value) < nameSize {
 		return Cached{}, errSealed
@@ -109,8 +109,8 @@ func versionOf(value string) string {
 	return value[nameSize : nameSize+versionSize]
 }
 
-// These flags say what a packed value contains. It is not JSON, since field names would take half
-// of Redis's memory.
+// These flags say what a packed value contains. Values are not JSON, since field names would take
+// half of Redis's memory.
 const (
 	hasCustomer = 1 << iota
 	isNotSubscriber

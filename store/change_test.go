@@ -94,7 +94,7 @@ func TestChangeOfNothing(t *testing.T) {
 		s := open(t, o)
 		ok(t, s.ApplyCustomerChange(t.Context(), shop, store.Change{ID: known.ID, Customer: pat.Customer}))
 		if got := dump(t, s); len(got) > 0 {
-			t.Errorf("%s: a webhook to a shop of which nothing is kept left %q", name, got)
+			t.Errorf("%s: a webhook to a shop without a record left %q", name, got)
 		}
 	}
 }
@@ -210,11 +210,11 @@ func TestRedact(t *testing.T) {
 			}
 		}
 		if got := s.Client().Get(ctx, marker).Val(); got != "1" {
-			t.Errorf("the redaction is %q; want that it is, and no more", got)
+			t.Errorf("the redaction is %q; want it to hold nothing else", got)
 		}
 		value := everything(c)
 		if err := s.Save(ctx, recordOf(t, s, shop), pat, &value, page, nil); !errors.Is(err, store.ErrOutdated) {
-			t.Errorf("Save of a click of before = %v; want ErrOutdated", err)
+			t.Errorf("Save of an earlier click = %v; want ErrOutdated", err)
 		}
 		nobody := func(when string) {
 			t.Helper()
@@ -247,7 +247,7 @@ func TestRedact(t *testing.T) {
 		save(t, s, pat, lookedUp(c, pat, known)) // the shopper comes back
 		is(t, "their own click", s, pat, known)
 		if n := s.Client().Exists(ctx, marker).Val(); n != 0 {
-			t.Error("their own click has not lifted the redaction")
+			t.Error("their own click did not lift the redaction")
 		}
 		task.Number++
 		newer := known
@@ -361,7 +361,7 @@ func TestServedAfterAWebhook(t *testing.T) {
 			for _, s := range []*store.Store{a, b} {
 				for _, who := range []store.Shopper{pat, byRecharge} {
 					if err := s.Save(ctx, r, who, &value, at, lock); !errors.Is(err, store.ErrOutdated) {
-						t.Errorf("%s: Save of before = %v; want ErrOutdated", tt.name, err)
+						t.Errorf("%s: Save of an earlier click = %v; want ErrOutdated", tt.name, err)
 					}
 				}
 				ok(t, s.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, at))
@@ -372,7 +372,7 @@ func TestServedAfterAWebhook(t *testing.T) {
 				continue
 			}
 			if _, err := fresh.Take(ctx, bucket(), oneCall, 0, 0); !errors.Is(err, recharge.ErrChanged) {
-				t.Errorf("%s: Take by what was loaded before = %v; want ErrChanged", tt.name, err)
+				t.Errorf("%s: Take with the version loaded before = %v; want ErrChanged", tt.name, err)
 			}
 		}
 	}

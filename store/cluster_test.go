@@ -71,7 +71,7 @@ func TestCluster(t *testing.T) {
 	told := 0
 	ok(t, after.EachConnection(ctx, func(store.Connection) error { told++; return nil }))
 	if told != 16 {
-		t.Errorf("EachConnection told %d; want 16", told)
+		t.Errorf("EachConnection passed %d; want 16", told)
 	}
 	for _, who := range shoppers {
 		is(t, "rekeyed", after, who, known)

@@ -37,7 +37,7 @@ type PortalKey struct {
 	MadeAt time.Time
 }
 
-// Traits are what differs from shop to shop. "" means not known.
+// Traits are the settings in which shops differ. "" means not known.
 type Traits struct {
 	PortalURL string // base of links by hash; ends in a slash
 	Accounts  string // "new" or "legacy"

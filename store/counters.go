@@ -22,7 +22,7 @@ const (
 	errorSame  = time.Hour // repeats of an error within that time are counted, not listed
 )
 
-// Health is what was counted of a shop in the last day, and its errors.
+// Health holds a shop's counts and errors of the last day.
 type Health struct {
 	Hours  [hours]Hour   // the last one is the current hour
 	Errors []RecentError // newest first

@@ -95,7 +95,7 @@ func TestRedisLost(t *testing.T) {
 	is(t, "lost", s, pat, recharge.Customer{})
 	value := everything(c)
 	if err := s.Save(t.Context(), before, pat, &value, 0, nil); !errors.Is(err, store.ErrOutdated) {
-		t.Errorf("Save by the record of before = %v; want ErrOutdated", err)
+		t.Errorf("Save with the old record = %v; want ErrOutdated", err)
 	}
 	save(t, s, pat, everything(c))
 	is(t, "learned again", s, pat, known)
@@ -127,11 +127,11 @@ func TestNotFlushed(t *testing.T) {
 				"ApplyCustomerChange": s.ApplyCustomerChange(t.Context(), shop, store.Change{ID: known.ID}), "Redact": s.Redact(t.Context(), shop, pat.Customer),
 			} {
 				if (err == nil) != tt.want {
-					t.Errorf("%s = %v; want that it is done to be %v", name, err, tt.want)
+					t.Errorf("%s = %v; want success: %v", name, err, tt.want)
 				}
 			}
 			if fake.stray() {
-				t.Error("WAITAOF came by another connection than the write, where it waits for nothing")
+				t.Error("WAITAOF came on another connection than the write's, where it waits for nothing")
 			}
 		})
 	}

@@ -65,7 +65,7 @@ func TestEraseShop(t *testing.T) {
 		t.Errorf("Save = %v; want ErrOutdated", err)
 	}
 	if had, err := a.KeepImport(ctx, task); had || err != nil {
-		t.Errorf("KeepImport = %v, %v; want that it is over", had, err)
+		t.Errorf("KeepImport = %v, %v; want the lease lost", had, err)
 	}
 	ok(t, a.SaveImported(ctx, task, []recharge.Record{record(nth(shop, 5), nthCustomer(5))}, at))
 	ok(t, a.Flush(ctx)) // pending counts
@@ -92,7 +92,7 @@ func TestEraseShop(t *testing.T) {
 	}
 	turn, err := b.Limiter(shop).Take(ctx, bucket(), recharge.Ask{}, 0, 0)
 	if err != nil || int(turn.Level+0.5) != 1 {
-		t.Errorf("the bucket holds %v, %v; want the call of before", turn.Level, err)
+		t.Errorf("the bucket holds %v, %v; want the earlier call", turn.Level, err)
 	}
 }
 
@@ -112,7 +112,7 @@ func TestEraseOneStore(t *testing.T) {
 	a.StopBackground() // the values stay, but nobody reads them
 	erased, err := a.EraseShop(ctx, store.Erasure{Shop: shop})
 	if err != nil || erased == nil {
-		t.Fatalf("EraseShop = %v, %v; want what it was", erased, err)
+		t.Fatalf("EraseShop = %v, %v; want the erased record", erased, err)
 	}
 	is(t, "erased", b, pat, recharge.Customer{})
 	after := load(t, b, pat).Record
@@ -120,11 +120,11 @@ func TestEraseOneStore(t *testing.T) {
 		t.Error("the new record has the old data key")
 	}
 	if got := kinds(dump(t, a)); got["c"] != 1 {
-		t.Fatalf("keys = %v; want the value of before still there", got)
+		t.Fatalf("keys = %v; want the old value still there", got)
 	}
 	value := everything(c)
 	if err := a.Save(ctx, before, pat, &value, clockOf(t, a), nil); !errors.Is(err, store.ErrOutdated) {
-		t.Errorf("Save by the record of before = %v; want ErrOutdated", err)
+		t.Errorf("Save with the old record = %v; want ErrOutdated", err)
 	}
 	is(t, "saved by the record of before", b, pat, recharge.Customer{})
 }
@@ -168,7 +168,7 @@ func TestUninstall(t *testing.T) {
 			}
 		}
 		if loaded := load(t, s, pat); loaded.Record != nil {
-			t.Error("what was saved before the uninstall is there")
+			t.Error("the connection saved before the uninstall is still there")
 		}
 
 		next := saved(store.ClockSkew + time.Second)
@@ -177,15 +177,15 @@ func TestUninstall(t *testing.T) {
 		ok(t, s.Redact(ctx, shop, kim.Customer))
 		before := recordOf(t, s, shop)
 		if erased := erase(uninstall.Add(store.ClockSkew)); erased != nil { // the webhook comes late, or twice
-			t.Error("EraseShop returned what it has spared")
+			t.Error("EraseShop returned a record that it spared")
 		}
 		after := recordOf(t, s, shop)
 		sameConnection(t, "the next installation's", after.Connection, &next)
 		if before.Generation() == after.Generation() {
-			t.Error("it has the epoch of before")
+			t.Error("it has the old epoch")
 		}
 		if !bytes.Equal(before.DataKey(), after.DataKey()) {
-			t.Error("it has another data key, with which no redaction is found")
+			t.Error("it has another data key, so no redaction is found")
 		}
 		is(t, "the late webhook", s, pat, recharge.Customer{})
 		imports(t, s, importing(t, s, shop), record(pat, known), record(kim, nthCustomer(0)))
@@ -196,7 +196,7 @@ func TestUninstall(t *testing.T) {
 			t.Error("EraseShop returned nothing; want what was connected")
 		}
 		if loaded := load(t, s, pat); loaded.Record != nil {
-			t.Error("EraseShop without SavedUntil has spared a connection")
+			t.Error("EraseShop without SavedUntil spared a connection")
 		}
 		for key := range dump(t, s) {
 			if life := s.Client().PTTL(ctx, key).Val(); strings.HasSuffix(key, "}:x:shop") && (life <= time.Minute || life > 2*time.Minute) {
@@ -261,13 +261,13 @@ func TestWhatStays(t *testing.T) {
 			}
 			turn, err := s.Limiter(shop).Take(ctx, bucket(), recharge.Ask{}, 0, 0)
 			if err != nil || int(turn.Level+0.5) != 1 {
-				t.Errorf("%s: the bucket holds %v, %v; want the call of before", what, turn.Level, err)
+				t.Errorf("%s: the bucket holds %v, %v; want the earlier call", what, turn.Level, err)
 			}
 		}
 		s.Settle()
 		left := dump(t, s)
 		if _, is := left[before.CachedKey(string(pat.Customer))]; is || kinds(left)["c"] != 0 || kinds(left)["r"] != 0 {
-			t.Errorf("left of what was cached under data keys of before: %v", kinds(left))
+			t.Errorf("cached values left under old data keys: %v", kinds(left))
 		}
 	})
 }

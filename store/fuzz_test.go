@@ -62,7 +62,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		again, err := decode(encode(c))
 		if err != nil {
-			t.Fatalf("decode(%x) = %+v, which does not read again: %v", packed, c, err)
+			t.Fatalf("decode(%x) = %+v, which cannot be decoded again: %v", packed, c, err)
 		}
 		if c.Customer.ID != 0 && c.Customer.Active >= 0 && again.Customer != c.Customer {
 			t.Errorf("decode(%x) = %+v, and again %+v", packed, c, again)
@@ -123,7 +123,7 @@ func FuzzRecord(f *testing.F) {
 		}
 		// Each process draws another nonce, so a good record is recognized by its content.
 		if shop != string(fuzzShop) || opened.Connection.APIToken != "sk_fixture" || opened.generation != r.generation {
-			t.Errorf("openRecord(%q, %x) = what was not sealed for it", shop, sealed)
+			t.Errorf("openRecord(%q, %x) opened a record that was not sealed for it", shop, sealed)
 		}
 	})
 }
@@ -153,7 +153,7 @@ func FuzzRecordText(f *testing.F) {
 			return
 		}
 		if opened.generation != r.generation || opened.Shop != fuzzShop {
-			t.Errorf("openRecord of %q = a record of another key", plain)
+			t.Errorf("openRecord of %q returned a record with another key", plain)
 		}
 		if opened.WebhookVerified.Year() >= 0 && opened.WebhookVerified.Year() < 10000 {
 			s.seal(opened)
@@ -189,7 +189,7 @@ func FuzzOpenCached(f *testing.F) {
 		}
 		usable := s.usable(got, Shopper{Shop: fuzzShop, Customer: customer}, name)
 		if usable.Customer.ID != 0 && usable.ShopifyID != customer {
-			t.Errorf("usable of %+v = %+v; want nothing of another's", got, usable)
+			t.Errorf("usable of %+v = %+v; want nothing of another shopper's", got, usable)
 		}
 	})
 }

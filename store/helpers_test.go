@@ -42,7 +42,7 @@ func eventually(t testing.TB, what string, done func() bool) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(15 * time.Second); !done(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("timed out waiting: %s", what)
 		}
 	}
 }
@@ -182,7 +182,7 @@ func recordOf(t rapid.TB, s *store.Store, shop shopify.Shop) *store.Record {
 	t.Helper()
 	record := load(t, s, store.Shopper{Shop: shop}).Record
 	if record == nil {
-		t.Fatalf("nothing is kept of %s", shop)
+		t.Fatalf("%s has no record", shop)
 	}
 	return record
 }

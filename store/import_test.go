@@ -42,11 +42,11 @@ func TestImportIsOnes(t *testing.T) {
 	ok(t, b.RequestImport(t.Context(), shop)) // makes it due, as if the lease had ended
 	other := taken(t, b, shop)
 	if !other.Running || other.Cursor != "next" || other.Pages != 7 {
-		t.Errorf("the second took %+v; want it to go on at the cursor", other.Import)
+		t.Errorf("the second took %+v; want it to continue at the cursor", other.Import)
 	}
 	task.Cursor = "elsewhere"
 	if had, err := a.KeepImport(t.Context(), task); had || err != nil {
-		t.Errorf("KeepImport of what another has = %v, %v; want false", had, err)
+		t.Errorf("KeepImport of another instance's lease = %v, %v; want false", had, err)
 	}
 	if progress, err := a.Import(t.Context(), shop); err != nil || progress.Cursor != "next" {
 		t.Errorf("the import is at %q, %v; want where the second has it", progress.Cursor, err)
@@ -230,7 +230,7 @@ func TestImportLeavesLookups(t *testing.T) {
 	newHash.Hash = "ffffffff"
 	imports(t, s, task, record(pat, newHash))
 	if got := load(t, s, pat).Cached; got.Customer != newHash || got.Session.Token != "" || got.Access.TempToken != "" {
-		t.Errorf("imported with another hash: %+v; want neither session nor access of before", got)
+		t.Errorf("imported with another hash: %+v; want neither the old session nor the old access", got)
 	}
 	save(t, s, pat, value)
 	c.advance(27 * time.Hour) // the lookup is now stale

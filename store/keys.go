@@ -35,8 +35,8 @@ const (
 	instancesKey   = prefix + "instances"
 	maintenanceKey = prefix + "maintenance"
 
-	// indexBuckets is how many hashes a shop's index has, one for each pair of hex digits. A small
-	// store pays little for that many, and those of a large store stay small enough for Redis to
+	// indexBuckets is how many hashes a shop's index has, one for each pair of hex digits. That
+	// many cost a small store little, and keep those of a large store small enough for Redis to
 	// pack (up to 512 fields).
 	indexBuckets = 256
 )

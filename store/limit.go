@@ -35,8 +35,8 @@ const renewScript = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0`
 
-// Lock is the right to ask Recharge for a shopper, which one instance has at a time. Taking the
-// first calls for it acquires it. Other instances wait, and then load what was saved.
+// Lock is the right to ask Recharge for a shopper, which one instance has at a time. The first
+// calls that are taken with it acquire it. Other instances wait, and then load what was saved.
 type Lock struct {
 	store       *Store
 	shop        shopify.Shop

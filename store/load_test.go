@@ -192,7 +192,7 @@ func TestKnown(t *testing.T) {
 		}
 	}
 	if (store.Cached{NotSubscriber: true}).Known() {
-		t.Error("who is no subscriber is known")
+		t.Error("a non-subscriber is known")
 	}
 }
 
@@ -242,7 +242,7 @@ func TestLifetimes(t *testing.T) {
 				const run = 10 * time.Second // how long the test itself may take
 				r := recordOf(t, s, shop)
 				if life := s.Client().PTTL(t.Context(), r.CachedKey(string(pat.Customer))).Val(); life < tt.least-run || life > tt.most {
-					t.Errorf("what is cached lives for %v; want %v to %v", life, tt.least, tt.most)
+					t.Errorf("the cached value lives for %v; want %v to %v", life, tt.least, tt.most)
 				}
 				index := s.Client().PTTL(t.Context(), r.IndexKey(store.RechargeID(known.ID))).Val()
 				if tt.index && (index < store.LongestLife-run || index > store.LongestLife) || !tt.index && index > 0 {
@@ -294,7 +294,7 @@ func TestSealed(t *testing.T) {
 			nothing(fmt.Sprintf("with byte %d changed", i), string(flipped))
 		}
 		if lines := l.lines("level=WARN", "does not open"); len(lines) == 0 || len(lines) != len(l.lines()) {
-			t.Errorf("logged %q; want warnings alone", l.lines())
+			t.Errorf("logged %q; want only warnings", l.lines())
 		}
 		ok(t, s.Client().Del(ctx, pats).Err())
 		ok(t, s.Client().RPush(ctx, pats, "a list").Err())
@@ -308,7 +308,7 @@ func TestSealed(t *testing.T) {
 			seen[s.Client().Get(ctx, pats).Val()] = true
 		}
 		if len(seen) != 20 {
-			t.Errorf("the same was sealed in %d ways; want 20, so that nobody sees that it is the same", len(seen))
+			t.Errorf("the same value was sealed in %d ways; want 20, so that nobody sees that it is the same", len(seen))
 		}
 	})
 }
@@ -340,7 +340,7 @@ func TestAnothersValueIsNotBelieved(t *testing.T) {
 			tt.of(&value)
 			save(t, s, tt.who, value)
 			if got := load(t, s, tt.who).Cached; (got != store.Cached{}) != tt.want {
-				t.Errorf("Load = %+v; want that it is believed to be %v", got, tt.want)
+				t.Errorf("Load = %+v; want it used: %v", got, tt.want)
 			}
 		})
 	}
@@ -427,6 +427,6 @@ func TestNamesTellShopsApart(t *testing.T) {
 		}
 	}
 	if len(names) != len(shops)*len(ids) {
-		t.Errorf("names are %x; want that of each to be its own", slices.Collect(maps.Keys(names)))
+		t.Errorf("the names are %x; want them all different", slices.Collect(maps.Keys(names)))
 	}
 }

@@ -130,7 +130,7 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 // name returns the pseudonym of an id.
 func (r *Record) name(id string) string { return r.sealer.names.name(id) }
 
-// key returns the key of a kind of value for the shopper with a pseudonym.
+// key returns the key of one kind, such as "c", for the shopper with a pseudonym.
 func (r *Record) key(kind, name string) string {
 	return shopPrefix(r.Shop) + kind + ":" + hex.EncodeToString([]byte(name))
 }
@@ -295,8 +295,8 @@ func (s *Store) WebhooksProven(r *Record) bool {
 	return r != nil && s.options.Now().Sub(r.WebhookVerified) < 7*24*time.Hour
 }
 
-// Rekey seals every shop's record with the first encryption key, and returns how many another one
-// had sealed. Instances that have all keys may run meanwhile.
+// Rekey seals every shop's record with the first encryption key, and returns how many were sealed
+// with another one before. Instances that have all keys may run meanwhile.
 func (s *Store) Rekey(ctx context.Context) (resealed int, err error) {
 	shops, err := s.Shops(ctx)
 	if err != nil {

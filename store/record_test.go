@@ -117,7 +117,7 @@ func TestRecordOfAnotherKey(t *testing.T) {
 	if n, err := s.Rekey(ctx); n != 0 || err == nil {
 		t.Errorf("Rekey = %d, %v; want an error", n, err)
 	}
-	ok(t, s.Update(ctx, shop, func(*store.Record) bool { t.Error("changed what does not open"); return true }))
+	ok(t, s.Update(ctx, shop, func(*store.Record) bool { t.Error("changed a record that does not open"); return true }))
 	if task, err := s.TakeImport(ctx); task != nil || err != nil {
 		t.Errorf("TakeImport = %v, %v; want none of a shop that does not open", task, err)
 	}
@@ -160,11 +160,11 @@ func TestDamagedRecord(t *testing.T) {
 	var told []shopify.Shop
 	err := s.EachConnection(ctx, func(c store.Connection) error { told = append(told, c.Shop); return nil })
 	if err == nil || !slices.Equal(told, []shopify.Shop{shop2}) {
-		t.Errorf("EachConnection told %q, %v; want the other one, and an error", told, err)
+		t.Errorf("EachConnection passed %q, %v; want the other one, and an error", told, err)
 	}
 	ok(t, s.SaveConnection(ctx, connected(c, shop))) // the merchant connects once more
 	if load(t, s, pat).Record.Connection == nil {
-		t.Error("what the merchant saved in its place is not there")
+		t.Error("the connection that the merchant saved instead is not there")
 	}
 }
 
@@ -250,13 +250,13 @@ func TestConnections(t *testing.T) {
 		}
 		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.APIToken = "lost"; return false }))
 		if recordOf(t, s, shop) != first {
-			t.Error("what was not changed is another pointer; want the same")
+			t.Error("after a change that returned false, the record is another pointer; want the same")
 		}
 		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.Webhooks.OK = true; return true }))
 		sameConnection(t, "what was returned before", first.Connection, &want)
 		want.Webhooks.OK = true
 		sameConnection(t, "updated", recordOf(t, s, shop).Connection, &want)
-		ok(t, s.Update(ctx, shop2, func(*store.Record) bool { t.Error("updated what is not there"); return true }))
+		ok(t, s.Update(ctx, shop2, func(*store.Record) bool { t.Error("updated a record that does not exist"); return true }))
 
 		keys := []store.PortalKey{{ID: "1", Name: "middleware", Hash: []byte("hash"), MadeAt: c.Now().UTC()}}
 		ok(t, s.Update(ctx, shop, func(r *store.Record) bool {
@@ -276,7 +276,7 @@ func TestConnections(t *testing.T) {
 		ok(t, s.EachConnection(ctx, func(c store.Connection) error { told = append(told, c.Shop); return nil }))
 		slices.Sort(told)
 		if !slices.Equal(told, []shopify.Shop{shop, shop2}) {
-			t.Errorf("EachConnection told %q; want both", told)
+			t.Errorf("EachConnection passed %q; want both", told)
 		}
 		enough := errors.New("enough")
 		if err := s.EachConnection(ctx, func(store.Connection) error { return enough }); !errors.Is(err, enough) {
@@ -335,7 +335,7 @@ func TestWebhookVerified(t *testing.T) {
 	ok(t, s.WebhookVerified(ctx, shop))
 	proven("just now", true)
 	if got := commands(t, client, func() { ok(t, s.WebhookVerified(ctx, shop)) }); got["set"] != 0 {
-		t.Errorf("the second on a day took %v; want no write", got)
+		t.Errorf("the second webhook of a day took %v; want no write", got)
 	}
 	c.advance(7*24*time.Hour - time.Second)
 	proven("in the last week", true)
@@ -351,7 +351,7 @@ func TestWebhookVerified(t *testing.T) {
 	ok(t, s.SaveConnection(ctx, same))
 	proven("another client secret", false)
 	if s.WebhooksProven(nil) {
-		t.Error("webhooks of a shop of which nothing is kept are proven")
+		t.Error("webhooks of a shop without a record are proven")
 	}
 }
 
@@ -411,7 +411,7 @@ func TestConnectionWithoutRedis(t *testing.T) {
 	})
 	server.Stop()
 	if got := s.Load(ctx, pat); got.Record != nil || got.Err == nil {
-		t.Errorf("Load of a record that was gone = %+v; want an error", got)
+		t.Errorf("Load of a record that is gone = %+v; want an error", got)
 	}
 }
 

@@ -78,7 +78,7 @@ func TestRedisGone(t *testing.T) {
 	// These are a few attempts on a port where nobody listens. A busy machine may take long for
 	// them, but not as long as any timeout would.
 	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("clicks without Redis took %v; want next to nothing", took)
+		t.Errorf("clicks without Redis took %v; want almost nothing", took)
 	}
 
 	server.Start()
@@ -136,7 +136,7 @@ func TestRedisFull(t *testing.T) {
 	for range 20 {
 		c.advance(store.RestFor)
 		if err := saves(t.Context(), s, r, c); !redis.HasErrorPrefix(err, "OOM") && !strings.Contains(err.Error(), "OOM") {
-			t.Fatalf("Save = %v; want what Redis says", err)
+			t.Fatalf("Save = %v; want Redis' error", err)
 		}
 		is(t, "full", s, pat, known)
 	}
@@ -144,7 +144,7 @@ func TestRedisFull(t *testing.T) {
 		t.Errorf("logged %q; want one error", l.lines())
 	}
 	if !s.Reachable() {
-		t.Error("one that answers is not reachable")
+		t.Error("a Redis that answers is not reachable")
 	}
 	ok(t, client.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	c.advance(store.RestFor)
@@ -254,7 +254,7 @@ func TestRedisHangs(t *testing.T) {
 		t.Error("Redact = nil; want an error")
 	}
 	if took := time.Since(start); took > 9*time.Second {
-		t.Errorf("two that hang held their callers for %v; want 3 s each at most", took)
+		t.Errorf("two writes to a Redis that hangs took %v; want at most 3 s each", took)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestPingIsATry(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Ping(ended); err == nil || !s.Reachable() {
-		t.Errorf("Ping of one who has gone = %v, reachable %v; want that to say nothing of Redis", err, s.Reachable())
+		t.Errorf("Ping with a cancelled context = %v, reachable %v; want Redis still reachable", err, s.Reachable())
 	}
 }
 
@@ -296,7 +296,7 @@ func TestRedisRefusesScripts(t *testing.T) {
 				t.Errorf("Ping = %v; want ErrNoEval", err)
 			}
 			if !s.Reachable() {
-				t.Error("one that answers is not reachable")
+				t.Error("a Redis that answers is not reachable")
 			}
 		})
 	}

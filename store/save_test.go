@@ -100,7 +100,7 @@ func TestSaveRefusesWhatIsOver(t *testing.T) {
 					t.Errorf("cached before: %v: Save = %v; want ErrOutdated: %v", cachedBefore, err, tt.refused)
 				}
 				if got := a.Load(ctx, tt.who).Cached; (got.Customer == known) == tt.refused {
-					t.Errorf("cached before: %v: after it, %+v is cached; want that to be refused: %v", cachedBefore, got.Customer, tt.refused)
+					t.Errorf("cached before: %v: afterwards, %+v is cached; want it refused: %v", cachedBefore, got.Customer, tt.refused)
 				}
 				// The lock is released in any case.
 				if n := a.Client().Exists(ctx, loaded.Record.LockKey(string(pat.Customer))).Val(); n != 0 {
@@ -109,7 +109,7 @@ func TestSaveRefusesWhatIsOver(t *testing.T) {
 				// A later lookup includes the event.
 				err = a.Save(ctx, loaded.Record, tt.who, &value, clockOf(t, a), nil)
 				if errors.Is(err, store.ErrOutdated) != tt.forever {
-					t.Errorf("Save of what was asked afterwards = %v; want ErrOutdated: %v", err, tt.forever)
+					t.Errorf("Save of a later lookup = %v; want ErrOutdated: %v", err, tt.forever)
 				}
 			}
 		})
@@ -143,10 +143,10 @@ func TestSaveOfLongAgo(t *testing.T) {
 		const tooLong = store.TombstoneFor/2 + time.Second
 		long := now - tooLong.Microseconds()
 		if err := s.Save(t.Context(), r, pat, &value, long, nil); !errors.Is(err, store.ErrOutdated) {
-			t.Errorf("Save of what was asked %v ago = %v; want ErrOutdated", tooLong, err)
+			t.Errorf("Save of a lookup %v ago = %v; want ErrOutdated", tooLong, err)
 		}
 		if err := s.SaveImported(t.Context(), task, []recharge.Record{record(pat, known)}, long); !errors.Is(err, store.ErrOutdated) {
-			t.Errorf("SaveImported of a page that was asked for that long ago = %v; want ErrOutdated, so that it is read again", err)
+			t.Errorf("SaveImported of a page requested that long ago = %v; want ErrOutdated, so that it is read again", err)
 		}
 		ok(t, s.SaveIfUnchanged(t.Context(), load(t, s, pat), pat, value, long))
 		is(t, "of long ago", s, pat, recharge.Customer{})
@@ -190,7 +190,7 @@ func TestSaveReleases(t *testing.T) {
 	}
 	ok(t, a.Save(ctx, loaded.Record, pat, nil, 0, a.Lock(loaded, pat)))
 	if !held() {
-		t.Error("the second one's lock was released by one that was never taken")
+		t.Error("the second one's lock was released by a lock that was never taken")
 	}
 	value := lookedUp(c, pat, known)
 	ok(t, b.Save(ctx, loaded.Record, pat, &value, clockOf(t, b), second))
@@ -270,7 +270,7 @@ func TestSaveOnAFullRedis(t *testing.T) {
 	}
 	change := s.ApplyCustomerChange(ctx, shop, store.Change{ID: known.ID, Customer: "5"})
 	if pats := load(t, s, pat).Cached; change == nil && pats.Customer == known {
-		t.Errorf("a full Redis: a webhook was applied, and its shopper is still cached by %+v", pats.Customer)
+		t.Errorf("a full Redis: a webhook was applied, but its shopper is still cached by %+v", pats.Customer)
 	}
 	ok(t, client.ConfigSet(ctx, "maxmemory", "0").Err())
 	for _, id := range []int64{known.ID, moved.ID} {
@@ -401,14 +401,14 @@ func TestLock(t *testing.T) {
 		take(t, won) // more calls for the same lookup
 		for range 3 {
 			if turn, err := lost.Take(ctx, bucket(), recharge.Ask{recharge.High: 1, recharge.Normal: 2}, 0, 0); !errors.Is(err, recharge.ErrHeld) {
-				t.Fatalf("Take of what is held = %+v, %v; want ErrHeld", turn, err)
+				t.Fatalf("Take of a held lock = %+v, %v; want ErrHeld", turn, err)
 			}
 		}
 		take(t, s.Lock(load(t, s, kim), kim)) // another shopper
 		for name, lock := range map[string]*store.Lock{"the holder": won, "another": lost} {
 			turn, err := lock.Take(ctx, bucket(), recharge.Ask{}, 0, 0) // only reports
 			if err != nil || int(turn.Level+0.5) != 3 {
-				t.Errorf("%s: Take of nothing = %+v, %v; want 3 calls in the bucket: none of who lost", name, turn, err)
+				t.Errorf("%s: Take of nothing = %+v, %v; want 3 calls in the bucket, none for the click that lost", name, turn, err)
 			}
 		}
 		waited := make(chan error, 1)
@@ -425,17 +425,17 @@ func TestLock(t *testing.T) {
 
 		// The value that was loaded before has changed.
 		if turn, err := lost.Take(ctx, bucket(), oneCall, 0, 0); !errors.Is(err, recharge.ErrChanged) {
-			t.Errorf("Take of what has changed = %+v, %v; want ErrChanged", turn, err)
+			t.Errorf("Take after a change = %+v, %v; want ErrChanged", turn, err)
 		}
 		turn, err := lost.Take(ctx, bucket(), recharge.Ask{}, 0, 0)
 		if err != nil || int(turn.Level+0.5) != 3 {
-			t.Errorf("Take of nothing = %+v, %v; want 3 calls in the bucket: none for what has changed", turn, err)
+			t.Errorf("Take of nothing = %+v, %v; want 3 calls in the bucket, none for the refused Take", turn, err)
 		}
 		take(t, s.Lock(load(t, s, pat), pat))
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		if err := lost.Wait(ended); !errors.Is(err, context.Canceled) {
-			t.Errorf("Wait of a click that has ended = %v; want so", err)
+			t.Errorf("Wait of a click that has ended = %v; want its error", err)
 		}
 	})
 }
@@ -507,7 +507,7 @@ func TestLockOfTheDead(t *testing.T) {
 	start := time.Now()
 	ok(t, next.Wait(t.Context()))
 	if took := time.Since(start); took < store.LockFor-500*time.Millisecond || took > store.LockFor+3*time.Second { // a busy machine may take longer
-		t.Errorf("waited %v for the dead; want %v", took, store.LockFor)
+		t.Errorf("waited %v for a crashed instance's lock; want %v", took, store.LockFor)
 	}
 	take(t, next)
 	stop := next.Renew(t.Context())
@@ -542,7 +542,7 @@ func TestNonces(t *testing.T) {
 		use("another", "b", true)
 		for key := range dump(t, s) {
 			if life := s.Client().PTTL(ctx, key).Val(); strings.Contains(key, ":n:") && (life <= time.Hour || life > time.Hour+time.Minute) {
-				t.Errorf("a used link is known for %v; want as long as it is good, and a minute", life)
+				t.Errorf("a used link is marked for %v; want as long as it is valid, and a minute", life)
 			}
 		}
 		if first, err := s.UseNonce(ctx, shop2, "a", c.Now().Add(-time.Hour)); !first || err != nil {

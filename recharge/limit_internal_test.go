@@ -72,7 +72,7 @@ func TestFailingSharedLimiter(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		takes []func() (Turn, error) // the first begins first; the others follow one after another
+		takes []func() (Turn, error) // the first begins first and may end last; the others run in order
 		spent int
 	}{
 		{"an older answer comes last", []func() (Turn, error){late(answers(1, 1)), answers(40, 2)}, 40},

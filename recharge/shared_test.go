@@ -307,11 +307,11 @@ func TestHeldAndChanged(t *testing.T) {
 		s := &sharedLimiter{fails: want, instances: 1}
 		srv, all := sharing(t, s, says(fixture(t, "customers_empty_2021_11")))
 		g, err := all[0].Limiter().Reserve(t.Context(), s, recharge.Ask{recharge.High: 1})
-		if g != nil || err != want { //nolint:errorlint // it is to be this very error
+		if g != nil || err != want { //nolint:errorlint // must be this very error
 			t.Errorf("Reserve = %v, %v; want %v", g, err, want)
 		}
 		_, err = all[0].FindCustomer(t.Context(), grantOf(all[0].Client, s), shopifyID, recharge.High)
-		if err != want { //nolint:errorlint // it is to be this very error
+		if err != want { //nolint:errorlint // must be this very error
 			t.Errorf("FindCustomer = %v; want %v", err, want)
 		}
 		if n := len(srv.requests()); n != 0 || all[0].left() != 40 {

@@ -105,15 +105,15 @@ func TestWorkflows(t *testing.T) {
 			}
 		}
 		check(t, file, text, []rule{{`^permissions: \{\}$`, "a workflow has no permissions, each job its own"}}, []rule{
-			{`-latest\b|@latest\b`, "it changes"},
-			{`\$\{\{ *github\.(event\.|head_ref)`, "strangers can write what it stands for"},
+			{`-latest\b|@latest\b`, "it can change"},
+			{`\$\{\{ *github\.(event\.|head_ref)`, "strangers can choose its value"},
 			{`write-all`, "a job lists what it needs"},
 		})
 		_, jobs, _ := strings.Cut(text, "\njobs:\n")
 		for _, job := range regexp.MustCompile(`(?m)^  \w+:\n(?:(?:    .*)?\n)+`).FindAllString(jobs, -1) {
 			name, _, _ := strings.Cut(strings.TrimSpace(job), ":")
 			where := file + ", job " + name + ","
-			check(t, where, job, []rule{{`^    permissions:\n      \w`, "it lists what it may do"}}, nil)
+			check(t, where, job, []rule{{`^    permissions:\n      \w`, "a job lists its permissions"}}, nil)
 			if !strings.Contains(job, "\n    uses: ./") {
 				check(t, where, job, []rule{{`^    timeout-minutes: \d+$`, "it must end"}}, nil)
 			}
@@ -189,7 +189,7 @@ func TestDockerfile(t *testing.T) {
 		}
 	}
 	_, last, _ := strings.Cut(text, "\nFROM scratch\n")
-	check(t, "Dockerfile's last stage", last, nil, []rule{{`^COPY [^-]`, "it puts what is not built into the image"}})
+	check(t, "Dockerfile's last stage", last, nil, []rule{{`^COPY [^-]`, "only built files belong in the image"}})
 }
 
 func TestCompose(t *testing.T) {
@@ -208,7 +208,7 @@ func TestCompose(t *testing.T) {
 	check(t, file+", redis,", redis, []rule{
 		{`^    image: redis:\d`, "it is pinned"},
 		{`^      test: \["CMD", "redis-cli", "ping"\]$`, "the server waits until it is healthy"},
-	}, []rule{{`^    ports:`, "it is not for the world"}})
+	}, []rule{{`^    ports:`, "Redis must not be public"}})
 	longEnough(t, file, `(?m)^    stop_grace_period: (\d+)s$`)
 }
 
@@ -216,8 +216,8 @@ func TestKubernetes(t *testing.T) {
 	const file, example = "deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"
 	text := read(t, file)
 	check(t, file, text, []rule{
-		{`^  replicas: [2-9]$`, "one of two may restart"},
-		{`topologyKey: kubernetes\.io/hostname`, "not both are on one node"},
+		{`^  replicas: [2-9]$`, "one replica may restart"},
+		{`topologyKey: kubernetes\.io/hostname`, "the replicas must not share a node"},
 		{`automountServiceAccountToken: false`, "it has no use for a token of the cluster"},
 		{`runAsNonRoot: true`, "it is not root"},
 		{`seccompProfile: \{type: RuntimeDefault\}`, "it needs no unusual system call"},
@@ -227,18 +227,18 @@ func TestKubernetes(t *testing.T) {
 		{`requests: \{cpu: \S+, memory: \S+\}`, "the scheduler needs to know"},
 		{`limits: \{memory: \S+\}`, "the node needs to know"},
 		{`image: \S+:v?\d+\.\d+\.\d+$`, "it is pinned"},
-		{`\{name: ops, containerPort: 9090\}`, "the probes ask there"},
-		{`startupProbe:\n +httpGet: \{path: /livez, port: ops\}`, "it has started when it lives"},
+		{`\{name: ops, containerPort: 9090\}`, "the probes call it"},
+		{`startupProbe:\n +httpGet: \{path: /livez, port: ops\}`, "the server has started once it is live"},
 		{`livenessProbe:\n +httpGet: \{path: /livez, port: ops\}`, "/readyz would kill a server that only drains"},
-		{`readinessProbe:\n +httpGet: \{path: /readyz, port: ops\}`, "it goes before the last click is taken"},
+		{`readinessProbe:\n +httpGet: \{path: /readyz, port: ops\}`, "it must fail before the server stops accepting clicks"},
 		{`^  maxUnavailable: 1$`, "a node can be drained"},
 		{`envFrom:\n +- configMapRef: \{name: manage-subscriptions\}\n +- secretRef: \{name: manage-subscriptions\}`, "both exist"},
-		{`^  OPS_ADDR: 0\.0\.0\.0:9090$`, "the kubelet asks from the node"},
+		{`^  OPS_ADDR: 0\.0\.0\.0:9090$`, "the kubelet calls it from the node"},
 	}, []rule{
 		{`minAvailable`, "maxUnavailable is enough"},
 		{`targetPort: [^h]`, "the Service is for clicks only"},
 		{`app\.kubernetes\.io/name: ([^m]|m[^a])`, "every selector selects the pods"},
-		{`^  (\w*(TOKEN|SECRET|ENCRYPTION_KEY)|REDIS_URL):`, "it belongs into the Secret"},
+		{`^  (\w*(TOKEN|SECRET|ENCRYPTION_KEY)|REDIS_URL):`, "it belongs in the Secret"},
 	})
 	longEnough(t, file, `(?m)terminationGracePeriodSeconds: (\d+)$`)
 	known := settings(t)

@@ -25,7 +25,7 @@ func TestHeadlessStore(t *testing.T) {
 	machine := chromium(t)
 	for _, name := range []string{"clock", "secret", "signin", "shop"} {
 		if err := s.Switch(name, true); err == nil {
-			t.Errorf("there is a switch %q; want none of Shopify's app proxy, by which no shopper of this store comes", name)
+			t.Errorf("there is a switch %q; want none for Shopify's app proxy, which this store's shoppers do not use", name)
 		}
 	}
 	for name, full := range map[string]string{"pat": "Pat Doe", "kim": "Kim Lee"} {
@@ -34,7 +34,7 @@ func TestHeadlessStore(t *testing.T) {
 			visit(t, ctx, at, name)
 			do(t, ctx, chromedp.Click(button), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
 			if got := read(t, ctx, chromedp.Text(css("main"))); !strings.Contains(got, full) {
-				t.Errorf("by %s the portal reads %q; want it to be that of %s", button, got, full)
+				t.Errorf("by %s the portal reads %q; want the portal of %s", button, got, full)
 			}
 		}
 	}

@@ -380,7 +380,7 @@ func walkLegacyMenus(w *walker) {
 		w.t.Errorf("menu of the header (-got +want):\n%s", diff)
 	}
 	if got := w.links(".manage-subscriptions--account"); len(got) != 0 {
-		w.t.Errorf("at the foot of the account page stands %v; want nothing, for the menus have it", got)
+		w.t.Errorf("the foot of the account page has %v; want nothing, since the menus have the link", got)
 	}
 
 	w.open("/")
@@ -639,7 +639,7 @@ func (w *walker) until(what string, come func() bool) {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	w.t.Fatalf("waited in vain for %s; sees %+v", what, w.look())
+	w.t.Fatalf("timed out waiting for %s; sees %+v", what, w.look())
 }
 
 // sees waits for the page with the heading.

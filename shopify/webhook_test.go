@@ -90,7 +90,7 @@ func TestVerifyWebhookRefuses(t *testing.T) {
 	} {
 		got, err := newVerifier(t, "hush").VerifyWebhook(header, []byte(body))
 		if !errors.Is(err, shopify.ErrForged) || got != (shopify.Webhook{}) {
-			t.Errorf("%s: VerifyWebhook = %+v, %v; want nothing and that it is forged", name, got, err)
+			t.Errorf("%s: VerifyWebhook = %+v, %v; want an empty webhook and ErrForged", name, got, err)
 		}
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"manage-subscriptions/internal/storetest"
 )
 
-// TestParts runs what is quick to run, so that it keeps working.
+// TestParts runs the quick parts of the benchmark, so that they keep working.
 func TestParts(t *testing.T) {
-	storetest.Redis(t) // skips, or with CI=true fails, where none can be had
+	storetest.Redis(t) // without redis-server, this skips the test, or fails it with CI=true
 	binary := t.TempDir() + "/bench"
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v %s", err, out)

@@ -15,8 +15,8 @@ type campaignCommand struct {
 }
 
 func (c *campaignCommand) Run(ctx context.Context, out io.Writer) error {
-	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, against a Recharge ",
-		"that limits its calls; first without an import, then after one.\n\n")
+	fmt.Fprint(out, "\n## A campaign\n\nEvery subscriber of a store clicks once, in virtual time, while Recharge ",
+		"limits its calls. The first run is without an import, the second after one.\n\n")
 	test := exec.CommandContext(ctx, "go", "test", "manage-subscriptions/bench/campaign",
 		"-run", "TestCampaign", "-count=1", "-v", "-timeout", "10m")
 	test.Env = append(os.Environ(), fmt.Sprint("CAMPAIGN_SHOPPERS=", c.Shoppers))

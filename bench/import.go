@@ -39,8 +39,8 @@ func (c *importCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	click := (ours.cpu() - before) / time.Duration(clicks)
-	fmt.Fprintf(out, "\n## The import\n\n%d customers, with a rate that limits nothing; "+
-		"with Recharge's two calls a second, an import makes one a second.\n\n", c.Customers)
+	fmt.Fprintf(out, "\n## The import\n\n%d customers, with a call budget too large to limit anything. "+
+		"With Recharge's two calls a second, an import makes one call a second.\n\n", c.Customers)
 	fmt.Fprint(out, table(
 		[]string{
 			"calls", "took", "at one call a second", "processor time", "the process then holds",

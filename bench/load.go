@@ -17,7 +17,7 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// shopperID and hash are those of customer i.
+// shopperID and hash return the Shopify id and the portal hash of customer i.
 func shopperID(i int) string { return strconv.Itoa(6100200400000 + i) }
 func hash(i int) string      { return fmt.Sprintf("%016x", 0x1f2e3d4c00000000+i) }
 
@@ -27,8 +27,8 @@ func theirs(i int, location string) bool { return strings.HasPrefix(location, po
 // signedIn reports whether a link signs its shopper in.
 func signedIn(location string) bool { return strings.Contains(location, "token=") }
 
-// click is a click as Shopify passes it on, ready to be sent. Its destination begins
-// with a slash; extra are the visitor's own parameters.
+// click returns the bytes of a click as Shopify forwards it. The destination begins with
+// a slash. The visitor's own parameters are in extra.
 func click(method, shopper, destination string, at time.Time, extra url.Values) []byte {
 	query := url.Values{
 		"shop": {benchShop}, "logged_in_customer_id": {shopper}, "path_prefix": {"/apps/subscriptions"},
@@ -45,7 +45,7 @@ func click(method, shopper, destination string, at time.Time, extra url.Values) 
 
 func clickNow(i int) []byte { return click("GET", shopperID(i), "", time.Now(), nil) }
 
-// post is how the store's middleware asks for the same.
+// post returns the store's own server's request for the same link.
 func post(shopper string) []byte {
 	return postJSON("/api/portal-links", "Authorization: Bearer "+portalKey, `{"shopify_customer_id":"`+shopper+`"}`)
 }
@@ -56,14 +56,14 @@ func postJSON(path, header, body string) []byte {
 	return fmt.Appendf(nil, request, path, header, len(body), body)
 }
 
-// answered is what came back: how long it took, and where to.
+// answered is the answer to one request.
 type answered struct {
 	status, location string
 	took             time.Duration
 }
 
-// connection sends one request after the other. It is as cheap as can be, since it
-// shares the cores with what it measures.
+// connection sends one request after another. It does as little work as possible, since
+// it shares the cores with the server under test.
 type connection struct {
 	net.Conn
 	in *bufio.Reader
@@ -113,7 +113,7 @@ func (c *connection) ask(request []byte) (answered, error) {
 	}
 }
 
-// askOnce asks on a connection of its own.
+// askOnce sends one request on a new connection.
 func askOnce(address string, request []byte) (answered, error) {
 	conn, err := dial(address)
 	if err != nil {
@@ -130,16 +130,16 @@ func unexpected(i int, a answered, err error) error {
 	return fmt.Errorf("shopper %d was answered %s, to %q", i, a.status, a.location)
 }
 
-// loaded is what a server did under load.
+// loaded is the result of a load test.
 type loaded struct {
 	clicks    int
 	perSecond float64
 	p50, p99  time.Duration
-	cpu       time.Duration // of the server, a click
+	cpu       time.Duration // the server's, for each click
 }
 
-// load keeps connections busy for a time with requests, of which request i has to be
-// answered with the link of customer i.
+// load keeps connections busy for the given time. The answer to request i must be the
+// link of customer i.
 func load(ctx context.Context, p *process, connections int, life time.Duration, requests [][]byte) (loaded, error) {
 	ctx, stop := context.WithTimeout(ctx, life)
 	defer stop()
@@ -173,7 +173,7 @@ func load(ctx context.Context, p *process, connections int, life time.Duration, 
 	}, nil
 }
 
-// together runs something several times at once, and gathers what it returns.
+// together makes n concurrent calls of run and gathers their results.
 func together[T any](n int, run func(i int) ([]T, error)) (gathered []T, err error) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -192,8 +192,8 @@ func together[T any](n int, run func(i int) ([]T, error)) (gathered []T, err err
 	return gathered, err
 }
 
-// firstClicks has all customers up to n click once, which leaves each of them with a
-// session and a portal access in Redis.
+// firstClicks has each of the first n customers click once, which caches a session and a
+// portal access for each.
 func firstClicks(p *process, n int) error {
 	const connections = 16
 	_, err := together(connections, func(first int) ([]struct{}, error) {

@@ -1,5 +1,5 @@
-// Command bench measures this program beside others, in one run: machines differ,
-// and one machine differs from minute to minute, but what runs side by side can be
+// Command bench measures this program beside others, in one run. Machines differ, and
+// one machine differs from minute to minute, so only results of the same run can be
 // compared.
 package main
 
@@ -40,7 +40,7 @@ type allCommand struct {
 	Write string `help:"Where to." default:"bench/RESULTS.md"`
 }
 
-// Run measures everything and writes the results, those that miss a limit as well.
+// Run measures everything and writes the results, even if they miss a limit.
 func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
 	report := &report{}
 	both := io.MultiWriter(out, report)

@@ -19,15 +19,15 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// process is a server that ends when its standard input does, or with the context.
+// process is a server that ends when its standard input is closed, or with the context.
 type process struct {
 	command *exec.Cmd
 	stdin   io.Closer
 	at      []string // the addresses it listens on
 }
 
-// start starts a process and returns once it has printed word. What follows word on
-// the line are the addresses it listens on.
+// start starts a process and returns once it has printed word, followed on the same line
+// by the addresses it listens on.
 func start(ctx context.Context, word string, environment []string, name string, args ...string) (*process, error) {
 	command := exec.CommandContext(ctx, name, args...)
 	command.Env = append(os.Environ(), environment...)
@@ -85,7 +85,7 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// resident returns the memory the process holds, in KiB.
+// resident returns the resident memory of the process, in KiB.
 func (p *process) resident() int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
 	if err != nil {
@@ -124,12 +124,12 @@ func startRedis(ctx context.Context) (*process, error) {
 	return p, err
 }
 
-// killer ends a process that does not watch its standard input.
+// killer kills a process that does not watch its standard input.
 type killer struct{ *process }
 
 func (k killer) Close() error { return k.command.Process.Kill() }
 
-// connect returns a client as anybody would make one.
+// connect returns a Redis client with ordinary settings.
 func connect(address string) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:                     address,
@@ -137,7 +137,7 @@ func connect(address string) *redis.Client {
 	})
 }
 
-// testbed is a Redis, an emulated Recharge, and servers of this program between them.
+// testbed is a Redis, an emulated Recharge, and servers of this program that use them.
 type testbed struct {
 	ctx      context.Context
 	redis    *process
@@ -170,7 +170,7 @@ func newTestbed(ctx context.Context, customers int) (*testbed, error) {
 	}, nil
 }
 
-// serve starts a server of this program.
+// serve starts one of this program's servers.
 func (b *testbed) serve(flags ...string) (*process, error) {
 	args := []string{"serve-ours", "--redis", "redis://" + b.through, "--recharge", b.recharge.URL}
 	p, err := startSelf(b.ctx, append(args, flags...)...)
@@ -180,7 +180,7 @@ func (b *testbed) serve(flags ...string) (*process, error) {
 	return p, err
 }
 
-// stopServers ends the servers in order, so that they write what they have counted.
+// stopServers shuts the servers down gracefully, so that they write their counters.
 func (b *testbed) stopServers() {
 	for _, p := range b.servers {
 		p.stop()
@@ -195,7 +195,7 @@ func (b *testbed) close() {
 	b.redis.stop()
 }
 
-// info returns a number of Redis' INFO.
+// info returns a number from the output of INFO.
 func (b *testbed) info(name string) int {
 	_, behind, _ := strings.Cut(b.client.Info(b.ctx, "all").Val(), "\n"+name+":")
 	text, _, _ := strings.Cut(behind, "\r")
@@ -203,7 +203,7 @@ func (b *testbed) info(name string) int {
 	return n
 }
 
-// calls counts what Recharge was asked for shoppers, by endpoint.
+// calls counts the calls to Recharge that were made for shoppers, by endpoint.
 func (b *testbed) calls() (all int, by map[string]int) {
 	by = map[string]int{}
 	for _, request := range b.recharge.Requests() {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// proxy passes Redis' protocol on. It counts commands, and round trips: whatever is
-// sent before an answer comes is one.
+// proxy forwards connections to Redis. It counts commands and round trips. Everything
+// sent before an answer arrives belongs to one round trip.
 type proxy struct {
 	listener net.Listener
 	to       string
@@ -74,12 +74,12 @@ func pass(to io.WriteCloser, from io.ReadCloser, saw func([]byte)) {
 	}
 }
 
-// parser counts the commands that a client sends: each is an array of texts.
+// parser counts the commands that a client sends, each of which is an array of strings.
 // https://redis.io/docs/latest/develop/reference/protocol-spec/
 type parser struct {
 	count *atomic.Int64
-	line  []byte // what there is of a line that has not ended
-	skip  int    // bytes of a text that are still to come
+	line  []byte // the beginning of an incomplete line
+	skip  int    // bytes of a string that are still to come
 }
 
 func (p *parser) read(part []byte) {
@@ -115,7 +115,7 @@ func (p *proxy) close() {
 	p.running.Wait()
 }
 
-// quiet returns once nothing was asked for a while.
+// quiet returns once there was no round trip for the given time.
 func (p *proxy) quiet(while time.Duration) {
 	for before := int64(-1); before != p.trips.Load(); {
 		before = p.trips.Load()

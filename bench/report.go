@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// errMissed is a limit that does not depend on the machine, and was missed.
+// errMissed means that a limit that does not depend on the machine was missed.
 var errMissed = errors.New("a limit was missed")
 
-// report is what goes into RESULTS.md.
+// report collects the text of RESULTS.md.
 type report struct{ bytes.Buffer }
 
 func (r *report) write(path string) error {
 	return os.WriteFile(path, r.Bytes(), 0o644) //nolint:gosec // everybody may read it
 }
 
-// machine names what the figures were measured with.
+// machine describes the machine and the versions that were used.
 func machine() string {
 	first := func(name string, args ...string) string {
 		out, err := exec.Command(name, args...).Output() //nolint:noctx // a fixed command
@@ -32,7 +32,7 @@ func machine() string {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		return line
 	}
-	return fmt.Sprintf("%d cores, %s/%s, %s, Node %s, %s. Servers, Redis and load share the cores.",
+	return fmt.Sprintf("%d cores, %s/%s, %s, Node %s, %s. The servers, Redis and the load generator share the cores.",
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(),
 		first("node", "--version"), first("redis-server", "--version"))
 }
@@ -51,7 +51,7 @@ func table(rows ...[]string) string {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
 
-// spread is one value a round. It prints as the median, and the least and the most.
+// spread has one value per round. It prints as the median, the minimum and the maximum.
 type spread []float64
 
 func (s spread) median() float64 {

@@ -22,18 +22,18 @@ const (
 	appSecret    = "bench-app-secret"
 	adminToken   = "bench-admin-token"
 	clientSecret = "bench-client-secret"
-	portalKey    = "bench-portal-key-0123456789" // of the store's own middleware
+	portalKey    = "bench-portal-key-0123456789" // of the store's own server
 	portalBase   = "https://bench-shop.myshopify.com/tools/recurring/portal/"
 )
 
-// serveOursCommand is this program, as main runs it.
+// serveOursCommand runs this program as main does.
 type serveOursCommand struct {
 	Redis, Recharge string
 	LinkTTL         string        `default:"1h"`
-	Rate            string        // RECHARGE_RATE; "": one that limits nothing
-	Webhooks        bool          // take Recharge's webhooks
-	Ahead           time.Duration // the clock is that much ahead
-	Import          bool          // import all customers, and be ready when that is done
+	Rate            string        // RECHARGE_RATE; "" is too high to limit anything
+	Webhooks        bool          // accept Recharge's webhooks
+	Ahead           time.Duration // how far the clock is ahead
+	Import          bool          // import all customers before reporting ready
 }
 
 func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
@@ -92,7 +92,7 @@ func (s *serveOursCommand) config() (config.Config, error) {
 	return cfg, err
 }
 
-// logFile is a real file, which is gone when its process is.
+// logFile returns a real file, which disappears when its process ends.
 func logFile() (*os.File, error) {
 	file, err := os.CreateTemp("", "bench-*.log")
 	if err != nil {
@@ -101,7 +101,7 @@ func logFile() (*os.File, error) {
 	return file, os.Remove(file.Name())
 }
 
-// watcher reports on seen that a text was written.
+// watcher sends on seen when text was written.
 type watcher struct {
 	io.Writer
 	text []byte
@@ -115,7 +115,8 @@ func (w *watcher) Write(lines []byte) (int, error) {
 	return w.Writer.Write(lines)
 }
 
-// untilClosed ends when the standard input does, so that no server outlives the bench.
+// untilClosed returns a context that ends when standard input is closed, so that no
+// server outlives the benchmark.
 func untilClosed(ctx context.Context) context.Context {
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
@@ -125,7 +126,7 @@ func untilClosed(ctx context.Context) context.Context {
 	return ctx
 }
 
-// serveBareCommand is what this program is measured against.
+// serveBareCommand runs the bare handler that this program is compared with.
 type serveBareCommand struct{ Redis string }
 
 func (s *serveBareCommand) Run(ctx context.Context, out io.Writer) error {

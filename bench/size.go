@@ -15,10 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// customerBytes is the limit of what a customer takes in Redis, with all keys.
+// customerBytes is the limit of bytes per customer in Redis, over all keys.
 const customerBytes = 350
 
-// sizeCommand measures what an operator pays before anybody clicks.
+// sizeCommand measures the memory, start-up time and size of a program without clicks.
 type sizeCommand struct {
 	Starts    int           `default:"10"`
 	Idle      time.Duration `default:"5s"`
@@ -34,10 +34,10 @@ func (s *sizeCommand) Run(ctx context.Context, out io.Writer) error {
 	return s.customers(ctx, out)
 }
 
-// customers measures Redis' memory.
+// customers measures the memory that Redis uses.
 func (s *sizeCommand) customers(ctx context.Context, out io.Writer) error {
-	fmt.Fprint(out, "\n## Redis memory\n\nBytes a customer of one store: what Redis frees when all keys are deleted, ",
-		"of which the keys of each kind. The rest of it is Redis' table of keys.\n\n")
+	fmt.Fprint(out, "\n## Redis memory\n\nBytes per customer of one store: the memory that Redis frees when all keys are ",
+		"deleted, and how much of it the keys of each kind use. The rest is Redis's table of keys.\n\n")
 	rows := [][]string{{
 		"customers", "bytes a customer", "goal", "their values", "the index", "record, counters and the like",
 	}}
@@ -70,7 +70,7 @@ func (s storeSize) row(customers, verdict string) []string {
 	return []string{customers, fmt.Sprint(s.all), verdict, fmt.Sprint(s.values), fmt.Sprint(s.index), fmt.Sprint(s.rest)}
 }
 
-// storeSize is bytes a customer.
+// storeSize is in bytes per customer.
 type storeSize struct{ all, values, index, rest int }
 
 // measureStore imports a store's customers, who then click once if clicks is true.
@@ -88,14 +88,14 @@ func measureStore(ctx context.Context, customers int, clicks bool) (storeSize, e
 		return storeSize{}, err
 	}
 	bed.stopServers()
-	for bed.info("connected_clients") > 1 { // so that their buffers are gone
+	for bed.info("connected_clients") > 1 { // until Redis has freed their buffers
 		time.Sleep(10 * time.Millisecond)
 	}
 	size, err := bed.byKind(customers)
 	if err != nil {
 		return storeSize{}, err
 	}
-	// It takes 20 kB for the first FLUSHALL. A Redis before 7.0 does not have it.
+	// Latency tracking would take 20 kB at the first FLUSHALL. Redis before 7.0 lacks it.
 	_ = bed.client.ConfigSet(ctx, "latency-tracking", "no")
 	full := bed.info("used_memory")
 	err = bed.client.FlushAll(ctx).Err()
@@ -103,7 +103,7 @@ func measureStore(ctx context.Context, customers int, clicks bool) (storeSize, e
 	return size, err
 }
 
-// byKind sums up MEMORY USAGE of all keys.
+// byKind adds up the MEMORY USAGE of all keys, by kind.
 func (b *testbed) byKind(customers int) (storeSize, error) {
 	keys, err := b.client.Keys(b.ctx, "*").Result()
 	sums := map[string]int{}
@@ -132,7 +132,7 @@ func (b *testbed) byKind(customers int) (storeSize, error) {
 	return storeSize{values: sums["c"] / customers, index: sums["r"] / customers, rest: rest / customers}, err
 }
 
-// process measures the program as it is built for release.
+// process measures the release build of the program.
 func (s *sizeCommand) process(ctx context.Context, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -170,7 +170,7 @@ func (s *sizeCommand) process(ctx context.Context, out io.Writer) error {
 	}
 	slices.Sort(starts)
 	fmt.Fprint(out, "\n## Start, memory, size\n\n")
-	fmt.Fprintf(out, "The program as it is built for release, with a Redis beside it; %d starts.\n\n", s.Starts)
+	fmt.Fprintf(out, "The release build of the program, with Redis on the same machine; %d starts.\n\n", s.Starts)
 	fmt.Fprint(out, table(
 		[]string{"ready after (median)", "goal", "memory, idle", "goal", "binary", "goal"},
 		[]string{
@@ -181,7 +181,7 @@ func (s *sizeCommand) process(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// start returns when the program says that it is ready.
+// start starts the program and returns when it is ready.
 func (s *sizeCommand) start(bed *testbed, binary string) (*process, error) {
 	public, err := freePort()
 	if err != nil {
@@ -192,7 +192,7 @@ func (s *sizeCommand) start(bed *testbed, binary string) (*process, error) {
 		return nil, err
 	}
 	command := exec.CommandContext(bed.ctx, binary, "serve")
-	command.Dir = filepath.Dir(binary) // where no .env is
+	command.Dir = filepath.Dir(binary) // a folder without .env
 	command.Env = []string{
 		"SHOPIFY_API_KEY=bench", "SHOPIFY_API_SECRET=" + appSecret, "SHOPIFY_SHOP=" + benchShop,
 		"APP_URL=https://bench.example",
@@ -203,7 +203,7 @@ func (s *sizeCommand) start(bed *testbed, binary string) (*process, error) {
 		return nil, err
 	}
 	p := &process{command: command}
-	p.stdin = killer{p} // in order, it would give notice first
+	p.stdin = killer{p} // a graceful shutdown would keep serving for some seconds
 	for {
 		response, err := http.Get("http://127.0.0.1:" + ops + "/readyz") //nolint:noctx // on loopback
 		if err == nil {

@@ -10,7 +10,7 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// togetherCommand has one shopper click many times at once, on two servers.
+// togetherCommand sends many simultaneous clicks of one shopper to two servers.
 type togetherCommand struct {
 	Clicks int `default:"1000"`
 }
@@ -48,7 +48,7 @@ func (t *togetherCommand) Run(ctx context.Context, out io.Writer) error {
 	slices.Sort(times)
 	_, calls := bed.calls()
 	fmt.Fprintf(out, "\n## One shopper, everywhere at once\n\n%d simultaneous first clicks on two servers, "+
-		"with a Recharge that takes 100 ms a call.\n\n", t.Clicks)
+		"while Recharge takes 100 ms a call.\n\n", t.Clicks)
 	fmt.Fprint(out, table(
 		[]string{"signed in", "calls to Recharge", "p50", "p99"},
 		[]string{fmt.Sprint(len(times)), fmt.Sprint(calls), ms(quantile(times, 0.5)), ms(quantile(times, 0.99))},

@@ -14,33 +14,32 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// groupSize is how many shoppers make each kind of click. A background job of the
-// server may ask Redis during one of the clicks and is counted with it, hence the
-// median of Redis' figures. No background job asks Recharge for a shopper: of calls,
-// it is the most.
+// groupSize is how many shoppers make each kind of click. A background job may use Redis
+// during one of the clicks and be counted with it, so the figures for Redis are medians.
+// No background job calls Recharge for a shopper, so the figure for calls is the maximum.
 const groupSize = 5
 
-// The groups of shoppers, by how they come to be known; lastOne opens connections.
+// The groups of shoppers, by their first clicks. The click of lastOne opens connections.
 const (
 	clickers = iota * groupSize
 	posters
-	callers // of HEAD
+	callers // by HEAD
 	imported
 	spenders
 	hashed
 	lastOne
 )
 
-// tripsCommand counts what the design limits.
+// tripsCommand counts the calls, round trips and commands of each kind of click.
 type tripsCommand struct{}
 
 // kind is a kind of click.
 type kind struct {
 	name       string
 	request    func(i int, at time.Time) []byte
-	first      int // shopper
+	first      int // the group's first shopper
 	lands      string
-	calls      int // limits
+	calls      int // the limits
 	trips      int
 	beforehand func(*counter) error
 }
@@ -58,8 +57,8 @@ func elsewhere(i int, at time.Time) []byte {
 	return click("GET", shopperID(i), "/orders", at, url.Values{"locale": {"fr"}})
 }
 
-// kinds follow each other in time: restarted servers whose clocks are ahead let expire
-// what is cached.
+// kinds run one after another. To let cached values expire, a new server starts whose
+// clock is ahead.
 func kinds() []kind {
 	const linkOver, sessionOver, muchLater = 11 * time.Minute, 2 * time.Hour, 4 * time.Hour
 	return []kind{
@@ -90,8 +89,9 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.close()
-	fmt.Fprintf(out, "\n## What a click costs\n\nCalls as Recharge counts them, round trips and commands "+
-		"as a proxy before Redis does; of %d shoppers each, the most calls and the median of the others.\n\n", groupSize)
+	fmt.Fprintf(out, "\n## What a click costs\n\nRecharge counts the calls; a proxy in front of Redis counts the "+
+		"round trips and the commands. Of %d shoppers each, the table has the most calls and the median of the others.\n\n",
+		groupSize)
 	rows := [][]string{{"click", "calls to Recharge", "goal", "round trips to Redis", "goal", "commands"}}
 	missed := 0
 	for _, k := range kinds() {
@@ -120,12 +120,12 @@ func (*tripsCommand) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// counter is a server of this program between a Recharge and a Redis that count.
+// counter is one of this program's servers, with a Recharge and a proxy that count.
 type counter struct {
 	*testbed
 	proxy *proxy
 	ours  *process
-	ahead time.Duration // ours' clock
+	ahead time.Duration // how far the clock of ours is ahead
 }
 
 func newCounter(ctx context.Context) (*counter, error) {
@@ -153,7 +153,7 @@ func (w *counter) close() {
 	w.testbed.close()
 }
 
-// count has a group of shoppers click.
+// count has a group of shoppers click and returns the cost of one click.
 func (w *counter) count(k kind) (calls, trips, commands int, err error) {
 	var allCalls, allTrips, allCommands []int
 	for i := k.first; i < k.first+groupSize; i++ {
@@ -198,8 +198,8 @@ func then(first, second func(*counter) error) func(*counter) error {
 	}
 }
 
-// restart starts another server, whose clock is ahead, and waits until the jobs of its
-// start are done.
+// restart replaces the server by one whose clock is ahead, and waits until its start-up
+// jobs are done.
 func (w *counter) restart(ahead time.Duration, flags ...string) (err error) {
 	w.stopServers()
 	w.ahead = ahead
@@ -214,7 +214,7 @@ func (w *counter) restart(ahead time.Duration, flags ...string) (err error) {
 	return nil
 }
 
-// proveWebhooks delivers one of Recharge's webhooks, about a customer of no shopper.
+// proveWebhooks delivers a Recharge webhook about a customer who is no shopper.
 func (w *counter) proveWebhooks() error {
 	const body = `{"customer":{"id":1}}`
 	digest := sha256.Sum256([]byte(clientSecret + body))
@@ -226,7 +226,7 @@ func (w *counter) proveWebhooks() error {
 	return err
 }
 
-// spendBudget has known shoppers click until Recharge is not called for them.
+// spendBudget has known shoppers click until the server stops calling Recharge for them.
 func (w *counter) spendBudget() error {
 	for i := spenders; i < spenders+groupSize; i++ {
 		a, err := askOnce(w.ours.at[0], get(i, w.now()))
@@ -240,7 +240,7 @@ func (w *counter) spendBudget() error {
 	return errors.New("the budget is not spent")
 }
 
-// kill has Recharge fail until this program leaves it alone.
+// kill makes Recharge fail until the server stops calling it.
 func (w *counter) kill() error {
 	w.recharge.SetFaults(func(f *rechargetest.Faults) { f.Down = true })
 	for range 6 {

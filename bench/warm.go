@@ -16,8 +16,8 @@ import (
 	"manage-subscriptions/bench/bare"
 )
 
-// warmCommand measures what most clicks are: the portal access is cached. Each click
-// reads it from Redis, and is another shopper's than the last.
+// warmCommand measures the most frequent kind of click, whose portal access is cached.
+// Each click reads it from Redis, for another shopper than the last click.
 type warmCommand struct {
 	Rounds      int           `help:"How often each has its turn." default:"7"`
 	Turn        time.Duration `help:"How long a turn takes." default:"3s"`
@@ -27,7 +27,7 @@ type warmCommand struct {
 	Profile     string        `help:"Write a CPU profile of this program there, and allocations to the same with .allocs."`
 }
 
-// contestant is one of those that are compared.
+// contestant is one of the programs that are compared.
 type contestant struct {
 	name    string
 	process *process
@@ -60,14 +60,14 @@ func (w *warmCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	before, clicks := bed.info("total_commands_processed"), 0
 	for round := range w.Rounds + 1 {
-		slices.Reverse(contestants) // nobody always follows the same one
+		slices.Reverse(contestants) // so that none always follows the same other one
 		for _, c := range contestants {
 			result, err := load(ctx, c.process, w.Connections, w.Turn, w.requests(c))
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 			clicks += result.clicks
-			if round > 0 { // the first one warms up
+			if round > 0 { // the first round is to warm up
 				c.results = append(c.results, result)
 			}
 		}
@@ -80,7 +80,7 @@ func (w *warmCommand) Run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// requests are made anew for each turn, since a signature is good for 90 s.
+// requests signs new requests, which each turn needs since a signature is valid for 90 s.
 func (w *warmCommand) requests(c *contestant) [][]byte {
 	requests := make([][]byte, w.Shoppers)
 	for i := range requests {
@@ -92,7 +92,7 @@ func (w *warmCommand) requests(c *contestant) [][]byte {
 	return requests
 }
 
-// contestants starts the others, and puts into Redis what they read.
+// contestants starts the other servers, and writes the links that they read to Redis.
 func (w *warmCommand) contestants(bed *testbed, ours *process) ([]*contestant, error) {
 	const page = "/subscriptions?token=00112233445566778899aabbccddeeff"
 	_, err := bed.client.Pipelined(bed.ctx, func(pipe redis.Pipeliner) error {
@@ -139,13 +139,14 @@ func startNode(bed *testbed) (*process, error) {
 }
 
 func (w *warmCommand) print(out io.Writer, contestants []*contestant, commands float64) {
-	fmt.Fprintf(out, "\n## Warm clicks\n\n%d connections, %d shoppers one after the other, %d rounds "+
-		"in which each has a turn of %s; medians, and the least and the most of all rounds. ",
+	fmt.Fprintf(out, "\n## Warm clicks\n\n%d connections, %d shoppers one after another, %d rounds "+
+		"in which each program has a turn of %s. The figures are the medians, with the minimum and the "+
+		"maximum of all rounds. ",
 		w.Connections, w.Shoppers, w.Rounds, w.Turn)
-	fmt.Fprintf(out, "Redis answered %.2f commands a click. "+
+	fmt.Fprintf(out, "Redis executed %.2f commands a click. "+
 		"This program and the bare handler log each click the same way, to a file.\n\n", commands)
 	rows := [][]string{{"", "clicks a second", "p50 in ms", "p99 in ms", "processor time a click in µs"}}
-	values := map[string]map[string]spread{} // of a measure, of a contestant
+	values := map[string]map[string]spread{} // by contestant, then by measure
 	titles := map[string]string{
 		"bare": "bare Echo handler", "ours": "this program", "node": "Node app",
 		"post": "this program, POST /api/portal-links",
@@ -171,7 +172,7 @@ func (w *warmCommand) print(out io.Writer, contestants []*contestant, commands f
 	printRatios(out, values)
 }
 
-// printRatios compares measures of two contestants, round by round.
+// printRatios compares the results of two contestants, round by round.
 func printRatios(out io.Writer, values map[string]map[string]spread) {
 	atLeast := func(goal float64) func(float64) bool { return func(r float64) bool { return r >= goal } }
 	atMost := func(goal float64) func(float64) bool { return func(r float64) bool { return r <= goal } }
@@ -205,7 +206,7 @@ func printRatios(out io.Writer, values map[string]map[string]spread) {
 	}
 }
 
-// profile has this program profile itself during a turn of its own.
+// profile has this program profile itself during one more turn.
 func (w *warmCommand) profile(ctx context.Context, ours *process) error {
 	loading := make(chan error, 1)
 	go func() {

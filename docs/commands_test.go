@@ -26,8 +26,9 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// TestDocsCommands types each command that a document names, and every command of
-// the program is in one. What cannot be typed here is listed with the reason.
+// TestDocsCommands runs each command that a document names, and checks that a document
+// names every command of the program. Commands that cannot run here are listed with the
+// reason.
 func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	d := newTestbed(t)
@@ -71,8 +72,8 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// typedCommands returns the commands in the documents, each with the file it is in.
-// "go run ." is this program.
+// typedCommands returns the commands in the documents, each with its file. "go run ."
+// counts as this program.
 func typedCommands(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -101,8 +102,8 @@ func typedCommands(t *testing.T) map[string]string {
 	return found
 }
 
-// testbed is a store that is served as the README says: .env is filled in, a Redis, a
-// Recharge and a Shopify are there, and the server runs.
+// testbed is a server set up as the README says, with .env filled in, a Redis, and an
+// emulated Recharge and Shopify.
 type testbed struct {
 	program           string // the binary
 	folder, key       string
@@ -167,7 +168,7 @@ func newTestbed(t *testing.T) *testbed {
 	return d
 }
 
-// fillIn writes values into .env, each where .env.example has a place for it.
+// fillIn writes values into .env, where .env.example must have a line for each.
 func (d *testbed) fillIn(t *testing.T, values map[string]string) {
 	t.Helper()
 	file := filepath.Join(d.folder, ".env")
@@ -184,7 +185,7 @@ func (d *testbed) fillIn(t *testing.T, values map[string]string) {
 	}
 }
 
-// try types one command.
+// try runs one command.
 func (d *testbed) try(t *testing.T, typed string) error {
 	t.Helper()
 	words := strings.Fields(strings.ReplaceAll(typed, "https://www.brand.example", d.storeURL))
@@ -194,7 +195,7 @@ func (d *testbed) try(t *testing.T, typed string) error {
 	case typed == "make help", strings.HasPrefix(typed, "go run ./"):
 		suite.Command(t, "", words[0], words[1:]...)
 		return nil
-	case words[0] == "make": // takes minutes: that there is such a goal is all that is asked
+	case words[0] == "make": // takes minutes, so only check that the target exists
 		suite.Command(t, "", "make", append([]string{"--dry-run"}, words[1:]...)...)
 		return nil
 	case words[0] == "curl":
@@ -207,7 +208,7 @@ func (d *testbed) try(t *testing.T, typed string) error {
 	return errors.New("it is not known how to try this here")
 }
 
-// curl asks as a storefront's server does; the answer has to be the customer's link.
+// curl asks for a link as a storefront's server does, and checks the answer.
 func (d *testbed) curl(t *testing.T, typed string) error {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -222,7 +223,7 @@ func (d *testbed) curl(t *testing.T, typed string) error {
 	return err
 }
 
-// imported has another module import what may be imported, as the documents say.
+// imported checks that another module can import portallink, as the documents say.
 func imported(t *testing.T, typed string) error {
 	t.Helper()
 	here, err := os.Getwd()
@@ -248,14 +249,14 @@ func imported(t *testing.T, typed string) error {
 	return nil
 }
 
-// run runs this program; it has to exit with 0 and print something.
+// run runs this program and checks that it exits with 0 and prints something.
 func (d *testbed) run(t *testing.T, args []string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	program := exec.CommandContext(ctx, d.program, args...)
 	program.Dir, program.Env = d.folder, d.environ
-	if args[0] == "rekey" { // sealed anew is what another key has sealed
+	if args[0] == "rekey" { // otherwise there is nothing to re-encrypt
 		program.Env = append(program.Env, "ENCRYPTION_KEY="+d.key+",Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=")
 	}
 	said, err := program.CombinedOutput()
@@ -284,7 +285,7 @@ func (d *testbed) serve(t *testing.T) {
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), `"msg":"serving"`) {
 			go func() {
-				_, _ = io.Copy(io.Discard, log) // or the pipe fills up and the server blocks
+				_, _ = io.Copy(io.Discard, log) // otherwise the pipe fills up and the server blocks
 				_ = server.Wait()
 			}()
 			return
@@ -293,8 +294,8 @@ func (d *testbed) serve(t *testing.T) {
 	t.Fatalf("it does not serve: %v", server.Wait())
 }
 
-// goodTest checks that the tests or benchmarks that a go test names exist, and the
-// flag -update if it is used. They are not run within a test.
+// goodTest checks that the tests or benchmarks that a go test command names exist, and the
+// flag -update if it is used. It does not run them.
 func goodTest(t *testing.T, typed string) error {
 	t.Helper()
 	words := strings.Fields(strings.ReplaceAll(typed, "'", ""))

@@ -1,5 +1,5 @@
-// Package docs holds the documents to what they describe: commands, settings,
-// variables and files that they name exist.
+// Package docs checks that the commands, settings, variables and files that the documents
+// name exist.
 package docs
 
 import (
@@ -48,8 +48,8 @@ func match(t *testing.T, file, pattern string) [][]string {
 	return regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, file), -1)
 }
 
-// TestOperateDocSaysWhatIs: the table of outcomes is whole, and a log line has the
-// fields that are shown.
+// TestOperateDocSaysWhatIs checks that the documents list every outcome and every source
+// of a click.
 func TestOperateDocSaysWhatIs(t *testing.T) {
 	var rows []string
 	for _, row := range match(t, "docs/operate.md", "(?m)^\\| `([a-z_]+)` \\|") {
@@ -68,8 +68,8 @@ func TestOperateDocSaysWhatIs(t *testing.T) {
 	}
 }
 
-// TestArchitectureDocDrawsTheImports: an arrow for each import of the packages that are
-// drawn, and no others.
+// TestArchitectureDocDrawsTheImports checks that the chart has an arrow for each import
+// between its packages, and no others.
 func TestArchitectureDocDrawsTheImports(t *testing.T) {
 	drawn, rooms := map[string]bool{}, map[string]bool{}
 	for _, line := range match(t, "docs/architecture.md", `(?m)^  (\S+) --> (\S+(?: & \S+)*)$`) {
@@ -105,7 +105,7 @@ func TestArchitectureDocDrawsTheImports(t *testing.T) {
 	}
 }
 
-// TestDocsNameWhatIsThere: each file and folder that the map names exists, and so does
+// TestDocsNameWhatIsThere checks that each file and folder that the map names exists, and
 // each file that a document links to.
 func TestDocsNameWhatIsThere(t *testing.T) {
 	for _, doc := range []string{"docs/architecture.md", "README.md", "CONTRIBUTING.md"} {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestSecurityDocNamesRealTests: a promise is held by tests that there are, and
-// each of the seven by one.
+// TestSecurityDocNamesRealTests checks that every test that the document names exists, and
+// that each of the seven promises names one.
 func TestSecurityDocNamesRealTests(t *testing.T) {
 	const doc = "docs/security.md"
 	there := testsInTree(t)
@@ -50,8 +50,8 @@ func testsInTree(t *testing.T) map[string]bool {
 	return there
 }
 
-// TestDependenciesDoc: whatever is required has a row with its reason, and there is
-// no row of what is not required any more.
+// TestDependenciesDoc checks that each requirement has a row with its reason, and that no
+// other row exists.
 func TestDependenciesDoc(t *testing.T) {
 	const doc = "docs/dependencies.md"
 	rows := map[string]bool{}
@@ -76,7 +76,7 @@ func TestDependenciesDoc(t *testing.T) {
 	}
 }
 
-// goRequirements are the modules that go.mod requires and does not call indirect.
+// goRequirements returns the modules that go.mod requires directly.
 func goRequirements(t *testing.T) []string { return modfile(t, "go.mod").direct() }
 
 func goTools(t *testing.T) []string {

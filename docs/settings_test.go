@@ -15,8 +15,8 @@ import (
 	"manage-subscriptions/config"
 )
 
-// TestDocsSayWhatIsRead holds .env.example together with the settings, and the
-// README's table, which it writes with -update.
+// TestDocsSayWhatIsRead compares .env.example and the README's table with the settings.
+// With -update, it writes the table.
 func TestDocsSayWhatIsRead(t *testing.T) {
 	parser, err := kong.New(&config.Settings{})
 	if err != nil {
@@ -62,7 +62,7 @@ func TestDocsSayWhatIsRead(t *testing.T) {
 	}
 }
 
-// missing are the names of settings without which one store cannot be served.
+// missing returns the names of the settings that a server for one store requires.
 func missing(t *testing.T) map[string]bool {
 	t.Helper()
 	var settings config.Settings

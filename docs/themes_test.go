@@ -12,7 +12,8 @@ import (
 	"manage-subscriptions/recharge"
 )
 
-// TestThemesDocSaysWhatIs holds docs/themes.md together with what it describes.
+// TestThemesDocSaysWhatIs compares docs/themes.md with the styles, destinations, pages and
+// pictures that it describes.
 func TestThemesDocSaysWhatIs(t *testing.T) {
 	const doc = "docs/themes.md"
 	t.Run("variables", func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package campaign sends a store's whole list of subscribers through the program
-// at once, as an e-mail does, and reports what they met.
+// Package campaign has all subscribers of a store click within a short time, as they do
+// after an e-mail, and reports how their clicks ended.
 package campaign
 
 import (
@@ -18,12 +18,12 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// Options set who clicks, and how fast.
+// Options set how many shoppers click, and how fast.
 type Options struct {
 	Shoppers   int             // each clicks once
 	Rate       float64         // clicks a second, at random moments
 	Index      bool            // all customers are imported before the first click
-	SigningKey *rsa.PrivateKey // Recharge's; nil: a new one
+	SigningKey *rsa.PrivateKey // Recharge's; nil for a new one
 }
 
 // Report is the result of a campaign.
@@ -40,8 +40,8 @@ type Report struct {
 	P99      time.Duration
 	Max      time.Duration
 	Before   map[string]int // calls to Recharge before the first click, by endpoint
-	Calls    map[string]int // and from then on
-	Limited  int            // of all those, answered 429
+	Calls    map[string]int // the calls after that
+	Limited  int            // how many of all these calls were answered 429
 }
 
 const (
@@ -63,7 +63,7 @@ func customers(n int) []rechargetest.Customer {
 	return list
 }
 
-// runner is a campaign under way.
+// runner runs a campaign.
 type runner struct {
 	world *virtual.World
 
@@ -104,7 +104,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	return r.report, nil
 }
 
-// prepare waits until all customers are imported, and the bucket is empty again.
+// prepare waits until all customers are imported and the budget is full again.
 func (r *runner) prepare(ctx context.Context) error {
 	if !r.report.Options.Index {
 		return nil
@@ -117,8 +117,8 @@ func (r *runner) prepare(ctx context.Context) error {
 	}
 }
 
-// clicks come at random moments, the same in each run, as independent people's do: at
-// times none for a while, at times several at once.
+// clicks sends the clicks at random moments, which are the same in each run. As with
+// independent people, there are pauses, and moments with several clicks at once.
 func (r *runner) clicks(ctx context.Context) error {
 	chance := rand.New(rand.NewPCG(14, 20000)) //nolint:gosec // no secret
 	var under sync.WaitGroup
@@ -194,7 +194,7 @@ func (r *runner) quantile(q float64) time.Duration {
 	return r.waited[min(len(r.waited)-1, int(q*float64(len(r.waited))))]
 }
 
-// AllCalls are those before the first click and those after it.
+// AllCalls counts the calls before and after the first click.
 func (r Report) AllCalls() int {
 	all := 0
 	for _, calls := range []map[string]int{r.Before, r.Calls} {
@@ -234,7 +234,7 @@ func (r Report) answered() int {
 	return n
 }
 
-// Share is the part of all clicks that ended in one of the outcomes.
+// Share returns the fraction of clicks that ended in one of the outcomes.
 func (r Report) Share(outcomes ...string) float64 {
 	n := 0
 	for _, outcome := range outcomes {
@@ -243,7 +243,7 @@ func (r Report) Share(outcomes ...string) float64 {
 	return float64(n) / float64(max(r.Options.Shoppers, 1))
 }
 
-// String is a table.
+// String returns the report as a Markdown table.
 func (r Report) String() string {
 	var b strings.Builder
 	line := func(what, format string, values ...any) {

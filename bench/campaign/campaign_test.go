@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestCampaign is a mail to all subscribers, who click 14 times a second; in
-// virtual time. CAMPAIGN_SHOPPERS says how many they are.
+// TestCampaign sends an e-mail to all subscribers, who make 14 clicks a second, in
+// virtual time. CAMPAIGN_SHOPPERS is their number.
 func TestCampaign(t *testing.T) {
 	shoppers := 3000
 	if text := os.Getenv("CAMPAIGN_SHOPPERS"); text != "" {

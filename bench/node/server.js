@@ -1,5 +1,5 @@
-// The same warm click as a Node app would do it: Shopify's own library checks the
-// signature, Redis says where to, and the browser is sent there.
+// The same warm click in a Node app. Shopify's own library checks the signature, Redis
+// has the link, and the answer redirects the browser.
 import '@shopify/shopify-api/adapters/node';
 import { shopifyApi } from '@shopify/shopify-api';
 import express from 'express';

@@ -1,5 +1,5 @@
-// Package house tests how the program is built: which room may import which, and
-// that no room calls one above it.
+// Package house tests the structure of the program: which package may import which, and
+// that no package calls one above it.
 package house
 
 import (
@@ -15,8 +15,8 @@ import (
 
 const module = "manage-subscriptions"
 
-// rooms are the production packages with those each may import: docs/architecture.md
-// has them in a table.
+// rooms are the production packages, each with the packages that it may import. A chart in
+// docs/architecture.md shows them.
 func rooms() map[string][]string {
 	return map[string][]string{
 		"main":           {"server", "config", "doctor", "sandbox"},
@@ -76,7 +76,7 @@ func emulator(room string) bool {
 	return strings.HasSuffix(room, "shopifytest") || strings.HasSuffix(room, "rechargetest") || strings.HasPrefix(room, "internal/")
 }
 
-// allowed are fields with a function, and the reason for each.
+// allowed lists the fields that may hold a function, each with the reason.
 func allowed() map[string]string {
 	return map[string]string{
 		"doctor.step.do":         "a row of doctor's own table of checks",
@@ -86,8 +86,8 @@ func allowed() map[string]string {
 	}
 }
 
-// TestFunctionFields: a room returns what it learns. A field with a function would let
-// it call the room that filled the field in. Clocks, func() time.Time, are excepted.
+// TestFunctionFields checks that no struct field holds a function, with which a package
+// could call the package that set it. Clocks, func() time.Time, are allowed.
 func TestFunctionFields(t *testing.T) {
 	unused := allowed()
 	for name := range rooms() {
@@ -96,7 +96,7 @@ func TestFunctionFields(t *testing.T) {
 		}
 		files, err := filepath.Glob(filepath.Join("../..", name, "*.go"))
 		if err != nil || len(files) == 0 {
-			continue // not built yet
+			continue // no such package
 		}
 		for _, field := range functionFields(t, files) {
 			field = name + "." + field
@@ -112,8 +112,8 @@ func TestFunctionFields(t *testing.T) {
 	}
 }
 
-// functionFields lists the struct fields, as Type.Field, that hold a function or a
-// named function type of the same package.
+// functionFields lists, as Type.Field, the struct fields that hold a function or a named
+// function type of the same package.
 func functionFields(t *testing.T, files []string) (found []string) {
 	t.Helper()
 	var specs []*ast.TypeSpec
@@ -153,7 +153,7 @@ func functionFields(t *testing.T, files []string) (found []string) {
 	return found
 }
 
-// callable reports whether a value of the type holds a function that is no clock.
+// callable reports whether a value of the type holds a function that is not a clock.
 func callable(expression ast.Expr, functions map[string]bool) (found bool) {
 	ast.Inspect(expression, func(n ast.Node) bool {
 		switch n := n.(type) {

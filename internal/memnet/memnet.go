@@ -1,8 +1,8 @@
-// Package memnet is a network inside one process, for tests and measurements of
-// the whole program. A goroutine that waits on it counts as idle for testing/synctest,
-// so a day over it takes seconds.
+// Package memnet is a network inside one process, for tests and benchmarks of the whole
+// program. A goroutine that waits on it counts as idle for testing/synctest, so a simulated
+// day takes seconds.
 //
-// A connection is a net.Pipe: a write ends when it has been read.
+// A connection is a net.Pipe, so a write returns when the other side has read it.
 package memnet
 
 import (
@@ -20,10 +20,10 @@ type Network struct {
 	mu        sync.Mutex
 	listeners map[string]*listener
 	lastPort  int
-	open      map[string]int // connections, by the address that was dialled
+	open      map[string]int // the number of open connections, by the dialled address
 }
 
-// firstPort is the first port that Listen gives for port 0.
+// firstPort is the number after which Listen chooses ports for port 0.
 const firstPort = 40000
 
 // Listen listens on address. Port 0 stands for any free port.
@@ -89,14 +89,14 @@ func (n *Network) count(address string, by int) {
 	}
 }
 
-// Open returns how many connections to address their diallers have not closed.
+// Open returns the number of connections to address that their diallers have not closed.
 func (n *Network) Open(address string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.open[address]
 }
 
-// fail returns an error in the form of package net's.
+// fail returns an error of the type that package net returns.
 func fail(op, network, address string, err error) error {
 	return &net.OpError{Op: op, Net: network, Addr: addr{network, address}, Err: fmt.Errorf("memnet: %w", err)}
 }
@@ -138,7 +138,7 @@ func (l *listener) Close() error {
 type conn struct {
 	net.Conn
 	local, remote addr
-	end           func() // nil: the other side counts
+	end           func() // uncounts the connection; nil on the accepting side
 }
 
 func (c *conn) LocalAddr() net.Addr  { return c.local }

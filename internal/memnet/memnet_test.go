@@ -13,7 +13,7 @@ import (
 	"manage-subscriptions/internal/memnet"
 )
 
-// TestHTTP serves over the network in virtual time, and counts what is open.
+// TestHTTP serves over the network in virtual time, and counts open connections.
 func TestHTTP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network memnet.Network
@@ -91,7 +91,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestDialWaits tells a listener who accepts nobody from one who is not there.
+// TestDialWaits checks that Dial waits for a listener that does not accept.
 func TestDialWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network memnet.Network

@@ -14,16 +14,16 @@ import (
 	"manage-subscriptions/portallink"
 )
 
-// Keys of a store's middleware, in PORTAL_API_KEY.
+// The keys of the store's own server, in PORTAL_API_KEY.
 const (
 	APIKey    = "fixture-portal-key-0123456789"
 	OldAPIKey = "fixture-old-portal-key-0123456789"
 )
 
-// WithAPIKeys is a store whose middleware has keys.
+// WithAPIKeys sets the keys of the store's own server.
 func WithAPIKeys(s *config.Settings) { s.PortalAPIKey = APIKey + "," + OldAPIKey }
 
-// LinkAnswer is what POST /api/portal-links says.
+// LinkAnswer is the answer of POST /api/portal-links.
 type LinkAnswer struct {
 	Status int
 	Header http.Header
@@ -36,7 +36,7 @@ type LinkAnswer struct {
 	Detail    string     `json:"detail"`
 }
 
-// PostLink asks for a link, as a middleware does.
+// PostLink asks for a link, as the store's own server does.
 func (f *Fixture) PostLink(key, body string, headers ...string) LinkAnswer {
 	f.T.Helper()
 	request, err := http.NewRequest(http.MethodPost, "http://"+f.Public+"/api/portal-links", strings.NewReader(body))
@@ -68,13 +68,13 @@ func (f *Fixture) PostLink(key, body string, headers ...string) LinkAnswer {
 	return a
 }
 
-// ByShopifyID is the body that asks for the link of a customer of Shopify's.
+// ByShopifyID returns the body that asks for a customer's link by Shopify id.
 func ByShopifyID(id string) string { return `{"shopify_customer_id":"` + id + `"}` }
 
-// ByRechargeID is the body that asks for the link of a customer of Recharge's.
+// ByRechargeID returns the body that asks for a customer's link by Recharge id.
 func ByRechargeID(id int64) string { return fmt.Sprintf(`{"recharge_customer_id":%d}`, id) }
 
-// SignedLink is a link of the shop's middleware, before it is signed.
+// SignedLink returns the parts of a link that the store's own server then signs.
 func (f *Fixture) SignedLink(nonce, customer string) portallink.Signed {
 	return portallink.Signed{
 		Link:    portallink.Link{Shop: Shop, Customer: customer},
@@ -82,7 +82,7 @@ func (f *Fixture) SignedLink(nonce, customer string) portallink.Signed {
 	}
 }
 
-// SignLink is the path of a link.
+// SignLink signs a link with a key and returns its path.
 func (f *Fixture) SignLink(key string, link portallink.Signed) string {
 	f.T.Helper()
 	query, err := link.Query(portallink.SecretOf(key))
@@ -92,7 +92,7 @@ func (f *Fixture) SignLink(key string, link portallink.Signed) string {
 	return "/go?" + query
 }
 
-// FollowLink opens a path of the program's and follows nothing.
+// FollowLink requests a path from the program and follows no redirect.
 func (f *Fixture) FollowLink(path string, headers ...string) Answer {
 	f.T.Helper()
 	request, err := http.NewRequest(http.MethodGet, "http://"+f.Public+path, nil)
@@ -119,7 +119,7 @@ func (f *Fixture) FollowLink(path string, headers ...string) Answer {
 
 var madeKey = regexp.MustCompile(`id="new-key">([^<]+)<`)
 
-// MakeKey makes a key in the app home of a shop.
+// MakeKey creates a key in a shop's app home.
 func (f *Fixture) MakeKey(shop, name string) string {
 	f.T.Helper()
 	response, body := f.AppHome("/app/keys", f.SessionToken(ForShop(shop)), url.Values{"name": {name}})
@@ -130,7 +130,7 @@ func (f *Fixture) MakeKey(shop, name string) string {
 	return key[1]
 }
 
-// RevokeKey revokes the key of that name.
+// RevokeKey revokes the key with this name.
 func (f *Fixture) RevokeKey(shop, name string) {
 	f.T.Helper()
 	_, page := f.AppHome("/app/keys", f.SessionToken(ForShop(shop)), nil)

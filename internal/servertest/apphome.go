@@ -17,25 +17,25 @@ import (
 	"manage-subscriptions/store"
 )
 
-// What a server for many stores has beside the app's secret.
+// The settings that a server for many stores has besides the app's secret.
 const (
 	ClientID      = "fixture-client-id"
 	EncryptionKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 )
 
-// ManyStores makes it a server for many stores.
+// ManyStores changes the settings to those of a server for many stores.
 func ManyStores(s *config.Settings) {
 	s.ShopifyShop, s.RechargeAPIToken, s.RechargeStorefrontToken, s.RechargePortalURL = "", "", "", ""
 	s.EncryptionKey = EncryptionKey
 }
 
-// SessionToken is one as Shopify makes it, but for what change does to it.
+// SessionToken returns a session token like Shopify's, with its claims edited by change.
 func (f *Fixture) SessionToken(change func(jwt.MapClaims)) string {
 	f.T.Helper()
 	return Sign(f.T, f.Claims(change), jwt.SigningMethodHS256, []byte(AppSecret))
 }
 
-// Claims are those of a session token, but for what change does to them.
+// Claims returns the claims of a session token, edited by change.
 func (f *Fixture) Claims(change func(jwt.MapClaims)) jwt.MapClaims {
 	now := f.Clock.Now().Unix()
 	claims := jwt.MapClaims{
@@ -48,7 +48,7 @@ func (f *Fixture) Claims(change func(jwt.MapClaims)) jwt.MapClaims {
 	return claims
 }
 
-// ForShop is the change that makes a token another shop's.
+// ForShop returns the change that makes a token another shop's.
 func ForShop(shop string) func(jwt.MapClaims) {
 	return func(claims jwt.MapClaims) {
 		claims["iss"], claims["dest"] = "https://"+shop+"/admin", "https://"+shop
@@ -65,7 +65,8 @@ func Sign(t *testing.T, claims jwt.MapClaims, method jwt.SigningMethod, key any)
 	return token
 }
 
-// AppHome is a call of the app home's, with a session token and a form; nil is a GET.
+// AppHome sends a request of the app home with a session token, a POST of form or, if
+// form is nil, a GET.
 func (f *Fixture) AppHome(path, token string, form url.Values, header ...string) (*http.Response, string) {
 	f.T.Helper()
 	method := http.MethodGet
@@ -98,7 +99,7 @@ func (f *Fixture) AppHome(path, token string, form url.Values, header ...string)
 	return response, string(body)
 }
 
-// ConnectForm is the form that connects the shop.
+// ConnectForm returns the form that connects the shop.
 func ConnectForm() url.Values {
 	return url.Values{"token": {APIToken}, "storefront": {StorefrontToken}, "secret": {WebhookSecret}}
 }
@@ -112,7 +113,7 @@ func (f *Fixture) Connect() {
 	}
 }
 
-// Connected is a store of many that is connected, with Pat remembered.
+// Connected starts a server for many stores, connects the shop, and has Pat cached.
 func Connected(t *testing.T) *Fixture {
 	t.Helper()
 	f := Start(t, ManyStores)
@@ -122,7 +123,7 @@ func Connected(t *testing.T) *Fixture {
 	return f
 }
 
-// SaveElsewhere saves a connection by another instance.
+// SaveElsewhere saves a connection as another instance would.
 func (f *Fixture) SaveElsewhere(connection store.Connection) {
 	f.T.Helper()
 	key, err := base64.StdEncoding.DecodeString(EncryptionKey)

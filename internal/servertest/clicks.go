@@ -17,12 +17,12 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// BreakRecharge makes the emulated Recharge misbehave.
+// BreakRecharge returns a function that makes the emulated Recharge misbehave.
 func BreakRecharge(set func(*rechargetest.Faults)) func(*Fixture) {
 	return func(f *Fixture) { f.Recharge.SetFaults(set) }
 }
 
-// Request asks a listener of the program itself; the path is sent as it is.
+// Request sends a request to one of the program's listeners, with the path unchanged.
 func (f *Fixture) Request(method, address, path string) (*http.Response, string) {
 	f.T.Helper()
 	request, err := http.NewRequest(method, "http://"+address, nil)
@@ -46,7 +46,7 @@ func (f *Fixture) Request(method, address, path string) (*http.Response, string)
 	return response, string(body)
 }
 
-// Next is where an answer sends the browser: by Location, or by a page.
+// Next returns the address to which an answer sends the browser, by Location or by a page.
 func (a Answer) Next() string {
 	link := regexp.MustCompile(`<a href="([^"]*)"`).FindStringSubmatch(a.Body)
 	if a.Location == "" && len(link) == 2 {
@@ -58,7 +58,7 @@ func (a Answer) Next() string {
 // noRedirect makes a client return a redirect instead of following it.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// Shopper is a browser at the storefront, signed in as id ("" is signed out).
+// Shopper returns a browser at the storefront, signed in as id, or signed out if it is "".
 func (f *Fixture) Shopper(id string) *http.Client {
 	f.T.Helper()
 	jar, err := cookiejar.New(nil)
@@ -77,7 +77,7 @@ func (f *Fixture) Shopper(id string) *http.Client {
 	return client
 }
 
-// Answer is what a click was answered with.
+// Answer is the answer to a click.
 type Answer struct {
 	Status   int
 	Location string
@@ -86,13 +86,13 @@ type Answer struct {
 	Line     map[string]any // the click's line in the log
 }
 
-// Outcome is the outcome in the log.
+// Outcome returns the outcome in the log.
 func (a Answer) Outcome() string {
 	outcome, _ := a.Line["outcome"].(string)
 	return outcome
 }
 
-// Click opens a path of the storefront and follows nothing.
+// Click opens a path of the storefront and follows no redirect.
 func (f *Fixture) Click(client *http.Client, path string) Answer {
 	f.T.Helper()
 	response, err := client.Get(f.Store.URL + path)
@@ -114,14 +114,14 @@ func (f *Fixture) Click(client *http.Client, path string) Answer {
 	return a
 }
 
-// Land clicks, follows, and returns the portal page that opened; the zero
-// Opening if none did.
+// Land clicks, follows every redirect, and returns the portal page that opened, or the
+// zero Opening if none did.
 func (f *Fixture) Land(client *http.Client, path string) rechargetest.Opening {
 	f.T.Helper()
 	before := len(f.Recharge.Openings())
 	follower := *client
 	follower.CheckRedirect = nil
-	// A page that forwards is followed like a redirect, and like that not for ever.
+	// A page that forwards is followed like a redirect, up to ten times.
 	at := f.Store.URL + path
 	for hops := 0; at != "" && hops < 10; hops++ {
 		response, err := follower.Get(at)
@@ -145,8 +145,8 @@ func (f *Fixture) Land(client *http.Client, path string) rechargetest.Opening {
 	return openings[len(openings)-1]
 }
 
-// Open follows a link and returns what it has opened; the zero Opening if it
-// is nothing. Nobody else may open a portal meanwhile.
+// Open follows a link and returns the portal page that opened, or the zero Opening if
+// none did. No other portal may be opened at the same time.
 func (f *Fixture) Open(client *http.Client, location string) rechargetest.Opening {
 	f.T.Helper()
 	before := len(f.Recharge.Openings())
@@ -162,7 +162,7 @@ func (f *Fixture) Open(client *http.Client, location string) rechargetest.Openin
 	return openings[len(openings)-1]
 }
 
-// Calls counts Recharge's requests by endpoint since the last call of it.
+// Calls counts the requests to Recharge since the last call of Calls, by endpoint.
 func (f *Fixture) Calls() map[string]int {
 	calls := map[string]int{}
 	requests := f.Recharge.Requests()
@@ -174,7 +174,7 @@ func (f *Fixture) Calls() map[string]int {
 	return calls
 }
 
-// LinkedHash is the hash in the link that a click ends in.
+// LinkedHash clicks, and returns the hash in the link or the outcome that a page shows.
 func (f *Fixture) LinkedHash(customer string) string {
 	f.T.Helper()
 	query := f.Store.SignedQuery("", customer, "/apps/subscriptions", AppSecret)
@@ -187,7 +187,7 @@ func (f *Fixture) LinkedHash(customer string) string {
 	return hash
 }
 
-// NewClient is a client for many clicks at once. It follows no redirect.
+// NewClient returns a client for many clicks at once. It follows no redirect.
 func NewClient(t *testing.T) *http.Client {
 	t.Helper()
 	client := &http.Client{
@@ -206,10 +206,10 @@ type Visit struct {
 	Took     time.Duration
 }
 
-// outcomeOfPage is the outcome that a page says it is for.
+// outcomeOfPage matches the outcome that a page shows.
 var outcomeOfPage = regexp.MustCompile(`data-outcome="([a-z_]+)"`)
 
-// VisitAt clicks, at the store or, with a signed query, at an instance. It may be
+// VisitAt clicks at the store or, with a signed query, directly at an instance. It may be
 // called from any goroutine.
 func VisitAt(client *http.Client, address, path string) (Visit, error) {
 	begun := time.Now()
@@ -244,7 +244,7 @@ func (r Visit) CheckOwner(person rechargetest.Customer) error {
 	return nil
 }
 
-// WantCalls checks which calls Recharge has got since the last look.
+// WantCalls checks the calls to Recharge since the last call of Calls or WantCalls.
 func (f *Fixture) WantCalls(what string, want map[string]int) {
 	f.T.Helper()
 	if got := f.Calls(); !maps.Equal(got, want) {
@@ -252,7 +252,7 @@ func (f *Fixture) WantCalls(what string, want map[string]int) {
 	}
 }
 
-// OneCallEach is what all clicks of a new shopper's cost together.
+// OneCallEach returns the calls that all clicks of a new shopper cost together.
 func OneCallEach() map[string]int {
 	return map[string]int{"customers": 1, "sessions": 1, "portal_access": 1}
 }
@@ -271,7 +271,8 @@ func (f *Fixture) Visit(client *http.Client, server, who string) Visit {
 // LeadsTo reports whether a visit leads to that record, signed in or not.
 func (r Visit) LeadsTo(hash string) bool { return strings.Contains(r.Location, "/"+hash+"/") }
 
-// LocationAt clicks at one server, and returns where to. It is nobody else's portal.
+// LocationAt clicks at one server and returns the location. It fails the test if that is
+// another shopper's portal.
 func (f *Fixture) LocationAt(client *http.Client, server string, who rechargetest.Customer, page string) string {
 	query := f.Store.SignedQuery("", who.ShopifyCustomerID, "/apps/subscriptions", AppSecret)
 	response, err := client.Get("http://" + server + "/apps/subscriptions" + page + "?" + query)
@@ -290,7 +291,7 @@ func (f *Fixture) LocationAt(client *http.Client, server string, who rechargetes
 	return location
 }
 
-// ClickAll are the keys that a shopper's clicks write.
+// ClickAll clicks each path as a shopper, and returns the keys that this has written.
 func (f *Fixture) ClickAll(id string, paths ...string) []string {
 	f.T.Helper()
 	before := f.Redis.Dump()

@@ -20,8 +20,8 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// Until waits for something that another goroutine does. On a busy machine that can
-// take a while.
+// Until waits until done returns true. It allows a minute, since a busy machine may need
+// long.
 func (f *Fixture) Until(what string, done func() bool) {
 	f.T.Helper()
 	ctx, cancel := context.WithTimeout(f.T.Context(), time.Minute)
@@ -47,12 +47,12 @@ const (
 	RechargeSecret  = "fixture-recharge-secret"
 	WebhookSecret   = "fixture-webhook-secret" // of Recharge's webhooks
 	Pat             = "6100200300400"          // subscribes
-	Robin           = "6100200300500"          // never did
+	Robin           = "6100200300500"          // never has
 	Sam             = "6100200300600"          // two records, one of them active
 	Kim             = "6100200300700"          // two records, both active
 )
 
-// SigningKey is one for all tests: drawing it takes longer than a click may.
+// SigningKey is shared by all tests, because generating a key takes longer than a click may.
 var SigningKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -62,7 +62,7 @@ var SigningKey = sync.OnceValue(func() *rsa.PrivateKey {
 })
 
 // Fixture is the whole program between an emulated Shopify and an emulated
-// Recharge, over real sockets, with a real Redis where one is to be had.
+// Recharge, over real sockets, with a real or the embedded Redis.
 type Fixture struct {
 	T         *testing.T
 	Store     *shopifytest.Server
@@ -74,25 +74,25 @@ type Fixture struct {
 	Public    string
 	Stop      context.CancelFunc
 	Ended     chan error
-	Seen      []rechargetest.Request // those that Calls has counted
-	Import    bool                   // all customers are imported first
+	Seen      []rechargetest.Request // the requests that Calls has counted
+	Import    bool                   // have the server import all customers
 	Customers []rechargetest.Customer
 }
 
-// Start runs the program with a real Redis; change edits its settings first.
+// Start runs the program with a real Redis. change edits its settings first.
 func Start(t *testing.T, change ...func(*config.Settings)) *Fixture {
 	t.Helper()
 	return StartWith(t, storetest.Redis(t), change...)
 }
 
-// StartWith runs the program; without a Redis, with the embedded one.
+// StartWith runs the program with the given Redis or, if it is nil, the embedded one.
 func StartWith(t *testing.T, redis *storetest.Server, change ...func(*config.Settings)) *Fixture {
 	t.Helper()
 	return StartIn(t, redis, "new", "/apps/subscriptions", change...)
 }
 
-// StartIn runs the program for a store with these customer accounts, where the
-// merchant has put the app at prefix.
+// StartIn runs the program for a store with the given kind of customer accounts, whose
+// merchant has set the app's path to prefix.
 func StartIn(
 	t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings),
 ) *Fixture {
@@ -141,7 +141,7 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 	t.Cleanup(f.nothingInTheOpen)
 }
 
-// toServer carries what goes to APP_URL to the server.
+// toServer sends requests for APP_URL to the server.
 type toServer struct{ f *Fixture }
 
 func (to toServer) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -150,7 +150,7 @@ func (to toServer) RoundTrip(request *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(request)
 }
 
-// Settings are those of the program for one store.
+// Settings returns the settings of a server for one store.
 func (f *Fixture) Settings() config.Settings {
 	redisURL := ""
 	if f.Redis != nil {
@@ -168,12 +168,12 @@ func (f *Fixture) Settings() config.Settings {
 	}
 }
 
-// Platform is the emulated Shopify. The admin frames from where the real one does.
+// Platform returns the emulated Shopify. The app home is framed by the real admin's host.
 func (f *Fixture) Platform() shopify.Platform {
 	return shopify.Platform{Shops: map[shopify.Shop]string{"": f.Store.URL}}
 }
 
-// Run runs the program. Public and Ops are then where it listens.
+// Run runs the program, and sets Public and Ops to the addresses that it listens on.
 func (f *Fixture) Run(change ...func(*config.Settings)) {
 	f.T.Helper()
 	i := f.Instance(server.Options{}, change...)
@@ -184,10 +184,10 @@ func (f *Fixture) Run(change ...func(*config.Settings)) {
 type Instance struct {
 	Public, ops string
 	Stop        context.CancelFunc
-	Ended       chan error // has Run's error in it when that is over; whoever takes it puts it back
+	Ended       chan error // receives Run's error once; a receiver must send it back
 }
 
-// Instance runs one more program, beside what runs already.
+// Instance runs another instance beside those that run already.
 func (f *Fixture) Instance(options server.Options, change ...func(*config.Settings)) *Instance {
 	f.T.Helper()
 	settings := f.Settings()
@@ -222,8 +222,8 @@ func (f *Fixture) Instance(options server.Options, change ...func(*config.Settin
 	return i
 }
 
-// Restart ends the program and runs it anew: it remembers nothing but what Redis
-// has.
+// Restart stops the program, calls meanwhile, and starts the program again. Only the
+// data in Redis survives.
 func (f *Fixture) Restart(meanwhile func(), change ...func(*config.Settings)) {
 	f.T.Helper()
 	f.Stop()
@@ -232,8 +232,8 @@ func (f *Fixture) Restart(meanwhile func(), change ...func(*config.Settings)) {
 	f.Run(change...)
 }
 
-// StartWithImport runs a program that remembers all customers: those of the fixture, and so
-// many more, who come first.
+// StartWithImport runs a program that imports all customers. The given number of further
+// customers come before those of the fixture.
 func StartWithImport(t *testing.T, more int, change ...func(*config.Settings)) *Fixture {
 	t.Helper()
 	f := &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: storetest.Redis(t), Import: true}
@@ -248,7 +248,7 @@ func (f *Fixture) WaitForImport() {
 	f.Until("the index is complete", func() bool { return f.Log.Last("index complete") != nil })
 }
 
-// IsReady reports whether a program wants to get clicks.
+// IsReady reports whether an instance answers /readyz with 200.
 func IsReady(i *Instance) bool {
 	response, err := http.Get("http://" + i.ops + "/readyz")
 	if err != nil {

@@ -14,24 +14,25 @@ import (
 	"manage-subscriptions/config"
 )
 
-// Gate stands before Recharge and holds one answer back that Recharge has given. What
-// comes then is old.
+// Gate is a proxy in front of Recharge that can delay an answer, so that the server gets
+// an outdated one.
 type Gate struct {
 	once sync.Once
 	url  string
 	next atomic.Pointer[Held]
 }
 
-// Held is an answer that is held back: of the first call that fits.
+// Held is the delayed answer to the first call that fits.
 type Held struct {
 	fits     func(path string) bool
 	taken    atomic.Bool
-	Reached  chan struct{} // closed when there is one
+	Reached  chan struct{} // closed when Recharge has given the answer
 	released chan struct{}
-	Release  func() // lets it go
+	Release  func() // sends the answer on
 }
 
-// Before puts the gate before Recharge, once for all servers.
+// Before returns a change of settings that puts the gate in front of Recharge. All servers
+// share the gate.
 func (g *Gate) Before(t *testing.T) func(*config.Settings) {
 	return func(s *config.Settings) {
 		g.once.Do(func() {
@@ -51,7 +52,7 @@ func (g *Gate) Before(t *testing.T) func(*config.Settings) {
 					}
 					return nil
 				},
-				ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), // of clicks that have gone
+				ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), // canceled clicks would fill the log
 			})
 			t.Cleanup(front.Close)
 			g.url = front.URL
@@ -60,7 +61,7 @@ func (g *Gate) Before(t *testing.T) func(*config.Settings) {
 	}
 }
 
-// Hold makes the gate hold the next answer of that endpoint.
+// Hold makes the gate delay the next answer of the endpoint.
 func (g *Gate) Hold(endpoint string) *Held {
 	fits := map[string]func(string) bool{
 		"customers":     func(path string) bool { return path == "/customers" },

@@ -26,7 +26,7 @@ func (l *Logs) String() string {
 	return l.buf.String()
 }
 
-// Lines are the log's lines with that message.
+// Lines returns the log lines with the given message.
 func (l *Logs) Lines(message string) []map[string]any {
 	var found []map[string]any
 	for line := range strings.Lines(l.String()) {
@@ -38,7 +38,7 @@ func (l *Logs) Lines(message string) []map[string]any {
 	return found
 }
 
-// Last is the newest line with that message; nil if there is none.
+// Last returns the newest line with the given message, or nil if there is none.
 func (l *Logs) Last(message string) map[string]any {
 	lines := l.Lines(message)
 	if len(lines) == 0 {

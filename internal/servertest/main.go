@@ -8,9 +8,9 @@ import (
 	"manage-subscriptions/server"
 )
 
-// Main is for a package's TestMain. It lets six tests run beside each other, whatever
-// the number of processors, as most of them wait most of the time. Another -parallel
-// counts all the same.
+// Main is for a package's TestMain. It lets six tests run in parallel, however many
+// processors there are, because most tests wait most of the time. The flag -parallel
+// overrides it.
 func Main(m *testing.M) {
 	server.MuteLibraries()
 	flag.Parse()

@@ -4,7 +4,7 @@ import (
 	"manage-subscriptions/config"
 )
 
-// Second runs another server on the same Redis, and returns where both are.
+// Second runs another server on the same Redis, and returns the addresses of both.
 func (f *Fixture) Second(change ...func(*config.Settings)) []string {
 	f.T.Helper()
 	first := f.Public

@@ -14,8 +14,8 @@ const (
 	PatsHash   = "1f2e3d4c5b6a7988"
 )
 
-// Customers are what Recharge has. The stranger is its first record: a click that takes
-// the first of an unfiltered page opens the stranger's portal.
+// Customers returns the records at Recharge. The stranger's is the first, so a click that
+// takes the first record of an unfiltered page opens the stranger's portal.
 func Customers() []rechargetest.Customer {
 	one := []rechargetest.Subscription{{ID: 50500600, Product: "Morning House"}}
 	return []rechargetest.Customer{
@@ -43,13 +43,13 @@ func Customers() []rechargetest.Customer {
 	}
 }
 
-// Changed is a copy of a record, edited.
+// Changed returns an edited copy of a record.
 func Changed(c rechargetest.Customer, edit func(*rechargetest.Customer)) rechargetest.Customer {
 	edit(&c)
 	return c
 }
 
-// Subscribers are that many more, each with a hash of their own.
+// Subscribers returns n more records, each with its own hash.
 func Subscribers(n int) []rechargetest.Customer {
 	var people []rechargetest.Customer
 	for i := range n {
@@ -61,7 +61,7 @@ func Subscribers(n int) []rechargetest.Customer {
 	return people
 }
 
-// Record is a copy of what Recharge has under that id.
+// Record returns a copy of the record that Recharge has under the id.
 func (f *Fixture) Record(id int64) rechargetest.Customer {
 	f.T.Helper()
 	i := slices.IndexFunc(f.Customers, func(c rechargetest.Customer) bool { return c.ID == id })
@@ -71,7 +71,7 @@ func (f *Fixture) Record(id int64) rechargetest.Customer {
 	return f.Customers[i]
 }
 
-// PutRecord makes Recharge have a record, in place of the one with its id. It tells nobody.
+// PutRecord replaces the record with the same id at Recharge, without sending a webhook.
 func (f *Fixture) PutRecord(c rechargetest.Customer) rechargetest.Customer {
 	f.T.Helper()
 	same := func(other rechargetest.Customer) bool { return other.ID == c.ID }
@@ -81,14 +81,14 @@ func (f *Fixture) PutRecord(c rechargetest.Customer) rechargetest.Customer {
 	return c
 }
 
-// MoveRecord makes a record another shopper's, as a merchant's support does in Recharge. It
-// tells nobody, and returns the record as it is then.
+// MoveRecord assigns a record to another shopper, as a merchant's support does in Recharge.
+// It sends no webhook, and returns the changed record.
 func (f *Fixture) MoveRecord(id int64, to string) rechargetest.Customer {
 	f.T.Helper()
 	return f.PutRecord(Changed(f.Record(id), func(c *rechargetest.Customer) { c.ShopifyCustomerID = to }))
 }
 
-// crowdAtStore are the shoppers of crowd, who can sign in.
+// crowdAtStore returns the first subscribers as shoppers who can sign in to the store.
 func crowdAtStore() []shopifytest.Shopper {
 	var shoppers []shopifytest.Shopper
 	for _, person := range Subscribers(8) {
@@ -97,7 +97,7 @@ func crowdAtStore() []shopifytest.Shopper {
 	return shoppers
 }
 
-// AddSubscribers makes shoppers known to the fixture's Recharge.
+// AddSubscribers gives Recharge records for so many subscribers, besides Customers.
 func (f *Fixture) AddSubscribers(shoppers int) []rechargetest.Customer {
 	people := Subscribers(shoppers)
 	f.Recharge.SetCustomers(append(people, Customers()...))

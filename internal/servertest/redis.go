@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// KeyKind is what a shop's key holds: c, r, x and d are of shoppers, l are locks.
+// KeyKind captures the kind of a shop's key. c, r, x and d are about shoppers, l is a lock.
 var KeyKind = regexp.MustCompile(`^ms2:\{[^}]+\}:([a-z]):`)
 
-// CachedShoppers are the keys of what is remembered of shoppers. That one was erased, which
-// an import has to know, is not among them.
+// CachedShoppers returns the keys of shoppers' cached values. The marks of erased shoppers
+// are not among them.
 func (f *Fixture) CachedShoppers() []string {
 	other := func(key string) bool { return !strings.Contains(key, "}:c:") }
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.Redis.Dump())), other)
 }
 
-// Indexed tells whether the index, in which a webhook finds shoppers, has one who was
-// remembered under that key.
+// Indexed reports whether the index, in which a webhook finds shoppers, has the shopper
+// who was cached under that key.
 func (f *Fixture) Indexed(key string) bool {
 	_, digits, _ := strings.Cut(key, "}:c:")
 	name, err := hex.DecodeString(digits)
@@ -35,18 +35,18 @@ func (f *Fixture) Indexed(key string) bool {
 	return false
 }
 
-// mayStay tells a key that outlives the shop: which servers there are, how full the
-// token's bucket is, which links were used, for two minutes the uninstall and, until its
-// next import is due, the shop's name.
+// mayStay reports whether a key may outlive the shop: the servers, the token's bucket, used
+// links, for two minutes the mark of the uninstall and, until its next import is due, the
+// shop's name.
 func mayStay(key string) bool {
 	_, kind, _ := strings.Cut(key, "}:")
 	return key == "ms2:instances" || key == "ms2:maintenance" || key == "ms2:shops" ||
 		kind == "b" || kind == "x:shop" || strings.HasPrefix(kind, "n:")
 }
 
-// WantNothingOfShop waits until Redis holds nothing more of the shop. That takes a
-// moment: shoppers' values, which nobody can open any more, are unlinked after the
-// webhook is answered.
+// WantNothingOfShop waits until Redis holds none of the shop's data. It has to wait because
+// shoppers' values, which nothing can decrypt by then, are unlinked after the webhook is
+// answered.
 func (f *Fixture) WantNothingOfShop() {
 	f.T.Helper()
 	var left []string

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// nothingInTheOpen reads the whole log and the whole Redis of a test.
+// nothingInTheOpen searches the whole log and the whole Redis of a test for secrets.
 func (f *Fixture) nothingInTheOpen() {
 	secrets := f.Secrets()
 	log := f.Log.String()
@@ -36,8 +36,8 @@ func (f *Fixture) nothingInTheOpen() {
 	}
 }
 
-// Secrets are everything that must stay inside, by what it is: what the fixture
-// was configured with, and what the emulators have seen or handed out.
+// Secrets returns everything that must not leak, by description: the fixture's credentials
+// and customers, and the tokens that the emulators have seen or issued.
 func (f *Fixture) Secrets() map[string]string {
 	secrets := map[string]string{
 		"the app's secret": AppSecret, "the old secret": OldAppSecret,

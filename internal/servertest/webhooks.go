@@ -18,12 +18,12 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// WithWebhooks is the one store with the secret that signs Recharge's webhooks.
+// WithWebhooks sets the secret that signs Recharge's webhooks, for one store.
 func WithWebhooks(s *config.Settings) { s.RechargeClientSecret = WebhookSecret }
 
-// Deliver delivers a webhook about a record to one of the servers as Recharge does: to
-// the registered address, with both signatures. It returns the status of the answer,
-// and may be called from any goroutine. A deleted record is told by its id only.
+// Deliver delivers a webhook about a record to one of the servers, as Recharge would, to
+// the registered address and with both signatures. It returns the status of the answer,
+// and may be called from any goroutine. The webhook for a deleted record has only its id.
 func (f *Fixture) Deliver(server, topic string, c rechargetest.Customer) int {
 	f.T.Helper()
 	customer := map[string]any{"id": c.ID}
@@ -72,7 +72,8 @@ func (f *Fixture) Deliver(server, topic string, c rechargetest.Customer) int {
 	return response.StatusCode
 }
 
-// MustDeliver tells and wants the answer 200. Recharge would repeat anything else.
+// MustDeliver fails the test unless the answer is 200. Recharge would repeat the webhook
+// after any other answer.
 func (f *Fixture) MustDeliver(server, topic string, c rechargetest.Customer) {
 	f.T.Helper()
 	if status := f.Deliver(server, topic, c); status != http.StatusOK {
@@ -80,13 +81,13 @@ func (f *Fixture) MustDeliver(server, topic string, c rechargetest.Customer) {
 	}
 }
 
-// Webhook sends what Shopify would send, signed with secret.
+// Webhook sends a webhook like Shopify's, signed with secret, and returns the answer.
 func (f *Fixture) Webhook(path, topic, body, secret string, id ...string) (*http.Response, string) {
 	f.T.Helper()
 	return f.WebhookAt(path, topic, body, secret, f.Clock.Now(), id...)
 }
 
-// WebhookAt is one that tells of what happened then.
+// WebhookAt sends a webhook about an event at the time triggered.
 func (f *Fixture) WebhookAt(
 	path, topic, body, secret string, triggered time.Time, id ...string,
 ) (*http.Response, string) {
@@ -118,21 +119,21 @@ func (f *Fixture) WebhookAt(
 	return response, string(text)
 }
 
-// topicID is a message's id: one for each topic, as if it were sent again.
+// topicID returns a webhook's id. Each topic has one, as if the webhook were repeated.
 func topicID(topic string) string {
 	return "b54557e4-" + strings.NewReplacer("/", "-", "_", "-").Replace(topic)
 }
 
-// ShopBody is the body of shop/redact, as Shopify documents it.
+// ShopBody returns the body of shop/redact, as Shopify documents it.
 func ShopBody() string { return fmt.Sprintf(`{"shop_id":954889,"shop_domain":%q}`, Shop) }
 
-// ShopperBody is that of customers/redact and customers/data_request.
+// ShopperBody returns the body of customers/redact and customers/data_request.
 func ShopperBody(id string) string {
 	const customer = `{"id":%s,"email":"pat@example.test","phone":"555-0100"}`
 	return fmt.Sprintf(`{"shop_id":954889,"shop_domain":%q,"customer":`+customer+`,"orders_to_redact":[]}`, Shop, id)
 }
 
-// UninstalledBody is that of app/uninstalled.
+// UninstalledBody returns the body of app/uninstalled.
 func UninstalledBody() string {
 	const owner = `"email":"owner@fixture.example","domain":"www.brand.example"`
 	return fmt.Sprintf(`{"id":954889,"name":"Fixture Shop",`+owner+`,"myshopify_domain":%q}`, Shop)

@@ -2,7 +2,7 @@
 //
 //	go run ./internal/size
 //
-// Production code is all Go that is not a test. Lines are counted as wc does.
+// Production code is all Go outside of tests. Lines are counted as wc counts them.
 package main
 
 import (
@@ -22,11 +22,11 @@ import (
 const (
 	maxFile     = 400 // lines
 	maxFunction = 60  // lines
-	maxLine     = 120 // characters, a tab being one
+	maxLine     = 120 // characters; a tab counts as one
 )
 
-// budget limits the lines of some rooms and files together. Emulators do not count. A change
-// may not exceed limit, which is lowered as the rooms shrink, until it is the goal.
+// budget limits the lines of some packages and files together, without emulators. A change
+// may not exceed limit, which is lowered step by step to the goal.
 type budget struct {
 	name        string
 	goal, limit int
@@ -36,7 +36,7 @@ type budget struct {
 
 func budgets() []budget {
 	return []budget{
-		// A click's request comes in by server/http.go. No click runs what is in the files left out.
+		// A click's request arrives in server/http.go. No click runs the code in the excluded files.
 		{
 			"what a click can touch", 8000, 8000,
 			[]string{
@@ -61,7 +61,7 @@ func budgets() []budget {
 	}
 }
 
-// lines returns how many of the files' lines count.
+// lines adds up the lines of the files to which the budget applies.
 func (b budget) lines(files map[string]int) (sum int) {
 	for path, n := range files {
 		part := func(p string) bool { return path == p || strings.HasPrefix(path, p+"/") }
@@ -103,7 +103,7 @@ func main() {
 	}
 }
 
-// count returns the lines of each file below root, and what is too long.
+// count returns the number of lines of each file below root, and lists what is too long.
 func count(root string) (lines map[string]int, offenders []string, err error) {
 	lines = map[string]int{}
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -127,7 +127,7 @@ func count(root string) (lines map[string]int, offenders []string, err error) {
 	return lines, offenders, err
 }
 
-// room is the folder at the root, but an emulator is one of its own.
+// room returns a file's top-level folder or, for an emulator, the emulator's folder.
 func room(path string) string {
 	if emulator(path) {
 		return filepath.Dir(path)
@@ -140,7 +140,7 @@ func emulator(path string) bool {
 	return strings.HasPrefix(path, "shopify/shopifytest/") || strings.HasPrefix(path, "recharge/rechargetest/")
 }
 
-// tooLong lists what is too long in a file.
+// tooLong lists what is too long in a file: the file itself, lines and functions.
 func tooLong(path, text string) (found []string) {
 	if n := strings.Count(text, "\n"); n > maxFile {
 		found = append(found, fmt.Sprintf("%s: %d lines; the limit is %d", path, n, maxFile))

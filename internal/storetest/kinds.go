@@ -1,5 +1,5 @@
-// The kinds of Redis that hosts offer, each from real processes on loopback: with
-// TLS, with sentinels that replace a master, and as a cluster that does so itself.
+// The kinds of Redis that hosts offer, each of real processes on loopback: with TLS, with
+// sentinels that replace a failed master, and as a cluster, which replaces its own.
 
 package storetest
 
@@ -25,8 +25,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// promptly lets a replica have its copy at once: the default is to wait five
-// seconds for others who may want one, too.
+// promptly starts replication at once. By default, the master waits five seconds for
+// other replicas.
 func promptly(args []string) []string {
 	return append([]string{"--repl-diskless-sync-delay", "0"}, args...)
 }
@@ -34,10 +34,10 @@ func promptly(args []string) []string {
 // Nodes are the servers of a cluster.
 type Nodes struct {
 	Masters  []*Server
-	Replicas []*Server // one of each master, in the same order
+	Replicas []*Server // one for each master, in the same order
 }
 
-// URL is what REDIS_URL is for the cluster.
+// URL returns the REDIS_URL of the cluster.
 func (n *Nodes) URL() string { return "redis://" + addresses(append(n.Masters, n.Replicas...)) }
 
 // Cluster starts three masters with one replica each. A master that is killed is
@@ -66,7 +66,7 @@ func Cluster(t testing.TB, args ...string) *Nodes {
 		must(t, clients[i].ClusterAddSlotsRange(ctx, slots[0], slots[1]).Err())
 	}
 	for i, s := range append(n.Masters[1:3:3], n.Replicas...) {
-		// Two of one epoch would have to agree first on who is the elder.
+		// Otherwise, nodes of the same epoch would first have to resolve the conflict.
 		must(t, clients[i+1].Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+2).Err())
 		host, port, _ := net.SplitHostPort(s.Addr)
 		must(t, clients[0].ClusterMeet(ctx, host, port).Err())
@@ -86,13 +86,13 @@ func Cluster(t testing.TB, args ...string) *Nodes {
 	return n
 }
 
-// knowsAll tells whether a node knows of all six.
+// knowsAll reports whether a node knows all six nodes.
 func knowsAll(ctx context.Context, client *redis.Client) bool {
 	return strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_known_nodes:6") &&
 		!strings.Contains(client.ClusterNodes(ctx).Val(), "handshake")
 }
 
-// isUp tells whether a node knows of three masters, each with its replica.
+// isUp reports whether a node knows three masters, each with its replica.
 func isUp(ctx context.Context, client *redis.Client) bool {
 	shards := client.ClusterShards(ctx).Val()
 	return len(shards) == 3 && strings.Contains(client.ClusterInfo(ctx).Val(), "cluster_state:ok") &&
@@ -107,7 +107,7 @@ type Watched struct {
 
 const masterName = "main"
 
-// URL is what REDIS_URL is for them.
+// URL returns the REDIS_URL of the sentinels.
 func (w *Watched) URL() string {
 	return "redis://" + addresses(w.Sentinels) + "?master_name=" + masterName
 }
@@ -126,7 +126,7 @@ func Sentinel(t testing.TB, args ...string) *Watched {
 	defer replica.Close()
 	eventually(ctx, t, "the replica follows", func() bool { return follows(ctx, replica) })
 	for range 3 {
-		// Each finds what it is to watch in a file, and writes there what it learns.
+		// Each reads the master that it watches from a file, and saves its own state there.
 		w.Sentinels = append(w.Sentinels, launch(t, &Server{sentinel: true, args: []string{host, port}}))
 	}
 	for _, s := range w.Sentinels {
@@ -140,8 +140,8 @@ func Sentinel(t testing.TB, args ...string) *Watched {
 	return w
 }
 
-// sentinelConf writes the sentinel's file, and returns its name. Started again, a
-// sentinel has what it wrote there itself.
+// sentinelConf writes the sentinel's file and returns its name. A restarted sentinel keeps
+// the file that it has written itself.
 func (s *Server) sentinelConf() string {
 	name := filepath.Join(s.dir, "sentinel.conf")
 	if _, err := os.Stat(name); err == nil {
@@ -155,8 +155,8 @@ sentinel failover-timeout %[1]s 2000
 	return name
 }
 
-// TLS starts a server that speaks TLS only. authority is the file with the
-// certificate of who vouches for it: what SSL_CERT_FILE is to be.
+// TLS starts a server that accepts only TLS. authority is the file with the certificate
+// of its certificate authority, for SSL_CERT_FILE.
 func TLS(t testing.TB, args ...string) (s *Server, authority string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -191,7 +191,7 @@ func TLS(t testing.TB, args ...string) (s *Server, authority string) {
 	return launch(t, &Server{args: args, tls: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}), authority
 }
 
-// certify makes a key and the certificate for it, signed by signer; nil: by itself.
+// certify makes a key and its certificate, signed by signer or, if that is nil, by itself.
 func certify(t testing.TB, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -208,7 +208,7 @@ func follows(ctx context.Context, client *redis.Client) bool {
 	return strings.Contains(client.Info(ctx, "replication").Val(), "master_link_status:up")
 }
 
-// AwaitMaster returns when a server, which was a replica, is a master.
+// AwaitMaster waits until a server that was a replica has become a master.
 func (s *Server) AwaitMaster() {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)

@@ -12,7 +12,7 @@ import (
 	"manage-subscriptions/internal/storetest"
 )
 
-// survives writes what is there after a failover, too.
+// survives checks that a value written before a failover is still there afterwards.
 func survives(t *testing.T, client redis.UniversalClient, key string, fail func()) {
 	t.Helper()
 	defer client.Close()
@@ -21,16 +21,16 @@ func survives(t *testing.T, client redis.UniversalClient, key string, fail func(
 	if err := client.Set(ctx, key, "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	// The replica has it: otherwise it may be lost, as Redis says itself.
+	// fail waits until the replica has the value. Otherwise Redis may lose it in a failover.
 	fail()
 	var got string
-	err := context.Canceled // not asked yet
+	err := context.Canceled // until the first answer
 	for err != nil && ctx.Err() == nil {
 		if result, failed := client.Get(ctx, key).Result(); ctx.Err() == nil {
 			got, err = result, failed
 		}
 		if cluster, ok := client.(*redis.ClusterClient); ok && err != nil {
-			cluster.ReloadState(ctx) // by itself it asks only when it is told MOVED, or after a while
+			cluster.ReloadState(ctx) // otherwise it reloads only after MOVED, or later
 		}
 	}
 	if got != "value" {
@@ -55,7 +55,7 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	n := storetest.Cluster(t)
 	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: strings.Split(strings.TrimPrefix(n.URL(), "redis://"), ",")})
-	survives(t, client, "key", func() { // its slot is 12539: the third master's
+	survives(t, client, "key", func() { // its slot, 12539, is on the third master
 		master, replica := n.Masters[2], n.Replicas[2]
 		if master.Dump()["key"] != "value" {
 			t.Error("the third master does not have it")

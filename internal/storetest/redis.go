@@ -1,5 +1,5 @@
-// Package storetest starts a real Redis for tests: what the embedded one does
-// not show is how a connection dies, what memory costs, and what a dump holds.
+// Package storetest starts a real Redis for tests. The embedded one does not show how a
+// connection fails, how much memory is used, and what a dump contains.
 package storetest
 
 import (
@@ -19,9 +19,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Server is a redis-server process on a loopback port. Unless its arguments say
-// otherwise, such as "--appendonly", "yes", it keeps nothing on disk: stopped and
-// started again, it is empty.
+// Server is a redis-server process on a loopback port. It keeps nothing on disk, so it is
+// empty after a restart, unless its arguments say otherwise, such as "--appendonly", "yes".
 type Server struct {
 	Addr string // host:port, the same after Start
 
@@ -29,25 +28,25 @@ type Server struct {
 	binary string
 	dir    string
 	args   []string
-	// What differs between kinds of servers:
-	tls      *tls.Config // a client's; nil without TLS
+	// These differ between kinds of servers:
+	tls      *tls.Config // for clients; nil without TLS
 	sentinel bool
-	// While it runs:
+	// These are set while it runs:
 	end    func() error  // kills it
-	exited chan struct{} // closed when it is gone
+	exited chan struct{} // closed when it has ended
 }
 
 // Redis starts a server that ends with the test. args are further arguments,
 // such as "--maxmemory", "1mb".
 //
-// Without redis-server on the PATH the test is skipped, or fails where the
-// environment says CI=true: what is skipped there is tested nowhere.
+// Without redis-server on the PATH, the test is skipped, or fails with CI=true, since a
+// test that is skipped there would run nowhere.
 func Redis(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return launch(t, &Server{args: args})
 }
 
-// launch starts a server of whatever kind on a free port.
+// launch starts a server of any kind on a free port.
 func launch(t testing.TB, s *Server) *Server {
 	t.Helper()
 	binary, err := exec.LookPath("redis-server")
@@ -59,8 +58,8 @@ func launch(t testing.TB, s *Server) *Server {
 	}
 	s.t, s.binary, s.dir = t, binary, t.TempDir()
 	t.Cleanup(s.Stop)
-	// Between finding a port and listening on it, somebody else may take it; and a
-	// cluster's node needs the one 10000 above, too.
+	// Another process may take the port before the server does, and a cluster's node also
+	// needs the port 10000 above it.
 	for range 10 {
 		s.Addr = freeAddr(t)
 		if err = s.start(); err == nil {
@@ -81,8 +80,7 @@ func freeAddr(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// Start starts a stopped server on the same port. On a running one it does
-// nothing.
+// Start starts a stopped server on the same port. If the server runs, it does nothing.
 func (s *Server) Start() {
 	s.t.Helper()
 	if err := s.start(); err != nil {
@@ -90,8 +88,8 @@ func (s *Server) Start() {
 	}
 }
 
-// Stop kills the server, as a crash would, and waits until it is gone. On a
-// stopped one it does nothing.
+// Stop kills the server, as a crash would, and waits until it has ended. If the server is
+// stopped, it does nothing.
 func (s *Server) Stop() {
 	if s.end == nil {
 		return
@@ -101,15 +99,15 @@ func (s *Server) Stop() {
 	s.end = nil
 }
 
-// Running tells a started server from a stopped one.
+// Running reports whether the server is started.
 func (s *Server) Running() bool { return s.end != nil }
 
-// guarded runs a command for as long as its own standard input is open. That
-// is closed even when the test's process is killed or panics, where no Cleanup
-// runs: nothing is left behind.
+// guarded runs a command while its own standard input is open. That is closed even when
+// the test's process is killed or panics, in which case no Cleanup runs. So no process is
+// left behind.
 const guarded = `"$0" "$@" & exec >/dev/null; read -r _; kill -9 $!`
 
-// arguments are those of the shell that runs the server.
+// arguments returns the arguments of the shell that runs the server.
 func (s *Server) arguments() ([]string, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
@@ -136,8 +134,7 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	// Not bound to the test's context: that ends before Cleanup, which may still
-	// want a dump.
+	// The test's context ends before Cleanup, which may still need a dump.
 	command := exec.Command("sh", args...)
 	open, err := command.StdinPipe()
 	if err != nil {
@@ -152,7 +149,7 @@ func (s *Server) start() error {
 	}
 	ready := make(chan struct{})
 	exited := make(chan struct{})
-	var last string // what it said before it went; read once exited is closed
+	var last string // its last line of output; read only after exited is closed
 	go func() {
 		defer close(exited)
 		said := bufio.NewScanner(output)
@@ -163,11 +160,11 @@ func (s *Server) start() error {
 				break
 			}
 		}
-		for said.Scan() { // or the pipe fills up and it stands still
+		for said.Scan() { // otherwise the pipe fills up and the server blocks
 			last = said.Text()
 		}
 		_ = open.Close()
-		_ = command.Wait() // it was killed: that it failed is no news
+		_ = command.Wait() // fails because the server was killed
 	}()
 	select {
 	case <-ready:
@@ -182,12 +179,12 @@ func (s *Server) start() error {
 	}
 }
 
-// Dump returns all that the server holds: keys with their values. A value that
-// is no string is its members, one a line; a hash's and a sorted set's members
-// stand before what they have.
+// Dump returns all keys with their values. A value that is not a string is given as its
+// members, one per line. In a hash or a sorted set, each member is followed by its value or
+// score.
 func (s *Server) Dump() map[string]string {
 	s.t.Helper()
-	// Its own context: a dump may be taken in a test's Cleanup.
+	// It has its own context, since a test's Cleanup may call it.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	client := s.client()
@@ -199,7 +196,7 @@ func (s *Server) Dump() map[string]string {
 	dump := make(map[string]string, len(keys))
 	for _, key := range keys {
 		value, err := value(ctx, client, key)
-		if errors.Is(err, redis.Nil) { // gone since the list was made
+		if errors.Is(err, redis.Nil) { // deleted after Keys
 			continue
 		}
 		if err != nil {
@@ -210,7 +207,7 @@ func (s *Server) Dump() map[string]string {
 	return dump
 }
 
-// client speaks to this server alone, and ends with whoever asked for it.
+// client returns a client of this server only. The caller must close it.
 func (s *Server) client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:                     s.Addr,
@@ -251,7 +248,7 @@ func value(ctx context.Context, client *redis.Client, key string) (string, error
 		for _, message := range messages {
 			members = append(members, fmt.Sprintf("%s\n%v", message.ID, message.Values))
 		}
-	case "none": // it has just expired
+	case "none": // it has expired
 	default:
 		err = fmt.Errorf("a type that Dump does not know: %s", kind)
 	}

@@ -1,7 +1,7 @@
-// Package suite says how much of a slow table of tests runs. With CI=true, as in
-// "make race" and .ci/run, all of it does; otherwise a sample, so that "go test ./..."
-// stays quick. Each test runs, with fewer cases. It also holds what tests of the whole
-// program share: they run commands, and are skipped where a program is not installed.
+// Package suite decides how many cases of a slow table test run. With CI=true, as in
+// "make race" and .ci/run, all cases run; otherwise a sample, so that "go test ./..." stays
+// quick. Every test runs, with fewer cases. The package also has helpers for tests of the
+// whole program that run commands, or are skipped if a program is not installed.
 package suite
 
 import (
@@ -13,11 +13,11 @@ import (
 	"testing"
 )
 
-// Whole reports whether whole tables run.
+// Whole reports whether all cases run.
 func Whole() bool { return os.Getenv("CI") == "true" }
 
-// Runs reports whether a case runs: every one with CI=true, otherwise those whose names
-// are in the sample.
+// Runs reports whether a case runs. With CI=true every case does, otherwise those whose
+// names are in the sample.
 func Runs(name string, sample ...string) bool { return Whole() || slices.Contains(sample, name) }
 
 // Pick returns whole with CI=true, otherwise sample.
@@ -37,7 +37,7 @@ func Missing(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// Command runs a command in a folder, "" being the current one, and returns what it prints.
+// Command runs a command in a folder, "" for the current one, and returns its output.
 func Command(t testing.TB, folder, name string, args ...string) string {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), name, args...)
@@ -51,7 +51,7 @@ func Command(t testing.TB, folder, name string, args ...string) string {
 	return string(out)
 }
 
-// FreeAddress returns a loopback address with a port that was free a moment ago.
+// FreeAddress returns a loopback address with a free port, which another process may take.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

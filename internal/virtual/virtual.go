@@ -1,6 +1,6 @@
-// Package virtual runs the whole program on a network in memory: the server,
-// an emulated Recharge, Redis, and shoppers who click as Shopify would forward
-// it. In a bubble of testing/synctest all of it lives in virtual time.
+// Package virtual runs the whole program on a network in memory: the server, an emulated
+// Recharge, Redis, and shoppers whose clicks arrive as Shopify would forward them. In a
+// bubble of testing/synctest, all of it runs in virtual time.
 package virtual
 
 import (
@@ -50,36 +50,36 @@ const (
 // Recharge's real limits.
 type Options struct {
 	Customers  []rechargetest.Customer
-	Rate       float64         // calls a second that Recharge takes; 0 is its own 2
-	Burst      int             // and at once; 0 is its own 40
-	SigningKey *rsa.PrivateKey // Recharge's; nil: a new one
+	Rate       float64         // calls a second that Recharge allows; 0 for the real 2
+	Burst      int             // calls at once that it allows; 0 for the real 40
+	SigningKey *rsa.PrivateKey // Recharge's; nil for a new one
 	// OwnRedis runs a Redis that tests can read, instead of the one inside the server.
 	OwnRedis bool
 	// Index has the server import all customers before they click.
 	Index  bool
-	Log    slog.Handler // of the server; nil: nowhere
+	Log    slog.Handler // the server's log; nil discards it
 	Change func(*config.Settings)
 }
 
-// World is everything that runs: server, Recharge, Redis and network.
+// World is the running server with Recharge, Redis and the network.
 type World struct {
 	Recharge *rechargetest.Server
 	Redis    *miniredis.Miniredis // nil without Options.OwnRedis
 	Config   config.Config
 
-	// Indexed is closed when all customers were read for the first time.
+	// Indexed is closed when the first import of all customers is complete.
 	Indexed chan struct{}
 
 	network memnet.Network
 	client  *http.Client
-	toRedis atomic.Int64 // connections
+	toRedis atomic.Int64 // open connections
 	stop    context.CancelFunc
 	ended   chan error
 	closing chan struct{}
 	aging   sync.WaitGroup
 }
 
-// Start returns when the server listens. The caller must call Close.
+// Start starts everything and returns when the server listens. The caller must call Close.
 func Start(o Options) (*World, error) {
 	w := &World{ended: make(chan error, 1), closing: make(chan struct{}), Indexed: make(chan struct{})}
 	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
@@ -112,8 +112,8 @@ func Start(o Options) (*World, error) {
 	return w, nil
 }
 
-// dialApp connects to APP_URL, without TLS, which is the proxy's part and not the
-// program's.
+// dialApp connects to APP_URL. It does so without TLS, which a proxy in front of the
+// program would terminate.
 func (w *World) dialApp(ctx context.Context, network, address string) (net.Conn, error) {
 	if address != appHost+":443" {
 		return nil, fmt.Errorf("virtual: no host at %s", address)
@@ -121,7 +121,7 @@ func (w *World) dialApp(ctx context.Context, network, address string) (net.Conn,
 	return w.network.Dial(ctx, network, publicAddr)
 }
 
-// dial makes the server's outgoing connections.
+// dial opens the server's outgoing connections.
 func (w *World) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if address != redisAddr || w.Redis == nil {
 		return w.network.Dial(ctx, network, address)
@@ -144,8 +144,8 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// age lets keys of OwnRedis expire, up to a tick late, since miniredis walks through
-// all of them for it.
+// age lets keys of OwnRedis expire, up to a tick late. More frequent ticks would be slow,
+// since miniredis scans all keys for it.
 func (w *World) age() {
 	const tick = 10 * time.Second
 	ticker := time.NewTicker(tick)
@@ -205,7 +205,7 @@ func (w *World) run(o Options) error {
 	}
 }
 
-// watcher reads in the log that the import is complete.
+// watcher calls indexed when the log says that the import is complete.
 type watcher struct {
 	slog.Handler
 	indexed func()
@@ -276,8 +276,8 @@ func (w *World) get(ctx context.Context, address string) (Answer, error) {
 	return Answer{Status: response.StatusCode, Location: response.Header.Get("Location"), Body: string(body)}, err
 }
 
-// Outcome returns how the click ended, judged by the answer; "" if it is none of the
-// known ones.
+// Outcome derives the click's outcome from the answer. It is "" if it is none of the known
+// ones.
 func (a Answer) Outcome() string {
 	switch {
 	case a.Status == http.StatusFound && strings.HasPrefix(a.Location, Portal) && a.token() != "":
@@ -302,7 +302,7 @@ func (a Answer) token() string {
 	return u.Query().Get("token")
 }
 
-// Hash returns the hash in the portal link; "" if the answer is no such link.
+// Hash returns the hash in the portal link, or "" if the answer is not a portal link.
 func (a Answer) Hash() string {
 	rest, ok := strings.CutPrefix(a.Location, Portal)
 	if !ok {
@@ -319,8 +319,8 @@ func (w *World) Open(ctx context.Context, a Answer) (bool, error) {
 	return page.Status == http.StatusOK && strings.Contains(page.Body, `data-portal="open"`), err
 }
 
-// Connections counts the open connections by their other end, without those to the
-// Redis inside the server.
+// Connections counts the open connections by destination, without those to the Redis
+// inside the server.
 func (w *World) Connections() map[string]int {
 	open := map[string]int{"public": w.network.Open(publicAddr), "recharge": w.network.Open(rechargeAddr)}
 	if w.Redis != nil {

@@ -16,7 +16,7 @@ const (
 	hash  = "1f2e3d4c5b6a7988"
 )
 
-// TestWorld goes once through everything that others build upon.
+// TestWorld runs through everything once that other tests rely on.
 func TestWorld(t *testing.T) {
 	for name, own := range map[string]bool{"Redis in the server": false, "Redis beside it": true} {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { tryWorld(t, own) }) })
@@ -67,7 +67,7 @@ func tryWorld(t *testing.T, ownRedis bool) {
 		t.Error("no webhook is registered")
 	}
 	w.Recharge.DeleteCustomer(70100200)
-	time.Sleep(time.Second) // it is answered when no click that could not know is still under way
+	time.Sleep(time.Second) // a webhook is answered after a second, when no older click is still in progress
 	synctest.Wait()
 	if told := w.Recharge.Deliveries(); len(told) != 1 || told[0].Status != 200 {
 		t.Errorf("deliveries = %v; want one that was taken", told)
@@ -77,7 +77,7 @@ func tryWorld(t *testing.T, ownRedis bool) {
 	}
 }
 
-// TestStartFails takes down what had started.
+// TestStartFails checks that a failed Start stops whatever it has started.
 func TestStartFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if _, err := virtual.Start(virtual.Options{Change: func(s *config.Settings) { s.OpsAddr = s.Addr }}); err == nil {

@@ -175,7 +175,7 @@ func (c *checker) withoutShop(s Settings) {
 
 func (c *checker) token(name, text string) Secret {
 	c.expect(!strings.ContainsFunc(text, notInToken),
-		name, "has a space or a control character in it", "copy it again, without what is around it")
+		name, "has a space or a control character in it", "copy it again, without any text around it")
 	return NewSecret(text)
 }
 
@@ -294,7 +294,7 @@ func (c *checker) portal(name, text string, shop shopify.Shop) *url.URL {
 func (c *checker) shop(name, text string) shopify.Shop {
 	shop, err := shopify.ParseShop(text)
 	c.expect(err == nil || text == "", name, "is not a myshopify.com name",
-		"my-store.myshopify.com, in small letters, not the store's own domain")
+		"my-store.myshopify.com, in lower case, not the store's own domain")
 	return shop
 }
 
@@ -306,7 +306,7 @@ func (c *checker) choice(name, text string, choices ...string) string {
 func (c *checker) duration(name, text string, least, most time.Duration) time.Duration {
 	d, err := time.ParseDuration(text)
 	if !c.expect(err == nil && d >= least && d <= most,
-		name, "is not a duration in its bounds", fmt.Sprintf("from %v to %v, such as 90s, 5m, 24h", least, most)) {
+		name, "is not a duration in the allowed range", fmt.Sprintf("from %v to %v, such as 90s, 5m, 24h", least, most)) {
 		return 0
 	}
 	return d

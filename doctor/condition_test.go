@@ -67,13 +67,13 @@ func TestCheckRedis(t *testing.T) {
 		{"file, flushed never", []string{"--appendonly", "yes", "--appendfsync", "no"}, nil, []string{"appendfsync no"}, nil, false},
 		{"evicts", []string{"--maxmemory-policy", "allkeys-lru"}, nil, []string{"keeps nothing on disk"}, []string{"evict"}, true},
 		{"evicts, and does not show its settings", []string{"--maxmemory-policy", "allkeys-random"}, []string{"config"},
-			[]string{"does not tell whether it makes snapshots"}, []string{"evict"}, true},
+			[]string{"does not report whether it makes snapshots"}, []string{"evict"}, true},
 		{"evicts, and keeps a file", slices.Concat(always, []string{"--maxmemory-policy", "allkeys-lru"}), nil, nil, []string{"evict"}, true},
 		// Redis would evict the key that leads from a record to its shopper before the shopper's own.
 		{"evicts what ends", slices.Concat(always, []string{"--maxmemory-policy", "volatile-lru"}), nil, nil, []string{"evict"}, false},
-		{"no settings, no file", nil, []string{"config"}, []string{"does not tell whether it makes snapshots"}, nil, false},
-		{"no settings, a file", []string{"--appendonly", "yes"}, []string{"config"}, []string{"does not tell how often"}, nil, false},
-		{"tells nothing", nil, []string{"config", "info"}, []string{"does not tell whether it keeps", "does not tell its maxmemory-policy"}, nil, false},
+		{"no settings, no file", nil, []string{"config"}, []string{"does not report whether it makes snapshots"}, nil, false},
+		{"no settings, a file", []string{"--appendonly", "yes"}, []string{"config"}, []string{"does not report how often"}, nil, false},
+		{"tells nothing", nil, []string{"config", "info"}, []string{"does not report whether it keeps", "does not report its maxmemory-policy"}, nil, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -389,7 +389,7 @@ func TestFaults(t *testing.T) {
 		"another host's certificate": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.app.URL, "127.0.0.1", "localhost", 1) },
 			check: "app.reach", status: doctor.Fail, found: "another host", remedy: "host in APP_URL"},
 		"certificate over": {turn: func(w *ward) { w.settings.AppURL = certified(w, -time.Hour) },
-			check: "app.reach", status: doctor.Fail, found: "over", remedy: "renew"},
+			check: "app.reach", status: doctor.Fail, found: "expired", remedy: "renew"},
 		"certificate nearly over": {turn: func(w *ward) { w.settings.AppURL = certified(w, 5*24*time.Hour) },
 			check: "app.certificate", status: doctor.Warn, found: "4 days", remedy: "renew"},
 		"no TLS": {turn: func(w *ward) { w.settings.AppURL = strings.Replace(w.shown.URL, "http:", "https:", 1) },
@@ -493,7 +493,7 @@ func TestFaults(t *testing.T) {
 		"no base": {turn: portalSays(func(a map[string]any) { a["base_url"] = "" }),
 			check: "recharge.base_url", status: doctor.Warn, found: "the link itself is good", remedy: "Recharge's support"},
 		"a base that tells": {turn: portalSays(func(a map[string]any) { a["base_url"] = "https://x.rechargeapps.com/portal-" + hash + "/" }),
-			check: "recharge.base_url", status: doctor.Warn, found: "none that can be used", remedy: "Recharge's support"},
+			check: "recharge.base_url", status: doctor.Warn, found: "no usable one", remedy: "Recharge's support"},
 		"no storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "" },
 			check: "recharge.session", status: doctor.Fail, found: "without a storefront token", remedy: "set it as RECHARGE_STOREFRONT_TOKEN"},
 		"wrong storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "strfnt_hush-hush" },
@@ -570,14 +570,14 @@ func TestFaults(t *testing.T) {
 			check: "redis.write", status: doctor.Fail, found: "memory is full", remedy: "maxmemory"},
 		"may not read all that a click reads": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://few:hush-hush@" + storetest.Redis(w.t, "--user", "few", "on", ">hush-hush", "~ms2:*", "+@connection", "+info", "+set", "+eval").Addr
-		}, check: "redis.write", status: doctor.Fail, found: "does not let this user", remedy: "rights"},
+		}, check: "redis.write", status: doctor.Fail, found: "denies this user", remedy: "rights"},
 		"evicts, and keeps nothing": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://" + storetest.Redis(w.t, "--maxmemory-policy", "allkeys-lru").Addr
 			w.manyStores()
 		}, check: "redis.persistence", status: doctor.Warn, found: "keeps nothing on disk", remedy: "appendonly yes"},
 		"may only read": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://ro:hush-hush@" + storetest.Redis(w.t, "--user", "ro", "on", ">hush-hush", "~ms2:*", "+@read", "+@connection", "+info").Addr
-		}, check: "redis.write", status: doctor.Fail, found: "does not let this user", remedy: "rights"},
+		}, check: "redis.write", status: doctor.Fail, found: "denies this user", remedy: "rights"},
 		"not a cluster": {turn: func(w *ward) { w.settings.RedisURL += "?cluster=true" },
 			check: "redis.reach", status: doctor.Fail, found: "not a cluster", remedy: "cluster=true"},
 		"a cluster's node": {turn: func(w *ward) {

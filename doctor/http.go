@@ -118,7 +118,7 @@ func unreachable(err error, setting, what string) Check {
 	noTLS := strings.Contains(err.Error(), "tls:") || errors.Is(err, http.ErrSchemeMismatch)
 	return first([]verdict{
 		{invalid.Reason == x509.Expired,
-			fail("its certificate is over, or not valid yet", "renew the certificate of "+what)},
+			fail("its certificate has expired or is not valid yet", "renew the certificate of "+what)},
 		{strange, fail("its certificate is for another host", "get a certificate for the host in "+setting)},
 		{distrusted, fail("its certificate is not trusted",
 			"give "+what+" a certificate that browsers trust, with its whole chain")},
@@ -168,8 +168,8 @@ func (d *doctor) certificate(state *tls.ConnectionState) Check {
 func refuses(unsigned page) Check {
 	status := fmt.Sprintf("status %d: ", unsigned.status)
 	return first([]verdict{
-		{unsigned.status >= 500, fail(status+"what is in front of the server gets no answer from it",
-			"check that the server runs, and that what is in front of it forwards to its ADDR")},
+		{unsigned.status >= 500, fail(status+"the proxy in front of the server gets no answer from it",
+			"check that the server runs, and that the proxy in front of it forwards to its ADDR")},
 		{!unsigned.refused(), fail(status+"another program answers",
 			"point APP_URL at this program, and leave the path "+proxyPath+" as it is")},
 	}, ok("403 with a request id"))
@@ -272,7 +272,7 @@ func notReached(got page, at *url.URL) Check {
 		{got.tooMany(), warn(status+"too many requests to Shopify", "run doctor again in a minute")},
 		{got.status == http.StatusForbidden || got.status == http.StatusUnauthorized,
 			fail(fmt.Sprintf("%d, not this program's: something in front of it refuses", got.status),
-				"let Shopify's requests through what protects the server (firewall, bot protection)")},
+				"let Shopify's requests pass the firewall or bot protection in front of the server")},
 		{got.status >= 500, fail(status+"Shopify got no answer from the server",
 			"see app.reach, and check that the proxy's url in the app's configuration is APP_URL"+proxyPath)},
 	}, fail(status+"another program's answer: Shopify does not forward to this one", settings))
@@ -287,8 +287,8 @@ func (d *doctor) redirect(got page, at *url.URL) Check {
 		{prefix == d.path(), ok(arrives)},
 		{prefix != "", warn(arrives, "let themes link to "+prefix)},
 		{strings.Contains(got.body, `data-outcome="not_connected"`),
-			fail("the page not_connected: it is another store's storefront, or the store has not connected Recharge",
-				"pass --store-url of the store that is checked, or connect it")},
+			fail("the page not_connected: this is another store's storefront, or the store has not connected Recharge",
+				"pass --store-url of the store being checked, or connect it")},
 		{got.status >= 500 || got.tooMany(), notReached(got, at)},
 		// A refusal of ours is excluded, because it means that Shopify followed the redirect itself.
 		{got.status >= 400 && !got.refused(),

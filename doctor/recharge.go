@@ -187,7 +187,7 @@ func (r *rechargeReport) store(f recharge.Finding) Check {
 		{f.State == recharge.Skipped,
 			warn("Recharge does not say whose it is", "check at Recharge that the token is this store's")},
 		{f.Why == recharge.WrongStore, fail("the token is another store's",
-			"make one in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
+			"create one in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
 		{f.State != recharge.Passed, refused(f, "give the token the scope read_store at Recharge", nil)},
 		{r.Store.Base == "", ok("this store's; no customer_portal_base_url")},
 		{!r.Store.Trusted, warn(base+", where no link may lead", r.portalAt("that address"))},
@@ -220,7 +220,7 @@ func (r *rechargeReport) customer(f recharge.Finding) Check {
 	return refused(f, "fix recharge.filter", map[recharge.Reason]Check{
 		"":                  ok("found"),
 		recharge.NoCustomer: warn("Recharge does not know this customer", anySubscriber),
-		recharge.Ambiguous: warn("several records are this customer's, none to prefer",
+		recharge.Ambiguous: warn("this customer has several records, and none to prefer",
 			"pass another customer; at Recharge, merge this one's records"),
 	})
 }
@@ -235,7 +235,7 @@ func (r *rechargeReport) session(f recharge.Finding) Check {
 	if lives := r.Session.Lives; lives != 0 {
 		made += fmt.Sprintf("; it lives for %v", lives.Round(time.Minute))
 	}
-	remedy := "give the Admin token the scope write_session at Recharge, and the storefront token that for sessions"
+	remedy := "give the Admin token the scope write_session at Recharge, and the storefront token the scope for sessions"
 	return refused(f, remedy, map[recharge.Reason]Check{
 		"":               ok(made),
 		recharge.Foreign: fail("another customer's session", support),
@@ -274,7 +274,7 @@ func (r *rechargeReport) baseURL(recharge.Finding) Check {
 		{!p.Opens && p.Trusted, fail("the customer's hash is not where it should be in the link", support)},
 		{!p.Opens && strings.HasPrefix(p.Base, p.LinkHost+"/"), fail(p.Base+astray, r.portalAt("https://"+p.Base))},
 		{!p.Opens, fail("the link leads to "+p.LinkHost+astray, r.portalAt("the portal's address on "+p.LinkHost))},
-		{p.Base == "", warn("none that can be used; the link itself is good",
+		{p.Base == "", warn("no usable one; the link itself is good",
 			"tell Recharge's support: links to a single subscription are made with it")},
 	}, ok(p.Base))
 }
@@ -287,7 +287,7 @@ func (r *rechargeReport) expiry(recharge.Finding) Check {
 	expires := r.Portal.Expires
 	return first([]verdict{
 		{expires == 0, warn("it cannot be read", "set LINK_TTL=0: links are then not reused")},
-		{expires < time.Minute, warn(zone+"; it is over in less than a minute", "set LINK_TTL=0, and see the line clock")},
+		{expires < time.Minute, warn(zone+"; it is less than a minute away", "set LINK_TTL=0, and see the line clock")},
 	}, ok(fmt.Sprintf("%s; in %.0f h", zone, expires.Hours())))
 }
 

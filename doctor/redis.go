@@ -50,7 +50,7 @@ func (d *doctor) redis(ctx context.Context) []Check {
 			}
 			return ok(fmt.Sprintf("answers; %d node(s) with keys", max(condition.nodes, 1)))
 		}},
-		{"redis.write", "SET of a key that is not there, only if it is, and EVAL", reach, func(ctx context.Context) Check {
+		{"redis.write", "SET XX of a missing key, MGET, EVAL", reach, func(ctx context.Context) Check {
 			if err := tryWrite(ctx, client); err != nil {
 				return redisFailed(err)
 			}
@@ -83,7 +83,7 @@ func redisFailed(err error) Check {
 		{says("WRONGPASS", "NOAUTH", "AUTH <password>"),
 			fail("Redis does not accept the user or password", "correct user and password in REDIS_URL")},
 		{says("can't run this command", "NOPERM"),
-			fail("Redis does not let this user do what is needed", "give the user the rights that the docs name")},
+			fail("Redis denies this user commands that the server needs", "give the user the rights listed in docs/install.md")},
 		{says("READONLY"), fail("it is a replica, which takes no writes",
 			"name the master in REDIS_URL; with Sentinel, the sentinels and ?master_name=")},
 		{says("OOM"), fail("its memory is full, and it takes no writes", "raise maxmemory in Redis")},
@@ -124,7 +124,7 @@ func version(text string) Check {
 	n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor)
 	found := fmt.Sprintf("%d.%d", major, minor)
 	return first([]verdict{
-		{n < 2, warn("Redis does not tell its version", "let its user ask INFO")},
+		{n < 2, warn("Redis does not report its version", "allow its user the command INFO")},
 		{major < 6 || major == 6 && minor < 2, warn(found, "use Redis 6.2 or newer: this one is not tested")},
 	}, ok(found))
 }
@@ -138,7 +138,7 @@ func persistence(condition Condition, oneStore bool) Check {
 		}
 	}
 	if oneStore {
-		return ok("nothing that was erased comes back; what is lost is looked up again")
+		return ok("erased data does not come back, and lost data is looked up again")
 	}
 	return ok("append-only file")
 }
@@ -147,7 +147,7 @@ func eviction(policy string, fatal bool) Check {
 	const remedy = "set Redis' maxmemory-policy to noeviction"
 	return first([]verdict{
 		{fatal, fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start", remedy)},
-		{policy == "", warn("Redis does not tell its maxmemory-policy", "check that it is noeviction")},
+		{policy == "", warn("Redis does not report its maxmemory-policy", "check that it is noeviction")},
 		{policy != "noeviction", warn("Redis may evict keys before their time: "+
 			"a webhook about a customer who has moved could miss the shopper who had the record", remedy)},
 	}, ok(policy))
@@ -174,7 +174,7 @@ func latency(ctx context.Context, client redis.UniversalClient) Check {
 	}
 	found := fmt.Sprintf("%.1f ms", float64(worst.Microseconds())/1000)
 	return first([]verdict{
-		{worst > redisTooSlow, fail(found, "put Redis next to the server: clicks go on without it")},
+		{worst > redisTooSlow, fail(found, "put Redis next to the server: a click that waits longer goes on without it")},
 		{worst > redisSlow,
 			warn(found, "put Redis into the server's own network: each click waits for it up to three times")},
 	}, ok(found))
@@ -200,7 +200,7 @@ func cluster(ctx context.Context, client redis.UniversalClient, condition Condit
 }
 
 // ErrEvicting means that Redis may evict data that must not be lost.
-var ErrEvicting = errors.New("keys that have no end may be evicted by Redis: set its maxmemory-policy to noeviction")
+var ErrEvicting = errors.New("Redis may evict keys that do not expire: set its maxmemory-policy to noeviction")
 
 // Condition is how Redis keeps its data, on all nodes that have keys of their own. Settings that
 // Redis does not report are empty.
@@ -315,7 +315,7 @@ func (s settings) warnings() []Warning {
 	switch policy := s["maxmemory_policy"]; policy {
 	case "noeviction":
 	case "":
-		warnings = append(warnings, Warning{"Redis does not tell its maxmemory-policy: " +
+		warnings = append(warnings, Warning{"Redis does not report its maxmemory-policy: " +
 			"with an allkeys policy, what merchants saved may be evicted", true, false})
 	default:
 		warnings = append(warnings, Warning{"Redis may evict keys before their time (maxmemory-policy " + policy + "): " +
@@ -339,12 +339,12 @@ func (s settings) diskRisk() string {
 	case aof == "0" && tells:
 		return "Redis has no append-only file: what merchants saved since its last snapshot is lost when it crashes" + ask
 	case aof == "0":
-		return "Redis has no append-only file, and does not tell whether it makes snapshots: " +
+		return "Redis has no append-only file, and does not report whether it makes snapshots: " +
 			"what merchants saved may be lost when it restarts" + ask
 	case aof != "1":
-		return "Redis does not tell whether it keeps its data on disk: what merchants saved may be lost when it restarts"
+		return "Redis does not report whether it keeps its data on disk: what merchants saved may be lost when it restarts"
 	case s["appendfsync"] == "no":
-		return "Redis leaves it to the system when its file gets on the disk (appendfsync no): " +
+		return "Redis leaves flushing its file to the operating system (appendfsync no): " +
 			"what merchants saved in the last half minute may be lost in a power failure"
 	case s["appendfsync"] == "always" || s["waitaof"] != "":
 		return "" // Redis has flushed it, or we wait until it has
@@ -352,7 +352,7 @@ func (s settings) diskRisk() string {
 		return "Redis flushes its disk every second and cannot say when it has (before 7.2): " +
 			"what merchants saved up to a second before a power failure may be lost"
 	}
-	return "Redis does not tell how often it flushes its disk: " +
+	return "Redis does not report how often it flushes its disk: " +
 		"what merchants saved just before a power failure may be lost"
 }
 

@@ -142,7 +142,7 @@ func (s *Service) detectAccounts(ctx context.Context, shop shopify.Shop, tell fu
 	start := s.Now()
 	accounts, err := shopify.DetectAccounts(ctx, s.Platform, shop)
 	if err != nil {
-		s.Log.InfoContext(ctx, "customer accounts not found out", "shop", string(shop), "cause", err)
+		s.Log.InfoContext(ctx, "customer accounts not detected", "shop", string(shop), "cause", err)
 	}
 	tell(accountsStep(accounts, s.Now().Sub(start)))
 	return accounts

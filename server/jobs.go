@@ -129,7 +129,7 @@ func (s *server) maintain(ctx context.Context) {
 			err = s.merchant.Maintain(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.Log.WarnContext(ctx, "maintenance of all shops not ended", "cause", err)
+			s.Log.WarnContext(ctx, "maintenance of all shops not finished", "cause", err)
 		}
 	})
 }

@@ -318,7 +318,7 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
 
   As a merchant
     Open      %[2]s/admin
-    Install   Manage Subscriptions, in a store that has not got it yet: an older theme, legacy accounts
+    Install   Manage Subscriptions, in a store that does not have it yet: an older theme, legacy accounts
     Paste     Admin token       %[3]s
               Storefront token  %[4]s
               Webhook secret    %[5]s

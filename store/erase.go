@@ -29,9 +29,9 @@ type Erasure struct {
 	SavedUntil time.Time
 }
 
-// EraseShop erases a shop, and returns its record. Once it returns a nil error, nothing of the shop
-// opens, on any instance. Many shoppers do not make it slower, since their keys are removed in the
-// background or expire.
+// EraseShop erases a shop, and returns the record that it erased, if any. Once it returns a nil
+// error, nothing of the shop opens, on any instance. Many shoppers do not make it slower, since
+// their keys are removed in the background or expire.
 func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err error) {
 	s.pendingMu.Lock()
 	delete(s.pending, e.Shop)
@@ -142,8 +142,8 @@ func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, chan
 	return nil
 }
 
-// Redact erases a shopper's cached value, and keeps imports from caching the shopper again until
-// the shopper's own next click. Once it returns nil, Redis has that on disk.
+// Redact erases a shopper's cached value. Imports do not cache the shopper again before the
+// shopper's own next click, or redactedFor. Once it returns nil, Redis has that on disk.
 func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.CustomerID) error {
 	if err := s.forgetDurably(ctx, shop, []string{string(customer)}, true); err != nil {
 		return fmt.Errorf("redact: %w", err)

@@ -38,7 +38,7 @@ var ErrOutdated = errors.New("erased or moved meanwhile")
 // Save caches what a click has learned about a shopper, and releases the lock, in one step. at is
 // when Recharge was asked, by the shared limiter's clock, or 0 if that is not known. A nil value
 // only releases the lock. Save works even when the click's time is up, since the next click needs
-// the value more. Errors: ErrOutdated; any other means that Redis did not answer.
+// the value more. Errors: ErrOutdated; any other means that it is not known to be saved.
 func (s *Store) Save(ctx context.Context, r *Record, who Shopper, value *Cached, at int64, lock *Lock) error {
 	switch {
 	case value == nil && (lock == nil || !lock.taken):

@@ -127,7 +127,7 @@ func unexpected(i int, a answered, err error) error {
 	if err != nil {
 		return fmt.Errorf("shopper %d: %w", i, err)
 	}
-	return fmt.Errorf("shopper %d was answered %s, to %q", i, a.status, a.location)
+	return fmt.Errorf("shopper %d got the answer %s with the location %q", i, a.status, a.location)
 }
 
 // loaded is the result of a load test.

@@ -33,8 +33,8 @@ func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	d := newTestbed(t)
 	elsewhere := map[string]string{
-		"go test ./...":                "this is it",
-		"bash .ci/run":                 "it runs this",
+		"go test ./...":                "this test is a part of it",
+		"bash .ci/run":                 "it runs this test",
 		"npm ci":                       ".ci/run runs it",
 		"docker compose up --build":    "needs a container engine; the tests of deploy/ check what it reads and run what it starts",
 		"npx @shopify/cli app deploy":  "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
@@ -62,7 +62,7 @@ func TestDocsCommands(t *testing.T) {
 		})
 	}
 	for typed := range elsewhere {
-		t.Errorf("%q is excused, and no document names it", typed)
+		t.Errorf("%q is listed as an exception, but no document names it", typed)
 	}
 	help := suite.Command(t, d.folder, d.program, "--help")
 	for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+) .*\[flags\]$`).FindAllStringSubmatch(help, -1) {
@@ -205,7 +205,7 @@ func (d *testbed) try(t *testing.T, typed string) error {
 	case strings.HasPrefix(typed, "go test "):
 		return goodTest(t, typed)
 	}
-	return errors.New("it is not known how to try this here")
+	return errors.New("this test does not know how to run it")
 }
 
 // curl asks for a link as a storefront's server does, and checks the answer.
@@ -218,7 +218,7 @@ func (d *testbed) curl(t *testing.T, typed string) error {
 	shell.Env = append(d.environ, "PORTAL_URL="+d.appURL, "PORTAL_API_KEY="+d.portalKey)
 	said, err := shell.Output()
 	if err == nil && (!strings.Contains(string(said), `/1f2e3d4c5b6a7988/`) || !strings.Contains(string(said), `"signed_in":true`)) {
-		err = errors.New("it says " + string(said))
+		err = errors.New("it prints " + string(said))
 	}
 	return err
 }
@@ -243,7 +243,7 @@ func imported(t *testing.T, typed string) error {
 		if said, err := run.CombinedOutput(); err != nil {
 			return errors.New(step + ": " + string(said))
 		} else if step == "go run ." && !strings.Contains(string(said), "5m0s") {
-			return errors.New("it says " + string(said))
+			return errors.New("it prints " + string(said))
 		}
 	}
 	return nil
@@ -261,7 +261,7 @@ func (d *testbed) run(t *testing.T, args []string) error {
 	}
 	said, err := program.CombinedOutput()
 	if err == nil && len(said) == 0 {
-		err = errors.New("it says nothing")
+		err = errors.New("it prints nothing")
 	}
 	if err != nil {
 		t.Logf("%s", said)
@@ -291,7 +291,7 @@ func (d *testbed) serve(t *testing.T) {
 			return
 		}
 	}
-	t.Fatalf("it does not serve: %v", server.Wait())
+	t.Fatalf("the server ended before it served: %v", server.Wait())
 }
 
 // goodTest checks that the tests or benchmarks that a go test command names exist, and the

@@ -18,12 +18,12 @@ func TestSecurityDocNamesRealTests(t *testing.T) {
 	there := testsInTree(t)
 	for _, name := range match(t, doc, "`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)`") {
 		if !there[name[1]] {
-			t.Errorf("%s names %s, which there is not", doc, name[1])
+			t.Errorf("%s names %s, which does not exist", doc, name[1])
 		}
 	}
 	promises := match(t, doc, "(?m)^\\| ([0-9])\\. .* \\| .* \\| (`.*`) \\|$")
 	if len(promises) != 7 {
-		t.Errorf("%s has %d promises with tests; want the seven of the design", doc, len(promises))
+		t.Errorf("%s has %d promises with tests; want seven", doc, len(promises))
 	}
 }
 
@@ -69,7 +69,7 @@ func TestDependenciesDoc(t *testing.T) {
 		delete(rows, name)
 	}
 	if len(missing) > 0 {
-		t.Errorf("%s lacks a row, with where it is used and one reason, for each of:\n\t%s", doc, strings.Join(missing, "\n\t"))
+		t.Errorf("%s needs a row for each of these, which says where it is used and why:\n\t%s", doc, strings.Join(missing, "\n\t"))
 	}
 	for name := range rows {
 		t.Errorf("%s has a row for %s, which is not required directly", doc, name)

@@ -51,7 +51,7 @@ func TestDocsSayWhatIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	case shown != table:
-		t.Errorf("the README's settings are not those of config; go test ./docs -run %s -update writes them (-README +config):\n%s", t.Name(), cmp.Diff(shown, table))
+		t.Errorf("the README's table differs from the settings; go test ./docs -run %s -update writes them (-README +config):\n%s", t.Name(), cmp.Diff(shown, table))
 	}
 	example := map[string]string{}
 	for _, row := range match(t, ".env.example", "(?m)^([A-Z_]+)=(.*)$") {

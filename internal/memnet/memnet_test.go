@@ -40,7 +40,7 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("answer = %q, %v after %s; want the dialler's address after an hour", body, err, took)
 		}
 		if got := network.Open(at); got != 1 {
-			t.Errorf("Open = %d; want the one that is kept", got)
+			t.Errorf("Open = %d; want the one that the client keeps open", got)
 		}
 		transport.CloseIdleConnections()
 		synctest.Wait()
@@ -74,10 +74,10 @@ func TestAddresses(t *testing.T) {
 		t.Errorf("both listen at %s", one.Addr())
 	}
 	if _, err := network.Listen(t.Context(), "tcp", one.Addr().String()); err == nil {
-		t.Error("a taken address can be had again")
+		t.Error("Listen succeeded at an address in use")
 	}
 	if _, err := network.Listen(t.Context(), "tcp", "no port"); err == nil {
-		t.Error("an address without a port can be had")
+		t.Error("Listen succeeded at an address without a port")
 	}
 	if err := errors.Join(one.Close(), one.Close()); err != nil {
 		t.Error(err)
@@ -112,7 +112,7 @@ func TestDialWaits(t *testing.T) {
 			t.Errorf("Dial = %v after %s; want a refusal when the listener closes", err, time.Since(start))
 		}
 		if got := network.Open("slow:1"); got != 0 {
-			t.Errorf("Open = %d; want 0: nothing came about", got)
+			t.Errorf("Open = %d; want 0, since no connection was made", got)
 		}
 	})
 }

@@ -31,7 +31,7 @@ func (f *Fixture) Until(what string, done func() bool) {
 	for !done() {
 		select {
 		case <-ctx.Done():
-			f.T.Fatalf("in vain: %s", what)
+			f.T.Fatalf("timed out waiting until %s", what)
 		case <-tick.C:
 		}
 	}

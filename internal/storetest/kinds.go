@@ -235,7 +235,7 @@ func eventually(ctx context.Context, t testing.TB, what string, done func() bool
 	for !done() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("in vain: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		case <-tick.C:
 		}
 	}

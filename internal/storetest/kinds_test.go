@@ -58,7 +58,7 @@ func TestCluster(t *testing.T) {
 	survives(t, client, "key", func() { // its slot, 12539, is on the third master
 		master, replica := n.Masters[2], n.Replicas[2]
 		if master.Dump()["key"] != "value" {
-			t.Error("the third master does not have it")
+			t.Error("the key is not on the third master")
 		}
 		direct := redis.NewClient(&redis.Options{Addr: replica.Addr})
 		defer direct.Close()
@@ -89,7 +89,7 @@ func await(t *testing.T, done func() bool) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(10 * time.Second); !done(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatal("in vain")
+			t.Fatal("timed out")
 		}
 	}
 }

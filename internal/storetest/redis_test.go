@@ -38,7 +38,7 @@ func TestRedis(t *testing.T) {
 	s.Stop()
 	if connection, err := net.Dial("tcp", s.Addr); err == nil {
 		connection.Close()
-		t.Error("a stopped server takes connections")
+		t.Error("a stopped server accepts connections")
 	}
 	s.Start()
 	s.Start()

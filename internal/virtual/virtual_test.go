@@ -70,10 +70,10 @@ func tryWorld(t *testing.T, ownRedis bool) {
 	time.Sleep(time.Second) // a webhook is answered after a second, when no older click is still in progress
 	synctest.Wait()
 	if told := w.Recharge.Deliveries(); len(told) != 1 || told[0].Status != 200 {
-		t.Errorf("deliveries = %v; want one that was taken", told)
+		t.Errorf("deliveries = %v; want one that was answered 200", told)
 	}
 	if got := w.Connections(); got["public"] == 0 || got["recharge"] == 0 || ownRedis && got["redis"] == 0 {
-		t.Errorf("Connections = %v; want those that are kept", got)
+		t.Errorf("Connections = %v; want the ones that are kept open", got)
 	}
 }
 
@@ -81,7 +81,7 @@ func tryWorld(t *testing.T, ownRedis bool) {
 func TestStartFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if _, err := virtual.Start(virtual.Options{Change: func(s *config.Settings) { s.OpsAddr = s.Addr }}); err == nil {
-			t.Error("Start = nil though both listeners are at one address")
+			t.Error("Start = nil with both listeners at the same address")
 		}
 	})
 }

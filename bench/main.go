@@ -45,7 +45,7 @@ func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
 	report := &report{}
 	both := io.MultiWriter(out, report)
 	today := time.Now().UTC().Format(time.DateOnly)
-	fmt.Fprintf(both, "# What was measured\n\nBy `make bench`, on %s.\n%s\n", today, machine())
+	fmt.Fprintf(both, "# Benchmark results\n\nMeasured by `make bench` on %s.\n%s\n", today, machine())
 	var errs []error
 	for _, part := range []interface {
 		Run(context.Context, io.Writer) error

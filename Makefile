@@ -4,7 +4,7 @@
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## run stores, their Recharge and this server on your machine
+run: ## run three stores, an emulated Recharge and this server on your machine
 	go run . sandbox
 
 once: ## make one click without a browser
@@ -39,7 +39,7 @@ bench: ## compare this program with others, and write bench/RESULTS.md (about fi
 	cd bench/node && npm ci --no-audit --no-fund
 	go run ./bench all
 
-size: ## count the lines of production Go in each folder; fails if a limit is exceeded
+size: ## count the lines of Go outside tests; fails if a limit is exceeded
 	@go run ./internal/size
 
 pictures: ## take the pictures in README and docs, and more in the folder that is printed

@@ -35,7 +35,7 @@ const noticePeriod = 5 * time.Second
 
 type commands struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server, configured by environment, .env and flags."`
-	Sandbox     sandboxCommand     `cmd:"" help:"Run three stores, their admin, their Recharge and this server here."`
+	Sandbox     sandboxCommand     `cmd:"" help:"Run three stores, an emulated Recharge and this server on this machine."`
 	Doctor      doctorCommand      `cmd:"" help:"Check your setup and tell you how to fix what is wrong."`
 	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step. It saves nothing."`
 	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now, as serve does every night."`

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// AnswerWithin is the longest time between reading Redis and an answer that leads to a record.
-	// A slower click reads Redis again. A webhook about a record is answered this long after Redis
-	// has stored it, and so after every click that could not have seen it. Reads and most clicks
-	// are faster.
+	// AnswerWithin is the longest time between confirming a record (loading, looking up or saving it)
+	// and an answer that leads to it. A slower click reads Redis again. A webhook about a record is
+	// answered this long after Redis has stored it, and so after every click that could not have
+	// seen it. Reads and most clicks are faster.
 	AnswerWithin = time.Second
 	// decideWithin leaves the rest of that time for sending the answer.
 	decideWithin = AnswerWithin - 100*time.Millisecond
@@ -70,6 +70,8 @@ type Result struct {
 
 // Resolve decides a click. It reads the cache, asks Recharge for what is missing, and makes the
 // link. It continues if the shopper leaves, since the next click can use what this one learns.
+// fetch is in flight.go, and its calls in fetch.go. recharge/customer.go checks that a record is the
+// shopper's; inTime repeats that only for a late answer.
 func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (result Result) {
 	ctx = context.WithoutCancel(ctx)
 	defer func() { result.Steps = trace.Steps() }()
@@ -92,7 +94,7 @@ type click struct {
 	Request
 	trace      *Trace
 	deadline   time.Time // for its calls to Recharge
-	statusOnly bool      // it identifies the shopper and asks for no link
+	statusOnly bool      // it is Status's: it identifies the shopper and asks for no link
 	merchant   *Merchant
 	loaded     store.Loaded
 	refuted    int64 // a record that Recharge says is not the shopper's; 0: none
@@ -113,7 +115,7 @@ type found struct {
 	visit    recharge.Visit
 	cause    error // why something is missing, or an alert
 	source   Source
-	at       time.Time // when Redis or Recharge was last asked who the shopper is
+	at       time.Time // when Redis or Recharge last confirmed the record
 	unsaved  bool      // Redis could not save it, and so cannot confirm it later
 	again    bool      // use none of this, and load again
 	refuted  int64     // a record that is no longer the shopper's; 0: none
@@ -151,7 +153,7 @@ func (c *click) load(ctx context.Context) error {
 		c.loaded = c.Load(ctx, c.Shopper, c.trace)
 	}
 	if c.refuted != 0 && c.loaded.Cached.Customer.ID == c.refuted {
-		c.loaded.Cached = store.Cached{} // removing it from Redis failed
+		c.loaded.Cached = store.Cached{} // Recharge has refuted it, but it is still in Redis
 	}
 	if c.Merchants.Own() == "" && c.loaded.Record == nil && c.loaded.Err != nil {
 		return errors.Join(ErrRedisDown, onlyUnreadable(c.loaded.Err))
@@ -171,7 +173,7 @@ func onlyUnreadable(err error) error {
 // fromCache returns what the cache knows. It reports whether that is enough, without a call.
 func (c *click) fromCache() (found, bool) {
 	cached := c.loaded.Cached
-	if c.merchant.ByHash { // links by hash need neither
+	if c.merchant.ByHash { // its links need no session and no portal access
 		cached.Session, cached.Access = recharge.Session{}, recharge.Access{}
 	}
 	f := found{customer: cached.Customer, access: cached.Access, source: sourceOf(cached), at: c.loaded.At}
@@ -189,7 +191,7 @@ func (c *click) fromCache() (found, bool) {
 	switch {
 	case cached.NotSubscriber && cached.Fresh:
 		f.nobody = true
-	case c.merchant.ByHash && cached.Fresh:
+	case c.merchant.ByHash && cached.Fresh: // the customer is enough
 	case cached.Fresh && !cached.NoAccessUntil.IsZero():
 		f.cause = errNoAccess
 	case c.CacheOnly:

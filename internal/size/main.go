@@ -95,6 +95,7 @@ func main() {
 			offenders = append(offenders, fmt.Sprintf("%s: %d lines; the limit is %d", b.name, sum, b.limit))
 		}
 	}
+	fmt.Printf("at most %d lines in a file, %d in a function, %d columns in a line\n", maxFile, maxFunction, maxLine)
 	for _, offender := range offenders {
 		fmt.Println(offender)
 	}

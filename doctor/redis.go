@@ -200,7 +200,7 @@ func cluster(ctx context.Context, client redis.UniversalClient, condition Condit
 }
 
 // ErrEvicting means that Redis may evict data that must not be lost.
-var ErrEvicting = errors.New("Redis may evict keys that do not expire: set its maxmemory-policy to noeviction")
+var ErrEvicting = errors.New("keys that do not expire may be evicted by Redis: set its maxmemory-policy to noeviction")
 
 // Condition is how Redis keeps its data, on all nodes that have keys of their own. Settings that
 // Redis does not report are empty.

@@ -96,7 +96,7 @@ func (s *Service) checkAndSave(
 	case err != nil:
 		return bad(strangeTokens)
 	case !findings.Usable():
-		return bad(notPassed + stays)
+		return bad(fixMarked + stays)
 	}
 	next.Detected = store.Traits{
 		PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: s.detectAccounts(ctx, next.Shop, tell),

@@ -32,7 +32,7 @@ const (
 	nowConnected      = "Saved. Shoppers who click are taken to their portal."
 	nowDisconnected   = "Disconnected. Everything saved here was erased."
 	notSaved          = "Not saved: "
-	notPassed         = "Not saved. Fix the items marked below and connect again."
+	fixMarked         = "Not saved. Fix the items marked below and connect again."
 	passedNotSaved    = "Everything passed, but it could not be saved. " + NoDatabase + " Try again in a minute."
 	notDisconnected   = "Not disconnected: " + tryLater
 	notRevoked        = "Not revoked: " + tryLater

@@ -358,7 +358,7 @@ func (r *Resolver) Load(ctx context.Context, who store.Shopper, trace *Trace) st
 	return loaded
 }
 
-// Recover, when deferred, turns a panic into the outcome Unavailable, which has a helpful page.
+// Recover must be deferred. It turns a panic into the outcome Unavailable, which has a helpful page.
 // Shopify would replace a 5xx with a page that explains nothing.
 func Recover(result *Result) {
 	if value := recover(); value != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -35,6 +36,14 @@ const (
 	hash                 = "1f2e3d4c5b6a7988"                  // Pat's
 	linkTTL, customerTTL = 10 * time.Minute, 24 * time.Hour
 )
+
+// TestMain runs more tests at once than there are processors, since these mostly wait.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil { // the flag -parallel still overrides it
+		panic(err)
+	}
+	m.Run()
+}
 
 // people are Recharge's records. Code that takes the first record of an unfiltered page gets the
 // stranger's.

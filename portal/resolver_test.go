@@ -55,6 +55,7 @@ func TestAnswerWithin(t *testing.T) {
 // TestWebhookIsAnsweredAfterClicks: applying a change returns only when every click that could not
 // know of it has been answered.
 func TestWebhookIsAnsweredAfterClicks(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, nil)
 	b.click(portal.Request{})
 	begun := time.Now()
@@ -72,6 +73,7 @@ func TestWebhookIsAnsweredAfterClicks(t *testing.T) {
 // TestChangedUnderAClick: if a webhook comes during a click, the click discards what it has learned
 // and starts again.
 func TestChangedUnderAClick(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, kept *storetest.Server) {
 		for _, test := range []struct {
 			name, want string
@@ -125,6 +127,7 @@ func onEmpty(t *testing.T, kept *storetest.Server) *bed {
 
 // TestRedisDiesUnderAClick: then only Recharge can say whether the record is still the shopper's.
 func TestRedisDiesUnderAClick(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		moves bool
@@ -189,6 +192,7 @@ func TestRedisDiesUnderManyClicks(t *testing.T) {
 // TestRedisRefuses: a Redis that serves only some commands costs a click only the calls that it has
 // to make, and no click asks again and again.
 func TestRedisRefuses(t *testing.T) {
+	t.Parallel()
 	fullRedis := func(b *bed, client *redis.Client) error {
 		return client.ConfigSet(b.t.Context(), "maxmemory", "1").Err()
 	}
@@ -237,6 +241,7 @@ func TestRedisRefuses(t *testing.T) {
 // TestRechargeIsAskedInTime: without Redis, Recharge's last answer counts only if it is the same as
 // before, and in time.
 func TestRechargeIsAskedInTime(t *testing.T) {
+	t.Parallel()
 	lag := portal.AnswerWithin + 200*time.Millisecond
 	for _, test := range []struct {
 		name   string

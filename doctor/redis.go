@@ -278,7 +278,7 @@ func settingsOf(ctx context.Context, node *redis.Client) (settings, error) {
 			all[strings.ReplaceAll(name, "-", "_")] = value
 		}
 	}
-	// With nothing to wait for, Redis answers at once.
+	// With nothing to wait for, Redis answers at once, with two numbers; the client's own WaitAOF expects one.
 	if err = node.Do(ctx, "WAITAOF", 0, 0, 1).Err(); err == nil {
 		all["waitaof"] = "yes"
 	}

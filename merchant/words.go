@@ -40,11 +40,11 @@ const (
 	uninstalled       = "the app was uninstalled meanwhile."
 	strangeTokens     = "These tokens can’t be used. Check each for a typo."
 	notMade           = "Not made: "
-	connectFirst      = "Not made: connect Recharge first."
-	tooManyKeys       = "Not made: there are ten keys. Revoke one first."
-	notAPortal        = "Not saved: the portal’s address must be like https://www.my-store.com/tools/recurring/portal/"
+	connectFirst      = notMade + "connect Recharge first."
+	tooManyKeys       = notMade + "there are ten keys. Revoke one first."
+	notAPortal        = notSaved + "the portal’s address must be like https://www.my-store.com/tools/recurring/portal/"
 	strangeCharacter  = "One of them contains a space or another strange character. Copy only the token itself."
-	badKeyName        = "Not made: give the key a name of up to 50 letters, such as its server’s."
+	badKeyName        = notMade + "give the key a name of up to 50 letters, such as its server’s."
 	noAdminToken      = "Paste the Admin token."
 	storefrontAsAdmin = "The Admin token field has a Storefront token in it, which begins with strfnt_. Check both fields."
 	adminAsStorefront = "The Storefront token field has an Admin token in it, which begins with sk_. Check both fields."
@@ -199,7 +199,7 @@ func noMerchant(result portal.Result) Step {
 
 // cachedStep describes what is cached of the customer.
 func cachedStep(cached store.Cached, took time.Duration) Step {
-	step := Step{Name: "cached", State: recharge.Passed, Title: "What is cached", Took: took}
+	step := Step{Name: "cached", State: recharge.Passed, Title: "Cached customer", Took: took}
 	switch {
 	case cached.Known() && cached.Fresh:
 		step.Text = "The customer’s record in Recharge. A click does not ask for it again."

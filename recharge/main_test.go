@@ -73,7 +73,7 @@ func mustURL(t testing.TB, s string) *url.URL {
 	return u
 }
 
-// clock stands still unless it is told to advance.
+// clock stands still until a test advances it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time

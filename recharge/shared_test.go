@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,25 +23,39 @@ type sharedLimiter struct {
 	takes     int
 	at        int64
 	fails     error
+	lost      bool          // its answers get lost
+	held      chan struct{} // the next answer gets lost once this is closed
 	instances int
 }
 
 func (s *sharedLimiter) Take(ctx context.Context, b recharge.Bucket, ask recharge.Ask, unreported, level float64) (recharge.Turn, error) {
+	turn, held, err := s.take(ctx, b, ask, unreported, level)
+	if held != nil {
+		<-held
+	}
+	return turn, err
+}
+
+func (s *sharedLimiter) take(ctx context.Context, b recharge.Bucket, ask recharge.Ask, unreported, level float64) (recharge.Turn, chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.takes++
 	if err := ctx.Err(); err != nil {
-		return recharge.Turn{}, err
+		return recharge.Turn{}, nil, err
 	}
 	if s.fails != nil {
-		return recharge.Turn{}, s.fails
+		return recharge.Turn{}, nil, s.fails
 	}
 	s.level = max(0, s.level+unreported, level)
 	turn := b.Grant(s.level, ask, 1)
 	s.level = turn.Level
 	s.at++
 	turn.At = s.at
-	return turn, nil
+	held := s.held
+	if s.held = nil; s.lost || held != nil {
+		return recharge.Turn{}, held, errGone
+	}
+	return turn, nil, nil
 }
 
 func (s *sharedLimiter) Instances() int { return s.instances }
@@ -386,4 +401,111 @@ func TestGivenBackInTime(t *testing.T) {
 	if s.level < 39 {
 		t.Errorf("the bucket holds %v; want 39: 38, and this call", s.level)
 	}
+}
+
+// flaky is a shared limiter with a prepared result for each Take.
+type flaky struct {
+	takes []func() (recharge.Turn, error)
+	taken int
+}
+
+func (f *flaky) Take(context.Context, recharge.Bucket, recharge.Ask, float64, float64) (recharge.Turn, error) {
+	f.taken++
+	return f.takes[f.taken-1]()
+}
+
+func (f *flaky) Instances() int { return 1 }
+
+// TestFailingSharedLimiter: the account of this process never holds less than it has spent or than
+// the shared limiter has reported, in whatever order the answers come.
+func TestFailingSharedLimiter(t *testing.T) {
+	t.Parallel()
+	fails := func() (recharge.Turn, error) { return recharge.Turn{}, errGone }
+	answers := func(level float64, at int64) func() (recharge.Turn, error) {
+		return func() (recharge.Turn, error) {
+			return recharge.Turn{Ask: recharge.Ask{recharge.High: 1}, Level: level, At: at}, nil
+		}
+	}
+	late := func(take func() (recharge.Turn, error)) func() (recharge.Turn, error) {
+		return func() (recharge.Turn, error) {
+			time.Sleep(time.Second / 10)
+			return take()
+		}
+	}
+	tests := []struct {
+		name  string
+		takes []func() (recharge.Turn, error) // the first begins first and may end last; the others run in order
+		spent int
+	}{
+		{"an older answer comes last", []func() (recharge.Turn, error){late(answers(1, 1)), answers(40, 2)}, 40},
+		{"a clock is set back", []func() (recharge.Turn, error){answers(3, 9), answers(4, 2)}, 4},
+		{"a call is granted while a report is under way", []func() (recharge.Turn, error){fails, fails, late(fails), answers(1, 1)}, 4},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				shared := &flaky{takes: test.takes}
+				l := recharge.NewLimiter(1e-6, 40, time.Now)
+				for range test.takes {
+					go func() { _, _ = l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 1}) }()
+					synctest.Wait()
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if got := l.Budget(); got.Burst-got.Left != test.spent {
+					t.Errorf("%d calls spent; want %d", got.Burst-got.Left, test.spent)
+				}
+			})
+		})
+	}
+}
+
+// TestGivenBackOnce: calls are given back only once, even if we do not know whether the shared
+// limiter has heard of it.
+func TestGivenBackOnce(t *testing.T) {
+	t.Parallel()
+	// given returns the state after 20 calls here, 10 of them given back, and 10 elsewhere.
+	given := func(t *testing.T) (*recharge.Limiter, *sharedLimiter) {
+		l, shared := recharge.NewLimiter(1e-6, 40, time.Now), &sharedLimiter{}
+		if _, err := l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 10}); err != nil {
+			t.Fatal(err)
+		}
+		grant, err := l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		grant.Release(t.Context())
+		shared.level += 10
+		return l, shared
+	}
+	t.Run("the report's answer is lost", func(t *testing.T) {
+		l, shared := given(t)
+		shared.lost = true
+		for range 3 {
+			if _, err := l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if shared.level < 20+3 {
+			t.Errorf("the shared limiter knows of %v calls; want the 20 and 3 that were made", shared.level)
+		}
+	})
+	t.Run("the report is under way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l, shared := given(t)
+			held := make(chan struct{})
+			shared.held = held
+			go func() { _, _ = l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 1}) }()
+			synctest.Wait()
+			if _, err := l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if b := l.Budget(); b.Burst-b.Left < 20+2 {
+				t.Errorf("this process knows of %d calls; want the 20 and 2 that were made", b.Burst-b.Left)
+			}
+			close(held)
+			synctest.Wait()
+		})
+	})
 }

@@ -468,10 +468,10 @@ func TestEveryPageOnTheWay(t *testing.T) {
 			walk := &walk{in, s, theme}
 			walk.signedOut(t)
 			walk.signedIn(t)
-			if suite.Runs("outcomes") { // TestEveryLook checks some of them, too
+			if suite.Whole() { // TestEveryLook checks some of them, too
 				walk.outcomes(t)
 			}
-			if !classic && suite.Runs("portal") { // it looks the same from both stores, as do the tools
+			if !classic && suite.Whole() { // it looks the same from both stores, as do the tools
 				walk.portal(t)
 			}
 			if !classic {

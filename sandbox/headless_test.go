@@ -16,8 +16,8 @@ func visit(t *testing.T, ctx context.Context, at, name string) {
 	do(t, ctx, chromedp.Navigate(at+"/"), chromedp.Click(css(`[data-visitor="`+name+`"]`)), chromedp.WaitVisible(css("#asked-link")))
 }
 
-// TestHeadlessStore: in a storefront without a theme, every signed-in customer reaches their own
-// portal with either button, and is told if they have none.
+// TestHeadlessStore: in a storefront without a theme, either button takes signed-in customers to
+// their own portals. Customers without a subscription see a page that says so.
 func TestHeadlessStore(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, sandbox.Options{Headless: true})

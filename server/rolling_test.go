@@ -215,8 +215,8 @@ func (r *rolling) more(n int64) {
 	r.Until(fmt.Sprintf("%d clicks more", n), func() bool { return r.done.Load() >= want })
 }
 
-// TestEndsUnderLoad: one of two instances is told to end, as by SIGTERM, while clicks arrive without a
-// pause. None is lost.
+// TestEndsUnderLoad: one of two instances shuts down, as on SIGTERM, while clicks keep arriving. No
+// click is lost.
 func TestEndsUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := newRolling(t, servertest.AppSecret, servertest.OldAppSecret)

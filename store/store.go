@@ -126,8 +126,8 @@ func (s *Store) Close() error {
 }
 
 // Shopper identifies who clicks, by Shopify's customer id or, if the shop's own middleware uses
-// that, by Recharge's. What is cached under one id is not used for the other, though both may be
-// the same person.
+// that, by Recharge's. A value cached under one id is not used for the other, though both may be the
+// same person.
 type Shopper struct {
 	Shop       shopify.Shop
 	Customer   shopify.CustomerID

@@ -24,15 +24,16 @@ type example struct {
 	file  string
 	serve []string
 	path  string // path that the shopper opens
+	finds string // code that fails if the example's library is not installed
 }
 
 func examples() []example {
 	return []example{
-		{"express.mjs", []string{"node", "testdata/serve.mjs", "express"}, "/account"},
-		{"hydrogen.mjs", []string{"node", "testdata/serve.mjs", "hydrogen"}, "/manage-subscriptions"},
-		{"nextjs.mjs", []string{"node", "testdata/serve.mjs", "nextjs"}, "/manage-subscriptions"},
-		{"portal.py", []string{"python3", "testdata/serve.py"}, "/manage-subscriptions"},
-		{"portal.rb", []string{"ruby", "testdata/serve.rb"}, "/account"},
+		{"express.mjs", []string{"node", "testdata/serve.mjs", "express"}, "/account", "require.resolve('express')"},
+		{"hydrogen.mjs", []string{"node", "testdata/serve.mjs", "hydrogen"}, "/manage-subscriptions", "require.resolve('react-router')"},
+		{"nextjs.mjs", []string{"node", "testdata/serve.mjs", "nextjs"}, "/manage-subscriptions", ""},
+		{"portal.py", []string{"python3", "testdata/serve.py"}, "/manage-subscriptions", "import requests"},
+		{"portal.rb", []string{"ruby", "testdata/serve.rb"}, "/account", "require 'webrick'"},
 	}
 }
 
@@ -98,7 +99,13 @@ func TestExamplesFitInAPage(t *testing.T) {
 // serve runs an example's server, and returns its address.
 func serve(t *testing.T, s *sandbox.Sandbox, e example) string {
 	t.Helper()
-	need(t, e.serve[0])
+	evaluate := "-e"
+	if need(t, e.serve[0]); e.serve[0] == "python3" {
+		evaluate = "-c"
+	}
+	if err := exec.CommandContext(t.Context(), e.serve[0], evaluate, e.finds).Run(); err != nil {
+		suite.Missing(t, "not installed: "+e.finds)
+	}
 	_, key := s.Headless()
 	command := exec.CommandContext(t.Context(), e.serve[0], e.serve[1:]...)
 	command.Env = append(os.Environ(), "PORTAL_URL="+s.AppURL(), "PORTAL_API_KEY="+key, "SHOP="+s.Shop())

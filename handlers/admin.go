@@ -34,8 +34,8 @@ func (a *Admin) Register(e *echo.Echo) error {
 	if err := a.crossOrigin.AddTrustedOrigin(a.AppURL.Scheme + "://" + a.AppURL.Host); err != nil {
 		return err
 	}
-	e.Match([]string{echo.GET, echo.HEAD}, "/", a.home)
-	e.GET("/app/bounce", a.bounce)
+	e.Match([]string{echo.GET, echo.HEAD}, "/", a.bridged(a.home))
+	e.GET("/app/bounce", a.bridged(a.bounce))
 	e.GET("/app/install", a.install)
 	e.GET("/app/home.css", a.file("text/css; charset=utf-8", a.Pages.Style))
 	e.GET("/app/home.js", a.file("text/javascript; charset=utf-8", a.Pages.Script))
@@ -93,11 +93,7 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 			a.refused(c, "another site asks")
 			return echo.NewHTTPError(http.StatusForbidden)
 		}
-		scheme, token, _ := strings.Cut(c.Request().Header.Get(echo.HeaderAuthorization), " ")
-		if scheme != "Bearer" {
-			token = ""
-		}
-		session, err := a.session(c.Request().Context(), token)
+		session, err := a.session(c.Request().Context(), bearer(c.Request().Header))
 		if err != nil {
 			a.refused(c, err.Error())
 			if !noSession(err) {
@@ -137,11 +133,33 @@ func (a *Admin) refused(c echo.Context, cause string) {
 	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
 
+const reloadTo = "shopify-reload"
+
+// bridged wraps a page that loads App Bridge, which sends the session token to the address in
+// shopify-reload. App Bridge reads the query with the browser's parser. Go's lenient one drops pairs
+// that a browser keeps, so the query must be well-formed, with each name once and no address but our
+// own home.
+func (a *Admin) bridged(next func(echo.Context, url.Values) error) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		query, err := url.ParseQuery(c.Request().URL.RawQuery)
+		for name, values := range query {
+			home := a.address("/")
+			ours := values[0] == home || strings.HasPrefix(values[0], home+"?")
+			if len(values) != 1 || name == reloadTo && !ours {
+				err = echo.ErrBadRequest
+			}
+		}
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest)
+		}
+		return next(c, query)
+	}
+}
+
 // home serves the page that Shopify loads in the admin's frame. Without a valid session token it
 // sends the frame to App Bridge to get one. Outside the admin it redirects to Shopify's install
 // link.
-func (a *Admin) home(c echo.Context) error {
-	query := c.Request().URL.Query()
+func (a *Admin) home(c echo.Context, query url.Values) error {
 	if token := query.Get("id_token"); token != "" {
 		session, err := a.session(c.Request().Context(), token)
 		if err == nil {
@@ -193,19 +211,15 @@ func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) er
 			back.Set(name, value)
 		}
 	}
-	on := url.Values{"shop": back["shop"], "host": back["host"], "shopify-reload": {a.address("/") + "?" + back.Encode()}}
+	on := url.Values{"shop": back["shop"], "host": back["host"], reloadTo: {a.address("/") + "?" + back.Encode()}}
 	c.Response().Header().Set(echo.HeaderLocation, a.base()+"/app/bounce?"+on.Encode())
 	return c.NoContent(http.StatusFound)
 }
 
-// bounce serves an empty page with App Bridge, which reads shopify-reload itself. App Bridge would
-// send the token to any address, so we accept only our own home.
-func (a *Admin) bounce(c echo.Context) error {
-	shop, err := shopify.ParseShop(c.QueryParam("shop"))
-	reload := c.QueryParam("shopify-reload")
-	home := a.address("/")
-	ours := reload == home || strings.HasPrefix(reload, home+"?")
-	if err != nil || len(c.QueryParams()["shopify-reload"]) != 1 || !ours {
+// bounce serves an empty page with App Bridge, which reads shopify-reload itself.
+func (a *Admin) bounce(c echo.Context, query url.Values) error {
+	shop, err := shopify.ParseShop(query.Get("shop"))
+	if err != nil || !query.Has(reloadTo) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
 	data := map[string]any{"ClientID": a.ClientID, "AppBridge": a.Merchant.Platform.AppBridge()}
@@ -231,7 +245,8 @@ func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy
 	return a.part(c, status, name, data)
 }
 
-// policy allows scripts from this server and Shopify's CDN. Shopify does not document what else App
+// policy allows scripts from this server and from the folder of Shopify's CDN that has its own, since
+// the same host serves what merchants and other apps upload. Shopify does not document what else App
 // Bridge and Polaris load, send and style, so the other directives are wide.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (a *Admin) policy(framedBy shopify.Shop) string {
@@ -241,18 +256,10 @@ func (a *Admin) policy(framedBy shopify.Shop) string {
 	if framedBy != "" {
 		forms, ancestors = "'self'", a.Merchant.Platform.FrameAncestors(framedBy)
 	}
-	cdn := origin(a.Merchant.Platform.CDNURL())
+	cdn := a.Merchant.Platform.CDNURL() + "/shopifycloud/"
 	return "default-src 'none'; script-src 'self' " + cdn + "; style-src 'self' 'unsafe-inline' " + cdn +
 		"; connect-src 'self' https:; img-src 'self' data: https:; font-src data: https:" +
 		"; base-uri 'none'; form-action " + forms + "; frame-ancestors " + ancestors
-}
-
-func origin(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "'none'"
-	}
-	return u.Scheme + "://" + u.Host
 }
 
 // part renders a template and answers with it.

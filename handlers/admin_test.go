@@ -208,6 +208,10 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	if response.StatusCode != http.StatusOK || !strings.HasSuffix(policy, "; frame-ancestors "+f.Store.URL+" https://admin.shopify.com") {
 		t.Errorf("home = %d, policy %q; want the shop and the admin as frame-ancestors", response.StatusCode, policy)
 	}
+	// Merchants and other apps upload files to the same host.
+	if !strings.Contains(policy, "script-src 'self' https://cdn.shopify.com/shopifycloud/;") {
+		t.Errorf("policy %q; want scripts from Shopify's own folder only", policy)
+	}
 	if !strings.Contains(body, `<meta name="shopify-api-key" content="`+servertest.ClientID+`">`) || !strings.Contains(body, `<script src="https://cdn.shopify.com/shopifycloud/app-bridge.js"></script>`) {
 		t.Errorf("home = %s; want App Bridge in it", body)
 	}
@@ -238,6 +242,11 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	for _, reload := range []string{"https://evil.example/", "https://app.example.evil.example/", "//evil.example", "/", "https://app.example@evil.example/", "javascript:alert(1)", "https://app.example/apps/subscriptions", ""} {
 		if response, _ := f.AppHome("/app/bounce?shop="+servertest.Shop+"&shopify-reload="+url.QueryEscape(reload), "", nil); response.StatusCode != http.StatusBadRequest {
 			t.Errorf("bounce to %q = %d; want 400", reload, response.StatusCode)
+		}
+	}
+	for _, reload := range []string{"&shopify-reload=https%3A%2F%2Fevil.example%2F", "&shopify-reload=https%3A%2F%2Fevil.example%2F%3F;&shopify-reload=https%3A%2F%2Fapp.example%2F"} {
+		if response, _ := f.AppHome("/?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil)+reload, "", nil); response.StatusCode != http.StatusBadRequest {
+			t.Errorf("home with a good token and %s = %d; want 400", reload, response.StatusCode)
 		}
 	}
 	response, body = f.AppHome("/", "", nil)

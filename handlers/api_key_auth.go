@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -77,6 +78,17 @@ func secretsOf(record *store.Record) []portallink.Secret {
 		}
 	}
 	return secrets
+}
+
+// bearer returns a request's bearer token, or "" if it has none or more than one. The scheme may be in
+// any case (RFC 9110, 11.1).
+func bearer(header http.Header) string {
+	values := header.Values(echo.HeaderAuthorization)
+	scheme, token, _ := strings.Cut(strings.Join(values, ", "), " ")
+	if len(values) != 1 || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return token
 }
 
 // keyShape matches keys made in the app home. They contain the shop's handle.

@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -120,10 +119,9 @@ func (l *PortalLinks) handle(c echo.Context) error {
 // returned only for a valid key.
 func (l *PortalLinks) decide(c echo.Context, click *clickRequest) (result portal.Result, invalid error) {
 	defer portal.Recover(&result)
-	headers := c.Request().Header.Values(echo.HeaderAuthorization)
-	key, bears := strings.CutPrefix(c.Request().Header.Get(echo.HeaderAuthorization), "Bearer ")
+	key := bearer(c.Request().Header)
 	shop, err := l.shopOfKey(key)
-	if err != nil || !bears || key == "" || len(headers) != 1 {
+	if err != nil || key == "" {
 		return refuse(errNoKey), nil
 	}
 	who, visit, wrong := l.read(c)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -98,8 +97,8 @@ func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed por
 // isClick returns nil if the browser says that a shopper is opening the page. A prefetch or a
 // script must not use up the link.
 func isClick(header http.Header) error {
-	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
-		if strings.Contains(header.Get(name), "prefetch") {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		if header.Get(name) != "" { // browsers send them only with a prefetch, a prerender or a preview
 			return errPrefetch
 		}
 	}

@@ -41,6 +41,7 @@ func NewSessionTokens(clientID string, secrets []string, now func() time.Time) (
 		jwt.WithValidMethods([]string{"HS256"}),
 		jwt.WithExpirationRequired(),
 		jwt.WithNotBeforeRequired(),
+		jwt.WithIssuedAt(), // which must not be in the future
 		jwt.WithLeeway(sessionLeeway),
 		jwt.WithTimeFunc(now),
 		jwt.WithStrictDecoding(),

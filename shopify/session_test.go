@@ -71,6 +71,8 @@ func TestSession(t *testing.T) {
 		"exp far":                {sessionToken(t, now, sessionSecrets[0], claim("exp", 9999999999)), false},
 		"exp far, not yet valid": {sessionToken(t, now, sessionSecrets[0], func(_ map[string]any, c jwt.MapClaims) { c["nbf"], c["exp"] = now.Unix()+3600, now.Unix()+3660 }), false},
 		"an old iat, long life":  {sessionToken(t, now, sessionSecrets[0], claim("iat", now.Unix()-3600)), false},
+		"iat in the future":      {sessionToken(t, now, sessionSecrets[0], claim("iat", now.Unix()+11)), false},
+		"iat 9 s early":          {sessionToken(t, now, sessionSecrets[0], claim("iat", now.Unix()+9)), true},
 		"None":                   {unsigned(`{"alg":"None","typ":"JWT"}`), false},
 		"nOnE":                   {unsigned(`{"alg":"nOnE","typ":"JWT"}`), false},
 		"no alg":                 {unsigned(`{"typ":"JWT"}`), false},

@@ -79,6 +79,7 @@ func TestWebhooks(t *testing.T) {
 	}{
 		{"data request", "customers/data_request", ofCustomer, webhookSecret, 200, line{Level: "INFO", Topic: "customers/data_request", Shop: "a.myshopify.com", Did: "nothing_to_tell"}},
 		{"erase shopper", "customers/redact", ofCustomer, webhookSecret, 200, line{Level: "INFO", Topic: "customers/redact", Shop: "a.myshopify.com", Did: "erased_shopper"}},
+		{"erase a shopper without an account", "customers/redact", `{"shop_domain":"a.myshopify.com","customer":{"id":null}}`, webhookSecret, 200, line{Level: "INFO", Topic: "customers/redact", Shop: "a.myshopify.com", Did: "ignored"}},
 		{"erase shop", "shop/redact", ofShop, webhookSecret, 200, line{Level: "INFO", Topic: "shop/redact", Shop: "a.myshopify.com", Did: "erased_shop"}},
 		{"uninstalled", "app/uninstalled", `{"domain":"a.example","myshopify_domain":"a.myshopify.com","email":"pat@example.test"}`, webhookSecret, 200, line{Level: "INFO", Topic: "app/uninstalled", Shop: "a.myshopify.com", Did: "erased_shop"}},
 		{"unknown topic", "orders/create", `{"email":"pat@example.test"}`, webhookSecret, 200, line{Level: "INFO", Topic: "orders/create", Did: "ignored"}},

@@ -86,6 +86,9 @@ func TestFindCustomer(t *testing.T) {
 		{"two, both active", two("1", "1"), none, recharge.Ambiguous},
 		{"two, none active", two("0", "0"), none, recharge.Ambiguous},
 		{"two, activity not told", two("null", "null"), none, recharge.Ambiguous},
+		{"the same twice", pageOf(record("70100200", quoted(hash), own, "1"), record("70100200", quoted(hash), own, "1")), pat(), ""},
+		{"the same twice, beside another", pageOf(record("70100200", quoted(hash), own, "1"), record("70100333", `"b"`, own, "0"), record("70100200", quoted(hash), own, "1")), pat(), ""},
+		{"the same twice, none active", pageOf(record("70100200", quoted(hash), own, "0"), record("70100200", quoted(hash), own, "0")), withActive(pat(), 0), ""},
 		{
 			"three, one active",
 			pageOf(record("1", `"a"`, own, "0"), record("2", `"b"`, own, "2"), record("3", `"c"`, own, "0")),

@@ -100,8 +100,8 @@ func (w *Webhook) read(body []byte) error {
 	var message struct {
 		Shop      string `json:"shop_domain"`      // in the compliance topics
 		Myshopify string `json:"myshopify_domain"` // in app/uninstalled, whose body is a Shop
-		Customer  struct {
-			ID json.Number `json:"id"`
+		Customer  *struct {
+			ID json.Number `json:"id"` // null for somebody who had no account
 		} `json:"customer"`
 	}
 	switch w.Topic {
@@ -122,8 +122,11 @@ func (w *Webhook) read(body []byte) error {
 	if w.Shop, err = ParseShop(message.Shop); err != nil {
 		return fmt.Errorf("%w: shop", ErrMalformed)
 	}
-	if w.Topic == CustomersRedact {
-		if w.Customer, err = ParseCustomerID(message.Customer.ID.String()); err != nil {
+	if of := message.Customer; w.Topic == CustomersRedact && (of == nil || of.ID != "") {
+		if of == nil {
+			return fmt.Errorf("%w: customer", ErrMalformed)
+		}
+		if w.Customer, err = ParseCustomerID(of.ID.String()); err != nil {
 			return fmt.Errorf("%w: customer", ErrMalformed)
 		}
 	}

@@ -105,6 +105,8 @@ func TestVerifyWebhookReads(t *testing.T) {
 		{"customers/data_request", `{"shop_id":1,"shop_domain":"fixture-shop.myshopify.com","customer":{"id":6100200300400,"email":"pat@example.test"},"data_request":{"id":9}}`, shopify.Webhook{Shop: shop}, nil},
 		{"customers/redact", `{"shop_id":1,"shop_domain":"fixture-shop.myshopify.com","customer":{"id":6100200300400,"email":"pat@example.test"},"orders_to_redact":[]}`, shopify.Webhook{Shop: shop, Customer: "6100200300400"}, nil},
 		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":"6100200300400"}}`, shopify.Webhook{Shop: shop, Customer: "6100200300400"}, nil},
+		// Somebody who had no account has no id.
+		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":null,"email":"pat@example.test"}}`, shopify.Webhook{Shop: shop}, nil},
 		{"shop/redact", `{"shop_id":1,"shop_domain":"fixture-shop.myshopify.com"}`, shopify.Webhook{Shop: shop}, nil},
 		{"shop/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":null}`, shopify.Webhook{Shop: shop}, nil},
 		{"app/uninstalled", `{"id":1,"domain":"www.brand.example","myshopify_domain":"fixture-shop.myshopify.com"}`, shopify.Webhook{Shop: shop}, nil},
@@ -118,7 +120,8 @@ func TestVerifyWebhookReads(t *testing.T) {
 		{"shop/redact", ``, shopify.Webhook{}, shopify.ErrMalformed},
 		{"shop/redact", `[]`, shopify.Webhook{}, shopify.ErrMalformed},
 		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com"}`, shopify.Webhook{Shop: shop}, shopify.ErrMalformed},
-		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":null}}`, shopify.Webhook{Shop: shop}, shopify.ErrMalformed},
+		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":null}`, shopify.Webhook{Shop: shop}, shopify.ErrMalformed},
+		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":0}}`, shopify.Webhook{Shop: shop}, shopify.ErrMalformed},
 		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":1e3}}`, shopify.Webhook{Shop: shop}, shopify.ErrMalformed},
 		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":-5}}`, shopify.Webhook{Shop: shop}, shopify.ErrMalformed},
 		{"customers/redact", `{"shop_domain":"fixture-shop.myshopify.com","customer":{"id":"pat@example.test"}}`, shopify.Webhook{}, shopify.ErrMalformed},

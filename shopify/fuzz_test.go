@@ -111,11 +111,8 @@ func decide(rawQuery string) (shopify.Check, map[string][]string) {
 	}
 	slices.Sort(pairs)
 	text := strings.Join(pairs, "")
-	for _, name := range []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"} {
+	for _, name := range []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp"} {
 		want := len(values[name])
-		if name == "signature" {
-			want = 0
-		}
 		for i := range len(text) {
 			if strings.HasPrefix(text[i:], name+"=") {
 				want--

@@ -133,23 +133,21 @@ func (a *Admin) refused(c echo.Context, cause string) {
 	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
 
+// reloadTo has the address to which App Bridge goes with a session token.
 const reloadTo = "shopify-reload"
 
-// bridged wraps a page that loads App Bridge, which sends the session token to the address in
-// shopify-reload. App Bridge reads the query with the browser's parser. Go's lenient one drops pairs
-// that a browser keeps, so the query must be well-formed, with each name once and no address but our
-// own home.
+// bridged wraps a page that loads App Bridge. App Bridge reads the query like a browser, and Go's
+// lenient parser drops pairs that a browser keeps. So the query must be well-formed, with each name
+// once and no address but our own home.
 func (a *Admin) bridged(next func(echo.Context, url.Values) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		query, err := url.ParseQuery(c.Request().URL.RawQuery)
-		for name, values := range query {
-			home := a.address("/")
-			ours := values[0] == home || strings.HasPrefix(values[0], home+"?")
-			if len(values) != 1 || name == reloadTo && !ours {
-				err = echo.ErrBadRequest
-			}
+		reload, home := query.Get(reloadTo), a.address("/")
+		bad := err != nil || query.Has(reloadTo) && reload != home && !strings.HasPrefix(reload, home+"?")
+		for _, values := range query {
+			bad = bad || len(values) > 1
 		}
-		if err != nil {
+		if bad {
 			return echo.NewHTTPError(http.StatusBadRequest)
 		}
 		return next(c, query)
@@ -256,7 +254,7 @@ func (a *Admin) policy(framedBy shopify.Shop) string {
 	if framedBy != "" {
 		forms, ancestors = "'self'", a.Merchant.Platform.FrameAncestors(framedBy)
 	}
-	cdn := a.Merchant.Platform.CDNURL() + "/shopifycloud/"
+	cdn := a.Merchant.Platform.Scripts()
 	return "default-src 'none'; script-src 'self' " + cdn + "; style-src 'self' 'unsafe-inline' " + cdn +
 		"; connect-src 'self' https:; img-src 'self' data: https:; font-src data: https:" +
 		"; base-uri 'none'; form-action " + forms + "; frame-ancestors " + ancestors

@@ -84,7 +84,7 @@ func secretsOf(record *store.Record) []portallink.Secret {
 // any case (RFC 9110, 11.1).
 func bearer(header http.Header) string {
 	values := header.Values(echo.HeaderAuthorization)
-	scheme, token, _ := strings.Cut(strings.Join(values, ", "), " ")
+	scheme, token, _ := strings.Cut(header.Get(echo.HeaderAuthorization), " ")
 	if len(values) != 1 || !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}

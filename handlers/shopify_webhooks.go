@@ -59,12 +59,10 @@ func (w *ShopifyWebhooks) do(ctx context.Context, webhook shopify.Webhook) (stri
 		at = w.Merchant.Now()
 	}
 	switch {
-	case webhook.Shop == "":
-		return "ignored", nil // not one of our topics
+	case webhook.Shop == "", webhook.Topic == shopify.CustomersRedact && webhook.Customer == "":
+		return "ignored", nil // not one of our topics, or about somebody who had no account
 	case webhook.Topic == shopify.CustomersDataRequest:
 		return "nothing_to_tell", nil
-	case webhook.Topic == shopify.CustomersRedact && webhook.Customer == "":
-		return "ignored", nil // only shoppers with an account are cached
 	case webhook.Topic == shopify.CustomersRedact:
 		return "erased_shopper", w.Merchant.Store.Redact(ctx, webhook.Shop, webhook.Customer)
 	case webhook.Topic == shopify.AppUninstalled:

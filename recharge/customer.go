@@ -1,10 +1,10 @@
 package recharge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -79,14 +79,12 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 	if err != nil {
 		return Found{}, err
 	}
-	own, strangers := map[number]customerRecord{}, false // the same record can be on a page twice
-	for _, record := range page.Customers {
-		if string(record.External.Ecommerce) == shopifyID {
-			own[record.ID] = record
-		} else {
-			strangers = true
-		}
-	}
+	foreign := func(r customerRecord) bool { return string(r.External.Ecommerce) != shopifyID }
+	own := slices.DeleteFunc(slices.Clone(page.Customers), foreign)
+	strangers := len(own) < len(page.Customers)
+	// The same record can be on a page twice.
+	slices.SortFunc(own, func(a, b customerRecord) int { return cmp.Compare(a.ID, b.ID) })
+	own = slices.CompactFunc(own, func(a, b customerRecord) bool { return a.ID == b.ID })
 	customer, err := choose(own)
 	if strangers && Is(err, NoCustomer) {
 		err = &Error{Endpoint: Customers, Reason: FilterIgnored}
@@ -101,17 +99,22 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 // choose picks one of a shopper's own records. If there are several, it picks the only one with
 // active subscriptions. It does not guess.
 // Errors: NoCustomer, Ambiguous, Malformed.
-func choose(own map[number]customerRecord) (Customer, error) {
-	if len(own) == 0 {
+func choose(own []customerRecord) (Customer, error) {
+	var active []customerRecord
+	for _, record := range own {
+		if record.Active > 0 {
+			active = append(active, record)
+		}
+	}
+	switch {
+	case len(own) == 0:
 		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
+	case len(own) == 1:
+		return own[0].customer()
+	case len(active) == 1:
+		return active[0].customer()
 	}
-	if len(own) > 1 {
-		maps.DeleteFunc(own, func(_ number, r customerRecord) bool { return r.Active <= 0 })
-	}
-	if len(own) != 1 {
-		return Customer{}, &Error{Endpoint: Customers, Reason: Ambiguous}
-	}
-	return slices.Collect(maps.Values(own))[0].customer()
+	return Customer{}, &Error{Endpoint: Customers, Reason: Ambiguous}
 }
 
 // customer returns the part of a record that we keep.

@@ -28,18 +28,18 @@ func (p Platform) ShopURL(shop Shop) string {
 	return cmp.Or(p.Shops[shop], p.Shops[""], "https://"+string(shop))
 }
 
-// CDNURL returns the origin of Shopify's scripts, "https://cdn.shopify.com".
-func (p Platform) CDNURL() string {
-	return cmp.Or(p.CDN, "https://cdn.shopify.com")
+// Scripts returns the folder of Shopify's own scripts, "https://cdn.shopify.com/shopifycloud/".
+func (p Platform) Scripts() string {
+	return cmp.Or(p.CDN, "https://cdn.shopify.com") + "/shopifycloud/"
 }
 
 // AppBridge returns the address of the script that every page in the admin's frame loads first.
 // https://shopify.dev/docs/api/app-home
-func (p Platform) AppBridge() string { return p.CDNURL() + "/shopifycloud/app-bridge.js" }
+func (p Platform) AppBridge() string { return p.Scripts() + "app-bridge.js" }
 
 // Polaris returns the address of the script with Shopify's web components.
 // https://shopify.dev/docs/api/app-home/latest/web-components/versioning
-func (p Platform) Polaris() string { return p.CDNURL() + "/shopifycloud/polaris-1.js" }
+func (p Platform) Polaris() string { return p.Scripts() + "polaris-1.js" }
 
 // InstallLink returns the address in the admin that asks the merchant to install the app, or opens
 // the app if it is installed.

@@ -19,7 +19,7 @@ func TestPlatform(t *testing.T) {
 		{"Handle", shop.Handle(), "some-shop"},
 		{"AdminURL", real.AdminURL(shop), "https://admin.shopify.com"},
 		{"ShopURL", real.ShopURL(shop), "https://some-shop.myshopify.com"},
-		{"CDNURL", real.CDNURL(), "https://cdn.shopify.com"},
+		{"Scripts", real.Scripts(), "https://cdn.shopify.com/shopifycloud/"},
 		{"AppBridge", real.AppBridge(), "https://cdn.shopify.com/shopifycloud/app-bridge.js"},
 		{"Polaris", real.Polaris(), "https://cdn.shopify.com/shopifycloud/polaris-1.js"},
 		{"FrameAncestors", real.FrameAncestors(shop), "https://some-shop.myshopify.com https://admin.shopify.com"},

@@ -100,10 +100,11 @@ func (w *Webhook) read(body []byte) error {
 	var message struct {
 		Shop      string `json:"shop_domain"`      // in the compliance topics
 		Myshopify string `json:"myshopify_domain"` // in app/uninstalled, whose body is a Shop
-		Customer  *struct {
-			ID json.Number `json:"id"` // null for somebody who had no account
+		Customer  struct {
+			ID *json.Number `json:"id"` // null for somebody who had no account
 		} `json:"customer"`
 	}
+	message.Customer.ID = new(json.Number) // stays empty if the body has none; null makes it nil
 	switch w.Topic {
 	case AppUninstalled, CustomersDataRequest, CustomersRedact, ShopRedact:
 	default:
@@ -122,11 +123,8 @@ func (w *Webhook) read(body []byte) error {
 	if w.Shop, err = ParseShop(message.Shop); err != nil {
 		return fmt.Errorf("%w: shop", ErrMalformed)
 	}
-	if of := message.Customer; w.Topic == CustomersRedact && (of == nil || of.ID != "") {
-		if of == nil {
-			return fmt.Errorf("%w: customer", ErrMalformed)
-		}
-		if w.Customer, err = ParseCustomerID(of.ID.String()); err != nil {
+	if id := message.Customer.ID; w.Topic == CustomersRedact && id != nil {
+		if w.Customer, err = ParseCustomerID(id.String()); err != nil {
 			return fmt.Errorf("%w: customer", ErrMalformed)
 		}
 	}

@@ -76,7 +76,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	command, err := parser.Parse(args)
+	var command *kong.Context
+	if err = config.CheckArgs(args); err == nil {
+		command, err = parser.Parse(args)
+	}
 	if exit >= 0 { // --help, --version
 		return exit
 	}
@@ -84,7 +87,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	switch {
 	case err == nil:
 		err = command.Run()
-	case errors.As(err, &problems) && args[0] == "doctor": // .env cannot be read
+	case errors.As(err, &problems) && args[0] == "doctor": // a secret as a flag, or .env cannot be read
 		d := doctorCommand{JSON: slices.Contains(args, "--json")}
 		err = d.print(stdout, doctor.Report{}, problems)
 	case !errors.As(err, &problems):
@@ -172,9 +175,9 @@ type doctorCommand struct {
 	JSON bool `name:"json" help:"Print one JSON object, for monitoring."`
 }
 
-func (*doctorCommand) Help() string {
+func (d *doctorCommand) Help() string {
 	return "It checks settings, clock, Redis, Recharge, the server and the store's proxy, and changes nothing. " +
-		"With --customer, up to three sessions are made for that customer, and thrown away."
+		"With --customer, up to three sessions are made for that customer, and thrown away.\n\n" + d.Settings.Help()
 }
 
 func (d *doctorCommand) Run(ctx context.Context, std streams) error {
@@ -227,7 +230,9 @@ func (i *indexCommand) Run(ctx context.Context, cfg config.Config, std streams) 
 
 type rekeyCommand struct{ settings }
 
-func (*rekeyCommand) Help() string { return "You can then remove the second key." }
+func (r *rekeyCommand) Help() string {
+	return "You can then remove the second key.\n\n" + r.Settings.Help()
+}
 
 func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Rekey(ctx, cfg, std.out)

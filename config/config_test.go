@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
@@ -239,14 +241,85 @@ func TestFlagsBeatEnvironmentBeatsDotenv(t *testing.T) {
 	}
 }
 
-func TestDotenvMistakeShowsNoValue(t *testing.T) {
-	file := filepath.Join(t.TempDir(), ".env")
-	if err := os.WriteFile(file, []byte("SHOPIFY_API_SECRET 'hush-hush\n"), 0o600); err != nil {
-		t.Fatal(err)
+// TestDotenv: a file from any editor is read, and a mistake is named by its line, never by its text.
+func TestDotenv(t *testing.T) {
+	encode := func(order binary.AppendByteOrder, text string) string {
+		var b []byte
+		for _, unit := range utf16.Encode([]rune(text)) {
+			b = order.AppendUint16(b, unit)
+		}
+		return string(b)
 	}
-	_, err := parse(Resolver(nil, file))
-	if names := problemNames(t, err); len(names) != 1 || strings.Contains(err.Error(), "hush") {
-		t.Errorf("error = %v; want one problem without the value", err)
+	const good = "# settings\nADDR=:1\n\nPORTAL_API_KEY=\"one\ntwo=\nthree\"\nexport OPS_ADDR=':2' # ops\n"
+	const read = ":1|:2|one\ntwo=\nthree"
+	for name, test := range map[string]struct{ text, want string }{
+		"plain":                {good, read},
+		"empty":                {"", ":8080|127.0.0.1:9090|"},
+		"BOM":                  {"\ufeff" + good, read},
+		"only a BOM":           {"\ufeff", ":8080|127.0.0.1:9090|"},
+		"CRLF":                 {strings.ReplaceAll(good, "\n", "\r\n"), read},
+		"BOM and CRLF":         {"\ufeff" + strings.ReplaceAll(good, "\n", "\r\n"), read},
+		"no last newline":      {strings.TrimSuffix(good, "\n"), read},
+		"UTF-16, little":       {encode(binary.LittleEndian, "\ufeffADDR=hush\n"), "is UTF-16"},
+		"UTF-16, big":          {encode(binary.BigEndian, "\ufeffADDR=hush\n"), "is UTF-16"},
+		"UTF-16, unmarked":     {encode(binary.LittleEndian, "ADDR=hush"), "is UTF-16"},
+		"no equals sign":       {"SHOPIFY_API_SECRET 'hush-hush\n", "line 1"},
+		"only a value":         {"hush", "line 1"},
+		"after a long value":   {good + "hush hush\nADDR=:3\n", "line 8"},
+		"with CRLF":            {strings.ReplaceAll(good+"hush hush\nADDR=:3\n", "\n", "\r\n"), "line 8"},
+		"quote without an end": {"ADDR=:1\nREDIS_URL='hush\nOPS_ADDR=:2\n", "line 2"},
+		"quote ended later":    {"ADDR=:1\nREDIS_URL='hush\nOPS_ADDR=':2'\nLOG_LEVEL='info'\n", "line 2"},
+		"two mistakes":         {"\nA B\nC D\n", "line 2"},
+	} {
+		file := filepath.Join(t.TempDir(), ".env")
+		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := parse(Resolver(nil, file))
+		got := s.Addr + "|" + s.OpsAddr + "|" + s.PortalAPIKey
+		if err != nil {
+			got = err.Error()
+		}
+		if err == nil && got != test.want || err != nil && (len(problemNames(t, err)) != 1 || !strings.Contains(got, test.want+"\n") && !strings.Contains(got, test.want+" ")) || strings.Contains(got, "hush") {
+			t.Errorf("%s: %q; want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestSecretsHaveNoFlag: a secret on the command line is refused, with the variable to set instead.
+func TestSecretsHaveNoFlag(t *testing.T) {
+	want := []string{"SHOPIFY_API_SECRET", "RECHARGE_API_TOKEN", "RECHARGE_STOREFRONT_TOKEN", "RECHARGE_CLIENT_SECRET", "PORTAL_API_KEY", "REDIS_URL", "ENCRYPTION_KEY", "OTEL_EXPORTER_OTLP_HEADERS"}
+	if got := strings.Count(Settings{}.Help(), "\n\n"); got != len(want) {
+		t.Errorf("Help explains %d secrets; want %d", got, len(want))
+	}
+	for _, name := range want {
+		if !strings.Contains(Settings{}.Help(), "\n\n"+name+": ") {
+			t.Errorf("Help does not explain %s", name)
+		}
+		flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+		for _, args := range [][]string{{"serve", flag + "=hush"}, {"doctor", "--json", flag, "hush"}, {"serve", flag, "-hush"}, {"serve", flag}, {name + "=hush"}} {
+			err := CheckArgs(args)
+			if err == nil || len(problemNames(t, err)) != 1 || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "set "+name+" in the environment") {
+				t.Errorf("%q: %v; want one problem that names %s", args, err, name)
+			}
+		}
+	}
+	if err := CheckArgs([]string{"serve", "--addr=:1", "--shopify-api-key", "id", "--customer=7"}); err != nil {
+		t.Errorf("without a secret: %v", err)
+	}
+}
+
+// TestUnescapedPassword: a password that ends the host, the path or the query early comes with the escapes.
+func TestUnescapedPassword(t *testing.T) {
+	for _, url := range []string{
+		"redis://:hush/hush@host", "redis://user:hush#hush@host:6379/0", "rediss://user:hush?hush@host", "redis://:hush%hush@host", "redis://:hush hush@host",
+		"redis://:hush/1?cluster=true&x@host", "redis://hush[hush@host", "redis://:hush/@a,b?master_name=main", "redis://:hush?@host", "redis://:hush/hush@hush@host",
+	} {
+		_, err := settings(t, oneStore("REDIS_URL", url)).Check()
+		if names := problemNames(t, err); len(names) != 1 || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "% / # ? @ in the password as %25 %2F %23 %3F %40") ||
+			strings.Contains(err.Error(), "parameters") && !strings.Contains(err.Error(), "a ? that is not escaped") {
+			t.Errorf("REDIS_URL=%s: %v; want one problem without the password, with the escapes", url, err)
+		}
 	}
 }
 

@@ -21,8 +21,8 @@ func (c Config) Redis() *redis.UniversalOptions {
 
 func (c *checker) redis(name, text string) Secret {
 	if _, err := parseRedis(text); err != nil && text != "" {
-		c.expect(false, name, err.Error(),
-			"redis://host:6379/0, with user:password@ before the host; README has the forms for TLS, Cluster and Sentinel")
+		c.expect(false, name, err.Error(), "redis://user:password@host:6379/0, with % / # ? @ in the password as "+
+			"%25 %2F %23 %3F %40; README has the forms for TLS, Cluster and Sentinel")
 	}
 	return NewSecret(text)
 }
@@ -47,7 +47,8 @@ func parseRedis(text string) (*redis.UniversalOptions, error) {
 	}
 	query, err := url.ParseQuery(parts[4])
 	if err != nil || !knownParameters(query) {
-		return nil, errors.New("has parameters other than cluster=true, or master_name and those of Sentinel")
+		return nil, errors.New("has parameters other than cluster=true, or master_name and those of Sentinel, " +
+			"or its password has a ? that is not escaped")
 	}
 	options := &redis.UniversalOptions{
 		Username: one.Username, Password: one.Password, DB: one.DB, TLSConfig: one.TLSConfig,

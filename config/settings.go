@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -11,17 +14,17 @@ import (
 )
 
 // Settings are the texts that an operator writes, one field for each environment variable. The flag
-// for SHOPIFY_API_KEY is --shopify-api-key. They are all strings, so that Check can report every
-// mistake at once.
+// for SHOPIFY_API_KEY is --shopify-api-key. A hidden one is a secret, whose flag CheckArgs refuses.
+// They are all strings, so that Check can report every mistake at once.
 type Settings struct {
 	ShopifyAPIKey           string `name:"shopify-api-key" group:"Shopify" placeholder:"ID"`
-	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" placeholder:"NEW[,OLD]"`
+	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" hidden:""`
 	AppURL                  string `name:"app-url" group:"Shopify" placeholder:"URL"`
 	ShopifyShop             string `name:"shopify-shop" group:"Shopify" placeholder:"X.myshopify.com"`
 	CustomerAccounts        string `name:"customer-accounts" group:"Shopify" default:"new" placeholder:"new|legacy"`
-	RechargeAPIToken        string `name:"recharge-api-token" group:"Recharge" placeholder:"TOKEN"`
-	RechargeStorefrontToken string `name:"recharge-storefront-token" group:"Recharge" placeholder:"TOKEN"`
-	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" placeholder:"SECRET"`
+	RechargeAPIToken        string `name:"recharge-api-token" group:"Recharge" hidden:""`
+	RechargeStorefrontToken string `name:"recharge-storefront-token" group:"Recharge" hidden:""`
+	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" hidden:""`
 	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com"`
 	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL"`
 	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"2,40" placeholder:"RATE,BURST"`
@@ -31,15 +34,15 @@ type Settings struct {
 	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"10m" placeholder:"DURATION"`
 	RechargeTimeout         string `name:"recharge-timeout" group:"Portal" default:"3s" placeholder:"DURATION"`
 	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION"`
-	PortalAPIKey            string `name:"portal-api-key" group:"Portal" placeholder:"NEW[,OLD]"`
+	PortalAPIKey            string `name:"portal-api-key" group:"Portal" hidden:""`
 	Addr                    string `name:"addr" group:"Server" default:":8080" placeholder:"HOST:PORT"`
 	OpsAddr                 string `name:"ops-addr" group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT"`
-	RedisURL                string `name:"redis-url" group:"Server" placeholder:"URL"`
-	EncryptionKey           string `name:"encryption-key" group:"Server" placeholder:"NEW[,OLD]"`
+	RedisURL                string `name:"redis-url" group:"Server" hidden:""`
+	EncryptionKey           string `name:"encryption-key" group:"Server" hidden:""`
 	LogLevel                string `name:"log-level" group:"Server" default:"info" placeholder:"debug|info|warn|error"`
 	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text"`
 	OTLPEndpoint            string `name:"otel-exporter-otlp-endpoint" group:"Server" placeholder:"URL"`
-	OTLPHeaders             string `name:"otel-exporter-otlp-headers" group:"Server" placeholder:"NAME=VALUE[,…]"`
+	OTLPHeaders             string `name:"otel-exporter-otlp-headers" group:"Server" hidden:""`
 	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off"`
 }
 
@@ -81,22 +84,80 @@ func Meaning(flag string) string {
 	}[flag]
 }
 
+// secrets returns the names of the hidden settings.
+func secrets() (names []string) {
+	for field := range reflect.TypeFor[Settings]().Fields() {
+		if _, hidden := field.Tag.Lookup("hidden"); hidden {
+			names = append(names, field.Tag.Get("name"))
+		}
+	}
+	return names
+}
+
+// Help explains the settings that a command's --help does not list.
+func (Settings) Help() string {
+	help := "Secrets have no flag. Set them in the environment or in .env."
+	for _, name := range secrets() {
+		help += "\n\n" + EnvName(name) + ": " + Meaning(name)
+	}
+	return help
+}
+
+// CheckArgs refuses secrets on the command line, since every user of a machine can list its processes
+// with their arguments.
+// Errors: Problems.
+func CheckArgs(args []string) error {
+	var c checker
+	for _, arg := range args {
+		flag, _, _ := strings.Cut(arg, "=")
+		for _, name := range secrets() {
+			name = EnvName(name)
+			c.expect(EnvName(strings.TrimLeft(flag, "-")) != name, flag,
+				"is not accepted, since anyone on this machine could read it", "set "+name+" in the environment or in .env")
+		}
+	}
+	if len(c.problems) > 0 {
+		return c.problems
+	}
+	return nil
+}
+
 // environment returns the variables of the dotenv file, which may be missing, overridden by those of
 // environ ("NAME=value").
 func environment(environ []string, dotenv string) (map[string]string, error) {
-	env, err := godotenv.Read(dotenv)
-	switch {
-	case os.IsNotExist(err):
-		env = map[string]string{}
-	case err != nil: // the error's text would repeat the line, which may have a secret
-		hint := "one NAME=value a line; quote a value with spaces, as in .env.example"
-		return nil, Problems{{Name: dotenv, What: "cannot be read", Hint: hint}}
+	env, err := readDotenv(dotenv)
+	if err != nil {
+		hint := "one NAME=value a line, in UTF-8; quote a value with spaces, as in .env.example"
+		return nil, Problems{{dotenv, err.Error(), hint}}
 	}
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
 	return env, nil
+}
+
+// readDotenv finds a broken line by parsing less and less of the file. godotenv's own errors have no
+// line number, and they repeat the line, which may have a secret.
+func readDotenv(file string) (map[string]string, error) {
+	text, err := os.ReadFile(file)
+	switch {
+	case err != nil && !os.IsNotExist(err):
+		return nil, errors.New("cannot be read")
+	case bytes.ContainsRune(text, 0): // UTF-16 has one for every Latin letter
+		return nil, errors.New("is UTF-16 or binary")
+	}
+	text = append(bytes.TrimPrefix(text, []byte("\ufeff")), '\n')
+	for end := len(text); ; end = bytes.LastIndexByte(text[:end-1], '\n') + 1 {
+		env, err := godotenv.UnmarshalBytes(text[:end])
+		_, nameless := env[""]
+		switch {
+		case err == nil && !nameless && end == len(text):
+			return env, nil
+		case err == nil && !nameless:
+			return nil, fmt.Errorf("has a mistake in line %d", bytes.Count(text[:end], []byte("\n"))+1)
+		}
+	}
 }
 
 // Resolver fills flags that were not given from environ ("NAME=value") or else from the dotenv file,

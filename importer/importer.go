@@ -120,15 +120,6 @@ func (x *Importer) wake() {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
 // importShop continues a shop's import where it stopped. If ctx ends, another instance may continue
 // at once; if Redis is gone, it has to wait until the lease has expired.
 func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
@@ -181,7 +172,7 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 		return false
 	}
 	var page recharge.Page
-	err := x.call(ctx, task.Shop, client, func(grant *recharge.Grant) (err error) {
+	err := x.recorder.Call(ctx, task.Shop, client, recharge.Background, func(grant *recharge.Grant) (err error) {
 		if page, err = client.CustomerPage(ctx, grant, task.Cursor); err != nil {
 			return err
 		}
@@ -202,21 +193,6 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 		task.Running, task.Done, task.Size = false, x.now(), task.Customers
 	}
 	return true
-}
-
-// call reserves a background call, passes it to do, and records the calls that do has made.
-func (x *Importer) call(
-	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Grant) error,
-) error {
-	grant, err := client.Limiter().Reserve(ctx, x.store.Limiter(shop), recharge.Ask{recharge.Background: 1})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		grant.Release(ctx)
-		x.recorder.Calls(shop, grant.Calls())
-	}()
-	return do(grant)
 }
 
 // failed handles a page that could not be read or saved. It reports whether the import
@@ -241,7 +217,7 @@ func (x *Importer) failed(ctx context.Context, task *store.ImportTask, err error
 		x.end(ctx, task, refusedAfter)
 		return false
 	}
-	return pause(ctx, retryAfter)
+	return recharge.Wait(ctx, retryAfter)
 }
 
 // untilNight returns how long it is until a shop's next nightly import. The shops are
@@ -288,7 +264,7 @@ func (x *Importer) update(ctx context.Context, shop shopify.Shop) {
 		merchant, err := x.merchants.Find(ctx, shop)
 		for err == nil && merchant != nil && merchant.Client.Limiter().WaitBackground(ctx) {
 			err = x.updateOne(ctx, merchant.Client, shop, change)
-			if !recharge.Is(err, recharge.OverBudget) || !pause(ctx, retryAfter) {
+			if !recharge.Is(err, recharge.OverBudget) || !recharge.Wait(ctx, retryAfter) {
 				break
 			}
 			err = nil
@@ -318,7 +294,7 @@ func (x *Importer) updateOne(
 	if loaded.Err != nil || loaded.Record == nil || loaded.Cached.Fresh && !loaded.Cached.NotSubscriber {
 		return loaded.Err
 	}
-	return x.call(ctx, shop, client, func(grant *recharge.Grant) error {
+	return x.recorder.Call(ctx, shop, client, recharge.Background, func(grant *recharge.Grant) error {
 		found, err := client.FindCustomer(ctx, grant, string(change.Customer), recharge.Background)
 		customer := found.Customer
 		if recharge.Is(err, recharge.FilterIgnored) || found.Alert != nil {

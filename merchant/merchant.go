@@ -138,8 +138,7 @@ func (s *Service) Uninstalled(ctx context.Context, shop shopify.Shop, at time.Ti
 // Wait waits until all background removals of webhooks have ended.
 func (s *Service) Wait() { s.leaving.Wait() }
 
-// calls lets do make calls for a connection, saved or not. They share a rate limit with the shop's
-// clicks, so a 429 pauses both.
+// calls lets do make calls for a connection, saved or not.
 func (s *Service) calls(
 	ctx context.Context, connection *store.Connection, do func(*recharge.Client, *recharge.Grant) error,
 ) error {
@@ -147,19 +146,7 @@ func (s *Service) calls(
 	if err != nil {
 		return err
 	}
-	return s.with(ctx, connection.Shop, client, do)
-}
-
-func (s *Service) with(
-	ctx context.Context, shop shopify.Shop, client *recharge.Client, do func(*recharge.Client, *recharge.Grant) error,
-) error {
-	grant, err := client.Limiter().Reserve(ctx, s.Store.Limiter(shop), recharge.Ask{recharge.Normal: 1})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		grant.Release(ctx)
-		s.Recorder.Calls(shop, grant.Calls())
-	}()
-	return do(client, grant)
+	return s.Recorder.Call(ctx, connection.Shop, client, recharge.Normal, func(grant *recharge.Grant) error {
+		return do(client, grant)
+	})
 }

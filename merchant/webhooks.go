@@ -145,8 +145,8 @@ func (s *Service) keepSingleWebhooks(ctx context.Context) error {
 	if single == nil || s.Secret == "" || s.Now().Sub(s.singleKeptAt) < checkWebhooks {
 		return nil
 	}
-	err := s.with(ctx, own, single.Client, func(client *recharge.Client, grant *recharge.Grant) error {
-		return client.KeepWebhooks(ctx, grant, s.webhookAddress(own, ""), s.ourWebhooks(own))
+	err := s.Recorder.Call(ctx, own, single.Client, recharge.Normal, func(grant *recharge.Grant) error {
+		return single.Client.KeepWebhooks(ctx, grant, s.webhookAddress(own, ""), s.ourWebhooks(own))
 	})
 	if err == nil {
 		s.singleKeptAt = s.Now()
@@ -166,8 +166,8 @@ func (s *Service) RechargeUninstalled(ctx context.Context, shop shopify.Shop, re
 	if merchant == nil || err != nil {
 		return err
 	}
-	err = s.with(ctx, shop, merchant.Client, func(client *recharge.Client, grant *recharge.Grant) error {
-		return client.Known(ctx, grant)
+	err = s.Recorder.Call(ctx, shop, merchant.Client, recharge.Normal, func(grant *recharge.Grant) error {
+		return merchant.Client.Known(ctx, grant)
 	})
 	switch {
 	case err == nil:

@@ -54,6 +54,24 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	}
 }
 
+// Call reserves a call to Recharge for a shop and passes it to do. It records all calls that do has made.
+// They share a rate limit with the shop's clicks, so a 429 pauses both.
+func (r *Recorder) Call(
+	ctx context.Context, shop shopify.Shop, client *recharge.Client, p recharge.Priority, do func(*recharge.Grant) error,
+) error {
+	var ask recharge.Ask
+	ask[p] = 1
+	grant, err := client.Limiter().Reserve(ctx, r.Store.Limiter(shop), ask)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		grant.Release(ctx)
+		r.Calls(shop, grant.Calls())
+	}()
+	return do(grant)
+}
+
 // Calls records calls to Recharge that were made for a shop, by a click or anything else.
 func (r *Recorder) Calls(shop shopify.Shop, calls []recharge.Call) {
 	for _, call := range calls {

@@ -372,12 +372,8 @@ func (r *Resolver) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, c
 	if err := r.Store.ApplyCustomerChange(ctx, shop, change); err != nil {
 		return err
 	}
-	timer := time.NewTimer(AnswerWithin)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
+	if !recharge.Wait(ctx, AnswerWithin) {
 		return ctx.Err()
 	}
+	return nil
 }

@@ -134,14 +134,14 @@ func do[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) {
 	answer, err := try[T](ctx, c, g, call)
 	delay := retryDelay(err)
 	if delay == 0 || call.method != http.MethodGet || call.priority == Background ||
-		c.limiter.CircuitOpen(call.endpoint) || !wait(ctx, delay) {
+		c.limiter.CircuitOpen(call.endpoint) || !Wait(ctx, delay) {
 		return answer, err
 	}
 	return try[T](ctx, c, g, call)
 }
 
-// wait waits for d. It returns false if ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
+// Wait waits for d. It returns false if ctx ends first.
+func Wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false

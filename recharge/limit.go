@@ -271,7 +271,7 @@ func (l *Limiter) WaitBackground(ctx context.Context) bool {
 	delay := max(0, l.background.Sub(now))
 	l.background = now.Add(delay + time.Duration(2/l.bucket.Rate*float64(time.Second)))
 	l.mu.Unlock()
-	return wait(ctx, delay)
+	return Wait(ctx, delay)
 }
 
 // Budget is the state of a token, as far as this process knows it.
@@ -324,7 +324,7 @@ func (g *Grant) take(ctx context.Context, ask Ask) error {
 		return err
 	case turn.Refused():
 		return refusal(OverBudget)
-	case turn.Wait > 0 && !wait(ctx, turn.Wait):
+	case turn.Wait > 0 && !Wait(ctx, turn.Wait):
 		l.giveBack(turn.calls())
 		return refusal(ended(ctx))
 	case l.Budget().Paused > 0: // a 429 came while this call waited

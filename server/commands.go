@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
@@ -183,10 +184,8 @@ func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, since time
 		case !state.Running && state.Problem != "" && !state.Began.Before(since):
 			return errors.New(state.Problem)
 		}
-		select {
-		case <-ctx.Done():
+		if !recharge.Wait(ctx, time.Second) {
 			return ctx.Err()
-		case <-time.After(time.Second):
 		}
 	}
 }

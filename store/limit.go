@@ -134,10 +134,8 @@ func (l *Lock) renew(ctx context.Context) {
 // Wait waits until the lock is free. It fails if ctx ends or Redis does not answer.
 func (l *Lock) Wait(ctx context.Context) error {
 	for poll := firstPoll; ; poll = min(poll*3/2, lastPoll) {
-		select {
-		case <-ctx.Done():
+		if !recharge.Wait(ctx, poll) {
 			return ctx.Err()
-		case <-time.After(poll):
 		}
 		values, err := l.store.mget(ctx, []string{l.key})
 		if err != nil {

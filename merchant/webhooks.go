@@ -77,7 +77,7 @@ func (s *Service) removeWebhooks(ctx context.Context, connection *store.Connecti
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
-		return client.RemoveWebhooks(ctx, grant, s.ourWebhooks(connection.Shop))
+		return client.KeepWebhooks(ctx, grant, "", s.ourWebhooks(connection.Shop))
 	})
 	if err != nil {
 		s.Log.InfoContext(ctx, "webhooks not removed", "shop", string(connection.Shop), "cause", err)

@@ -158,8 +158,7 @@ func Inspect(ctx context.Context, c *Client, g *Grant, o InspectOptions, tell fu
 // judged returns a finding with the reason of err and, unless it already has one, a state. Only a
 // check that every click depends on can be Failed.
 func (f Finding) judged(err error) Finding {
-	var failed *Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*Error](err); ok {
 		f.Why, f.Status = failed.Reason, failed.Status
 	}
 	needed := f.Check == CheckToken || f.Check == CheckCustomers || f.Check == CheckFilter

@@ -43,7 +43,7 @@ type Options struct {
 // Client talks to Recharge for one store. It is safe for concurrent use.
 type Client struct {
 	options Options
-	http    *http.Client
+	http    http.RoundTripper // an http.Client would follow a redirect and take the token along
 	limiter *Limiter
 	guard   guard
 }
@@ -53,16 +53,7 @@ func NewClient(o Options) *Client {
 	if o.Limiter == nil {
 		o.Limiter = NewLimiter(o.Rate, o.Burst, o.Now)
 	}
-	return &Client{
-		options: o,
-		http: &http.Client{
-			Transport: o.HTTP,
-			// Following a redirect would send the token to whatever host it names.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		limiter: o.Limiter,
-		guard:   guard{shop: o.Shop, portal: o.PortalURL},
-	}
+	return &Client{o, o.HTTP, o.Limiter, guard{shop: o.Shop, portal: o.PortalURL}}
 }
 
 // Limiter returns the limiter of the client's token.
@@ -88,7 +79,7 @@ func NewTransport(timeout time.Duration) *http.Transport {
 }
 
 // Close closes idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.options.HTTP.CloseIdleConnections() }
 
 // The endpoints that a click calls, by their names in errors and metrics.
 const (
@@ -244,7 +235,7 @@ func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
 	if call.body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	return c.http.Do(request)
+	return c.http.RoundTrip(request)
 }
 
 // ended returns why a caller has stopped waiting, or "" if it is still waiting.
@@ -264,8 +255,8 @@ func whyNoAnswer(ctx context.Context, err error) Reason {
 	if reason := ended(ctx); reason != "" {
 		return reason
 	}
-	var netError net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netError) && netError.Timeout() {
+	failed, ok := errors.AsType[net.Error](err)
+	if errors.Is(err, context.DeadlineExceeded) || ok && failed.Timeout() {
 		return TooSlow
 	}
 	return Unreachable

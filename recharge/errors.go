@@ -77,8 +77,7 @@ func Is(err error, reason Reason) bool { return ReasonOf(err) == reason }
 
 // ReasonOf returns the reason of an *Error, and "" for any other error.
 func ReasonOf(err error) Reason {
-	var failed *Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*Error](err); ok {
 		return failed.Reason
 	}
 	return ""

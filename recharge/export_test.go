@@ -10,7 +10,7 @@ import (
 // HTTP runs on the clock of a synctest bubble. The wait before a retry and a timeout then take no
 // real time and can be measured exactly.
 func (c *Client) DialBy(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
-	c.http.Transport.(*http.Transport).DialContext = dial
+	c.http.(*http.Transport).DialContext = dial
 }
 
 // Allows reports whether the guard allows a link.
@@ -19,4 +19,4 @@ func (c *Client) Allows(link string, customer Customer) bool {
 }
 
 // AnswerBy replaces HTTP altogether, for fuzzing.
-func (c *Client) AnswerBy(transport http.RoundTripper) { c.http.Transport = transport }
+func (c *Client) AnswerBy(transport http.RoundTripper) { c.http = transport }

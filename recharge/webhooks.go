@@ -193,29 +193,20 @@ func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 	return all, nil
 }
 
-// KeepWebhooks makes sure that each topic is registered exactly once for address. It removes those
-// of ours that are duplicates or have another address, and leaves all others alone. It makes one
-// call if there is nothing to do. A topic that Recharge refuses does not stop the others. Its
-// priority is Normal.
+// KeepWebhooks makes sure that each topic is registered exactly once for address, or not at all if
+// address is "". It removes those of ours that are duplicates or have another address, and leaves
+// all others alone. It makes one call if there is nothing to do. A topic that Recharge refuses does
+// not stop the others. Its priority is Normal.
 func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, ours func(address string) bool) error {
-	missing := map[Topic]string{TopicUninstalled: address + UninstalledPath}
-	for _, topic := range []Topic{
-		"customer/created", "customer/updated", "customer/activated", "customer/deactivated", TopicDeleted,
-	} {
-		missing[topic] = address
+	missing := map[Topic]string{}
+	if address != "" {
+		missing[TopicUninstalled] = address + UninstalledPath
+		for _, topic := range []Topic{
+			"customer/created", "customer/updated", "customer/activated", "customer/deactivated", TopicDeleted,
+		} {
+			missing[topic] = address
+		}
 	}
-	return c.keepWebhooks(ctx, g, missing, ours)
-}
-
-// RemoveWebhooks removes all of our webhooks. Its priority is Normal.
-func (c *Client) RemoveWebhooks(ctx context.Context, g *Grant, ours func(address string) bool) error {
-	return c.keepWebhooks(ctx, g, nil, ours)
-}
-
-// keepWebhooks makes our webhooks match missing, which maps each topic to its address.
-func (c *Client) keepWebhooks(
-	ctx context.Context, g *Grant, missing map[Topic]string, ours func(address string) bool,
-) error {
 	all, err := c.webhooks(ctx, g)
 	if err != nil {
 		return err

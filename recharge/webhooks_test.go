@@ -64,9 +64,9 @@ func TestKeepWebhooks(t *testing.T) {
 	check("with some twice", ourAddress, 3)
 	calls(keep("https://app.example/webhooks/recharge/fixture-shop/ANOTHER"))
 	check("at another address", "https://app.example/webhooks/recharge/fixture-shop/ANOTHER", 3)
-	calls(func() error { return client.RemoveWebhooks(t.Context(), free(client), ours) })
+	calls(func() error { return client.KeepWebhooks(t.Context(), free(client), "", ours) })
 	if all := srv.Webhooks(); len(all) != 1 || len(all["customer/updated"]) != 3 {
-		t.Errorf("after RemoveWebhooks there are %v; want the others'", all)
+		t.Errorf("after KeepWebhooks without an address there are %v; want the others'", all)
 	}
 }
 
@@ -110,10 +110,10 @@ func TestWebhookPages(t *testing.T) {
 	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); err != nil || len(srv.Requests()) != 2 {
 		t.Errorf("KeepWebhooks of two pages = %v with %d calls; want two", err, len(srv.Requests()))
 	}
-	if err := client.RemoveWebhooks(t.Context(), free(client), ours); err != nil {
+	if err := client.KeepWebhooks(t.Context(), free(client), "", ours); err != nil {
 		t.Error(err)
 	}
 	if all := srv.Webhooks(); len(all) != 1 || len(all["store/updated"]) != 300 {
-		t.Errorf("after RemoveWebhooks %d topics and %d others are left; want one and 300", len(all), len(all["store/updated"]))
+		t.Errorf("after KeepWebhooks without an address %d topics and %d others are left; want one and 300", len(all), len(all["store/updated"]))
 	}
 }

@@ -59,19 +59,20 @@ func (t Tokens) over(last *store.Connection) (next store.Connection, problem str
 	return next, wrongTokens(t, next)
 }
 
+// wrongTokens returns the key of the sentence that says what is wrong; "" if nothing is.
 func wrongTokens(pasted Tokens, next store.Connection) string {
 	for _, text := range []string{pasted.Admin, pasted.Storefront, pasted.Secret} {
 		if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) || len(text) > 300 {
-			return strangeCharacter
+			return "tokens, strange"
 		}
 	}
 	switch {
 	case next.APIToken == "":
-		return noAdminToken
+		return "tokens, no admin"
 	case strings.HasPrefix(next.APIToken, "strfnt_"):
-		return storefrontAsAdmin
+		return "tokens, storefront as admin"
 	case strings.HasPrefix(next.StorefrontToken, "sk_"):
-		return adminAsStorefront
+		return "tokens, admin as storefront"
 	}
 	return ""
 }
@@ -82,7 +83,7 @@ func (s *Service) checkAndSave(
 ) Said {
 	stays := ""
 	if last != nil {
-		stays = " " + lastStays
+		stays = " " + sentence("last stays")
 	}
 	var findings recharge.Findings
 	err := s.calls(ctx, &next, func(client *recharge.Client, grant *recharge.Grant) error {
@@ -92,11 +93,11 @@ func (s *Service) checkAndSave(
 	})
 	switch {
 	case recharge.ReasonOf(err) != "":
-		return bad(notSaved + Words(portal.Reason(err)) + stays)
+		return bad("not saved", Words(portal.Reason(err))+stays)
 	case err != nil:
-		return bad(strangeTokens)
+		return bad("tokens, unusable")
 	case !findings.Usable():
-		return bad(fixMarked + stays)
+		return bad("not saved, fix", stays)
 	}
 	next.Detected = store.Traits{
 		PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: s.detectAccounts(ctx, next.Shop, tell),
@@ -107,10 +108,10 @@ func (s *Service) checkAndSave(
 	}
 	switch err := s.Store.SaveConnection(ctx, next); {
 	case errors.Is(err, store.ErrUninstalled):
-		return bad(notSaved + uninstalled)
+		return bad("not saved, uninstalled")
 	case err != nil:
 		s.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
-		return bad(passedNotSaved + stays)
+		return bad("not saved, passed", stays)
 	}
 	s.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
 	if last != nil && last.APIToken != next.APIToken {
@@ -120,7 +121,7 @@ func (s *Service) checkAndSave(
 		s.Importer.Request(ctx, next.Shop)
 	}
 	tell(webhooksStep(s.keepWebhooks(ctx, &next)))
-	return Said{Text: nowConnected}
+	return Said{Text: sentence("connected")}
 }
 
 // linkOf returns "signed_in" if the portal opened, "hash" if Recharge refused a session, and "" if

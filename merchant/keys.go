@@ -27,7 +27,7 @@ func NewKey(shop shopify.Shop, random string) string { return "mspk_" + shop.Han
 func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (key string, said Said) {
 	name = strings.TrimSpace(name)
 	if name == "" || len([]rune(name)) > maxKeyName || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", bad(badKeyName)
+		return "", bad("not made, name")
 	}
 	key = NewKey(shop, rand.Text())
 	secret := portallink.SecretOf(key)
@@ -45,11 +45,11 @@ func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (
 	})
 	switch {
 	case err != nil:
-		return "", bad(notMade + tryLater)
+		return "", bad("not made")
 	case !connected:
-		return "", bad(connectFirst)
+		return "", bad("not made, not connected")
 	case full:
-		return "", bad(tooManyKeys)
+		return "", bad("not made, full")
 	}
 	s.Log.InfoContext(ctx, "portal key made", "shop", string(shop))
 	return key, Said{}
@@ -63,10 +63,10 @@ func (s *Service) RevokeKey(ctx context.Context, shop shopify.Shop, id string) S
 		return len(connection.PortalKeys) < before
 	})
 	if err != nil {
-		return bad(notRevoked)
+		return bad("not revoked")
 	}
 	s.Log.InfoContext(ctx, "portal key revoked", "shop", string(shop))
-	return Said{Text: "Revoked."}
+	return Said{Text: sentence("revoked")}
 }
 
 func without(keys []store.PortalKey, id string) []store.PortalKey {

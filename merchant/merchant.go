@@ -1,6 +1,6 @@
 // Package merchant implements the actions of the app home: connect Recharge, edit detected
 // settings, try a customer, disconnect. It also keeps the shops' webhooks registered at Recharge.
-// It knows nothing of HTTP. Its sentences are in words.go.
+// It knows nothing of HTTP. Its sentences are in words.txt.
 package merchant
 
 import (
@@ -82,7 +82,7 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
 		portal, err := recharge.ParsePortalURL(chosen.PortalURL)
 		if err != nil || portal.Scheme != s.AppURL.Scheme { // only tests use http, on loopback
-			return bad(notAPortal), true
+			return bad("not saved, portal"), true
 		}
 		chosen.PortalURL = portal.String()
 	}
@@ -97,11 +97,11 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	})
 	switch {
 	case err != nil:
-		return bad(notSaved + tryLater), true
+		return bad("not saved, database"), true
 	case !connected:
-		return bad(notSaved + notConnected), true
+		return bad("not saved, not connected"), true
 	}
-	return Said{Text: nowSaved}, true
+	return Said{Text: sentence("saved")}, true
 }
 
 // Disconnect erases the tokens and what is cached for the shop's shoppers. It removes the webhooks
@@ -116,10 +116,10 @@ func (s *Service) Disconnect(ctx context.Context, shop shopify.Shop) Said {
 	}
 	if err != nil {
 		s.Log.ErrorContext(ctx, "not disconnected", "shop", string(shop), "cause", err)
-		return bad(notDisconnected)
+		return bad("not disconnected")
 	}
 	s.Log.InfoContext(ctx, "disconnected", "shop", string(shop))
-	return Said{Text: nowDisconnected}
+	return Said{Text: sentence("disconnected")}
 }
 
 // Uninstalled erases the installation that ended at a time. Shopify's message can be hours late, so

@@ -1,8 +1,11 @@
 package merchant
 
+// This file makes what merchants read. The sentences themselves are in words.txt.
+
 import (
 	"cmp"
 	"context"
+	_ "embed" // the sentences
 	"fmt"
 	"net/url"
 	"strings"
@@ -14,47 +17,27 @@ import (
 	"manage-subscriptions/store"
 )
 
+// NoDatabase tells the merchant that Redis does not answer.
+const NoDatabase = "We can’t reach our database right now."
+
+//go:embed words.txt
+var words string
+
+// sentence returns the sentence at a key of words.txt, with the parts in the place of {}. It returns
+// "" if there is none.
+func sentence(key string, parts ...string) string {
+	_, text, _ := strings.Cut(words, "\n"+key+": ")
+	text, _, _ = strings.Cut(text, "\n")
+	return strings.ReplaceAll(text, "{}", strings.Join(parts, " "))
+}
+
 // Said is what a merchant reads after an action succeeded or, if Bad, failed.
 type Said struct {
 	Text string
 	Bad  bool
 }
 
-func bad(text string) Said { return Said{text, true} }
-
-// Sentences for the merchant.
-const (
-	NoDatabase = "We can’t reach our database right now."
-
-	tryLater          = "we can’t reach our database right now. Try again in a minute."
-	lastStays         = "What was saved before is still in use."
-	nowSaved          = "Saved."
-	nowConnected      = "Saved. Shoppers who click are taken to their portal."
-	nowDisconnected   = "Disconnected. Everything saved here was erased."
-	notSaved          = "Not saved: "
-	fixMarked         = "Not saved. Fix the items marked below and connect again."
-	passedNotSaved    = "Everything passed, but it could not be saved. " + NoDatabase + " Try again in a minute."
-	notDisconnected   = "Not disconnected: " + tryLater
-	notRevoked        = "Not revoked: " + tryLater
-	notConnected      = "the store is not connected."
-	uninstalled       = "the app was uninstalled meanwhile."
-	strangeTokens     = "These tokens can’t be used. Check each for a typo."
-	notMade           = "Not made: "
-	connectFirst      = notMade + "connect Recharge first."
-	tooManyKeys       = notMade + "there are ten keys. Revoke one first."
-	notAPortal        = notSaved + "the portal’s address must be like https://www.my-store.com/tools/recurring/portal/"
-	strangeCharacter  = "One of them contains a space or another strange character. Copy only the token itself."
-	badKeyName        = notMade + "give the key a name of up to 50 letters, such as its server’s."
-	noAdminToken      = "Paste the Admin token."
-	storefrontAsAdmin = "The Admin token field has a Storefront token in it, which begins with strfnt_. Check both fields."
-	adminAsStorefront = "The Storefront token field has an Admin token in it, which begins with sk_. Check both fields."
-
-	webhooksTell = "Recharge tells the app when a customer changes."
-
-	tellSupport = "Ask this server’s operator to tell Recharge’s support."
-	apiTokens   = "In Recharge: Tools & apps → API tokens → "
-	adminToken  = apiTokens + "the Admin token → "
-)
+func bad(key string, parts ...string) Said { return Said{sentence(key, parts...), true} }
 
 // Step is a line of a check, as the page shows it.
 type Step struct {
@@ -67,12 +50,7 @@ type Step struct {
 }
 
 // Said returns the state for screen readers.
-func (s Step) Said() string {
-	words := map[recharge.State]string{
-		recharge.Passed: "Passed", recharge.Failed: "Failed", recharge.Warned: "Warning",
-	}
-	return cmp.Or(words[s.State], "Not checked")
-}
+func (s Step) Said() string { return sentence("state " + string(s.State)) }
 
 // Time returns how long the step took; "" if that was not measured.
 func (s Step) Time() string {
@@ -84,113 +62,47 @@ func (s Step) Time() string {
 
 // Words explains a reason, as returned by portal.Reason, to a merchant.
 func Words(reason string) string {
-	words := map[recharge.Reason]string{
-		recharge.FilterIgnored: "Recharge answered with other people’s customers, which were not used. " + tellSupport,
-		recharge.Foreign:       "Recharge answered for another customer, which was not used. " + tellSupport,
-		recharge.LinkRefused: "Recharge’s link leads to an unknown host. " +
-			"Enter the portal address under “Edit detected settings”.",
-		recharge.Ambiguous:    "The shopper has several records in Recharge, and none to prefer. Merge them in Recharge.",
-		recharge.NoCustomer:   "Recharge has no customer with this number. Check the number.",
-		recharge.Unauthorized: "Recharge does not accept the token. Make a new one and paste it under Connect.",
-		recharge.Forbidden:    "The token lacks a permission, or Recharge is not installed any more.",
-		recharge.Limited:      "Recharge received too many calls. We ask again in a moment.",
-		recharge.OverBudget:   "Shoppers are using all the calls that Recharge allows. We ask again in a moment.",
-		recharge.Tripped:      "Recharge failed to answer several times in a row. We try again in a moment.",
-		recharge.TooSlow:      "Recharge took too long to answer.",
-		recharge.Unreachable:  "We can’t reach Recharge.",
-		recharge.Unavailable:  "Recharge is down.",
-		recharge.Malformed:    "Recharge’s answer was cut short.",
-		recharge.TwoFactor:    "Recharge asks for a second factor, which only the shopper can give.",
-		recharge.NotFound:     "Recharge does not know this customer any more.",
-		recharge.Invalid:      "Recharge rejected the request.",
-		portal.NoDatabase:     NoDatabase,
-		portal.RefusedBefore: "Recharge refused a session or a link for this shopper a moment ago. " +
-			"We ask again in half a minute.",
+	if reason == portal.NoDatabase {
+		return NoDatabase
 	}
-	return cmp.Or(words[recharge.Reason(reason)], "Something went wrong on this server. Its log has the details.")
+	return cmp.Or(sentence("why "+reason), sentence("why otherwise"))
 }
 
 // found describes a finding.
 func found(f recharge.Finding) Step {
-	words := map[recharge.Check][2]string{ // the title, and the text if it passed
-		recharge.CheckToken:     {"The Admin token", "Recharge accepts it."},
-		recharge.CheckStore:     {"The store", "It is this store’s."},
-		recharge.CheckCustomers: {"Customers can be read"},
-		recharge.CheckSessions:  {"A session can be made"},
-		recharge.CheckPortal:    {"The portal opens", "It is at " + f.Detail + "."},
-	}
-	step := Step{Name: string(f.Check), State: f.State, Title: words[f.Check][0], Took: f.Took}
+	check, why := "check "+string(f.Check), Words(string(f.Why))
+	step := Step{Name: string(f.Check), State: f.State, Title: sentence(check), Took: f.Took}
 	switch {
 	case f.State == recharge.Passed:
-		step.Text = words[f.Check][1]
+		step.Text = sentence(check+" passed", f.Detail)
 	case f.Why.Transient():
-		step.Text = "This could not be checked now. " + Words(string(f.Why))
+		step.Text = sentence("not checked now", why)
 	case len(f.Missing) > 0:
-		step.Text = "A permission is missing: " + permissions(f.Missing) + "."
-		step.Do = adminToken + "Permissions → set it, save, and connect again."
+		step.Text, step.Do = sentence("permission missing", permissions(f.Missing)), sentence("permission missing do")
 	default:
-		step.Text, step.Do = problem(f.Check, f.Why)
+		key := check + " " + cmp.Or(string(f.Why), "skipped")
+		if sentence(key) == "" {
+			key = check + " otherwise"
+		}
+		step.Text, step.Do = cmp.Or(sentence(key, why), why), sentence(key+" do")
 	}
 	return step
 }
 
-// problem describes why a check did not pass, and what the merchant has to do about it in Recharge.
-func problem(check recharge.Check, why recharge.Reason) (text, do string) {
-	const otherwise recharge.Reason = "otherwise"
-	type key struct {
-		check recharge.Check
-		why   recharge.Reason
-	}
-	words := map[key][2]string{
-		{recharge.CheckToken, recharge.Unauthorized}: {
-			"Recharge does not know this token.", adminToken + "copy all of it, or make a new one.",
-		},
-		{recharge.CheckStore, recharge.WrongStore}: {
-			"This token belongs to another store.", "Open Recharge from this store’s admin, and copy the token there.",
-		},
-		{recharge.CheckStore, otherwise}: {"Not checked: the token may not read the store’s information."},
-		{recharge.CheckCustomers, recharge.Forbidden}: {
-			"The token may not read customers.", adminToken + "Permissions → Customers: read.",
-		},
-		{recharge.CheckSessions, recharge.NoCustomer}: {"Not checked: there is no customer in Recharge yet."},
-		{recharge.CheckSessions, recharge.Unauthorized}: {
-			"Recharge does not accept the Storefront token.",
-			apiTokens + "Storefront tokens → copy all of it, or make one with Create customer session.",
-		},
-		{recharge.CheckSessions, otherwise}: {
-			"Recharge makes no session. Shoppers get a hash link instead, and may have to sign in at the portal.",
-			adminToken + "Permissions → Customer sessions: write; and a Storefront token with Create customer session.",
-		},
-		{recharge.CheckPortal, ""}:        {"Not checked: this needs a session."},
-		{recharge.CheckPortal, otherwise}: {"Recharge gives no link to the portal. " + Words(string(why))},
-	}
-	for _, row := range []key{{check, why}, {check, otherwise}} {
-		if said, ok := words[row]; ok {
-			return said[0], said[1]
-		}
-	}
-	return Words(string(why)), ""
-}
-
 // permissions lists scopes by their names on Recharge's page.
 func permissions(scopes []string) string {
-	names := map[string]string{
-		"read_customers": "Customers: read",
-		"write_session":  "Customer sessions: write",
-		"read_store":     "Store information: read",
-	}
 	var all []string
 	for _, scope := range scopes {
-		all = append(all, cmp.Or(names[scope], scope))
+		all = append(all, cmp.Or(sentence("scope "+scope), scope))
 	}
 	return strings.Join(all, ", ")
 }
 
 // noMerchant explains why a click ends before it looks up the customer.
 func noMerchant(result portal.Result) Step {
-	step := Step{Name: "store", State: recharge.Failed, Title: "The store"}
+	step := Step{Name: "store", State: recharge.Failed, Title: sentence("store")}
 	if result.Outcome == portal.NotConnected {
-		step.Text, step.Do = "It has not connected Recharge.", "Connect it above."
+		step.Text, step.Do = sentence("store not connected"), sentence("store not connected do")
 		return step
 	}
 	step.Text = Words(portal.Reason(result.Cause))
@@ -199,71 +111,54 @@ func noMerchant(result portal.Result) Step {
 
 // cachedStep describes what is cached of the customer.
 func cachedStep(cached store.Cached, took time.Duration) Step {
-	step := Step{Name: "cached", State: recharge.Passed, Title: "Cached customer", Took: took}
+	key := "cached nothing"
 	switch {
 	case cached.Known() && cached.Fresh:
-		step.Text = "The customer’s record in Recharge. A click does not ask for it again."
+		key = "cached fresh"
 	case cached.Known():
-		step.Text = "An older record of the customer. A click asks for it again, and uses it if Recharge is down."
+		key = "cached older"
 	case cached.NotSubscriber:
-		step.Text = "Recharge did not know the customer a few minutes ago."
-	default:
-		step.Text = "Nothing: it would be the shopper’s first click for a while."
+		key = "cached not a subscriber"
 	}
-	return step
-}
-
-func callTitle(endpoint string) string {
-	return map[string]string{
-		recharge.Customers: "The customer in Recharge", recharge.Sessions: "A session for the customer",
-		recharge.PortalAccess: "The link to the portal",
-	}[endpoint]
+	return Step{Name: "cached", State: recharge.Passed, Title: sentence("cached"), Text: sentence(key), Took: took}
 }
 
 // ending describes what the shopper would see.
 func ending(result portal.Result) string {
-	because := ""
+	because, at := "", ""
 	if result.Cause != nil {
 		because = " " + Words(portal.Reason(result.Cause))
 	}
-	at := ""
 	if link, err := url.Parse(result.Link.URL); err == nil {
 		at = " at " + link.Host
 	}
-	endings := map[portal.Outcome]string{
-		portal.Redirected: "The shopper would be in the portal, signed in.",
-		portal.RedirectedByHash: "The shopper would be sent to the portal" + at +
-			", where Recharge may ask for a sign-in." + because,
-		portal.NotASubscriber: "The shopper would see a page that says there is no subscription, and what to do next.",
-		portal.NotConnected:   "The shopper would see a page that says subscriptions are not set up.",
+	switch text := sentence("ending "+string(result.Outcome), at); {
+	case text == "":
+		return sentence("ending otherwise") + because
+	case result.Outcome == portal.RedirectedByHash:
+		return text + because
+	default:
+		return text
 	}
-	return cmp.Or(endings[result.Outcome], "The shopper would be asked to try again in a moment."+because)
 }
 
 func accountsStep(accounts string, took time.Duration) Step {
-	step := Step{
-		Name: "accounts", State: recharge.Passed, Title: "Where shoppers sign in",
-		Text: "Shopify’s current customer accounts.", Took: took,
+	key, state := "accounts "+accounts, recharge.Passed
+	if accounts == "" {
+		key, state = "accounts unknown", recharge.Warned
 	}
-	switch accounts {
-	case "legacy":
-		step.Text = "Legacy customer accounts."
-	case "":
-		step.State, step.Text = recharge.Warned, "We could not detect this."
-		step.Do = "If the store still has legacy customer accounts, choose that under “Edit detected settings”."
-	}
-	return step
+	return Step{"accounts", state, sentence("accounts"), sentence(key), sentence(key + " do"), took}
 }
 
 func webhooksStep(err error) Step {
-	step := Step{Name: "webhooks", State: recharge.Passed, Title: "Webhooks", Text: webhooksTell}
+	step := Step{Name: "webhooks", State: recharge.Passed, Title: sentence("webhooks")}
 	switch {
+	case err == nil:
+		step.Text = sentence("webhooks registered")
 	case err == errNoSecret: //nolint:errorlint // it is never wrapped
-		step.State, step.Text = recharge.Skipped, "Without the webhook secret, changes are noticed within a day."
-	case err != nil:
-		step.State = recharge.Warned
-		step.Text = "They could not be registered. We try again every hour; until then changes are noticed within a day. " +
-			Words(portal.Reason(err))
+		step.State, step.Text = recharge.Skipped, sentence("webhooks no secret")
+	default:
+		step.State, step.Text = recharge.Warned, sentence("webhooks not registered", Words(portal.Reason(err)))
 	}
 	return step
 }
@@ -273,20 +168,20 @@ func webhooksStep(err error) Step {
 func (s *Service) WebhookWords(connection *store.Connection) string {
 	switch {
 	case connection == nil && s.Secret == "":
-		return "noticed within a day, since this server’s operator has not set RECHARGE_CLIENT_SECRET."
+		return sentence("changes, operator")
 	case connection == nil:
-		return webhooksTell
+		return sentence("webhooks registered")
 	}
 	state := connection.Webhooks
 	switch {
 	case connection.ClientSecret == "":
-		return "noticed within a day. With the webhook secret, at once."
+		return sentence("changes, no secret")
 	case state.CheckedAt.IsZero():
-		return "the webhooks at Recharge are being registered."
+		return sentence("changes, not yet")
 	case !state.OK:
-		return "noticed within a day: the webhooks at Recharge could not be registered. " + Words(state.Problem)
+		return sentence("changes, not registered", Words(state.Problem))
 	}
-	return "noticed at once: all webhooks at Recharge were registered " + Ago(s.Now().Sub(state.CheckedAt)) + "."
+	return sentence("changes, registered", Ago(s.Now().Sub(state.CheckedAt)))
 }
 
 // WebhookNews describes how many webhooks Recharge has sent, and how soon we notice a change.
@@ -298,8 +193,7 @@ func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map
 		news += ". A change there is " + s.WebhookWords(connection)
 	}
 	if lost := counts[portal.WebhooksRefused]; lost > 0 {
-		news += " " + Plural(int(lost), "message") + " could not be verified. Check that the webhook secret is " +
-			"the API Client Secret of this Admin token, and paste it again under Connect."
+		news += " " + sentence("webhooks refused", Plural(int(lost), "message"))
 	}
 	return news
 }

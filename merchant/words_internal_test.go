@@ -3,6 +3,13 @@ package merchant
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +46,75 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestSentences checks that the code and words.txt agree on the keys: each sentence has a text, and
+// there is code that asks for it.
+func TestSentences(t *testing.T) {
+	ours, theirs := literals(t, "."), literals(t, "../recharge", "../portal")
+	ways := []string{"passed", "skipped", "otherwise", "new", "legacy"}
+	known := func(word string) bool { return theirs[word] || slices.Contains(ways, word) }
+	for line := range strings.Lines(words) {
+		key, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		if key == "" || strings.HasPrefix(key, "#") {
+			continue
+		}
+		if text == "" || strings.TrimSpace(text) != text || sentence(key) == "" {
+			t.Errorf("words.txt has no text at %q", key)
+		}
+		kind, way, _ := strings.Cut(key, " ")
+		check, how, _ := strings.Cut(strings.TrimSuffix(way, " do"), " ")
+		switch {
+		case kind == "check" && theirs[check] && (how == "" || known(how)):
+		case kind != "check" && ours[kind+" "] && known(way):
+		case kind == "scope" && ours[kind+" "] && theirs[way]:
+		case !ours[key] && !ours[strings.TrimSuffix(key, " do")]:
+			t.Errorf("nothing asks for the sentence at %q", key)
+		}
+	}
+}
+
+// literals returns all texts in the Go code of some folders, without their tests.
+func literals(t *testing.T, folders ...string) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, folder := range folders {
+		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(parsed, func(n ast.Node) bool {
+				if call, ok := n.(*ast.CallExpr); ok && folder == "." {
+					checkKey(t, call)
+				}
+				if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING && !strings.HasSuffix(file, "_test.go") {
+					text, _ := strconv.Unquote(literal.Value)
+					all[text] = true
+				}
+				return true
+			})
+		}
+	}
+	return all
+}
+
+// checkKey checks the key in a call of sentence or bad, if it is written there as a whole.
+func checkKey(t *testing.T, call *ast.CallExpr) {
+	t.Helper()
+	function, ok := call.Fun.(*ast.Ident)
+	if !ok || function.Name != "sentence" && function.Name != "bad" {
+		return
+	}
+	if literal, ok := call.Args[0].(*ast.BasicLit); ok {
+		if key, _ := strconv.Unquote(literal.Value); sentence(key) == "" {
+			t.Errorf("words.txt has no sentence at %q", key)
+		}
+	}
+}
+
 func TestSaid(t *testing.T) {
 	for state, want := range map[recharge.State]string{
 		recharge.Passed: "Passed", recharge.Failed: "Failed", recharge.Warned: "Warning", recharge.Skipped: "Not checked",
@@ -60,16 +136,19 @@ func TestTokensOver(t *testing.T) {
 	}{
 		"all, the first time":  {Tokens{" sk_2\n", "strfnt_2", "secret-2"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_2", ClientSecret: "secret-2"}, ""},
 		"nothing":              {Tokens{}, &last, last, ""},
-		"nothing, first time":  {Tokens{}, nil, store.Connection{}, noAdminToken},
+		"nothing, first time":  {Tokens{}, nil, store.Connection{}, "tokens, no admin"},
 		"the same Admin token": {Tokens{Admin: "sk_1"}, &last, last, ""},
 		"another Admin token":  {Tokens{Admin: "sk_2"}, &last, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_1", WebhookKey: "KEY"}, ""},
 		"both":                 {Tokens{Admin: "sk_2", Secret: "secret-2"}, &last, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_1", ClientSecret: "secret-2", WebhookKey: "KEY"}, ""},
-		"a blank inside":       {Tokens{Admin: "sk_2 sk_3"}, nil, store.Connection{APIToken: "sk_2 sk_3"}, strangeCharacter},
-		"not ASCII":            {Tokens{Admin: "sk_2", Secret: "…"}, nil, store.Connection{APIToken: "sk_2", ClientSecret: "…"}, strangeCharacter},
-		"in the wrong field":   {Tokens{Admin: "strfnt_2"}, nil, store.Connection{APIToken: "strfnt_2"}, storefrontAsAdmin},
-		"in the other":         {Tokens{Admin: "sk_2", Storefront: "sk_3"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "sk_3"}, adminAsStorefront},
+		"a blank inside":       {Tokens{Admin: "sk_2 sk_3"}, nil, store.Connection{APIToken: "sk_2 sk_3"}, "tokens, strange"},
+		"not ASCII":            {Tokens{Admin: "sk_2", Secret: "…"}, nil, store.Connection{APIToken: "sk_2", ClientSecret: "…"}, "tokens, strange"},
+		"in the wrong field":   {Tokens{Admin: "strfnt_2"}, nil, store.Connection{APIToken: "strfnt_2"}, "tokens, storefront as admin"},
+		"in the other":         {Tokens{Admin: "sk_2", Storefront: "sk_3"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "sk_3"}, "tokens, admin as storefront"},
 	} {
 		got, problem := test.pasted.over(test.last)
+		if problem != "" && sentence(problem) == "" {
+			t.Errorf("%s: there is no sentence at %q", name, problem)
+		}
 		if diff := cmp.Diff(test.want, got); diff != "" || problem != test.problem {
 			t.Errorf("%s: problem %q, want %q; (-want +got):\n%s", name, problem, test.problem, diff)
 		}

@@ -117,7 +117,7 @@ func (s Settings) Check() (Config, error) {
 	level := c.choice("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
 	_ = config.LogLevel.UnmarshalText([]byte(level)) // choice has reported an unknown level
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
-	config.RechargePortalURL = c.portal("RECHARGE_PORTAL_URL", s.RechargePortalURL, config.Shop)
+	config.RechargePortalURL = c.portal("RECHARGE_PORTAL_URL", s.RechargePortalURL, config)
 	c.together(config)
 	if s.ShopifyShop == "" {
 		c.withoutShop(s)
@@ -278,16 +278,16 @@ func (c *checker) headers(name, text string) map[string]Secret {
 	return headers
 }
 
-func (c *checker) portal(name, text string, shop shopify.Shop) *url.URL {
+func (c *checker) portal(name, text string, config Config) *url.URL {
 	switch {
-	case text == "" && shop == "":
+	case text == "" && config.Shop == "":
 		return nil
 	case text == "":
-		return recharge.DefaultPortal(string(shop))
+		return recharge.DefaultPortal(string(config.Shop))
 	}
-	u, err := recharge.ParsePortalURL(text)
+	u, err := recharge.ParsePortalURL(text, cmp.Or(config.AppURL, &url.URL{}))
 	c.expect(err == nil, name, "is not the address of a portal",
-		"https, a host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
+		"https, a public host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
 	return u
 }
 

@@ -77,7 +77,7 @@ func TestValues(t *testing.T) {
 	key2 := base64.StdEncoding.EncodeToString([]byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef"))
 	c, err := settings(t, oneStore(
 		"SHOPIFY_API_SECRET", "new, old", "ENCRYPTION_KEY", key1+","+key2, "RECHARGE_RATE", "4, 80",
-		"RECHARGE_API_URL", "http://127.0.0.1:1234", "RECHARGE_PORTAL_URL", "https://portal.brand.example/portal",
+		"RECHARGE_API_URL", "http://127.0.0.1:1234", "RECHARGE_PORTAL_URL", "https://portal.brand.com/portal",
 		"PORTAL_LINK", "hash", "CUSTOMER_ACCOUNTS", "legacy", "REDIRECT", "page", "LINK_TTL", "0", "LOG_LEVEL", "error", "LOG_FORMAT", "text",
 	)).Check()
 	if err != nil {
@@ -87,7 +87,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("secrets = %s; want new|old", got)
 	}
 	got := fmt.Sprintln(len(c.EncryptionKeys), c.RechargeRate, c.RechargeBurst, c.RechargePortalURL, c.Link, c.Accounts, c.RedirectByPage, c.LinkTTL, c.LogLevel, c.LogText)
-	want := fmt.Sprintln(2, 4.0, 80, "https://portal.brand.example/portal/", "hash", "legacy", true, time.Duration(0), slog.LevelError, true)
+	want := fmt.Sprintln(2, 4.0, 80, "https://portal.brand.com/portal/", "hash", "legacy", true, time.Duration(0), slog.LevelError, true)
 	if got != want {
 		t.Errorf("values = %s; want %s", got, want)
 	}
@@ -152,11 +152,13 @@ func TestProblems(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hush%hush", "OTEL_EXPORTER_OTLP_HEADERS"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hush,", "OTEL_EXPORTER_OTLP_HEADERS"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%0d%0ab", "OTEL_EXPORTER_OTLP_HEADERS"},
-		{"RECHARGE_PORTAL_URL", "http://www.brand.example/portal/", "RECHARGE_PORTAL_URL"},
-		{"RECHARGE_PORTAL_URL", "https://www.brand.example/portal/?theme=1", "RECHARGE_PORTAL_URL"},
-		{"RECHARGE_PORTAL_URL", "https://www.brand.example/a/../portal/", "RECHARGE_PORTAL_URL"},
-		{"RECHARGE_PORTAL_URL", "https://www.brand.example//portal/", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_PORTAL_URL", "http://www.brand.com/portal/", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_PORTAL_URL", "https://www.brand.com/portal/?theme=1", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_PORTAL_URL", "https://www.brand.com/a/../portal/", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_PORTAL_URL", "https://www.brand.com//portal/", "RECHARGE_PORTAL_URL"},
 		{"RECHARGE_PORTAL_URL", "https://brand/portal/", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_PORTAL_URL", "http://127.0.0.1:8088/portal/", "RECHARGE_PORTAL_URL"},
+		{"RECHARGE_PORTAL_URL", "https://10.0.0.1/portal/", "RECHARGE_PORTAL_URL"},
 		{"ENCRYPTION_KEY", "c2hvcnQ=", "ENCRYPTION_KEY"},
 		{"ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "ENCRYPTION_KEY"},
 		{"RECHARGE_API_TOKEN", "two words", "RECHARGE_API_TOKEN"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
@@ -56,11 +57,18 @@ func TestNewToken(t *testing.T) {
 	})
 }
 
-// TestPortalOfMyOwn checks that links may lead to the merchant's own portal, over https.
+// TestPortalOfMyOwn checks that links may lead to the merchant's own portal, over https, and neither to
+// an address of a private network nor to the emulated portal, which Recharge names here, on loopback.
 func TestPortalOfMyOwn(t *testing.T) {
 	t.Parallel()
-	f := servertest.Connected(t)
-	for portal, saved := range map[string]bool{"https://portal.brand.example/p": true, "http://localhost/portal/": false, "http://127.0.0.1/portal/": false, "http://brand.example/": false} {
+	f := servertest.Start(t, servertest.ManyStores, func(s *config.Settings) { s.AppURL = "https://subscriptions.brand.com" })
+	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"token": {servertest.APIToken}, "storefront": {servertest.StorefrontToken}}); strings.Contains(body, "127.0.0.1") || !strings.Contains(body, `data-check="portal" data-state="warned"`) {
+		t.Errorf("a portal on loopback: %s; want no passed check, and no link to it", body)
+	}
+	for portal, saved := range map[string]bool{
+		"https://portal.brand.com/p": true, "http://localhost/portal/": false, "http://127.0.0.1/portal/": false, "http://brand.com/": false,
+		"https://127.0.0.1/portal/": false, "https://10.0.0.1/portal/": false, "https://redis/portal/": false, "https://metadata.google.internal/": false,
+	} {
 		_, body := f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"portal": {portal}})
 		if saved != strings.Contains(body, ">Saved.<") {
 			t.Errorf("portal %s: %s; want it saved: %v", portal, body, saved)

@@ -80,8 +80,8 @@ func (s *Service) Traits(connection *store.Connection) store.Traits {
 // tell them. ok is false if the page does not offer one of the choices.
 func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen store.Traits) (said Said, ok bool) {
 	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
-		portal, err := recharge.ParsePortalURL(chosen.PortalURL)
-		if err != nil || portal.Scheme != s.AppURL.Scheme { // only tests use http, on loopback
+		portal, err := recharge.ParsePortalURL(chosen.PortalURL, s.AppURL)
+		if err != nil {
 			return bad("not saved, portal"), true
 		}
 		chosen.PortalURL = portal.String()

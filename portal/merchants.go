@@ -27,7 +27,8 @@ type Merchant struct {
 // Settings are shared by the clients of all shops.
 type Settings struct {
 	APIURL   *url.URL
-	Rate     float64 // calls a second for each token
+	AppURL   *url.URL // where Shopify reaches this server
+	Rate     float64  // calls a second for each token
 	Burst    int
 	Timeout  time.Duration   // of one call
 	HTTP     *http.Transport // to Recharge
@@ -141,12 +142,12 @@ func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recha
 	portal := recharge.DefaultPortal(string(connection.Shop))
 	if known := cmp.Or(connection.Traits().PortalURL, m.settings.Defaults.PortalURL); known != "" {
 		var err error
-		if portal, err = recharge.ParsePortalURL(known); err != nil {
+		if portal, err = recharge.ParsePortalURL(known, m.settings.AppURL); err != nil {
 			return nil, err
 		}
 	}
 	options := recharge.Options{
-		Shop: string(connection.Shop), APIURL: m.settings.APIURL, PortalURL: portal,
+		Shop: string(connection.Shop), APIURL: m.settings.APIURL, AppURL: m.settings.AppURL, PortalURL: portal,
 		Token: connection.APIToken, StorefrontToken: connection.StorefrontToken,
 		Rate: m.settings.Rate, Burst: m.settings.Burst, Timeout: m.settings.Timeout,
 		Now: m.settings.Now, HTTP: m.settings.HTTP,

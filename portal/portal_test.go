@@ -97,7 +97,7 @@ func newBed(t *testing.T, kept *storetest.Server, change ...func(*portal.Setting
 	t.Cleanup(b.recharge.Close)
 	b.open(kept)
 	settings := portal.Settings{
-		APIURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: 2 * time.Second, HTTP: recharge.NewTransport(2 * time.Second),
+		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: 2 * time.Second, HTTP: recharge.NewTransport(2 * time.Second),
 		Now: b.clientNow, Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"},
 	}
 	for _, edit := range change {

@@ -542,7 +542,7 @@ func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	settings := portal.Settings{
-		APIURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now,
+		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now,
 		HTTP: recharge.NewTransport(time.Second), Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"},
 	}
 	t.Cleanup(settings.HTTP.CloseIdleConnections)

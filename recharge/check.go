@@ -241,7 +241,7 @@ func (i *inspector) checkStore(ctx context.Context) (Finding, error) {
 	case shop != i.options.Shop:
 		return Finding{}, &Error{Reason: WrongStore}
 	}
-	if base, err := ParsePortalURL(answer.Store.Portal); err == nil {
+	if base, err := ParsePortalURL(answer.Store.Portal, i.options.AppURL); err == nil {
 		i.findings.Store = PortalFacts{Base: base.Host + base.Path, Trusted: i.guard.trusts(base)}
 		// We do not know whether it ends in /portal.
 		if !strings.HasSuffix(base.Path, "/portal/") {
@@ -323,7 +323,7 @@ func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 		return Finding{}, err
 	}
 	i.findings.Portal = i.portalFacts(answer, target)
-	base, err := ParsePortalURL(answer.BaseURL)
+	base, err := ParsePortalURL(answer.BaseURL, i.options.AppURL)
 	// The base is kept for everybody's links, so it must not be one customer's.
 	if err != nil || hasPart(base, i.customer.Hash) || hasPart(base, answer.TempToken) {
 		return Finding{}, &Error{Reason: Malformed}

@@ -22,7 +22,7 @@ func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.O
 	transport := recharge.NewTransport(10 * time.Second)
 	t.Cleanup(transport.CloseIdleConnections)
 	return srv, recharge.Options{
-		Shop: shop, APIURL: mustURL(t, srv.URL), PortalURL: recharge.DefaultPortal(shop), Token: adminToken, StorefrontToken: storefrontToken,
+		Shop: shop, APIURL: mustURL(t, srv.URL), AppURL: mustURL(t, srv.URL), PortalURL: recharge.DefaultPortal(shop), Token: adminToken, StorefrontToken: storefrontToken,
 		Rate: 1000, Burst: 1000, Timeout: 10 * time.Second, Now: time.Now, HTTP: transport,
 	}
 }
@@ -213,9 +213,39 @@ func TestParsePortalURL(t *testing.T) {
 		"https://brand.example/a/../b/": "", "https://brand.example/%2e%2e/": "", "https://brand.example/a%2e%2e/": "", "https://brand.example/%61/": "", `https://brand.example\@evil.example/`: "", "https://brand.example /": "",
 		"https://BRAND.example/a": "https://brand.example/a/", "https://brand.example/./a/": "", "https://localhost.evil.example:80/": "", "https://brand.example//portal/": "", "https://" + strings.Repeat("a", 300) + ".example/": "",
 	} {
-		got, err := recharge.ParsePortalURL(text)
+		got, err := recharge.ParsePortalURL(text, mustURL(t, "http://127.0.0.1:8080"))
 		if (err == nil) != (want != "") || err == nil && got.String() != want {
 			t.Errorf("ParsePortalURL(%q) = %v, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// TestPrivatePortal: where the server is public, its portals are. No spelling of an address or of this
+// machine gets through.
+func TestPrivatePortal(t *testing.T) {
+	for _, app := range []string{"https://subscriptions.brand.com", "https://Subscriptions.BRAND.com.:8443/base", "https://bücher.de", "https://app.xn--p1ai"} {
+		for _, host := range []string{
+			"localhost", "LOCALHOST", "localhost.", "localhost:8443", "a.localhost", "A.LocalHost", "printer.local", "metadata.google.internal", "router.home.arpa", "shop.test", "shop.example", "shop.invalid", "x.onion",
+			"redis", "redis.", "com", "127.0.0.1", "127.0.0.1.", "127.1", "0", "0.0.0.0", "10.0.0.1", "169.254.169.254", "8.8.8.8", "8.8.8.8:443", "256.256.256.256", "1.2.3.4.5",
+			"2130706433", "0x7f000001", "0x7f.1", "0X7F.0.0.0X1", "127.0.0.0x1", "0177.0.0.1", "017700000001", "127.0.0.0x",
+			"[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[fe80::1%25lo]", "[fe80::1%25lo.com]", "[2606:4700::1111]", "[::1]:8443", "[::1].brand.com", "127.0.0.1@", "u:p@127.0.0.1", "brand.com@127.0.0.1", "127.0.0.1%2f.brand.com",
+			"%31%32%37.0.0.1", "127。0。0。1", "①②⑦.0.0.1", "brand.com:443", "brand.com.", "brand..com", ".brand.com", "-", "",
+		} {
+			for _, scheme := range []string{"https://", "http://"} {
+				if got, err := recharge.ParsePortalURL(scheme+host+"/portal/", mustURL(t, app)); err == nil {
+					t.Errorf("ParsePortalURL(%s%s/portal/) for %s = %v; want none", scheme, host, app, got)
+				}
+			}
+		}
+		for _, host := range []string{"brand.com", "PORTAL.brand.co.uk", "xn--bcher-kva.de", "brand.xn--p1ai", "1.brand.com", "127.0.0.1.nip.io", "localhost.brand.com", "my-store.myshopify.com", "0x7f.dev"} {
+			if got, err := recharge.ParsePortalURL("https://"+host+"/portal/", mustURL(t, app)); err != nil || got.Host != strings.ToLower(host) {
+				t.Errorf("ParsePortalURL(https://%s/portal/) for %s = %v, %v; want it", host, app, got, err)
+			}
+		}
+	}
+	for _, app := range []string{"http://127.0.0.1:8080", "http://[::1]:8080", "https://localhost", "https://app.example", "https://app.localhost", "https://app.test"} {
+		if _, err := recharge.ParsePortalURL("http://127.0.0.1:8088/portal/", mustURL(t, app)); err != nil {
+			t.Errorf("the sandbox's portal for %s: %v; want it", app, err)
 		}
 	}
 }

@@ -29,6 +29,7 @@ const (
 type Options struct {
 	Shop            string        // x.myshopify.com
 	APIURL          *url.URL      // https://api.rechargeapps.com
+	AppURL          *url.URL      // where Shopify reaches this server
 	PortalURL       *url.URL      // base of hash links; ends in a slash
 	Token           string        // Admin API token
 	StorefrontToken string        // for sessions; we do not know whether they need one

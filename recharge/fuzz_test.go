@@ -127,11 +127,12 @@ func FuzzPortalURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		u, err := recharge.ParsePortalURL(text)
+		local := mustURL(t, pipesURL)
+		u, err := recharge.ParsePortalURL(text, local)
 		if err != nil {
 			return
 		}
-		again, err := recharge.ParsePortalURL(u.String())
+		again, err := recharge.ParsePortalURL(u.String(), local)
 		if err != nil || again.String() != u.String() || !strings.HasSuffix(u.Path, "/") {
 			t.Fatalf("ParsePortalURL(%q) = %q, and again %v, %v", text, u, again, err)
 		}

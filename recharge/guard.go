@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -86,12 +87,12 @@ func printable(u *url.URL, hash string) string {
 var errPortalURL = errors.New("not the address of a portal")
 
 // ParsePortalURL parses the base of hash links, as a merchant types it or Recharge sends it. It
-// must be https (or http on a loopback address, for tests), with nothing after the path. The result
-// ends in a slash.
-func ParsePortalURL(text string) (*url.URL, error) {
+// must be https (or http on a loopback address, for tests), with nothing after the path. Its host may be
+// private only if the one of app is, where Shopify reaches this server. The result ends in a slash.
+func ParsePortalURL(text string, app *url.URL) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || len(text) > 300 || strings.ContainsFunc(text, notInURL) || strings.ContainsAny(text, "?#") ||
-		u.User != nil || u.Opaque != "" || !portalHost(u) || !portalPath(u) {
+		u.User != nil || u.Opaque != "" || !portalHost(u) || !portalPath(u) || private(u) && !private(app) {
 		return nil, errPortalURL
 	}
 	if !strings.HasSuffix(u.Path, "/") {
@@ -106,6 +107,15 @@ func portalHost(u *url.URL) bool {
 		return u.Scheme == "https" || u.Scheme == "http"
 	}
 	return u.Scheme == "https" && hostShape.MatchString(strings.ToLower(u.Host))
+}
+
+// private reports whether a host has no public name, because its last label is reserved, starts with a
+// digit (as in 127.0.0.1 and 0x7f.1), or is the only one (as in localhost, 2130706433 and ::1).
+func private(u *url.URL) bool {
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	domain := host[strings.LastIndex(host, ".")+1:]
+	reserved := []string{"arpa", "example", "internal", "invalid", "local", "localhost", "onion", "test"}
+	return domain == host || domain < "a" || slices.Contains(reserved, domain)
 }
 
 // portalPath reports whether a path has nothing escaped and nothing that a browser would resolve,

@@ -100,6 +100,7 @@ func newClient(t testing.TB, apiURL string, change ...func(*recharge.Options)) *
 	o := recharge.Options{
 		Shop:      shop,
 		APIURL:    mustURL(t, apiURL),
+		AppURL:    mustURL(t, apiURL),
 		PortalURL: mustURL(t, portalURL),
 		Token:     adminToken,
 		Rate:      2,

@@ -132,7 +132,7 @@ func (s *server) wireClicks() error {
 func (s *server) wireMerchants() (err error) {
 	settings := portal.Settings{
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
-		HTTP: s.calls, Now: s.Now, Defaults: s.defaults(),
+		HTTP: s.calls, Now: s.Now, AppURL: s.cfg.AppURL, Defaults: s.defaults(),
 	}
 	var configured *store.Connection
 	if s.cfg.Shop != "" {

@@ -578,6 +578,35 @@ func TestFaults(t *testing.T) {
 		"may only read": {turn: func(w *ward) {
 			w.settings.RedisURL = "redis://ro:hush-hush@" + storetest.Redis(w.t, "--user", "ro", "on", ">hush-hush", "~ms2:*", "+@read", "+@connection", "+info").Addr
 		}, check: "redis.write", status: doctor.Fail, found: "denies this user", remedy: "rights"},
+		"redis:// to a port with TLS": {turn: func(w *ward) {
+			s, _ := storetest.TLS(w.t)
+			w.settings.RedisURL = "redis://" + s.Addr
+		}, check: "redis.reach", status: doctor.Fail, found: "speaks TLS", remedy: "rediss:// in REDIS_URL"},
+		"redis:// to a cluster with TLS and a password": {turn: func(w *ward) {
+			s, _ := storetest.TLS(w.t, "--requirepass", "hush-hush")
+			w.settings.RedisURL = "redis://:hush-hush@" + s.Addr + "?cluster=true"
+		}, check: "redis.reach", status: doctor.Fail, found: "speaks TLS", remedy: "rediss:// in REDIS_URL"},
+		"redis:// to sentinels with TLS": {turn: func(w *ward) {
+			s, _ := storetest.TLS(w.t)
+			w.settings.RedisURL = "redis://" + s.Addr + "?master_name=main"
+		}, check: "redis.reach", status: doctor.Fail, found: "speaks TLS", remedy: "rediss:// in REDIS_URL"},
+		"rediss:// to a port without TLS": {turn: func(w *ward) {
+			w.settings.RedisURL = "rediss://" + storetest.Redis(w.t).Addr
+		}, check: "redis.reach", status: doctor.Fail, found: "speaks no TLS", remedy: "redis:// in REDIS_URL"},
+		"rediss:// to a cluster with a password and without TLS": {turn: func(w *ward) {
+			w.settings.RedisURL = "rediss://:hush-hush@" + storetest.Redis(w.t, "--requirepass", "hush-hush").Addr + "?cluster=true"
+		}, check: "redis.reach", status: doctor.Fail, found: "speaks no TLS", remedy: "redis:// in REDIS_URL"},
+		"rediss:// to sentinels without TLS": {turn: func(w *ward) {
+			w.settings.RedisURL = "rediss://" + storetest.Redis(w.t).Addr + "?master_name=main"
+		}, check: "redis.reach", status: doctor.Fail, found: "speaks no TLS", remedy: "redis:// in REDIS_URL"},
+		"Redis with an authority of one's own": {turn: func(w *ward) {
+			s, _ := storetest.TLS(w.t)
+			w.settings.RedisURL = "rediss://" + s.Addr
+		}, check: "redis.reach", status: doctor.Fail, found: "certificate is not trusted", remedy: "SSL_CERT_FILE"},
+		"rediss:// to nothing": {turn: func(w *ward) { w.settings.RedisURL = "rediss://127.0.0.1:1" },
+			check: "redis.reach", status: doctor.Fail, found: "no connection", remedy: "REDIS_URL"},
+		"rediss:// that hangs": {turn: func(w *ward) { w.settings.RedisURL = "rediss://" + hang(w.t) },
+			check: "redis.reach", status: doctor.Fail, found: "no answer in time", remedy: "REDIS_URL"},
 		"not a cluster": {turn: func(w *ward) { w.settings.RedisURL += "?cluster=true" },
 			check: "redis.reach", status: doctor.Fail, found: "not a cluster", remedy: "cluster=true"},
 		"a cluster's node": {turn: func(w *ward) {

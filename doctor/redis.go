@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,7 +45,7 @@ func (d *doctor) redis(ctx context.Context) []Check {
 			evicting = errors.Is(err, ErrEvicting)
 			switch {
 			case err != nil && !evicting && !errors.Is(err, store.ErrNoEval):
-				return redisFailed(err)
+				return d.unreached(ctx, err)
 			case err == nil && condition.nodes == 0:
 				return redisFailed(errors.New("cluster has no nodes"))
 			}
@@ -72,6 +73,28 @@ func (d *doctor) redis(ctx context.Context) []Check {
 	})
 }
 
+// unreached is redisFailed, but first tries the other scheme, without a password. The error does not show
+// that the scheme is wrong, since a port with TLS cuts a plain connection, and one without waits for more.
+func (d *doctor) unreached(ctx context.Context, err error) Check {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	configured, found := d.Config.Redis(), "Redis speaks no TLS at this port"
+	remedy := "name its port with TLS in REDIS_URL or, in a private network, write redis:// in REDIS_URL"
+	options := &redis.Options{Addr: configured.Addrs[0], Protocol: 2, ContextTimeoutEnabled: true, DialerRetries: 1}
+	if configured.TLSConfig == nil {
+		found, remedy = "Redis speaks TLS at this port", "write rediss:// in REDIS_URL"
+		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	answer := client.Ping(ctx).Err()
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](answer)
+	if unlessRefused(err) != nil && (unlessRefused(answer) == nil || distrusted) {
+		return fail(found, remedy)
+	}
+	return redisFailed(err)
+}
+
 // redisFailed returns the result for an error from Redis, without repeating the error's text.
 func redisFailed(err error) Check {
 	says := func(texts ...string) bool {
@@ -97,6 +120,8 @@ func redisFailed(err error) Check {
 		{says("CLUSTERDOWN", "cluster has no nodes"),
 			fail("the cluster is down: it does not serve all its slots", fixCluster)},
 		{says("MOVED"), fail("this Redis is a node of a cluster", addCluster)},
+		{says("unknown authority"), fail("its certificate is not trusted",
+			"append its authority's certificate to a copy of the public ones, and set SSL_CERT_FILE to that, for serve, too")},
 	}, unreachable(err, "REDIS_URL", "Redis"))
 }
 

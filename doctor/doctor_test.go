@@ -333,8 +333,7 @@ func onlyClicks(w *ward, status int) http.HandlerFunc { return clicks(w, instead
 // program's refusal.
 func refusesClicks(w *ward) http.HandlerFunc {
 	return clicks(w, func(rw http.ResponseWriter, _ *http.Request) {
-		rw.Header().Set("Content-Type", "text/plain; charset=UTF-8")
-		instead(403, "", "403 Forbidden\nRequest id: k3v9x2m7qa\n")(rw, nil)
+		instead(403, "", "<body>\n<main data-outcome=\"forbidden\">\n")(rw, nil)
 	})
 }
 

@@ -36,7 +36,7 @@ const (
 )
 
 var (
-	refusal   = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{6,20}\n$`)
+	refusal   = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{6,20}\n$|<main data-outcome="forbidden">`)
 	plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
 	plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,5}$`)
 )
@@ -79,8 +79,7 @@ func (d *doctor) get(ctx context.Context, clock, address string) (page, error) {
 
 // refused reports whether a page is this program's refusal.
 func (p page) refused() bool {
-	plain := strings.HasPrefix(p.header.Get("Content-Type"), "text/plain")
-	return p.status == http.StatusForbidden && plain && refusal.MatchString(p.body)
+	return p.status == http.StatusForbidden && refusal.MatchString(p.body)
 }
 
 // signedOut reports whether a page is this program's answer to a signed request for /status from a

@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"manage-subscriptions/portal"
+	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -70,9 +71,9 @@ type clickRequest struct {
 	legacy   bool   // sign in at /account/login if the shop's setting is unknown
 	byPage   bool   // forward with a page instead of a 302
 
-	// Read from a signed link.
+	// Read from a signed link. "" until verified.
 	locale string
-	home   string // the store's address; "" until verified
+	home   string // the store's address
 }
 
 func begin(channel portal.Channel, now func() time.Time, pages *templates.Pages) *clickRequest {
@@ -111,31 +112,15 @@ func (r *clickRequest) answer(c echo.Context, result portal.Result) error {
 		if api {
 			break
 		}
-		return forbid(c, r.id, r.hint(c))
+		return r.ownPage(c, http.StatusForbidden, result)
 	}
 	switch r.channel {
 	case portal.FromAPI:
 		return answerProblem(c, string(result.Outcome), r.id, problemOf(result.Outcome))
 	case portal.FromSignedLink:
-		return r.ownPage(c, result)
+		return r.ownPage(c, http.StatusOK, result)
 	}
 	return r.storePage(c, result)
-}
-
-// forbid answers 403 in the same way whichever check failed. hint is one line, or "".
-func forbid(c echo.Context, id, hint string) error {
-	return c.Blob(http.StatusForbidden, plainText, fmt.Appendf(nil, "403 Forbidden\n%sRequest id: %s\n", hint, id))
-}
-
-// hint tells a shopper what to do about a signed link that does not work. Clicking a link twice or
-// too late is a normal mistake, not an attack.
-func (r *clickRequest) hint(c echo.Context) string {
-	if r.channel != portal.FromSignedLink {
-		return ""
-	}
-	text, code := r.pages.Text("forbidden.text", c.Request().Header.Get("Accept-Language"))
-	c.Response().Header().Set("Content-Language", code)
-	return text + "\n"
 }
 
 // forward sends the browser to target. It does not use http.Redirect, which would clean the path
@@ -176,16 +161,25 @@ func (r *clickRequest) storePage(c echo.Context, result portal.Result) error {
 	return c.Blob(http.StatusOK, "application/liquid", body)
 }
 
-// ownPage answers with a page of our own, for clicks that no store's theme can answer.
-func (r *clickRequest) ownPage(c echo.Context, result portal.Result) error {
-	languages := cmp.Or(r.locale, c.Request().Header.Get("Accept-Language"))
-	page := templates.OwnPage{RequestID: r.id, Home: r.home, Languages: languages}
+// ownPage answers with a page of our own, for clicks that no store's theme can answer. A refusal is
+// the same whichever check failed, except for a link whose signature is right.
+func (r *clickRequest) ownPage(c echo.Context, status int, result portal.Result) error {
+	page := templates.OwnPage{
+		RequestID: r.id, Home: r.home, Storefront: r.channel == portal.FromStorefront,
+		Languages: cmp.Or(r.locale, c.Request().Header.Get("Accept-Language")),
+	}
+	switch {
+	case errors.Is(result.Cause, errUsed):
+		page.Reason = "used"
+	case errors.Is(result.Cause, portallink.ErrOver):
+		page.Reason = "expired"
+	}
 	body, err := r.pages.Own(string(result.Outcome), page)
 	if err != nil {
 		return fmt.Errorf("draw %s: %w", result.Outcome, err)
 	}
 	c.Response().Header().Set("Content-Security-Policy", r.pages.OwnPolicy())
-	return c.HTMLBlob(http.StatusOK, body)
+	return c.HTMLBlob(status, body)
 }
 
 // localePrefix returns the "/fr" of "/fr/apps/subscriptions". We do not know whether Shopify's

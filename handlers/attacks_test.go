@@ -377,9 +377,14 @@ func backToUs(query url.Values) bool {
 
 // refusals returns the whole body of a refusal for each channel. It never shows which check failed.
 func refusals() map[any]*regexp.Regexp {
+	page := func(wayOn string) *regexp.Regexp {
+		return regexp.MustCompile(`^<!doctype html>\n<html lang="en" dir="ltr">\n<head>\n(?:[^/\n]*\n){5}<title>This link did not work</title>\n<style>[^<]*</style>\n</head>\n<body>\n` +
+			`<main data-outcome="forbidden">\n<h1>This link did not work</h1>\n<p>This link is not valid, or has expired\.</p>\n` + wayOn +
+			`\n<p><small>Reference for support: <bdi>[a-z2-7]{10}</bdi></small></p>\n</main>\n</body>\n</html>\n?$`)
+	}
 	return map[any]*regexp.Regexp{
-		nil:   regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z2-7]{10}\n$`),
-		"go":  regexp.MustCompile(`^403 Forbidden\nThis link is not valid, or has expired\. Go back to the store, reload the page and click again\.\nRequest id: [a-z2-7]{10}\n$`),
+		nil:   page(`<p><a href="\?">Open Manage Subscriptions again</a></p>\n<p><a href="/account">My account</a></p>`),
+		"go":  page(`<p>Go back to the store, reload the page and click again\.</p>`),
 		"api": regexp.MustCompile(`^{"type":"urn:manage-subscriptions:problem:forbidden","title":"Forbidden","status":403,"detail":"Send one of this store's API keys as a bearer token in the Authorization header\.","request_id":"[a-z2-7]{10}"}$`),
 	}
 }

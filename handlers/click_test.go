@@ -56,11 +56,11 @@ func TestOutcomes(t *testing.T) {
 		{name: "unavailable", breaks: servertest.BreakRecharge(func(f *rechargetest.Faults) { f.Down = true }), shopper: servertest.Pat, outcome: "unavailable", status: 200, says: "cannot be opened right now"},
 		{name: "not connected", set: func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, shopper: servertest.Pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
 		{name: "not connected, another shop", breaks: fromShopify(func(f *shopifytest.Faults) { f.Shop = "another-shop.myshopify.com" }), shopper: servertest.Pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
-		{name: "forbidden, wrong secret", breaks: fromShopify(func(f *shopifytest.Faults) { f.WrongSecret = true }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, early", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = 100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, parameters twice", breaks: fromShopify(func(f *shopifytest.Faults) { f.Twice = true }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
-		{name: "forbidden, the visitor adds an id", shopper: servertest.Robin, path: "?logged_in_customer_id=" + servertest.Pat, outcome: "forbidden", status: 403, says: "403 Forbidden"},
+		{name: "forbidden, wrong secret", breaks: fromShopify(func(f *shopifytest.Faults) { f.WrongSecret = true }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, early", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = 100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, parameters twice", breaks: fromShopify(func(f *shopifytest.Faults) { f.Twice = true }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, the visitor adds an id", shopper: servertest.Robin, path: "?logged_in_customer_id=" + servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
 		{name: "the old secret still signs", breaks: fromShopify(func(f *shopifytest.Faults) { f.OldSecret = true }), shopper: servertest.Pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
 		{name: "a little late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -80 * time.Second }), shopper: servertest.Pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
 	} {
@@ -105,7 +105,7 @@ func checkHeaders(f *servertest.Fixture, a servertest.Answer) {
 	if got := a.Header.Values("Set-Cookie"); got != nil {
 		f.T.Errorf("Set-Cookie = %q; want none", got)
 	}
-	kind := map[int]string{302: "", 403: "text/plain; charset=utf-8", 200: "application/liquid"}[a.Status]
+	kind := map[int]string{302: "", 403: "text/html; charset=UTF-8", 200: "application/liquid"}[a.Status]
 	if got := a.Header.Get("Content-Type"); got != kind {
 		f.T.Errorf("Content-Type with %d = %q; want %q", a.Status, got, kind)
 	}
@@ -141,8 +141,8 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 		if got := response.Header.Get("Cache-Control") + " " + response.Header.Get("Referrer-Policy"); got != "no-store no-referrer" {
 			t.Errorf("%s %s has headers %q; want no-store no-referrer", test.method, test.path, got)
 		}
-		if strings.Contains(body, "{") || response.Header.Get("Location") != "" {
-			t.Errorf("%s %s answers %q, Location %q; want plain text and no redirect", test.method, test.path, body, response.Header.Get("Location"))
+		if strings.Contains(body, `{"`) || response.Header.Get("Location") != "" {
+			t.Errorf("%s %s answers %q, Location %q; want no JSON and no redirect", test.method, test.path, body, response.Header.Get("Location"))
 		}
 	}
 }
@@ -154,7 +154,7 @@ func TestForbiddenGivesNoHint(t *testing.T) {
 	signed := func(extra string) string {
 		return f.Store.SignedQuery(extra, servertest.Pat, "/apps/subscriptions", servertest.AppSecret)
 	}
-	id := regexp.MustCompile(`Request id: [a-z0-9]{10}\n`)
+	id := regexp.MustCompile(`<bdi>[a-z2-7]{10}</bdi>`)
 	var want string
 	for name, query := range map[string]string{
 		"nothing":         "",
@@ -180,6 +180,30 @@ func TestForbiddenGivesNoHint(t *testing.T) {
 	}
 	if got := len(f.Calls()); got != 0 {
 		t.Errorf("forbidden clicks made %d kinds of call to Recharge; want none", got)
+	}
+}
+
+// TestForbiddenHasAWayOn checks that a forbidden click gets a page in the browser's language that
+// leads on within the store, wherever Shopify serves it, and that has nothing else of the request.
+func TestForbiddenHasAWayOn(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t)
+	f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.WrongSecret = true })
+	client := f.Shopper(servertest.Pat)
+	for accept, want := range map[string]string{"": "en", "ar-EG, en;q=0.5": "ar", "pt-BR": "pt-BR", "is, nl;q=0.4": "nl", strings.Repeat("x,", 5000): "en"} {
+		client.Transport = sending{"Accept-Language": accept}
+		got := f.Click(client, "/apps/subscriptions/orders?utm_source=evil&locale=fr")
+		if got.Status != http.StatusForbidden || !strings.Contains(got.Body, `<html lang="`+want+`"`) {
+			t.Errorf("%.20q: %d %.200s; want 403 in %s", accept, got.Status, got.Body, want)
+		}
+		for _, part := range []string{`<a href="?">`, `<a href="/account">`, fmt.Sprint("<bdi>", got.Line["request_id"], "</bdi>")} {
+			if !strings.Contains(got.Body, part) {
+				t.Errorf("%.20q: %s; want %s on the page", accept, got.Body, part)
+			}
+		}
+		if strings.Contains(got.Body, "evil") || strings.Contains(got.Body, "orders") || !strings.Contains(got.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("%.20q: %v %s; want a policy, and nothing of the request", accept, got.Header, got.Body)
+		}
 	}
 }
 

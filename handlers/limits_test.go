@@ -156,7 +156,7 @@ func shopifyHeader() []string {
 // for the request id and the date.
 func TestForbiddenIsOneAnswer(t *testing.T) {
 	f := servertest.Start(t, servertest.WithAPIKeys)
-	id := regexp.MustCompile(`(Request id: |"request_id":")[a-z2-7]{10}`)
+	id := regexp.MustCompile(`(<bdi>|"request_id":")[a-z2-7]{10}`)
 	causes := map[string]bool{}
 	type one struct{ answer, where string }
 	by := map[any]one{}

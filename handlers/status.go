@@ -40,7 +40,7 @@ func (s *Status) handle(c echo.Context) error {
 	if err != nil {
 		s.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
 		s.Recorder.Meter.Status(portal.StatusForbidden)
-		return forbid(c, id, "")
+		return c.Blob(http.StatusForbidden, plainText, []byte("403 Forbidden\nRequest id: "+id+"\n"))
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
 	var standing portal.SubscriberStatus // not known for a visitor, or if Recharge is not connected

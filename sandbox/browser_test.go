@@ -184,3 +184,25 @@ func TestFaultIsSeenByClicking(t *testing.T) {
 		chromedp.WaitVisible(css(`main[data-portal="open"][data-customer="Pat Doe"]`)),
 	)
 }
+
+// TestForbiddenLeadsOn: from the page of a forbidden click, a shopper gets to the portal or to their
+// account, once the cause is gone. The visitor's parameters are gone, too.
+func TestForbiddenLeadsOn(t *testing.T) {
+	t.Parallel()
+	ctx, s := browser(t), start(t)
+	signIn(t, ctx, s, pat)
+	for link, arrived := range map[css]css{`a[href="?"]`: `main[data-portal="open"]`, `a[href="/account"]`: "#manage-subscriptions"} {
+		for _, wrong := range []bool{true, false} {
+			if err := s.Switch("secret", wrong); err != nil {
+				t.Fatal(err)
+			}
+			if wrong {
+				do(t, ctx, chromedp.Navigate(s.Store.URL+"/apps/subscriptions/orders?a=1"), chromedp.WaitVisible(link))
+			}
+		}
+		do(t, ctx, chromedp.Click(link), chromedp.WaitVisible(arrived))
+		if at := read(t, ctx, chromedp.Location()); strings.Contains(at, "a=1") {
+			t.Errorf("%s leads to %s; want no parameter of the visitor's", link, at)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type state struct {
 	byEmail bool   // the portal is on the store's own host
 	shopper string // ID of the signed-in shopper; "" for nobody
 	path    string // of the store's own page
+	own     *templates.OwnPage
 }
 
 func states() []state {
@@ -50,6 +51,18 @@ func states() []state {
 		}, {
 			Name: "not-connected", Label: "Not connected", outcome: "not_connected", shopper: pat,
 			When: "The store has no Recharge credentials yet.",
+		}, {
+			Name: "forbidden", Label: "Forbidden", outcome: "forbidden", own: &templates.OwnPage{Storefront: true},
+			When: "Shopify’s signature is missing, wrong or too old. This page is not in the theme.",
+		}, {
+			Name: "link-forbidden", Label: "Signed link, forbidden", outcome: "forbidden", own: &templates.OwnPage{},
+			When: "A headless storefront’s link has no right signature, so the page cannot name the store.",
+		}, {
+			Name: "link-used", Label: "Signed link, used", outcome: "forbidden",
+			When: "A headless storefront’s link was used before.", own: &templates.OwnPage{Reason: "used", Home: "/"},
+		}, {
+			Name: "link-expired", Label: "Signed link, expired", outcome: "forbidden",
+			When: "A headless storefront’s link is too old.", own: &templates.OwnPage{Reason: "expired", Home: "/"},
 		}, {
 			Name: "forward", Label: "Forwarding",
 			When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays.",
@@ -165,8 +178,14 @@ func localePath(language string) string {
 }
 
 func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
-	if state.outcome == "" {
+	switch {
+	case state.outcome == "":
 		return g.forward(language, scheme)
+	case state.own != nil:
+		page := *state.own
+		page.RequestID, page.Languages = "k3vq7m2xwa", language
+		body, err := g.pages.Own(state.outcome, page)
+		return recolour(body, scheme, `href="?"`, `href="`+g.sandbox.path+`"`), err
 	}
 	page := templates.Page{
 		RequestID: "k3vq7m2xwa", Path: g.sandbox.path,
@@ -195,13 +214,16 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 // attribute would not stop them.
 func (g *gallery) forward(language, scheme string) ([]byte, error) {
 	body, err := g.pages.Forward("/account", language)
-	replace := []string{
-		`http-equiv="refresh"`, `name="held"`, "<script>", "<template>", "</script>", "</template>",
-	}
+	return recolour(body, scheme,
+		`http-equiv="refresh"`, `name="held"`, "<script>", "<template>", "</script>", "</template>"), err
+}
+
+// recolour draws one of our own pages in a colour scheme, and makes other replacements.
+func recolour(body []byte, scheme string, replace ...string) []byte {
 	if scheme != "" {
 		replace = append(replace, `content="light dark"`, `content="`+template.HTMLEscapeString(scheme)+`"`)
 	}
-	return []byte(strings.NewReplacer(replace...).Replace(string(body))), err
+	return []byte(strings.NewReplacer(replace...).Replace(string(body)))
 }
 
 func (g *gallery) write(w http.ResponseWriter, body []byte, err error) {

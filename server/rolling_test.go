@@ -397,7 +397,7 @@ func TestClockOff(t *testing.T) {
 						}
 						want := "redirected"
 						if i == wrong && off.Abs() > 90*time.Second {
-							want = "403 Forbidden"
+							want = "forbidden"
 						}
 						if got.Outcome != want {
 							t.Fatalf("after %v, click = %s; want %s", at, got.Outcome, want)

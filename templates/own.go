@@ -2,6 +2,7 @@ package templates
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -21,16 +22,18 @@ var (
 
 // OwnPage holds what a page of our own shows, for clicks that no store's theme can answer.
 type OwnPage struct {
-	RequestID string // a reference for support, also in the log
-	Home      string // the store's address
-	Languages string // the reader's languages, as in Accept-Language
+	RequestID  string // a reference for support, also in the log
+	Home       string // the store's address; "" if not known
+	Storefront bool   // the page is at the store's address, so it can link to the store's pages
+	Reason     string // "used" or "expired", of a signed link that is forbidden; else ""
+	Languages  string // the reader's languages, as in Accept-Language
 }
 
-// Own returns the HTML page called name. It has the same texts as the Liquid page, but not its
-// links into the storefront.
+// Own returns the HTML page called name. If there is a Liquid page of that name, it has the same
+// texts, but not its links into the storefront.
 func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 	words := choose(p.byTag, page.Languages)
-	text, ok := words.texts[name+".text"]
+	text, ok := words.texts[name+"."+cmp.Or(page.Reason, "text")]
 	if !ok {
 		return nil, fmt.Errorf("no page is called %q", name)
 	}
@@ -41,16 +44,10 @@ func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 		"Title":   words.texts[name+".title"],
 		"Text":    text,
 		"Hint":    words.texts[name+".hint"],
-		"Home":    page.Home,
-		"Back":    words.texts["home"],
-		"Before":  before, "ID": page.RequestID, "After": after,
+		"Page":    page,
+		"Texts":   words.texts,
+		"Before":  before, "After": after,
 	})
-}
-
-// Text returns a text in the best of the reader's languages, and that language's code.
-func (p *Pages) Text(key, languages string) (text, code string) {
-	words := choose(p.byTag, languages)
-	return words.texts[key], words.code
 }
 
 // OwnPolicy returns the Content-Security-Policy of our own pages, which load nothing.

@@ -215,6 +215,9 @@ func TestCatalogues(t *testing.T) {
 func used(t *testing.T, key string) bool {
 	t.Helper()
 	of, _, owned := strings.Cut(key, ".")
+	if of == "forbidden" {
+		return strings.Contains(forbidden(t, english), choose(load(t).byTag, english).texts[key])
+	}
 	use := "{{ " + variable(key) + " }}"
 	sources := []string{"pages/frame.liquid", "pages/" + of + ".liquid"}
 	if of == "forward" {
@@ -236,6 +239,42 @@ func used(t *testing.T, key string) bool {
 		}
 	}
 	return false
+}
+
+// forbidden returns all pages for a forbidden click, in one language.
+func forbidden(t *testing.T, language string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, page := range []OwnPage{{Storefront: true}, {}, {Reason: "used", Home: "/"}, {Reason: "expired", Home: "/"}} {
+		page.RequestID, page.Languages = "abc123defg", language
+		drawn, err := load(t).Own("forbidden", page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(drawn)
+	}
+	return all.String()
+}
+
+// TestForbiddenTextsAreDrawn checks that the pages for forbidden clicks show each text in each
+// language, with the request id and a way on.
+func TestForbiddenTextsAreDrawn(t *testing.T) {
+	for _, c := range load(t).catalogues {
+		drawn := forbidden(t, c.code)
+		for key, text := range c.texts {
+			if strings.HasPrefix(key, "forbidden.") && !strings.Contains(drawn, ">"+text+"<") {
+				t.Errorf("forbidden in %s = %s; want %s in it", c.code, drawn, key)
+			}
+		}
+		for _, part := range []string{`<html lang="` + c.code + `" dir="` + c.direction() + `">`, "<bdi>abc123defg</bdi>", `<a href="?">`, `<a href="/account">`, `<a href="/">`} {
+			if !strings.Contains(drawn, part) {
+				t.Errorf("forbidden in %s = %s; want %s in it", c.code, drawn, part)
+			}
+		}
+	}
+	if _, err := load(t).Own("forbidden", OwnPage{Reason: "nonsense"}); err == nil {
+		t.Error("Own for the reason nonsense = nil; want an error")
+	}
 }
 
 // TestInputIsInert checks that nothing from a request or a merchant's settings becomes HTML or

@@ -59,10 +59,12 @@ func (k *APIKeyAuth) authenticate(
 	return loaded, nil
 }
 
-// refuse returns the result of a click that was not authenticated, or whose link was used before.
+// refuse returns the result of a click that was not authenticated, or whose link is not valid now.
 func refuse(err error) portal.Result {
-	if errors.Is(err, errNoKey) || errors.Is(err, errUsed) {
-		return portal.Result{Outcome: portal.Forbidden, Cause: err}
+	for _, refusal := range []error{errNoKey, errUsed, portallink.ErrOver, portallink.ErrTooLong} {
+		if errors.Is(err, refusal) {
+			return portal.Result{Outcome: portal.Forbidden, Cause: err}
+		}
 	}
 	return portal.Result{Outcome: portal.Unavailable, Cause: err}
 }

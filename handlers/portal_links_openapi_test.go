@@ -127,8 +127,8 @@ func TestHeadlessOpenAPI(t *testing.T) {
 	}
 	for i, customer := range []string{servertest.Pat, "gid://shopify/Customer/" + servertest.Pat, "recharge:70100200", servertest.Robin} {
 		path := connected.SignLink(servertest.APIKey, connected.SignedLink(strconv.Itoa(i), customer))
-		for range 2 {
-			got := connected.FollowLink(path)
+		for _, browser := range []string{"one", "another"} {
+			got := connected.FollowLink(path, "User-Agent", browser)
 			d.hold(httptest.NewRequest(http.MethodGet, "http://app.test"+path, nil), got.Status, got.Header, got.Body)
 		}
 	}

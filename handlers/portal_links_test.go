@@ -144,10 +144,10 @@ func TestAPIAnswers(t *testing.T) {
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	link := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
 	for name, header := range map[string]http.Header{
-		"POST":           f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat), "Origin", "https://evil.example").Header,
-		"POST, refused":  f.PostLink("", servertest.ByShopifyID(servertest.Pat), "Origin", "https://evil.example").Header,
-		"GET /go":        f.FollowLink(link, "Origin", "https://evil.example").Header,
-		"GET /go, again": f.FollowLink(link, "Origin", "https://evil.example").Header,
+		"POST":          f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat), "Origin", "https://evil.example").Header,
+		"POST, refused": f.PostLink("", servertest.ByShopifyID(servertest.Pat), "Origin", "https://evil.example").Header,
+		"GET /go":       f.FollowLink(link, "Origin", "https://evil.example").Header,
+		"GET /go, used": f.FollowLink(link, "Origin", "https://evil.example", "User-Agent", "another").Header,
 	} {
 		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Set-Cookie"} {
 			if got := header.Get(name); got != "" {

@@ -2,7 +2,11 @@ package handlers
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -54,10 +58,10 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	if err != nil {
 		return portal.Result{Outcome: portal.Forbidden, Cause: err}
 	}
-	click.locale = signed.Locale
 	loaded, err := l.authenticate(ctx, click, who, signed.SignedBy)
 	if err == nil {
-		err = l.useUp(ctx, click, signed)
+		click.locale = signed.Locale
+		err = l.useUp(ctx, click, signed, fingerprint(c.Request()))
 	}
 	if err != nil {
 		return refuse(err)
@@ -66,12 +70,9 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
 }
 
-// read parses a link and checks that it is a click and in time. It does not verify the signature.
+// read parses a link and checks that it is a click. It does not verify the signature.
 func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shopper, error) {
 	signed, err := portallink.Parse(request.URL.RawQuery)
-	if err == nil {
-		err = signed.At(l.Now())
-	}
 	if err == nil {
 		err = isClick(request.Header)
 	}
@@ -83,15 +84,32 @@ func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shop
 	return signed, who, errors.Join(err, notShop, notShopper)
 }
 
-// useUp makes sure that a link works only once.
-func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed portallink.Signed) error {
+// useUp makes sure that a link works only for its time, and only once. A double click counts as one.
+// It comes after the check of the signature, because its errors are shown to the shopper.
+func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed portallink.Signed, browser string) error {
 	start := click.trace.Now()
-	first, err := l.Store.UseNonce(ctx, click.shop, signed.Nonce, signed.Expires)
+	if err := signed.At(start); err != nil {
+		return err
+	}
+	opens, err := l.Store.UseNonce(ctx, click.shop, signed.Nonce, browser, signed.Expires)
 	click.trace.End(portal.StepNonce, start, err)
-	if err == nil && !first {
+	if err == nil && !opens {
 		return errUsed
 	}
 	return err
+}
+
+// fingerprint returns a digest that is the same for two clicks on one link in the same browser. Its
+// key is the link, which Redis does not hold, so it reveals no address and differs for each link.
+// X-Forwarded-For comes from a proxy in front of the server, or from the client. It only counts
+// beside the address of the connection, so that a client who invents one matches nobody else.
+func fingerprint(r *http.Request) string {
+	address, _, _ := net.SplitHostPort(r.RemoteAddr)
+	mac := hmac.New(sha256.New, []byte(r.URL.RawQuery))
+	for _, part := range append(r.Header.Values("X-Forwarded-For"), address, r.UserAgent()) {
+		_, _ = io.WriteString(mac, part+"\n") // no header contains a line break
+	}
+	return string(mac.Sum(nil)[:16])
 }
 
 // isClick returns nil if the browser says that a shopper is opening the page. A prefetch or a

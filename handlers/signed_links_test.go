@@ -41,7 +41,7 @@ func TestSignedLinks(t *testing.T) {
 			t.Errorf("%s: opened %+v; want Pat's portal", test.name, opened)
 		}
 		f.Calls()
-		if again := f.FollowLink(path); again.Status != http.StatusForbidden || len(f.Calls()) != 0 {
+		if again := f.FollowLink(path, "User-Agent", "another browser"); again.Status != http.StatusForbidden || len(f.Calls()) != 0 {
 			t.Errorf("%s, again: %d %s; want it refused", test.name, again.Status, again.Body)
 		}
 	}
@@ -79,8 +79,8 @@ func TestSignedLinkEnds(t *testing.T) {
 	}
 }
 
-// TestSignedLinkRefused checks that a link that was altered, is out of its time or was used before
-// opens nothing and makes no call.
+// TestSignedLinkRefused checks that a link that was altered or is out of its time opens nothing and
+// makes no call. The answer to a link without a right signature does not depend on anything else.
 func TestSignedLinkRefused(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
@@ -92,16 +92,12 @@ func TestSignedLinkRefused(t *testing.T) {
 		edit(query)
 		return "/go?" + query.Encode()
 	}
-	expiring := func(in time.Duration) string {
-		link := good
-		link.Expires = f.Clock.Now().Add(in)
-		return f.SignLink(servertest.APIKey, link)
-	}
 	f.Calls()
+	over := good
+	over.Expires = f.Clock.Now().Add(-time.Second)
 	for name, path := range map[string]string{
 		"wrong key":             f.SignLink("another-key-0123456789", good),
-		"over":                  expiring(-time.Second),
-		"valid for too long":    expiring(5*time.Minute + 2*time.Second),
+		"wrong key, and over":   f.SignLink("another-key-0123456789", over),
 		"another customer":      with(func(q url.Values) { q.Set("customer", servertest.Sam) }),
 		"Recharge's id instead": with(func(q url.Values) { q.Set("customer", "recharge:"+servertest.Pat) }),
 		"another shop":          with(func(q url.Values) { q.Set("shop", otherShop) }),
@@ -120,8 +116,11 @@ func TestSignedLinkRefused(t *testing.T) {
 		"nothing":               "/go",
 	} {
 		got := f.FollowLink(path, "Accept-Language", "de")
-		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || !strings.HasPrefix(got.Header.Get("Content-Type"), "text/plain") || !strings.Contains(got.Body, "nicht mehr gültig") {
-			t.Errorf("%s: %d %s %s; want it refused", name, got.Status, got.Outcome(), got.Body)
+		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || !strings.Contains(got.Body, "nicht mehr gültig") || !strings.Contains(got.Body, "Gehen Sie zurück zum Shop") {
+			t.Errorf("%s: %d %s %s; want it refused, and what to do", name, got.Status, got.Outcome(), got.Body)
+		}
+		if strings.Contains(got.Body, "href=\"http") || got.Line["shop"] != nil && got.Line["shop"] != "" {
+			t.Errorf("%s: %v %s; want no store named, because anybody can send this", name, got.Line, got.Body)
 		}
 	}
 	for name, headers := range map[string][]string{
@@ -142,6 +141,81 @@ func TestSignedLinkRefused(t *testing.T) {
 	}
 }
 
+// TestSignedLinkTooLate checks that a link whose signature is right tells the shopper that it has
+// been used or is too old, in the link's language, and leads back to the store.
+func TestSignedLinkTooLate(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	signed := func(locale string, in time.Duration) string {
+		link := f.SignedLink("n"+locale, servertest.Pat)
+		link.Locale, link.Expires = locale, f.Clock.Now().Add(in)
+		return f.SignLink(servertest.APIKey, link)
+	}
+	used := signed("", 4*time.Minute)
+	f.FollowLink(used)
+	f.Calls()
+	for name, test := range map[string]struct{ path, says string }{
+		"used":               {used, "Ce lien a déjà été utilisé."},
+		"over":               {signed("en", -time.Second), "This link is too old."},
+		"over for days":      {signed("de", -72*time.Hour), "Dieser Link ist zu alt."},
+		"valid for too long": {signed("es", 5*time.Minute+2*time.Second), "Este enlace no es válido o ha caducado."},
+	} {
+		got := f.FollowLink(test.path, "Accept-Language", "fr", "User-Agent", "another browser")
+		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || got.Line["shop"] != servertest.Shop {
+			t.Errorf("%s: %d %v; want it forbidden, and the shop in the log", name, got.Status, got.Line)
+		}
+		if !strings.Contains(got.Body, "<p>"+test.says+"</p>") || !strings.Contains(got.Body, `<a href="`+f.Store.URL+`/">`) {
+			t.Errorf("%s: %s; want %q on it, and the way to the store", name, got.Body, test.says)
+		}
+		if policy := got.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") {
+			t.Errorf("%s: the policy %q; want one that lets nothing in", name, policy)
+		}
+	}
+	f.WantCalls("links that are used or too old", map[string]int{})
+}
+
+// TestDoubleClick checks that a link opens again in the same browser for ten seconds after its first
+// use, without further calls, and in no other browser.
+func TestDoubleClick(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
+	browser := []string{"User-Agent", "Browser/1", "X-Forwarded-For", "203.0.113.7, 198.51.100.1"}
+	follows := func(when string, status int, headers ...string) {
+		t.Helper()
+		got := f.FollowLink(path, headers...)
+		if got.Status != status || status == http.StatusFound && f.Open(f.Shopper(""), got.Location).Customer.ID != servertest.PatsRecord {
+			t.Errorf("%s: %d %s %s; want %d", when, got.Status, got.Location, got.Body, status)
+		}
+	}
+	follows("first", http.StatusFound, browser...)
+	f.WantCalls("the first click", servertest.OneCallEach())
+	f.Clock.Add(8 * time.Second)
+	follows("a double click", http.StatusFound, browser...)
+	for name, other := range map[string][]string{
+		"another browser":          {"User-Agent", "Browser/2", "X-Forwarded-For", browser[3]},
+		"another address":          {"User-Agent", "Browser/1", "X-Forwarded-For", "203.0.113.8, 198.51.100.1"},
+		"an invented address":      {"User-Agent", "Browser/1", "X-Forwarded-For", "203.0.113.7, 203.0.113.9, 198.51.100.1"},
+		"no proxy":                 {"User-Agent", "Browser/1"},
+		"a browser without a name": {"User-Agent", "", "X-Forwarded-For", browser[3]},
+	} {
+		follows(name, http.StatusForbidden, other...)
+	}
+	if got := f.FollowLink(path, append(browser, "Sec-Purpose", "prefetch")...); got.Status != http.StatusForbidden {
+		t.Errorf("a prefetch: %d; want it refused", got.Status)
+	}
+	for key, value := range f.Redis.Dump() {
+		for _, clear := range []string{"203.0.113.7", "127.0.0.1", "Browser/1"} {
+			if strings.Contains(fmt.Sprint(key, value), clear) {
+				t.Errorf("Redis holds %q in %q", clear, key)
+			}
+		}
+	}
+	f.Clock.Add(3 * time.Second)
+	follows("ten seconds after the first click", http.StatusForbidden, browser...)
+	f.WantCalls("a double click", map[string]int{})
+}
+
 // TestSignedLinkWithoutRedis checks that a link opens nothing if we cannot find out whether it was
 // used.
 func TestSignedLinkWithoutRedis(t *testing.T) {
@@ -160,33 +234,42 @@ func TestSignedLinkWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestSimultaneousLinks follows one link many times at once, on two servers. Only one visit may
-// succeed.
+// TestSimultaneousLinks follows one link many times at once, on two servers. Of many browsers, only
+// one may get in. One browser may get in each time, but makes only the calls of one click.
 func TestSimultaneousLinks(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)
 	beside := f.Instance(server.Options{}, servertest.WithAPIKeys)
-	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
-	var all sync.WaitGroup
-	var in atomic.Int32
-	for i := range 20 {
-		all.Go(func() {
-			public := []string{f.Public, beside.Public}[i%2]
-			request, _ := http.NewRequest(http.MethodGet, "http://"+public+path, nil)
-			response, err := http.DefaultTransport.RoundTrip(request)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			response.Body.Close()
-			if response.StatusCode == http.StatusFound {
-				in.Add(1)
-			}
-		})
+	follow := func(path string, browser func(int) string) int32 {
+		var all sync.WaitGroup
+		var in atomic.Int32
+		for i := range 20 {
+			all.Go(func() {
+				public := []string{f.Public, beside.Public}[i%2]
+				request, _ := http.NewRequest(http.MethodGet, "http://"+public+path, nil)
+				request.Header.Set("User-Agent", browser(i))
+				response, err := http.DefaultTransport.RoundTrip(request)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				response.Body.Close()
+				if response.StatusCode == http.StatusFound {
+					in.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		return in.Load()
 	}
-	all.Wait()
-	if got := in.Load(); got != 1 {
-		t.Errorf("%d of 20 visits got in; want 1", got)
+	same := f.SignLink(servertest.APIKey, f.SignedLink("same", servertest.Pat))
+	if got := follow(same, func(int) string { return "Browser/1" }); got != 20 {
+		t.Errorf("%d of one browser's 20 visits got in; want all", got)
+	}
+	f.WantCalls("one browser", servertest.OneCallEach())
+	path := f.SignLink(servertest.APIKey, f.SignedLink("n", servertest.Pat))
+	if got := follow(path, func(i int) string { return fmt.Sprint("Browser/", i) }); got != 1 {
+		t.Errorf("%d of 20 browsers got in; want 1", got)
 	}
 }
 

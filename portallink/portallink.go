@@ -169,8 +169,10 @@ func (s Signed) Query(secret Secret) (string, error) {
 
 var (
 	errQuery = errors.New("portallink: not the query of a signed link")
-	// ErrOver means that a link has expired, or that it is valid for too long.
-	ErrOver = errors.New("portallink: not valid at this time")
+	// ErrOver means that a link has expired.
+	ErrOver = errors.New("portallink: expired")
+	// ErrTooLong means that a link expires later than it may.
+	ErrTooLong = errors.New("portallink: valid for too long")
 )
 
 // Parse reads the raw query of a link. It checks neither the signature nor the time:
@@ -211,10 +213,13 @@ func (s Signed) SignedBy(secrets ...Secret) bool {
 	return signed
 }
 
-// At returns ErrOver if the link is not valid at a time.
+// At returns ErrOver or ErrTooLong if the link is not valid at a time.
 func (s Signed) At(now time.Time) error {
-	if left := s.Expires.Sub(now); left <= 0 || left > Longest {
+	switch left := s.Expires.Sub(now); {
+	case left <= 0:
 		return ErrOver
+	case left > Longest:
+		return ErrTooLong
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func TestAt(t *testing.T) {
 		want error
 	}{
 		{-time.Second, portallink.ErrOver}, {0, portallink.ErrOver}, {time.Second, nil},
-		{5 * time.Minute, nil}, {5*time.Minute + time.Second, portallink.ErrOver}, {time.Hour, portallink.ErrOver},
+		{5 * time.Minute, nil}, {5*time.Minute + time.Second, portallink.ErrTooLong}, {time.Hour, portallink.ErrTooLong},
 	} {
 		signed := portallink.Signed{Expires: now.Add(test.left)}
 		if err := signed.At(now); !errors.Is(err, test.want) {

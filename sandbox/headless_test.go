@@ -4,9 +4,11 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/sandbox"
 )
 
@@ -20,7 +22,8 @@ func visit(t *testing.T, ctx context.Context, at, name string) {
 // their own portals. Customers without a subscription see a page that says so.
 func TestHeadlessStore(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, sandbox.Options{Headless: true})
+	c := &servertest.Clock{}
+	s := startWith(t, sandbox.Options{Headless: true, Now: c.Now})
 	at, _ := s.Headless()
 	machine := chromium(t)
 	for _, name := range []string{"clock", "secret", "signin", "shop"} {
@@ -44,10 +47,15 @@ func TestHeadlessStore(t *testing.T) {
 	do(t, ctx, chromedp.Click(css("#signed-link")), chromedp.WaitVisible(css(`main[data-outcome="not_a_subscriber"]`)))
 	picture(t, ctx, "headless-page", 1000, 700)
 	used := read(t, ctx, chromedp.Location())
-	do(t, ctx, chromedp.Navigate(used))
-	if got := read(t, ctx, chromedp.Text(css("body"))); !strings.Contains(got, "403 Forbidden") || !strings.Contains(got, "reload the page") {
-		t.Errorf("a used link shows %q; want it refused, and what to do", got)
+	do(t, ctx, chromedp.Navigate(used), chromedp.WaitVisible(css(`main[data-outcome="not_a_subscriber"]`))) // a double click
+	for says, later := range map[string]time.Duration{"already been used": 11 * time.Second, "too old": 5 * time.Minute} {
+		c.Set(later)
+		do(t, ctx, chromedp.Navigate(used), chromedp.WaitVisible(css(`main[data-outcome="forbidden"]`)))
+		if got := read(t, ctx, chromedp.Text(css("main"))); !strings.Contains(got, says) || !strings.Contains(got, "reload the page") || !strings.Contains(got, "Back to the store") {
+			t.Errorf("%v later the link shows %q; want that it is %s, and what to do", later, got, says)
+		}
 	}
+	c.Set(0)
 	do(t, ctx, chromedp.Navigate(at+"/"), chromedp.Click(css("#asked-link")), chromedp.WaitVisible(css(`.problem`)))
 	if got := read(t, ctx, chromedp.Text(css(".problem"))); !strings.Contains(got, "No subscriptions") {
 		t.Errorf("the storefront says %q; want that there are no subscriptions", got)

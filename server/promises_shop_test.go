@@ -33,7 +33,7 @@ func staysUsed(f *servertest.Fixture, when, link string, servers ...string) {
 	for until := time.Now().Add(long); time.Now().Before(until); {
 		for _, server := range servers {
 			f.Public = server
-			if got := f.FollowLink(link); got.Status != http.StatusForbidden || got.Location != "" {
+			if got := f.FollowLink(link, "User-Agent", "another"); got.Status != http.StatusForbidden || got.Location != "" {
 				f.T.Errorf("%s, a used link is answered %d, to %q; want 403", when, got.Status, got.Location)
 				return
 			}
@@ -48,7 +48,7 @@ func use(f *servertest.Fixture, link string) {
 	if got := f.FollowLink(link); got.Status != http.StatusFound {
 		f.T.Fatalf("a new link is answered %d %s; want the portal", got.Status, got.Body)
 	}
-	if got := f.FollowLink(link); got.Status != http.StatusForbidden {
+	if got := f.FollowLink(link, "User-Agent", "another"); got.Status != http.StatusForbidden {
 		f.T.Fatalf("a used link is answered %d; want 403", got.Status)
 	}
 }

@@ -51,7 +51,7 @@ func TestAdopt(t *testing.T) {
 	save(t, older, pat, everything(c))
 	save(t, older, byRecharge, lookedUp(c, pat, known))
 	ok(t, older.WebhookVerified(ctx, shop))
-	if _, err := older.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour)); err != nil {
+	if _, err := older.UseNonce(ctx, shop, "nonce", "browser", c.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	before := load(t, older, pat)
@@ -90,7 +90,7 @@ func TestAdopt(t *testing.T) {
 	}
 	is(t, "adopted", newer, kim, recharge.Customer{})
 	is(t, "adopted", newer, byRecharge, recharge.Customer{})
-	if first, err := newer.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour)); first || err != nil {
+	if first, err := newer.UseNonce(ctx, shop, "nonce", "another", c.Now().Add(time.Hour)); first || err != nil {
 		t.Errorf("adopted: UseNonce of a used link = %v, %v; want it used", first, err)
 	}
 	save(t, newer, kim, lookedUp(c, kim, nthCustomer(5)))

@@ -48,7 +48,7 @@ func TestCluster(t *testing.T) {
 		ok(t, s.Redact(ctx, shop, "3"))
 		s.Count(shop, "redirected", 1)
 		s.NoteError(shop, store.RecentError{What: "down"})
-		if first, err := s.UseNonce(ctx, shop, "nonce", c.Now()); !first || err != nil {
+		if first, err := s.UseNonce(ctx, shop, "nonce", "browser", c.Now()); !first || err != nil {
 			t.Errorf("UseNonce = %v, %v", first, err)
 		}
 	}

@@ -45,7 +45,7 @@ func TestEraseShop(t *testing.T) {
 	before := load(t, b, pat)
 	lock := b.Lock(before, pat)
 	at := take(t, lock).At
-	first, err := a.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour))
+	first, err := a.UseNonce(ctx, shop, "nonce", "browser", c.Now().Add(time.Hour))
 	ok(t, err)
 	if !first {
 		t.Fatal("the nonce was used before")
@@ -87,7 +87,7 @@ func TestEraseShop(t *testing.T) {
 	if health, err := a.Health(ctx, shop); err != nil || len(health.Errors) > 0 || len(health.Hours[23].Counts) > 0 {
 		t.Errorf("Health = %+v, %v; want that of a new shop", health, err)
 	}
-	if first, err := b.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour)); first || err != nil {
+	if first, err := b.UseNonce(ctx, shop, "nonce", "another", c.Now().Add(time.Hour)); first || err != nil {
 		t.Errorf("UseNonce of a used link = %v, %v; want it used for ever", first, err)
 	}
 	turn, err := b.Limiter(shop).Take(ctx, bucket(), recharge.Ask{}, 0, 0)
@@ -223,12 +223,12 @@ func TestWhatStays(t *testing.T) {
 		ok(t, s.SaveConnection(ctx, connected(c, shop)))
 		keys := []store.PortalKey{{ID: "1", Hash: []byte("hash"), MadeAt: c.Now().UTC()}}
 		ok(t, s.Update(ctx, shop, func(r *store.Record) bool { r.Connection.PortalKeys = keys; return true }))
-		use := func() bool {
-			first, err := s.UseNonce(ctx, shop, "nonce", c.Now().Add(time.Hour))
+		use := func(browser string) bool {
+			first, err := s.UseNonce(ctx, shop, "nonce", browser, c.Now().Add(time.Hour))
 			ok(t, err)
 			return first
 		}
-		use()
+		use("browser")
 		take(t, s.Lock(load(t, s, pat), pat))
 		save(t, s, pat, everything(c))
 		save(t, s, nth(shop, 1), lookedUp(c, nth(shop, 1), nthCustomer(1)))
@@ -256,7 +256,7 @@ func TestWhatStays(t *testing.T) {
 				ok(t, err)
 				ok(t, s.SaveConnection(ctx, connected(c, shop)))
 			}
-			if use() {
+			if use("another") {
 				t.Errorf("%s: a used link opens again", what)
 			}
 			turn, err := s.Limiter(shop).Take(ctx, bucket(), recharge.Ask{}, 0, 0)

@@ -5,6 +5,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/shopify"
 )
 
 // Constants that tests need.
@@ -56,6 +58,9 @@ var (
 	RecordKey = recordKey
 	BucketKey = bucketKey
 )
+
+// NonceKey returns the key of the mark that a link was used.
+func NonceKey(shop shopify.Shop, nonce string) string { return nonceKey(shop, nonce) }
 
 // ShopsKey is the key of the list of shops.
 const ShopsKey = shopsKey

@@ -378,7 +378,7 @@ func TestConnectionWithoutRedis(t *testing.T) {
 	_, err := s.Record(ctx, shop2)
 	_, erase := s.EraseShop(ctx, store.Erasure{Shop: shop})
 	_, uninstalled := s.UninstalledAt(ctx, shop)
-	_, nonce := s.UseNonce(ctx, shop, "nonce", c.Now())
+	_, nonce := s.UseNonce(ctx, shop, "nonce", "browser", c.Now())
 	_, shops := s.Shops(ctx)
 	_, rekey := s.Rekey(ctx)
 	_, lock := s.LockMaintenance(ctx, time.Hour)

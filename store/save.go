@@ -5,7 +5,11 @@ import (
 	_ "embed" // the scripts
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/shopify"
 )
@@ -30,6 +34,9 @@ const tooOld = -2
 // nonceSlack allows for clocks that differ. A link expires by an instance's clock, and the mark
 // that it was used by Redis's.
 const nonceSlack = time.Minute
+
+// doubleClick is how long after the first use of a one-time link the same browser may use it again.
+const doubleClick = 10 * time.Second
 
 // ErrOutdated means that a value was not saved because it may be out of date: the shopper was
 // erased or moved since Recharge was asked, or the shop was erased.
@@ -114,19 +121,30 @@ func indexArgs(r *Record) []any {
 	return []any{r.generation, shopPrefix(r.Shop), r.indexPrefix(), tombstoneFor.Milliseconds()}
 }
 
-// UseNonce marks a shop's one-time link as used, by its nonce, and reports whether this is the
-// first use. It fails if it cannot find out. The mark outlives the shop's record, tokens and keys.
-func (s *Store) UseNonce(ctx context.Context, shop shopify.Shop, nonce string, until time.Time) (bool, error) {
-	first := false
-	life := max(until.Sub(s.options.Now()), 0) + nonceSlack
-	err := s.try(ctx, &s.writes, func(ctx context.Context) (err error) {
-		first, err = s.redis.SetNX(ctx, nonceKey(shop, nonce), "1", life).Result()
+// UseNonce marks a shop's one-time link as used, by its nonce, and reports whether it may open: if
+// this is its first use, or a double click in the same browser. browser is a digest of a fixed size
+// that reveals nothing about the shopper. UseNonce fails if it cannot find out. The mark outlives
+// the shop's record, tokens and keys.
+func (s *Store) UseNonce(
+	ctx context.Context, shop shopify.Shop, nonce, browser string, until time.Time,
+) (bool, error) {
+	key, now := nonceKey(shop, nonce), s.options.Now()
+	life := max(until.Sub(now), 0) + nonceSlack
+	var first *redis.StringCmd
+	err := s.try(ctx, &s.writes, func(ctx context.Context) error {
+		_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.SetNX(ctx, key, browser+strconv.FormatInt(now.UnixMilli(), 10), life)
+			first = pipe.Get(ctx, key)
+			return nil
+		})
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("use a one-time link: %w", err)
 	}
-	return first, nil
+	text, same := strings.CutPrefix(first.Val(), browser)
+	at, _ := strconv.ParseInt(text, 10, 64)
+	return same && now.Sub(time.UnixMilli(at)).Abs() < doubleClick, nil
 }
 
 // Forget removes a shopper's cached value because it turned out to be wrong.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -524,37 +525,48 @@ func TestLockOfTheDead(t *testing.T) {
 	stop()
 }
 
-// TestNonces: a one-time link is used once, whatever happens to the shop.
+// TestNonces: a one-time link is used once, and once more by the same browser within ten seconds.
 func TestNonces(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
 		ctx := t.Context()
 		c := newClock()
 		s := open(many(c, &logged{}))
 		ok(t, s.SaveConnection(ctx, connected(c, shop)))
-		use := func(when, nonce string, want bool) {
+		use := func(when, nonce, browser string, want bool) {
 			t.Helper()
-			if got, err := s.UseNonce(ctx, shop, nonce, c.Now().Add(time.Hour)); got != want || err != nil {
+			if got, err := s.UseNonce(ctx, shop, nonce, browser, c.Now().Add(time.Hour)); got != want || err != nil {
 				t.Errorf("%s: UseNonce = %v, %v; want %v", when, got, err, want)
 			}
 		}
-		use("new", "a", true)
-		use("used", "a", false)
-		use("another", "b", true)
+		use("new", "a", "browser", true)
+		use("used by another", "a", "another", false)
+		use("another", "b", "browser", true)
+		c.advance(9 * time.Second)
+		use("a double click", "a", "browser", true)
+		use("a double click, by another", "a", "another", false)
+		c.advance(2 * time.Second)
+		use("ten seconds after the first", "a", "browser", false)
+		c.advance(-22 * time.Second)
+		use("ten seconds before the first, by a clock that was put back", "a", "browser", false)
+		c.advance(11 * time.Second)
+		use("a clock that is behind", "b", "browser", true)
 		for key := range dump(t, s) {
 			if life := s.Client().PTTL(ctx, key).Val(); strings.Contains(key, ":n:") && (life <= time.Hour || life > time.Hour+time.Minute) {
 				t.Errorf("a used link is marked for %v; want as long as it is valid, and a minute", life)
 			}
 		}
-		if first, err := s.UseNonce(ctx, shop2, "a", c.Now().Add(-time.Hour)); !first || err != nil {
+		ok(t, s.Client().Set(ctx, store.NonceKey(shop, "c"), "1", time.Hour).Err())
+		use("marked by an earlier version", "c", "browser", false)
+		if first, err := s.UseNonce(ctx, shop2, "a", "another", c.Now().Add(-time.Hour)); !first || err != nil {
 			t.Errorf("another shop's: UseNonce = %v, %v; want true", first, err)
 		}
 		var (
 			used  sync.WaitGroup
 			first atomic.Int64
 		)
-		for range 8 {
+		for i := range 8 {
 			used.Go(func() {
-				if is, err := s.UseNonce(ctx, shop, "at once", c.Now().Add(time.Hour)); err == nil && is {
+				if is, err := s.UseNonce(ctx, shop, "at once", "browser"+strconv.Itoa(i), c.Now().Add(time.Hour)); err == nil && is {
 					first.Add(1)
 				}
 			})

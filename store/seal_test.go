@@ -71,7 +71,7 @@ func TestDumpTellsNothing(t *testing.T) {
 	s.Count(shop, "redirected", 1)
 	s.NoteError(shop, store.RecentError{What: "the error that it was", RequestID: "the-request-id"})
 	ok(t, s.Flush(ctx))
-	_, err = s.UseNonce(ctx, shop, "the-nonce", c.Now())
+	_, err = s.UseNonce(ctx, shop, "the-nonce", "browser", c.Now())
 	ok(t, err)
 	_, err = s.EraseShop(ctx, store.Erasure{Shop: shop2, Uninstalled: c.Now()})
 	ok(t, err)

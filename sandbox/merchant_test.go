@@ -61,9 +61,11 @@ func (m *merchant) types(field css, text string) {
 	do(m.t, m.ctx, chromedp.SetValue(field, text, m.app()))
 }
 
-func (m *merchant) clicks(what css) {
+// clicks clicks a button once it is enabled. The app home disables the button of a form until the
+// answer is complete, and a browser drops a click on a disabled button.
+func (m *merchant) clicks(button css) {
 	m.t.Helper()
-	do(m.t, m.ctx, chromedp.Click(what, m.app()))
+	do(m.t, m.ctx, chromedp.Click(button+":enabled", m.app()))
 }
 
 // paste pastes tokens and connects.

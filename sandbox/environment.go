@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -71,9 +72,14 @@ func (e *environment) listen() (err error) {
 }
 
 func (e *environment) build() error {
+	// A key made for the first session can take longer than a call to Recharge may.
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
 	var recharges []*rechargetest.Server
 	for _, s := range e.stores {
-		if err := s.build(e); err != nil {
+		if err := s.build(e, key); err != nil {
 			return err
 		}
 		recharges = append(recharges, s.Recharge)

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -208,8 +209,9 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0")
 }
 
-// build creates the store and its Recharge. The store knows the app, but has not installed it.
-func (s *Sandbox) build(e *environment) error {
+// build creates the store and its Recharge, which signs with key. The store knows the app, but has not
+// installed it.
+func (s *Sandbox) build(e *environment, key *rsa.PrivateKey) error {
 	s.environment = e
 	s.switches = s.toggles()
 	s.panel = newPanel(s)
@@ -227,6 +229,7 @@ func (s *Sandbox) build(e *environment) error {
 		}},
 		StorefrontToken: s.Tokens.Storefront,
 		ClientSecret:    rechargeSecret,
+		SigningKey:      key,
 		PortalBase:      url + portalPath + "/portal/",
 		Customers:       s.kind.customers(),
 		Footer:          s.panel.draw,

@@ -43,6 +43,11 @@ func (m *merchant) open(want css) {
 // sees waits for an element in the frame, which may reload meanwhile.
 func (m *merchant) sees(want css) {
 	m.t.Helper()
+	defer func() {
+		if m.t.Failed() {
+			m.t.Logf("the app home reads %q", m.text())
+		}
+	}()
 	until(m.t, "the app home shows "+string(want), func() bool {
 		ctx, cancel := context.WithTimeout(m.ctx, time.Second)
 		defer cancel()
@@ -59,6 +64,15 @@ func (m *merchant) reads(from css) string {
 func (m *merchant) types(field css, text string) {
 	m.t.Helper()
 	do(m.t, m.ctx, chromedp.SetValue(field, text, m.app()))
+}
+
+// text returns what the frame shows right now, or "" if it is loading.
+func (m *merchant) text() string {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.ctx, time.Second)
+	defer cancel()
+	text, _ := chromedp.Run(ctx, chromedp.Text(css("body"), m.app()))
+	return text
 }
 
 // clicks clicks a button once it is enabled. The app home disables the button of a form until the

@@ -43,6 +43,7 @@ func (f *Fixture) Secrets() map[string]string {
 		"the app's secret": AppSecret, "the old secret": OldAppSecret,
 		"the Admin token": APIToken, "the storefront token": StorefrontToken,
 		"an e-mail address": "@example.test", "the webhook secret": WebhookSecret,
+		"a session token": "eyJhbGciOi", // how every JWT begins
 	}
 	for _, c := range Customers() {
 		secrets["the hash of "+c.Hash] = c.Hash

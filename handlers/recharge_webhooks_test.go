@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
@@ -235,6 +237,34 @@ func TestRechargeNotUninstalled(t *testing.T) {
 	if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `data-state="connected"`) {
 		t.Errorf("the app home reads %s; want it connected", body)
 	}
+}
+
+// TestRechargeUninstalledReplayed checks that replays to two servers cost one call a minute, and that
+// the next one after that still disconnects a store that has left.
+func TestRechargeUninstalledReplayed(t *testing.T) {
+	t.Parallel()
+	const topic = "recharge/uninstalled"
+	f := servertest.Connected(t)
+	address := f.Recharge.Webhooks()[topic][0]
+	for range 2 {
+		f.Recharge.Send(topic, []byte(`{}`)) // tried twenty times, in vain
+		f.Until("the emulator gives up", func() bool { return f.Recharge.Webhooks()[topic] == nil })
+		f.Recharge.AddWebhook(servertest.APIToken, topic, address)
+		f.Second(servertest.ManyStores) // which gets the next ones
+	}
+	if calls := f.Calls()[rechargetest.EndpointToken]; calls != 1 {
+		t.Errorf("the replays cost %d calls; want one", calls)
+	}
+	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer client.Close()
+	for _, key := range client.Keys(t.Context(), "ms2:{*}:n:*").Val() {
+		if left := client.TTL(t.Context(), key).Val(); left <= 0 || left > time.Minute {
+			t.Errorf("the next call waits %s; want a minute at most", left)
+		}
+		client.Del(t.Context(), key) // as after a minute
+	}
+	f.Recharge.UninstallApp()
+	f.Until("it is disconnected", func() bool { return f.LinkedHash(servertest.Pat) == "not_connected" })
 }
 
 // TestRechargeTellsOneStore checks that webhooks are also kept for a configured store.

@@ -1,7 +1,9 @@
 package merchant
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"time"
@@ -154,17 +156,25 @@ func (s *Service) keepSingleWebhooks(ctx context.Context) error {
 	return err
 }
 
-// errStillKnown makes Recharge send its webhook again later.
-var errStillKnown = errors.New("not so: Recharge still takes the store's token")
+// These errors make Recharge send its webhook again later.
+var (
+	errStillKnown = errors.New("not so: Recharge still takes the store's token")
+	errJustAsked  = errors.New("Recharge was asked about this less than a minute ago")
+)
 
 // RechargeUninstalled disconnects a store that has uninstalled Recharge, because its tokens and its
 // shoppers' portals have stopped working. The topic of such a webhook is not signed, so it first
-// calls Recharge, and does nothing if the token still works. record is the one that the webhook was
-// verified with, or nil for the configured store.
+// calls Recharge, at most once a minute, and does nothing if the token still works. record is the one
+// that the webhook was verified with, or nil for the configured store.
 func (s *Service) RechargeUninstalled(ctx context.Context, shop shopify.Shop, record *store.Record) error {
 	merchant, err := s.Merchants.Of(shop, record)
 	if merchant == nil || err != nil {
 		return err
+	}
+	// No link has such a nonce, and no two of these come from one browser. The mark lasts a minute.
+	first, err := s.Store.UseNonce(ctx, shop, "recharge/uninstalled", rand.Text(), s.Now())
+	if err != nil || !first {
+		return cmp.Or(err, errJustAsked)
 	}
 	err = s.Recorder.Call(ctx, shop, merchant.Client, recharge.Normal, func(grant *recharge.Grant) error {
 		return merchant.Client.Known(ctx, grant)

@@ -187,12 +187,12 @@ func (s *Server) DeleteCustomer(id int64) {
 	s.Send("customer/deleted", body)
 }
 
-// UninstallApp sends recharge/uninstalled, and then forgets all tokens.
+// UninstallApp forgets all tokens, and sends recharge/uninstalled.
 func (s *Server) UninstallApp() {
-	s.Send("recharge/uninstalled", []byte(`{"shop":{"identifier":`+strconv.Quote(s.opts.Shop)+`}}`))
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.tokens = map[string]*adminToken{}
+	s.mu.Unlock()
+	s.Send("recharge/uninstalled", []byte(`{"shop":{"identifier":`+strconv.Quote(s.opts.Shop)+`}}`))
 }
 
 // AddToken adds an Admin API token.

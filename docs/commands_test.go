@@ -110,6 +110,7 @@ type testbed struct {
 	environ           []string
 	storeURL          string
 	appURL, portalKey string
+	redisURL          string
 }
 
 func newTestbed(t *testing.T) *testbed {
@@ -145,14 +146,14 @@ func newTestbed(t *testing.T) *testbed {
 	}
 	d.environ = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.folder, "SSL_CERT_FILE=" + trusted}
 	d.portalKey = strings.TrimSpace(suite.Command(t, "", "openssl", "rand", "-hex", "32"))
-	d.appURL = front.URL
+	d.appURL, d.redisURL = front.URL, "redis://"+kept.Addr
 	d.key = strings.TrimSpace(suite.Command(t, "", "openssl", "rand", "-base64", "32"))
 	suite.Command(t, "", "cp", ".env.example", filepath.Join(d.folder, ".env"))
 	d.fillIn(t, map[string]string{
 		"SHOPIFY_API_KEY": "fixture-client-id", "SHOPIFY_API_SECRET": secret, "APP_URL": front.URL, "SHOPIFY_SHOP": shop,
 		"RECHARGE_API_TOKEN": "sk_test_fixture", "RECHARGE_STOREFRONT_TOKEN": "storefront_fixture", "RECHARGE_API_URL": api.URL,
 		"RECHARGE_PORTAL_URL": api.URL + "/portal/", "ADDR": addr, "OPS_ADDR": ops,
-		"REDIS_URL": "redis://" + kept.Addr, "ENCRYPTION_KEY": d.key, "PORTAL_API_KEY": d.portalKey,
+		"REDIS_URL": d.redisURL, "ENCRYPTION_KEY": d.key, "PORTAL_API_KEY": d.portalKey,
 	})
 	d.serve(t)
 
@@ -200,12 +201,29 @@ func (d *testbed) try(t *testing.T, typed string) error {
 		return nil
 	case words[0] == "curl":
 		return d.curl(t, typed)
+	case words[0] == "redis-cli":
+		return d.redis(t, typed)
 	case strings.HasPrefix(typed, "go mod edit "):
 		return imported(t, typed)
 	case strings.HasPrefix(typed, "go test "):
 		return goodTest(t, typed)
 	}
 	return errors.New("this test does not know how to run it")
+}
+
+// redis runs redis-cli, which exits with 0 even if Redis refuses a command.
+func (d *testbed) redis(t *testing.T, typed string) error {
+	t.Helper()
+	if _, err := exec.LookPath("redis-cli"); err != nil {
+		suite.Missing(t, "no redis-cli on the PATH")
+	}
+	shell := exec.CommandContext(t.Context(), "sh", "-c", typed)
+	shell.Env = append(d.environ, "REDIS_URL="+d.redisURL)
+	said, err := shell.CombinedOutput()
+	if lines := strings.TrimSpace(string(said)); err == nil && !regexp.MustCompile(`^[0-9\n]*$`).MatchString(lines) {
+		err = errors.New("it prints " + lines)
+	}
+	return err
 }
 
 // curl asks for a link as a storefront's server does, and checks the answer.

@@ -3,8 +3,12 @@ package server_test
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
@@ -17,10 +21,10 @@ func TestEvictingRedisIsRefused(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	for policy, refused := range map[string]bool{"allkeys-lru": true, "allkeys-random": true, "volatile-lru": false, "noeviction": false} {
-		redis := storetest.Redis(t, "--maxmemory-policy", policy)
+		evicting := storetest.Redis(t, "--maxmemory-policy", policy)
 		settings := f.Settings()
 		servertest.ManyStores(&settings)
-		settings.RedisURL = "redis://" + redis.Addr
+		settings.RedisURL = "redis://" + evicting.Addr
 		cfg, err := settings.Check()
 		if err != nil {
 			t.Fatal(err)
@@ -40,6 +44,56 @@ func TestEvictingRedisIsRefused(t *testing.T) {
 			t.Errorf("with %s Run = %v; want it refused: %v", policy, err, refused)
 		}
 	}
+}
+
+// TestRolledBackServers: a backup of Redis that is restored under two servers opens neither for a key
+// that was revoked since nor for a store that was disconnected since, until its merchant connects again.
+func TestRolledBackServers(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	servers := f.Second(servertest.ManyStores)
+	key := f.MakeKey(servertest.Shop, "Hydrogen")
+	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer client.Close()
+	record := "ms2:{" + servertest.Shop + "}:shop"
+	backup := client.Get(t.Context(), record).Val()
+	restore := func() {
+		if err := client.Set(t.Context(), record, backup, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	everywhere := func(when, hash string, status int) {
+		t.Helper()
+		for i, server := range servers {
+			f.Public = server
+			if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)).Status; got != status {
+				t.Errorf("%s: server %d answers the key with %d; want %d", when, i, got, status)
+			}
+			if got := f.LinkedHash(servertest.Pat); got != hash {
+				t.Errorf("%s: a click at server %d ends in %q; want %q", when, i, got, hash)
+			}
+		}
+	}
+	const pats = "1f2e3d4c5b6a7988"
+	everywhere("before", pats, http.StatusOK)
+	f.RevokeKey(servertest.Shop, "Hydrogen")
+	everywhere("revoked", pats, http.StatusForbidden)
+	restore()
+	everywhere("the key restored", pats, http.StatusForbidden)
+	if lines := f.Log.Lines("Redis was rolled back: see docs/operate.md"); len(lines) != 1 || lines[0]["shop"] != servertest.Shop {
+		t.Errorf("logged %v; want it once, with the store", lines)
+	}
+	if _, body := f.AppHome("/app/disconnect", f.SessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {
+		t.Errorf("disconnect: %s", body)
+	}
+	everywhere("disconnected", "not_connected", http.StatusForbidden)
+	restore()
+	everywhere("the store restored", "not_connected", http.StatusForbidden)
+	if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `data-state="not_connected"`) {
+		t.Errorf("the app home reads %s; want not connected", body)
+	}
+	f.Connect()
+	everywhere("connected again", pats, http.StatusForbidden)
 }
 
 // TestRekey: data that the old key sealed is found with the new key alone.

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"encoding/hex"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -67,3 +69,11 @@ const ShopsKey = shopsKey
 
 // RechargeID marks an id as Recharge's, to tell it from Shopify's.
 var RechargeID = canonicalRecharge
+
+// WithoutRevision makes a shop's record as it was before there were revisions.
+func (s *Store) WithoutRevision(ctx context.Context, shop shopify.Shop) error {
+	r := *s.seen(shop)
+	s.records.Store(shop, &Record{Shop: shop, revision: -1})
+	s.seal(&r, time.Time{})
+	return s.redis.Set(ctx, recordKey(shop), r.sealed, 0).Err()
+}

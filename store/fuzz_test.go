@@ -29,7 +29,7 @@ func fuzzed(f *testing.F) (*Store, *Record) {
 		dataKey: bytes.Repeat([]byte("d"), keySize), epoch: bytes.Repeat([]byte("e"), generationSize), account: "fixture",
 	}
 	r.deriveKeys()
-	s.seal(r)
+	s.seal(r, time.Time{})
 	return s, r
 }
 
@@ -156,7 +156,7 @@ func FuzzRecordText(f *testing.F) {
 			t.Errorf("openRecord of %q returned a record with another key", plain)
 		}
 		if opened.WebhookVerified.Year() >= 0 && opened.WebhookVerified.Year() < 10000 {
-			s.seal(opened)
+			s.seal(opened, time.Time{})
 		}
 	})
 }

@@ -21,7 +21,8 @@ import (
 //	d:<name>     redaction: imports do not cache the shopper
 //	x:shop       when the app was uninstalled, for two minutes
 //	l:<name>     lock: which instance asks Recharge for the shopper
-//	n:<digest>   a one-time link that was used: a digest of the browser, and when
+//	n:<digest>   a one-time link that was used: a digest of the browser, and when; or a call that must
+//	             not be made again for a minute
 //	b            when the token's bucket will be empty
 //	h:<hour>     an hour's counters, a hash
 //	e            recent errors

@@ -31,6 +31,7 @@ type Record struct {
 	// was cached before is found or opens, but redactions stay.
 	epoch      []byte
 	account    string // Options.Account in one-store mode
+	revision   int64  // grows with each write
 	generation string // identifies data key and epoch
 	sealer     *sealer
 	sealed     string // the bytes in Redis
@@ -41,6 +42,7 @@ type sealedRecord struct {
 	Account         string            `json:",omitempty"`
 	Connection      *sealedConnection `json:",omitempty"`
 	WebhookVerified time.Time         `json:",omitzero"`
+	Revision        int64             `json:",omitzero"` // 0: from before there were revisions
 }
 
 // The bytes in Redis are recordVersion, the id of the encryption key, the generation, and the sealed
@@ -81,10 +83,14 @@ func (r *Record) deriveKeys() {
 	r.sealer = newSealer(r.dataKey, r.epoch)
 }
 
-// seal seals a record with the first encryption key, and stores the result in it.
-func (s *Store) seal(r *Record) {
+// seal seals the next revision of a record with the first encryption key, and stores the result in
+// it. A revision is a time in milliseconds, so that a new record is newer than an erased one even for
+// an instance that never saw the latter, unless a merchant connects anew faster than clocks differ.
+func (s *Store) seal(r *Record, now time.Time) {
 	w := s.wrappers[0]
-	plain := toJSON(sealedRecord{r.dataKey, r.epoch, r.account, (*sealedConnection)(r.Connection), r.WebhookVerified})
+	r.revision = max(s.seen(r.Shop).revision+1, now.UnixMilli())
+	connection := (*sealedConnection)(r.Connection)
+	plain := toJSON(sealedRecord{r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.revision})
 	header := recordVersion + w.id + r.generation
 	place := []byte(recordKey(r.Shop) + header)
 	r.sealed = string(w.aead.Seal([]byte(header), nil, plain, place)) //nolint:gosec // this AEAD draws its own nonce
@@ -116,7 +122,7 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 		}
 		r := &Record{
 			Shop: shop, Connection: (*Connection)(opened.Connection), WebhookVerified: opened.WebhookVerified,
-			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, sealed: sealed,
+			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, revision: opened.Revision, sealed: sealed,
 		}
 		r.deriveKeys()
 		if r.generation != header[generationAt:] {
@@ -141,30 +147,70 @@ func (r *Record) indexPrefix() string {
 	return shopPrefix(r.Shop) + "r:" + hex.EncodeToString([]byte(r.generation[:4]))
 }
 
-// lastRead returns the shop's record as this process last read it, or nil.
-func (s *Store) lastRead(shop shopify.Shop) *Record {
-	r, _ := s.records.Load(shop)
-	record, _ := r.(*Record)
-	return record
+// seen returns the newest record of a shop that this process has seen. If there was none, or if it is
+// gone, orNil of it is nil, and it only has the lowest revision that is accepted.
+func (s *Store) seen(shop shopify.Shop) *Record {
+	if r, ok := s.records.Load(shop); ok {
+		return r.(*Record)
+	}
+	return &Record{Shop: shop}
+}
+
+func (r *Record) orNil() *Record {
+	if r == nil || r.sealer == nil {
+		return nil
+	}
+	return r
+}
+
+// see remembers a record, or that it is gone, unless this process has seen a newer one.
+func (s *Store) see(r *Record) {
+	for {
+		last, loaded := s.records.LoadOrStore(r.Shop, r)
+		if !loaded || last.(*Record).revision > r.revision || s.records.CompareAndSwap(r.Shop, last, r) {
+			return
+		}
+	}
 }
 
 // current returns the record in a value from Redis, or nil if there is none. It opens the record
-// again only if its bytes have changed.
-func (s *Store) current(shop shopify.Shop, value any) (*Record, error) {
+// again only if its bytes have changed. seen is from before Redis was asked. If that is newer, Redis
+// was rolled back, by a backup or a failover that lost writes.
+func (s *Store) current(ctx context.Context, seen *Record, value any) (*Record, error) {
 	sealed, ok := value.(string)
-	if !ok {
-		s.records.Delete(shop)
+	switch {
+	case !ok && seen.orNil() != nil:
+		s.see(&Record{Shop: seen.Shop, revision: seen.revision + 1})
+		return nil, nil
+	case !ok:
+		return nil, nil
+	case sealed == seen.sealed && sealed != "":
+		return seen.orNil(), nil
+	}
+	record, err := s.openRecord(seen.Shop, sealed)
+	switch {
+	case err != nil:
+		return nil, err
+	case record.revision < seen.revision:
+		return s.putBack(ctx, seen, sealed)
+	}
+	s.see(record)
+	return record, nil
+}
+
+// putBack replaces an older record by the one that this process has seen, and starts an epoch, since
+// what is cached is older, too. An older record of a store that is gone counts as none, but stays, since
+// an operator may be restoring what was lost. No time goes into the revision, since another instance
+// may have seen a newer one.
+func (s *Store) putBack(ctx context.Context, seen *Record, older string) (*Record, error) {
+	s.options.Log.ErrorContext(ctx, "Redis was rolled back: see docs/operate.md", "shop", seen.Shop)
+	if seen.orNil() == nil {
+		s.see(&Record{Shop: seen.Shop, revision: seen.revision, sealed: older}) // not logged again
 		return nil, nil
 	}
-	if last := s.lastRead(shop); last != nil && last.sealed == sealed {
-		return last, nil
-	}
-	record, err := s.openRecord(shop, sealed)
-	if err != nil {
-		return nil, err
-	}
-	s.records.Store(shop, record)
-	return record, nil
+	newest, _ := s.openRecord(seen.Shop, seen.sealed) // a copy, which opens as it did before
+	newest.startEpoch()
+	return s.put(ctx, newest, older, time.Time{})
 }
 
 // Record returns a shop's record, or nil if there is none. While Redis does not answer, it returns
@@ -172,7 +218,7 @@ func (s *Store) current(shop shopify.Shop, value any) (*Record, error) {
 // not answer and that this process has never read the record.
 func (s *Store) Record(ctx context.Context, shop shopify.Shop) (*Record, error) {
 	record, err := s.recordNow(ctx, shop)
-	if last := s.lastRead(shop); err != nil && last != nil && !errors.Is(err, ErrUnreadable) {
+	if last := s.seen(shop).orNil(); err != nil && last != nil && !errors.Is(err, ErrUnreadable) {
 		return last, nil
 	}
 	return record, err
@@ -190,11 +236,12 @@ func (s *Store) readSealed(ctx context.Context, shop shopify.Shop, key string, i
 	if key != "" {
 		keys = append(keys, key)
 	}
+	seen := s.seen(shop)
 	values, err := s.readNow(ctx, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	record, err := s.current(shop, values[0])
+	record, err := s.current(ctx, seen, values[0])
 	if record == nil || key == "" {
 		return record, err
 	}
@@ -216,16 +263,12 @@ func (r *Record) sealJSON(key string, value any) []byte {
 // written if change returns false or if there is no record. Once Update returns nil, Redis has the
 // change on disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
-	err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
+	return s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
 		if last == nil || !change(last) {
 			return nil, errUnchanged
 		}
 		return last, nil
 	})
-	if err != nil {
-		return fmt.Errorf("update record: %w", err)
-	}
-	return nil
 }
 
 // errUnchanged makes rewrite write nothing.
@@ -239,13 +282,21 @@ func (s *Store) rewrite(
 	next func(context.Context, *redis.Tx, *Record) (*Record, error),
 ) error {
 	key := recordKey(shop)
-	var written *Record
+	var seen, written *Record
 	err := s.durably(ctx, func(ctx context.Context, tx *redis.Tx) error {
-		sealed, err := tx.Get(ctx, key).Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
+		before := s.seen(shop)
+		values, err := tx.MGet(ctx, key).Result()
+		if err != nil {
 			return err
 		}
-		last, _ := s.openRecord(shop, sealed)
+		last, err := s.current(ctx, before, values[0]) // if it writes, the transaction is tried again
+		seen = s.seen(shop)
+		if last != nil {
+			last, err = s.openRecord(shop, last.sealed) // a copy
+		}
+		if err != nil && !errors.Is(err, ErrUnreadable) {
+			return err
+		}
 		if written, err = next(ctx, tx, last); err != nil {
 			return err
 		}
@@ -253,7 +304,7 @@ func (s *Store) rewrite(
 			if written == nil {
 				pipe.Unlink(ctx, key)
 			} else {
-				s.seal(written)
+				s.seal(written, s.options.Now())
 				pipe.Set(ctx, key, written.sealed, 0)
 			}
 			if also != nil {
@@ -267,13 +318,13 @@ func (s *Store) rewrite(
 	case errors.Is(err, errUnchanged):
 		return nil
 	case err != nil:
-		return err
+		return fmt.Errorf("write record: %w", err)
 	case written == nil:
-		s.records.Delete(shop)
-		return nil
+		_, err = s.current(ctx, seen, nil)
+		return err
 	}
 	// If Redis goes down now, clicks use what was saved.
-	_, err = s.current(shop, written.sealed)
+	_, err = s.current(ctx, seen, written.sealed)
 	return err
 }
 
@@ -300,29 +351,26 @@ func (s *Store) WebhooksProven(r *Record) bool {
 func (s *Store) Rekey(ctx context.Context) (resealed int, err error) {
 	shops, err := s.Shops(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("rekey: %w", err)
+		return 0, err
 	}
 	if s.options.Single != "" {
 		shops = append(shops, s.options.Single)
 	}
-	var errs []error
 	for _, shop := range shops {
 		done := false
-		_, err := s.recordNow(ctx, shop) // fails if the record does not open, which Update ignores
-		if err == nil {
-			err = s.Update(ctx, shop, func(r *Record) bool {
+		_, failed := s.recordNow(ctx, shop) // fails if the record does not open, which Update ignores
+		if failed == nil {
+			failed = s.Update(ctx, shop, func(r *Record) bool {
 				done = r.sealed[len(recordVersion):generationAt] != s.wrappers[0].id
 				return done
 			})
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", shop, err))
-		} else if done {
+		switch {
+		case failed != nil:
+			err = errors.Join(err, fmt.Errorf("%s: %w", shop, failed))
+		case done:
 			resealed++
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return resealed, fmt.Errorf("rekey: %w", err)
-	}
-	return resealed, nil
+	return resealed, err
 }

@@ -13,17 +13,19 @@ import (
 var createScript string
 
 // usableRecord returns the record that was just read. In one-store mode it creates one if none
-// opens.
-func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) (*Record, error) {
-	record, err := s.current(shop, value)
-	if shop != s.options.Single {
+// opens. Anything lost with the old one can be looked up again.
+func (s *Store) usableRecord(ctx context.Context, seen *Record, value any) (*Record, error) {
+	record, err := s.current(ctx, seen, value)
+	if seen.Shop != s.options.Single {
 		return record, err
 	}
-	if err != nil {
+	if errors.Is(err, ErrUnreadable) {
 		s.options.Log.ErrorContext(ctx, "the shop's record does not open and is replaced", "error", err)
 	}
 	if record == nil {
-		record, err = s.create(ctx, value)
+		created := newRecord(seen.Shop)
+		created.account = s.options.Account
+		record, err = s.put(ctx, created, value, s.options.Now())
 	}
 	if s.otherAccount(record) {
 		return nil, errAccount
@@ -31,18 +33,17 @@ func (s *Store) usableRecord(ctx context.Context, shop shopify.Shop, value any) 
 	return record, err
 }
 
-// create creates the single store's record, or replaces one that does not open. Anything lost with
-// the old one can be looked up again. If several instances do so at once, all use the same record.
-func (s *Store) create(ctx context.Context, inPlaceOf any) (*Record, error) {
-	record := newRecord(s.options.Single)
-	record.account = s.options.Account
-	s.seal(record)
+// put writes a record in place of none, or of one that is not used. If several instances do so at
+// once, all use the same record.
+func (s *Store) put(ctx context.Context, record *Record, inPlaceOf any, now time.Time) (*Record, error) {
+	seen := s.seen(record.Shop)
+	s.seal(record, now)
 	last, _ := inPlaceOf.(string)
 	value, err := s.eval(ctx, createScript, []string{recordKey(record.Shop)}, last, record.sealed).Text()
 	if err != nil {
 		return nil, err
 	}
-	return s.current(record.Shop, value)
+	return s.current(ctx, seen, value)
 }
 
 // createdNow is recordNow, but creates the single store's record if there is none.

@@ -58,7 +58,7 @@ type Store struct {
 	id        string       // identifies this instance
 	instances atomic.Int64 // as last counted
 
-	records sync.Map // shopify.Shop to *Record, as last read
+	records sync.Map // shopify.Shop to *Record, at most one for each store that was connected
 
 	pendingMu sync.Mutex
 	pending   map[shopify.Shop]*pending // for Flush
@@ -158,11 +158,11 @@ var errUnsettled = errors.New("the shop's record changes all the time")
 // Load reads a shop's record and a shopper's cached value, in one MGET once the process has read
 // the record before. For an anonymous visitor it reads only the record.
 func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
-	last := s.lastRead(who.Shop)
+	last := s.seen(who.Shop)
 	for range 16 { // more often than a shop can be erased meanwhile
 		at := time.Now()
 		keys, name := []string{recordKey(who.Shop)}, ""
-		if last != nil && !who.Anonymous() {
+		if last.orNil() != nil && !who.Anonymous() {
 			name = last.name(canonical(who))
 			keys = append(keys, last.key("c", name))
 		}
@@ -171,14 +171,14 @@ func (s *Store) Load(ctx context.Context, who Shopper) Loaded {
 			if s.otherAccount(last) {
 				last = nil
 			}
-			return Loaded{Record: last, At: at, Err: err}
+			return Loaded{Record: last.orNil(), At: at, Err: err}
 		}
-		record, err := s.usableRecord(ctx, who.Shop, values[0])
+		record, err := s.usableRecord(ctx, last, values[0])
 		loaded := Loaded{Record: record, At: at, Err: err}
 		if record == nil || who.Anonymous() {
 			return loaded
 		}
-		if last != nil && record.generation == last.generation {
+		if record.generation == last.generation {
 			if sealed, ok := values[1].(string); ok {
 				loaded.version = versionOf(sealed)
 				loaded.Cached = s.openUsable(ctx, record, who, keys[1], name, sealed)

@@ -68,6 +68,7 @@ type clickRequest struct {
 	prefix   string // the app's path on the storefront
 	deeper   bool   // a destination follows the prefix
 	returned bool   // came back from the sign-in page
+	repeated bool   // has been asked again already
 	legacy   bool   // sign in at /account/login if the shop's setting is unknown
 	byPage   bool   // forward with a page instead of a 302
 

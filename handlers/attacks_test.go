@@ -335,7 +335,10 @@ func leadsNowhereElse(f *servertest.Fixture, a attack, got *struck) {
 		good = isPortal(f, u) && slices.Contains(strings.Split(u.EscapedPath(), "/"), "1f2e3d4c5b6a7988") // Pat's
 	case outcome == "sign_in":
 		good = u.Scheme == "" && u.Host == "" && u.Path == "/customer_authentication/login" && backToUs(u.Query())
-	case outcome == "" && a.kind == "app":
+	case outcome == "" && a.kind != "app": // asked again, without the visitor's parameters
+		good = got.Status == http.StatusFound && u.Scheme == "" && u.Host == "" && onlyOurs(u) &&
+			slices.Contains([]string{"/apps/subscriptions", "/apps/subscriptions/status", "/a", "/apps/other"}, u.Path)
+	case outcome == "":
 		install := "https://admin.shopify.com/store/" + strings.TrimSuffix(servertest.Shop, ".myshopify.com") + "/oauth/install?client_id=" + servertest.ClientID
 		good = got.Location == "/app/bounce?"+u.RawQuery || got.Location == install
 		if reload := u.Query().Get("shopify-reload"); reload != "" && !strings.HasPrefix(reload, "https://app.example/?") {
@@ -367,12 +370,16 @@ func backToUs(query url.Values) bool {
 	if back.Path != "/apps/subscriptions" && !strings.HasPrefix(back.Path, "/apps/subscriptions/") {
 		return false
 	}
-	for name := range back.Query() {
-		if name != "ms_returned" && name != "locale" && name != "country" {
+	return onlyOurs(back) && !strings.Contains(back.String(), "evil") && !strings.Contains(back.Path, "..")
+}
+
+func onlyOurs(u *url.URL) bool {
+	for name := range u.Query() {
+		if name != "ms_returned" && name != "ms_repeated" && name != "locale" && name != "country" {
 			return false
 		}
 	}
-	return !strings.Contains(back.String(), "evil") && !strings.Contains(back.Path, "..")
+	return true
 }
 
 // refusals returns the whole body of a refusal for each channel. It never shows which check failed.

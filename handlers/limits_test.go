@@ -188,7 +188,7 @@ func TestForbiddenIsOneAnswer(t *testing.T) {
 	if len(by) != 3 {
 		t.Errorf("refused by %d channels; want 3", len(by))
 	}
-	for _, check := range []string{"query", "parameter shop", "parameter logged_in_customer_id", "parameter path_prefix", "parameter timestamp", "parameter signature", "timestamp", "resplit shop", "signature"} {
+	for _, check := range []string{"signature", "parameter shop", "parameter logged_in_customer_id", "parameter path_prefix", "parameter timestamp", "timestamp"} {
 		if !causes["proxy request refused: "+check] {
 			t.Errorf("no attack was refused for %q; want each reason compared", check)
 		}
@@ -237,7 +237,7 @@ func BenchmarkForbidden(b *testing.B) {
 		{"no signature", good},
 		{"shop twice", good + "&shop=evil.myshopify.com&signature=" + wrong},
 		{"too old", strings.Replace(good, now, "1735689600", 1) + "&signature=" + wrong},
-		{"split anew", good + "&workshop=1&signature=" + wrong},
+		{"much to read", good + strings.Repeat("&workshop=1,2", 200) + "&signature=" + wrong},
 		{"signed by another", good + "&signature=" + wrong},
 		{"one digit off", good + "&signature=" + wrong[:63] + "0"},
 	} {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -21,6 +23,9 @@ import (
 // loop.
 const returned = "ms_returned"
 
+// repeated marks a click that is asked again because one of Shopify's parameters came twice.
+const repeated = "ms_repeated"
+
 // Portal answers a click on Manage Subscriptions, which Shopify's app proxy passes on.
 type Portal struct {
 	Verifier       *shopify.Verifier
@@ -32,11 +37,40 @@ type Portal struct {
 	Now            func() time.Time
 }
 
+// route is the path of the app's proxy URL.
+const route = "/apps/subscriptions"
+
 // Register adds the route with and without a trailing slash, because a redirect from one to the
 // other would put Shopify's signature into the address bar.
 func (p *Portal) Register(e *echo.Echo) {
-	for _, path := range []string{"/apps/subscriptions", "/apps/subscriptions/", "/apps/subscriptions/*"} {
+	e.Pre(findRoute)
+	for _, path := range []string{route, route + "/", route + "/*"} {
 		e.Match([]string{echo.GET, echo.HEAD}, path, p.handle)
+	}
+}
+
+// lacksRoute marks a click whose proxy URL lacks route, in its context.
+const lacksRoute = "lacks route"
+
+// Compiled once and never changed.
+var slashes = regexp.MustCompile(`//+`)
+
+// findRoute takes a click to its route if the proxy URL was entered with a slash too many, or without
+// its path. Only Shopify's proxy adds path_prefix and signature to a GET.
+func findRoute(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		path := slashes.ReplaceAllString(r.URL.Path, "/")
+		ours := path == route || strings.HasPrefix(path, route+"/")
+		if page := strings.Trim(path, "/"); page == "" || page == string(recharge.ParseDestination(page)) {
+			ours = strings.Contains(r.URL.RawQuery, "path_prefix=") && strings.Contains(r.URL.RawQuery, "signature=")
+			path = route + path
+			c.Set(lacksRoute, true)
+		}
+		if ours && path != r.URL.Path {
+			r.URL.Path, r.URL.RawPath = path, ""
+		}
+		return next(c)
 	}
 }
 
@@ -45,7 +79,14 @@ func (p *Portal) Register(e *echo.Echo) {
 func (p *Portal) handle(c echo.Context) error {
 	click := begin(portal.FromStorefront, p.Now, p.Pages)
 	click.head, click.legacy, click.byPage = c.Request().Method == http.MethodHead, p.LegacyAccounts, p.ByPage
-	return click.finish(c, p.Recorder, p.resolve(c, click))
+	result := p.resolve(c, click)
+	if target := click.again(result.Cause); target != "" {
+		p.Recorder.Log.InfoContext(c.Request().Context(), "asked again without the visitor's parameters",
+			"request_id", click.id, "cause", result.Cause)
+		c.Response().Header().Set(echo.HeaderLocation, target)
+		return c.NoContent(http.StatusFound)
+	}
+	return click.finish(c, p.Recorder, result)
 }
 
 // resolve reads the request and resolves it.
@@ -54,13 +95,17 @@ func (p *Portal) resolve(c echo.Context, click *clickRequest) (result portal.Res
 	start := click.trace.Now()
 	request, err := p.Verifier.Verify(c.Request().URL.RawQuery, c.Param("*"))
 	click.trace.End(portal.StepVerify, start, err)
+	click.read(request)
+	if err == nil && c.Get(lacksRoute) != nil {
+		p.Recorder.Log.WarnContext(c.Request().Context(), "the app's proxy URL lacks "+route,
+			"request_id", click.id, "shop", request.Shop)
+	}
 	if err == nil && p.ByPage && !navigates(c.Request().Header) {
 		err = errNoNavigation
 	}
 	if err != nil {
 		return portal.Result{Outcome: portal.Forbidden, Cause: err}
 	}
-	click.read(request)
 	asked := portal.Request{Shopper: click.who, Visit: click.visit, CacheOnly: click.head}
 	result = p.Resolver.Resolve(c.Request().Context(), asked, click.trace)
 	if result.Outcome == portal.SignIn && click.returned {
@@ -95,7 +140,7 @@ func (r *clickRequest) read(request shopify.ProxyRequest) {
 		Locale:  recharge.ParseLocale(request.Query.Get("locale")),
 		Country: recharge.ParseCountry(request.Query.Get("country")),
 	}
-	r.returned = request.Query.Has(returned)
+	r.returned, r.repeated = request.Query.Has(returned), request.Query.Has(repeated)
 	r.prefix, r.deeper = request.PathPrefix, request.Destination != ""
 }
 
@@ -103,6 +148,28 @@ func (r *clickRequest) read(request shopify.ProxyRequest) {
 // sign-in page.
 func (r *clickRequest) path() string { return r.pathWith(url.Values{}) }
 func (r *clickRequest) back() string { return r.pathWith(url.Values{returned: {"1"}}) }
+
+// again returns this page's path if the visitor's own parameters are all that is wrong with a click of
+// Shopify's, or "". Without them its text has one reading. But if a parameter of Shopify's is repeated,
+// Shopify itself might do that, so the path is marked and used once.
+func (r *clickRequest) again(cause error) string {
+	var refused *shopify.Refused
+	if !errors.As(cause, &refused) || r.repeated {
+		return ""
+	}
+	query := url.Values{}
+	if r.returned {
+		query.Set(returned, "1")
+	}
+	switch refused.Check {
+	case shopify.CheckRepeated:
+		query.Set(repeated, "1")
+		fallthrough
+	case shopify.CheckAmbiguous:
+		return r.pathWith(query)
+	}
+	return ""
+}
 
 func (r *clickRequest) pathWith(query url.Values) string {
 	path := r.prefix

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -37,11 +38,11 @@ type Check string
 
 // The checks of Verify, in their order.
 const (
-	CheckQuery     Check = "query"     // not a well-formed query string
-	CheckParameter Check = "parameter" // one of Shopify's parameters is missing, repeated or misshapen
-	CheckTimestamp Check = "timestamp" // more than 90 s from our clock
-	CheckResplit   Check = "resplit"   // the signed text can be read in more than one way
 	CheckSignature Check = "signature" // not signed with any of the app's secrets
+	CheckParameter Check = "parameter" // one of Shopify's parameters is missing or misshapen
+	CheckTimestamp Check = "timestamp" // more than 90 s from our clock
+	CheckRepeated  Check = "repeated"  // one of Shopify's parameters comes more than once
+	CheckAmbiguous Check = "ambiguous" // one of Shopify's parameters may have another value; see ambiguous
 )
 
 // Refused is Verify's error. It is for the log only, because the sender must not learn which check
@@ -84,33 +85,70 @@ func reserved() []string {
 // Verify reads a forwarded request from its raw query and from path, the part after the proxy's
 // path. The path is not signed.
 //
+// A request that fails CheckRepeated or CheckAmbiguous is Shopify's, but the visitor's own parameters
+// hide which shop or customer it is for. Verify then returns an error and what is needed to ask again
+// without them: PathPrefix, Destination and Query, but neither Shop nor Customer.
+//
 // go-shopify would also accept malformed pairs (and drop them), repeated parameters, any age, and a
-// text that can be split in another way. Verify rejects all of these. A test compares the
-// signatures.
+// text that can be split in another way. A test compares the signatures.
 func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
-	query, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return ProxyRequest{}, &Refused{Check: CheckQuery}
+	query := parseQuery(rawQuery)
+	text := signedText(query)
+	if !v.signed(text, query["signature"]) {
+		return ProxyRequest{}, &Refused{Check: CheckSignature}
 	}
 	if name := misshapen(query); name != "" {
 		return ProxyRequest{}, &Refused{CheckParameter, name}
 	}
-	if !v.fresh(query.Get("timestamp")) {
+	if !slices.ContainsFunc(query["timestamp"], v.fresh) {
 		return ProxyRequest{}, &Refused{Check: CheckTimestamp}
 	}
-	text := signedText(query)
-	if name := resplit(query, text); name != "" {
-		return ProxyRequest{}, &Refused{CheckResplit, name}
+	request := read(query, path)
+	refused := &Refused{CheckRepeated, repeated(query)}
+	if refused.Name == "" {
+		refused = &Refused{CheckAmbiguous, ambiguous(query, text)}
 	}
-	if !v.signed(text, query.Get("signature")) {
-		return ProxyRequest{}, &Refused{Check: CheckSignature}
+	if refused.Name != "" {
+		request.Shop, request.Customer = "", ""
+		return request, refused
 	}
-	return read(query, path), nil
+	return request, nil
 }
 
-// misshapen returns the name of one of Shopify's parameters that is not present exactly once in its
-// strict shape. Only logged_in_customer_id may be absent. Then nobody is signed in, and the click
-// cannot open a portal.
+// strayPercent matches every "%", with its digits if it begins an escape. Compiled once and never
+// changed.
+var strayPercent = regexp.MustCompile(`%([0-9A-Fa-f]{2})?`)
+
+// parseQuery reads a query as browsers and Shopify do, and drops nothing: a ";" and a "%" that begins
+// no escape stand for themselves. url.ParseQuery calls both errors.
+func parseQuery(raw string) url.Values {
+	query := url.Values{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		if pair != "" {
+			name, value, _ := strings.Cut(pair, "=")
+			name = unescape(name)
+			query[name] = append(query[name], unescape(value))
+		}
+	}
+	return query
+}
+
+func unescape(s string) string {
+	text, err := url.QueryUnescape(s)
+	if err != nil {
+		text, _ = url.QueryUnescape(strayPercent.ReplaceAllStringFunc(s, func(match string) string {
+			if match == "%" {
+				return "%25"
+			}
+			return match
+		}))
+	}
+	return text
+}
+
+// misshapen returns the name of one of Shopify's parameters that has no value of its strict shape.
+// Only logged_in_customer_id may be absent. Then nobody is signed in, and the click cannot open a
+// portal.
 func misshapen(query url.Values) string {
 	for _, parameter := range []struct {
 		name    string
@@ -121,14 +159,19 @@ func misshapen(query url.Values) string {
 		{"logged_in_customer_id", isCustomer, true},
 		{"path_prefix", isPathPrefix, false},
 		{"timestamp", isTimestamp, false},
-		{"signature", isSignature, false},
 	} {
 		values := query[parameter.name]
-		if len(values) == 0 && parameter.absent {
-			continue
-		}
-		if len(values) != 1 || !parameter.matches(values[0]) {
+		if !slices.ContainsFunc(values, parameter.matches) && (len(values) > 0 || !parameter.absent) {
 			return parameter.name
+		}
+	}
+	return ""
+}
+
+func repeated(query url.Values) string {
+	for _, name := range reserved() {
+		if len(query[name]) > 1 {
+			return name
 		}
 	}
 	return ""
@@ -140,63 +183,6 @@ func (v *Verifier) fresh(timestamp string) bool {
 		return false
 	}
 	return v.now().Sub(time.Unix(seconds, 0)).Abs() <= maxAge
-}
-
-// resplit returns the name of one of Shopify's parameters that the signed text could also hold in
-// another place or with another value.
-//
-// Shopify signs sorted "k=v" strings joined without a separator, so a=1&b=2 and a=1b%3D2 have one
-// signature. But a name that appears once is where Shopify put it, and the strict shapes define
-// where its value ends.
-//
-// One ambiguity is left. path_prefix can end anywhere before the next "=" if one of the visitor's
-// parameters is sorted directly after it. That is harmless, since path_prefix is only used for
-// links back to the same store.
-func resplit(query url.Values, text string) string {
-	for _, name := range reserved() {
-		// signature is never part of the signed text, so none of it can be mistaken for Shopify's.
-		if name != "signature" && strings.Count(text, name+"=") != len(query[name]) {
-			return name
-		}
-	}
-	return joined(text)
-}
-
-// Compiled once and never changed.
-var (
-	commaAny       = regexp.MustCompile(`,`)
-	commaShop      = regexp.MustCompile(`,[a-z0-9-]+\.myshopify\.com`)
-	commaTimestamp = regexp.MustCompile(`,[0-9]{9}`)
-)
-
-// joined returns the name of a parameter whose value may have been cut from a longer one.
-//
-// Shopify does not document whether it drops its own names from a visitor's query. If it does not,
-// it signs both values with a comma between them. If customer 123 sends
-// logged_in_customer_id=999m%3D1, the signed value is 999m=1,123, which can be read as customer 999
-// and m=1,123. So a value must not be followed by a comma and a text that could be the true value.
-// For a customer, that text can be empty.
-func joined(text string) string {
-	for _, of := range []struct {
-		name, next string
-		tail       *regexp.Regexp // the comma and what could be the true value
-	}{
-		{"logged_in_customer_id", "path_prefix", commaAny},
-		{"shop", "timestamp", commaShop},
-		{"timestamp", "", commaTimestamp},
-	} {
-		_, after, _ := strings.Cut(text, of.name+"=")
-		if !strings.Contains(after, ",") {
-			continue // almost always
-		}
-		if of.next != "" {
-			after, _, _ = strings.Cut(after, of.next+"=")
-		}
-		if of.tail.MatchString(after) {
-			return of.name
-		}
-	}
-	return ""
 }
 
 // signedText returns the text that Shopify signs.
@@ -212,18 +198,22 @@ func signedText(query url.Values) string {
 	return strings.Join(pairs, "")
 }
 
-// signed tries every secret even after a match, so that its timing reveals nothing.
-func (v *Verifier) signed(text, signature string) bool {
-	given, err := hex.DecodeString(signature)
+// signed reports whether one of the signatures is right. It tries every secret even after a match, so
+// that its timing reveals nothing.
+func (v *Verifier) signed(text string, signatures []string) bool {
 	found := false
 	for _, pool := range v.macs {
 		mac := pool.Get().(hash.Hash)
 		mac.Reset()
 		mac.Write([]byte(text))
-		if hmac.Equal(mac.Sum(nil), given) && err == nil {
-			found = true
-		}
+		want := mac.Sum(nil)
 		pool.Put(mac)
+		for _, signature := range signatures {
+			given, err := hex.DecodeString(signature)
+			if hmac.Equal(want, given) && err == nil && isSignature(signature) {
+				found = true
+			}
+		}
 	}
 	return found
 }
@@ -241,16 +231,22 @@ func Sign(query url.Values, shop Shop, prefix, secret string, now time.Time) str
 	return query.Encode()
 }
 
+// read takes Shopify's parameters out of the query. Of several path prefixes, it takes the last that
+// has the shape of one.
 func read(query url.Values, path string) ProxyRequest {
 	request := ProxyRequest{
 		Shop:        Shop(query.Get("shop")),
 		Customer:    CustomerID(query.Get("logged_in_customer_id")),
-		PathPrefix:  query.Get("path_prefix"),
 		Destination: cleanDestination(path),
-		Query:       query,
+		Query:       maps.Clone(query),
+	}
+	for _, prefix := range query["path_prefix"] {
+		if isPathPrefix(prefix) {
+			request.PathPrefix = prefix
+		}
 	}
 	for _, name := range reserved() {
-		query.Del(name)
+		delete(request.Query, name)
 	}
 	return request
 }

@@ -1,7 +1,11 @@
 package shopify_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -21,31 +25,49 @@ import (
 // param is a decoded parameter.
 type param struct{ name, value string }
 
-// click is a query as Shopify forwards it. It assumes that the browser cannot add a reserved
-// parameter, so that Shopify's own is the only one. See TestReservedNamesFromTheBrowser.
+// click is a query as Shopify forwards it. Shopify does not document what becomes of a reserved name
+// that the browser sends: it may be dropped, or stand before or behind Shopify's own. Nor does it say
+// whether it sorts by names or by whole pairs; its example sorts pairs.
 type click struct {
 	shop, customer, prefix, timestamp string
 	browser                           []param
+	behind                            bool // the browser's parameters stand behind Shopify's
+	byName                            bool
 }
 
 func (c click) params() []param {
-	return append(slices.Clone(c.browser),
-		param{"shop", c.shop}, param{"logged_in_customer_id", c.customer},
-		param{"path_prefix", c.prefix}, param{"timestamp", c.timestamp})
+	own := []param{
+		{"shop", c.shop}, {"logged_in_customer_id", c.customer}, {"path_prefix", c.prefix}, {"timestamp", c.timestamp},
+	}
+	if c.behind {
+		return append(own, c.browser...)
+	}
+	return append(slices.Clone(c.browser), own...)
 }
 
-// text returns the text that Shopify signs for params, and its pairs.
-func text(params []param) (string, []string) {
+// text returns the text that Shopify signs, and its pairs.
+func (c click) text() (string, []string) {
 	values := map[string][]string{}
-	for _, p := range params {
+	for _, p := range c.params() {
 		values[p.name] = append(values[p.name], p.value)
 	}
+	delete(values, "signature")
 	var pairs []string
-	for name, list := range values {
-		pairs = append(pairs, name+"="+strings.Join(list, ","))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		pairs = append(pairs, name+"="+strings.Join(values[name], ","))
 	}
-	slices.Sort(pairs)
+	if !c.byName {
+		slices.Sort(pairs)
+	}
 	return strings.Join(pairs, ""), pairs
+}
+
+// signature returns Shopify's signature of the click.
+func (c click) signature() string {
+	text, _ := c.text()
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // encode makes a raw query. escape encodes a name or a value.
@@ -88,7 +110,10 @@ func (c click) otherThan(params []param, got shopify.ProxyRequest) string {
 	case got.PathPrefix == c.prefix:
 		return ""
 	}
-	signed, pairs := text(c.params())
+	if slices.ContainsFunc(c.browser, func(p param) bool { return p.name == "path_prefix" }) {
+		return "" // the visitor may choose a path of the same store
+	}
+	signed, pairs := c.text()
 	behind := pairs[slices.Index(pairs, "path_prefix="+c.prefix)+1]
 	if behind == "shop="+c.shop || !strings.HasPrefix(run(signed), got.PathPrefix) {
 		return "path_prefix " + got.PathPrefix
@@ -97,7 +122,7 @@ func (c click) otherThan(params []param, got shopify.ProxyRequest) string {
 }
 
 // dangerous reports whether a re-split reads as another click, because a value is missing or not the
-// true one. Then only the resplit check stops it.
+// true one. Then only the check of the text stops it.
 func (c click) dangerous(params []param) bool {
 	values := map[string][]string{}
 	for _, p := range params {
@@ -114,12 +139,12 @@ func (c click) dangerous(params []param) bool {
 
 func clicks() *rapid.Generator[click] {
 	pieces := []string{
-		"=", "=", "&", ",", "0", "1", "42", "a", "l", "m", "p", "q", "r", "s", "t", "u", "z", "é", " ", "%", "/", "-",
+		"=", "=", "&", ",", "0", "1", "42", "a", "l", "m", "p", "q", "r", "s", "t", "u", "z", "é", " ", "%", "/", "-", "!", "=1",
 		".myshopify.com", "evil.myshopify.com", "/apps/x", "//evil.example",
 	}
 	names := []string{
 		"shop", "shop=", "s", "hop=", "logged_in_customer_id", "logged_in_customer_id=", "_id=", "path_prefix",
-		"path_prefix=", "timestamp", "timestamp=", "stamp=", "signature", "signature=",
+		"path_prefix=", "path_prefix!", "timestamp", "timestamp=", "timestamp!", "stamp=", "shop2", "signature", "signature=",
 	}
 	// Texts that an attacker would put after something harmless, and beginnings of a parameter that
 	// swallows the true one.
@@ -127,6 +152,7 @@ func clicks() *rapid.Generator[click] {
 		"logged_in_customer_id=999m=", "logged_in_customer_id=m=", "shop=evil.myshopify.comt=",
 		"timestamp=1735689660u=", "timestamp=1735689660", "path_prefix=/apps/xr=",
 		"path_prefix=/apps/evilq=logged_in_customer_id=", "shop=evil.myshopify.comt=1735689600",
+		"999m=", "999mm=1,", "evil.myshopify.comt=", "1735689660u=", ",999", ",evil.myshopify.com", ",1735689660", ",",
 	}
 	ordinary := rapid.SampledFrom([]string{"a", "ids", "m", "q", "ref", "r", "t", "z"})
 	join := func(tokens []string, least, most int) *rapid.Generator[string] {
@@ -149,13 +175,17 @@ func clicks() *rapid.Generator[click] {
 		if rapid.Bool().Draw(t, "hostile") {
 			name, value = rapid.OneOf(join(tokens, 0, 3), ordinary), rapid.OneOf(join(tokens, 0, 5), attack)
 		}
-		reserved := []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"}
 		for range rapid.IntRange(0, 4).Draw(t, "of the browser") {
-			p := param{name.Draw(t, "name"), value.Draw(t, "value")}
-			if !slices.Contains(reserved, p.name) {
-				c.browser = append(c.browser, p)
-			}
+			c.browser = append(c.browser, param{name.Draw(t, "name"), value.Draw(t, "value")})
 		}
+		reserved := []string{"shop", "logged_in_customer_id", "path_prefix", "timestamp", "signature"}
+		switch rapid.SampledFrom([]string{"dropped", "dropped", "before", "behind"}).Draw(t, "reserved names of the browser") {
+		case "dropped":
+			c.browser = slices.DeleteFunc(c.browser, func(p param) bool { return slices.Contains(reserved, p.name) })
+		case "behind":
+			c.behind = true
+		}
+		c.byName = rapid.IntRange(0, 3).Draw(t, "sorted by names") == 0
 		return c
 	})
 }
@@ -263,8 +293,8 @@ func TestNoResplitVerifies(t *testing.T) {
 		c := clicks().Draw(t, "click")
 		s := &splitter{Rand: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))}
 		trueQuery := encode(c.params(), url.QueryEscape)
-		signature := shopifytest.Signature(secret, trueQuery)
-		trueText, truePairs := text(c.params())
+		signature := c.signature()
+		trueText, truePairs := c.text()
 		for range 200 {
 			s.budget = 100
 			pairs := s.split(trueText, "", s.cuts(trueText, truePairs), 0)
@@ -276,14 +306,14 @@ func TestNoResplitVerifies(t *testing.T) {
 				}
 			})
 			query := encode(params, s.escape())
-			if slices.Equal(pairs, truePairs) || shopifytest.Signature(secret, query) != signature {
+			if pairs == nil || slices.Equal(pairs, truePairs) || shopifytest.Signature(secret, query) != signature {
 				continue // not a re-split, or another text
 			}
 			resplits++
 			query += "&signature=" + signature
 			got, err := v.Verify(query, "")
 			if err != nil {
-				if refusedFor(err, shopify.CheckResplit) && c.dangerous(params) {
+				if refusedFor(err, shopify.CheckAmbiguous) && c.dangerous(params) {
 					dangerous++
 				}
 				if refusedFor(err, shopify.CheckSignature) {
@@ -312,31 +342,72 @@ func TestNoResplitVerifies(t *testing.T) {
 	}
 }
 
+// TestNoHonestClickIsRefused checks that whatever a visitor adds, a click is accepted, or asked again
+// without that.
+func TestNoHonestClickIsRefused(t *testing.T) {
+	var accepted, again int
+	v := verifier(t, time.Unix(now, 0), secret)
+	rapid.Check(t, func(t *rapid.T) {
+		c := clicks().Draw(t, "click")
+		c.byName = false // our reading of the query gives another text
+		query := encode(c.params(), url.QueryEscape) + "&signature=" + c.signature()
+		got, err := v.Verify(query, "")
+		switch {
+		case err == nil:
+			accepted++
+			if string(got.Shop) != c.shop || string(got.Customer) != c.customer {
+				t.Fatalf("Verify(%q) = %+v; want %+v", query, got, c)
+			}
+		case refusedFor(err, shopify.CheckAmbiguous), refusedFor(err, shopify.CheckRepeated):
+			again++
+			if got.Shop != "" || got.Customer != "" || !isPrefix(got.PathPrefix) {
+				t.Fatalf("Verify(%q) = %+v, %v; want only a path", query, got, err)
+			}
+		default:
+			t.Fatalf("Verify(%q) = %v; want it accepted or ambiguous", query, err)
+		}
+	})
+	t.Logf("%d accepted, %d to be asked again", accepted, again)
+	if accepted == 0 || again == 0 {
+		t.Errorf("%d accepted, %d to be asked again; want some of both", accepted, again)
+	}
+}
+
 // TestEverySplit tries all splits of some texts, while TestNoResplitVerifies tries some splits of many texts.
 func TestEverySplit(t *testing.T) {
+	another := param{"a", "logged_in_customer_id=9m="}
 	tests := []struct {
 		name    string
 		browser []param
+		with    click // what else is special
 	}{
-		{"nothing of the browser's", nil},
-		{"another customer", []param{{"a", "logged_in_customer_id=9m="}}},
-		{"another customer, in a name", []param{{"logged_in_customer_id=9m", ""}}},
-		{"nobody", []param{{"a", "logged_in_customer_id=m="}}},
-		{"another shop", []param{{"r", "shop=b.myshopify.comt="}}},
-		{"another time", []param{{"t", "timestamp=1735689601u="}}},
-		{"another time behind", []param{{"timestamp2", "timestamp=1735689601"}}},
-		{"behind the customer", []param{{"m", "1=2"}}},
-		{"behind the prefix", []param{{"qr/s", "1"}}},
-		{"behind the shop", []param{{"shopt", ".myshopify.com"}, {"t", "0"}}},
-		{"behind the time", []param{{"u", "5"}}},
-		{"signature", []param{{"sig", "signature=0"}}},
+		{"nothing of the browser's", nil, click{}},
+		{"another customer", []param{another}, click{}},
+		{"another customer, in a name", []param{{"logged_in_customer_id=9m", ""}}, click{}},
+		{"another customer, and the true one before a name almost as the prefix's", []param{another, {"path_prefix!", "1"}}, click{}},
+		{"another customer, and the true one before a name of the visitor's", []param{{"a", "path_prefix=logged_in_customer_id=9m="}, {"n", "1"}}, click{}},
+		{"another customer, and the true one the first of several", []param{another, {"logged_in_customer_id", "x"}}, click{behind: true}},
+		{"another customer, and the true one the last of several", []param{another, {"logged_in_customer_id", "x"}}, click{}},
+		{"another customer, sorted by names", []param{another, {"logged_in_customer_id2", "1"}}, click{byName: true}},
+		{"nobody", []param{{"a", "logged_in_customer_id=m="}}, click{}},
+		{"another shop", []param{{"r", "shop=b.myshopify.comt="}}, click{}},
+		{"another shop, and the true one before a name almost as the time's", []param{{"r", "shop=b.myshopify.comt="}, {"timestamp!", "1"}}, click{}},
+		{"another shop, sorted by names", []param{{"r", "shop=b.myshopify.comt="}, {"shop2", "1"}}, click{byName: true}},
+		{"another time", []param{{"t", "timestamp=1735689601u="}}, click{}},
+		{"another time behind", []param{{"timestamp2", "timestamp=1735689601"}}, click{}},
+		{"another time, sorted by names", []param{{"t", "timestamp=1735689601u="}, {"timestamp2", "1"}}, click{byName: true}},
+		{"behind the customer", []param{{"m", "1=2"}}, click{}},
+		{"behind the prefix", []param{{"qr/s", "1"}}, click{}},
+		{"behind the shop", []param{{"shopt", ".myshopify.com"}, {"t", "0"}}, click{}},
+		{"behind the time", []param{{"u", "5"}}, click{}},
+		{"signature", []param{{"sig", "signature=0"}}, click{}},
 	}
 	v := verifier(t, time.Unix(now, 0), secret)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := click{shop: "a.myshopify.com", customer: "12", prefix: "/a/bs", timestamp: "1735689600", browser: tt.browser}
-			signature := shopifytest.Signature(secret, encode(c.params(), url.QueryEscape))
-			trueText, _ := text(c.params())
+			c := click{shop: "a.myshopify.com", customer: "12", prefix: "/a/bs", timestamp: "1735689600", browser: tt.browser, behind: tt.with.behind, byName: tt.with.byName}
+			signature := c.signature()
+			trueText, _ := c.text()
 			tried := 0
 			var split func(rest string, pairs []string)
 			split = func(rest string, pairs []string) {
@@ -347,6 +418,12 @@ func TestEverySplit(t *testing.T) {
 					for _, pair := range pairs {
 						name, value, _ := strings.Cut(pair, "=")
 						params = append(params, param{name, value})
+					}
+					named := func(name string) bool {
+						return slices.ContainsFunc(params, func(p param) bool { return p.name == name })
+					}
+					if !named("shop") || !named("path_prefix") || !named("timestamp") {
+						return // no click at all, as most splits
 					}
 					query := encode(params, url.QueryEscape) + "&signature=" + signature
 					got, err := v.Verify(query, "")
@@ -421,8 +498,8 @@ func TestReservedNamesFromTheBrowser(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			signed := tt.browser + "&shop=" + shop + "&logged_in_customer_id=" + customer + "&path_prefix=" + prefix + "&timestamp=1735689600"
 			signature := shopifytest.Signature(secret, signed)
-			if _, err := v.Verify(signed+"&signature="+signature, ""); !refusedFor(err, shopify.CheckParameter) {
-				t.Errorf("Verify(%q) = %v; want refused: parameter", signed, err)
+			if _, err := v.Verify(signed+"&signature="+signature, ""); !refusedFor(err, shopify.CheckRepeated) {
+				t.Errorf("Verify(%q) = %v; want refused: repeated", signed, err)
 			}
 			anew := tt.anew + own[tt.name]
 			if shopifytest.Signature(secret, anew) != signature {

@@ -37,7 +37,7 @@ func ParseCustomerID(s string) (CustomerID, error) {
 }
 
 // The shapes of the signed parameters. They are strict because the signed text has no delimiters
-// (see resplit), so a value that could hold another parameter's text would allow a forgery. They
+// (see ambiguous), so a value that could hold another parameter's text would allow a forgery. They
 // are functions because they run on every click and are faster than regular expressions.
 
 func isShop(s string) bool {
@@ -49,7 +49,8 @@ func isShop(s string) bool {
 
 func isCustomer(s string) bool { return len(s) <= 20 && only(s, isDigit) }
 
-func isTimestamp(s string) bool { return len(s) >= 1 && len(s) <= 12 && only(s, isDigit) }
+// isTimestamp accepts the seconds of the years 2001 to 2286, which all have ten digits.
+func isTimestamp(s string) bool { return len(s) == 10 && s[0] != '0' && only(s, isDigit) }
 
 func isSignature(s string) bool {
 	return len(s) == 64 && only(s, func(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'f' })

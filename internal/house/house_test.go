@@ -81,6 +81,7 @@ func allowed() map[string]string {
 	return map[string]string{
 		"doctor.step.do":         "a row of doctor's own table of checks",
 		"recharge.inspection.do": "a row of Inspect's own table of checks",
+		"shopify.hidden.at":      "a row of ambiguous's own table of parameters",
 		"server.Network.Listen":  "stands for net.Listen where time and network are simulated",
 		"server.Network.Dial":    "stands for net.Dial in the same place",
 	}

@@ -81,6 +81,8 @@ type World struct {
 
 // Start starts everything and returns when the server listens. The caller must call Close.
 func Start(o Options) (*World, error) {
+	// A bubble's clock begins in 2000, when a timestamp of Shopify's would have had nine digits.
+	time.Sleep(time.Until(time.Date(2002, time.January, 1, 0, 0, 0, 0, time.UTC)))
 	w := &World{ended: make(chan error, 1), closing: make(chan struct{}), Indexed: make(chan struct{})}
 	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
 	if err != nil {

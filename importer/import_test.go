@@ -2,13 +2,16 @@ package importer_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,8 +19,10 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/internal/virtual"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
+	"manage-subscriptions/store"
 )
 
 // pages returns the calls made by imports so far.
@@ -258,4 +263,101 @@ func TestIndexCommand(t *testing.T) {
 	if out, err = run(); err == nil || !strings.Contains(err.Error(), "bad token") {
 		t.Errorf("index with a bad token = %v, and says %q", err, out)
 	}
+}
+
+// TestIndexCommandEnds: the command waits for nothing that cannot come.
+func TestIndexCommandEnds(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		many      bool
+		token     string
+		before    func(f *servertest.Fixture, index func(context.Context) error)
+		meanwhile func(*servertest.Fixture)
+		want      string
+	}{
+		"no store": {many: true, want: "no such store"},
+		"no token": {want: "no such store"},
+		"another account's token": {token: "sk_test_another_account", before: func(f *servertest.Fixture, _ func(context.Context) error) {
+			f.Recharge.AddToken(rechargetest.Token{Value: "sk_test_another_account", Scopes: []string{"read_customers"}})
+		}, want: "another account"},
+		"a connection that does not work": {many: true, before: func(f *servertest.Fixture, _ func(context.Context) error) {
+			f.SaveElsewhere(store.Connection{Shop: servertest.Shop, APIToken: servertest.APIToken, Detected: store.Traits{PortalURL: "://"}, SavedAt: time.Now()})
+		}, want: "address of a portal"},
+		"an earlier import, which fails": {token: servertest.APIToken, before: func(f *servertest.Fixture, index func(context.Context) error) {
+			read, stop := context.WithCancel(f.T.Context())
+			go func() {
+				f.Until("a page is read", func() bool { return len(pages(f)) > 0 })
+				stop()
+			}()
+			if err := index(read); err == nil {
+				f.T.Error("the earlier import is complete; want it cut off")
+			}
+			f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 401 })
+		}, want: "bad token"},
+		"an uninstall meanwhile": {many: true, before: func(f *servertest.Fixture, _ func(context.Context) error) { f.Connect() }, meanwhile: func(f *servertest.Fixture) {
+			f.Webhook("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret)
+		}, want: "no longer connected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var change []func(*config.Settings)
+			if test.many {
+				change = append(change, servertest.ManyStores)
+			}
+			f := servertest.Start(t, change...)
+			f.Recharge.SetCustomers(servertest.Subscribers(10000))
+			settings := f.Settings()
+			settings.RechargeRate, settings.RechargeAPIToken = "2,40", test.token
+			for _, edit := range change {
+				edit(&settings)
+			}
+			cfg, err := settings.Check()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			index := func(ctx context.Context) error {
+				return server.Index(ctx, cfg, "", &out, server.Options{Log: slog.New(slog.DiscardHandler)})
+			}
+			if test.before != nil {
+				test.before(f, index)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			var elsewhere sync.WaitGroup
+			if read := len(pages(f)); test.meanwhile != nil { // connecting has read a page, too
+				elsewhere.Go(func() {
+					f.Until("the import has begun", func() bool { return len(pages(f)) > read || ctx.Err() != nil })
+					test.meanwhile(f)
+				})
+			}
+			defer elsewhere.Wait()
+			if err := index(ctx); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("index = %v; want %q\n%s", err, test.want, &out)
+			}
+		})
+	}
+}
+
+// TestIndexCommandGivesUp: with Recharge down, the import is put off, and the command ends.
+func TestIndexCommandGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world, err := virtual.Start(virtual.Options{OwnRedis: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := world.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}()
+		world.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Down = true })
+		for range 2 { // the first time, and after a failure
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			if err := world.Index(ctx, io.Discard); err == nil || !strings.Contains(err.Error(), "unreachable") {
+				t.Errorf("index with Recharge down = %v; want it unreachable", err)
+			}
+			cancel()
+		}
+	})
 }

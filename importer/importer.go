@@ -139,6 +139,7 @@ func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 			failures = 0
 		}
 		if failures >= failuresAtMost {
+			task.Running = false
 			x.end(ctx, task, refusedAfter)
 			return
 		}

@@ -135,9 +135,12 @@ func (s *server) index(ctx context.Context, name string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	start := s.Now()
-	for _, shop := range shops {
-		if err := s.store.RequestImport(ctx, shop); err != nil {
+	before := make([]store.Import, len(shops))
+	for i, shop := range shops {
+		if before[i], err = s.store.Import(ctx, shop); err == nil {
+			err = s.store.RequestImport(ctx, shop)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -146,8 +149,8 @@ func (s *server) index(ctx context.Context, name string, out io.Writer) error {
 	importing.Go(func() { s.importer.Run(ctx) })
 	defer importing.Wait()
 	defer stop()
-	for _, shop := range shops {
-		if err := s.drawProgress(ctx, shop, start, out); err != nil {
+	for i, shop := range shops {
+		if err := s.drawProgress(ctx, shop, before[i], out); err != nil {
 			return err
 		}
 	}
@@ -160,6 +163,7 @@ func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Sho
 	var err error
 	if s.merchants.Single() != nil {
 		shops = append(shops, s.merchants.Own())
+		err = s.store.Load(ctx, store.Shopper{Shop: s.merchants.Own()}).Err // as of another Recharge account
 	} else if s.merchants.Own() == "" {
 		err = s.store.EachConnection(ctx, func(c store.Connection) error {
 			shops = append(shops, c.Shop)
@@ -173,10 +177,18 @@ func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Sho
 	return shops, err
 }
 
-// drawProgress prints a shop's progress until its import has ended.
-func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, since time.Time, out io.Writer) error {
+// drawProgress prints a shop's progress until an import has ended that began after before, or was running
+// then. It compares numbers, because an instance with a slow clock may import the shop.
+func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, before store.Import, out io.Writer) error {
 	last := ""
 	for {
+		merchant, err := s.merchants.Find(ctx, shop)
+		if err == nil && merchant == nil {
+			err = errors.New("the store is no longer connected")
+		}
+		if err != nil {
+			return err
+		}
 		state, err := s.store.Import(ctx, shop)
 		if err != nil {
 			return err
@@ -185,11 +197,11 @@ func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, since time
 			fmt.Fprintf(out, "%s  %s\n", shop, line)
 			last = line
 		}
-		switch {
-		case !state.Running && !state.Done.Before(since):
-			return nil
-		case !state.Running && state.Problem != "" && !state.Began.Before(since):
+		switch ended := !state.Running && !state.Began.IsZero() && (before.Running || state.Number != before.Number); {
+		case ended && state.Problem != "":
 			return errors.New(state.Problem)
+		case ended:
+			return nil
 		}
 		if !recharge.Wait(ctx, time.Second) {
 			return ctx.Err()

@@ -207,6 +207,12 @@ func (w *World) run(o Options) error {
 	}
 }
 
+// Index runs the command index beside the server.
+func (w *World) Index(ctx context.Context, out io.Writer) error {
+	o := server.Options{Log: slog.New(slog.DiscardHandler), Network: server.Network{Dial: w.dial}}
+	return server.Index(ctx, w.Config, "", out, o)
+}
+
 // watcher calls indexed when the log says that the import is complete.
 type watcher struct {
 	slog.Handler

@@ -140,7 +140,7 @@ func environment(environ []string, dotenv string) (map[string]string, error) {
 // readDotenv finds a broken line by parsing less and less of the file. godotenv's own errors have no
 // line number, and they repeat the line, which may have a secret.
 func readDotenv(file string) (map[string]string, error) {
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(file) //nolint:gosec // the command line names .env
 	switch {
 	case err != nil && !os.IsNotExist(err):
 		return nil, errors.New("cannot be read")

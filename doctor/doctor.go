@@ -18,7 +18,6 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
 )
 
 const (
@@ -89,14 +88,6 @@ func (r Report) Print(out io.Writer) {
 	}
 }
 
-// Target is the setup to check.
-type Target struct {
-	Config    config.Config
-	Store     *store.Store // read-only
-	Merchants *portal.Merchants
-	Now       func() time.Time
-}
-
 // Options are what an operator passes in addition to the settings, as flags of the command.
 type Options struct {
 	// Shop is the store whose Recharge is checked. If there are many stores, "" checks none.
@@ -141,21 +132,23 @@ type step struct {
 
 // doctor is one run.
 type doctor struct {
-	Target
+	*portal.Resolver // as the server's; nothing is saved with it
 	Options
+	config config.Config
 	shop   shopify.Shop
 	clocks clocks
 	client *http.Client
 }
 
-// Run runs all checks. It takes at most 18 s.
+// Run checks the setup of a server with these settings, which resolves clicks with resolver. It takes
+// at most 18 s.
 // Errors: config.Problems if the options are wrong.
-func Run(ctx context.Context, target Target, options Options) (Report, error) {
-	shop, err := options.check(target.Config)
+func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, options Options) (Report, error) {
+	shop, err := options.check(cfg)
 	if err != nil {
 		return Report{}, err
 	}
-	d := &doctor{Target: target, Options: options, shop: shop, client: newClient(options.Roots)}
+	d := &doctor{Resolver: resolver, Options: options, config: cfg, shop: shop, client: newClient(options.Roots)}
 	d.clocks.ahead = map[string]time.Duration{}
 	defer d.client.CloseIdleConnections()
 	limited, cancel := context.WithTimeout(ctx, timeout)
@@ -202,9 +195,9 @@ func each(ctx context.Context, steps []step) []Check {
 func (d *doctor) configuration(context.Context) Check {
 	const valid = "every setting is valid"
 	return first([]verdict{
-		{len(d.Config.ShopifyAPISecrets) > 1, warn(valid+"; there are two app secrets",
+		{len(d.config.ShopifyAPISecrets) > 1, warn(valid+"; there are two app secrets",
 			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")},
-		{len(d.Config.EncryptionKeys) > 1, warn(valid+"; there are two encryption keys",
+		{len(d.config.EncryptionKeys) > 1, warn(valid+"; there are two encryption keys",
 			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")},
 	}, ok(valid))
 }
@@ -239,7 +232,7 @@ func (c *clocks) check(context.Context) Check {
 
 // oneStore reports whether one store is configured. Merchants then save nothing here, and anything
 // that Redis loses is looked up again.
-func (d *doctor) oneStore() bool { return d.Config.Shop != "" }
+func (d *doctor) oneStore() bool { return d.config.Shop != "" }
 
 // Unconfigured returns the report on invalid settings.
 func Unconfigured(problems config.Problems) Report {
@@ -255,10 +248,10 @@ func Unconfigured(problems config.Problems) Report {
 // anything.
 func (d *doctor) report(checks []Check) Report {
 	secrets := append([]config.Secret{
-		config.NewSecret(d.Customer), d.Config.RechargeAPIToken,
-		d.Config.RechargeStorefrontToken, d.Config.RechargeClientSecret,
-	}, d.Config.ShopifyAPISecrets...)
-	if redis := d.Config.Redis(); redis != nil {
+		config.NewSecret(d.Customer), d.config.RechargeAPIToken,
+		d.config.RechargeStorefrontToken, d.config.RechargeClientSecret,
+	}, d.config.ShopifyAPISecrets...)
+	if redis := d.config.Redis(); redis != nil {
 		secrets = append(secrets, config.NewSecret(redis.Password), config.NewSecret(redis.SentinelPassword))
 	}
 	report := Report{true, checks}

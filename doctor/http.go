@@ -130,7 +130,7 @@ func unreachable(err error, setting, what string) Check {
 
 // app checks the server at APP_URL directly, not through Shopify.
 func (d *doctor) app(ctx context.Context) []Check {
-	address := d.Config.AppURL.JoinPath(proxyPath).String()
+	address := d.config.AppURL.JoinPath(proxyPath).String()
 	var unsigned page
 	return each(ctx, []step{
 		{"app.reach", "GET " + address + ", unsigned", "", func(ctx context.Context) Check {
@@ -177,7 +177,7 @@ func refuses(unsigned page) Check {
 // server sends a request that we signed. Only a server with the app's secret accepts it.
 func (d *doctor) server(ctx context.Context, address string) Check {
 	shop := cmp.Or(d.shop, "doctor.myshopify.com") // with many stores, any shop will do
-	query := shopify.Sign(url.Values{}, shop, proxyPath, d.Config.ShopifyAPISecrets[0].Reveal(), d.Now())
+	query := shopify.Sign(url.Values{}, shop, proxyPath, d.config.ShopifyAPISecrets[0].Reveal(), d.Now())
 	got, err := d.get(ctx, "APP_URL", address+"?"+query)
 	if err != nil {
 		return unreachable(err, "APP_URL", "the server")
@@ -292,7 +292,7 @@ func (d *doctor) redirect(got page, at *url.URL) Check {
 		// A refusal of ours is excluded, because it means that Shopify followed the redirect itself.
 		{got.status >= 400 && !got.refused(),
 			fail(status+"which says nothing about redirects", "run doctor again in a minute")},
-		{d.Config.RedirectByPage, ok(status + "no 302: REDIRECT=page needs none")},
+		{d.config.RedirectByPage, ok(status + "no 302: REDIRECT=page needs none")},
 	}, fail("it does not: "+status+"or another Location", "set REDIRECT=page"))
 }
 

@@ -300,24 +300,16 @@ func (r *rechargeReport) limits(recharge.Finding) Check {
 	found := fmt.Sprintf("X-Recharge-Limit %d/%d%s", used, size, retry)
 	return first([]verdict{
 		{size == 0, warn("no X-Recharge-Limit"+retry, "check that RECHARGE_RATE is what Recharge allows the token")},
-		{size < r.Config.RechargeBurst, warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))},
+		{size < r.config.RechargeBurst, warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))},
 		{used*10 > size*8, warn(found, "check what else uses the token: little is left for clicks")},
 	}, ok(found))
 }
 
 func (r *rechargeReport) latency(recharge.Finding) Check {
-	found := fmt.Sprintf("%.2f s; a call may take %v", r.Slowest.Seconds(), r.Config.RechargeTimeout)
+	found := fmt.Sprintf("%.2f s; a call may take %v", r.Slowest.Seconds(), r.config.RechargeTimeout)
 	return first([]verdict{
-		{r.Slowest > r.Config.RechargeTimeout/2, warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")},
+		{r.Slowest > r.config.RechargeTimeout/2, warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")},
 	}, ok(found))
-}
-
-// DryClick resolves a click as the server would, but saves nothing.
-func DryClick(ctx context.Context, t Target, who store.Shopper, visit recharge.Visit) portal.Result {
-	resolver := &portal.Resolver{
-		Store: t.Store, Merchants: t.Merchants, Timeout: t.Config.ClickTimeout, LinkTTL: t.Config.LinkTTL, Now: t.Now,
-	}
-	return resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(t.Now))
 }
 
 // Outcome describes how a click ends, but nothing that would open a portal. byPage: REDIRECT=page.
@@ -348,9 +340,11 @@ func (r *rechargeReport) click(ctx context.Context) Check {
 	if r.Customer == "" {
 		return noCustomer()
 	}
-	who := store.Shopper{Shop: r.shop, Customer: shopify.CustomerID(r.Customer)}
-	end := DryClick(ctx, r.Target, who, recharge.Visit{To: recharge.Subscriptions})
-	found := Outcome(end, r.Config.RedirectByPage)
+	end := r.Resolve(ctx, portal.Request{
+		Shopper: store.Shopper{Shop: r.shop, Customer: shopify.CustomerID(r.Customer)},
+		Visit:   recharge.Visit{To: recharge.Subscriptions}, Dry: true,
+	}, portal.NewTrace(r.Now))
+	found := Outcome(end, r.config.RedirectByPage)
 	if end.Cause != nil {
 		found += "; " + end.Cause.Error()
 	}

@@ -28,7 +28,7 @@ const (
 )
 
 func (d *doctor) redis(ctx context.Context) []Check {
-	if d.Config.RedisURL.Empty() {
+	if d.config.RedisURL.Empty() {
 		return each(ctx, []step{{"redis", "REDIS_URL", "", func(context.Context) Check {
 			return warn("none: an embedded one, in memory",
 				"set REDIS_URL, unless there is one server and it may forget everything")

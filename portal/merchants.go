@@ -60,7 +60,7 @@ func NewMerchants(s *store.Store, settings Settings, configured *store.Connectio
 		return m, nil
 	}
 	var err error
-	m.single, err = m.make(configured, nil)
+	m.single, err = m.make(configured)
 	return m, err
 }
 
@@ -103,7 +103,7 @@ func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	merchant, err := m.make(record.Connection, m.last(shop))
+	merchant, err := m.make(record.Connection)
 	if err != nil {
 		return nil, fmt.Errorf("connection: %w", err)
 	}
@@ -119,8 +119,8 @@ func (m *Merchants) last(shop shopify.Shop) *Merchant {
 	return nil
 }
 
-func (m *Merchants) make(connection *store.Connection, last *Merchant) (*Merchant, error) {
-	client, err := m.client(connection, last)
+func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
+	client, err := m.Client(connection)
 	if err != nil {
 		return nil, err
 	}
@@ -135,10 +135,6 @@ func (m *Merchants) make(connection *store.Connection, last *Merchant) (*Merchan
 // Client returns a client for a connection, saved or not. If the token is the one that the shop's
 // clicks use, the client shares their limiter, and so their budget of calls.
 func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, error) {
-	return m.client(connection, m.last(connection.Shop))
-}
-
-func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recharge.Client, error) {
 	portal := recharge.DefaultPortal(string(connection.Shop))
 	if known := cmp.Or(connection.Traits().PortalURL, m.settings.Defaults.PortalURL); known != "" {
 		var err error
@@ -152,7 +148,7 @@ func (m *Merchants) client(connection *store.Connection, last *Merchant) (*recha
 		Rate: m.settings.Rate, Burst: m.settings.Burst, Timeout: m.settings.Timeout,
 		Now: m.settings.Now, HTTP: m.settings.HTTP,
 	}
-	if last != nil && last.Client.Token() == connection.APIToken {
+	if last := m.last(connection.Shop); last != nil && last.Client.Token() == connection.APIToken {
 		options.Limiter = last.Client.Limiter()
 	}
 	return recharge.NewClient(options), nil

@@ -237,7 +237,7 @@ func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Option
 		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
 	}
 	defer s.close()
-	return doctor.Run(ctx, s.target(), ask)
+	return doctor.Run(ctx, cfg, s.resolver, ask)
 }
 
 // Question describes the click to preview, as flags of the command.
@@ -266,7 +266,7 @@ func Preview(ctx context.Context, cfg config.Config, q Question, out io.Writer, 
 	}
 	defer s.close()
 	visit := recharge.Visit{To: recharge.ParseDestination(q.Destination)}
-	result := doctor.DryClick(ctx, s.target(), who, visit)
+	result := s.resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Dry: true}, portal.NewTrace(s.Now))
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "shop\t%s\n", who.Shop)
 	fmt.Fprintf(table, "destination\t%s\n", visit.To)
@@ -317,9 +317,4 @@ func sourceText(source portal.Source) string {
 		portal.FromRecharge:  "Recharge: nothing was cached",
 	}
 	return cmp.Or(texts[source], "nowhere")
-}
-
-// target returns the setup that doctor and preview look at. They change nothing.
-func (s *server) target() doctor.Target {
-	return doctor.Target{Config: s.cfg, Store: s.store, Merchants: s.merchants, Now: s.Now}
 }

@@ -104,7 +104,7 @@ func reveal(secrets []config.Secret) []string {
 	return out
 }
 
-// wireClicks creates everything that a click needs except its route.
+// wireClicks creates what a server needs to answer clicks, except their route.
 func (s *server) wireClicks() error {
 	s.recorder = &portal.Recorder{Store: s.store, Log: s.Log, Meter: s.metrics}
 	if s.cfg.TracesURL != nil {
@@ -113,9 +113,6 @@ func (s *server) wireClicks() error {
 			return err
 		}
 		s.recorder.Tracer = s.traces
-	}
-	s.resolver = &portal.Resolver{
-		Store: s.store, Merchants: s.merchants, Timeout: s.cfg.ClickTimeout, LinkTTL: s.cfg.LinkTTL, Now: s.Now,
 	}
 	if !s.NoIndex {
 		s.importer = importer.New(s.merchants, s.recorder, s.Now)
@@ -128,7 +125,8 @@ func (s *server) wireClicks() error {
 	return nil
 }
 
-// wireMerchants sets up the one configured store, or a registry of connected stores.
+// wireMerchants sets up the one configured store or a registry of connected stores, and what resolves
+// their clicks.
 func (s *server) wireMerchants() (err error) {
 	settings := portal.Settings{
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
@@ -142,6 +140,9 @@ func (s *server) wireMerchants() (err error) {
 		}
 	}
 	s.merchants, err = portal.NewMerchants(s.store, settings, configured)
+	s.resolver = &portal.Resolver{
+		Store: s.store, Merchants: s.merchants, Timeout: s.cfg.ClickTimeout, LinkTTL: s.cfg.LinkTTL, Now: s.Now,
+	}
 	return err
 }
 

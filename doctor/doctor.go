@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	_ "embed" // the remedies
 	"fmt"
 	"io"
 	"maps"
@@ -50,10 +51,31 @@ type Check struct {
 	goesOn bool // checks that need this one run even if it is not OK
 }
 
-func ok(found string) Check              { return Check{Status: OK, Found: found} }
-func warn(found, remedy string) Check    { return Check{Status: Warn, Found: found, Remedy: remedy} }
-func fail(found, remedy string) Check    { return Check{Status: Fail, Found: found, Remedy: remedy} }
-func skipped(found, remedy string) Check { return Check{Status: Skipped, Found: found, Remedy: remedy} }
+//go:embed remedies.txt
+var remedies string
+
+func ok(found string) Check                   { return Check{Status: OK, Found: found} }
+func warn(found string, args ...any) Check    { return result(Warn, found, args...) }
+func fail(found string, args ...any) Check    { return result(Fail, found, args...) }
+func skipped(found string, args ...any) Check { return result(Skipped, found, args...) }
+
+// result returns a check with the remedy for what was found. Sprintf puts args into found.
+func result(status Status, found string, args ...any) Check {
+	return Check{Status: status, Found: fmt.Sprintf(found, args...), Remedy: remedyFor(found)}
+}
+
+// remedyFor returns the remedy that remedies.txt has for what was found; "" if it has none.
+func remedyFor(found string) string {
+	_, remedy, _ := strings.Cut(remedies, "\n"+found+" -> ")
+	remedy, _, _ = strings.Cut(remedy, "\n")
+	return remedy
+}
+
+// fix returns the check with a remedy that depends on the setup.
+func (c Check) fix(remedy string) Check {
+	c.Remedy = remedy
+	return c
+}
 
 // verdict is the result of a check if its condition holds.
 type verdict struct {
@@ -183,7 +205,7 @@ func each(ctx context.Context, steps []step) []Check {
 		case check.Status == Skipped:
 			unmet[s.name] = check
 		case check.Status != OK && !check.goesOn:
-			unmet[s.name] = skipped("not asked: "+check.Found, "fix "+s.name)
+			unmet[s.name] = skipped("not asked: %s", check.Found).fix("fix " + s.name)
 		}
 		check.Name, check.Asked = s.name, s.asked
 		check.Ms = max(check.Ms, time.Since(start).Milliseconds())
@@ -193,13 +215,10 @@ func each(ctx context.Context, steps []step) []Check {
 }
 
 func (d *doctor) configuration(context.Context) Check {
-	const valid = "every setting is valid"
 	return first([]verdict{
-		{len(d.config.ShopifyAPISecrets) > 1, warn(valid+"; there are two app secrets",
-			"remove the old one from SHOPIFY_API_SECRET an hour after Shopify has the new one")},
-		{len(d.config.EncryptionKeys) > 1, warn(valid+"; there are two encryption keys",
-			"run 'manage-subscriptions rekey', then remove the old one from ENCRYPTION_KEY")},
-	}, ok(valid))
+		{len(d.config.ShopifyAPISecrets) > 1, warn("every setting is valid; there are two app secrets")},
+		{len(d.config.EncryptionKeys) > 1, warn("every setting is valid; there are two encryption keys")},
+	}, ok("every setting is valid"))
 }
 
 // clocks records how far other clocks are ahead of ours, according to the Date headers of answers.
@@ -224,9 +243,9 @@ func (c *clocks) check(context.Context) Check {
 	found := strings.Join(all, ", ")
 	const remedy = "set the clocks of this machine and of the server by NTP: Shopify's requests are good for 90 s"
 	return first([]verdict{
-		{len(all) == 0, skipped("no answer had a date", "fix what failed above, then run doctor again")},
-		{worst > 80*time.Second, fail(found, remedy)}, // clicks are about to be refused
-		{worst > 30*time.Second, warn(found, remedy)},
+		{len(all) == 0, skipped("no answer had a date")},
+		{worst > 80*time.Second, fail("%s", found).fix(remedy)}, // clicks are about to be refused
+		{worst > 30*time.Second, warn("%s", found).fix(remedy)},
 	}, ok(found))
 }
 

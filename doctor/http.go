@@ -99,8 +99,7 @@ func (p page) answers(found string) Check {
 	uncached := strings.Contains(p.header.Get("Cache-Control"), "no-store")
 	check := first([]verdict{
 		{uncached, ok(found)},
-	}, warn(found+", without its Cache-Control: no-store",
-		"check that nothing between the browser and the server caches answers or drops headers"))
+	}, warn("%s, without its Cache-Control: no-store", found))
 	check.goesOn = true
 	return check
 }
@@ -117,15 +116,15 @@ func unreachable(err error, setting, what string) Check {
 	noTLS := strings.Contains(err.Error(), "tls:") || errors.Is(err, http.ErrSchemeMismatch)
 	return first([]verdict{
 		{invalid.Reason == x509.Expired,
-			fail("its certificate has expired or is not valid yet", "renew the certificate of "+what)},
-		{strange, fail("its certificate is for another host", "get a certificate for the host in "+setting)},
-		{distrusted, fail("its certificate is not trusted",
-			"give "+what+" a certificate that browsers trust, with its whole chain")},
-		{noTLS, fail("the TLS handshake failed",
-			"check that "+what+" at the address in "+setting+" speaks TLS 1.2 or newer")},
-		{failed && network.Timeout(), fail("no answer in time", runs)},
-		{unnamed, fail("its name is not known", "correct "+setting+", or add its host to the DNS")},
-	}, fail("no connection", runs))
+			fail("its certificate has expired or is not valid yet").fix("renew the certificate of " + what)},
+		{strange, fail("its certificate is for another host").fix("get a certificate for the host in " + setting)},
+		{distrusted, fail("its certificate is not trusted").
+			fix("give " + what + " a certificate that browsers trust, with its whole chain")},
+		{noTLS, fail("the TLS handshake failed").
+			fix("check that " + what + " at the address in " + setting + " speaks TLS 1.2 or newer")},
+		{failed && network.Timeout(), fail("no answer in time").fix(runs)},
+		{unnamed, fail("its name is not known").fix("correct " + setting + ", or add its host to the DNS")},
+	}, fail("no connection").fix(runs))
 }
 
 // app checks the server at APP_URL directly, not through Shopify.
@@ -154,23 +153,21 @@ func (d *doctor) app(ctx context.Context) []Check {
 
 func (d *doctor) certificate(state *tls.ConnectionState) Check {
 	if state == nil {
-		return warn("plain HTTP, on this machine only", "set APP_URL to where Shopify reaches the server, with https")
+		return warn("plain HTTP, on this machine only")
 	}
 	left := state.PeerCertificates[0].NotAfter.Sub(d.Now())
 	found := fmt.Sprintf("valid for %d days", int(left.Hours()/24))
 	if left < certificateWarns {
-		return warn(found, "renew the server's certificate, and check why it was not renewed automatically")
+		return warn("%s", found).fix("renew the server's certificate, and check why it was not renewed automatically")
 	}
 	return ok(found)
 }
 
 func refuses(unsigned page) Check {
-	status := fmt.Sprintf("status %d: ", unsigned.status)
 	return first([]verdict{
-		{unsigned.status >= 500, fail(status+"the proxy in front of the server gets no answer from it",
-			"check that the server runs, and that the proxy in front of it forwards to its ADDR")},
-		{!unsigned.refused(), fail(status+"another program answers",
-			"point APP_URL at this program, and leave the path "+proxyPath+" as it is")},
+		{unsigned.status >= 500,
+			fail("status %d: the proxy in front of the server gets no answer from it", unsigned.status)},
+		{!unsigned.refused(), fail("status %d: another program answers", unsigned.status)},
 	}, ok("403 with a request id"))
 }
 
@@ -183,10 +180,8 @@ func (d *doctor) server(ctx context.Context, address string) Check {
 		return unreachable(err, "APP_URL", "the server")
 	}
 	return first([]verdict{
-		{got.refused(), fail("it refuses what is signed with SHOPIFY_API_SECRET",
-			"give the server at APP_URL this SHOPIFY_API_SECRET, restart it, and see the line clock")},
-		{!got.signedOut(), fail(fmt.Sprintf("status %d, which is not this program's answer", got.status),
-			"point APP_URL at this program, in this version")},
+		{got.refused(), fail("it refuses what is signed with SHOPIFY_API_SECRET")},
+		{!got.signedOut(), fail("status %d, which is not this program's answer", got.status)},
 	}, got.answers("this program, with this app's secret"))
 }
 
@@ -195,7 +190,7 @@ func (d *doctor) proxy(ctx context.Context) []Check {
 	return each(ctx, []step{
 		{"proxy.reach", "GET " + d.path() + "/status on the storefront", "", func(ctx context.Context) Check {
 			if d.StoreURL == "" {
-				return skipped("the storefront is not known", "pass --store-url, the storefront's address")
+				return skipped("the storefront is not known")
 			}
 			return d.visit(ctx, "status", func(got page, at *url.URL) Check {
 				if !got.signedOut() {
@@ -255,45 +250,33 @@ func notReached(got page, at *url.URL) Check {
 	elsewhere := to.Host != "" && to.Host != at.Host && plainHost.MatchString(to.Host)
 	password := moved && strings.HasSuffix(to.Path, "/password") ||
 		got.status == http.StatusOK && strings.Contains(got.body, `action="/password"`)
-	status := fmt.Sprintf("status %d, ", got.status)
-	// The names are those on Shopify's page.
-	const settings = "in the app's configuration set the proxy to prefix apps, subpath subscriptions, url APP_URL" +
-		proxyPath + ", release it, and install the app in the store"
 	return first([]verdict{
-		{password, fail("the store's password page",
-			"remove the password in Online Store, Preferences: the proxy cannot be checked before")},
-		{moved && elsewhere, fail("the storefront is at "+to.Host, "pass --store-url "+at.Scheme+"://"+to.Host)},
-		{moved, fail(status+"to another page", "pass --store-url as a shopper's browser shows it, without a path")},
-		{got.refused(), fail("403 of this program: it refuses what Shopify has signed",
-			"set the server's SHOPIFY_API_SECRET to the client secret of the app that has the proxy, and see the line clock")},
-		{got.status == http.StatusNotFound, fail("404: the store has no such path",
-			settings+"; if the merchant has renamed it, pass --path")},
-		{got.tooMany(), warn(status+"too many requests to Shopify", "run doctor again in a minute")},
+		{password, fail("the store's password page")},
+		{moved && elsewhere, fail("the storefront is at %s", to.Host).fix("pass --store-url " + at.Scheme + "://" + to.Host)},
+		{moved, fail("status %d, to another page", got.status)},
+		{got.refused(), fail("403 of this program: it refuses what Shopify has signed")},
+		{got.status == http.StatusNotFound, fail("404: the store has no such path")},
+		{got.tooMany(), warn("status %d, too many requests to Shopify", got.status)},
 		{got.status == http.StatusForbidden || got.status == http.StatusUnauthorized,
-			fail(fmt.Sprintf("%d, not this program's: something in front of it refuses", got.status),
-				"let Shopify's requests pass the firewall or bot protection in front of the server")},
-		{got.status >= 500, fail(status+"Shopify got no answer from the server",
-			"see app.reach, and check that the proxy's url in the app's configuration is APP_URL"+proxyPath)},
-	}, fail(status+"another program's answer: Shopify does not forward to this one", settings))
+			fail("%d, not this program's: something in front of it refuses", got.status)},
+		{got.status >= 500, fail("status %d, Shopify got no answer from the server", got.status)},
+	}, fail("status %d, another program's answer: Shopify does not forward to this one", got.status))
 }
 
 // redirect checks the answer to a signed-out click, which should be a 302 to the sign-in page.
 func (d *doctor) redirect(got page, at *url.URL) Check {
 	prefix := signInPrefix(got, at)
 	arrives := "it does, with the prefix " + prefix
-	status := fmt.Sprintf("status %d, ", got.status)
 	return first([]verdict{
 		{prefix == d.path(), ok(arrives)},
-		{prefix != "", warn(arrives, "let themes link to "+prefix)},
+		{prefix != "", warn("%s", arrives).fix("let themes link to " + prefix)},
 		{strings.Contains(got.body, `data-outcome="not_connected"`),
-			fail("the page not_connected: this is another store's storefront, or the store has not connected Recharge",
-				"pass --store-url of the store being checked, or connect it")},
+			fail("the page not_connected: this is another store's storefront, or the store has not connected Recharge")},
 		{got.status >= 500 || got.tooMany(), notReached(got, at)},
 		// A refusal of ours is excluded, because it means that Shopify followed the redirect itself.
-		{got.status >= 400 && !got.refused(),
-			fail(status+"which says nothing about redirects", "run doctor again in a minute")},
-		{d.config.RedirectByPage, ok(status + "no 302: REDIRECT=page needs none")},
-	}, fail("it does not: "+status+"or another Location", "set REDIRECT=page"))
+		{got.status >= 400 && !got.refused(), fail("status %d, which says nothing about redirects", got.status)},
+		{d.config.RedirectByPage, ok(fmt.Sprintf("status %d, no 302: REDIRECT=page needs none", got.status))},
+	}, fail("it does not: status %d, or another Location", got.status))
 }
 
 // signInPrefix returns the app's path on the storefront, as Shopify gave it to the server, from the

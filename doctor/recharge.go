@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,13 +17,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-const (
-	pasteIt       = "paste it in the app, under Connect"
-	anySubscriber = "pass the Shopify id of a customer who subscribes"
-	// sameKey is the remedy for data sealed with a key that this program does not have.
-	sameKey = "check that this program has the ENCRYPTION_KEY that the servers have"
-	support = "tell Recharge's support; set PORTAL_LINK=hash meanwhile"
-)
+const pasteIt = "paste it in the app, under Connect"
 
 // plainWords matches the only texts from another program that a report may repeat.
 var plainWords = regexp.MustCompile(`^[a-z_, -]{1,200}$`)
@@ -60,19 +55,17 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 // merchant returns the shop's merchant, or a result that explains why there is none.
 func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, Check) {
 	if d.shop == "" {
-		return nil, skipped("the store is not known", "pass --shop")
+		return nil, skipped("the store is not known")
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	merchant, err := d.Merchants.Find(ctx, d.shop)
 	return merchant, first([]verdict{
 		{errors.Is(err, portal.ErrRedisDown) && !errors.Is(err, store.ErrUnreadable),
-			skipped("the store's connection could not be read", "fix redis.reach")},
-		{err != nil, fail("the store's connection cannot be read",
-			sameKey+"; if it has, connect the store again in the app")},
-		{d.oneStore(), fail("there is no token: every click ends in not_connected", "set RECHARGE_API_TOKEN")},
-	}, fail("the store has not connected Recharge",
-		"connect it in the app, in the store's admin; if it is connected there, "+sameKey))
+			skipped("the store's connection could not be read")},
+		{err != nil, fail("the store's connection cannot be read")},
+		{d.oneStore(), fail("there is no token: every click ends in not_connected")},
+	}, fail("the store has not connected Recharge"))
 }
 
 func (r *rechargeReport) steps() []step {
@@ -105,9 +98,9 @@ func (r *rechargeReport) step(
 	return step{name, asked, needs, func(context.Context) Check {
 		switch {
 		case finding.Check == "" && r.Of(recharge.CheckStore).Why == recharge.WrongStore:
-			return skipped("was not asked", "fix recharge.store")
+			return skipped("was not asked").fix("fix recharge.store")
 		case finding.Check == "" && of != recharge.CheckToken:
-			return skipped("was not asked", "fix recharge.scopes")
+			return skipped("was not asked").fix("fix recharge.scopes")
 		}
 		check := read(finding)
 		check.Ms = finding.Took.Milliseconds()
@@ -142,29 +135,21 @@ func refused(f recharge.Finding, remedy string, known map[recharge.Reason]Check)
 	if r, ok := known[f.Why]; ok {
 		return r
 	}
-	found := string(f.Why)
-	if f.Status != 0 {
-		found = fmt.Sprintf("%s (%d)", f.Why, f.Status)
-	}
-	const later = "run doctor again later"
+	check := fail("%s", f.Why).fix(cmp.Or(remedyFor("call: "+string(f.Why)), remedy))
 	switch f.Why {
 	case "":
-		return fail("no answer", later)
+		return fail("no answer")
 	case recharge.Limited, recharge.OverBudget, recharge.Locked:
-		return warn(found, "run doctor again in a minute, and check that nothing else uses the token")
-	case recharge.Unreachable:
-		remedy = "check RECHARGE_API_URL, and that this machine reaches it"
-	case recharge.TooSlow:
-		remedy = "raise RECHARGE_TIMEOUT, or wait for Recharge: see status.rechargepayments.com"
-	case recharge.Unavailable, recharge.Malformed, recharge.Tripped:
-		remedy = "wait for Recharge: " + later
+		check.Status = Warn
 	case recharge.BadVersion, recharge.NotFound, recharge.Unexpected:
-		remedy = later + "; if it stays, ask Recharge's support"
 		if f.Check == recharge.CheckToken {
-			remedy = "check that RECHARGE_API_URL is Recharge's API"
+			check.Remedy = "check that RECHARGE_API_URL is Recharge's API"
 		}
 	}
-	return fail(found, remedy)
+	if f.Status != 0 {
+		check.Found += fmt.Sprintf(" (%d)", f.Status)
+	}
+	return check
 }
 
 func (r *rechargeReport) scopes(f recharge.Finding) Check {
@@ -174,54 +159,49 @@ func (r *rechargeReport) scopes(f recharge.Finding) Check {
 	}
 	session := slices.Contains(r.Scopes, "write_session") || slices.Contains(r.Scopes, "write_sessions")
 	return first([]verdict{
-		{f.Missing != nil, fail(found, "give the token the scope "+strings.Join(f.Missing, ", ")+" at Recharge")},
-		{!session && !r.byHash, warn(found+"; none for sessions",
-			"give the token the scope write_session (or write_sessions) at Recharge, or set PORTAL_LINK=hash")},
+		{f.Missing != nil, fail("%s", found).
+			fix("give the token the scope " + strings.Join(f.Missing, ", ") + " at Recharge")},
+		{!session && !r.byHash, warn("%s; none for sessions", found)},
 	}, ok(found))
 }
 
 func (r *rechargeReport) store(f recharge.Finding) Check {
 	base := "this store's; its portal is at " + r.Store.Base
 	return first([]verdict{
-		{f.Missing != nil, skipped("the token may not ask", "give it the scope read_store to have this checked")},
-		{f.State == recharge.Skipped,
-			warn("Recharge does not say whose it is", "check at Recharge that the token is this store's")},
-		{f.Why == recharge.WrongStore, fail("the token is another store's",
-			"create one in this store's Recharge and "+r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
+		{f.Missing != nil, skipped("the token may not ask")},
+		{f.State == recharge.Skipped, warn("Recharge does not say whose it is")},
+		{f.Why == recharge.WrongStore, fail("the token is another store's").
+			fix("create one in this store's Recharge and " + r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
 		{f.State != recharge.Passed, refused(f, "give the token the scope read_store at Recharge", nil)},
 		{r.Store.Base == "", ok("this store's; no customer_portal_base_url")},
-		{!r.Store.Trusted, warn(base+", where no link may lead", r.portalAt("that address"))},
+		{!r.Store.Trusted, warn("%s, where no link may lead", base).fix(r.portalAt("that address"))},
 	}, ok(base))
 }
 
 func (r *rechargeReport) filter(f recharge.Finding) Check {
 	return refused(f, "give the token the scope read_customers at Recharge", map[recharge.Reason]Check{
-		"": ok("an empty page: it filters"),
-		recharge.FilterIgnored: fail("the filter is ignored: other people's records came",
-			"run 'manage-subscriptions index', which needs no filter, "+
-				"and ask Recharge's support why external_customer_id is ignored"),
-		recharge.NoCustomer: warn("not known: the store has no customers at Recharge", "run doctor again when there is one"),
+		"":                     ok("an empty page: it filters"),
+		recharge.FilterIgnored: fail("the filter is ignored: other people's records came"),
+		recharge.NoCustomer:    warn("not known: the store has no customers at Recharge"),
 	})
 }
 
 // noCustomer returns the result of checks that need --customer if it is missing.
 func noCustomer() Check {
-	return skipped("no customer was named",
-		"pass --customer with the Shopify id of a customer who subscribes: a session is made for them")
+	return skipped("no customer was named")
 }
 
 func (r *rechargeReport) customer(f recharge.Finding) Check {
 	switch {
 	case r.byHash:
-		return skipped("links are by hash: no session is made", "")
+		return skipped("links are by hash: no session is made")
 	case r.Customer == "":
 		return noCustomer()
 	}
 	return refused(f, "fix recharge.filter", map[recharge.Reason]Check{
 		"":                  ok("found"),
-		recharge.NoCustomer: warn("Recharge does not know this customer", anySubscriber),
-		recharge.Ambiguous: warn("this customer has several records, and none to prefer",
-			"pass another customer; at Recharge, merge this one's records"),
+		recharge.NoCustomer: warn("Recharge does not know this customer"),
+		recharge.Ambiguous:  warn("this customer has several records, and none to prefer"),
 	})
 }
 
@@ -238,16 +218,16 @@ func (r *rechargeReport) session(f recharge.Finding) Check {
 	remedy := "give the Admin token the scope write_session at Recharge, and the storefront token the scope for sessions"
 	return refused(f, remedy, map[recharge.Reason]Check{
 		"":               ok(made),
-		recharge.Foreign: fail("another customer's session", support),
-		recharge.Unauthorized: fail(no+"; until then clicks go on by hash",
-			token+r.set("set it as RECHARGE_STOREFRONT_TOKEN", pasteIt)),
+		recharge.Foreign: fail("another customer's session"),
+		recharge.Unauthorized: fail("%s; until then clicks go on by hash", no).
+			fix(token + r.set("set it as RECHARGE_STOREFRONT_TOKEN", pasteIt)),
 	})
 }
 
 // sessionBare reports whether the store needs a storefront token at all. Neither answer is a fault.
 func (r *rechargeReport) sessionBare(f recharge.Finding) Check {
 	if !r.Storefront {
-		return skipped("there is no storefront token: see recharge.session", "")
+		return skipped("there is no storefront token: see recharge.session")
 	}
 	needed := ok("refused: this store needs the storefront token")
 	return refused(f, "fix recharge.session", map[recharge.Reason]Check{
@@ -264,18 +244,18 @@ func (r *rechargeReport) access(f recharge.Finding) Check {
 		return ok("a link came; it was thrown away")
 	}
 	return refused(f, "give the storefront token customer portal access at Recharge, or set PORTAL_LINK=hash",
-		map[recharge.Reason]Check{recharge.Foreign: fail("another customer's link", support)})
+		map[recharge.Reason]Check{recharge.Foreign: fail("another customer's link")})
 }
 
 func (r *rechargeReport) baseURL(recharge.Finding) Check {
-	const astray = ", where no link may lead"
 	p := r.Portal
 	return first([]verdict{
-		{!p.Opens && p.Trusted, fail("the customer's hash is not where it should be in the link", support)},
-		{!p.Opens && strings.HasPrefix(p.Base, p.LinkHost+"/"), fail(p.Base+astray, r.portalAt("https://"+p.Base))},
-		{!p.Opens, fail("the link leads to "+p.LinkHost+astray, r.portalAt("the portal's address on "+p.LinkHost))},
-		{p.Base == "", warn("no usable one; the link itself is good",
-			"tell Recharge's support: links to a single subscription are made with it")},
+		{!p.Opens && p.Trusted, fail("the customer's hash is not where it should be in the link")},
+		{!p.Opens && strings.HasPrefix(p.Base, p.LinkHost+"/"), fail("%s, where no link may lead", p.Base).
+			fix(r.portalAt("https://" + p.Base))},
+		{!p.Opens, fail("the link leads to %s, where no link may lead", p.LinkHost).
+			fix(r.portalAt("the portal's address on " + p.LinkHost))},
+		{p.Base == "", warn("no usable one; the link itself is good")},
 	}, ok(p.Base))
 }
 
@@ -286,8 +266,8 @@ func (r *rechargeReport) expiry(recharge.Finding) Check {
 	}
 	expires := r.Portal.Expires
 	return first([]verdict{
-		{expires == 0, warn("it cannot be read", "set LINK_TTL=0: links are then not reused")},
-		{expires < time.Minute, warn(zone+"; it is less than a minute away", "set LINK_TTL=0, and see the line clock")},
+		{expires == 0, warn("it cannot be read")},
+		{expires < time.Minute, warn("%s; it is less than a minute away", zone)},
 	}, ok(fmt.Sprintf("%s; in %.0f h", zone, expires.Hours())))
 }
 
@@ -299,16 +279,17 @@ func (r *rechargeReport) limits(recharge.Finding) Check {
 	used, size := r.Headers.Used, r.Headers.Size
 	found := fmt.Sprintf("X-Recharge-Limit %d/%d%s", used, size, retry)
 	return first([]verdict{
-		{size == 0, warn("no X-Recharge-Limit"+retry, "check that RECHARGE_RATE is what Recharge allows the token")},
-		{size < r.config.RechargeBurst, warn(found, fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))},
-		{used*10 > size*8, warn(found, "check what else uses the token: little is left for clicks")},
+		{size == 0, warn("no X-Recharge-Limit%s", retry)},
+		{size < r.config.RechargeBurst, warn("%s", found).fix(fmt.Sprintf("set the burst of RECHARGE_RATE to %d", size))},
+		{used*10 > size*8, warn("%s", found).fix("check what else uses the token: little is left for clicks")},
 	}, ok(found))
 }
 
 func (r *rechargeReport) latency(recharge.Finding) Check {
 	found := fmt.Sprintf("%.2f s; a call may take %v", r.Slowest.Seconds(), r.config.RechargeTimeout)
 	return first([]verdict{
-		{r.Slowest > r.config.RechargeTimeout/2, warn(found, "run doctor again later; if it stays, raise RECHARGE_TIMEOUT")},
+		{r.Slowest > r.config.RechargeTimeout/2, warn("%s", found).
+			fix("run doctor again later; if it stays, raise RECHARGE_TIMEOUT")},
 	}, ok(found))
 }
 
@@ -349,8 +330,9 @@ func (r *rechargeReport) click(ctx context.Context) Check {
 		found += "; " + end.Cause.Error()
 	}
 	return first([]verdict{
-		{end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected, fail(found, "fix what failed above")},
-		{end.Outcome == portal.NotASubscriber, warn(found, anySubscriber)},
-		{end.Cause != nil, warn(found, "fix what is marked above")},
+		{end.Outcome == portal.Unavailable || end.Outcome == portal.NotConnected,
+			fail("%s", found).fix("fix what failed above")},
+		{end.Outcome == portal.NotASubscriber, warn("%s", found).fix("pass the Shopify id of a customer who subscribes")},
+		{end.Cause != nil, warn("%s", found).fix("fix what is marked above")},
 	}, ok(found))
 }

@@ -22,16 +22,12 @@ const (
 	// redisTooSlow is a round trip at which clicks may go on without Redis.
 	redisTooSlow = 100 * time.Millisecond
 	slots        = 16384 // of a cluster
-
-	fixCluster = "repair the cluster: redis-cli --cluster check"
-	addCluster = "add ?cluster=true to REDIS_URL"
 )
 
 func (d *doctor) redis(ctx context.Context) []Check {
 	if d.config.RedisURL.Empty() {
 		return each(ctx, []step{{"redis", "REDIS_URL", "", func(context.Context) Check {
-			return warn("none: an embedded one, in memory",
-				"set REDIS_URL, unless there is one server and it may forget everything")
+			return warn("none: an embedded one, in memory")
 		}}})
 	}
 	const reach = "redis.reach"
@@ -78,11 +74,10 @@ func (d *doctor) redis(ctx context.Context) []Check {
 func (d *doctor) unreached(ctx context.Context, err error) Check {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	configured, found := d.Config.Redis(), "Redis speaks no TLS at this port"
-	remedy := "name its port with TLS in REDIS_URL or, in a private network, write redis:// in REDIS_URL"
+	configured, wrong := d.config.Redis(), fail("Redis speaks no TLS at this port")
 	options := &redis.Options{Addr: configured.Addrs[0], Protocol: 2, ContextTimeoutEnabled: true, DialerRetries: 1}
 	if configured.TLSConfig == nil {
-		found, remedy = "Redis speaks TLS at this port", "write rediss:// in REDIS_URL"
+		wrong = fail("Redis speaks TLS at this port")
 		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	client := redis.NewClient(options)
@@ -90,7 +85,7 @@ func (d *doctor) unreached(ctx context.Context, err error) Check {
 	answer := client.Ping(ctx).Err()
 	_, distrusted := errors.AsType[*tls.CertificateVerificationError](answer)
 	if unlessRefused(err) != nil && (unlessRefused(answer) == nil || distrusted) {
-		return fail(found, remedy)
+		return wrong
 	}
 	return redisFailed(err)
 }
@@ -101,27 +96,18 @@ func redisFailed(err error) Check {
 		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(err.Error(), text) })
 	}
 	return first([]verdict{
-		{errors.Is(err, store.ErrNoEval), fail("Redis refuses EVAL: nothing is cached, locked or counted across servers",
-			"allow its user the command EVAL: +eval")},
-		{says("WRONGPASS", "NOAUTH", "AUTH <password>"),
-			fail("Redis does not accept the user or password", "correct user and password in REDIS_URL")},
-		{says("can't run this command", "NOPERM"),
-			fail("Redis denies this user commands that the server needs", "give the user the rights listed in docs/install.md")},
-		{says("READONLY"), fail("it is a replica, which takes no writes",
-			"name the master in REDIS_URL; with Sentinel, the sentinels and ?master_name=")},
-		{says("OOM"), fail("its memory is full, and it takes no writes", "raise maxmemory in Redis")},
-		{says("MISCONF"), fail("it cannot write its disk, and takes no writes",
-			"see Redis' log and the disk that it writes to")},
-		{says("NOREPLICAS"), fail("it has too few replicas, and takes no writes",
-			"see Redis' replicas, and min-replicas-to-write")},
-		{says("LOADING"), fail("Redis is still loading its data", "wait until it has, then run doctor again")},
-		{says("cluster support disabled"), fail("this Redis is not a cluster",
-			"remove ?cluster=true, or all hosts but one, from REDIS_URL")},
-		{says("CLUSTERDOWN", "cluster has no nodes"),
-			fail("the cluster is down: it does not serve all its slots", fixCluster)},
-		{says("MOVED"), fail("this Redis is a node of a cluster", addCluster)},
-		{says("unknown authority"), fail("its certificate is not trusted",
-			"append its authority's certificate to a copy of the public ones, and set SSL_CERT_FILE to that, for serve, too")},
+		{errors.Is(err, store.ErrNoEval), fail("Redis refuses EVAL: nothing is cached, locked or counted across servers")},
+		{says("WRONGPASS", "NOAUTH", "AUTH <password>"), fail("Redis does not accept the user or password")},
+		{says("can't run this command", "NOPERM"), fail("Redis denies this user commands that the server needs")},
+		{says("READONLY"), fail("it is a replica, which takes no writes")},
+		{says("OOM"), fail("its memory is full, and it takes no writes")},
+		{says("MISCONF"), fail("it cannot write its disk, and takes no writes")},
+		{says("NOREPLICAS"), fail("it has too few replicas, and takes no writes")},
+		{says("LOADING"), fail("Redis is still loading its data")},
+		{says("cluster support disabled"), fail("this Redis is not a cluster")},
+		{says("CLUSTERDOWN", "cluster has no nodes"), fail("the cluster is down: it does not serve all its slots")},
+		{says("MOVED"), fail("this Redis is a node of a cluster")},
+		{says("unknown authority"), fail("its certificate is not trusted")},
 	}, unreachable(err, "REDIS_URL", "Redis"))
 }
 
@@ -149,8 +135,8 @@ func version(text string) Check {
 	n, _ := fmt.Sscanf(text, "%d.%d", &major, &minor)
 	found := fmt.Sprintf("%d.%d", major, minor)
 	return first([]verdict{
-		{n < 2, warn("Redis does not report its version", "allow its user the command INFO")},
-		{major < 6 || major == 6 && minor < 2, warn(found, "use Redis 6.2 or newer: this one is not tested")},
+		{n < 2, warn("Redis does not report its version")},
+		{major < 6 || major == 6 && minor < 2, warn("%s", found).fix("use Redis 6.2 or newer: this one is not tested")},
 	}, ok(found))
 }
 
@@ -159,7 +145,7 @@ func persistence(condition Condition, oneStore bool) Check {
 	for _, warning := range condition.Warnings {
 		if warning.disk && (!oneStore || !warning.Merchants) {
 			found, _, _ := strings.Cut(warning.Text, ";")
-			return warn(found, "set appendonly yes in Redis, and appendfsync everysec from 7.2 on, always before")
+			return warn("%s", found).fix("set appendonly yes in Redis, and appendfsync everysec from 7.2 on, always before")
 		}
 	}
 	if oneStore {
@@ -169,12 +155,11 @@ func persistence(condition Condition, oneStore bool) Check {
 }
 
 func eviction(policy string, fatal bool) Check {
-	const remedy = "set Redis' maxmemory-policy to noeviction"
 	return first([]verdict{
-		{fatal, fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start", remedy)},
-		{policy == "", warn("Redis does not report its maxmemory-policy", "check that it is noeviction")},
-		{policy != "noeviction", warn("Redis may evict keys before their time: "+
-			"a webhook about a customer who has moved could miss the shopper who had the record", remedy)},
+		{fatal, fail("an allkeys policy: what merchants saved may be dropped, so that the server does not start")},
+		{policy == "", warn("Redis does not report its maxmemory-policy")},
+		{policy != "noeviction", warn("Redis may evict keys before their time: " +
+			"a webhook about a customer who has moved could miss the shopper who had the record")},
 	}, ok(policy))
 }
 
@@ -199,16 +184,16 @@ func latency(ctx context.Context, client redis.UniversalClient) Check {
 	}
 	found := fmt.Sprintf("%.1f ms", float64(worst.Microseconds())/1000)
 	return first([]verdict{
-		{worst > redisTooSlow, fail(found, "put Redis next to the server: a click that waits longer goes on without it")},
+		{worst > redisTooSlow, fail("%s", found).fix("put Redis next to the server: a click that waits longer goes on without it")},
 		{worst > redisSlow,
-			warn(found, "put Redis into the server's own network: each click waits for it up to three times")},
+			warn("%s", found).fix("put Redis into the server's own network: each click waits for it up to three times")},
 	}, ok(found))
 }
 
 func cluster(ctx context.Context, client redis.UniversalClient, condition Condition) Check {
 	if _, is := client.(*redis.ClusterClient); !is {
 		if condition.first["redis_mode"] == "cluster" {
-			return fail("one node of a cluster, addressed as if it were alone", addCluster)
+			return fail("one node of a cluster, addressed as if it were alone")
 		}
 		return ok("not a cluster")
 	}
@@ -219,7 +204,7 @@ func cluster(ctx context.Context, client redis.UniversalClient, condition Condit
 	s := linesOf(info)
 	served, _ := strconv.Atoi(s["cluster_slots_ok"])
 	if s["cluster_state"] != "ok" || served != slots {
-		return fail(fmt.Sprintf("cluster_state is not ok, or not all slots are served: %d of %d", served, slots), fixCluster)
+		return fail("cluster_state is not ok, or not all slots are served: %d of %d", served, slots)
 	}
 	return ok(fmt.Sprintf("ok, all %d slots on %d masters", slots, condition.nodes))
 }

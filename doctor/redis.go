@@ -308,8 +308,7 @@ func linesOf(text string) settings {
 
 // unlessRefused returns err, or nil if Redis did answer but refused the command.
 func unlessRefused(err error) error {
-	var refusal redis.Error
-	if errors.As(err, &refusal) {
+	if _, refused := errors.AsType[redis.Error](err); refused {
 		return nil
 	}
 	return err

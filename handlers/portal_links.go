@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	_ "embed" // the problems
 	"encoding/json"
 	"errors"
 	"io"
@@ -56,32 +57,18 @@ type problem struct {
 	RequestID string `json:"request_id"`
 }
 
+//go:embed problems.json
+var problems []byte
+
 // problemOf returns the problem for an outcome without a link. Its detail is written for the
 // developer of the middleware.
 func problemOf(outcome portal.Outcome) problem {
-	problems := map[portal.Outcome]problem{
-		portal.NotASubscriber: {
-			Title: "No subscriptions", Status: http.StatusNotFound,
-			Detail: "Recharge has no customer by this id, or several that cannot be told apart. " +
-				"Show the shopper how to subscribe. A customer who has just subscribed is found within a minute.",
-		},
-		portal.NotConnected: {
-			Title: "Recharge is not connected", Status: http.StatusConflict,
-			Detail: "This server has no Recharge token for the store. Its operator must set RECHARGE_API_TOKEN.",
-		},
-		portal.Forbidden: {
-			Title: "Forbidden", Status: http.StatusForbidden,
-			Detail: "Send one of this store's API keys as a bearer token in the Authorization header.",
-		},
-	}
-	if known, ok := problems[outcome]; ok {
+	var all map[portal.Outcome]problem
+	_ = json.Unmarshal(problems, &all) // cannot fail
+	if known, ok := all[outcome]; ok {
 		return known
 	}
-	return problem{
-		Title: "Not available right now", Status: http.StatusServiceUnavailable,
-		Detail: "Recharge did not answer in time, and this customer is not cached. " +
-			"Let the shopper try again, after the time in Retry-After.",
-	}
+	return all[portal.Unavailable]
 }
 
 // retryAfter is how many seconds a middleware should wait before it retries.

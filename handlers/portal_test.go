@@ -50,7 +50,7 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Its client has no clock, so that it fails as soon as it is used.
-	broken, err := portal.NewMerchants(s, portal.Settings{Rate: 2, Burst: 40, Timeout: time.Second}, &store.Connection{Shop: pat.Shop, APIToken: "sk_fixture"})
+	broken, err := portal.NewMerchants(s, portal.Settings{Options: recharge.Options{Rate: 2, Burst: 40, Timeout: time.Second}}, &store.Connection{Shop: pat.Shop, APIToken: "sk_fixture"})
 	if err != nil {
 		t.Fatal(err)
 	}

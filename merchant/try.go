@@ -64,8 +64,7 @@ func failedAt(endpoint string, cause error) *recharge.Error {
 		}
 		return nil
 	}
-	var failed *recharge.Error
-	if errors.As(cause, &failed) && failed.Endpoint == endpoint {
+	if failed, ok := errors.AsType[*recharge.Error](cause); ok && failed.Endpoint == endpoint {
 		return failed
 	}
 	return nil

@@ -64,8 +64,7 @@ func (c *click) fetch(ctx context.Context, result *Result) found {
 	}
 	start := c.trace.Now()
 	l, led, err := share(ctx, &c.lookups, c.key(), func() lookup { return c.lookUp(ctx) })
-	var fault *Fault
-	switch isFault := errors.As(err, &fault); {
+	switch _, isFault := errors.AsType[*Fault](err); {
 	case led && isFault:
 		return found{outcome: Unavailable, cause: err}
 	case led && err == nil:

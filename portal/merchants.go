@@ -5,10 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"sync"
-	"time"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -26,14 +23,8 @@ type Merchant struct {
 
 // Settings are shared by the clients of all shops.
 type Settings struct {
-	APIURL   *url.URL
-	AppURL   *url.URL // where Shopify reaches this server
-	Rate     float64  // calls a second for each token
-	Burst    int
-	Timeout  time.Duration   // of one call
-	HTTP     *http.Transport // to Recharge
-	Now      func() time.Time
-	Defaults store.Traits // for a shop where nothing was detected or chosen
+	recharge.Options              // those that do not depend on the shop
+	Defaults         store.Traits // for a shop where nothing was detected or chosen
 }
 
 // Merchants knows which shops have connected Recharge, and keeps a client for each. It
@@ -142,12 +133,9 @@ func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, erro
 			return nil, err
 		}
 	}
-	options := recharge.Options{
-		Shop: string(connection.Shop), APIURL: m.settings.APIURL, AppURL: m.settings.AppURL, PortalURL: portal,
-		Token: connection.APIToken, StorefrontToken: connection.StorefrontToken,
-		Rate: m.settings.Rate, Burst: m.settings.Burst, Timeout: m.settings.Timeout,
-		Now: m.settings.Now, HTTP: m.settings.HTTP,
-	}
+	options := m.settings.Options
+	options.Shop, options.PortalURL = string(connection.Shop), portal
+	options.Token, options.StorefrontToken = connection.APIToken, connection.StorefrontToken
 	if last := m.last(connection.Shop); last != nil && last.Client.Token() == connection.APIToken {
 		options.Limiter = last.Client.Limiter()
 	}

@@ -96,10 +96,9 @@ func newBed(t *testing.T, kept *storetest.Server, change ...func(*portal.Setting
 	})
 	t.Cleanup(b.recharge.Close)
 	b.open(kept)
-	settings := portal.Settings{
-		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: 2 * time.Second, HTTP: recharge.NewTransport(2 * time.Second),
-		Now: b.clientNow, Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"},
-	}
+	settings := portal.Settings{Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"}, Options: recharge.Options{
+		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: 2 * time.Second, HTTP: recharge.NewTransport(2 * time.Second), Now: b.clientNow,
+	}}
 	for _, edit := range change {
 		edit(&settings)
 	}

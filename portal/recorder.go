@@ -106,14 +106,12 @@ func (r *Recorder) log(ctx context.Context, click Click) {
 		slog.String("outcome", string(click.Outcome)),
 		slog.Float64("ms", Milliseconds(click.Took)),
 	)
-	if click.Channel != FromStorefront {
-		attributes = append(attributes, slog.String("channel", string(click.Channel)))
-	}
-	if click.Shop != "" {
-		attributes = append(attributes, slog.String("shop", string(click.Shop)))
-	}
-	if click.Source != "" {
-		attributes = append(attributes, slog.String("source", string(click.Source)))
+	for _, of := range [...]struct{ key, value string }{
+		{"channel", string(click.Channel)}, {"shop", string(click.Shop)}, {"source", string(click.Source)},
+	} {
+		if of.value != "" {
+			attributes = append(attributes, slog.String(of.key, of.value))
+		}
 	}
 	attributes = append(attributes, slog.String("steps", click.Line()))
 	r.Log.LogAttrs(ctx, click.Level, "click", append(attributes, Causes(click.Cause)...)...)
@@ -125,8 +123,7 @@ func Causes(cause error) []slog.Attr {
 		return nil
 	}
 	attributes := []slog.Attr{slog.String("cause", cause.Error())}
-	var fault *Fault
-	if errors.As(cause, &fault) {
+	if fault, ok := errors.AsType[*Fault](cause); ok {
 		attributes = append(attributes, slog.String("stack", string(fault.Stack)))
 	}
 	return attributes

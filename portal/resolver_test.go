@@ -541,10 +541,9 @@ func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	settings := portal.Settings{
-		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now,
-		HTTP: recharge.NewTransport(time.Second), Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"},
-	}
+	settings := portal.Settings{Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"}, Options: recharge.Options{
+		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now, HTTP: recharge.NewTransport(time.Second),
+	}}
 	t.Cleanup(settings.HTTP.CloseIdleConnections)
 	merchants, err := portal.NewMerchants(s, settings, nil)
 	if err != nil {

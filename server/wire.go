@@ -128,10 +128,10 @@ func (s *server) wireClicks() error {
 // wireMerchants sets up the one configured store or a registry of connected stores, and what resolves
 // their clicks.
 func (s *server) wireMerchants() (err error) {
-	settings := portal.Settings{
+	settings := portal.Settings{Defaults: s.defaults(), Options: recharge.Options{
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
-		HTTP: s.calls, Now: s.Now, AppURL: s.cfg.AppURL, Defaults: s.defaults(),
-	}
+		HTTP: s.calls, Now: s.Now, AppURL: s.cfg.AppURL,
+	}}
 	var configured *store.Connection
 	if s.cfg.Shop != "" {
 		configured = &store.Connection{

@@ -171,7 +171,8 @@ func (r *rechargeReport) store(f recharge.Finding) Check {
 		{f.Missing != nil, skipped("the token may not ask")},
 		{f.State == recharge.Skipped, warn("Recharge does not say whose it is")},
 		{f.Why == recharge.WrongStore, fail("the token is another store's").
-			fix("create one in this store's Recharge and " + r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
+			fix("create one in this store's Recharge and " +
+				r.set("set it as RECHARGE_API_TOKEN, or correct SHOPIFY_SHOP", pasteIt))},
 		{f.State != recharge.Passed, refused(f, "give the token the scope read_store at Recharge", nil)},
 		{r.Store.Base == "", ok("this store's; no customer_portal_base_url")},
 		{!r.Store.Trusted, warn("%s, where no link may lead", base).fix(r.portalAt("that address"))},

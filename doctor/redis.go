@@ -184,7 +184,8 @@ func latency(ctx context.Context, client redis.UniversalClient) Check {
 	}
 	found := fmt.Sprintf("%.1f ms", float64(worst.Microseconds())/1000)
 	return first([]verdict{
-		{worst > redisTooSlow, fail("%s", found).fix("put Redis next to the server: a click that waits longer goes on without it")},
+		{worst > redisTooSlow, fail("%s", found).
+			fix("put Redis next to the server: a click that waits longer goes on without it")},
 		{worst > redisSlow,
 			warn("%s", found).fix("put Redis into the server's own network: each click waits for it up to three times")},
 	}, ok(found))

@@ -38,7 +38,8 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 func called(result portal.Result, i int) Step {
 	call := result.Calls[i]
 	step := Step{
-		Name: call.Endpoint, State: recharge.Passed, Title: sentence("call " + call.Endpoint), Took: max(call.Took, time.Millisecond),
+		Name: call.Endpoint, State: recharge.Passed, Title: sentence("call " + call.Endpoint),
+		Took: max(call.Took, time.Millisecond),
 	}
 	again := slices.ContainsFunc(result.Calls[i+1:], func(c recharge.Call) bool { return c.Endpoint == call.Endpoint })
 	state, failed := recharge.Failed, failedAt(call.Endpoint, result.Cause)

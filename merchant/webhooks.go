@@ -156,11 +156,8 @@ func (s *Service) keepSingleWebhooks(ctx context.Context) error {
 	return err
 }
 
-// These errors make Recharge send its webhook again later.
-var (
-	errStillKnown = errors.New("not so: Recharge still takes the store's token")
-	errJustAsked  = errors.New("Recharge was asked about this less than a minute ago")
-)
+// errNotConfirmed makes Recharge send its webhook again later.
+var errNotConfirmed = errors.New("not confirmed: Recharge still takes the store's token, or was asked less than a minute ago")
 
 // RechargeUninstalled disconnects a store that has uninstalled Recharge, because its tokens and its
 // shoppers' portals have stopped working. The topic of such a webhook is not signed, so it first
@@ -174,14 +171,14 @@ func (s *Service) RechargeUninstalled(ctx context.Context, shop shopify.Shop, re
 	// No link has such a nonce, and no two of these come from one browser. The mark lasts a minute.
 	first, err := s.Store.UseNonce(ctx, shop, "recharge/uninstalled", rand.Text(), s.Now())
 	if err != nil || !first {
-		return cmp.Or(err, errJustAsked)
+		return cmp.Or(err, errNotConfirmed)
 	}
 	err = s.Recorder.Call(ctx, shop, merchant.Client, recharge.Normal, func(grant *recharge.Grant) error {
 		return merchant.Client.Known(ctx, grant)
 	})
 	switch {
 	case err == nil:
-		return errStillKnown
+		return errNotConfirmed
 	case !recharge.Is(err, recharge.Unauthorized) && !recharge.Is(err, recharge.Forbidden):
 		return err
 	}

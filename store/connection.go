@@ -124,13 +124,10 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		record.Connection = &saved
 		return record, nil
 	})
-	if err != nil {
-		return fmt.Errorf("save connection: %w", err)
-	}
-	if erased != nil {
+	if err == nil && erased != nil {
 		s.tidy(erased)
 	}
-	return nil
+	return err
 }
 
 // Shops returns all shops that may have a record.

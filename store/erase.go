@@ -136,19 +136,13 @@ func (s *Store) ApplyCustomerChange(ctx context.Context, shop shopify.Shop, chan
 	if change.Customer != "" {
 		ids = append(ids, string(change.Customer))
 	}
-	if err := s.forgetDurably(ctx, shop, ids, false); err != nil {
-		return fmt.Errorf("apply a customer's change: %w", err)
-	}
-	return nil
+	return s.forgetDurably(ctx, shop, ids, false)
 }
 
 // Redact erases a shopper's cached value. Imports do not cache the shopper again before the
 // shopper's own next click, or redactedFor. Once it returns nil, Redis has that on disk.
 func (s *Store) Redact(ctx context.Context, shop shopify.Shop, customer shopify.CustomerID) error {
-	if err := s.forgetDurably(ctx, shop, []string{string(customer)}, true); err != nil {
-		return fmt.Errorf("redact: %w", err)
-	}
-	return nil
+	return s.forgetDurably(ctx, shop, []string{string(customer)}, true)
 }
 
 // forgetDurably removes what is cached under some ids. If the shop has no record, there is nothing

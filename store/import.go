@@ -86,10 +86,7 @@ func (s *Store) makeDue(ctx context.Context, shop shopify.Shop, args redis.ZAddA
 // Import returns the progress of a shop's import. The zero Import means that there was none.
 func (s *Store) Import(ctx context.Context, shop shopify.Shop) (Import, error) {
 	_, progress, err := s.readImport(ctx, shop)
-	if err != nil {
-		return Import{}, fmt.Errorf("read import: %w", err)
-	}
-	return progress, nil
+	return progress, err
 }
 
 // Imported reports whether all customers of a shop are cached, so that a shopper who is not cached

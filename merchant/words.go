@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed" // the sentences
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -155,7 +156,7 @@ func webhooksStep(err error) Step {
 	switch {
 	case err == nil:
 		step.Text = sentence("webhooks registered")
-	case err == errNoSecret: //nolint:errorlint // it is never wrapped
+	case errors.Is(err, errNoSecret):
 		step.State, step.Text = recharge.Skipped, sentence("webhooks no secret")
 	default:
 		step.State, step.Text = recharge.Warned, sentence("webhooks not registered", Words(portal.Reason(err)))

@@ -3,12 +3,17 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +25,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
 )
@@ -252,5 +259,55 @@ func TestHealthcheckHasServesDefault(t *testing.T) {
 	}
 	if defaults["serve"] == "" || defaults["serve"] != defaults["healthcheck"] {
 		t.Errorf("defaults of OPS_ADDR: %v; want one", defaults)
+	}
+}
+
+// TestSilentConnectionsCostLittle: of 6,000 connections that send a part of a request, a real process with
+// a real Redis and one processor keeps 512, which cost about 15 MiB. Without a limit they cost 90. Requests
+// among them are answered.
+func TestSilentConnectionsCostLittle(t *testing.T) {
+	addr, _, _, process := serveProcess(t, map[string]string{
+		"SHOPIFY_API_KEY": "fixture", "SHOPIFY_API_SECRET": "fixture-secret", "SHOPIFY_SHOP": "fixture-shop.myshopify.com", "APP_URL": "https://app.example",
+		"REDIS_URL": "redis://" + storetest.Redis(t).Addr, "GOMAXPROCS": "1",
+	})
+	uses := func() (mib, files int) {
+		proc := "/proc/" + strconv.Itoa(process.Pid)
+		status, err := os.ReadFile(proc + "/status")
+		open, _ := os.ReadDir(proc + "/fd")
+		if err != nil {
+			suite.Missing(t, "only Linux says here what a process uses")
+		}
+		_, resident, _ := strings.Cut(string(status), "VmRSS:")
+		if _, err := fmt.Sscan(resident, &mib); err != nil {
+			t.Fatal(err)
+		}
+		return mib / 1024, len(open)
+	}
+	before, _ := uses()
+	var honest []net.Conn
+	for i := range 6000 {
+		connection, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = connection.Close() }()
+		request := "GET /app/home.css HTTP/1.1\r\nHost: a\r\n"
+		if i%100 == 50 {
+			request += "\r\n"
+			honest = append(honest, connection)
+		}
+		_, _ = io.WriteString(connection, request) // it may be closed already
+	}
+	for i, connection := range honest {
+		_ = connection.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := http.ReadResponse(bufio.NewReader(connection), nil); err != nil {
+			t.Errorf("request %d of %d gets no answer: %v", i, len(honest), err)
+		}
+	}
+	after, files := uses()
+	build, _ := debug.ReadBuildInfo() // the race detector needs more memory than the connections
+	race := slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	if cost := after - before; files > 700 || cost > 60 && !race {
+		t.Errorf("6,000 silent connections cost %d MiB and %d files; want at most 60 and 700", cost, files)
 	}
 }

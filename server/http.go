@@ -1,9 +1,13 @@
 package server
 
 import (
+	"container/list"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -30,8 +34,48 @@ func (s *server) httpServer(routes func(*echo.Echo)) *http.Server {
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      s.cfg.ClickTimeout + 10*time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    16 << 10, // as in Node, on which most Shopify apps run
+		ConnState:         (&connections{log: s.Log, places: map[net.Conn]*list.Element{}}).changed,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+	}
+}
+
+// connections limits how many connections are in each state: waiting for a first request (new), in a
+// request or its body (active), or waiting for the next request (idle). Silent ones then leave a load
+// balancer's idle connections and running clicks alone. Beyond a limit, the one that has been in its
+// state for longest is closed, since an honest one soon moves on. Callers are not told apart by
+// address, because all clicks come from Shopify's.
+type connections struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	states [3]list.List // by http.ConnState, the oldest first
+	places map[net.Conn]*list.Element
+}
+
+func (c *connections) changed(connection net.Conn, state http.ConnState) {
+	limits := [...]int{http.StateNew: 512, http.StateActive: 2048, http.StateIdle: 1024}
+	var oldest net.Conn
+	c.mu.Lock()
+	if place := c.places[connection]; place != nil {
+		for i := range c.states {
+			c.states[i].Remove(place) // does nothing if it is in another state
+		}
+		delete(c.places, connection)
+	}
+	if state <= http.StateIdle { // not closed
+		same := &c.states[state]
+		c.places[connection] = same.PushBack(connection)
+		if same.Len() > limits[state] {
+			oldest, _ = same.Remove(same.Front()).(net.Conn)
+			delete(c.places, oldest)
+		}
+	}
+	c.mu.Unlock()
+	if oldest != nil {
+		c.log.Warn("too many connections; the oldest is closed", "cause", state.String())
+		_ = oldest.Close()
+		runtime.Gosched() // before the next is accepted, those that have sent a request may move on
 	}
 }
 

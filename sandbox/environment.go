@@ -23,7 +23,7 @@ import (
 )
 
 // ClientID is the app's client ID, as the Dev Dashboard would show it.
-const ClientID = "5d0e2c1b9a8f7e6d5c4b3a2918070605"
+const ClientID = "client-id-of-the-sandbox"
 
 const appName = "Manage Subscriptions"
 

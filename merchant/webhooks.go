@@ -157,7 +157,7 @@ func (s *Service) keepSingleWebhooks(ctx context.Context) error {
 }
 
 // errNotConfirmed makes Recharge send its webhook again later.
-var errNotConfirmed = errors.New("not confirmed: Recharge still takes the store's token, or was asked less than a minute ago")
+var errNotConfirmed = errors.New("not confirmed: the token still works, or was checked less than a minute ago")
 
 // RechargeUninstalled disconnects a store that has uninstalled Recharge, because its tokens and its
 // shoppers' portals have stopped working. The topic of such a webhook is not signed, so it first

@@ -21,9 +21,18 @@ func TestSecurityDocNamesRealTests(t *testing.T) {
 			t.Errorf("%s names %s, which does not exist", doc, name[1])
 		}
 	}
-	promises := match(t, doc, "(?m)^\\| ([0-9])\\. .* \\| .* \\| (`.*`) \\|$")
+	// Each of the seven promises has a table, and each of its rows one to three tests.
+	promises := match(t, doc, `(?s)### ([0-9])\. [^\n]+\n\n\| protection \| test \|\n\|---\|---\|\n(.*?)\n\n`)
 	if len(promises) != 7 {
 		t.Errorf("%s has %d promises with tests; want seven", doc, len(promises))
+	}
+	row := regexp.MustCompile("^\\| [^|]+ \\|( `(Test|Fuzz)[A-Za-z0-9]+`){1,3} \\|$")
+	for _, promise := range promises {
+		for line := range strings.SplitSeq(promise[2], "\n") {
+			if !row.MatchString(line) {
+				t.Errorf("%s, promise %s: %q; want one protection and one to three tests", doc, promise[1], line)
+			}
+		}
 	}
 }
 

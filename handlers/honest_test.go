@@ -37,7 +37,7 @@ func added() map[string][]string {
 			"utm_source=mail", "utm_medium=email", "utm_campaign=spring, summer", "utm_campaign=a,1735689601", "utm_content=1,2", "utm_term=green tea,250000000001", "utm_id=120210000000000001", "utm_source_platform=x",
 			"utm_creative_format=y", "utm_marketing_tactic=z", "mtm_campaign=spring,summer", "mtm_kwd=1,2", "mtm_source=a", "pk_campaign=a,b", "pk_kwd=1,2", "piwik_campaign=1", "_ga=2.123456789.1735689600.1735689601",
 			"_gl=1*a1b2*_ga*MTIz*_ga_X*MTczNTY4OTYwMQ..", "_gac=1.2.a", "gtm_debug=1735689601234", "matomo_ab=1,2", "ref=?shop=x", "ref=newsletter,1", "referrer=https://x.example/?a=1,2&shop", "source=a,b", "src=1",
-			"sid=1,2", "session_id=1735689601", "visitor=1.1735689601", "ab=1,2", "variant=44012345678901,44012345678902", "page=1,2", "pos=1&list=2", "q=tea,+green", "query=100%", "pr_prod_strat=use_description",
+			"sid=1,2", "session_id=1735689601", "visitor=1.1735689601", "ab=1,2", "variant=44012345678901,44012345678902", "page=1,2", "pos=1&list=2", "q=tea,+green", "query=100%",
 			"pr_rec_id=a1b2c3", "pr_rec_pid=8000000000001", "pr_ref_pid=8000000000002", "pr_seq=uniform", "_pos=1", "_psq=tea", "_ss=e", "_sid=a1b2c3", "_fid=1", "_v=1.0", "syclid=c0ffee", "ls=1", "landing=/,1",
 		},
 		"consent and the shop": {

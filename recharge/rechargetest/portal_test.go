@@ -35,7 +35,7 @@ func TestSessionToken(t *testing.T) {
 			t.Fatalf("ParseUnverified(%q) = %v, %v; want RS256", token, parsed, err)
 		}
 		want := jwt.MapClaims{
-			"ver": 1.0, "store_id": 10001.0, "api_token_id": 20001.0, "storefront_access_token_id": nil,
+			"ver": 1.0, "store_id": 3344622769.0, "api_token_id": 20001.0, "storefront_access_token_id": nil,
 			"iat": 1735689600.0, "exp": 1735693200.0, "customer_id": float64(pat.ID), "redact_pii": false,
 			"scopes": []any{"customer_portal_access", "read_customers", "read_subscriptions"},
 		}

@@ -376,7 +376,7 @@ func TestTokenInformationAndStore(t *testing.T) {
 	store := decode[map[string]map[string]any](t, w.get("/store"))["store"]
 	for key, want := range map[string]any{
 		"identifier": shop, "default_api_version": "2021-11", "external_platform": "shopify",
-		"customer_portal_base_url": "https://" + shop + "/tools/recurring/portal", "id": 10001.0,
+		"customer_portal_base_url": "https://" + shop + "/tools/recurring/portal", "id": 3344622769.0,
 	} {
 		if store[key] != want {
 			t.Errorf("store[%q] = %v; want %v", key, store[key], want)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"hash/crc32"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,10 +19,11 @@ type session struct {
 	by         *adminToken // made the session; its bucket pays for the session's calls
 }
 
-const (
-	storeID         = 10001
-	storefrontKeyID = 30003
-)
+const storefrontKeyID = 30003
+
+// storeID differs from store to store. Otherwise two stores with one SigningKey would make the same
+// session token for customers with the same number.
+func (s *Server) storeID() uint32 { return crc32.ChecksumIEEE([]byte(s.opts.Shop)) }
 
 func (s *Server) makeSession(c call) answer {
 	var body map[string]any
@@ -64,7 +66,7 @@ func (s *Server) signSession(customerID, apiTokenID int64, now time.Time) (strin
 	}
 	claims := jwt.MapClaims{
 		"ver":                        1,
-		"store_id":                   storeID,
+		"store_id":                   s.storeID(),
 		"api_token_id":               apiTokenID,
 		"storefront_access_token_id": nil,
 		"iat":                        now.Unix(),

@@ -25,7 +25,7 @@ func (s *Server) store(call) answer {
 	s.mu.Unlock()
 	name, _, _ := strings.Cut(s.opts.Shop, ".")
 	return jsonAnswer(http.StatusOK, map[string]any{"store": map[string]any{
-		"id":                             storeID,
+		"id":                             s.storeID(),
 		"checkout_logo_url":              nil,
 		"checkout_platform":              "shopify",
 		"created_at":                     "2024-01-01T00:00:00+00:00",

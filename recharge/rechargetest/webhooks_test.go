@@ -1,6 +1,8 @@
 package rechargetest_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
 	"io"
 	"net/http"
@@ -279,10 +281,18 @@ func TestCloseEndsDeliveries(t *testing.T) {
 	waitForGoroutines(t, "rechargetest.(*Server).deliver", false)
 }
 
-// TestTogetherSessions: a session leads to the store that made it, until that store has removed its token.
+// TestTogetherSessions: a session leads to the store that made it, until that store has removed its
+// token. It does so even if two stores make sessions for the same customer number in the same second.
 func TestTogetherSessions(t *testing.T) {
-	one := newWorld(t)
+	sam := sam
+	sam.ID = pat.ID
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := newWorld(t, func(o *rechargetest.Options) { o.SigningKey = key })
 	other := newWorld(t, func(o *rechargetest.Options) {
+		o.SigningKey = key
 		o.Shop, o.Tokens[0].Value, o.Customers = "other-shop.myshopify.com", "other", []rechargetest.Customer{sam}
 	})
 	front := rechargetest.Together(one.Server, other.Server)

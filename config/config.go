@@ -187,7 +187,7 @@ func (c *checker) secrets(name, text string, atLeast int) []Secret {
 	for _, part := range c.newOld(name, text) {
 		if !c.expect(len(part) >= atLeast && !strings.ContainsFunc(part, notInToken),
 			name, "has a part that is empty, too short or not plain text",
-			fmt.Sprintf("'new' or 'new,old', at least %d characters each", atLeast)) {
+			fmt.Sprintf("'new' or 'new,old', each of %d or more characters without spaces", atLeast)) {
 			return nil
 		}
 		secrets = append(secrets, NewSecret(part))

@@ -110,7 +110,8 @@ type testbed struct {
 	environ           []string
 	storeURL          string
 	appURL, portalKey string
-	redisURL          string
+	redisURL          string // with the user that docs/install.md describes
+	adminURL          string // with a user who may do anything
 }
 
 func newTestbed(t *testing.T) *testbed {
@@ -118,7 +119,11 @@ func newTestbed(t *testing.T) *testbed {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		suite.Missing(t, "no openssl on the PATH")
 	}
-	kept := storetest.Redis(t)
+	rights := match(t, "docs/install.md", "`(~ms2:.*)`")
+	if len(rights) != 1 {
+		t.Fatal("docs/install.md does not have one ACL rule")
+	}
+	kept := storetest.Redis(t, append([]string{"--user", "app", "on", ">p/w"}, strings.Fields(rights[0][1])...)...)
 	const shop, customer, secret = "my-store.myshopify.com", "6100200300400", "fixture-secret"
 	person := rechargetest.Customer{
 		ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: customer, Email: "pat@example.test",
@@ -146,7 +151,7 @@ func newTestbed(t *testing.T) *testbed {
 	}
 	d.environ = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.folder, "SSL_CERT_FILE=" + trusted}
 	d.portalKey = strings.TrimSpace(suite.Command(t, "", "openssl", "rand", "-hex", "32"))
-	d.appURL, d.redisURL = front.URL, "redis://"+kept.Addr
+	d.appURL, d.redisURL, d.adminURL = front.URL, "redis://app:p%2Fw@"+kept.Addr, "redis://"+kept.Addr
 	d.key = strings.TrimSpace(suite.Command(t, "", "openssl", "rand", "-base64", "32"))
 	suite.Command(t, "", "cp", ".env.example", filepath.Join(d.folder, ".env"))
 	d.fillIn(t, map[string]string{
@@ -218,9 +223,9 @@ func (d *testbed) redis(t *testing.T, typed string) error {
 		suite.Missing(t, "no redis-cli on the PATH")
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", typed)
-	shell.Env = append(d.environ, "REDIS_URL="+d.redisURL)
+	shell.Env = append(d.environ, "REDIS_URL="+d.redisURL, "REDIS_ADMIN_URL="+d.adminURL)
 	said, err := shell.CombinedOutput()
-	if lines := strings.TrimSpace(string(said)); err == nil && !regexp.MustCompile(`^[0-9\n]*$`).MatchString(lines) {
+	if lines := strings.TrimSpace(string(said)); err == nil && !regexp.MustCompile(`^(OK|[0-9\n]*)$`).MatchString(lines) {
 		err = errors.New("it prints " + lines)
 	}
 	return err

@@ -196,6 +196,11 @@ func TestProxyURLs(t *testing.T) {
 			t.Errorf("%s: the log names the cause: %t; want %t", tt.path, said, tt.lacks)
 		}
 	}
+	for _, path := range []string{"/status", "//status/"} { // themes ask at the same proxy URL
+		if response, body := f.Request(http.MethodGet, f.Public, path+"?"+query); response.StatusCode != http.StatusOK || !strings.Contains(body, `"signed_in":true`) {
+			t.Errorf("%s: %d %s; want that Pat is signed in", path, response.StatusCode, body)
+		}
+	}
 	// Without a good signature it is refused, and without one at all it is the app's home.
 	for path, want := range map[string]int{"/?path_prefix=%2Fa&signature=0": 403, "/orders?path_prefix=%2Fa&signature=0": 403, "/orders": 404, "//": 404, "/app/bounce?path_prefix=%2Fa&signature=0": 400, "/go?" + query: 404} {
 		if response, _ := f.Request(http.MethodGet, f.Public, path); response.StatusCode != want {

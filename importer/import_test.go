@@ -275,8 +275,8 @@ func TestIndexCommandEnds(t *testing.T) {
 		meanwhile func(*servertest.Fixture)
 		want      string
 	}{
-		"no store": {many: true, want: "no such store"},
-		"no token": {want: "no such store"},
+		"no store": {many: true, want: "found no store that has connected"},
+		"no token": {want: "found no store that has connected"},
 		"another account's token": {token: "sk_test_another_account", before: func(f *servertest.Fixture, _ func(context.Context) error) {
 			f.Recharge.AddToken(rechargetest.Token{Value: "sk_test_another_account", Scopes: []string{"read_customers"}})
 		}, want: "another account"},

@@ -172,7 +172,7 @@ func (s *server) connectedShops(ctx context.Context, name string) ([]shopify.Sho
 	}
 	shops = slices.DeleteFunc(shops, func(shop shopify.Shop) bool { return name != "" && name != string(shop) })
 	if err == nil && len(shops) == 0 {
-		err = errors.New("no such store has connected Recharge")
+		err = errors.New("found no store that has connected Recharge")
 	}
 	return shops, err
 }

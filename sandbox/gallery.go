@@ -64,6 +64,15 @@ func states() []state {
 			Name: "link-expired", Label: "Signed link, expired", outcome: "forbidden",
 			When: "A headless storefront’s link is too old.", own: &templates.OwnPage{Reason: "expired", Home: "/"},
 		}, {
+			Name: "link-not-a-subscriber", Label: "Signed link, not a subscriber", outcome: "not_a_subscriber",
+			When: "A headless storefront’s customer has no subscription.", own: &templates.OwnPage{Home: "/"},
+		}, {
+			Name: "link-unavailable", Label: "Signed link, unavailable", outcome: "unavailable",
+			When: "A headless storefront’s link cannot open: Recharge or Redis is down.", own: &templates.OwnPage{Home: "/"},
+		}, {
+			Name: "link-not-connected", Label: "Signed link, not connected", outcome: "not_connected",
+			When: "A headless storefront has no Recharge credentials yet.", own: &templates.OwnPage{Home: "/"},
+		}, {
 			Name: "forward", Label: "Forwarding",
 			When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays.",
 		}, {

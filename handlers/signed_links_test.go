@@ -225,8 +225,8 @@ func TestSignedLinkWithoutRedis(t *testing.T) {
 	f.FollowLink(path) // caches Pat, also in the process
 	f.Redis.Stop()
 	for _, path := range []string{path, f.SignLink(servertest.APIKey, f.SignedLink("m", servertest.Pat))} {
-		if got := f.FollowLink(path); got.Status != http.StatusOK || got.Outcome() != "unavailable" || got.Location != "" {
-			t.Errorf("GET /go without Redis = %d %s %s; want unavailable", got.Status, got.Outcome(), got.Location)
+		if got := f.FollowLink(path); got.Status != http.StatusOK || got.Outcome() != "unavailable" || got.Location != "" || !strings.Contains(got.Body, "Go back to the store") {
+			t.Errorf("GET /go without Redis = %d %s %s; want unavailable, and what to do", got.Status, got.Outcome(), got.Body)
 		}
 	}
 	if got := f.PostLink(servertest.APIKey, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusOK {

@@ -43,7 +43,7 @@ func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 		"Style":   ownStyle,
 		"Title":   words.texts[name+".title"],
 		"Text":    text,
-		"Hint":    words.texts[name+".hint"],
+		"Hint":    words.texts[strings.Replace(name, "unavailable", "forbidden", 1)+".hint"], // a new link may work
 		"Page":    page,
 		"Texts":   words.texts,
 		"Before":  before, "After": after,

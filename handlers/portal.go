@@ -62,7 +62,7 @@ func findRoute(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		path := slashes.ReplaceAllString(r.URL.Path, "/")
 		ours := path == route || strings.HasPrefix(path, route+"/")
-		if page := strings.Trim(path, "/"); page == "" || page == "status" || page == string(recharge.ParseDestination(page)) {
+		if at := strings.Trim(path, "/"); at == "" || at == "status" || at == string(recharge.ParseDestination(at)) {
 			ours = strings.Contains(r.URL.RawQuery, "path_prefix=") && strings.Contains(r.URL.RawQuery, "signature=")
 			path = route + path
 			c.Set(lacksRoute, true)

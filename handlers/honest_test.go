@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/shopify/shopifytest"
 )
@@ -168,6 +169,19 @@ func TestRepeatedIsAskedAgainOnce(t *testing.T) {
 	}
 	if second := f.Click(pat, first.Location); second.Status != http.StatusForbidden || second.Outcome() != "forbidden" {
 		t.Errorf("asked again: %d %v, Location %q; want 403", second.Status, second.Line, second.Location)
+	}
+}
+
+// TestAskedAgainByAPage checks a store where a 302 is not handed to the browser. A link that was copied
+// from the address bar, after the page was asked again, is no dead end either.
+func TestAskedAgainByAPage(t *testing.T) {
+	f := servertest.Start(t, func(s *config.Settings) { s.Redirect = "page" })
+	pat := f.Shopper(servertest.Pat)
+	for _, query := range []string{"order=1,2", "shop=x", "ms_repeated=1&order=1,2"} {
+		answer := f.Click(pat, "/apps/subscriptions?"+query)
+		if answer.Status != http.StatusOK || answer.Location != "" || !strings.HasPrefix(answer.Next(), "/apps/subscriptions") {
+			t.Errorf("%s: %d, Location %q, %q; want a page that leads on", query, answer.Status, answer.Location, answer.Next())
+		}
 	}
 }
 

@@ -83,8 +83,7 @@ func (p *Portal) handle(c echo.Context) error {
 	if target := click.again(result.Cause); target != "" {
 		p.Recorder.Log.InfoContext(c.Request().Context(), "asked again without the visitor's parameters",
 			"request_id", click.id, "cause", result.Cause)
-		c.Response().Header().Set(echo.HeaderLocation, target)
-		return c.NoContent(http.StatusFound)
+		return click.forward(c, target)
 	}
 	return click.finish(c, p.Recorder, result)
 }
@@ -154,18 +153,18 @@ func (r *clickRequest) back() string { return r.pathWith(url.Values{returned: {"
 // Shopify itself might do that, so the path is marked and used once.
 func (r *clickRequest) again(cause error) string {
 	var refused *shopify.Refused
-	if !errors.As(cause, &refused) || r.repeated {
+	if !errors.As(cause, &refused) {
 		return ""
 	}
 	query := url.Values{}
 	if r.returned {
 		query.Set(returned, "1")
 	}
-	switch refused.Check {
-	case shopify.CheckRepeated:
+	switch {
+	case refused.Check == shopify.CheckRepeated && !r.repeated:
 		query.Set(repeated, "1")
-		fallthrough
-	case shopify.CheckAmbiguous:
+		return r.pathWith(query)
+	case refused.Check == shopify.CheckAmbiguous:
 		return r.pathWith(query)
 	}
 	return ""

@@ -54,6 +54,7 @@ func timestampAt(text string) (string, bool) {
 func digitsAt(text string) string { return text[:len(text)-len(strings.TrimLeft(text, "0123456789"))] }
 
 func shopAt(text string) (string, bool) {
+	text = text[:min(len(text), 63+len(shopSuffix))] // the longest, so that many commas do not take long
 	handle, _, _ := strings.Cut(text, shopSuffix)
 	value := text[:min(len(text), len(handle)+len(shopSuffix))]
 	return value, isShop(value)
@@ -61,14 +62,15 @@ func shopAt(text string) (string, bool) {
 
 // other reports whether text has a place where Shopify's own value could stand and is not value.
 //
-// It stands behind "name=", or behind a comma if Shopify's is the last of several. In both cases what
-// follows is the pair of next or one that is sorted before that, or a comma if Shopify's is the first
-// of several.
+// Every "name=" is such a place, whatever follows. So is every comma behind the first, since Shopify's
+// value may not be the first of several. What follows it is then another comma, the pair of next, or a
+// pair that is sorted before that.
 func (p hidden) other(text, value string) bool {
-	end := len(text)
+	end := len(text) // where the pair of next could begin at the latest
 	if p.next != "" {
 		end = strings.LastIndex(text, p.next+"=")
 	}
+	lastPair := strings.LastIndexByte(text[:end], '=') // of what is before it
 	seen := false
 	for i := range len(text) {
 		named := text[i] == '=' && strings.HasSuffix(text[:i], p.name)
@@ -78,20 +80,18 @@ func (p hidden) other(text, value string) bool {
 		}
 		could, ok := p.at(text[i+1:])
 		behind := i + 1 + len(could)
-		if ok && could != value &&
-			(named && strings.HasPrefix(text[behind:], ",") || p.mayFollow(text[behind:], end-behind)) {
+		if ok && could != value && (named || p.mayFollow(text[behind:], lastPair >= behind)) {
 			return true
 		}
 	}
 	return false
 }
 
-// mayFollow reports whether rest can begin with a pair that is sorted directly behind this parameter.
-// end is where the last pair of next could begin in it.
-func (p hidden) mayFollow(rest string, end int) bool {
-	if p.next == "" && rest == "" || p.next != "" && strings.HasPrefix(rest, p.next+"=") {
+// mayFollow reports whether rest can stand behind this parameter's value. pairs is whether there can
+// be pairs between it and the pair of next.
+func (p hidden) mayFollow(rest string, pairs bool) bool {
+	if strings.HasPrefix(rest, ",") || p.next == "" && rest == "" || p.next != "" && strings.HasPrefix(rest, p.next+"=") {
 		return true
 	}
-	equals := strings.IndexByte(rest, '=')
-	return equals >= 0 && equals < end && rest >= p.name && (p.next == "" || rest < p.next+"=")
+	return pairs && rest >= p.name && (p.next == "" || rest < p.next+"=")
 }

@@ -146,15 +146,17 @@ func decide(rawQuery string) (shopify.Check, map[string][]string) {
 }
 
 // stands reports whether text[from:to] could be the value that Shopify signed for name: directly
-// behind it, or the last of several, and in both cases before a pair of next, with pairs between them
+// behind it, or behind a comma. Then another comma follows, or a pair of next, with pairs between them
 // or none.
 func stands(text, name, next string, from, to int) bool {
-	direct := strings.HasSuffix(text[:from], name)
-	if !direct && !(strings.HasSuffix(text[:from], ",") && strings.Contains(text[:from], name)) {
+	if strings.HasSuffix(text[:from], name) {
+		return wholeValue(text, from, to)
+	}
+	if !strings.HasSuffix(text[:from], ",") || !strings.Contains(text[:from], name) {
 		return false
 	}
-	if direct && strings.HasPrefix(text[to:], ",") {
-		return true // the first of several
+	if strings.HasPrefix(text[to:], ",") {
+		return true
 	}
 	for at := to; at < len(text); at++ {
 		if !strings.HasPrefix(text[at:], next) || next == "end=" && at+len(next) < len(text) {
@@ -167,6 +169,12 @@ func stands(text, name, next string, from, to int) bool {
 		}
 	}
 	return false
+}
+
+// wholeValue reports whether a value is not only the beginning of a number.
+func wholeValue(text string, from, to int) bool {
+	digit := func(i int) bool { return i < len(text) && text[i] >= '0' && text[i] <= '9' }
+	return from == to && !digit(to) || from < to && !(digit(to-1) && digit(to))
 }
 
 // decode takes an escape that is none literally.

@@ -10,7 +10,6 @@ import (
 	"hash"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,10 +114,6 @@ func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
 	return request, nil
 }
 
-// strayPercent matches every "%", with its digits if it begins an escape. Compiled once and never
-// changed.
-var strayPercent = regexp.MustCompile(`%([0-9A-Fa-f]{2})?`)
-
 // parseQuery reads a query as browsers and Shopify do, and drops nothing: a ";" and a "%" that begins
 // no escape stand for themselves. url.ParseQuery calls both errors.
 func parseQuery(raw string) url.Values {
@@ -134,16 +129,21 @@ func parseQuery(raw string) url.Values {
 }
 
 func unescape(s string) string {
-	text, err := url.QueryUnescape(s)
-	if err != nil {
-		text, _ = url.QueryUnescape(strayPercent.ReplaceAllStringFunc(s, func(match string) string {
-			if match == "%" {
-				return "%25"
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '+' {
+			c = ' '
+		} else if c == '%' && i+2 < len(s) {
+			var escaped [1]byte
+			if _, err := hex.Decode(escaped[:], []byte(s[i+1:i+3])); err == nil {
+				c = escaped[0]
+				i += 2
 			}
-			return match
-		}))
+		}
+		out = append(out, c)
 	}
-	return text
+	return string(out)
 }
 
 // misshapen returns the name of one of Shopify's parameters that has no value of its strict shape.

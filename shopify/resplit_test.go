@@ -389,6 +389,9 @@ func TestEverySplit(t *testing.T) {
 		{"another customer, and the true one the first of several", []param{another, {"logged_in_customer_id", "x"}}, click{behind: true}},
 		{"another customer, and the true one the last of several", []param{another, {"logged_in_customer_id", "x"}}, click{}},
 		{"another customer, sorted by names", []param{another, {"logged_in_customer_id2", "1"}}, click{byName: true}},
+		{"the last of several, before a name almost as the prefix's", []param{{"logged_in_customer_id", "9m="}, {"path_prefix!", "1"}}, click{}},
+		{"the last of several, before a name of the visitor's", []param{{"a", "path_prefix="}, {"logged_in_customer_id", "9m="}, {"n", "1"}}, click{}},
+		{"the last of several, sorted by names", []param{{"logged_in_customer_id", "9m="}, {"logged_in_customer_id2", "1"}}, click{byName: true}},
 		{"nobody", []param{{"a", "logged_in_customer_id=m="}}, click{}},
 		{"another shop", []param{{"r", "shop=b.myshopify.comt="}}, click{}},
 		{"another shop, and the true one before a name almost as the time's", []param{{"r", "shop=b.myshopify.comt="}, {"timestamp!", "1"}}, click{}},
@@ -509,5 +512,63 @@ func TestReservedNamesFromTheBrowser(t *testing.T) {
 				t.Errorf("signed: %s\nsplit anew: %s\nverifies as %+v", signed, anew, got)
 			}
 		})
+	}
+}
+
+// TestOtherSigners has texts as Shopify would sign them if it did not do as it documents: it signs a
+// bare name without "=", sorts before it decodes, or puts its own value between a visitor's. Another
+// customer, shop or time must not be read from them either.
+func TestOtherSigners(t *testing.T) {
+	const end = "path_prefix=/xshop=a.myshopify.comtimestamp=1735689600"
+	const tail = "&path_prefix=/x&shop=a.myshopify.com&timestamp=1735689600"
+	tests := []struct{ name, text, anew string }{
+		{"bare name, customer", "a=logged_in_customer_id=9m=logged_in_customer_id=12m" + end, "a=&logged_in_customer_id=9&m=logged_in_customer_id%3D12m" + tail},
+		{
+			"bare name, shop", "logged_in_customer_id=12path_prefix=/xr=shop=b.myshopify.comt=shop=a.myshopify.comttimestamp=1735689600",
+			"logged_in_customer_id=12&path_prefix=/x&r=&shop=b.myshopify.com&t=shop%3Da.myshopify.comt&timestamp=1735689600",
+		},
+		{
+			"bare name, time", "logged_in_customer_id=12path_prefix=/xshop=a.myshopify.comt=timestamp=1735689690u=timestamp=1735689600u",
+			"logged_in_customer_id=12&path_prefix=/x&shop=a.myshopify.com&t=&timestamp=1735689690&u=timestamp%3D1735689600u",
+		},
+		{
+			"sorted before decoding", "a=logged_in_customer_id=9m=logged_in_customer_id=12path_prefiz=1" + end,
+			"a=&logged_in_customer_id=9&m=logged_in_customer_id%3D12path_prefiz%3D1" + tail,
+		},
+		{"between a visitor's", "logged_in_customer_id=9m=,12,x" + end, "logged_in_customer_id=9&m=,12,x" + tail},
+	}
+	v := verifier(t, time.Unix(now, 0), secret)
+	for _, tt := range tests {
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(tt.text))
+		query := tt.anew + "&signature=" + hex.EncodeToString(mac.Sum(nil))
+		if got, err := v.Verify(query, ""); !refusedFor(err, shopify.CheckAmbiguous) {
+			t.Errorf("%s: %q, split anew as %q, is %+v, %v; want ambiguous", tt.name, tt.text, tt.anew, got, err)
+		}
+	}
+}
+
+// TestVerifyTakesNoTime has the longest queries that the server reads, made to take long.
+func TestVerifyTakesNoTime(t *testing.T) {
+	v := verifier(t, time.Unix(now, 0), secret)
+	for name, query := range map[string]string{
+		"commas":             forwarded("+t=" + strings.Repeat(",", 15000) + strings.Repeat(".myshopify.co", 1150)),
+		"commas at the end":  forwarded("+z=" + strings.Repeat(",", 30000)),
+		"digits":             forwarded("+z=," + strings.Repeat("1", 30000)),
+		"names":              forwarded("+a=" + strings.Repeat("shop=", 6000)),
+		"stray percents":     strings.Repeat("%", 31000),
+		"stray percents too": forwarded("+a=" + strings.Repeat("%zz", 10000)),
+		"signatures":         forwarded() + strings.Repeat("&signature=0", 2500),
+	} {
+		shortest := time.Hour
+		for range 10 {
+			start := time.Now()
+			_, _ = v.Verify(query, "")
+			shortest = min(shortest, time.Since(start))
+		}
+		t.Logf("%s: %v", name, shortest)
+		if shortest > 20*time.Millisecond { // it was a second when it grew with the square of the length
+			t.Errorf("%s: %d bytes take %v; want at most 20 ms", name, len(query), shortest)
+		}
 	}
 }

@@ -116,19 +116,10 @@ func (s *server) count(ctx context.Context) {
 
 // maintain imports every shop that was never imported. It keeps webhooks registered, since Recharge
 // deletes a webhook after two days of failures. It also reads every shop's record, so that a first
-// click need not. It runs on every instance at its start, and then on one of them at a time.
+// click need not. Every instance runs it, but only one claims a shop whose webhooks are due.
 func (s *server) maintain(ctx context.Context) {
-	first := true
 	every(ctx, maintainEvery, func() {
-		mine, err := true, error(nil)
-		if s.merchants.Own() == "" && !first {
-			mine, err = s.store.LockMaintenance(ctx, maintainEvery-time.Minute)
-		}
-		first = false
-		if err == nil && mine {
-			err = s.merchant.Maintain(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := s.merchant.Maintain(ctx); err != nil && ctx.Err() == nil {
 			s.Log.WarnContext(ctx, "maintenance of all shops not finished", "cause", err)
 		}
 	})

@@ -105,15 +105,6 @@ func (s *Store) readImport(ctx context.Context, shop shopify.Shop) (*Record, Imp
 	return record, progress, err
 }
 
-// LockMaintenance locks maintenance for that long. It reports false if it was locked already.
-func (s *Store) LockMaintenance(ctx context.Context, every time.Duration) (bool, error) {
-	locked, err := s.redis.SetNX(ctx, maintenanceKey, "", every).Result()
-	if err != nil {
-		return false, fmt.Errorf("lock maintenance: %w", err)
-	}
-	return locked, nil
-}
-
 // TakeImport leases an import that is due, or returns nil if none is.
 func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 	for {

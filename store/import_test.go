@@ -283,14 +283,3 @@ func TestSaveIfUnchanged(t *testing.T) {
 	ok(t, s.SaveIfUnchanged(t.Context(), load(t, s, pat), pat, lookedUp(c, pat, other), clockOf(t, s)))
 	is(t, "loaded again", s, pat, other)
 }
-
-// TestLockMaintenance: one instance at a time goes through all shops.
-func TestLockMaintenance(t *testing.T) {
-	a, b := two(t, options(newClock(), &logged{}))
-	if got, err := a.LockMaintenance(t.Context(), time.Hour); !got || err != nil {
-		t.Errorf("LockMaintenance = %v, %v; want true", got, err)
-	}
-	if got, err := b.LockMaintenance(t.Context(), time.Hour); got || err != nil {
-		t.Errorf("the second LockMaintenance = %v, %v; want false", got, err)
-	}
-}

@@ -28,13 +28,12 @@ import (
 //	e            recent errors
 //	i            progress of the import
 //
-// Three keys belong to no shop: ms2:shops, a sorted set of shops by the time of their next import;
-// ms2:instances, random names; and ms2:maintenance, a lock.
+// Two keys belong to no shop: ms2:shops, a sorted set of shops by the time of their next import, and
+// ms2:instances, random names.
 const (
-	prefix         = "ms2:"
-	shopsKey       = prefix + "shops"
-	instancesKey   = prefix + "instances"
-	maintenanceKey = prefix + "maintenance"
+	prefix       = "ms2:"
+	shopsKey     = prefix + "shops"
+	instancesKey = prefix + "instances"
 
 	// indexBuckets is how many hashes a shop's index has, one for each pair of hex digits. That
 	// many cost a small store little, and keep those of a large store small enough for Redis to

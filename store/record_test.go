@@ -381,12 +381,11 @@ func TestConnectionWithoutRedis(t *testing.T) {
 	_, nonce := s.UseNonce(ctx, shop, "nonce", "browser", c.Now())
 	_, shops := s.Shops(ctx)
 	_, rekey := s.Rekey(ctx)
-	_, lock := s.LockMaintenance(ctx, time.Hour)
 	_, imp := s.Import(ctx, shop)
 	_, health := s.Health(ctx, shop)
 	for name, err := range map[string]error{
 		"Record of another shop": err, "EraseShop": erase, "UninstalledAt": uninstalled, "UseNonce": nonce, "Shops": shops, "Rekey": rekey,
-		"LockMaintenance": lock, "Import": imp, "Health": health,
+		"Import": imp, "Health": health,
 		"SaveConnection":      s.SaveConnection(ctx, want),
 		"Update":              s.Update(ctx, shop, func(*store.Record) bool { return true }),
 		"EachConnection":      s.EachConnection(ctx, func(store.Connection) error { return nil }),

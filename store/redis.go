@@ -234,7 +234,7 @@ func (s *Store) Ping(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
 	within, cancel := context.WithTimeout(ctx, clickTimeout)
 	defer cancel()
-	err := s.redis.Eval(within, "return 1", []string{maintenanceKey}).Err()
+	err := s.redis.Eval(within, "return 1", []string{instancesKey}).Err()
 	switch {
 	case ctx.Err() != nil:
 	case RefusesEval(err):

@@ -40,7 +40,7 @@ func (f *Fixture) Indexed(key string) bool {
 // shop's name.
 func mayStay(key string) bool {
 	_, kind, _ := strings.Cut(key, "}:")
-	return key == "ms2:instances" || key == "ms2:maintenance" || key == "ms2:shops" ||
+	return key == "ms2:instances" || key == "ms2:shops" ||
 		kind == "b" || kind == "x:shop" || strings.HasPrefix(kind, "n:")
 }
 

@@ -180,6 +180,25 @@ func TestWebhooksAtRecharge(t *testing.T) {
 	}
 }
 
+// TestWebhooksCheckedOnce starts two servers when a check is due. One claims it, and the other leaves
+// the shop's webhooks alone.
+func TestWebhooksCheckedOnce(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	topics := len(f.Recharge.Webhooks())
+	f.Recharge.DeleteWebhooks()
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Lag = 500 * time.Millisecond })
+	f.Restart(func() { f.Clock.Add(25 * time.Hour) }, servertest.ManyStores)
+	f.Second(servertest.ManyStores)
+	f.Until("all are registered again", func() bool { return len(f.Recharge.Webhooks()) == topics })
+	for topic, addresses := range f.Recharge.Webhooks() {
+		if len(addresses) != 1 {
+			t.Errorf("%s is registered %d times; want once", topic, len(addresses))
+		}
+	}
+}
+
 // TestRechargeUninstalled checks that a store that uninstalls Recharge is disconnected.
 func TestRechargeUninstalled(t *testing.T) {
 	t.Parallel()

@@ -150,7 +150,7 @@ func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 				"shop", string(task.Shop), "customers", task.Size, "calls", task.Pages)
 			return
 		}
-		if had, err := x.store.KeepImport(ctx, task); ctx.Err() == nil && (err != nil || !had) {
+		if had, err := x.store.KeepImport(ctx, task, store.ImportLease); ctx.Err() == nil && (err != nil || !had) {
 			return
 		}
 	}
@@ -162,7 +162,7 @@ func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 }
 
 func (x *Importer) end(ctx context.Context, task *store.ImportTask, next time.Duration) {
-	if err := x.store.EndImport(ctx, task, next); err != nil && ctx.Err() == nil {
+	if _, err := x.store.KeepImport(ctx, task, next); err != nil && ctx.Err() == nil {
 		x.log.WarnContext(ctx, "import not ended; it is taken up again", "shop", string(task.Shop), "cause", err)
 	}
 }

@@ -281,7 +281,7 @@ func (b *bed) imports() {
 		b.t.Fatal(err)
 	}
 	task.Running, task.Done, task.Size = false, b.now(), len(records)
-	if err := b.store.EndImport(ctx, task, time.Hour); err != nil {
+	if _, err := b.store.KeepImport(ctx, task, time.Hour); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -107,7 +107,7 @@ func TestAdopt(t *testing.T) {
 	ok(t, older.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, clockOf(t, older)))
 	ok(t, older.WebhookVerified(ctx, shop))
 	ok(t, older.Forget(ctx, before.Record, kim))
-	if had, err := older.KeepImport(ctx, task); had || err != nil {
+	if had, err := older.KeepImport(ctx, task, store.ImportLease); had || err != nil {
 		t.Errorf("replaced: KeepImport = %v, %v; want the lease lost", had, err)
 	}
 	after := server.Dump()

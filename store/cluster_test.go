@@ -36,7 +36,7 @@ func TestCluster(t *testing.T) {
 		}
 		task.Number = 1
 		imports(t, s, task, record(store.Shopper{Customer: "2"}, nthCustomer(i)), record(store.Shopper{Customer: "3"}, nthCustomer(100+i)))
-		if had, err := s.KeepImport(ctx, task); !had || err != nil {
+		if had, err := s.KeepImport(ctx, task, store.ImportLease); !had || err != nil {
 			t.Errorf("KeepImport = %v, %v", had, err)
 		}
 		loaded := load(t, s, shoppers[i])

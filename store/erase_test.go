@@ -34,7 +34,7 @@ func TestEraseShop(t *testing.T) {
 	task := importing(t, a, shop)
 	task.Cursor = "next"
 	imports(t, a, task, record(kim, nthCustomer(0)))
-	if had, err := a.KeepImport(ctx, task); !had || err != nil {
+	if had, err := a.KeepImport(ctx, task, store.ImportLease); !had || err != nil {
 		t.Fatalf("KeepImport = %v, %v", had, err)
 	}
 	for _, s := range []*store.Store{a, b} {
@@ -64,7 +64,7 @@ func TestEraseShop(t *testing.T) {
 	if err := b.Save(ctx, before.Record, pat, &value, at, lock); !errors.Is(err, store.ErrOutdated) {
 		t.Errorf("Save = %v; want ErrOutdated", err)
 	}
-	if had, err := a.KeepImport(ctx, task); had || err != nil {
+	if had, err := a.KeepImport(ctx, task, store.ImportLease); had || err != nil {
 		t.Errorf("KeepImport = %v, %v; want the lease lost", had, err)
 	}
 	ok(t, a.SaveImported(ctx, task, []recharge.Record{record(nth(shop, 5), nthCustomer(5))}, at))

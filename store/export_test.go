@@ -77,3 +77,9 @@ func (s *Store) WithoutRevision(ctx context.Context, shop shopify.Shop) error {
 	s.seal(&r, time.Time{})
 	return s.redis.Set(ctx, recordKey(shop), r.sealed, 0).Err()
 }
+
+// EndImport is KeepImport for a task that no longer needs its lease.
+func (s *Store) EndImport(ctx context.Context, task *ImportTask, next time.Duration) error {
+	_, err := s.KeepImport(ctx, task, next)
+	return err
+}

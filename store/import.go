@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// importLease is how long an import may go without an update before another instance continues it.
-	importLease = 30 * time.Second
+	// ImportLease is how long an import may go without an update before another instance continues it.
+	ImportLease = 30 * time.Second
 	// importFor is how long a complete import counts as the full list of a shop's customers.
 	importFor = 48 * time.Hour
 	// importChunk is how many shoppers one run of the script saves, few enough that no click has to
@@ -108,7 +108,7 @@ func (s *Store) readImport(ctx context.Context, shop shopify.Shop) (*Record, Imp
 // TakeImport leases an import that is due, or returns nil if none is.
 func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 	for {
-		shop, score, err := s.lease(ctx, importLease)
+		shop, score, err := s.lease(ctx, ImportLease)
 		if err != nil || shop == "" {
 			return nil, err
 		}
@@ -149,19 +149,10 @@ func (s *Store) lease(ctx context.Context, life time.Duration, of ...any) (shopi
 	return shopify.Shop(answer[0]), answer[1], nil
 }
 
-// KeepImport renews a lease, and saves the progress. It reports whether the lease still holds,
-// since another instance may have taken over or the shop may have been erased.
-func (s *Store) KeepImport(ctx context.Context, task *ImportTask) (bool, error) {
-	return s.leaseUntil(ctx, task, importLease)
-}
-
-// EndImport saves the progress, and makes the import due again after next.
-func (s *Store) EndImport(ctx context.Context, task *ImportTask, next time.Duration) error {
-	_, err := s.leaseUntil(ctx, task, next)
-	return err
-}
-
-func (s *Store) leaseUntil(ctx context.Context, task *ImportTask, next time.Duration) (bool, error) {
+// KeepImport saves the progress, and makes the import due again after next. ImportLease renews the
+// lease; any other time ends it. It reports whether the lease still held, since another instance may
+// have taken over or the shop may have been erased.
+func (s *Store) KeepImport(ctx context.Context, task *ImportTask, next time.Duration) (bool, error) {
 	shop, score, err := s.lease(ctx, next, string(task.Shop), task.score)
 	if err != nil || shop == "" {
 		return false, err

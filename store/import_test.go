@@ -32,7 +32,7 @@ func TestImportIsOnes(t *testing.T) {
 	noneDue(t, b)
 	noneDue(t, a)
 	task.Running, task.Cursor, task.Pages = true, "next", 7
-	if had, err := a.KeepImport(t.Context(), task); !had || err != nil {
+	if had, err := a.KeepImport(t.Context(), task, store.ImportLease); !had || err != nil {
 		t.Fatalf("KeepImport = %v, %v; want true", had, err)
 	}
 	noneDue(t, b)
@@ -45,7 +45,7 @@ func TestImportIsOnes(t *testing.T) {
 		t.Errorf("the second took %+v; want it to continue at the cursor", other.Import)
 	}
 	task.Cursor = "elsewhere"
-	if had, err := a.KeepImport(t.Context(), task); had || err != nil {
+	if had, err := a.KeepImport(t.Context(), task, store.ImportLease); had || err != nil {
 		t.Errorf("KeepImport of another instance's lease = %v, %v; want false", had, err)
 	}
 	if progress, err := a.Import(t.Context(), shop); err != nil || progress.Cursor != "next" {
@@ -129,7 +129,7 @@ func TestImported(t *testing.T) {
 	}
 	want("never", false)
 	task := importing(t, s, shop)
-	if _, err := s.KeepImport(t.Context(), task); err != nil {
+	if _, err := s.KeepImport(t.Context(), task, store.ImportLease); err != nil {
 		t.Fatal(err)
 	}
 	want("under way", false)

@@ -61,7 +61,7 @@ func TestDumpTellsNothing(t *testing.T) {
 	redactedID, movedID := "6100200300555", "6100200300777"
 	ok(t, s.Redact(ctx, shop, "6100200300555"))
 	imports(t, s, task, record(pat, recharge.Customer{ID: 70100999, Hash: "0f0f0f0f"}), record(nth(shop, 1), nthCustomer(1)))
-	_, err := s.KeepImport(ctx, task)
+	_, err := s.KeepImport(ctx, task, store.ImportLease)
 	ok(t, err)
 	save(t, s, pat, everything(c))
 	save(t, s, store.Shopper{Shop: shop, RechargeID: 70100888}, store.Cached{Customer: recharge.Customer{ID: 70100888, Hash: "1e1e1e1e"}, ShopifyID: kim.Customer, LookedUp: c.Now()})

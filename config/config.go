@@ -279,13 +279,11 @@ func (c *checker) headers(name, text string) map[string]Secret {
 }
 
 func (c *checker) portal(name, text string, config Config) *url.URL {
-	switch {
-	case text == "" && config.Shop == "":
+	if text == "" && config.Shop == "" {
 		return nil
-	case text == "":
-		return recharge.DefaultPortal(string(config.Shop))
 	}
-	u, err := recharge.ParsePortalURL(text, cmp.Or(config.AppURL, &url.URL{}))
+	address := cmp.Or(text, recharge.DefaultPortal(string(config.Shop)))
+	u, err := recharge.ParsePortalURL(address, cmp.Or(config.AppURL, &url.URL{}))
 	c.expect(err == nil, name, "is not the address of a portal",
 		"https, a public host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
 	return u

@@ -32,7 +32,7 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		thisStore := shop == own
 		return connectionView{
 			Fixed: true, ThisStore: thisStore, Connected: thisStore && a.Merchant.Merchants.Single() != nil,
-			Traits: a.Merchant.Defaults, Webhooks: a.Merchant.WebhookWords(nil),
+			Traits: a.Merchant.Merchants.Traits(&store.Connection{Shop: own}), Webhooks: a.Merchant.WebhookWords(nil),
 		}, nil
 	}
 	connection, err := a.Merchant.Connection(ctx, shop)
@@ -40,7 +40,7 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		return connectionView{}, err
 	}
 	return connectionView{
-		Connected: true, Traits: a.Merchant.Traits(connection), Detected: connection.Detected, Chosen: connection.Chosen,
+		Connected: true, Traits: a.Merchant.Merchants.Traits(connection), Detected: connection.Detected, Chosen: connection.Chosen,
 		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
 		Webhooks: a.Merchant.WebhookWords(connection),
 	}, nil

@@ -4,7 +4,6 @@
 package merchant
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/url"
@@ -28,7 +27,6 @@ type Service struct {
 	Platform  shopify.Platform
 	AppURL    *url.URL
 	Secret    string             // signs the configured store's webhooks; if "", they are refused
-	Defaults  store.Traits       // for settings that were neither detected nor chosen
 	Importer  *importer.Importer // nil if customers are not imported
 	Log       *slog.Logger
 	Now       func() time.Time
@@ -64,16 +62,6 @@ func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*st
 		return connected && change(r.Connection)
 	})
 	return connected, err
-}
-
-// Traits returns a connection's traits, with defaults for unknown ones.
-func (s *Service) Traits(connection *store.Connection) store.Traits {
-	traits := connection.Traits()
-	return store.Traits{
-		PortalURL: cmp.Or(traits.PortalURL, recharge.DefaultPortal(string(connection.Shop)).String()),
-		Accounts:  cmp.Or(traits.Accounts, s.Defaults.Accounts),
-		Link:      cmp.Or(traits.Link, s.Defaults.Link),
-	}
 }
 
 // SaveChosen saves the merchant's choices, which override detected settings, and returns what to

@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,23 +114,22 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	if err != nil {
 		return nil, err
 	}
-	traits := connection.Traits()
-	return &Merchant{
-		Client:         client,
-		LegacyAccounts: cmp.Or(traits.Accounts, m.settings.Defaults.Accounts) == "legacy",
-		ByHash:         cmp.Or(traits.Link, m.settings.Defaults.Link) == "hash",
-	}, nil
+	traits := m.Traits(connection)
+	return &Merchant{Client: client, LegacyAccounts: traits.Accounts == "legacy", ByHash: traits.Link == "hash"}, nil
+}
+
+// Traits returns the traits that apply to a shop: chosen, or else detected, or else by default.
+func (m *Merchants) Traits(connection *store.Connection) store.Traits {
+	portal := store.Traits{PortalURL: recharge.DefaultPortal(string(connection.Shop))}
+	return connection.Chosen.Or(connection.Detected).Or(m.settings.Defaults).Or(portal)
 }
 
 // Client returns a client for a connection, saved or not. If the token is the one that the shop's
 // clicks use, the client shares their limiter, and so their budget of calls.
 func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, error) {
-	portal := recharge.DefaultPortal(string(connection.Shop))
-	if known := cmp.Or(connection.Traits().PortalURL, m.settings.Defaults.PortalURL); known != "" {
-		var err error
-		if portal, err = recharge.ParsePortalURL(known, m.settings.AppURL); err != nil {
-			return nil, err
-		}
+	portal, err := recharge.ParsePortalURL(m.Traits(connection).PortalURL, m.settings.AppURL)
+	if err != nil {
+		return nil, err
 	}
 	options := m.settings.Options
 	options.Shop, options.PortalURL = string(connection.Shop), portal

@@ -22,7 +22,7 @@ func inspected(t *testing.T, scopes ...string) (*rechargetest.Server, recharge.O
 	transport := recharge.NewTransport(10 * time.Second)
 	t.Cleanup(transport.CloseIdleConnections)
 	return srv, recharge.Options{
-		Shop: shop, APIURL: mustURL(t, srv.URL), AppURL: mustURL(t, srv.URL), PortalURL: recharge.DefaultPortal(shop), Token: adminToken, StorefrontToken: storefrontToken,
+		Shop: shop, APIURL: mustURL(t, srv.URL), AppURL: mustURL(t, srv.URL), PortalURL: mustURL(t, recharge.DefaultPortal(shop)), Token: adminToken, StorefrontToken: storefrontToken,
 		Rate: 1000, Burst: 1000, Timeout: 10 * time.Second, Now: time.Now, HTTP: transport,
 	}
 }

@@ -146,9 +146,7 @@ func (c *Client) SignedInLink(customer Customer, access Access, visit Visit) (Li
 
 // DefaultPortal returns the address of a portal that Recharge shows on the store's
 // own host.
-func DefaultPortal(shop string) *url.URL {
-	return &url.URL{Scheme: "https", Host: shop, Path: "/tools/recurring/portal/"}
-}
+func DefaultPortal(shop string) string { return "https://" + shop + "/tools/recurring/portal/" }
 
 // LinkByHash returns a link that needs no call. Recharge checks itself whether the shopper is
 // signed in to the storefront, and asks for it if not.

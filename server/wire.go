@@ -119,8 +119,7 @@ func (s *server) wireClicks() error {
 	}
 	s.merchant = &merchant.Service{
 		Merchants: s.merchants, Resolver: s.resolver, Store: s.store, Recorder: s.recorder, Platform: s.Platform,
-		AppURL: s.cfg.AppURL, Secret: s.cfg.RechargeClientSecret.Reveal(), Defaults: s.defaults(),
-		Importer: s.importer, Log: s.Log, Now: s.Now,
+		AppURL: s.cfg.AppURL, Secret: s.cfg.RechargeClientSecret.Reveal(), Importer: s.importer, Log: s.Log, Now: s.Now,
 	}
 	return nil
 }

@@ -52,12 +52,10 @@ type WebhookState struct {
 	ClaimedAt time.Time // when an instance began to check
 }
 
-// Traits returns the chosen traits, and the detected ones where none is chosen.
-func (c Connection) Traits() Traits {
+// Or returns the traits, and others where they are not known.
+func (t Traits) Or(others Traits) Traits {
 	return Traits{
-		PortalURL: cmp.Or(c.Chosen.PortalURL, c.Detected.PortalURL),
-		Accounts:  cmp.Or(c.Chosen.Accounts, c.Detected.Accounts),
-		Link:      cmp.Or(c.Chosen.Link, c.Detected.Link),
+		cmp.Or(t.PortalURL, others.PortalURL), cmp.Or(t.Accounts, others.Accounts), cmp.Or(t.Link, others.Link),
 	}
 }
 

@@ -457,7 +457,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 
 func TestTraits(t *testing.T) {
 	c := store.Connection{Detected: store.Traits{PortalURL: "a/", Accounts: "new"}, Chosen: store.Traits{Accounts: "legacy", Link: "hash"}}
-	if got, want := c.Traits(), (store.Traits{PortalURL: "a/", Accounts: "legacy", Link: "hash"}); got != want {
-		t.Errorf("Traits = %+v; want %+v", got, want)
+	if got, want := c.Chosen.Or(c.Detected), (store.Traits{PortalURL: "a/", Accounts: "legacy", Link: "hash"}); got != want {
+		t.Errorf("Or = %+v; want %+v", got, want)
 	}
 }

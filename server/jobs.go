@@ -61,7 +61,6 @@ func (s *server) reachRedis(ctx context.Context) {
 func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *sync.WaitGroup {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.flush(ctx, fail) })
-	jobs.Go(func() { s.count(ctx) })
 	jobs.Go(func() { s.maintain(ctx) })
 	jobs.Go(func() { every(ctx, 15*time.Second, func() { s.observed.Store(s.observe(ctx)) }) })
 	if s.importer != nil {
@@ -83,35 +82,23 @@ func every(ctx context.Context, interval time.Duration, task func()) {
 	}
 }
 
-// lastContext returns a context for a job's last task, after its own context has ended.
-func lastContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-}
-
-// flush writes the counters to Redis. It also adopts the cache and checks Redis, if that failed at
-// the start.
+// flush writes the counters to Redis, and makes this instance known to the others, so that each can
+// take its share of a token's calls if Redis fails. It also adopts the cache and checks Redis, if that
+// failed at the start.
 func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
 	writing := logOnce{log: s.Log, what: "write the counters"}
 	every(ctx, time.Second, func() {
 		writing.report(s.store.Flush(ctx))
+		_ = s.store.CountInstances(ctx, false) // if it fails, the last count stays in use
 		s.adopted = s.adopted || s.store.Adopt(ctx) == nil
 		if err := s.checkRedis(ctx); err != nil {
 			fail(err)
 		}
 	})
-	last, cancel := lastContext(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	writing.report(s.store.Flush(last))
-}
-
-// count makes this instance known to the others, so that each can take its share of a token's calls
-// if Redis fails. An error does not matter, because the last count stays in use or this instance is
-// counted a little longer.
-func (s *server) count(ctx context.Context) {
-	every(ctx, 5*time.Second, func() { _ = s.store.CountInstances(ctx, false) })
-	last, cancel := lastContext(ctx)
-	defer cancel()
-	_ = s.store.CountInstances(last, true)
+	_ = s.store.CountInstances(last, true) // if it fails, this instance is counted a little longer
 }
 
 // maintain imports every shop that was never imported. It keeps webhooks registered, since Recharge

@@ -127,12 +127,12 @@ func (s *server) serve(ctx context.Context) error {
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
 	jobs := s.startJobs(beside, fail)
 	defer func() { stop(); jobs.Wait() }()
-	s.health.SetReady(true)
+	s.health.Ready.Store(true)
 	s.Log.Info("serving", "addr", s.Listener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
 	select {
 	case <-failed.Done():
 	case <-ctx.Done():
-		s.health.SetReady(false)
+		s.health.Ready.Store(false)
 		s.Log.Info("no longer ready", "notice", s.Notice.String())
 		select {
 		case <-failed.Done():
@@ -146,7 +146,7 @@ func (s *server) serve(ctx context.Context) error {
 // that they answer "not ready" until then.
 func (s *server) drain() error {
 	s.Log.Info("draining")
-	s.health.SetReady(false)
+	s.health.Ready.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ClickTimeout+2*time.Second)
 	defer cancel()
 	err := s.public.Shutdown(ctx)

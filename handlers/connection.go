@@ -40,7 +40,8 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		return connectionView{}, err
 	}
 	return connectionView{
-		Connected: true, Traits: a.Merchant.Merchants.Traits(connection), Detected: connection.Detected, Chosen: connection.Chosen,
+		Connected: true, Traits: a.Merchant.Merchants.Traits(connection),
+		Detected: connection.Detected, Chosen: connection.Chosen,
 		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
 		Webhooks: a.Merchant.WebhookWords(connection),
 	}, nil

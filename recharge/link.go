@@ -99,9 +99,10 @@ func (v Visit) query() url.Values {
 	return query
 }
 
-// Access opens every page of one customer's portal until it expires. It is a secret, and always
-// prints as "[redacted]".
+// Access opens every page of one customer's portal until it expires. It is a secret.
 type Access struct {
+	Redacted
+
 	Base      string // of the portal's addresses
 	TempToken string
 	Expires   time.Time // zero if unknown
@@ -109,14 +110,17 @@ type Access struct {
 
 const redacted = "[redacted]"
 
-// Format covers every verb of fmt.
-func (Access) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+// Redacted is embedded in a type that must not be printed. Every way of printing it gives "[redacted]".
+type Redacted struct{}
+
+// Format covers every verb of fmt, %x and %d included.
+func (Redacted) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String covers printers that do not use fmt.
-func (Access) String() string { return redacted }
+func (Redacted) String() string { return redacted }
 
 // MarshalText covers log/slog, encoding/json and every other text encoder.
-func (Access) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Redacted) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // url returns an address in the portal, or "" if a part is missing. It joins strings because that
 // is fast, and most clicks do nothing else. The guard then parses the result and looks for the hash

@@ -163,7 +163,7 @@ func (a portalAccess) access() Access {
 	if before, _, ok := strings.Cut(a.PortalURL, "/"+a.CustomerHash+"/"); ok && a.CustomerHash != "" {
 		base = before + "/"
 	}
-	return Access{base, a.TempToken, a.expires()}
+	return Access{Base: base, TempToken: a.TempToken, Expires: a.expires()}
 }
 
 // target returns Recharge's own link if Recharge can make one for the destination. It cannot for a

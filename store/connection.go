@@ -70,9 +70,6 @@ func (c Connection) String() string { return redacted }
 // MarshalText returns "[redacted]", for encoding/json and log/slog, too.
 func (c Connection) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Format prints "[redacted]" for every verb, since a record holds keys.
-func (r Record) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, redacted) }
-
 // sealedConnection is a connection without the methods that hide it.
 type sealedConnection Connection
 

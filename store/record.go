@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 )
 
@@ -21,6 +22,8 @@ import (
 // A record that was read is shared and never changed. Another read returns the same pointer as long
 // as Redis holds the same bytes.
 type Record struct {
+	recharge.Redacted // since it holds keys
+
 	Shop       shopify.Shop
 	Connection *Connection // nil: the shop has not connected Recharge here, as in one-store mode
 	// WebhookVerified is when a webhook from Recharge was last verified, to within a day.

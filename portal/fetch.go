@@ -53,7 +53,7 @@ func (q *query) run(ctx context.Context) found {
 	case errors.Is(err, recharge.ErrHeld):
 		return q.waitForLock(ctx)
 	case err != nil:
-		return q.orByHash(err)
+		return q.orByHash(q.last, err)
 	}
 	defer q.lock.Renew(ctx)()
 	f := q.learn(ctx)
@@ -99,18 +99,13 @@ func (q *query) waitForLock(ctx context.Context) found {
 	err := q.lock.Wait(ctx)
 	q.trace.End(stepWait, start, err)
 	if ctx.Err() != nil {
-		return q.orByHash(ctx.Err())
+		return q.orByHash(q.last, ctx.Err())
 	}
 	return found{again: true}
 }
 
-// orByHash falls back on the cached customer when Recharge cannot be asked.
-func (c *click) orByHash(cause error) found { return c.byHash(c.loaded.Cached, cause) }
-
-// orByHash is click's, but without a cached value that has turned out wrong.
-func (q *query) orByHash(cause error) found { return q.byHash(q.last, cause) }
-
-func (c *click) byHash(cached store.Cached, cause error) found {
+// orByHash falls back on a cached customer when Recharge cannot be asked.
+func (c *click) orByHash(cached store.Cached, cause error) found {
 	if !cached.Known() {
 		return found{cause: cause, source: FromNothingLeft}
 	}
@@ -156,7 +151,7 @@ func (q *query) identify(ctx context.Context) (found, bool) {
 		return found{nobody: true, cause: err, source: q.source}, true
 	case err != nil:
 		// Recharge is failing, so the last known customer still counts.
-		return q.orByHash(err), true
+		return q.orByHash(q.last, err), true
 	}
 	before := q.cached
 	q.cached = store.Cached{Customer: customer, ShopifyID: names, LookedUp: now, Verified: now}
@@ -233,7 +228,7 @@ func (q *query) verify(ctx context.Context) (found, bool) {
 		q.forget(ctx)
 		return found{again: true, refuted: refuted}, true
 	}
-	return q.orByHash(err), true
+	return q.orByHash(q.last, err), true
 }
 
 // verified returns a customer record as Recharge has it now, if it is still the shopper's.

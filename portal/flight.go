@@ -71,7 +71,7 @@ func (c *click) fetch(ctx context.Context, result *Result) found {
 		return c.lead(result, l)
 	case err != nil && !isFault:
 		c.trace.End(stepJoin, start, err)
-		return c.orByHash(err)
+		return c.orByHash(c.loaded.Cached, err)
 	}
 	c.trace.End(stepJoin, start, nil)
 	useful := l.nobody || l.customer.ID != 0

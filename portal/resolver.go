@@ -226,7 +226,7 @@ func (c *click) conclude(ctx context.Context, result *Result, f found) bool {
 		if c.mayGoOn(result) {
 			return false
 		}
-		f = c.orByHash(errUnsettled)
+		f = c.orByHash(c.loaded.Cached, errUnsettled)
 	}
 	c.answer(result, f)
 	return c.inTime(ctx, result, f)

@@ -38,7 +38,7 @@ func (r *Resolver) Status(ctx context.Context, who store.Shopper, cacheOnly bool
 		case cached.NotSubscriber:
 			f.nobody = true
 		case cached.Fresh || cacheOnly:
-			f = c.orByHash(nil)
+			f = c.orByHash(c.loaded.Cached, nil)
 		default:
 			f = c.fetch(ctx, &result)
 		}
@@ -46,7 +46,7 @@ func (r *Resolver) Status(ctx context.Context, who store.Shopper, cacheOnly bool
 			continue
 		}
 		if f.again {
-			f = c.orByHash(context.DeadlineExceeded)
+			f = c.orByHash(c.loaded.Cached, context.DeadlineExceeded)
 		}
 		return SubscriberStatus{
 			Known: f.nobody || f.customer.ID != 0, Subscriber: f.customer.ID != 0, Active: f.customer.Active,

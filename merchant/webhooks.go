@@ -174,7 +174,8 @@ func (s *Service) RechargeUninstalled(ctx context.Context, shop shopify.Shop, re
 		return cmp.Or(err, errNotConfirmed)
 	}
 	err = s.Recorder.Call(ctx, shop, merchant.Client, recharge.Normal, func(grant *recharge.Grant) error {
-		return merchant.Client.Known(ctx, grant)
+		_, err := merchant.Client.Scopes(ctx, grant)
+		return err
 	})
 	switch {
 	case err == nil:

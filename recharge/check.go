@@ -186,7 +186,7 @@ func (i *inspector) lacks(spellings ...string) []string {
 
 func (i *inspector) checkToken(ctx context.Context) (Finding, error) {
 	var err error
-	if i.findings.Scopes, err = i.scopes(ctx, i.grant); err != nil {
+	if i.findings.Scopes, err = i.Client.Scopes(ctx, i.grant); err != nil {
 		return Finding{}, err
 	}
 	if missing := i.lacks("read_customers", "read_customer", "write_customers"); missing != nil {
@@ -195,7 +195,9 @@ func (i *inspector) checkToken(ctx context.Context) (Finding, error) {
 	return Finding{}, nil
 }
 
-func (c *Client) scopes(ctx context.Context, g *Grant) ([]string, error) {
+// Scopes returns the scopes of the client's token. It fails with Unauthorized or Forbidden if Recharge
+// does not accept the token, because the store has left Recharge or has revoked it.
+func (c *Client) Scopes(ctx context.Context, g *Grant) ([]string, error) {
 	answer, err := do[struct {
 		Token *struct {
 			Scopes []string `json:"scopes"`
@@ -208,13 +210,6 @@ func (c *Client) scopes(ctx context.Context, g *Grant) ([]string, error) {
 		return nil, err
 	}
 	return answer.Token.Scopes, nil
-}
-
-// Known fails with Unauthorized or Forbidden if Recharge does not accept the client's token,
-// because the store has left Recharge or has revoked it.
-func (c *Client) Known(ctx context.Context, g *Grant) error {
-	_, err := c.scopes(ctx, g)
-	return err
 }
 
 type storeAnswer struct {

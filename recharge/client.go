@@ -79,9 +79,6 @@ func NewTransport(timeout time.Duration) *http.Transport {
 	}
 }
 
-// Close closes idle connections.
-func (c *Client) Close() { c.options.HTTP.CloseIdleConnections() }
-
 // The endpoints that a click calls, by their names in errors and metrics.
 const (
 	Customers    = "customers"
@@ -180,7 +177,7 @@ func try[T any](ctx context.Context, c *Client, g *Grant, call call) (T, error) 
 	if failed.Reason == TooSlow && call.priority != Background {
 		// The connection may have died silently. The idle ones are then dead, too, and each would
 		// cost a call.
-		c.Close()
+		c.options.HTTP.CloseIdleConnections()
 	}
 	return answer, failed
 }

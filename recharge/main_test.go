@@ -113,7 +113,7 @@ func newClient(t testing.TB, apiURL string, change ...func(*recharge.Options)) *
 		f(&o)
 	}
 	c := recharge.NewClient(o)
-	t.Cleanup(c.Close)
+	t.Cleanup(o.HTTP.CloseIdleConnections)
 	return c
 }
 

@@ -205,10 +205,7 @@ func (d *doctor) proxy(ctx context.Context) []Check {
 }
 
 func (d *doctor) path() string {
-	if d.Path == "" {
-		return proxyPath
-	}
-	return "/" + strings.Trim(d.Path, "/")
+	return "/" + strings.Trim(cmp.Or(d.Path, proxyPath), "/")
 }
 
 // visit fetches a page of the app from the storefront, as a visitor who is not signed in.

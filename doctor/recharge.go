@@ -41,11 +41,9 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 	}
 	r.byHash = merchant.ByHash
 	options := recharge.InspectOptions{Customer: d.Customer, NoSession: r.byHash || d.Customer == "", Extras: true}
-	grant, err := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{})
-	if err == nil {
-		defer grant.Release(ctx)
-		r.Findings = recharge.Inspect(ctx, merchant.Client, grant, options, func(recharge.Finding) {})
-	}
+	grant, _ := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{}) // asks no limiter yet
+	defer grant.Release(ctx)
+	r.Findings = recharge.Inspect(ctx, merchant.Client, grant, options, func(recharge.Finding) {})
 	if r.Headers.Dated {
 		d.clocks.add("Recharge", r.Headers.Ahead)
 	}
@@ -187,17 +185,12 @@ func (r *rechargeReport) filter(f recharge.Finding) Check {
 	})
 }
 
-// noCustomer returns the result of checks that need --customer if it is missing.
-func noCustomer() Check {
-	return skipped("no customer was named")
-}
-
 func (r *rechargeReport) customer(f recharge.Finding) Check {
 	switch {
 	case r.byHash:
 		return skipped("links are by hash: no session is made")
 	case r.Customer == "":
-		return noCustomer()
+		return skipped("no customer was named")
 	}
 	return refused(f, "fix recharge.filter", map[recharge.Reason]Check{
 		"":                  ok("found"),
@@ -320,7 +313,7 @@ func Outcome(result portal.Result, byPage bool) string {
 // disagree with one.
 func (r *rechargeReport) click(ctx context.Context) Check {
 	if r.Customer == "" {
-		return noCustomer()
+		return skipped("no customer was named")
 	}
 	end := r.Resolve(ctx, portal.Request{
 		Shopper: store.Shopper{Shop: r.shop, Customer: shopify.CustomerID(r.Customer)},

@@ -102,11 +102,8 @@ type Trace struct {
 
 // NewTrace returns an empty trace that reads the time from now.
 func NewTrace(now func() time.Time) *Trace {
-	return &Trace{now: now, steps: make([]Step, 0, stepsExpected)}
+	return &Trace{now: now, steps: make([]Step, 0, 3)} // most clicks have three
 }
-
-// stepsExpected is how many steps most clicks have.
-const stepsExpected = 3
 
 // Now returns the time by the trace's clock.
 func (t *Trace) Now() time.Time { return t.now() }

@@ -58,7 +58,7 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	r.Store.Count(click.Shop, string(click.Outcome), 1)
 	r.Store.Count(click.Shop, class(click.Took), 1)
 	if click.Level >= slog.LevelWarn && click.Cause != nil {
-		r.Store.NoteError(click.Shop, store.RecentError{What: Reason(click.Cause), RequestID: click.RequestID})
+		r.Store.NoteError(click.Shop, Reason(click.Cause), click.RequestID)
 	}
 }
 

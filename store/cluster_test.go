@@ -47,7 +47,7 @@ func TestCluster(t *testing.T) {
 		ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: nthCustomer(i).ID}))
 		ok(t, s.Redact(ctx, shop, "3"))
 		s.Count(shop, "redirected", 1)
-		s.NoteError(shop, store.RecentError{What: "down"})
+		s.NoteError(shop, "down", "")
 		if first, err := s.UseNonce(ctx, shop, "nonce", "browser", c.Now()); !first || err != nil {
 			t.Errorf("UseNonce = %v, %v", first, err)
 		}

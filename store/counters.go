@@ -55,15 +55,12 @@ func (s *Store) Count(shop shopify.Shop, name string, n int) {
 	s.pendingOf(shop).counts[name] += int64(n)
 }
 
-// NoteError adds to a shop's recent errors. A zero At means now. Flush writes it.
-func (s *Store) NoteError(shop shopify.Shop, e RecentError) {
-	if e.At.IsZero() {
-		e.At = s.options.Now()
-	}
-	e.Times = max(e.Times, 1)
+// NoteError adds to a shop's recent errors. Flush writes it.
+func (s *Store) NoteError(shop shopify.Shop, what, requestID string) {
+	noted := RecentError{At: s.options.Now(), What: what, RequestID: requestID, Times: 1}
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
-	s.pendingOf(shop).add(pending{errors: []RecentError{e}})
+	s.pendingOf(shop).add(pending{errors: []RecentError{noted}})
 }
 
 // pendingOf returns what is pending for a shop. The caller must hold pendingMu.

@@ -89,7 +89,7 @@ func TestRecentErrors(t *testing.T) {
 		recordOf(t, s, shop)
 		start := c.Now()
 		add := func(what, id string) {
-			s.NoteError(shop, store.RecentError{What: what, RequestID: id})
+			s.NoteError(shop, what, id)
 			c.advance(time.Minute)
 		}
 		want := func(when string, wants ...string) {
@@ -140,7 +140,7 @@ func TestFlushAtOnce(t *testing.T) {
 		counted.Go(func() {
 			for range 100 {
 				s.Count(shop, "redirected", 1)
-				s.NoteError(shop, store.RecentError{What: "down"})
+				s.NoteError(shop, "down", "")
 			}
 			if err := s.Flush(t.Context()); err != nil {
 				t.Errorf("Flush = %v", err)
@@ -171,7 +171,7 @@ func TestFlushFails(t *testing.T) {
 	for range 3 {
 		s.Count(shop, "redirected", 1)
 		s.Count(shop, fmt.Sprint(c.Now().Unix()), 2)
-		s.NoteError(shop2, store.RecentError{What: "down"})
+		s.NoteError(shop2, "down", "")
 		if err := s.Flush(ctx); err == nil {
 			t.Error("Flush to a full Redis = nil; want an error")
 		}

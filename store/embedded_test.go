@@ -50,7 +50,7 @@ func TestEmbeddedTakesLongCommands(t *testing.T) {
 			s.Count(shop, strings.Repeat("name", 20)+fmt.Sprint(i), 1)
 		}
 		for i := range 10 {
-			s.NoteError(shop, store.RecentError{What: strings.Repeat("error", 400) + fmt.Sprint(i)})
+			s.NoteError(shop, strings.Repeat("error", 400)+fmt.Sprint(i), "")
 		}
 		ok(t, s.Flush(ctx))
 		if health := healthOf(t, s, shop); len(health.Hours[23].Counts) != 200 || len(health.Errors) != 10 {

@@ -39,7 +39,7 @@ func TestEraseShop(t *testing.T) {
 	}
 	for _, s := range []*store.Store{a, b} {
 		s.Count(shop, "redirected", 1)
-		s.NoteError(shop, store.RecentError{What: "down"})
+		s.NoteError(shop, "down", "")
 	}
 	ok(t, b.Flush(ctx))
 	before := load(t, b, pat)

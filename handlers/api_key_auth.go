@@ -21,7 +21,6 @@ import (
 // middleware. They get the same lookup, limit, links and outcomes as all other clicks.
 type APIKeyAuth struct {
 	Resolver *portal.Resolver
-	Store    *store.Store
 	Own      []portallink.Secret // the configured store's keys
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -25,8 +24,6 @@ import (
 type PortalLinks struct {
 	*APIKeyAuth
 	Recorder *portal.Recorder
-	Log      *slog.Logger
-	Now      func() time.Time
 }
 
 // Register adds the route.
@@ -90,12 +87,12 @@ func answerProblem(c echo.Context, name, id string, p problem) error {
 // handle resolves a click, answers it and records it. An invalid request is not recorded, because
 // it has no outcome.
 func (l *PortalLinks) handle(c echo.Context) error {
-	click := begin(portal.FromAPI, l.Now, nil)
+	click := begin(portal.FromAPI, l.Resolver.Now, nil)
 	result, invalid := l.decide(c, click)
 	if invalid == nil {
 		return click.finish(c, l.Recorder, result)
 	}
-	l.Log.InfoContext(c.Request().Context(), "portal link request is invalid",
+	l.Recorder.Log.InfoContext(c.Request().Context(), "portal link request is invalid",
 		"request_id", click.id, "shop", string(click.shop), "cause", invalid.Error())
 	return answerProblem(c, "invalid_request", click.id, problem{
 		Title: "Invalid request", Status: http.StatusBadRequest, Detail: invalid.Error(),

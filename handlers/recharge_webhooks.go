@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -21,7 +20,6 @@ import (
 // twice, so they only invalidate what is cached.
 type RechargeWebhooks struct {
 	Merchant *merchant.Service
-	Timeout  time.Duration // for one webhook; Recharge waits 5 s
 }
 
 // Register adds the routes.
@@ -42,7 +40,7 @@ type sender struct {
 }
 
 func (w *RechargeWebhooks) handle(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), w.Timeout)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), webhookTimeout)
 	defer cancel()
 	from, err := w.from(ctx, c.Param("handle"), c.Param("key"))
 	var webhook recharge.Webhook

@@ -21,14 +21,13 @@ const redactDelay = 48 * time.Hour
 type ShopifyWebhooks struct {
 	Verifier *shopify.Verifier
 	Merchant *merchant.Service
-	Timeout  time.Duration // for one webhook; Shopify waits 5 s
 }
 
 // Register adds the route.
 func (w *ShopifyWebhooks) Register(e *echo.Echo) { e.POST("/webhooks/shopify", w.handle) }
 
 func (w *ShopifyWebhooks) handle(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), w.Timeout)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), webhookTimeout)
 	defer cancel()
 	webhook, err := w.read(c)
 	line := webhookLine{from: portal.SentByShopify, topic: string(webhook.Topic), id: webhook.ID, shop: webhook.Shop}

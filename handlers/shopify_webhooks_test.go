@@ -47,7 +47,7 @@ func webhooks(t *testing.T, addr string) (*echo.Echo, *bytes.Buffer) {
 	e := echo.New()
 	e.HTTPErrorHandler = Errors(log)
 	service := &merchant.Service{Store: s, Recorder: &portal.Recorder{Meter: noMeter{}}, Log: log, Now: time.Now}
-	(&ShopifyWebhooks{Verifier: verifier, Merchant: service, Timeout: time.Second}).Register(e)
+	(&ShopifyWebhooks{Verifier: verifier, Merchant: service}).Register(e)
 	return e, &out
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -26,7 +25,6 @@ type SignedLinks struct {
 	Recorder *portal.Recorder
 	Pages    *templates.Pages
 	Platform shopify.Platform
-	Now      func() time.Time
 }
 
 // Register adds the route. HEAD is not accepted, because it would use up the link.
@@ -39,7 +37,7 @@ var (
 )
 
 func (l *SignedLinks) handle(c echo.Context) error {
-	click := begin(portal.FromSignedLink, l.Now, l.Pages)
+	click := begin(portal.FromSignedLink, l.Resolver.Now, l.Pages)
 	result := l.follow(c, click)
 	if click.shop != "" {
 		click.home = l.Platform.ShopURL(click.shop) + "/"
@@ -91,7 +89,7 @@ func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed por
 	if err := signed.At(start); err != nil {
 		return err
 	}
-	opens, err := l.Store.UseNonce(ctx, click.shop, signed.Nonce, browser, signed.Expires)
+	opens, err := l.Resolver.Store.UseNonce(ctx, click.shop, signed.Nonce, browser, signed.Expires)
 	click.trace.End(portal.StepNonce, start, err)
 	if err == nil && !opens {
 		return errUsed

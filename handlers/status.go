@@ -17,7 +17,6 @@ type Status struct {
 	Verifier *shopify.Verifier
 	Resolver *portal.Resolver
 	Recorder *portal.Recorder
-	Log      *slog.Logger
 }
 
 // status is the JSON answer. A nil field is not known.
@@ -38,7 +37,7 @@ func (s *Status) handle(c echo.Context) error {
 	id := requestID()
 	request, err := s.Verifier.Verify(c.Request().URL.RawQuery, "")
 	if err != nil {
-		s.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
+		s.Recorder.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
 		s.Recorder.Meter.Status(portal.StatusForbidden)
 		return c.Blob(http.StatusForbidden, plainText, []byte("403 Forbidden\nRequest id: "+id+"\n"))
 	}
@@ -49,7 +48,7 @@ func (s *Status) handle(c echo.Context) error {
 	}
 	s.Recorder.Calls(who.Shop, standing.Calls)
 	if standing.Cause != nil {
-		s.Log.LogAttrs(c.Request().Context(), portal.Level("", standing.Cause), "status", append([]slog.Attr{
+		s.Recorder.Log.LogAttrs(c.Request().Context(), portal.Level("", standing.Cause), "status", append([]slog.Attr{
 			slog.String("request_id", id), slog.String("shop", string(who.Shop)), slog.Bool("known", standing.Known),
 		}, portal.Causes(standing.Cause)...)...)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -14,6 +15,9 @@ import (
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 )
+
+// webhookTimeout is below the 5 seconds that Shopify and Recharge wait for an answer.
+const webhookTimeout = 4 * time.Second
 
 // webhookSize is larger than any body of the topics that we subscribe to. The longest bodies list a
 // customer's orders, or are a whole customer.

@@ -22,9 +22,6 @@ import (
 	"manage-subscriptions/templates"
 )
 
-// webhookTimeout is below the 5 seconds that Shopify and Recharge wait for an answer.
-const webhookTimeout = 4 * time.Second
-
 // open creates what every command needs. The store creates single's record, or replaces one of
 // another account. If single is "", it changes nothing.
 func open(cfg config.Config, o Options, single shopify.Shop) (*server, error) {
@@ -181,19 +178,19 @@ func (s *server) wireRoutes() error {
 			Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
 			LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
 		},
-		&handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Log: s.Log},
-		&handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant, Timeout: webhookTimeout},
-		&handlers.RechargeWebhooks{Merchant: s.merchant, Timeout: webhookTimeout},
+		&handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder},
+		&handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant},
+		&handlers.RechargeWebhooks{Merchant: s.merchant},
 	}
 	// The routes for a store's own server need a key. Many stores make theirs in the admin.
 	if s.merchants.Own() == "" || len(s.cfg.PortalAPIKeys) > 0 {
-		auth := &handlers.APIKeyAuth{Resolver: s.resolver, Store: s.store}
+		auth := &handlers.APIKeyAuth{Resolver: s.resolver}
 		for _, key := range reveal(s.cfg.PortalAPIKeys) {
 			auth.Own = append(auth.Own, portallink.SecretOf(key))
 		}
 		routes = append(routes,
-			&handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder, Log: s.Log, Now: s.Now},
-			&handlers.SignedLinks{APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: s.Platform, Now: s.Now})
+			&handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder},
+			&handlers.SignedLinks{APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: s.Platform})
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))

@@ -46,7 +46,7 @@ func webhooks(t *testing.T, addr string) (*echo.Echo, *bytes.Buffer) {
 	log := slog.New(slog.NewJSONHandler(&out, nil))
 	e := echo.New()
 	e.HTTPErrorHandler = Errors(log)
-	service := &merchant.Service{Store: s, Recorder: &portal.Recorder{Meter: noMeter{}}, Log: log, Now: time.Now}
+	service := &merchant.Service{Resolver: &portal.Resolver{Store: s, Now: time.Now}, Recorder: &portal.Recorder{Meter: noMeter{}}, Log: log}
 	(&ShopifyWebhooks{Verifier: verifier, Merchant: service}).Register(e)
 	return e, &out
 }

@@ -4,7 +4,6 @@ package importer
 import (
 	"context"
 	"hash/fnv"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -40,10 +39,8 @@ const nightBegins, nightHours = 6, 4
 // Importer caches all customers of every shop, so that most first clicks need no lookup.
 // It is safe for concurrent use.
 type Importer struct {
-	store     *store.Store
 	merchants *portal.Merchants
 	recorder  *portal.Recorder
-	log       *slog.Logger
 	now       func() time.Time
 	requested chan struct{} // holds one entry if an import was requested here
 
@@ -56,7 +53,7 @@ type Importer struct {
 // New returns an importer, which does nothing until Run is called.
 func New(merchants *portal.Merchants, recorder *portal.Recorder, now func() time.Time) *Importer {
 	return &Importer{
-		store: recorder.Store, merchants: merchants, recorder: recorder, log: recorder.Log, now: now,
+		merchants: merchants, recorder: recorder, now: now,
 		requested: make(chan struct{}, 1), updates: map[shopify.Shop][]store.Change{},
 	}
 }
@@ -79,7 +76,7 @@ func (x *Importer) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		task, err := x.store.TakeImport(ctx)
+		task, err := x.recorder.Store.TakeImport(ctx)
 		if err == nil && task != nil {
 			x.work.Go(func() {
 				x.importShop(ctx, task)
@@ -100,8 +97,8 @@ func (x *Importer) Run(ctx context.Context) {
 // Request queues an immediate import of a shop. If Redis does not take the request, the hourly
 // schedule imports the shop.
 func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
-	if err := x.store.RequestImport(ctx, shop); err != nil {
-		x.log.WarnContext(ctx, "import not ordered", "shop", string(shop), "cause", err)
+	if err := x.recorder.Store.RequestImport(ctx, shop); err != nil {
+		x.recorder.Log.WarnContext(ctx, "import not ordered", "shop", string(shop), "cause", err)
 		return
 	}
 	x.wake()
@@ -110,7 +107,7 @@ func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
 // Schedule queues an import of a shop that was never imported before.
 func (x *Importer) Schedule(ctx context.Context, shop shopify.Shop) error {
 	defer x.wake()
-	return x.store.ScheduleImport(ctx, shop)
+	return x.recorder.Store.ScheduleImport(ctx, shop)
 }
 
 func (x *Importer) wake() {
@@ -146,11 +143,11 @@ func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 		if !task.Running {
 			// Save the result even if the server is just stopping.
 			x.end(context.WithoutCancel(ctx), task, untilNight(x.now(), task.Shop))
-			x.log.InfoContext(ctx, "index complete",
+			x.recorder.Log.InfoContext(ctx, "index complete",
 				"shop", string(task.Shop), "customers", task.Size, "calls", task.Pages)
 			return
 		}
-		if had, err := x.store.KeepImport(ctx, task, store.ImportLease); ctx.Err() == nil && (err != nil || !had) {
+		if had, err := x.recorder.Store.KeepImport(ctx, task, store.ImportLease); ctx.Err() == nil && (err != nil || !had) {
 			return
 		}
 	}
@@ -162,8 +159,8 @@ func (x *Importer) importShop(ctx context.Context, task *store.ImportTask) {
 }
 
 func (x *Importer) end(ctx context.Context, task *store.ImportTask, next time.Duration) {
-	if _, err := x.store.KeepImport(ctx, task, next); err != nil && ctx.Err() == nil {
-		x.log.WarnContext(ctx, "import not ended; it is taken up again", "shop", string(task.Shop), "cause", err)
+	if _, err := x.recorder.Store.KeepImport(ctx, task, next); err != nil && ctx.Err() == nil {
+		x.recorder.Log.WarnContext(ctx, "import not ended; it is taken up again", "shop", string(task.Shop), "cause", err)
 	}
 }
 
@@ -182,7 +179,7 @@ func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, clien
 				Endpoint: recharge.Customers, Reason: recharge.Unexpected, Detail: "the page after a page is the same",
 			}
 		}
-		return x.store.SaveImported(ctx, task, page.Records, grant.At())
+		return x.recorder.Store.SaveImported(ctx, task, page.Records, grant.At())
 	})
 	if err != nil {
 		return x.failed(ctx, task, err)
@@ -213,7 +210,7 @@ func (x *Importer) failed(ctx context.Context, task *store.ImportTask, err error
 	case reason == "":
 		task.Problem = portal.NoDatabase
 	case !reason.Transient():
-		x.log.WarnContext(ctx, "index not made", "shop", string(task.Shop), "cause", err)
+		x.recorder.Log.WarnContext(ctx, "index not made", "shop", string(task.Shop), "cause", err)
 		task.Running = false
 		x.end(ctx, task, refusedAfter)
 		return false
@@ -291,7 +288,7 @@ func (x *Importer) updateOne(
 	ctx context.Context, client *recharge.Client, shop shopify.Shop, change store.Change,
 ) error {
 	who := store.Shopper{Shop: shop, Customer: change.Customer}
-	loaded := x.store.Load(ctx, who)
+	loaded := x.recorder.Store.Load(ctx, who)
 	if loaded.Err != nil || loaded.Record == nil || loaded.Cached.Fresh && !loaded.Cached.NotSubscriber {
 		return loaded.Err
 	}
@@ -308,7 +305,7 @@ func (x *Importer) updateOne(
 			return err
 		}
 		now := x.now()
-		return x.store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
+		return x.recorder.Store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
 			Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now,
 		}, grant.At())
 	})

@@ -20,16 +20,14 @@ import (
 
 // Service works for the merchants of all shops. It is safe for concurrent use.
 type Service struct {
-	Merchants *portal.Merchants
-	Resolver  *portal.Resolver
-	Store     *store.Store
-	Recorder  *portal.Recorder
-	Platform  shopify.Platform
-	AppURL    *url.URL
-	Secret    string             // signs the configured store's webhooks; if "", they are refused
-	Importer  *importer.Importer // nil if customers are not imported
-	Log       *slog.Logger
-	Now       func() time.Time
+	*portal.Resolver // whose store, merchants and clock the service shares
+
+	Recorder *portal.Recorder
+	Platform shopify.Platform
+	AppURL   *url.URL
+	Secret   string             // signs the configured store's webhooks; if "", they are refused
+	Importer *importer.Importer // nil if customers are not imported
+	Log      *slog.Logger
 
 	busy         sync.Map  // the shops with an action under way
 	singleKeptAt time.Time // when the configured store's webhooks were last registered

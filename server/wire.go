@@ -115,8 +115,8 @@ func (s *server) wireClicks() error {
 		s.importer = importer.New(s.merchants, s.recorder, s.Now)
 	}
 	s.merchant = &merchant.Service{
-		Merchants: s.merchants, Resolver: s.resolver, Store: s.store, Recorder: s.recorder, Platform: s.Platform,
-		AppURL: s.cfg.AppURL, Secret: s.cfg.RechargeClientSecret.Reveal(), Importer: s.importer, Log: s.Log, Now: s.Now,
+		Resolver: s.resolver, Recorder: s.recorder, Platform: s.Platform, AppURL: s.cfg.AppURL,
+		Secret: s.cfg.RechargeClientSecret.Reveal(), Importer: s.importer, Log: s.Log,
 	}
 	return nil
 }

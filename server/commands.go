@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"go.opentelemetry.io/otel"
 
 	"manage-subscriptions/config"
@@ -56,13 +56,9 @@ func CollectLess() {
 // down, which our log says once. OpenTelemetry would print settings that it cannot read, with their
 // secrets. It changes the whole process, so only main calls it.
 func MuteLibraries() {
-	redis.SetLogger(mute{})
+	logging.Disable()
 	otel.SetLogger(logr.Discard())
 }
-
-type mute struct{}
-
-func (mute) Printf(context.Context, string, ...any) {}
 
 // Healthcheck requests /readyz from the server on this machine whose OPS_ADDR is opsAddr. It returns
 // nil if the server is ready. It exists because the image has neither a shell nor curl. If the

@@ -71,14 +71,9 @@ func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *s
 
 // every runs a task at once and after each interval until ctx ends.
 func every(ctx context.Context, interval time.Duration, task func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
 	for ctx.Err() == nil {
 		task()
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		}
+		recharge.Wait(ctx, interval)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/recharge"
 )
 
 // newEmbedded returns a Redis inside this process, in which keys expire until ctx ends. It does not
@@ -23,16 +25,9 @@ func newEmbedded(ctx context.Context) (*miniredis.Miniredis, *redis.UniversalOpt
 // expire makes keys expire. miniredis could do that itself, but would then go through all keys at
 // every command.
 func expire(ctx context.Context, server *miniredis.Miniredis) {
-	last := time.Now()
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			server.FastForward(now.Sub(last))
-			last = now
-		}
+	for last := time.Now(); recharge.Wait(ctx, time.Second); {
+		now := time.Now()
+		server.FastForward(now.Sub(last))
+		last = now
 	}
 }

@@ -119,15 +119,8 @@ func (l *Lock) Renew(ctx context.Context) (stop func()) {
 }
 
 func (l *Lock) renew(ctx context.Context) {
-	ticker := time.NewTicker(lockRenew)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = l.store.eval(ctx, renewScript, []string{l.key}, l.holder, lockFor.Milliseconds()).Err()
-		}
+	for recharge.Wait(ctx, lockRenew) {
+		_ = l.store.eval(ctx, renewScript, []string{l.key}, l.holder, lockFor.Milliseconds()).Err()
 	}
 }
 

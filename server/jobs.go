@@ -19,7 +19,8 @@ const maintainEvery = time.Hour
 
 // checkRedis returns an error if Redis could evict what merchants have saved. It logs if Redis could
 // lose it in another way, or runs no scripts. If Redis is down at the start, it is checked when it is
-// back. In one-store mode merchants save nothing.
+// back. In one-store mode merchants save nothing. The check also opens a connection for the first
+// click, since with TLS that can take longer than a click waits.
 func (s *server) checkRedis(ctx context.Context) error {
 	if s.checked {
 		return nil
@@ -45,15 +46,6 @@ func (s *server) checkRedis(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// reachRedis opens a connection for the first click, since with TLS that can take longer than a
-// click waits. It also reads or creates the record of the one store.
-func (s *server) reachRedis(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_ = s.store.CountInstances(ctx, false) // if Redis is down, the jobs try again
-	s.adopted = s.store.Adopt(ctx) == nil
 }
 
 // startJobs starts the background jobs, which run until ctx ends. They call fail if the server must

@@ -62,7 +62,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err := s.checkRedis(ctx); err != nil {
 		return err
 	}
-	s.reachRedis(ctx)
+	s.adopted = s.store.Adopt(ctx) == nil // if Redis is down, the jobs try again
 	if err := s.listen(ctx); err != nil {
 		return err
 	}

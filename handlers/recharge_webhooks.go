@@ -110,7 +110,7 @@ func (w *RechargeWebhooks) do(ctx context.Context, from sender, webhook recharge
 	switch {
 	case webhook.ID != 0:
 		change := store.Change{ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer)}
-		if err := w.Merchant.Resolver.ApplyCustomerChange(ctx, from.shop, change); err != nil {
+		if err := w.Merchant.ApplyCustomerChange(ctx, from.shop, change); err != nil {
 			return err
 		}
 		if w.Merchant.Importer != nil && change.Customer != "" {

@@ -16,9 +16,9 @@ import (
 func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (portal.Outcome, string) {
 	trace := portal.NewTrace(s.Now)
 	start := s.Now()
-	loaded := s.Resolver.Load(ctx, who, trace)
+	loaded := s.Load(ctx, who, trace)
 	took := s.Now().Sub(start)
-	result := s.Resolver.Resolve(ctx, portal.Request{
+	result := s.Resolve(ctx, portal.Request{
 		Shopper: who, Visit: recharge.Visit{To: recharge.Subscriptions}, Loaded: &loaded, Dry: true,
 	}, trace)
 	s.Recorder.Calls(who.Shop, result.Calls)

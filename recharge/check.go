@@ -186,7 +186,7 @@ func (i *inspector) lacks(spellings ...string) []string {
 
 func (i *inspector) checkToken(ctx context.Context) (Finding, error) {
 	var err error
-	if i.findings.Scopes, err = i.Client.Scopes(ctx, i.grant); err != nil {
+	if i.findings.Scopes, err = i.Scopes(ctx, i.grant); err != nil {
 		return Finding{}, err
 	}
 	if missing := i.lacks("read_customers", "read_customer", "write_customers"); missing != nil {

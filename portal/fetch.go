@@ -328,9 +328,9 @@ func (q *query) save(ctx context.Context, f found) found {
 	case f.again:
 	case errors.Is(err, store.ErrOutdated):
 		return found{again: true}
-	case err != nil:
-		f.unsaved = value != nil
-	case value != nil:
+	case err != nil || value == nil:
+		f.unsaved = value != nil || q.cached.Customer.ID == 0
+	default:
 		f.at = at
 	}
 	return f

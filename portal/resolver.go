@@ -116,7 +116,7 @@ type found struct {
 	cause    error // why something is missing, or an alert
 	source   Source
 	at       time.Time // when Redis or Recharge last confirmed the record
-	unsaved  bool      // Redis could not save it, and so cannot confirm it later
+	unsaved  bool      // Redis did not save it, or had to forget it, and so cannot confirm it later
 	again    bool      // use none of this, and load again
 	refuted  int64     // a record that is no longer the shopper's; 0: none
 }

@@ -238,6 +238,43 @@ func TestRedisRefuses(t *testing.T) {
 	}
 }
 
+// TestNothingToCache: a click that forgets what it has learned, and is too slow to be sent without a
+// check, has Recharge check the record instead of looking the shopper up again and again.
+func TestNothingToCache(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		faults rechargetest.Faults
+		moves  bool
+		want   string
+	}{
+		{"someone else's session", rechargetest.Faults{ForeignSession: true, Only: rechargetest.EndpointSessions}, false, "redirected_by_hash recharge customers sessions customer"},
+		{"someone else's portal", rechargetest.Faults{ForeignPortal: true, Only: rechargetest.EndpointPortalAccess}, false, "redirected_by_hash recharge customers sessions portal_access customer"},
+		{"someone else's session, moved", rechargetest.Faults{ForeignSession: true, Only: rechargetest.EndpointSessions}, true, "not_a_subscriber recharge customers sessions customer customers"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, nil)
+			b.resolver.Timeout = 10 * time.Second
+			b.faults(func(f *rechargetest.Faults) { *f = test.faults; f.Lag = portal.AnswerWithin })
+			moved := make(chan struct{})
+			go func() {
+				defer close(moved)
+				b.isAsked("sessions")
+				if test.moves {
+					b.moves(robin)
+				}
+			}()
+			r := b.click(portal.Request{})
+			<-moved
+			if got := strings.Join(append([]string{string(r.Outcome), string(r.Source)}, b.asked()...), " "); got != test.want {
+				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
+			}
+			b.leads(test.name, r)
+		})
+	}
+}
+
 // TestRechargeIsAskedInTime: without Redis, Recharge's last answer counts only if it is the same as
 // before, and in time.
 func TestRechargeIsAskedInTime(t *testing.T) {

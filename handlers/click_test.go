@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -336,28 +337,26 @@ func TestShopperWhoLeaves(t *testing.T) {
 	}
 }
 
-// TestSimultaneousShoppersDoNotMix checks that two shoppers never share a lookup.
+// TestSimultaneousShoppersDoNotMix checks that two shoppers never share a lookup, and that each has
+// only one.
 func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t)
 	const shoppers = 40
-	people := servertest.Customers()
-	for i := range shoppers {
-		people = append(people, rechargetest.Customer{
-			ID: int64(70200000 + i), Hash: fmt.Sprintf("crowd%019d", i), ShopifyCustomerID: fmt.Sprint(6200000000000 + i),
-			Subscriptions: []rechargetest.Subscription{{ID: int64(i), Product: "Morning House"}},
-		})
-	}
-	f.Recharge.SetCustomers(people)
+	people := f.AddSubscribers(shoppers)
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Latency = 20 * time.Millisecond })
-	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	defer client.CloseIdleConnections()
+	client := servertest.NewClient(t)
+	// There are fewer clicks at once than connections to Redis, ten for each processor. On a busy
+	// machine a click that waits for a connection may go on without Redis, and make its own calls.
+	slots := make(chan struct{}, 8*runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
-	for _, person := range people[len(servertest.Customers()):] {
+	for _, person := range people {
 		for _, page := range []string{"subscriptions", "orders"} {
 			for range 3 {
+				slots <- struct{}{}
 				query := f.Store.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", servertest.AppSecret)
 				wg.Go(func() {
+					defer func() { <-slots }()
 					response, err := client.Get("http://" + f.Public + "/apps/subscriptions/" + page + "?" + query)
 					if err != nil {
 						t.Error(err)
@@ -372,9 +371,7 @@ func TestSimultaneousShoppersDoNotMix(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if diff := cmp.Diff(map[string]int{"customers": shoppers, "sessions": shoppers, "portal_access": shoppers}, f.Calls()); diff != "" {
-		t.Errorf("%d shoppers to two pages: calls (-want +got):\n%s", shoppers, diff)
-	}
+	f.WantCalls("40 shoppers to two pages", map[string]int{"customers": shoppers, "sessions": shoppers, "portal_access": shoppers})
 }
 
 // TestOneShopperCannotSpendTheBudget checks that many pages cost a shopper as many calls as one
@@ -435,8 +432,12 @@ func TestNeverAnotherShopper(t *testing.T) {
 					test.set(f)
 				}
 				client := f.Shopper(test.shopper)
-				for i := range 2 { // the second click finds what the first cached
+				for i, clicks := 0, 0; clicks < 2; i++ { // the second click finds what the first cached
 					opening := land(f, client, test.shopper, i)
+					if opening.Customer.ID == 0 && i < 20 && tooSlow(f) {
+						continue
+					}
+					clicks++
 					if got := opening.Customer.ShopifyCustomerID; got != test.want {
 						t.Errorf("the portal opened for %q; want %q", got, test.want)
 					}
@@ -447,6 +448,12 @@ func TestNeverAnotherShopper(t *testing.T) {
 			})
 		}
 	}
+}
+
+// tooSlow reports whether a busy machine took so long over the last click that the click could not
+// be answered with what it had found.
+func tooSlow(f *servertest.Fixture) bool {
+	return strings.Contains(fmt.Sprint(f.Log.Last("click")["cause"]), "the answer took too long")
 }
 
 // channels returns a function for each channel. It clicks as a shopper whose browser follows

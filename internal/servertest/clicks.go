@@ -33,7 +33,7 @@ func (f *Fixture) Request(method, address, path string) (*http.Response, string)
 	if strings.HasPrefix(path, "//") {
 		request.URL.Opaque = "http://" + address + path
 	}
-	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: noRedirect}
+	client := &http.Client{Timeout: time.Minute, CheckRedirect: noRedirect}
 	response, err := client.Do(request)
 	if err != nil {
 		f.T.Fatal(err)
@@ -65,7 +65,7 @@ func (f *Fixture) Shopper(id string) *http.Client {
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	client := &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: noRedirect}
+	client := &http.Client{Jar: jar, Timeout: time.Minute, CheckRedirect: noRedirect}
 	if id != "" {
 		form := url.Values{"customer": {id}, "return_to": {"/account"}}
 		response, err := client.PostForm(f.Store.URL+"/customer_authentication/login", form)
@@ -191,7 +191,7 @@ func (f *Fixture) LinkedHash(customer string) string {
 func NewClient(t *testing.T) *http.Client {
 	t.Helper()
 	client := &http.Client{
-		Timeout:       20 * time.Second,
+		Timeout:       time.Minute,
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
 		CheckRedirect: noRedirect,
 	}

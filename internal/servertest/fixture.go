@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -163,7 +164,7 @@ func (f *Fixture) Settings() config.Settings {
 		RechargeAPIToken: APIToken, RechargeStorefrontToken: StorefrontToken, RechargeRate: "1000,10000",
 		RechargeAPIURL: f.Recharge.URL, RechargePortalURL: f.Store.URL + "/tools/recurring/portal/",
 		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s",
-		RechargeTimeout: "5s", ClickTimeout: "15s",
+		RechargeTimeout: "20s", ClickTimeout: "25s",
 		LogLevel: "debug", LogFormat: "json",
 	}
 }
@@ -205,6 +206,9 @@ func (f *Fixture) Instance(options server.Options, change ...func(*config.Settin
 	options.Platform, options.Listening, options.NoIndex = f.Platform(), listening, !f.Import
 	if options.Now == nil {
 		options.Now = f.Clock.Now
+	}
+	if f.Redis != nil && strings.HasPrefix(settings.RedisURL, "redis://"+f.Redis.Addr) {
+		options.Network.Dial = f.dial
 	}
 	go func() { i.Ended <- server.Run(ctx, cfg, options) }()
 	select {

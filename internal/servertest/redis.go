@@ -1,8 +1,10 @@
 package servertest
 
 import (
+	"context"
 	"encoding/hex"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +13,27 @@ import (
 
 // KeyKind captures the kind of a shop's key. c, r, x and d are about shoppers, l is a lock.
 var KeyKind = regexp.MustCompile(`^ms2:\{[^}]+\}:([a-z]):`)
+
+// patient is a connection to Redis that never times out. On a busy machine Redis can take
+// longer than a click waits for it, and the click then goes on without what is cached. Tests
+// of a Redis that is silent or slow put a proxy in between.
+type patient struct{ *net.TCPConn }
+
+func (patient) SetDeadline(time.Time) error      { return nil }
+func (patient) SetReadDeadline(time.Time) error  { return nil }
+func (patient) SetWriteDeadline(time.Time) error { return nil }
+
+// dial connects the program to Recharge, and to the fixture's Redis with patience.
+func (f *Fixture) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if address != f.Redis.Addr {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	c, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), network, address)
+	if err != nil {
+		return nil, err
+	}
+	return patient{c.(*net.TCPConn)}, nil
+}
 
 // CachedShoppers returns the keys of shoppers' cached values. The marks of erased shoppers
 // are not among them.

@@ -8,16 +8,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/internal/memnet"
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
@@ -70,11 +73,19 @@ type bed struct {
 	recharge *rechargetest.Server
 	store    *store.Store
 	resolver *portal.Resolver
-	added    atomic.Int64 // to the real time
-	breaks   atomic.Bool  // the client's clock
+	http     *http.Transport // to Recharge
+	added    atomic.Int64    // to the real time
+	breaks   atomic.Bool     // the client's clock
 }
 
 func (b *bed) now() time.Time { return time.Now().Add(time.Duration(b.added.Load())) }
+
+// tick is the resolver's clock. Each look at it takes time, so that a tombstone is older than the
+// lookup that follows it in virtual time, too.
+func (b *bed) tick() time.Time {
+	time.Sleep(time.Microsecond)
+	return b.now()
+}
 
 func (b *bed) pass(d time.Duration) { b.added.Add(int64(d)) }
 
@@ -86,28 +97,36 @@ func (b *bed) clientNow() time.Time {
 	return b.now()
 }
 
-// newBed is a bed in one-store mode. If kept is nil, it uses the embedded Redis.
+// newBed is a bed in one-store mode. If kept is nil, it uses the embedded Redis, and can run in virtual
+// time.
 func newBed(t *testing.T, kept *storetest.Server, change ...func(*portal.Settings)) *bed {
 	t.Helper()
 	b := &bed{t: t}
-	b.recharge = rechargetest.NewServer(rechargetest.Options{
+	var network memnet.Network
+	listener, err := network.Listen(t.Context(), "tcp", "127.0.0.1:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.recharge = rechargetest.NewServerOn(listener, rechargetest.Options{
 		Shop: string(shop), Customers: people(), Now: b.now, SigningKey: signingKey(),
 		Tokens: []rechargetest.Token{{Value: token, Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000}},
 	})
 	t.Cleanup(b.recharge.Close)
 	b.open(kept)
+	b.http = recharge.NewTransport(2 * time.Second)
+	b.http.DialContext = network.Dial
+	t.Cleanup(b.http.CloseIdleConnections)
 	settings := portal.Settings{Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"}, Options: recharge.Options{
-		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: 2 * time.Second, HTTP: recharge.NewTransport(2 * time.Second), Now: b.clientNow,
+		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: 2 * time.Second, HTTP: b.http, Now: b.clientNow,
 	}}
 	for _, edit := range change {
 		edit(&settings)
 	}
-	t.Cleanup(settings.HTTP.CloseIdleConnections)
 	merchants, err := portal.NewMerchants(b.store, settings, &store.Connection{Shop: shop, APIToken: token})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.resolver = &portal.Resolver{Store: b.store, Merchants: merchants, Timeout: 5 * time.Second, LinkTTL: linkTTL, Now: b.now}
+	b.resolver = &portal.Resolver{Store: b.store, Merchants: merchants, Timeout: 5 * time.Second, LinkTTL: linkTTL, Now: b.tick}
 	return b
 }
 
@@ -373,21 +392,23 @@ func TestResolve(t *testing.T) {
 		for recharge, fail := range does {
 			t.Run(cached+", Recharge: "+recharge, func(t *testing.T) {
 				t.Parallel()
-				b := newBed(t, nil)
-				prepare(b)
-				fail(b)
-				ends, ok := want[[2]string{cached, recharge}]
-				if !ok {
-					t.Fatal("no row covers this case")
-				}
-				for i, want := range ends {
-					when := fmt.Sprintf("click %d", i+1)
-					got, result := b.ended(portal.Request{})
-					if got != want {
-						t.Errorf("%s: %q (%v); want %q", when, got, result.Cause, want)
+				synctest.Test(t, func(t *testing.T) {
+					b := newBed(t, nil)
+					prepare(b)
+					fail(b)
+					ends, ok := want[[2]string{cached, recharge}]
+					if !ok {
+						t.Fatal("no row covers this case")
 					}
-					b.leads(when, result)
-				}
+					for i, want := range ends {
+						when := fmt.Sprintf("click %d", i+1)
+						got, result := b.ended(portal.Request{})
+						if got != want {
+							t.Errorf("%s: %q (%v); want %q", when, got, result.Cause, want)
+						}
+						b.leads(when, result)
+					}
+				})
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,11 +95,12 @@ func TestChangedUnderAClick(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				b := onEmpty(t, kept)
-				b.faults(func(f *rechargetest.Faults) { f.Lag, f.Only = 150*time.Millisecond, rechargetest.EndpointPortalAccess })
+				b.faults(func(f *rechargetest.Faults) { f.Lag, f.Only = 800*time.Millisecond, rechargetest.EndpointPortalAccess })
 				changed := make(chan struct{})
 				go func() {
 					defer close(changed)
 					b.isAsked("portal_access")
+					b.faults(func(*rechargetest.Faults) {}) // only the first one takes long
 					test.change(b)
 				}()
 				r := b.click(portal.Request{})
@@ -253,24 +255,25 @@ func TestNothingToCache(t *testing.T) {
 		{"someone else's session, moved", rechargetest.Faults{ForeignSession: true, Only: rechargetest.EndpointSessions}, true, "not_a_subscriber recharge customers sessions customer customers"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			b := newBed(t, nil)
-			b.resolver.Timeout = 10 * time.Second
-			b.faults(func(f *rechargetest.Faults) { *f = test.faults; f.Lag = portal.AnswerWithin })
-			moved := make(chan struct{})
-			go func() {
-				defer close(moved)
-				b.isAsked("sessions")
-				if test.moves {
-					b.moves(robin)
+			synctest.Test(t, func(t *testing.T) {
+				b := newBed(t, nil)
+				b.resolver.Timeout = 10 * time.Second
+				b.faults(func(f *rechargetest.Faults) { *f = test.faults; f.Lag = portal.AnswerWithin })
+				moved := make(chan struct{})
+				go func() {
+					defer close(moved)
+					b.isAsked("sessions")
+					if test.moves {
+						b.moves(robin)
+					}
+				}()
+				r := b.click(portal.Request{})
+				<-moved
+				if got := strings.Join(append([]string{string(r.Outcome), string(r.Source)}, b.asked()...), " "); got != test.want {
+					t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
 				}
-			}()
-			r := b.click(portal.Request{})
-			<-moved
-			if got := strings.Join(append([]string{string(r.Outcome), string(r.Source)}, b.asked()...), " "); got != test.want {
-				t.Errorf("the click is %q (%v); want %q", got, r.Cause, test.want)
-			}
-			b.leads(test.name, r)
+				b.leads(test.name, r)
+			})
 		})
 	}
 }
@@ -579,9 +582,8 @@ func manyStores(t *testing.T) (*bed, *portal.Merchants, func(change func(*store.
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	settings := portal.Settings{Defaults: store.Traits{PortalURL: b.recharge.URL + "/portal/"}, Options: recharge.Options{
-		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now, HTTP: recharge.NewTransport(time.Second),
+		APIURL: address(t, b.recharge.URL), AppURL: address(t, b.recharge.URL), Rate: 1000, Burst: 10000, Timeout: time.Second, Now: b.now, HTTP: b.http,
 	}}
-	t.Cleanup(settings.HTTP.CloseIdleConnections)
 	merchants, err := portal.NewMerchants(s, settings, nil)
 	if err != nil {
 		t.Fatal(err)

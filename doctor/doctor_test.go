@@ -638,6 +638,10 @@ func TestFaults(t *testing.T) {
 		"proxy url without the path": {turn: func(w *ward) {
 			w.store.AddApp(shopifytest.App{PathPrefix: "/apps/bare", ProxyURL: "http://" + w.public, Secret: appSecret})
 			w.ask.Path = "/apps/bare"
+		}, check: "proxy.redirect", status: doctor.OK, found: "prefix /apps/bare"},
+		"proxy url with another path": {turn: func(w *ward) {
+			w.store.AddApp(shopifytest.App{PathPrefix: "/apps/other", ProxyURL: "http://" + w.public + "/other", Secret: appSecret})
+			w.ask.Path = "/apps/other"
 		}, check: "proxy.reach", status: doctor.Fail, found: "404", remedy: "url APP_URL/apps/subscriptions"},
 		"black hole": {turn: func(w *ward) { w.settings.AppURL = "https://" + hang(w.t) },
 			check: "app.reach", status: doctor.Fail, found: "no answer in time", remedy: "firewall"},

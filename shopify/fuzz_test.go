@@ -174,7 +174,7 @@ func stands(text, name, next string, from, to int) bool {
 // wholeValue reports whether a value is not only the beginning of a number.
 func wholeValue(text string, from, to int) bool {
 	digit := func(i int) bool { return i < len(text) && text[i] >= '0' && text[i] <= '9' }
-	return from == to && !digit(to) || from < to && !(digit(to-1) && digit(to))
+	return !digit(to) || from < to && !digit(to-1)
 }
 
 // decode takes an escape that is none literally.

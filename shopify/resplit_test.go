@@ -87,12 +87,12 @@ func escapeAll(s string) string {
 	return out.String()
 }
 
-// run returns the signed text from "path_prefix=" to the next "=", which is how far a prefix could
+// run returns the signed text from Shopify's prefix to the next "=", which is how far the prefix could
 // extend.
 func run(signed string) string {
-	_, behind, _ := strings.Cut(signed, "path_prefix=")
+	_, behind, _ := strings.Cut(signed, "path_prefix=/")
 	run, _, _ := strings.Cut(behind, "=")
-	return run
+	return "/" + run
 }
 
 // otherThan returns how a verified re-split of the click differs from what Shopify signed, or "".

@@ -30,7 +30,7 @@ func newLog(lines *lineBuffer, cfg config.Config) *slog.Logger {
 	if cfg.LogText {
 		handler = slog.NewTextHandler(lines, options)
 	}
-	return slog.New(&logHandler{handler, lines, newRepeats(time.Now)})
+	return slog.New(&logHandler{handler, lines, &repeats{now: time.Now, all: map[string]*repeated{}}})
 }
 
 // logHandler leaves out repeated lines, and writes errors at once.
@@ -124,10 +124,6 @@ type repeats struct {
 type repeated struct {
 	since time.Time
 	times int
-}
-
-func newRepeats(now func() time.Time) *repeats {
-	return &repeats{now: now, all: map[string]*repeated{}}
 }
 
 // add reports whether to write a line, and how many like it were omitted before it. A click's line

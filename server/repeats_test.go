@@ -15,7 +15,7 @@ import (
 func TestRepeats(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	var out bytes.Buffer
-	handler := &logHandler{slog.NewTextHandler(&out, nil), &lineBuffer{out: &out}, newRepeats(func() time.Time { return now })}
+	handler := &logHandler{slog.NewTextHandler(&out, nil), &lineBuffer{out: &out}, &repeats{now: func() time.Time { return now }, all: map[string]*repeated{}}}
 	log := slog.New(handler)
 	count := func(part string) int { return strings.Count(out.String(), part) }
 	for range 100 {
@@ -43,7 +43,7 @@ func TestRepeats(t *testing.T) {
 
 // TestRepeatsAreBounded, whatever the lines say.
 func TestRepeatsAreBounded(t *testing.T) {
-	repeats := newRepeats(time.Now)
+	repeats := &repeats{now: time.Now, all: map[string]*repeated{}}
 	for i := range 10 * repeatsKept {
 		repeats.add(slog.NewRecord(time.Now(), slog.LevelError, fmt.Sprint(i), 0))
 	}

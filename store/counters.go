@@ -109,6 +109,8 @@ func (s *Store) ifSame(ctx context.Context, r *Record, keys []string, commands .
 // Flush writes what is pending. Failed writes are kept for the next Flush, and then count for that
 // hour. If a shop was erased meanwhile, what was pending for it is dropped.
 func (s *Store) Flush(ctx context.Context) error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
 	s.pendingMu.Lock()
 	all := maps.Clone(s.pending)
 	s.pendingMu.Unlock()
@@ -162,6 +164,8 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 
 // Health returns a shop's last day, including what this process has not flushed yet.
 func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
+	s.flushing.RLock()
+	defer s.flushing.RUnlock()
 	var health Health
 	now := s.options.Now().UTC().Truncate(time.Hour)
 	for i := range health.Hours {

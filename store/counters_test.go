@@ -158,6 +158,24 @@ func TestFlushAtOnce(t *testing.T) {
 }
 
 // TestFlushFails: counts that could not be written are kept, and count for the hour in which they are.
+// TestHealthDuringFlush: what is on its way to Redis is not missing for a moment.
+func TestHealthDuringFlush(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		s := open(options(newClock(), &logged{}))
+		recordOf(t, s, shop)
+		for want := int64(1); want <= 200; want++ {
+			s.Count(shop, "redirected", 1)
+			var flushing sync.WaitGroup
+			flushing.Go(func() { ok(t, s.Flush(t.Context())) })
+			got := last(healthOf(t, s, shop), 1)[0]["redirected"]
+			flushing.Wait()
+			if got != want {
+				t.Fatalf("%d of %d clicks during a flush", got, want)
+			}
+		}
+	})
+}
+
 func TestFlushFails(t *testing.T) {
 	ctx := t.Context()
 	server := storetest.Redis(t)

@@ -60,6 +60,7 @@ type Store struct {
 
 	records sync.Map // shopify.Shop to *Record, at most one for each store that was connected
 
+	flushing  sync.RWMutex // held while something is neither pending nor yet in Redis
 	pendingMu sync.Mutex
 	pending   map[shopify.Shop]*pending // for Flush
 

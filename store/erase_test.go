@@ -312,6 +312,9 @@ func TestErasedWhileMade(t *testing.T) {
 			s := []*store.Store{a, b}[i%2]
 			for range 20 {
 				loaded := load(t, s, nth(shop, i))
+				if loaded.Record == nil {
+					continue // made, erased and made again at the same time, by a clock that stands still
+				}
 				value := lookedUp(c, nth(shop, i), nthCustomer(i))
 				if err := s.Save(context.Background(), loaded.Record, nth(shop, i), &value, clockOf(t, s), nil); err != nil && !errors.Is(err, store.ErrOutdated) {
 					t.Errorf("Save = %v", err)

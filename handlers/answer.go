@@ -43,7 +43,7 @@ func StrictTransport(appURL *url.URL) echo.MiddlewareFunc {
 			return next // only a loopback address, in tests
 		}
 		return func(c echo.Context) error {
-			if !strings.HasPrefix(c.Request().URL.Path, "/apps/subscriptions") {
+			if !strings.HasPrefix(c.Request().URL.Path, route) {
 				c.Response().Header().Set("Strict-Transport-Security", "max-age=31536000")
 			}
 			return next(c)

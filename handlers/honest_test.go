@@ -142,7 +142,7 @@ func TestAmbiguousClicks(t *testing.T) {
 		if got := f.Land(pat, "/apps/subscriptions?"+tt.query); got.Customer.ShopifyCustomerID != servertest.Pat {
 			t.Errorf("%s: opened the portal of %+v; want Pat's", tt.query, got.Customer)
 		}
-		// Nobody is signed in. Who comes back from the sign-in page is not sent there again.
+		// A visitor who is not signed in goes to the sign-in page, but only once.
 		want := "sign_in"
 		if returned {
 			want = "sign_in_failed"

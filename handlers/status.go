@@ -28,7 +28,7 @@ type status struct {
 
 // Register adds the route, in both forms of its path.
 func (s *Status) Register(e *echo.Echo) {
-	for _, path := range []string{"/apps/subscriptions/status", "/apps/subscriptions/status/"} {
+	for _, path := range []string{route + "/status", route + "/status/"} {
 		e.Match([]string{echo.GET, echo.HEAD}, path, s.handle)
 	}
 }

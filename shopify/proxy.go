@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
-	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -102,11 +101,11 @@ func (v *Verifier) Verify(rawQuery, path string) (ProxyRequest, error) {
 	if !slices.ContainsFunc(query["timestamp"], v.fresh) {
 		return ProxyRequest{}, &Refused{Check: CheckTimestamp}
 	}
-	request := read(query, path)
 	refused := &Refused{CheckRepeated, repeated(query)}
 	if refused.Name == "" {
 		refused = &Refused{CheckAmbiguous, ambiguous(query, text)}
 	}
+	request := read(query, path)
 	if refused.Name != "" {
 		request.Shop, request.Customer = "", ""
 		return request, refused
@@ -238,7 +237,7 @@ func read(query url.Values, path string) ProxyRequest {
 		Shop:        Shop(query.Get("shop")),
 		Customer:    CustomerID(query.Get("logged_in_customer_id")),
 		Destination: cleanDestination(path),
-		Query:       maps.Clone(query),
+		Query:       query,
 	}
 	for _, prefix := range query["path_prefix"] {
 		if isPathPrefix(prefix) {
@@ -246,7 +245,7 @@ func read(query url.Values, path string) ProxyRequest {
 		}
 	}
 	for _, name := range reserved() {
-		delete(request.Query, name)
+		delete(query, name)
 	}
 	return request
 }

@@ -33,8 +33,8 @@ type Config struct {
 	RechargeClientSecret    Secret
 	RechargeAPIURL          *url.URL
 	RechargePortalURL       *url.URL // ends in a slash; nil without a Shop
-	RechargeRate            float64  // calls a second
-	RechargeBurst           int      // calls
+	RechargeRate            float64  // calls a second; 0: by the token's prefix
+	RechargeBurst           int      // calls; 0 if RechargeRate is
 
 	Link            string // "signed_in", or "hash": never ask Recharge for a signed-in link
 	RedirectByPage  bool   // forward by a 200 page instead of a 302
@@ -310,12 +310,16 @@ func (c *checker) duration(name, text string, least, most time.Duration) time.Du
 	return d
 }
 
+// rate reads "auto", as zeros, or "rate,burst".
 func (c *checker) rate(name, text string) (float64, int) {
+	if text == "auto" {
+		return 0, 0
+	}
 	rate, burst, _ := strings.Cut(text, ",")
 	perSecond, err := strconv.ParseFloat(strings.TrimSpace(rate), 64)
 	calls, err2 := strconv.Atoi(strings.TrimSpace(burst))
 	c.expect(err == nil && err2 == nil && perSecond > 0 && perSecond <= 1000 && calls >= 1 && calls <= 10000,
-		name, "is not a rate and a burst", "calls a second and burst, such as 2,40")
+		name, "is neither auto nor a rate and a burst", "auto, or calls a second and burst, such as 2,40")
 	return perSecond, calls
 }
 

@@ -66,7 +66,7 @@ func TestDefaults(t *testing.T) {
 		c.RechargeRate, c.RechargeBurst, c.Link, c.Accounts, c.RedirectByPage,
 		c.CustomerTTL, c.LinkTTL, c.RechargeTimeout, c.ClickTimeout, c.LogLevel, c.LogText)
 	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", "https://my-store.myshopify.com/tools/recurring/portal/",
-		2.0, 40, "signed_in", "new", false,
+		0.0, 0, "signed_in", "new", false,
 		24*time.Hour, 10*time.Minute, 3*time.Second, 8*time.Second, slog.LevelInfo, false)
 	if got != want {
 		t.Errorf("defaults = %s; want %s", got, want)
@@ -165,6 +165,8 @@ func TestProblems(t *testing.T) {
 		{"RECHARGE_API_URL", "http://api.rechargeapps.com", "RECHARGE_API_URL"},
 		{"RECHARGE_PORTAL_URL", "javascript:alert(1)", "RECHARGE_PORTAL_URL"},
 		{"RECHARGE_RATE", "2", "RECHARGE_RATE"},
+		{"RECHARGE_RATE", "auto,40", "RECHARGE_RATE"},
+		{"RECHARGE_RATE", "Auto", "RECHARGE_RATE"},
 		{"RECHARGE_RATE", "0,40", "RECHARGE_RATE"},
 		{"RECHARGE_RATE", "NaN,40", "RECHARGE_RATE"},
 		{"PORTAL_LINK", "token", "PORTAL_LINK"},

@@ -46,6 +46,7 @@ func FuzzRedisURL(f *testing.F) {
 func FuzzSettings(f *testing.F) {
 	f.Add("secret,old", "https://app.example", "a.myshopify.com", "https://p.example/x", "2,40", "24h", ":8080", "info", key1)
 	f.Add(",", "http://127.0.0.1:1", "", "", "0,0", "-1s", ":0", "debug", "")
+	f.Add("secret", "https://app.example", "a.myshopify.com", "https://p.example/x", "auto", "24h", ":8080", "info", key1)
 	f.Add("a,b,c", "https://u:p@h?q#f", "A.myshopify.com", "http://evil.example", "NaN,1", "1h1h", "host", "", "AAAA")
 	f.Add(" ", "https:///x", "a.myshopify.com.", "https://[::1]/", "1e309,9", "9999999h", "[::1]:65536", "warn", key1+","+key1)
 	f.Fuzz(func(t *testing.T, secret, app, shop, portal, rate, ttl, addr, level, key string) {
@@ -75,7 +76,8 @@ func FuzzSettings(f *testing.F) {
 				t.Errorf("Check takes the address %v", u)
 			}
 		}
-		if !(c.RechargeRate > 0 && c.RechargeRate <= 1000) || c.RechargeBurst < 1 || c.CustomerTTL <= 0 || c.LinkTTL < 0 || string(c.Shop) != shop {
+		auto := c.RechargeRate == 0 && c.RechargeBurst == 0
+		if !auto && (!(c.RechargeRate > 0 && c.RechargeRate <= 1000) || c.RechargeBurst < 1) || c.CustomerTTL <= 0 || c.LinkTTL < 0 || string(c.Shop) != shop {
 			t.Errorf("Check = %+v", c)
 		}
 		for _, key := range c.EncryptionKeys {

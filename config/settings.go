@@ -27,7 +27,7 @@ type Settings struct {
 	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" hidden:""`
 	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com"`
 	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL"`
-	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"2,40" placeholder:"RATE,BURST"`
+	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"auto" placeholder:"auto|RATE,BURST"`
 	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"signed_in|hash"`
 	Redirect                string `name:"redirect" group:"Portal" default:"location" placeholder:"location|page"`
 	CustomerTTL             string `name:"customer-ttl" group:"Portal" default:"24h" placeholder:"DURATION"`
@@ -61,7 +61,8 @@ func Meaning(flag string) string {
 		"recharge-api-url":          "Recharge's API.",
 		"recharge-portal-url": "Base of links by hash, and a host that links may lead to. " +
 			"Empty: 'https://<shop>/tools/recurring/portal/'.",
-		"recharge-rate":    "The token's rate limit: calls a second and burst.",
+		"recharge-rate": "'auto': each token's own limit, by its prefix and Recharge's answers. " +
+			"Calls a second and burst, such as '2,40': at most these, for every token.",
 		"portal-link":      "'signed_in': a signed-in link, by hash if that fails. 'hash': always by hash.",
 		"redirect":         "'location': a 302. 'page': a 200 page that forwards at once.",
 		"customer-ttl":     "How long a customer is cached.",

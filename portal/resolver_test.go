@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
@@ -647,6 +649,65 @@ func TestMerchants(t *testing.T) {
 	save(func(c *store.Connection) { c.Detected.PortalURL = "://" })
 	if r := b.click(portal.Request{}); r.Outcome != portal.Unavailable || r.Cause == nil {
 		t.Errorf("with a connection that cannot be used, a click is %s (%v); want unavailable", r.Outcome, r.Cause)
+	}
+}
+
+// TestTokensHaveTheirOwnRate: without a configured rate, each shop's token has the budget that its prefix
+// stands for, whatever the other shop spends, and so has a merchant's next token. Recharge refuses no call.
+func TestTokensHaveTheirOwnRate(t *testing.T) {
+	t.Parallel()
+	token := func(value string, rate float64, burst int) rechargetest.Token {
+		return rechargetest.Token{Value: value, Scopes: []string{"read_customers"}, Rate: rate, Burst: burst}
+	}
+	srv := rechargetest.NewServer(rechargetest.Options{
+		Customers: people(),
+		Tokens:    []rechargetest.Token{token("sk_5x2_fast", 10, 80), token("sk_usual", 2, 40), token("sk_2x1_next", 4, 40)},
+	})
+	t.Cleanup(srv.Close)
+	transport := recharge.NewTransport(10 * time.Second)
+	t.Cleanup(transport.CloseIdleConnections)
+	merchants, err := portal.NewMerchants(nil, portal.Settings{Options: recharge.Options{
+		APIURL: address(t, srv.URL), AppURL: address(t, srv.URL), Timeout: 10 * time.Second, Now: time.Now, HTTP: transport,
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(shop shopify.Shop, token string) *portal.Merchant {
+		t.Helper()
+		merchant, err := merchants.Of(shop, &store.Record{Connection: &store.Connection{Shop: shop, APIToken: token}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return merchant
+	}
+	fast, usual := of("fast.myshopify.com", "sk_5x2_fast"), of("usual.myshopify.com", "sk_usual")
+	next := func() *portal.Merchant { return of("usual.myshopify.com", "sk_2x1_next") }
+	for _, test := range []struct {
+		merchant *portal.Merchant
+		want     recharge.Budget
+	}{{fast, recharge.Budget{Rate: 10, Burst: 80}}, {usual, recharge.Budget{Rate: 2, Burst: 40}}, {next(), recharge.Budget{Rate: 4, Burst: 40}}} {
+		client, name := test.merchant.Client, test.merchant.Client.Token()
+		limiter := client.Limiter()
+		grant, err := limiter.Reserve(t.Context(), nil, recharge.Ask{recharge.High: test.want.Burst})
+		for range test.want.Burst {
+			if err == nil {
+				_, err = client.FindCustomer(t.Context(), grant, string(pat), recharge.High)
+			}
+		}
+		if err != nil {
+			t.Errorf("%s: a burst of %d calls: %v", name, test.want.Burst, err)
+		}
+		if _, err := limiter.Reserve(t.Context(), nil, recharge.Ask{recharge.High: 10 * int(test.want.Rate)}); !recharge.Is(err, recharge.OverBudget) {
+			t.Errorf("%s: ten seconds' calls more: %v; want them refused", name, err)
+		}
+		if got := limiter.Budget(); got.Rate != test.want.Rate || got.Burst != test.want.Burst {
+			t.Errorf("%s: the budget is %+v; want %+v", name, got, test.want)
+		}
+	}
+	for _, request := range srv.Requests() {
+		if request.Status != http.StatusOK {
+			t.Errorf("Recharge answered %d", request.Status)
+		}
 	}
 }
 

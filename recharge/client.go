@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,8 +25,7 @@ const (
 	maxBody = 4 << 20
 )
 
-// Options configure a Client. StorefrontToken is optional. Set either Limiter, or both Rate and
-// Burst.
+// Options configure a Client. StorefrontToken is optional. Rate and Burst are set together.
 type Options struct {
 	Shop            string        // x.myshopify.com
 	APIURL          *url.URL      // https://api.rechargeapps.com
@@ -33,12 +33,12 @@ type Options struct {
 	PortalURL       *url.URL      // base of hash links; ends in a slash
 	Token           string        // Admin API token
 	StorefrontToken string        // for sessions; we do not know whether they need one
-	Rate            float64       // the token's calls per second
+	Rate            float64       // the token's calls per second; 0: by its prefix, see NewLimiter
 	Burst           int           // calls
 	Timeout         time.Duration // for each call
 	Now             func() time.Time
 	HTTP            *http.Transport // shared by many clients
-	Limiter         *Limiter        // of the same token; nil for a new one made from Rate and Burst
+	Limiter         *Limiter        // of the same token; nil for a new one
 }
 
 // Client talks to Recharge for one store. It is safe for concurrent use.
@@ -52,7 +52,7 @@ type Client struct {
 // NewClient returns a client for one store.
 func NewClient(o Options) *Client {
 	if o.Limiter == nil {
-		o.Limiter = NewLimiter(o.Rate, o.Burst, o.Now)
+		o.Limiter = NewLimiter(o.Token, o.Rate, o.Burst, o.Now)
 	}
 	return &Client{o, o.HTTP, o.Limiter, guard{shop: o.Shop, portal: o.PortalURL}}
 }
@@ -276,6 +276,19 @@ func (h *Headers) read(header http.Header, now time.Time) {
 	if date, err := http.ParseTime(header.Get("Date")); err == nil {
 		h.Dated, h.Ahead = true, date.Sub(now)
 	}
+}
+
+// usualRate and usualBurst are the limit of a token without a prefix, in calls a second and calls.
+const usualRate, usualBurst = 2, 40
+
+// rateOf returns the limit that a token's prefix stands for. A token that begins with sk_5x2_ has 5
+// times the usual rate, and 2 times the usual burst.
+func rateOf(token string) (perSecond, burst float64) {
+	var rate, size int
+	if _, err := fmt.Sscanf(token, "sk_%2dx%2d_", &rate, &size); err != nil || rate < 1 || size < 1 {
+		return usualRate, usualBurst
+	}
+	return float64(rate * usualRate), float64(size * usualBurst)
 }
 
 // readLimit reads Recharge's own count of a token's calls, and the size of its bucket.

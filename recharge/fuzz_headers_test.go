@@ -18,11 +18,16 @@ func FuzzHeaders(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, limit, after string) {
 		now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-		l := NewLimiter(2, 40, func() time.Time { return now })
+		l := NewLimiter("", 2, 40, func() time.Time { return now })
+		auto := NewLimiter("sk_5x2_fixture", 0, 0, l.now)
 		header := http.Header{"X-Recharge-Limit": {limit}, "Retry-After": {after}}
 		l.follow(header)
 		if l.bucket.Burst < 1 || l.bucket.Burst > 40 || l.seen < 0 || l.seen > l.bucket.Burst || l.level < l.seen || l.level > l.bucket.Burst || math.IsNaN(l.level) {
 			t.Errorf("X-Recharge-Limit %q: burst %v, seen %v, level %v", limit, l.bucket.Burst, l.seen, l.level)
+		}
+		auto.follow(header)
+		if b := auto.bucket; b.Burst < 1 || b.Burst > 4000 || math.Abs(b.Rate-b.Burst/8) > 1e-9 || auto.level > b.Burst {
+			t.Errorf("X-Recharge-Limit %q of a token with a prefix: %+v, level %v", limit, b, auto.level)
 		}
 		pause := retryAfter(header)
 		if pause < time.Second || pause > longestPause {

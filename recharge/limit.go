@@ -117,8 +117,9 @@ type SharedLimiter interface {
 // Limiter is what this process knows about one token: how full its bucket is, how long a 429 holds
 // back its calls, and which endpoints are dead. It is safe for concurrent use.
 type Limiter struct {
-	configured float64 // burst
-	now        func() time.Time
+	most     float64 // the burst is never more than this
+	perBurst float64 // the rate for each call of the burst; 0: the rate is configured, and stays
+	now      func() time.Time
 
 	mu         sync.Mutex
 	bucket     Bucket
@@ -133,14 +134,17 @@ type Limiter struct {
 	breakers   breakers
 }
 
-// NewLimiter returns the limiter of a token that has made no calls yet.
-func NewLimiter(perSecond float64, burst int, now func() time.Time) *Limiter {
-	return &Limiter{
-		configured: float64(burst),
-		bucket:     Bucket{perSecond, float64(burst), maxWait},
-		now:        now,
-		breakers:   newBreakers(),
+// NewLimiter returns the limiter of a token that has made no calls yet. perSecond and burst are what
+// an operator configured. If they are 0, the limiter starts from the token's prefix, and follows
+// Recharge to any burst.
+func NewLimiter(token string, perSecond float64, burst int, now func() time.Time) *Limiter {
+	l := &Limiter{most: float64(burst), now: now, breakers: newBreakers()}
+	l.bucket = Bucket{perSecond, float64(burst), maxWait}
+	if perSecond == 0 {
+		l.bucket.Rate, l.bucket.Burst = rateOf(token)
+		l.most, l.perBurst = 100*usualBurst, l.bucket.Rate/l.bucket.Burst
 	}
+	return l
 }
 
 // Reserve takes calls from the shared limiter, or from this process's own account if shared is nil
@@ -237,8 +241,9 @@ func (l *Limiter) leak() {
 	l.unreported = min(l.unreported+min(gone, max(0, -l.unreported)), l.level)
 }
 
-// follow updates the account with Recharge's own count, which comes with every answer. Other
-// programs may use the same token, and the bucket may be smaller than configured.
+// follow updates the account with Recharge's own count and size of the bucket, which come with every
+// answer. Other programs may use the same token, and Recharge may have changed its limit. The rate
+// is in no header, so it is taken to grow and shrink with the size.
 func (l *Limiter) follow(header http.Header) {
 	calls, burst, ok := readLimit(header)
 	if !ok {
@@ -247,7 +252,10 @@ func (l *Limiter) follow(header http.Header) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leak()
-	l.bucket.Burst = min(l.configured, float64(burst))
+	l.bucket.Burst = min(l.most, float64(burst))
+	if l.perBurst != 0 {
+		l.bucket.Rate = l.bucket.Burst * l.perBurst
+	}
 	l.seen = min(float64(calls), l.bucket.Burst)
 	l.level = max(l.level, l.seen)
 }

@@ -296,6 +296,18 @@ func TestCrowd(t *testing.T) {
 	})
 }
 
+// TestCrowdOfAFasterToken: a token of five times the rate and twice the burst has all of both, and
+// Recharge never has to refuse a call.
+func TestCrowdOfAFasterToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const token, callers, burst, patient = "sk_5x2_fixture", 1000, 80, 10
+		srv, c := emulated(t, rechargetest.Options{
+			Tokens: []rechargetest.Token{{Value: token, Scopes: []string{"read_customers"}, Rate: 10, Burst: burst}},
+		}, func(o *recharge.Options) { o.Token, o.Rate, o.Burst = token, 0, 0 })
+		checkCrowd(t, "at first", crowd(t, c, callers), callers, burst+patient, srv)
+	})
+}
+
 // TestCrowdIsForgotten: refused callers have spent nothing, so the next crowd finds the whole burst
 // once the bucket has leaked. The clock stands still during a crowd, and no caller waits, because
 // two seconds per call are too long.

@@ -165,6 +165,61 @@ func TestFollowsLimit(t *testing.T) {
 	}
 }
 
+// TestFollowsLimitBothWays: without a configured rate, the burst is the size that Recharge names, and the
+// rate keeps its relation to it. A configured rate and burst are a ceiling.
+func TestFollowsLimitBothWays(t *testing.T) {
+	for _, test := range []struct {
+		token       string
+		rate, burst int // configured; 0: auto
+		limit       string
+		want        recharge.Budget
+	}{
+		{"sk_fixture", 0, 0, "", recharge.Budget{Left: 39, Burst: 40, Rate: 2}},
+		{"sk_fixture", 0, 0, "1/80", recharge.Budget{Left: 79, Burst: 80, Rate: 4}},
+		{"sk_fixture", 0, 0, "1/20", recharge.Budget{Left: 19, Burst: 20, Rate: 1}},
+		{"sk_5x2_fixture", 0, 0, "", recharge.Budget{Left: 79, Burst: 80, Rate: 10}},
+		{"sk_5x2_fixture", 0, 0, "1/80", recharge.Budget{Left: 79, Burst: 80, Rate: 10}},
+		{"sk_5x2_fixture", 0, 0, "70/80", recharge.Budget{Left: 10, Burst: 80, Rate: 10}},
+		{"sk_5x2_fixture", 0, 0, "1/160", recharge.Budget{Left: 159, Burst: 160, Rate: 20}},
+		{"sk_5x2_fixture", 0, 0, "1/40", recharge.Budget{Left: 39, Burst: 40, Rate: 5}},
+		{"sk_5x2_fixture", 0, 0, "1/9999999999999", recharge.Budget{Left: 3999, Burst: 4000, Rate: 500}},
+		{"sk_5x2_fixture", 2, 40, "1/80", recharge.Budget{Left: 39, Burst: 40, Rate: 2}},
+		{"sk_5x2_fixture", 20, 160, "1/80", recharge.Budget{Left: 79, Burst: 80, Rate: 20}},
+	} {
+		header := http.Header{}
+		if test.limit != "" {
+			header.Set("X-Recharge-Limit", test.limit)
+		}
+		srv := newScript(t, answer{body: fixture(t, "customers_one_match_2021_11"), header: header})
+		c := newClient(t, srv.URL, func(o *recharge.Options) {
+			o.Token, o.Rate, o.Burst = test.token, float64(test.rate), test.burst
+		})
+		checkReason(t, "FindCustomer", find(t, c), "")
+		if got := c.Limiter().Budget(); got != test.want {
+			t.Errorf("%s, %d,%d, %q: the budget is %+v; want %+v", test.token, test.rate, test.burst, test.limit, got, test.want)
+		}
+	}
+}
+
+// TestGrowsAndShrinks: the limiter of one token follows one size after the other, and what is in its
+// bucket stays.
+func TestGrowsAndShrinks(t *testing.T) {
+	sized := func(limit string) answer {
+		return answer{body: fixture(t, "customers_one_match_2021_11"), header: http.Header{"X-Recharge-Limit": {limit}}}
+	}
+	srv := newScript(t, sized("1/40"), sized("2/80"), sized("3/80"), sized("4/20"), sized("5/40"))
+	c := newClient(t, srv.URL, func(o *recharge.Options) { o.Rate, o.Burst = 0, 0 })
+	for i, want := range []recharge.Budget{
+		{Left: 39, Burst: 40, Rate: 2}, {Left: 78, Burst: 80, Rate: 4}, {Left: 77, Burst: 80, Rate: 4},
+		{Left: 16, Burst: 20, Rate: 1}, {Left: 35, Burst: 40, Rate: 2},
+	} {
+		checkReason(t, "FindCustomer", find(t, c), "")
+		if got := c.Limiter().Budget(); got != want {
+			t.Errorf("after answer %d the budget is %+v; want %+v", i+1, got, want)
+		}
+	}
+}
+
 // TestPauseIsShared: after a 429 in one process, the other makes no call either, not even one that
 // a click could do without.
 func TestPauseIsShared(t *testing.T) {
@@ -446,7 +501,7 @@ func TestFailingSharedLimiter(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				shared := &flaky{takes: test.takes}
-				l := recharge.NewLimiter(1e-6, 40, time.Now)
+				l := recharge.NewLimiter("", 1e-6, 40, time.Now)
 				for range test.takes {
 					go func() { _, _ = l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 1}) }()
 					synctest.Wait()
@@ -467,7 +522,7 @@ func TestGivenBackOnce(t *testing.T) {
 	t.Parallel()
 	// given returns the state after 20 calls here, 10 of them given back, and 10 elsewhere.
 	given := func(t *testing.T) (*recharge.Limiter, *sharedLimiter) {
-		l, shared := recharge.NewLimiter(1e-6, 40, time.Now), &sharedLimiter{}
+		l, shared := recharge.NewLimiter("", 1e-6, 40, time.Now), &sharedLimiter{}
 		if _, err := l.Reserve(t.Context(), shared, recharge.Ask{recharge.High: 10}); err != nil {
 			t.Fatal(err)
 		}

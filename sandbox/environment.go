@@ -107,7 +107,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 		ShopifyAPIKey: ClientID, ShopifyAPISecret: e.appSecret, CustomerAccounts: "new", AppURL: e.appURL(),
 		Addr: e.app.Addr().String(), OpsAddr: "127.0.0.1:0",
 		RedisURL: "redis://" + e.redis.Addr(), EncryptionKey: base64.StdEncoding.EncodeToString(key),
-		RechargeAPIURL: e.recharge.URL, RechargeRate: "2,40",
+		RechargeAPIURL: e.recharge.URL, RechargeRate: "auto",
 		PortalLink: "signed_in", Redirect: cmp.Or(o.Redirect, "location"), CustomerTTL: "24h", LinkTTL: "60s",
 		RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "info", LogFormat: "text",
 	}.Check()

@@ -89,6 +89,29 @@ func TestLimiterIsShared(t *testing.T) {
 	}
 }
 
+// TestSizesDiffer: one instance has noticed a larger bucket of Recharge, with a higher rate, and the
+// other has not. The bucket is equally full for both, so neither takes what the other leaves, and
+// they never make more calls than the larger bucket holds.
+func TestSizesDiffer(t *testing.T) {
+	a, b := two(t, options(newClock(), &logged{}))
+	small, large := bucket(), recharge.Bucket{Rate: 2e-6, Burst: 80}
+	for i, take := range []struct {
+		store  *store.Store
+		bucket recharge.Bucket
+		calls  int
+		want   recharge.Turn
+	}{
+		{a, small, 20, recharge.Turn{Ask: recharge.Ask{20}, Level: 20}}, {b, large, 0, recharge.Turn{Level: 40}},
+		{b, large, 20, recharge.Turn{Ask: recharge.Ask{20}, Level: 60}}, {a, small, 0, recharge.Turn{Level: 30}},
+		{a, small, 10, recharge.Turn{Ask: recharge.Ask{10}, Level: 40}}, {b, large, 1, recharge.Turn{Level: 80}}, {a, small, 2, recharge.Turn{Level: 40}},
+	} {
+		got, err := take.store.Limiter(shop).Take(t.Context(), take.bucket, recharge.Ask{recharge.High: take.calls}, 0, 0)
+		if err != nil || got.Ask != take.want.Ask || math.Abs(got.Level-take.want.Level) > 0.01 {
+			t.Errorf("Take %d = %+v, %v; want %+v", i+1, got, err, take.want)
+		}
+	}
+}
+
 // TestClockPutBack: a clock set back blocks no shop for longer than a pause, and an empty bucket
 // takes no memory.
 func TestClockPutBack(t *testing.T) {

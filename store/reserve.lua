@@ -1,8 +1,9 @@
 -- Takes calls out of a token's leaky bucket, by the rule of recharge.Bucket.Grant and, if asked to,
 -- acquires the lock on a shopper with them.
 --
--- KEYS  the bucket, which holds when it will be empty, in microseconds since 1970; the lock, and
---       the shopper's cached value
+-- KEYS  the bucket, which holds when it will be empty, in microseconds since 1970, and so is equally
+--       full for an instance that does not know yet that Recharge has changed the burst and, with
+--       it, the rate; the lock, and the shopper's cached value
 -- ARGV  rate in calls a microsecond; burst; longest wait in microseconds; how much must be free for
 --       a normal and for a background call; high, normal and background calls; unreported calls;
 --       the fewest calls in the bucket; the lock's holder and its milliseconds; the most calls in

@@ -272,10 +272,11 @@ func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 // homeView holds what the home page shows.
 type homeView struct {
 	connectionView
-	Base, Shop, ClientID, AppBridge, Polaris string
-	Health                                   healthView
-	Middleware                               keysView
-	AddBlock, TurnOnEmbed                    string
+	shopify.Platform
+	Base, Shop, ClientID  string
+	Health                healthView
+	Middleware            keysView
+	AddBlock, TurnOnEmbed string
 }
 
 func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
@@ -287,8 +288,8 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
 	}
 	return a.draw(c, http.StatusOK, "home", homeView{
 		connectionView: connection,
+		Platform:       a.Merchant.Platform,
 		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
-		AppBridge: a.Merchant.Platform.AppBridge(), Polaris: a.Merchant.Platform.Polaris(),
 		Health: a.healthView(ctx, shop), Middleware: keys,
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),

@@ -37,9 +37,9 @@ func (p Platform) Scripts() string {
 // https://shopify.dev/docs/api/app-home
 func (p Platform) AppBridge() string { return p.Scripts() + "app-bridge.js" }
 
-// Polaris returns the address of the script with Shopify's web components.
+// Polaris returns the address of the script with a version ("2") of Shopify's web components.
 // https://shopify.dev/docs/api/app-home/latest/web-components/versioning
-func (p Platform) Polaris() string { return p.Scripts() + "polaris-1.js" }
+func (p Platform) Polaris(version string) string { return p.Scripts() + "polaris-" + version + ".js" }
 
 // InstallLink returns the address in the admin that asks the merchant to install the app, or opens
 // the app if it is installed.

@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -360,4 +361,19 @@ func (s *Server) adminEditor(w http.ResponseWriter, r *http.Request) {
 	s.adminPage(w, http.StatusOK, "editor.html", "Theme editor", "theme", map[string]any{
 		"App": name, "Block": block, "Template": query.Get("template"), "Embed": query.Has("activateAppId"),
 	})
+}
+
+// shopifyScript serves what Shopify's CDN has for pages in the admin. Both versions of Polaris are the same.
+func shopifyScript(w http.ResponseWriter, r *http.Request) {
+	file := path.Base(r.URL.Path)
+	switch file {
+	case "app-bridge.js":
+	case "polaris-1.js", "polaris-2.js":
+		file = "polaris.js"
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeFileFS(w, r, templates, "templates/admin/"+file)
 }

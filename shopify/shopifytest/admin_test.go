@@ -140,8 +140,10 @@ func TestAdminInstalls(t *testing.T) {
 			t.Errorf("/admin/%s: %s; want %s", name, got, page)
 		}
 	}
-	if _, script := ask(t, "GET", s.URL+"/cdn/shopifycloud/app-bridge.js", nil); !strings.Contains(script, "shopify-reload") {
-		t.Error("there is no App Bridge")
+	for file, part := range map[string]string{"app-bridge.js": "shopify-reload", "polaris-1.js": "s-page", "polaris-2.js": "s-page", "polaris.js": "404"} {
+		if _, script := ask(t, "GET", s.URL+"/cdn/shopifycloud/"+file, nil); !strings.Contains(script, part) {
+			t.Errorf("%s = %s; want %s in it", file, script, part)
+		}
 	}
 }
 

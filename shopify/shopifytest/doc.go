@@ -28,7 +28,7 @@
 //	/cdn/extensions/assets/<file>         an asset of the theme app extension
 //	<PathPrefix>, <PathPrefix>/…          the app
 //	/admin                                the admin (see below), which needs no sign-in
-//	/cdn/shopifycloud/app-bridge.js       an emulated App Bridge
+//	/cdn/shopifycloud/<file>              an emulated app-bridge.js, polaris-1.js and polaris-2.js
 //
 // All but /customer_authentication/login, /admin and App Bridge are also served under a locale
 // prefix such as /fr or /pt-br. A return path that is not relative is ignored, and the shopper ends
@@ -81,7 +81,9 @@
 //
 // Server.SessionToken makes the tokens that App Bridge would get. The emulated App Bridge has idToken, a fetch that
 // adds a token on the page's own origin and retries once after a 401 with X-Shopify-Retry-Invalid-Session-Request, and
-// the bounce page's shopify-reload. Its toast.show writes to the console.
+// the bounce page's shopify-reload. Its toast.show writes to the console. The links of s-app-nav are in nav#app-nav above
+// the frame. A click on one dispatches shopify:navigate on the s-link, and loads the link in the frame unless the app
+// prevents it. Both versions of the emulated Polaris draw s-page and s-section in one plain look.
 //
 // Installing an app makes its proxy path live. Uninstalling it removes the path and sends app/uninstalled.
 // Redact, RequestData and RedactShop send the compliance topics. The app has 5 seconds to answer a webhook
@@ -115,7 +117,7 @@
 //
 // It also leaves out, among other things: TLS; the password page; bot protection and rate limits; checkout,
 // cart, products and search; the Admin API and the authorization code grant, staff and their permissions,
-// billing, Polaris and the rest of App Bridge; webhooks of other topics; token exchange; the separate account
+// billing, the rest of Polaris and App Bridge; webhooks of other topics; token exchange; the separate account
 // domain of current customer accounts and its session (sign-in here is one page and one cookie, but
 // Faults.ForgetShopper shows the best-known effect), routes.account_url as /customer_authentication/redirect,
 // one-time codes and multipass; markets and currencies; Shopify's own security headers.

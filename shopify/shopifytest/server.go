@@ -352,9 +352,8 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/admin" || strings.HasPrefix(r.URL.Path, "/admin/") || strings.HasPrefix(r.URL.Path, "/store/"):
 		s.admin(w, r)
 		return
-	case r.URL.Path == "/cdn/shopifycloud/app-bridge.js":
-		w.Header().Set("Cache-Control", "no-cache")
-		http.ServeFileFS(w, r, templates, "templates/admin/app-bridge.js")
+	case strings.HasPrefix(r.URL.Path, "/cdn/shopifycloud/"):
+		shopifyScript(w, r)
 		return
 	}
 	v := s.visit(r)

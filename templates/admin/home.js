@@ -1,7 +1,28 @@
 // The app home sends its forms and shows the answers without leaving the page.
 // App Bridge adds a fresh session token to every fetch.
 (() => {
-  const { base } = document.body.dataset;
+  const { base, polaris } = document.body.dataset;
+
+  // load tries each address until one answers, because Shopify's CDN may not have the newest Polaris.
+  const load = ([address, ...older]) => {
+    if (!address) return;
+    const script = document.createElement('script');
+    script.src = address;
+    script.onerror = () => load(older);
+    document.head.append(script);
+  };
+  load(polaris.split(' '));
+
+  // App Bridge shows the links of s-app-nav in the admin's sidebar. They lead to sections of this page, which would
+  // otherwise load again.
+  const showSection = (event) => {
+    const link = event.target.closest('s-app-nav [href]');
+    if (!link) return;
+    event.preventDefault();
+    location.hash = link.getAttribute('href').split('#')[1];
+  };
+  document.addEventListener('shopify:navigate', showSection);
+  document.addEventListener('click', showSection);
 
   const ask = (path, body) => fetch(base + path, body ? { method: 'POST', body } : {});
 

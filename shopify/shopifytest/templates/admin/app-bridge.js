@@ -1,4 +1,4 @@
-// An emulated App Bridge with session tokens, fetch and the bounce page only. It
+// An emulated App Bridge with session tokens, fetch, s-app-nav and the bounce page only. It
 // asks the admin page around this frame, which it finds by the host parameter.
 (() => {
   const here = new URL(location.href);
@@ -9,8 +9,21 @@
 
   let last = 0;
   const waiting = new Map();
+  const navLinks = () => [...document.querySelectorAll('s-app-nav s-link')];
+  addEventListener('DOMContentLoaded', () => {
+    const links = navLinks().map((link) => ({ href: link.getAttribute('href'), label: link.textContent }));
+    window.parent.postMessage({ bridge: 'nav', links }, admin);
+  });
+
   addEventListener('message', (event) => {
-    if (event.source !== window.parent || event.origin !== admin || event.data?.bridge !== 'idToken') return;
+    if (event.source !== window.parent || event.origin !== admin) return;
+    if (event.data?.bridge === 'navigate') {
+      const { href } = event.data;
+      const link = navLinks().find((link) => link.getAttribute('href') === href);
+      const navigate = new CustomEvent('shopify:navigate', { bubbles: true, cancelable: true });
+      if (!link || link.dispatchEvent(navigate)) window.parent.postMessage({ bridge: 'load', href }, admin);
+    }
+    if (event.data?.bridge !== 'idToken') return;
     waiting.get(event.data.id)?.(event.data.token);
     waiting.delete(event.data.id);
   });

@@ -1,0 +1,101 @@
+package sandbox_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
+
+	"manage-subscriptions/sandbox"
+	"manage-subscriptions/shopify/shopifytest"
+)
+
+// TestAdminNavigation: each link that the admin shows for the app home leads to a section of it, without loading it
+// again. If the admin does load it, it is drawn, and shows that section.
+func TestAdminNavigation(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	m := newMerchant(t, s, chromium(t))
+	m.open(`[data-state="connected"]`)
+	picture(t, m.ctx, "app-home", 1200, 900)
+	picture(t, m.ctx, "app-home-phone", 390, 844)
+	type link struct{ Label, Href string }
+	shown := read(t, m.ctx, chromedp.Evaluate[[]link](
+		`[...document.querySelectorAll('#app-nav a')].map((a) => ({ label: a.textContent, href: a.getAttribute('href') }))`))
+	want := []link{
+		{"Connection", "/#connect-heading"},
+		{"Health", "/#health-heading"},
+		{"Test", "/#try-heading"},
+		{"Links", "/#links-heading"},
+		{"API keys", "/#keys-heading"},
+	}
+	if diff := cmp.Diff(want, shown); diff != "" {
+		t.Fatalf("the admin's links to the app home (-want +got):\n%s", diff)
+	}
+	m.types("#customer", "7")
+	for _, link := range want {
+		section := css(link.Href[1:] + ":target")
+		do(t, m.ctx, chromedp.Click(css(`#app-nav a[href="`+link.Href+`"]`)))
+		m.sees(section)
+		if got := read(t, m.ctx, chromedp.Value(css("#customer"), m.app())); got != "7" {
+			t.Errorf("after %s the form has %q; want what was typed", link.Label, got)
+		}
+	}
+	s.Store.SetFaults(func(f *shopifytest.Faults) { f.NoIDToken = true })
+	read(t, m.ctx, chromedp.Evaluate[bool](`document.getElementById('app').contentWindow.postMessage(
+		{ bridge: 'navigate', href: '/?loaded=1#health-heading' }, document.querySelector('main').dataset.origin), true`))
+	m.sees(`#health-heading:target`)
+	if got := read(t, m.ctx, chromedp.Value(css("#customer"), m.app())); got != "" {
+		t.Errorf("loaded again, the form has %q; want it empty", got)
+	}
+}
+
+// TestPolaris: the app home loads Polaris 2, and Polaris 1 if Shopify's CDN does not have it. With neither, the page
+// draws its own frame. Polaris is light, so with it the page is light, whatever the browser prefers.
+func TestPolaris(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	machine := chromium(t)
+	const cdn = "/cdn/shopifycloud/"
+	for name, test := range map[string]struct {
+		blocked []string
+		want    string // the scripts that the page asks for
+		ink     string // its text's colour, where the browser prefers dark
+	}{
+		"newest":  {nil, "polaris-2.js", "rgb(48, 48, 48)"},
+		"older":   {[]string{"polaris-2.js"}, "polaris-2.js polaris-1.js", "rgb(48, 48, 48)"},
+		"neither": {[]string{"polaris-2.js", "polaris-1.js"}, "polaris-2.js polaris-1.js", "rgb(227, 227, 227)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := window(t, machine)
+			var block network.SetBlockedURLsParams
+			for _, file := range test.blocked {
+				block.URLPatterns = append(block.URLPatterns, &network.BlockPattern{URLPattern: "*://*:*/*" + file, Block: true})
+			}
+			dark := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}}
+			if _, err := chromedp.Call(ctx, network.SetBlockedURLs, block); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, dark); err != nil {
+				t.Fatal(err)
+			}
+			home := s.AppURL() + "/?embedded=1&shop=" + s.Shop() + "&id_token=" + s.Store.SessionToken(sandbox.ClientID)
+			do(t, ctx, chromedp.Navigate(home), chromedp.WaitVisible(css(`[data-state="connected"]`)))
+			drawn := func() string {
+				return read(t, ctx, chromedp.Evaluate[string](`[...document.scripts].map((s) => s.src).filter((src) => src.includes('/polaris-'))
+					.map((src) => src.split('`+cdn+`')[1]).join(' ') + ', ' + getComputedStyle(document.body).color + ', ' + !!customElements.get('s-page')`))
+			}
+			want := test.want + ", " + test.ink + ", "
+			if name == "neither" {
+				want += "false"
+			} else {
+				want += "true"
+			}
+			until(t, "the page has "+want, func() bool { return strings.TrimSpace(drawn()) == want })
+			picture(t, ctx, "polaris-"+name, 800, 600)
+		})
+	}
+}

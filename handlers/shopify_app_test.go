@@ -1,13 +1,16 @@
 package handlers_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"manage-subscriptions/internal/servertest"
 
@@ -101,9 +104,6 @@ func TestAppAsks(t *testing.T) {
 	if a.Build.AutomaticallyUpdateURLsOnDev {
 		t.Error("automatically_update_urls_on_dev = true; want the server that shoppers use left alone")
 	}
-	if !regexp.MustCompile(`^20[0-9]{2}-(01|04|07|10)$`).MatchString(a.Webhooks.APIVersion) {
-		t.Errorf("api_version = %q; want one of Shopify's", a.Webhooks.APIVersion)
-	}
 	var topics, compliance []string
 	for _, s := range a.Webhooks.Subscriptions {
 		topics, compliance = append(topics, s.Topics...), append(compliance, s.ComplianceTopics...)
@@ -113,6 +113,59 @@ func TestAppAsks(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"customers/data_request", "customers/redact", "shop/redact"}, slices.Sorted(slices.Values(compliance))); diff != "" {
 		t.Errorf("compliance_topics (-want +got):\n%s", diff)
+	}
+}
+
+// versionEnd returns the day from which Shopify need not answer an API version as asked: a year after its release, which
+// is on the first day of a quarter. https://shopify.dev/docs/api/usage/versioning
+func versionEnd(version string) (time.Time, error) {
+	released, err := time.Parse("2006-01", version)
+	if err == nil && released.Month()%3 != 1 {
+		err = fmt.Errorf("%q is no quarter", version)
+	}
+	return released.AddDate(1, 0, 0), err
+}
+
+func TestVersionEnd(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]string{"2026-07": "2027-07-01", "2026-10": "2027-10-01", "2026-08": "", "unstable": "", "": ""} {
+		end, err := versionEnd(version)
+		if want == "" && err == nil || want != "" && (err != nil || end.Format(time.DateOnly) != want) {
+			t.Errorf("versionEnd(%q) = %v, %v; want %q", version, end, err, want)
+		}
+	}
+}
+
+// TestAPIVersions checks that Shopify supports each API version in the app's and its extensions' configuration today.
+// Two months before an end, it says so in the log.
+func TestAPIVersions(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../extensions/*/shopify.extension.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, "../shopify.app.toml") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`(?m)^\s*api_version\s*=\s*"(.*)"`).FindAllSubmatch(text, -1) {
+			found++
+			version := string(match[1])
+			end, err := versionEnd(version)
+			switch left := time.Until(end); {
+			case err != nil:
+				t.Errorf("%s: api_version = %q: %v", file, version, err)
+			case left < 0:
+				t.Errorf("%s: Shopify's support of the API version %s ended on %s; raise it", file, version, end.Format(time.DateOnly))
+			case left < 60*24*time.Hour:
+				t.Logf("%s: Shopify's support of the API version %s ends on %s", file, version, end.Format(time.DateOnly))
+			}
+		}
+	}
+	if found < 2 {
+		t.Errorf("found %d API versions; want the app's and the account extension's", found)
 	}
 }
 

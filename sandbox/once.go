@@ -35,8 +35,8 @@ func (s *Sandbox) once(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if at.Path == "/customer_authentication/login" {
-		form := url.Values{"customer": {pat.ID}, "return_to": {at.Query().Get("return_to")}}
+	if at.Path == "/authentication/oauth/authorize" { // of the account host
+		form := url.Values{"customer": {pat.ID}}
 		if _, err := b.follow(ctx, http.MethodPost, at.String(), form); err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ func TestWalks(t *testing.T) {
 
 func walkSignedOut(w *walker) {
 	w.open("/apps/subscriptions/orders?locale=fr")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	portal := w.inPortal("Pat Doe", "Orders")
 	if want := "Locale\nfr"; !strings.Contains(portal.Text, want) {
 		w.t.Errorf("the portal reads %q; want %q in it", portal.Text, want)
@@ -120,7 +120,7 @@ func walkSignedOut(w *walker) {
 
 func walkNeverSubscribed(w *walker) {
 	w.open("/apps/subscriptions")
-	w.signsIn("/customer_authentication/login", "Robin Roe")
+	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
 	page := w.inStore("No subscriptions found", "en", []link{
 		{"Shop subscriptions", "/collections/all"},
 		{"Find my subscriptions by e-mail", "/tools/recurring/get-subscription-access"},
@@ -146,7 +146,7 @@ func walkNeverSubscribed(w *walker) {
 
 func walkSubscribedSince(w *walker) {
 	w.open("/apps/subscriptions")
-	w.signsIn("/customer_authentication/login", "Robin Roe")
+	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
 	w.sees("No subscriptions found")
 	w.s.Recharge.SetCustomers([]rechargetest.Customer{{
 		ID: 70100400, Hash: "3e4d5c6b7a798812", ShopifyCustomerID: robin, Email: "robin@example.test", FirstName: "Robin", LastName: "Roe",
@@ -160,7 +160,7 @@ func walkSubscribedSince(w *walker) {
 func walkSignInFails(w *walker) {
 	w.breaks("signin")
 	w.open("/apps/subscriptions/orders")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	w.inStore("Please sign in again", "en", []link{
 		{"Sign in again", "/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"},
 		{"Find my subscriptions by e-mail", "/tools/recurring/get-subscription-access"},
@@ -183,7 +183,7 @@ func walkSignInFails(w *walker) {
 func walkDownNotKnown(w *walker) {
 	w.breaks("down")
 	w.open("/apps/subscriptions/schedule")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	page := w.inStore("Your subscriptions cannot be opened right now", "en", []link{
 		{"Try again", "/apps/subscriptions/schedule"},
 		{"Contact Sandbox Coffee", "mailto:hello@sandbox-coffee.example?subject=Manage%20Subscriptions%20<id>"},
@@ -257,7 +257,7 @@ func walkRenamedPath(w *walker) {
 		w.t.Errorf("links of the app block (-got +want):\n%s", diff)
 	}
 	w.press("Subscriptions")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	w.inPortal("Pat Doe", "Subscriptions")
 
 	w.open("/")
@@ -310,13 +310,13 @@ func walkFrenchSignIn(w *walker) {
 		{"Retour à la boutique", "/fr/"},
 	})
 	w.press("Se reconnecter")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	w.inPortal("Pat Doe", "Orders")
 
 	w.open("/account/logout")
 	w.open("/fr")
 	w.press("For everyone")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	if page := w.inPortal("Pat Doe", "Subscriptions"); !strings.Contains(page.Text, "Locale\nfr") {
 		w.t.Errorf("the portal reads %q; want the locale fr", page.Text)
 	}
@@ -421,7 +421,7 @@ func walkByPageNoScript(w *walker) {
 	w.noScript()
 	w.open("/collections/all")
 	w.press("Subscriptions")
-	w.signsIn("/customer_authentication/login", "Pat Doe")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	w.inPortal("Pat Doe", "Subscriptions")
 	w.wantClicks("200 /apps/subscriptions", "200 /apps/subscriptions")
 

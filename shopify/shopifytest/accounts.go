@@ -17,22 +17,24 @@ type signIn struct {
 }
 
 // cookieName includes the port, since browsers share cookies between ports and a test may run two stores.
-func cookieName(addr net.Addr) string {
+func cookieName(host string, addr net.Addr) string {
 	_, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
-		return "storefront_session"
+		return host + "_session"
 	}
-	return "storefront_session_" + port
+	return host + "_session_" + port
 }
 
-// login serves both sign-in addresses. The store's kind of accounts decides which of them has the form.
+// login serves both sign-in addresses. With current accounts, the form is on the account host.
 func (s *Server) login(w http.ResponseWriter, r *http.Request, v visit) {
 	account := v.root + "/account"
-	legacy := s.opts.Accounts == accountsLegacy
+	legacy := s.accounts() == accountsLegacy
 	switch {
 	case v.path == newLoginPath && (legacy || v.root != ""):
 		// Stores with legacy accounts have no such page, and it reportedly does not exist under a locale prefix.
 		s.notFound(w, v)
+	case v.path == newLoginPath && v.shopper == nil && r.Method != http.MethodPost:
+		redirect(w, http.StatusFound, s.authorizeURL(returnPath(r.URL.Query().Get("return_to"), account)))
 	case v.path == newLoginPath:
 		s.signInForm(w, r, v, returnPath(r.URL.Query().Get("return_to"), account))
 	case legacy:
@@ -58,7 +60,7 @@ func (s *Server) signInForm(w http.ResponseWriter, r *http.Request, v visit, ret
 	})
 }
 
-// signIn starts a session for the shopper named in the form. Each sign-in gets a new session ID.
+// signIn starts a session for the shopper named in the form, also on the account host if there is one.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request, v visit) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	shopper, ok := s.findShopper(r.PostFormValue("customer"))
@@ -66,19 +68,34 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, v visit) {
 		s.themed(w, v, http.StatusUnprocessableEntity, "not-found.html", "No such shopper", nil)
 		return
 	}
-	s.forget(r)
+	s.begin(w, r, s.cookie, shopper)
+	if s.accounts() != accountsLegacy {
+		s.begin(w, r, s.accountCookie, shopper)
+	}
+	redirect(w, http.StatusSeeOther, returnPath(r.PostFormValue("return_to"), v.root+"/account"))
+}
+
+// begin starts a session, with a new ID, in place of the request's.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, cookie string, shopper Shopper) {
+	s.forget(r, cookie)
 	id := rand.Text()
 	s.mu.Lock()
 	s.sessions[id] = shopper
 	s.mu.Unlock()
-	http.SetCookie(w, &http.Cookie{Name: s.cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	redirect(w, http.StatusSeeOther, returnPath(r.PostFormValue("return_to"), v.root+"/account"))
+	http.SetCookie(w, &http.Cookie{Name: cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 }
 
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request, v visit) {
-	s.forget(r)
-	http.SetCookie(w, &http.Cookie{Name: s.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
+	s.endSessions(w, r)
 	redirect(w, http.StatusFound, s.routes(v).Root)
+}
+
+// endSessions signs a shopper out of the storefront and of the account.
+func (s *Server) endSessions(w http.ResponseWriter, r *http.Request) {
+	for _, name := range []string{s.cookie, s.accountCookie} {
+		s.forget(r, name)
+		http.SetCookie(w, &http.Cookie{Name: name, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
+	}
 }
 
 func (s *Server) findShopper(id string) (Shopper, bool) {
@@ -91,8 +108,8 @@ func (s *Server) findShopper(id string) (Shopper, bool) {
 }
 
 // signedIn returns the shopper of the request's session, or nil.
-func (s *Server) signedIn(r *http.Request) *Shopper {
-	cookie, err := r.Cookie(s.cookie)
+func (s *Server) signedIn(r *http.Request, name string) *Shopper {
+	cookie, err := r.Cookie(name)
 	if err != nil {
 		return nil
 	}
@@ -106,8 +123,8 @@ func (s *Server) signedIn(r *http.Request) *Shopper {
 }
 
 // forget ends the request's session, if it has one.
-func (s *Server) forget(r *http.Request) {
-	cookie, err := r.Cookie(s.cookie)
+func (s *Server) forget(r *http.Request, name string) {
+	cookie, err := r.Cookie(name)
 	if err != nil {
 		return
 	}

@@ -22,7 +22,8 @@
 //	/account                              needs sign-in; a#manage-subscriptions links to that app (but see Themes)
 //	/account/addresses                    needs sign-in
 //	/account/logout                       signs out and redirects to the home page
-//	/customer_authentication/login        Accounts "new": signs in and redirects to ?return_to=<relative>
+//	/customer_authentication/login        Accounts "new": signs in on the account host and redirects to ?return_to=<relative>
+//	/customer_authentication/callback     where the account host sends the shopper back, with a code that works once
 //	/account/login                        Accounts "new": signs in and redirects to /account, whatever the query
 //	                                      Accounts "legacy": signs in and redirects to ?return_url=<relative>
 //	/cdn/extensions/assets/<file>         an asset of the theme app extension
@@ -34,7 +35,27 @@
 // prefix such as /fr or /pt-br. A return path that is not relative is ignored, and the shopper ends
 // up on /account. To sign in, a browser or a program posts a form to the sign-in page's own address
 // with the fields customer (Shopper.ID) and return_to. Each button has data-shopper="<Shopper.ID>".
-// A shopper who is already signed in is redirected at once.
+// A shopper who is already signed in is redirected at once. As a short cut for programs,
+// /customer_authentication/login takes the form as well, and signs in to the storefront and to the account.
+//
+// # Customer accounts
+//
+// A store with Accounts "new" has an account host of its own, Server.AccountURL:
+//
+//	/authentication/oauth/authorize   the sign-in; redirects to ?redirect_uri=, which must be the storefront's callback,
+//	                                  or to ?return_to=<relative> on the account host
+//	/ /orders /profile                the account; a#menu-subscriptions is the app's link in the account's menu
+//	/pages/<uuid>                     another app's full-page extension, drawn by Options.AccountPage; see
+//	                                  Server.AccountPage (its address) and AccountOpenings. A path after it is handed on.
+//	                                  locale and region_country are shown as main[data-locale] and main[data-country].
+//	/logout                           signs out, on the storefront, too
+//
+// It has a session of its own. A shopper who signs in on the storefront has both sessions. One who signs in on the
+// account host has a storefront session only after passing through /customer_authentication/login, which then asks
+// nothing. Server.SetAccounts turns legacy accounts into current ones and back; shoppers keep their sessions.
+//
+// Faults.Bots refuses requests for pages of the store that come neither from a browser nor with the three headers
+// of Web Bot Auth.
 //
 // # Themes
 //
@@ -114,13 +135,21 @@
 //     Uninstalling the app does not end them. Redact, RequestData and RedactShop send at once, also to apps that are
 //     not installed.
 //   - The admin is on the store's own host, below /admin, and host is its address and "/admin" in base64.
+//   - The account host is another port of the storefront's host, over http, so browsers send it the
+//     storefront's cookies, too. Its pages are at its root, as on https://account.brand.example. At
+//     https://shopify.com/<shop id> they are below /account.
+//   - /account of a store with current accounts stays on the storefront, where it stands in for the account's home.
+//     Shopify redirects it to the account host.
+//   - state of /authentication/oauth/authorize is the way back in the clear. There is no PKCE, no nonce, no token, and
+//     a code does not expire. What Shopify does with sessions when a store's accounts change is not known.
+//   - Faults.Bots refuses every unsigned bot at once, never the proxy. Shopify limits rates, counts what it does not
+//     tell, checks signatures, and says nothing about proxied paths.
 //
-// It also leaves out, among other things: TLS; the password page; bot protection and rate limits; checkout,
-// cart, products and search; the Admin API and the authorization code grant, staff and their permissions,
-// billing, the rest of Polaris and App Bridge; webhooks of other topics; token exchange; the separate account
-// domain of current customer accounts and its session (sign-in here is one page and one cookie, but
-// Faults.ForgetShopper shows the best-known effect), routes.account_url as /customer_authentication/redirect,
-// one-time codes and multipass; markets and currencies; Shopify's own security headers.
+// It also leaves out, among other things: TLS; the password page; rate limits; checkout, cart, products
+// and search; the Admin API and the authorization code grant, staff and their permissions, billing, the rest
+// of Polaris and App Bridge; webhooks of other topics; token exchange; the Customer Account API and extensions of the app's
+// own in the account, routes.account_url as /customer_authentication/redirect, one-time codes, multipass and sign-in
+// with Shop; markets and currencies; Shopify's own security headers.
 //
 // Liquid is github.com/osteele/liquid with the objects shop, customer, request and routes. Added are md5, sha256,
 // comparison with blank, inline comments, doc, outputs of several lines, named arguments of filters, and an error for

@@ -16,6 +16,10 @@ type Faults struct {
 	// ForgetShopper leaves logged_in_customer_id empty though the shopper is signed in, a reported
 	// Shopify defect. Liquid still has the customer.
 	ForgetShopper bool
+	// Bots, if not 0, is the status (403, 429 or 430) with which the store's own pages and the account host refuse a
+	// request that has neither Sec-Fetch-Mode, which every browser sends, nor all of Signature, Signature-Input and
+	// Signature-Agent (Web Bot Auth). The signature is not verified. The proxy lets every request through.
+	Bots int
 	// NoIDToken loads an app in the admin's frame without id_token, so that it must ask App Bridge for a session token.
 	NoIDToken bool
 	// WebhooksTwice delivers every webhook twice.

@@ -32,7 +32,7 @@ func (s *Server) routes(v visit) routes {
 	if v.root == "" {
 		r.Root = "/"
 	}
-	if s.opts.Accounts == accountsLegacy {
+	if s.accounts() == accountsLegacy {
 		r.StorefrontLogin = r.AccountLogin + "?return_url=" + url.QueryEscape(v.full)
 	}
 	return r
@@ -89,19 +89,24 @@ func direction(locale string) string {
 
 // page serves the store's own pages.
 func (s *Server) page(w http.ResponseWriter, r *http.Request, v visit) {
+	if s.refuseBot(w, r) {
+		return
+	}
 	switch v.path {
 	case "/":
 		s.themed(w, v, http.StatusOK, "home.html", s.opts.Name, nil)
 	case "/collections/all":
 		s.themed(w, v, http.StatusOK, "collection.html", "All coffee", nil)
 	case "/account":
-		s.account(w, v, s.accountPage(), "Account")
+		s.account(w, v, s.accountTemplate(), "Account")
 	case "/account/addresses":
 		s.account(w, v, "addresses.html", "Addresses")
 	case "/account/logout":
 		s.signOut(w, r, v)
 	case newLoginPath, legacyLoginPath:
 		s.login(w, r, v)
+	case callbackPath:
+		s.callback(w, r, v)
 	case "/assets/theme.css":
 		s.stylesheet(w, r)
 	default:
@@ -113,10 +118,10 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 }
 
-// accountPage returns the classic theme's own template, which Shopify only uses with legacy
+// accountTemplate returns the classic theme's own template, which Shopify only uses with legacy
 // accounts. Otherwise the page stands in for Shopify's account pages.
-func (s *Server) accountPage() string {
-	if s.opts.Theme == themeClassic && s.opts.Accounts == accountsLegacy {
+func (s *Server) accountTemplate() string {
+	if s.opts.Theme == themeClassic && s.accounts() == accountsLegacy {
 		return "customers-account.html"
 	}
 	return "account.html"

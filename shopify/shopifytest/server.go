@@ -82,6 +82,10 @@ type Options struct {
 	// is ignored.
 	Embeds []Block
 
+	// AccountPage draws the full-page extension of another app, such as Recharge, in current accounts. The result is
+	// drawn unescaped. If it is "", or AccountPage is nil, the store has no such page.
+	AccountPage func(AccountOpening) template.HTML
+
 	// Footer is drawn unescaped at the foot of every themed page, unless it is nil. It is called once a page.
 	Footer func() template.HTML
 	// Handlers are more routes on the storefront's own host, by http.ServeMux pattern. They take
@@ -103,16 +107,21 @@ type Forwarded struct {
 // A Server is a running store. Its methods may be called at any time from any goroutine.
 type Server struct {
 	URL string // base URL of the storefront, "http://127.0.0.1:40123", without a trailing slash
+	// AccountURL is the base URL of the account host, which serves only stores with current accounts. It stands for
+	// https://account.brand.example and https://shopify.com/<shop id>/account.
+	AccountURL string
 
-	opts    Options
-	cookie  string // name of the session cookie
-	theme   *template.Template
-	extra   *http.ServeMux
-	backend *http.Transport
-	front   *http.Server
-	ctx     context.Context
-	cancel  context.CancelFunc
-	served  chan struct{} // closed when the listener's goroutine has ended
+	opts          Options
+	cookie        string // name of the storefront's session cookie
+	accountCookie string // name of the account host's
+	theme         *template.Template
+	accountPages  *template.Template
+	extra         *http.ServeMux
+	backend       *http.Transport
+	fronts        []*http.Server // of the storefront and of the account host
+	ctx           context.Context
+	cancel        context.CancelFunc
+	served        sync.WaitGroup // goroutines of the listeners
 
 	adminPages  *template.Template
 	adminRoutes *http.ServeMux
@@ -121,11 +130,15 @@ type Server struct {
 	running sync.WaitGroup // requests being answered
 	mu      sync.Mutex     // guards the fields below
 	closed  bool
+	kind    string // of customer accounts
 	faults  Faults
 	apps    []App
 	// sessions maps a session cookie's value to the signed-in shopper.
 	sessions map[string]Shopper
+	// codes maps a code that the account host has given out to its shopper.
+	codes    map[string]Shopper
 	history  []Forwarded
+	openings []AccountOpening
 	// liquidErrors are the errors of the extension's blocks.
 	liquidErrors []string
 	partners     []*partner
@@ -144,14 +157,22 @@ func NewServer(opts Options) *Server {
 
 // NewServerOn is NewServer with the caller's listener, which Close closes.
 func NewServerOn(l net.Listener, opts Options) *Server {
-	s := &Server{
-		URL:      "http://" + l.Addr().String(),
-		opts:     withDefaults(opts),
-		cookie:   cookieName(l.Addr()),
-		extra:    http.NewServeMux(),
-		served:   make(chan struct{}),
-		sessions: map[string]Shopper{},
+	account, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(fmt.Sprintf("shopifytest: cannot listen on a loopback port: %v", err))
 	}
+	s := &Server{
+		URL:           "http://" + l.Addr().String(),
+		AccountURL:    "http://" + account.Addr().String(),
+		opts:          withDefaults(opts),
+		cookie:        cookieName("storefront", l.Addr()),
+		accountCookie: cookieName("account", account.Addr()),
+		extra:         http.NewServeMux(),
+		sessions:      map[string]Shopper{},
+		codes:         map[string]Shopper{},
+	}
+	s.kind = s.opts.Accounts
+	s.accountPages = template.Must(template.ParseFS(templates, "templates/account/*.html"))
 	s.theme = template.Must(template.ParseFS(templates, "templates/*.html", "templates/"+s.opts.Theme+"/*.html"))
 	s.adminPages = template.Must(template.ParseFS(templates, "templates/admin/*.html"))
 	s.adminRoutes, s.sameOrigin = s.routesOfAdmin(), http.NewCrossOriginProtection()
@@ -164,12 +185,17 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	s.backend = newBackend()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ctx, s.cancel = ctx, cancel
-	s.front = newFront(ctx, http.HandlerFunc(s.handle), s.opts.Timeout)
-	go func() {
-		defer close(s.served)
-		_ = s.front.Serve(l) // always returns an error, the expected one after Close
-	}()
+	s.serve(l, s.handle)
+	s.serve(account, s.handleAccount)
 	return s
+}
+
+func (s *Server) serve(l net.Listener, handle http.HandlerFunc) {
+	front := newFront(s.ctx, handle, s.opts.Timeout)
+	s.fronts = append(s.fronts, front)
+	s.served.Go(func() {
+		_ = front.Serve(l) // always returns an error, the expected one after Close
+	})
 }
 
 func withDefaults(opts Options) Options {
@@ -179,9 +205,7 @@ func withDefaults(opts Options) Options {
 	if opts.Accounts == "" {
 		opts.Accounts = accountsNew
 	}
-	if opts.Accounts != accountsNew && opts.Accounts != accountsLegacy {
-		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, not %q or %q", opts.Accounts, accountsNew, accountsLegacy))
-	}
+	checkAccounts(opts.Accounts)
 	if opts.WebhookRetry == nil {
 		opts.WebhookRetry = retries
 	}
@@ -208,6 +232,12 @@ func withDefaults(opts Options) Options {
 	}
 	opts.Shoppers = slices.Clone(opts.Shoppers)
 	return opts
+}
+
+func checkAccounts(kind string) {
+	if kind != accountsNew && kind != accountsLegacy {
+		panic(fmt.Sprintf("shopifytest: Options.Accounts is %q, not %q or %q", kind, accountsNew, accountsLegacy))
+	}
 }
 
 // newBackend returns the transport for requests to apps. It has no Proxy, so that the environment cannot send
@@ -241,10 +271,12 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 
 	s.cancel()
-	_ = s.front.Close() // its only error is that the listener is closed already
+	for _, front := range s.fronts {
+		_ = front.Close() // its only error is that the listener is closed already
+	}
 	s.running.Wait()
 	s.backend.CloseIdleConnections()
-	<-s.served
+	s.served.Wait()
 }
 
 // enter counts a request, unless the store is closing.

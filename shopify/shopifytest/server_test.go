@@ -91,6 +91,21 @@ func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
 	return do(t, c, req)
 }
 
+// getAll is get with the redirects followed.
+func getAll(t *testing.T, c *http.Client, url string) (*http.Response, string) {
+	t.Helper()
+	for range 10 {
+		res, body := get(t, c, url)
+		to, err := res.Location()
+		if err != nil {
+			return res, body
+		}
+		url = to.String()
+	}
+	t.Fatalf("redirected too often, at last to %s", url)
+	return nil, ""
+}
+
 // signInAs posts the sign-in form and returns the answer.
 func signInAs(t *testing.T, c *http.Client, loginURL, id, returnTo string) *http.Response {
 	t.Helper()
@@ -600,14 +615,16 @@ func TestReturnPathStaysInTheStore(t *testing.T) {
 }
 
 func TestSignInPage(t *testing.T) {
-	s := start(t, Options{}, func(http.ResponseWriter, *http.Request) {})
-	_, body := get(t, browser(t), s.URL+newLoginPath+"?return_to=%2Fapps%2Fx%3Fa%3D1%26b%3D%22")
-	for _, want := range []string{
-		`data-shopper="1001"`, `data-shopper="1002"`, `name="return_to" value="/apps/x?a=1&amp;b=&#34;"`,
-		"&lt;b&gt;&amp;", "&#34;&gt;&lt;script&gt;",
-	} {
-		if !strings.Contains(body, want) {
-			t.Errorf("sign-in page has no %s:\n%s", want, body)
+	for accounts, login := range map[string]string{"new": newLoginPath + "?return_to=", "legacy": legacyLoginPath + "?return_url="} {
+		s := start(t, Options{Accounts: accounts}, func(http.ResponseWriter, *http.Request) {})
+		_, body := getAll(t, browser(t), s.URL+login+"%2Fapps%2Fx%3Fa%3D1%26b%3D%22")
+		for _, want := range []string{
+			`data-shopper="1001"`, `data-shopper="1002"`, `<code>/apps/x?a=1&amp;b=&#34;</code>`,
+			"&lt;b&gt;&amp;", "&#34;&gt;&lt;script&gt;",
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("sign-in page has no %s:\n%s", want, body)
+			}
 		}
 	}
 }
@@ -627,8 +644,13 @@ func TestSessions(t *testing.T) {
 
 	res = signInAs(t, c, s.URL+newLoginPath, ada().ID, "/account")
 	cookies := res.Cookies()
-	if len(cookies) != 1 || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteLaxMode || len(cookies[0].Value) < 26 {
-		t.Errorf("cookies = %v; want one, HttpOnly, SameSite=Lax, with a random value", cookies)
+	if len(cookies) != 2 {
+		t.Fatalf("cookies = %v; want one for the storefront and one for the account", cookies)
+	}
+	for _, cookie := range cookies {
+		if !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || len(cookie.Value) < 26 {
+			t.Errorf("cookie %v; want HttpOnly, SameSite=Lax, and a random value", cookie)
+		}
 	}
 	_, body := get(t, c, s.URL+"/account")
 	for _, want := range []string{"Hello, Ada", `id="manage-subscriptions" href="/apps/subscriptions"`} {
@@ -641,7 +663,7 @@ func TestSessions(t *testing.T) {
 	}
 
 	again := signInAs(t, c, s.URL+newLoginPath, hostile().ID, "/account")
-	if got := again.Cookies(); len(got) != 1 || got[0].Value == cookies[0].Value {
+	if got := again.Cookies(); len(got) != 2 || got[0].Value == cookies[0].Value || got[1].Value == cookies[1].Value {
 		t.Errorf("signing in again gave %v; want a new session", got)
 	}
 	get(t, c, s.URL+"/account/logout")
@@ -693,7 +715,7 @@ func TestPages(t *testing.T) {
 		{"GET", "/fr", 200, true},
 		{"GET", "/fr/", 200, true},
 		{"GET", "/collections/all", 200, true},
-		{"GET", "/customer_authentication/login", 200, true},
+		{"GET", "/customer_authentication/login", 302, false},
 		{"GET", "/fr/customer_authentication/login", 404, true},
 		{"GET", prefix, 502, true},
 		{"GET", "/nothing", 404, true},

@@ -19,7 +19,7 @@ type visit struct {
 }
 
 func (s *Server) visit(r *http.Request) visit {
-	v := visit{full: r.URL.EscapedPath(), locale: english, host: r.Host, shopper: s.signedIn(r)}
+	v := visit{full: r.URL.EscapedPath(), locale: english, host: r.Host, shopper: s.signedIn(r, s.cookie)}
 	v.path = v.full
 	if asked := r.URL.Query().Get("preview_scheme"); validScheme(asked) {
 		v.scheme = asked

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"net"
 	"net/http"
@@ -254,8 +255,11 @@ func (s *Sandbox) startStore(gallery *gallery) {
 		Extension: extensions.Theme(),
 		Blocks:    blocks(s.path),
 		Embeds:    embeds(s.kind.theme, s.path),
-		Footer:    s.panel.draw,
-		Now:       s.environment.now,
+		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
+			return s.Recharge.AccountPage(o.Shopper.ID, o.Path, o.Query)
+		},
+		Footer: s.panel.draw,
+		Now:    s.environment.now,
 		Handlers: map[string]http.Handler{
 			"POST /sandbox/switch": http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.turn)),
 			"GET /sandbox/gallery": http.HandlerFunc(gallery.index),

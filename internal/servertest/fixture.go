@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"html/template"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -128,6 +129,9 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 			{ID: Pat, FirstName: "Pat"}, {ID: Robin, FirstName: "Robin"},
 			{ID: Sam, FirstName: "Sam"}, {ID: Kim, FirstName: "Kim"},
 		}, crowdAtStore()...),
+		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
+			return f.Recharge.AccountPage(o.Shopper.ID, o.Path, o.Query)
+		},
 	})
 	t.Cleanup(f.Store.Close)
 	f.Recharge.SetPortalBase(f.Store.URL + "/tools/recurring/portal/")

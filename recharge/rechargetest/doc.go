@@ -32,7 +32,9 @@
 //   - one address for several stores, told apart by the token ([Together]);
 //   - the leaky bucket of each Admin API token with its X-Recharge-Limit header;
 //   - two portals: the one that Recharge hosts, under /portal/, and the one that a Shopify store proxies for its path
-//     /tools/recurring, under /proxy/.
+//     /tools/recurring, under /proxy/; a merchant may move between them ([Server.MovePortal]);
+//   - Unity ([Server.SetUnity]), the portal inside the Shopify account: [Server.AccountPage] is what Recharge's full-page
+//     extension shows there, portal access is refused, and the two portals only say where the new one is.
 //
 // # What it does not emulate
 //
@@ -44,6 +46,8 @@
 //     ones.
 //   - Sorting. Customers are listed in the order given. A cursor is a position in that list.
 //   - TLS, CORS, compression, request ids, and the headers that Recharge's gateway adds.
+//   - Unity's other places in the account (Orders, Profile, Credits), its looks, and pages within its page. A path
+//     after the page's address is recorded and shown, and changes nothing.
 //   - Recharge's own sign-in. The closed portal page shows a form for an e-mail address that does nothing.
 //   - Recharge's pages, names and looks. The portal is clearly another site, and none of its pages changes anything.
 //   - The rate limits of the portal, of sign-ins and of whole stores. Two-factor challenges (423) come only from
@@ -63,6 +67,9 @@
 //     sent;
 //   - portal_access refuses an Admin API token, answers 422 for another shop, needs no X-Recharge-App header, and
 //     shows its locale in the portal link;
+//   - portal_access gets 404 on a store with Unity ([Faults].UnityAccess: 403, 422, or a link that opens nothing), sessions
+//     work as before, hosted and proxied pages say that the portal is in the account, and a store that leaves Unity has
+//     no page in the account; where a portal has moved from, every address gets 404;
 //   - the order of the checks (token, path, method, scope, version, content type) and the bodies of 400, 402, 403,
 //     405, 415, 423, 426, 500, 501 and 503;
 //   - a limit above 250, or a parameter beside cursor and limit, gets 422;

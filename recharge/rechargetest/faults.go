@@ -42,6 +42,9 @@ type Faults struct {
 
 	SnakeCaseSession bool // POST sessions answers api_token instead of apiToken
 	ZonedExpiry      bool // expires_at ends in +00:00 instead of having no zone
+	// The status of GET portal_access for a store with Unity; 0 means 404. 200 answers with a link to a page
+	// that says where the portal is.
+	UnityAccess int
 
 	// Answers that a client must refuse. Each names another customer, with another ShopifyCustomerID if there is one,
 	// and is otherwise correct: following it opens that customer's portal.

@@ -59,7 +59,7 @@ func (v visit) link(page string) string {
 
 // view is the template's data.
 type view struct {
-	State         string // open, closed, none (no subscriptions) or missing (no such page)
+	State         string // open, closed, none (no subscriptions), account (it is Unity's) or missing (no such page)
 	Lang, Locale  string
 	Title, About  string
 	Name, Email   string
@@ -88,6 +88,10 @@ type subscriptionView struct {
 func (s *Server) serveHosted(w http.ResponseWriter, r *http.Request, path []string) {
 	pageHeaders(w)
 	if !readOnly(w, r) {
+		return
+	}
+	if shown, status, ok := s.moved("http://" + r.Host + "/portal/"); ok {
+		s.render(w, status, shown)
 		return
 	}
 	path = trimSlash(path)

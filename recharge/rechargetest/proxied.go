@@ -89,6 +89,10 @@ func (s *Server) serveProxied(w http.ResponseWriter, r *http.Request, path []str
 		http.Error(w, "forbidden: "+err.Error(), http.StatusForbidden) // an emulator may say why
 		return
 	}
+	if shown, status, ok := s.moved("http://" + r.Header.Get("X-Forwarded-Host") + f.prefix + "/portal/"); ok {
+		s.render(w, status, shown)
+		return
+	}
 	path = trimSlash(path)
 	switch {
 	case len(path) == 1 && path[0] == "get-subscription-access":
@@ -128,11 +132,7 @@ func (s *Server) serveSubscriptionAccess(w http.ResponseWriter, f forwarded, pat
 		redirectToLogin(w, f, path)
 		return
 	}
-	mine := func(c Customer) bool { return c.ShopifyCustomerID == f.shopifyCustomerID }
-	customer, ok := s.customer(func(c Customer) bool { return mine(c) && len(c.Subscriptions) > 0 })
-	if !ok {
-		customer, ok = s.customer(mine)
-	}
+	customer, ok := s.accountOf(f.shopifyCustomerID)
 	if !ok {
 		s.render(w, http.StatusOK, nobodyView())
 		return

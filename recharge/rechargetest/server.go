@@ -79,6 +79,7 @@ type Options struct {
 	ClientSecret string
 	// base_url of portal links, absolute, ending in "/portal/"; "" means URL + "/portal/"
 	PortalBase string
+	Unity      bool                 // the store's portal is Unity, in the Shopify account; see Server.SetUnity
 	SigningKey *rsa.PrivateKey      // signs session tokens; nil means a key of 2048 bits, generated at first use
 	Customers  []Customer           // in the order in which GET /customers lists them
 	Now        func() time.Time     // the clock of buckets, sessions, links and signatures; nil means time.Now
@@ -104,7 +105,7 @@ type Request struct {
 type Opening struct {
 	Customer Customer
 	Page     string // as in the address: "subscriptions", "subscriptions/123/cancel", ...
-	How      string // HowToken or HowStorefront
+	How      string // HowToken, HowStorefront or HowAccount
 	Locale   string // the address's locale parameter
 	At       time.Time
 }
@@ -113,6 +114,7 @@ type Opening struct {
 const (
 	HowToken      = "token"      // by a live token of the customer
 	HowStorefront = "storefront" // because Shopify says that the customer is signed in to the store
+	HowAccount    = "account"    // Unity's page, because Shopify says that the customer is signed in to the account
 )
 
 // Server is an emulated Recharge that listens on a socket. It is safe for concurrent use.
@@ -135,6 +137,8 @@ type Server struct {
 	faults     Faults
 	customers  []Customer // replaced, never changed in place
 	portalBase string
+	left       map[string]bool // bases of portals that have moved
+	unity      bool
 	tokens     map[string]*adminToken
 	sessions   ledger[session]
 	links      ledger[int64] // portal token to customer id
@@ -194,6 +198,8 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		// Lazily, because making a key takes longer than most tests.
 		signingKey: signingKey(opts.SigningKey),
 		tokens:     adminTokens(opts.Tokens),
+		left:       map[string]bool{},
+		unity:      opts.Unity,
 	}
 	s.SetCustomers(opts.Customers)
 	s.SetPortalBase(opts.PortalBase)
@@ -306,17 +312,6 @@ func (s *Server) ExpireSessions() {
 	defer s.mu.Unlock()
 	s.sessions = ledger[session]{}
 	s.links = ledger[int64]{}
-}
-
-// SetPortalBase sets the base_url of new portal links, and adds a slash at its end if there is none. "" means this
-// server's own portal.
-func (s *Server) SetPortalBase(base string) {
-	if base == "" {
-		base = s.URL + "/portal/"
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.portalBase = strings.TrimSuffix(base, "/") + "/"
 }
 
 // serve passes a request to the API or to one of the two portals. It uses no ServeMux, which would redirect unclean

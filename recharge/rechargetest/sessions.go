@@ -1,6 +1,7 @@
 package rechargetest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -121,6 +122,9 @@ func (s *Server) portalAccess(c call) answer {
 	customer, ok := s.customerByID(c.session.customerID)
 	if c.faults.RefusePortalAccess || !ok {
 		return refusal(http.StatusUnauthorized)
+	}
+	if status := c.faults.UnityAccess; s.isUnity() && status != http.StatusOK {
+		return refusal(cmp.Or(status, http.StatusNotFound))
 	}
 	if c.faults.RefuseLocales && c.query.Has("locale") {
 		return invalid("locale")

@@ -13,10 +13,24 @@ declare module './src/OrderIndexBlock.tsx' {
 }
 
 //@ts-ignore
+declare module './src/OrderStatusBlock.tsx' {
+  const shopify: import('@shopify/ui-extensions/customer-account.order-status.block.render').Api;
+  const globalThis: { shopify: typeof shopify };
+}
+
+//@ts-ignore
+declare module './src/ThankYouBlock.tsx' {
+  const shopify: import('@shopify/ui-extensions/purchase.thank-you.block.render').Api;
+  const globalThis: { shopify: typeof shopify };
+}
+
+//@ts-ignore
 declare module './src/ManageSubscriptions.tsx' {
   const shopify:
     | import('@shopify/ui-extensions/customer-account.profile.block.render').Api
-    | import('@shopify/ui-extensions/customer-account.order-index.block.render').Api;
+    | import('@shopify/ui-extensions/customer-account.order-index.block.render').Api
+    | import('@shopify/ui-extensions/customer-account.order-status.block.render').Api
+    | import('@shopify/ui-extensions/purchase.thank-you.block.render').Api;
   const globalThis: { shopify: typeof shopify };
 }
 
@@ -24,6 +38,18 @@ declare module './src/ManageSubscriptions.tsx' {
 declare module './src/link.ts' {
   const shopify:
     | import('@shopify/ui-extensions/customer-account.profile.block.render').Api
-    | import('@shopify/ui-extensions/customer-account.order-index.block.render').Api;
+    | import('@shopify/ui-extensions/customer-account.order-index.block.render').Api
+    | import('@shopify/ui-extensions/customer-account.order-status.block.render').Api
+    | import('@shopify/ui-extensions/purchase.thank-you.block.render').Api;
+  const globalThis: { shopify: typeof shopify };
+}
+
+//@ts-ignore
+declare module './src/audience.ts' {
+  const shopify:
+    | import('@shopify/ui-extensions/customer-account.profile.block.render').Api
+    | import('@shopify/ui-extensions/customer-account.order-index.block.render').Api
+    | import('@shopify/ui-extensions/customer-account.order-status.block.render').Api
+    | import('@shopify/ui-extensions/purchase.thank-you.block.render').Api;
   const globalThis: { shopify: typeof shopify };
 }

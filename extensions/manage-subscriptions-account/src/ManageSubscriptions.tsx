@@ -3,29 +3,41 @@
 // With this, components follow Shopify's signals, so a changed setting shows in the editor at once.
 import "@shopify/ui-extensions/preact";
 import { render } from "preact";
-import { portalLink, shopHost } from "./link.ts";
+import { isShown, type Visitor } from "./audience.ts";
+import { portalLink, text } from "./link.ts";
 
-/** Draws the block, or nothing if there is no link. */
-export default async function manageSubscriptions() {
-  const token = await shopify.sessionToken.get().catch(() => "");
-  render(<ManageSubscriptions shop={shopHost(token)} />, document.body);
+/** What a page knows. Without a visitor, only signed-in customers can open it. */
+type Page = { store: string | undefined; visitor?: () => Visitor };
+
+/** Draws the block, or nothing if there is no link or the visitor is not to see it. */
+export function draw(page: Page) {
+  render(<ManageSubscriptions {...page} />, document.body);
 }
 
-function ManageSubscriptions({ shop }: { shop: string | undefined }) {
+function ManageSubscriptions({ store, visitor }: Page) {
+  const settings = shopify.settings.value;
+  const { language, country } = shopify.localization;
   // The shopper's language, not the extension's, because the portal may have more of them.
-  const href = portalLink(shop, shopify.settings.value, shopify.localization.language.value.isoCode);
-  if (!href) return null;
+  const href = portalLink(store, settings, language.value.isoCode, country.value?.isoCode);
+  // In the editor, merchants see what they place, whatever order it shows.
+  const shown = !visitor || shopify.extension.editor || isShown(visitor(), settings);
+  if (!href || !shown) return null;
   return (
-    <s-section heading={shopify.i18n.translate("heading")}>
+    <s-section heading={words("heading")}>
       <s-stack gap="base">
-        <s-paragraph>{shopify.i18n.translate("text")}</s-paragraph>
+        <s-paragraph>{words("text")}</s-paragraph>
         <s-stack direction="inline">
           {/* No target, so that the storefront opens in this tab. */}
           <s-button href={href} variant="secondary">
-            {shopify.i18n.translate("manage")}
+            {words("label")}
           </s-button>
         </s-stack>
       </s-stack>
     </s-section>
   );
+}
+
+/** Returns the merchant's own words, or else the extension's in the shopper's language. */
+function words(key: "heading" | "text" | "label"): string {
+  return text(shopify.settings.value, key) || shopify.i18n.translate(key);
 }

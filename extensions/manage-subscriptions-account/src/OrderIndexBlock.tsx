@@ -1,2 +1,7 @@
-// Shopify requires one file for each target. Both have the same block.
-export { default } from "./ManageSubscriptions.tsx";
+// Shopify requires one file for each target.
+import { hostFromToken } from "./link.ts";
+import { draw } from "./ManageSubscriptions.tsx";
+
+export default async function orderIndexBlock() {
+  draw({ store: await hostFromToken(shopify.sessionToken) });
+}

@@ -4,54 +4,59 @@
 /** The merchant's settings, as named in shopify.extension.toml. */
 export type Settings = { [key: string]: string | number | boolean | undefined };
 
-const PREFIXES = ["apps", "a", "community", "tools"];
-const SUBPATH = /^[A-Za-z0-9_-]{1,30}$/;
-const DESTINATIONS = ["overview", "schedule", "orders", "addresses", "payment-methods"];
-const HOST = /^[a-z0-9-]+(\.[a-z0-9-]+)+$/i;
+const HOST = /^(?:[a-z0-9-]+\.)+[a-z0-9-]+$/;
+const ADDRESS = /^https:\/\/([^/]{1,253})(\/(?:apps|a|community|tools)\/[A-Za-z0-9_-]{1,30})\/?$/;
+// The shape of the choices in shopify.extension.toml. The server opens the default page for a name that it
+// does not know.
+const DESTINATION = /^[a-z]+(?:[-/][a-z]+)*$/;
+const COUNTRY = /^[A-Z]{2}$/;
 // Most of Shopify's tokens have the shop's host; those for the admin have its URL.
 const SHOP = /^(?:https:\/\/)?([a-z0-9][a-z0-9-]*\.myshopify\.com)$/;
 
 /**
- * Returns the shop's myshopify.com host from a session token. These targets do not
- * get the storefront's address (only those of an order do), but each token names
- * the shop, and Shopify redirects that host to the store's own domain. The token is
- * not verified, since it comes from Shopify and only decides where a link leads.
+ * Returns the shop's myshopify.com host from a session token, for the pages whose API
+ * does not have the shop. Shopify redirects that host to the store's own domain. The
+ * token is not verified, since it comes from Shopify and only decides where a link leads.
  */
-export function shopHost(token: string): string | undefined {
+export async function hostFromToken(token: { get(): Promise<string> }): Promise<string | undefined> {
   try {
-    const [, payload = ""] = token.replace(/-/g, "+").replace(/_/g, "/").split(".");
+    const [, payload = ""] = (await token.get()).replace(/-/g, "+").replace(/_/g, "/").split(".");
     return SHOP.exec(JSON.parse(atob(payload)).dest)?.[1];
   } catch {
     return undefined;
   }
 }
 
+/** Returns the host of the store's own domain, or else its myshopify.com host. */
+export function hostOf(shop: { storefrontUrl?: string; myshopifyDomain: string }): string | undefined {
+  const host = /^https:\/\/([^/]+)\/?/.exec(shop.storefrontUrl ?? "")?.[1] ?? "";
+  return [host, shop.myshopifyDomain].find((name) => HOST.test(name));
+}
+
 /** Returns the link to the portal, or undefined if the store is not known. */
-export function portalLink(shop: string | undefined, settings: Settings, language: string): string | undefined {
-  const host = storeHost(settings) ?? shop;
-  if (!host) return undefined;
-  return `https://${host}${proxyPath(settings)}${destination(settings)}?locale=${encodeURIComponent(language)}`;
+export function portalLink(
+  store: string | undefined, settings: Settings, language: string, country: string | undefined,
+): string | undefined {
+  const address = linkAddress(settings) ?? (store && `https://${store}/apps/subscriptions`);
+  if (!address) return undefined;
+  const market = country && COUNTRY.test(country) ? `&country=${country}` : "";
+  return `${address}${destination(settings)}?locale=${encodeURIComponent(language)}${market}`;
 }
 
-/** Accepts a scheme or a slash, because merchants paste whole addresses. */
-function storeHost(settings: Settings): string | undefined {
-  const host = text(settings.store_address).replace(/^https?:\/\//i, "").replace(/\/$/, "");
-  return host.length <= 253 && HOST.test(host) ? host.toLowerCase() : undefined;
-}
-
-/** Uses both settings or, if either is wrong, neither. */
-function proxyPath(settings: Settings): string {
-  const prefix = text(settings.proxy_prefix) || "apps";
-  const subpath = text(settings.proxy_subpath) || "subscriptions";
-  return PREFIXES.includes(prefix) && SUBPATH.test(subpath) ? `/${prefix}/${subpath}` : "/apps/subscriptions";
+/** Returns the address that the merchant has pasted, without the slash at its end. */
+function linkAddress(settings: Settings): string | undefined {
+  const [, host = "", path = ""] = ADDRESS.exec(text(settings, "link_address")) ?? [];
+  return HOST.test(host.toLowerCase()) ? `https://${host.toLowerCase()}${path}` : undefined;
 }
 
 /** Returns "" for "subscriptions", which the path opens without a destination. */
 function destination(settings: Settings): string {
-  const page = text(settings.destination);
-  return DESTINATIONS.includes(page) ? `/${page}` : "";
+  const page = text(settings, "destination");
+  return DESTINATION.test(page) && page !== "subscriptions" ? `/${page}` : "";
 }
 
-function text(setting: Settings[string]): string {
-  return typeof setting === "string" ? setting.trim() : "";
+/** Returns a setting as text without spaces around it, "" if it is not set. */
+export function text(settings: Settings, key: string): string {
+  const value = settings[key];
+  return typeof value === "string" ? value.trim() : "";
 }

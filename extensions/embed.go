@@ -1,5 +1,5 @@
 // Package extensions holds the extensions that the Shopify CLI deploys with the app.
-// The sandbox draws the theme app extension from here.
+// The sandbox draws them from here.
 package extensions
 
 import (
@@ -8,14 +8,20 @@ import (
 )
 
 //go:embed all:manage-subscriptions-theme
+//go:embed manage-subscriptions-account/shopify.extension.toml manage-subscriptions-account/locales
 var files embed.FS
 
 // Theme returns the theme app extension's folder: blocks/, snippets/, assets/ and
 // locales/.
-func Theme() fs.FS {
-	theme, err := fs.Sub(files, "manage-subscriptions-theme")
+func Theme() fs.FS { return folder("manage-subscriptions-theme") }
+
+// Account returns the account extension's configuration and locales/.
+func Account() fs.FS { return folder("manage-subscriptions-account") }
+
+func folder(name string) fs.FS {
+	sub, err := fs.Sub(files, name)
 	if err != nil {
-		panic(err) // cannot happen, because the path is a valid constant
+		panic(err) // cannot happen, because the paths are valid constants
 	}
-	return theme
+	return sub
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -444,7 +445,7 @@ func TestEveryLook(t *testing.T) {
 						in.inspect(t, page).speaks(t, page, language)
 						in.tab(t, page)
 					}
-					for _, state := range []string{"home", "account"} {
+					for _, state := range append(slices.Sorted(maps.Keys(accountPages())), "home", "account") {
 						in.turnTo(t, galleryPage(s, state, language, scheme))
 						in.inspect(t, state+", "+look)
 					}

@@ -2,7 +2,7 @@ package sandbox
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -14,11 +14,10 @@ import (
 	"manage-subscriptions/templates"
 )
 
-//go:embed gallery.html
-var galleryHTML string
+//go:embed gallery.html account_page.html
+var galleryHTML embed.FS
 
-// state is a page that a click can end on, or a page of the store that shows the theme app
-// extension.
+// state is a page that a click can end on, or one that shows an extension.
 type state struct {
 	Name    string // in addresses
 	Label   string
@@ -28,11 +27,12 @@ type state struct {
 	shopper string // ID of the signed-in shopper; "" for nobody
 	path    string // of the store's own page
 	own     *templates.OwnPage
+	account *accountPage
 }
 
 func states() []state {
 	const pat, robin = "6100200300400", "6100200300500"
-	return []state{
+	return append([]state{
 		{
 			Name: "sign-in-failed", Label: "Sign-in failed", outcome: "sign_in_failed", byEmail: true,
 			When: "The shopper comes back from the sign-in, and Shopify still does not say who it is.",
@@ -82,7 +82,7 @@ func states() []state {
 			Name: "account", Label: "Account page", path: "/account",
 			When: "With the link to the portal, as you are signed in now.",
 		},
-	}
+	}, accountStates()...)
 }
 
 // gallery shows every state in every language, width and colour scheme.
@@ -97,7 +97,7 @@ func newGallery(s *Sandbox) (*gallery, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := template.New("gallery").Parse(galleryHTML)
+	page, err := template.ParseFS(galleryHTML, "*.html")
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (g *gallery) index(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	var out bytes.Buffer
-	err := g.page.Execute(&out, map[string]any{
+	err := g.page.ExecuteTemplate(&out, "gallery.html", map[string]any{
 		"Store":     g.sandbox.kind.name,
 		"Theme":     g.sandbox.kind.theme,
 		"Other":     g.sandbox.panel.elsewhere(),
@@ -188,6 +188,8 @@ func localePath(language string) string {
 
 func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	switch {
+	case state.account != nil:
+		return g.drawAccount(*state.account, language, scheme)
 	case state.outcome == "":
 		return g.forward(language, scheme)
 	case state.own != nil:

@@ -5,7 +5,7 @@
 export type Settings = { [key: string]: string | number | boolean | undefined };
 
 const HOST = /^(?:[a-z0-9-]+\.)+[a-z0-9-]+$/;
-const ADDRESS = /^https:\/\/([^/]{1,253})(\/(?:apps|a|community|tools)\/[A-Za-z0-9_-]{1,30})\/?$/;
+const ADDRESS = /^(?:https:\/\/([^/]{1,253}))?(\/(?:apps|a|community|tools)\/[A-Za-z0-9_-]{1,30})\/?$/;
 // The shape of the choices in shopify.extension.toml. The server opens the default page for a name that it
 // does not know.
 const DESTINATION = /^[a-z]+(?:[-/][a-z]+)*$/;
@@ -37,16 +37,18 @@ export function hostOf(shop: { storefrontUrl?: string; myshopifyDomain: string }
 export function portalLink(
   store: string | undefined, settings: Settings, language: string, country: string | undefined,
 ): string | undefined {
-  const address = linkAddress(settings) ?? (store && `https://${store}/apps/subscriptions`);
+  const address = linkAddress(store, settings);
   if (!address) return undefined;
   const market = country && COUNTRY.test(country) ? `&country=${country}` : "";
   return `${address}${destination(settings)}?locale=${encodeURIComponent(language)}${market}`;
 }
 
-/** Returns the address that the merchant has pasted, without the slash at its end. */
-function linkAddress(settings: Settings): string | undefined {
-  const [, host = "", path = ""] = ADDRESS.exec(text(settings, "link_address")) ?? [];
-  return HOST.test(host.toLowerCase()) ? `https://${host.toLowerCase()}${path}` : undefined;
+/** Returns the address that the merchant has pasted, or the path alone on the store's own host. */
+function linkAddress(store: string | undefined, settings: Settings): string | undefined {
+  const [, pasted = "", path = ""] = ADDRESS.exec(text(settings, "link_address")) ?? [];
+  const host = pasted.toLowerCase();
+  if (HOST.test(host)) return `https://${host}${path}`;
+  return store && `https://${store}${(!host && path) || "/apps/subscriptions"}`;
 }
 
 /** Returns "" for "subscriptions", which the path opens without a destination. */

@@ -117,6 +117,7 @@ const links = [
   { name: "the default destination", set: { destination: "subscriptions" }, want: SHOP + PLAIN },
   { name: "locale with a region", language: "pt-BR", country: "BR", want: `${SHOP}/apps/subscriptions?locale=pt-BR&country=BR` },
   { name: "link address", set: { link_address: "https://www.brand.example/tools/My_abo-2" }, want: "https://www.brand.example/tools/My_abo-2?locale=en&country=CA" },
+  { name: "path alone", set: { link_address: "/tools/My_abo-2/" }, want: `${SHOP}/tools/My_abo-2?locale=en&country=CA` },
   { name: "link address as pasted", set: { link_address: " https://WWW.Brand.example/a/abo/ " }, want: "https://www.brand.example/a/abo?locale=en&country=CA" },
   { name: "link address and destination", set: { link_address: "https://b.example/community/x", destination: "orders" }, want: "https://b.example/community/x/orders?locale=en&country=CA" },
   { name: "longest subpath", set: { link_address: `https://b.example/apps/${"x".repeat(30)}` }, want: `https://b.example/apps/${"x".repeat(30)}?locale=en&country=CA` },
@@ -221,7 +222,7 @@ for (const target of targets) {
     for (const link_address of [
       "http://b.example/apps/x", "b.example/apps/x", "//b.example/apps/x", "https://b.example:8443/apps/x", "https://user@b.example/apps/x",
       "https://b/apps/x", "https://b.example/Apps/x", "https://b.example/apps/x/y", "https://b.example/pages/x", "https://b.example/fr/apps/x", "https://b.example/apps/x?y=1",
-      "https://b.example/apps/x#y", "https://b.example\\@evil.example/apps/x", "https://.example/apps/x", `https://${long}.example/apps/x`,
+      "https://b.example/apps/x#y", "/pages/x", "/apps/x/y", "apps/x", "/\\evil.example/apps/x", "/apps/x?y=1", "https://b.example\\@evil.example/apps/x", "https://.example/apps/x", `https://${long}.example/apps/x`,
       "https://b.example/../apps/x", "https://bücher.example/apps/x", "ftp://b.example/apps/x", "https:b.example/apps/x",
     ]) {
       assert.equal((await draw(target, { set: { link_address } })).href, SHOP + PLAIN, link_address);
@@ -264,6 +265,7 @@ for (const [name, sessionToken] of tokens) {
       assert.equal(await draw(target, { sessionToken }), null);
       const seen = await draw(target, { sessionToken, set: { link_address: "https://brand.example/apps/subscriptions" } });
       assert.equal(seen.href, "https://brand.example" + PLAIN);
+      assert.equal(await draw(target, { sessionToken, set: { link_address: "/apps/subscriptions" } }), null);
     }
   });
 }

@@ -535,6 +535,14 @@ func (w *walk) signedIn(t *testing.T) {
 	w.to(t, "/collections/all", "collection")
 	w.to(t, "/account/addresses", "addresses")
 	w.to(t, "/account", "account")
+	if w.theme == "modern" {
+		w.s.Recharge.SetUnity(true)
+		w.open(t, w.s.Store.AccountPage())
+		w.at(t, "account's portal page")
+		w.open(t, w.s.Store.AccountURL+"/orders")
+		w.at(t, "account host, orders")
+		w.s.Recharge.SetUnity(false)
+	}
 	if w.theme == "classic" {
 		do(t, w.ctx, chromedp.Click(css("#account-menu summary")), chromedp.WaitVisible(css("#account")))
 		w.at(t, "account, menu open")

@@ -36,7 +36,7 @@ func (p *panel) draw() template.HTML {
 	p.mu.Unlock()
 	broken := 0
 	for _, toggle := range p.sandbox.switches {
-		if toggle.On() {
+		if toggle.On() && !toggle.Choice {
 			broken++
 		}
 	}

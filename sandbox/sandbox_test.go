@@ -27,13 +27,22 @@ type person struct {
 	client *http.Client
 }
 
+// asBrowser sends what marks a request as a browser's.
+type asBrowser struct{}
+
+func (asBrowser) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Sec-Fetch-Mode", "navigate")
+	return http.DefaultTransport.RoundTrip(r)
+}
+
 func newPerson(t *testing.T, s *sandbox.Sandbox, id string) *person {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{t, s, &http.Client{Jar: jar, Timeout: 30 * time.Second}}
+	p := &person{t, s, &http.Client{Jar: jar, Transport: asBrowser{}, Timeout: 30 * time.Second}}
 	p.post("/customer_authentication/login", url.Values{"customer": {id}, "return_to": {"/account"}})
 	return p
 }
@@ -90,6 +99,9 @@ func TestEverySwitch(t *testing.T) {
 		"sessions": {"redirected", "redirected", "redirected_by_hash", "not_a_subscriber"}, // known: with her session
 		"filter":   {"redirected", "redirected", "redirected", "unavailable"},
 		"redis":    {"redirected", "redirected", "redirected", "not_a_subscriber"},
+		"unity":    {"redirected", "redirected_by_hash", "redirected_by_hash", "not_a_subscriber"},
+		"accounts": {"redirected", "redirected", "redirected", "not_a_subscriber"},
+		"bots":     {"redirected", "redirected", "redirected", "not_a_subscriber"},
 		"clock":    {"forbidden", "forbidden", "forbidden", "forbidden"},
 		"secret":   {"forbidden", "forbidden", "forbidden", "forbidden"},
 		"signin":   {"sign_in_failed", "sign_in_failed", "sign_in_failed", "sign_in_failed"},
@@ -98,7 +110,7 @@ func TestEverySwitch(t *testing.T) {
 	var names []string
 	for name, want := range tests {
 		names = append(names, name)
-		if !suite.Runs(name, "down", "sessions", "filter", "redis", "clock", "secret", "signin", "shop") {
+		if !suite.Runs(name, "down", "sessions", "unity", "filter", "redis", "clock", "secret", "signin", "shop") {
 			continue // they take long
 		}
 		t.Run(name, func(t *testing.T) {

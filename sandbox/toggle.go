@@ -12,11 +12,12 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// toggle is one of the panel's faults.
+// toggle is one of the panel's faults, or a choice that the merchant can make.
 type toggle struct {
 	Name   string // in forms and tests
-	Label  string // the thing that is broken
+	Label  string // the thing that is broken, or the choice
 	Expect string // how a click then ends
+	Choice bool   // nothing is broken
 	set    func(on bool) error
 	on     atomic.Bool
 }
@@ -88,6 +89,22 @@ func (s *Sandbox) toggles() []*toggle {
 		return behind
 	}
 	return append(behind,
+		&toggle{
+			Name: "unity", Label: "Recharge's portal: Unity, not Affinity", Choice: true,
+			Expect: "the subscriptions in the customer account, once the server knows; by hash, a page that says so",
+			set: func(on bool) error {
+				s.Recharge.SetUnity(on)
+				return nil
+			},
+		},
+		s.accountsToggle(),
+		s.storeToggle("bots", "The store refuses bots (430)", "as before; what the server knows of the store stays",
+			func(f *store, on bool) {
+				f.Bots = 0
+				if on {
+					f.Bots = 430
+				}
+			}),
 		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click",
 			func(f *store, on bool) { f.ClockOffset = seconds(-100, on) }),
 		s.storeToggle("secret", "Signed with a wrong secret", "403, as for a forged click",
@@ -101,6 +118,24 @@ func (s *Sandbox) toggles() []*toggle {
 			}
 		}),
 	)
+}
+
+// accountsToggle switches to the kind of customer accounts that the store does not have at the start.
+func (s *Sandbox) accountsToggle() *toggle {
+	now, other := s.kind.accounts, "legacy"
+	label := "Customer accounts: legacy, not current"
+	if now == "legacy" {
+		other, label = "new", "Customer accounts: current, not legacy"
+	}
+	expect := "as before; signed out, over the other sign-in, and back once the server knows"
+	return &toggle{Name: "accounts", Label: label, Choice: true, Expect: expect, set: func(on bool) error {
+		if on {
+			s.Store.SetAccounts(other)
+		} else {
+			s.Store.SetAccounts(now)
+		}
+		return nil
+	}}
 }
 
 func seconds(n int, on bool) time.Duration {

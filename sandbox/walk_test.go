@@ -123,6 +123,7 @@ func walkNeverSubscribed(w *walker) {
 	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
 	page := w.inStore("No subscriptions found", "en", []link{
 		{"Shop subscriptions", "/collections/all"},
+		{"Sign out and use another account", "/account/logout?return_url=%2fapps%2fsubscriptions"},
 		{"Find my subscriptions by e-mail", "/tools/recurring/get-subscription-access"},
 		{"Look again", "/apps/subscriptions"},
 		{"Contact Sandbox Coffee", "mailto:hello@sandbox-coffee.example?subject=Manage%20Subscriptions%20<id>"},
@@ -131,6 +132,14 @@ func walkNeverSubscribed(w *walker) {
 	if want := "We found no subscription that belongs to this account."; !strings.Contains(page.Text, want) {
 		w.t.Errorf("the page reads %q; want %q in it", page.Text, want)
 	}
+	w.press("Sign out and use another account")
+	w.sees("Good coffee, before you run out.") // Shopify's current accounts are not known to use return_url
+	w.press("Subscriptions")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
+	w.inPortal("Pat Doe", "Subscriptions")
+	w.open("/account/logout")
+	w.open("/apps/subscriptions")
+	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
 	w.press("Shop subscriptions")
 	w.sees("All coffee")
 	w.open("/apps/subscriptions")
@@ -362,6 +371,14 @@ func walkLegacy(w *walker) {
 	}
 	w.mends("signin")
 	w.press("Sign in again")
+	w.inPortal("Pat Doe", "Orders")
+
+	w.open("/account/logout")
+	w.open("/apps/subscriptions/orders")
+	w.signsIn("/account/login", "Robin Roe")
+	w.sees("No subscriptions found")
+	w.press("Sign out and use another account")
+	w.signsIn("/account/login", "Pat Doe")
 	w.inPortal("Pat Doe", "Orders")
 }
 

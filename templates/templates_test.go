@@ -68,8 +68,8 @@ func TestPagesNameTheNextStep(t *testing.T) {
 	}{
 		{"en", "sign_in_failed", []string{`href="/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
 		{"fr", "sign_in_failed", []string{`href="/customer_authentication/login?return_to=%2Ffr%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"`}},
-		{"en", "not_a_subscriber", []string{`href="/collections/all"`, `href="/apps/subscriptions/orders?locale=fr"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
-		{"pt-BR", "not_a_subscriber", []string{`href="/pt-br/collections/all"`, `href="/pt-br/apps/subscriptions/orders?locale=fr"`, `href="/pt-br/"`}},
+		{"en", "not_a_subscriber", []string{`href="/collections/all"`, `href="/account/logout?return_url=%2fapps%2fsubscriptions%2forders%3flocale%3dfr"`, `href="/apps/subscriptions/orders?locale=fr"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
+		{"pt-BR", "not_a_subscriber", []string{`href="/pt-br/collections/all"`, `href="/pt-br/account/logout?return_url=%2Fpt-br%2fapps%2fsubscriptions%2forders%3flocale%3dfr"`, `href="/pt-br/apps/subscriptions/orders?locale=fr"`, `href="/pt-br/"`}},
 		{"en", "unavailable", []string{`href="/apps/subscriptions/orders?locale=fr"`, contact, `href="/"`}},
 		{"fr", "unavailable", []string{`href="/fr/apps/subscriptions/orders?locale=fr"`, `href="/fr/"`}},
 		{"en", "not_connected", []string{contact, `href="/"`}},

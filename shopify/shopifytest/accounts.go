@@ -87,7 +87,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, cookie string, sh
 
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request, v visit) {
 	s.endSessions(w, r)
-	redirect(w, http.StatusFound, s.routes(v).Root)
+	to := s.routes(v).Root
+	if s.opts.Accounts == accountsLegacy {
+		to = returnPath(r.URL.Query().Get("return_url"), to)
+	}
+	redirect(w, http.StatusFound, to)
 }
 
 // endSessions signs a shopper out of the storefront and of the account.

@@ -21,7 +21,8 @@
 //	/collections/all                      placeholder products
 //	/account                              needs sign-in; a#manage-subscriptions links to that app (but see Themes)
 //	/account/addresses                    needs sign-in
-//	/account/logout                       signs out and redirects to the home page
+//	/account/logout                       signs out and redirects to the home page, with Accounts "legacy"
+//	                                      to ?return_url=<relative>
 //	/customer_authentication/login        Accounts "new": signs in on the account host and redirects to ?return_to=<relative>
 //	/customer_authentication/callback     where the account host sends the shopper back, with a code that works once
 //	/account/login                        Accounts "new": signs in and redirects to /account, whatever the query

@@ -693,6 +693,11 @@ func TestLegacyAccounts(t *testing.T) {
 	if res, _ := get(t, c, login); res.Header.Get("Location") != prefix {
 		t.Errorf("signed in already: Location = %q; want %q", res.Header.Get("Location"), prefix)
 	}
+	for query, want := range map[string]string{"": "/", "?return_url=%2Fapps%2Fsubscriptions": "/apps/subscriptions", "?return_url=%2F%2Fevil.example": "/"} {
+		if res, _ := get(t, new(http.Client), s.URL+"/account/logout"+query); res.Request.URL.Path != want {
+			t.Errorf("/account/logout%s leads to %s; want %s", query, res.Request.URL, want)
+		}
+	}
 	if res, _ := get(t, c, s.URL+"/account/login?return_url=%2F%2Fevil.example"); res.Header.Get("Location") != "/account" {
 		t.Errorf("open redirect to %q; want /account", res.Header.Get("Location"))
 	}

@@ -90,6 +90,7 @@ func (s *Server) Uninstall(clientID string) {
 		return
 	}
 	p.Installed = false
+	s.metafields = nil
 	s.apps = slices.DeleteFunc(slices.Clone(s.apps), func(a App) bool {
 		return a.PathPrefix == p.PathPrefix && a.ProxyURL == p.ProxyURL
 	})
@@ -161,6 +162,7 @@ func (s *Server) routesOfAdmin() *http.ServeMux {
 	m.HandleFunc("GET /admin", s.adminHome)
 	m.HandleFunc("GET /admin/apps/{id}", s.adminApp)
 	m.HandleFunc("POST /admin/apps/{id}/session-token", s.adminToken)
+	m.HandleFunc("POST /admin/apps/{id}/graphql", s.adminAPI)
 	m.HandleFunc("POST /admin/apps/{id}/uninstall", s.adminUninstall)
 	m.HandleFunc("GET /admin/customers", s.adminCustomers)
 	m.HandleFunc("POST /admin/customers/{customer}/{what}", s.adminPrivacy)
@@ -248,7 +250,7 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 	}
 	s.adminPage(w, http.StatusOK, "app.html", p.Name, "apps", map[string]any{
 		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/?" + s.signedLoad(p.PartnerApp, query),
-		"Origin": app.Scheme + "://" + app.Host,
+		"Origin": app.Scheme + "://" + app.Host, "DirectAPI": !s.Faults().NoDirectAPI,
 	})
 }
 

@@ -18,6 +18,7 @@ func extension(sources map[string]string) fstest.MapFS {
 		"assets/app.js":           {Data: []byte("0")},
 		"assets/more.js":          {Data: []byte("1")},
 		"snippets/who.liquid":     {Data: []byte("{% doc %}Says {% render 'who' %}{% enddoc %}{{ name }}|{{ outer }}|{{ block.id }}|{{ shop.name }}")},
+		"snippets/app.liquid":     {Data: []byte("({{ app.metafields.ours.path.value }})")},
 		"snippets/loop.liquid":    {Data: []byte("{% render 'loop' %}")},
 		"locales/en.default.json": {Data: []byte(`{"a":{"only_en":"English","hi":"Hi {{ name }}","hi_html":"<b>{{ name }}</b>","both":"en"}}`)},
 		"locales/pt.json":         {Data: []byte(`{"a":{"only_pt":"Português","both":"pt"}}`)},
@@ -54,6 +55,7 @@ func drawBlock(t *testing.T, root, source string, settings map[string]any) (stri
 	t.Helper()
 	s := start(t, Options{
 		Name:      "Bean & Co",
+		Country:   "CA",
 		Extension: extension(map[string]string{"it": "[[" + source + "]]"}),
 		Blocks:    []Block{{ID: "b1", Name: "it", Page: "/", Settings: settings}},
 	}, func(http.ResponseWriter, *http.Request) {})
@@ -105,6 +107,7 @@ func TestBlockLiquid(t *testing.T) {
 		{"asset_url", "", "{{ 'app.js' | asset_url }}", nil, "/cdn/extensions/assets/app.js"},
 		{"stylesheet_tag", "", "{{ 'app.css' | asset_url | stylesheet_tag: preload: true }}", nil, `<link href="/cdn/extensions/assets/app.css" rel="stylesheet" type="text/css" media="all">`},
 		{"script_tag", "", "{{ 'app.js' | asset_url | script_tag }}", nil, `<script src="/cdn/extensions/assets/app.js" type="text/javascript"></script>`},
+		{"localization", "/pt-br", "{{ localization.country.iso_code }} {{ localization.language.iso_code }}", nil, "CA pt-BR"},
 		{"digests", "", "{{ 'a' | md5 }} {{ 'a' | sha256 | slice: 0, 8 }}", nil, "0cc175b9c0f1b6a831c399e269772661 ca978112"},
 		{"of the library", "", "{{ '<' | escape }}{{ 'a b' | url_encode }}{{ nothing | default: 'd' }}{{ 'x' | json }}", nil, `&lt;a+bd"x"`},
 	}

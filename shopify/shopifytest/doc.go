@@ -76,13 +76,14 @@
 // # Theme app extensions
 //
 // Options.Extension is drawn for the blocks in Options.Blocks and Options.Embeds. The drawing supports block.id,
-// block.settings (the merchant's values over the schema's defaults), block.shopify_attributes, the schema's
-// stylesheet and javascript (once a page), and the targets section, body and head (head without a wrapper). Unlike
-// apps' pages, extensions also have the tag render, which gives a snippet its arguments and the store's objects, and
-// the filters t, asset_url, stylesheet_tag and script_tag. For each text, t looks into locales/<iso code>.json, then
-// the language without region, then en.default.json. It escapes values put into a text unless the key ends in _html.
-// A Liquid error replaces its block and is listed in Server.LiquidErrors. NewServer panics on a block that has no
-// file or schema, the wrong target, or a setting that its schema lacks.
+// block.settings (the merchant's values over the schema's defaults), block.shopify_attributes, app.metafields (not in
+// snippets, because Shopify does not say whether they have it), the schema's stylesheet and javascript (once a page),
+// and the targets section, body and head (head without a wrapper). Unlike apps' pages, extensions also have the tag
+// render, which gives a snippet its arguments and the store's objects, and the filters t, asset_url, stylesheet_tag
+// and script_tag. For each text, t looks into locales/<iso code>.json, then the language without region, then
+// en.default.json. It escapes values put into a text unless the key ends in _html. A Liquid error replaces its block
+// and is listed in Server.LiquidErrors. NewServer panics on a block that has no file or schema, the wrong target, or
+// a setting that its schema lacks.
 //
 // Server.Draw draws an app's Liquid page without a request, for a gallery of states.
 //
@@ -98,12 +99,15 @@
 //	                                          timestamp, locale, session and id_token (left out with
 //	                                          ?first=bare or Faults.NoIDToken)
 //	/admin/apps/<client id>/session-token     POST: a new session token for the page around the frame
+//	/admin/apps/<client id>/graphql           POST: the same for the Admin API, see metafields.go
 //	/admin/customers, /admin/webhooks         the shoppers, with privacy requests for each; deliveries
 //	/admin/themes/current/editor              shows which block or embed a deep link asked for
 //
 // Server.SessionToken makes the tokens that App Bridge would get. The emulated App Bridge has idToken, a fetch that
 // adds a token on the page's own origin and retries once after a 401 with X-Shopify-Retry-Invalid-Session-Request, and
-// the bounce page's shopify-reload. Its toast.show writes to the console. The links of s-app-nav are in nav#app-nav above
+// the bounce page's shopify-reload. A fetch of shopify:admin/api/graphql.json reads and writes the installation's
+// metafields, and nothing else. With Faults.NoDirectAPI it is answered 403, which is a guess. Its toast.show writes
+// to the console. The links of s-app-nav are in nav#app-nav above
 // the frame. A click on one dispatches shopify:navigate on the s-link, and loads the link in the frame unless the app
 // prevents it. Both versions of the emulated Polaris draw s-page and s-section in one plain look.
 //
@@ -146,19 +150,19 @@
 //   - Faults.Bots refuses every unsigned bot at once, never the proxy. Shopify limits rates, counts what it does not
 //     tell, checks signatures, and says nothing about proxied paths.
 //
-// It also leaves out, among other things: TLS; the password page; rate limits; checkout, cart, products
-// and search; the Admin API and the authorization code grant, staff and their permissions, billing, the rest
-// of Polaris and App Bridge; webhooks of other topics; token exchange; the Customer Account API and extensions of the app's
-// own in the account, routes.account_url as /customer_authentication/redirect, one-time codes, multipass and sign-in
-// with Shop; markets and currencies; Shopify's own security headers.
+// It also leaves out, among other things: TLS; the password page; rate limits; checkout, cart, products and
+// search; the rest of the Admin API and the authorization code grant, staff and their permissions, billing, the
+// rest of Polaris and App Bridge; webhooks of other topics; token exchange; the Customer Account API and
+// extensions of the app's own in the account, routes.account_url as /customer_authentication/redirect, one-time
+// codes, multipass and sign-in with Shop; markets and currencies; Shopify's own security headers.
 //
-// Liquid is github.com/osteele/liquid with the objects shop, customer, request and routes. Added are md5, sha256,
-// comparison with blank, inline comments, doc, outputs of several lines, named arguments of filters, and an error for
-// {{ or {% that is never closed. Missing are most of Shopify's filters (money, image_url, …), the tags liquid, echo,
-// form, section and include, render with "with" or "for", "or" in when, allow_false of default, and theme settings.
-// An app's page has no t, asset_url or render, since they would be the theme's. There request.page_type is nil,
-// because Shopify does not document it. A Liquid error in an app's page is answered with a 500 page that shows its
-// text, so that a test sees it. A real store may print it in the page.
+// Liquid is github.com/osteele/liquid with the objects shop, customer, request, routes and localization (country and
+// language only). Added are md5, sha256, comparison with blank, inline comments, doc, outputs of several lines, named
+// arguments of filters, and an error for {{ or {% that is never closed. Missing are most of Shopify's filters (money,
+// image_url, …), the tags liquid, echo, form, section and include, render with "with" or "for", "or" in when,
+// allow_false of default, and theme settings. An app's page has no t, asset_url or render, since they would be the
+// theme's. There request.page_type is nil, because Shopify does not document it. A Liquid error in an app's page is
+// answered with a 500 page that shows its text, so that a test sees it. A real store may print it in the page.
 //
 // Of theme app extensions it leaves out: enabled_on, disabled_on and available_if; the schema's class and
 // tag; the target compliance_head; plural forms and dates in t; "t:" in a setting's default; resource

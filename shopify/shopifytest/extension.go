@@ -140,6 +140,7 @@ func (d *drawing) tryBlock(b Block, source []byte, about schema) ([]byte, error)
 		}
 	}
 	objects := d.server.objects(d.visit, d.pageType)
+	objects["app"] = d.server.appObject()
 	objects["block"] = map[string]any{
 		"id":       b.ID,
 		"type":     "shopify://apps/shopifytest/blocks/" + b.Name + "/" + b.ID,

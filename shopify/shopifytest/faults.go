@@ -22,6 +22,8 @@ type Faults struct {
 	Bots int
 	// NoIDToken loads an app in the admin's frame without id_token, so that it must ask App Bridge for a session token.
 	NoIDToken bool
+	// NoDirectAPI refuses an app's page direct access to the Admin API, as without embedded_app_direct_api_access.
+	NoDirectAPI bool
 	// WebhooksTwice delivers every webhook twice.
 	WebhooksTwice bool
 	// Shop, if set, is sent as shop instead of Options.Shop, like another store that installed the app.

@@ -98,6 +98,10 @@ func (s *Server) objects(v visit, pageType any) liquid.Bindings {
 			"permanent_domain": s.opts.Shop,
 		},
 		"customer": customer(v.shopper),
+		"localization": map[string]any{
+			"country":  map[string]any{"iso_code": s.opts.Country},
+			"language": map[string]any{"iso_code": v.locale},
+		},
 		"request": map[string]any{
 			"path":        v.full,
 			"host":        v.host,

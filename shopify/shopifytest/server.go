@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -63,6 +64,7 @@ type Options struct {
 	Shop     string    // the store's permanent domain, "sandbox-store.myshopify.com", sent as shop
 	Name     string    // shop.name in Liquid, shown in the header; Shop if empty
 	Email    string    // shop.email in Liquid
+	Country  string    // localization.country.iso_code in Liquid; empty leaves it out
 	Accounts string    // the kind of customer accounts: "new" (the default) or "legacy", see the package's Routes
 	Theme    string    // "modern" (the default) or "classic", see the package's Themes
 	Shoppers []Shopper // who can sign in
@@ -81,6 +83,9 @@ type Options struct {
 	// Embeds are the app embeds that are turned on, on each page of either theme. Their Block.Page
 	// is ignored.
 	Embeds []Block
+	// Metafields are the app-data metafields that the app has written, by "namespace.key". Only a
+	// block's Liquid reads them, as app.metafields.
+	Metafields map[string]string
 
 	// AccountPage draws the full-page extension of another app, such as Recharge, in current accounts. The result is
 	// drawn unescaped. If it is "", or AccountPage is nil, the store has no such page.
@@ -142,6 +147,7 @@ type Server struct {
 	// liquidErrors are the errors of the extension's blocks.
 	liquidErrors []string
 	partners     []*partner
+	metafields   map[string]string // by "namespace.key"
 	deliveries   []WebhookDelivery
 }
 
@@ -170,6 +176,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		extra:         http.NewServeMux(),
 		sessions:      map[string]Shopper{},
 		codes:         map[string]Shopper{},
+		metafields:    maps.Clone(opts.Metafields),
 	}
 	s.kind = s.opts.Accounts
 	s.accountPages = template.Must(template.ParseFS(templates, "templates/account/*.html"))

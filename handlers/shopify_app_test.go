@@ -24,7 +24,13 @@ type app struct {
 	Name           string `toml:"name"`
 	ApplicationURL string `toml:"application_url"`
 	Embedded       bool   `toml:"embedded"`
-	AccessScopes   struct {
+	Access         struct {
+		Admin struct {
+			EmbeddedAppDirectAPIAccess bool   `toml:"embedded_app_direct_api_access"`
+			DirectAPIMode              string `toml:"direct_api_mode"`
+		} `toml:"admin"`
+	} `toml:"access"`
+	AccessScopes struct {
 		Scopes               string `toml:"scopes"`
 		UseLegacyInstallFlow bool   `toml:"use_legacy_install_flow"`
 	} `toml:"access_scopes"`
@@ -94,6 +100,9 @@ func TestAppAsks(t *testing.T) {
 	a := readApp(t)
 	if a.AccessScopes.Scopes != "write_app_proxy" || a.AccessScopes.UseLegacyInstallFlow {
 		t.Errorf("access_scopes = %+v; want write_app_proxy, installed by Shopify", a.AccessScopes)
+	}
+	if !a.Access.Admin.EmbeddedAppDirectAPIAccess || a.Access.Admin.DirectAPIMode != "online" {
+		t.Errorf("access.admin = %+v; want what the app home needs to save the path", a.Access.Admin)
 	}
 	if a.ClientID != "" {
 		t.Errorf("client_id = %q; want none in the repository", a.ClientID)

@@ -54,6 +54,31 @@
   async function refresh(path, id) {
     const answer = await ask(path);
     if (answer.ok) await show(answer, document.getElementById(id));
+    publishPath();
+  }
+
+  const shopifyAdmin = async (query, variables) => {
+    const answer = await fetch('shopify:admin/api/graphql.json', { method: 'POST', body: JSON.stringify({ query, variables }) });
+    return (await answer.json()).data;
+  };
+
+  // The theme's blocks read the app proxy's path from a metafield of the app. Only this page can write it, because the
+  // server keeps no token for Shopify's Admin API. If Shopify refuses, the blocks keep the path that they have.
+  let published;
+  async function publishPath() {
+    const value = document.querySelector('[data-path]')?.dataset.path;
+    if (!value || value === published) return;
+    published = value;
+    const name = { namespace: 'manage_subscriptions', key: 'path' };
+    try {
+      const { currentAppInstallation: app } = await shopifyAdmin(`query ($namespace: String!, $key: String!) {
+        currentAppInstallation { id metafield(namespace: $namespace, key: $key) { value } }
+      }`, name);
+      if (app.metafield?.value === value) return;
+      await shopifyAdmin(`mutation ($metafields: [MetafieldsSetInput!]!) {
+        metafieldsSet(metafields: $metafields) { userErrors { message } }
+      }`, { metafields: [{ ...name, ownerId: app.id, type: 'single_line_text_field', value }] });
+    } catch {}
   }
 
   document.addEventListener('submit', async (event) => {
@@ -90,6 +115,7 @@
     }
   });
 
+  publishPath();
   const health = document.getElementById('health');
   setInterval(() => {
     if (document.visibilityState === 'visible') refresh(health.dataset.poll, 'health').catch(() => {});

@@ -60,26 +60,92 @@ func withEmbed(settings map[string]any) shopifytest.Options {
 	return shopifytest.Options{Theme: "classic", Embeds: []shopifytest.Block{{ID: "1", Name: "account-link", Settings: settings}}}
 }
 
-// TestLinks checks where the extension's links lead, by its settings and the language.
+// TestLinks checks where the extension's links lead, by its settings, the language and the country.
 func TestLinks(t *testing.T) {
 	for _, tt := range []struct {
-		name     string
-		settings map[string]any
-		path     string
-		want     string
+		name        string
+		destination string
+		country     string
+		path        string
+		want        string
 	}{
-		{"as it is", nil, "/", `href="/apps/subscriptions?locale=en"`},
-		{"another page", map[string]any{"destination": "payment-methods"}, "/", `href="/apps/subscriptions/payment-methods?locale=en"`},
-		{"in French", map[string]any{"destination": "orders"}, "/fr/", `href="/fr/apps/subscriptions/orders?locale=fr"`},
-		{"in Brazil", nil, "/pt-br/", `href="/pt-br/apps/subscriptions?locale=pt-BR"`},
-		{"renamed", map[string]any{"prefix": "tools", "subpath": " my_subs-1 "}, "/", `href="/tools/my_subs-1?locale=en"`},
-		{"no name", map[string]any{"subpath": ""}, "/", `href="/apps/subscriptions?locale=en"`},
-		{"strange name", map[string]any{"subpath": "//evil.example/?a=b"}, "/", `href="/apps/evil.example%3Fa%3Db?locale=en"`},
+		{"as it is", "", "", "/", `href="/apps/subscriptions?locale=en"`},
+		{"another page", "payment-methods", "", "/", `href="/apps/subscriptions/payment-methods?locale=en"`},
+		{"in French", "orders", "", "/fr/", `href="/fr/apps/subscriptions/orders?locale=fr"`},
+		{"in Brazil", "", "BR", "/pt-br/", `href="/pt-br/apps/subscriptions?locale=pt-BR&amp;country=BR"`},
 	} {
-		for kind, options := range map[string]shopifytest.Options{"block": withBlock(tt.settings), "embed": withEmbed(tt.settings)} {
+		settings := map[string]any{}
+		if tt.destination != "" {
+			settings["destination"] = tt.destination
+		}
+		for kind, options := range map[string]shopifytest.Options{"block": withBlock(settings), "embed": withEmbed(settings)} {
+			options.Country = tt.country
 			if page := drawn(t, options, pat, tt.path); !strings.Contains(page, tt.want) {
 				t.Errorf("%s, %s: %s; want %s in it", kind, tt.name, page, tt.want)
 			}
+		}
+	}
+}
+
+// TestRenamedPath: the links follow the path that the app home has saved, and no other text leads
+// them astray.
+func TestRenamedPath(t *testing.T) {
+	const plain = "/apps/subscriptions"
+	for saved, want := range map[string]string{
+		"":                    plain,
+		"/tools/my_subs-1":    "/tools/my_subs-1",
+		"/a/x":                "/a/x",
+		"/community/Abo":      "/community/Abo",
+		"/apps/subscriptions": plain,
+		"/apps/abo/":          "/apps/abo", // Liquid drops empty parts at the end
+		"/apps":               plain,
+		"/apps/":              plain,
+		"/fr/apps/abo":        plain,
+		"/apps/abo/more":      plain,
+		"/account/logout":     plain,
+		"/ap/subscriptions":   plain,
+		"apps/abo":            plain,
+		"//evil.example":      plain,
+		"//evil.example/apps": plain,
+		"/apps//evil":         plain,
+		"/apps/..":            plain,
+		"/apps/a b":           plain,
+		"/apps/a?b":           plain,
+		`/apps/"><script>`:    plain,
+		`/\evil.example/x`:    plain,
+		"javascript:alert(1)": plain,
+		"https://evil.test/x": plain,
+	} {
+		for kind, options := range map[string]shopifytest.Options{
+			"block": withBlock(map[string]any{"audience": "subscribers"}), "embed": withEmbed(map[string]any{"audience": "subscribers"}),
+		} {
+			options.Metafields = map[string]string{"manage_subscriptions.path": saved}
+			page := drawn(t, options, pat, "/fr/")
+			for _, want := range []string{`href="/fr` + want + `?locale=fr"`, `data-manage-subscriptions-status="/fr` + want + `/status"`} {
+				if !strings.Contains(page, want) {
+					t.Errorf("%s, saved %q: %s; want %s in it", kind, saved, page, want)
+				}
+			}
+		}
+	}
+}
+
+// TestLayout checks the block's own settings. Untouched, they leave the theme's variables alone.
+func TestLayout(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		settings map[string]any
+		want     string
+	}{
+		{"untouched", nil, `<p class="manage-subscriptions"  data-shopify`},
+		{"the defaults, chosen", map[string]any{"alignment": "theme", "width": "natural", "above": 16, "below": 16}, `<p class="manage-subscriptions"  data-shopify`},
+		{"aligned", map[string]any{"alignment": "center"}, `<p class="manage-subscriptions manage-subscriptions--center" style="text-align: center;" `},
+		{"spaced", map[string]any{"above": 0, "below": 40}, `<p class="manage-subscriptions" style="margin-block: 0px 40px;" `},
+		{"wide", map[string]any{"width": "full"}, `<p class="manage-subscriptions manage-subscriptions--full" `},
+		{"all", map[string]any{"width": "full", "alignment": "end", "above": 4}, `<p class="manage-subscriptions manage-subscriptions--full manage-subscriptions--end" style="text-align: end;margin-block: 4px 16px;" `},
+	} {
+		if page := drawn(t, withBlock(tt.settings), "", "/"); !strings.Contains(page, tt.want) {
+			t.Errorf("%s: %s; want %s in it", tt.name, page, tt.want)
 		}
 	}
 }
@@ -121,7 +187,7 @@ func TestSettingsAreInert(t *testing.T) {
 			`{{ 'dr' | append: 'awn' }}`, `{% assign x = 'dr' %}{{ x }}awn`, `{{`, `{%`, `%}`, `javascript:alert(1)`, `//evil.example/`, `/\evil.example`, `../../evil`,
 			strings.Repeat(`{{ "<'text'`, 900),
 		} {
-			settings := map[string]any{"audience": "subscribers", "text": attack, "subpath": attack}
+			settings := map[string]any{"audience": "subscribers", "text": attack}
 			if kind == "embed" {
 				settings["selector"] = attack
 			}

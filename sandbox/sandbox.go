@@ -249,12 +249,13 @@ func (s *Sandbox) startStore(gallery *gallery) {
 		Shop:      string(s.kind.shop),
 		Name:      s.kind.name,
 		Email:     s.kind.email,
+		Country:   "US",
 		Theme:     s.kind.theme,
 		Accounts:  s.kind.accounts,
 		Shoppers:  shoppers(),
 		Extension: extensions.Theme(),
-		Blocks:    blocks(s.path),
-		Embeds:    embeds(s.kind.theme, s.path),
+		Blocks:    blocks(),
+		Embeds:    embeds(s.kind.theme),
 		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
 			return s.Recharge.AccountPage(o.Shopper.ID, o.Path, o.Query)
 		},
@@ -282,13 +283,13 @@ func (s *Sandbox) connect(ctx context.Context) error {
 }
 
 // blocks returns the app blocks that the merchant has placed, one for each audience.
-func blocks(path string) []shopifytest.Block {
+func blocks() []shopifytest.Block {
 	var blocks []shopifytest.Block
 	styles := map[string]string{"everyone": "button", "signed_in": "secondary", "subscribers": "link"}
 	for audience, style := range styles {
-		settings := proxied(path, map[string]any{
+		settings := map[string]any{
 			"audience": audience, "style": style, "text": "For " + strings.ReplaceAll(audience, "_", " "),
-		})
+		}
 		blocks = append(blocks, shopifytest.Block{
 			ID: audience, Name: "manage-subscriptions", Page: "/", Settings: settings,
 		})
@@ -299,18 +300,11 @@ func blocks(path string) []shopifytest.Block {
 
 // embeds returns the app embeds that are turned on. Only the older theme has them, because it has
 // no room for blocks.
-func embeds(theme, path string) []shopifytest.Block {
+func embeds(theme string) []shopifytest.Block {
 	if theme != "classic" {
 		return nil
 	}
-	return []shopifytest.Block{{ID: "account-link", Name: "account-link", Settings: proxied(path, map[string]any{})}}
-}
-
-// proxied adds the merchant's path for the app to a block's settings.
-func proxied(path string, settings map[string]any) map[string]any {
-	parts := strings.Split(path, "/") // "", prefix, subpath
-	settings["prefix"], settings["subpath"] = parts[1], parts[2]
-	return settings
+	return []shopifytest.Block{{ID: "account-link", Name: "account-link"}}
 }
 
 func welcome(out io.Writer, s, older, headless *Sandbox) {

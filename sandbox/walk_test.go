@@ -259,17 +259,22 @@ func walkTwoShoppers(w *walker) {
 }
 
 func walkRenamedPath(w *walker) {
-	w.open("/")
-	w.sees("Good coffee, before you run out.")
-	want := []link{{"For everyone", "/tools/my_subs?locale=en"}}
-	if diff := cmp.Diff(w.links(".shopify-app-block"), want); diff != "" {
-		w.t.Errorf("links of the app block (-got +want):\n%s", diff)
+	block := func() link {
+		w.open("/")
+		w.sees("Good coffee, before you run out.")
+		return w.links(".shopify-app-block")[0]
+	}
+	if got, want := block(), (link{"For everyone", "/apps/subscriptions?locale=en&country=US"}); got != want {
+		w.t.Errorf("the app block has %v; want %v, since nobody has clicked yet", got, want)
 	}
 	w.press("Subscriptions")
 	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	w.inPortal("Pat Doe", "Subscriptions")
 
-	w.open("/")
+	(&merchant{w}).savesPath("/tools/my_subs")
+	if got, want := block(), (link{"For everyone", "/tools/my_subs?locale=en&country=US"}); got != want {
+		w.t.Errorf("after a visit to the app home, the app block has %v; want %v", got, want)
+	}
 	w.press("For everyone")
 	w.inPortal("Pat Doe", "Subscriptions")
 
@@ -384,7 +389,7 @@ func walkLegacy(w *walker) {
 
 func walkLegacyMenus(w *walker) {
 	w.account("Pat Doe")
-	ours := link{"Manage subscriptions", "/apps/subscriptions?locale=en"}
+	ours := link{"Manage subscriptions", "/apps/subscriptions?locale=en&country=US"}
 	menu := []link{{"My account", "/account"}, {"Addresses", "/account/addresses"}, ours, {"Log out", "/account/logout"}}
 	if diff := cmp.Diff(w.links(".account-nav"), []link{{"Orders", "/account"}, {"Addresses", "/account/addresses"}, ours, {"Log out", "/account/logout"}}); diff != "" {
 		w.t.Errorf("menu of the account page (-got +want):\n%s", diff)
@@ -412,7 +417,7 @@ func walkLegacyMenus(w *walker) {
 func walkLegacyNoScript(w *walker) {
 	w.noScript()
 	w.account("Pat Doe")
-	want := []link{{"Manage subscriptions", "/apps/subscriptions?locale=en"}}
+	want := []link{{"Manage subscriptions", "/apps/subscriptions?locale=en&country=US"}}
 	if diff := cmp.Diff(w.links("nav.manage-subscriptions--account"), want); diff != "" {
 		w.t.Errorf("the embed on the account page, without script (-got +want):\n%s", diff)
 	}

@@ -1,40 +1,40 @@
-// Removes "subscribers only" links for customers who do not subscribe, and copies the app embed's link into account
-// menus. The page works without this script, because each link in it is an ordinary link.
+// Asks the server whether the customer subscribes, and shows or hides the page's "subscribers only" links, which keep
+// their space. Copies the app embed's link into account menus. The page works without this script, because each link
+// in it is an ordinary link.
 (() => {
   'use strict';
 
   const MEMORY = 5 * 60 * 1000;
   const TIMEOUT = 5000;
   const LISTS = 'ul, ol, menu';
-  const questions = new Map();
+  const SUBSCRIBERS = 'manage-subscriptions--subscribers';
+  const page = document.documentElement.dataset;
 
   // Each element is handled once, even if a page loads the script twice.
   function start() {
-    for (const element of document.querySelectorAll('[data-manage-subscriptions-status], [data-manage-subscriptions-menus]')) {
-      const { manageSubscriptionsStatus: status, manageSubscriptionsCustomer: customer, manageSubscriptionsMenus: menus } = element.dataset;
-      delete element.dataset.manageSubscriptionsStatus;
-      delete element.dataset.manageSubscriptionsMenus;
-      serve(element, status, customer, menus);
+    for (const embed of document.querySelectorAll('[data-manage-subscriptions-menus]')) {
+      const { manageSubscriptionsMenus: selector } = embed.dataset;
+      delete embed.dataset.manageSubscriptionsMenus;
+      if (inMenus(embed, selector)) embed.remove();
     }
+    showToSubscribers();
   }
 
-  async function serve(element, status, customer, menus) {
-    // Only a clear no removes the link, so nobody loses it while Recharge is down.
-    if (status !== undefined && (await isSubscriber(status, customer)) === false) {
-      (element.closest('.shopify-app-block') ?? element).remove();
-    } else if (menus !== undefined && inMenus(element, menus)) {
-      element.remove();
-    }
+  // Each "subscribers only" block and embed prints the same question.
+  async function showToSubscribers() {
+    const questions = [...document.querySelectorAll('[data-manage-subscriptions-status]')].map(({ dataset }) => dataset);
+    if (questions.length === 0) return;
+    const [{ manageSubscriptionsStatus: status, manageSubscriptionsCustomer: customer }] = questions;
+    for (const question of questions) delete question.manageSubscriptionsStatus;
+    const answer = await isSubscriber(`manage-subscriptions:${customer}`, status);
+    // A link that takes no space stays away until the next page, because its return would move this one.
+    if (page.manageSubscriptions === 'gone') return;
+    // Only a clear no hides the link, so nobody loses it while Recharge is down.
+    page.manageSubscriptions = answer === false ? 'hidden' : 'shown';
   }
 
-  // isSubscriber resolves to true, false, or null for "not known". It asks the server once for all elements.
-  function isSubscriber(status, customer) {
-    const key = `manage-subscriptions:${customer}:${status}`;
-    if (!questions.has(key)) questions.set(key, lookUp(key, status));
-    return questions.get(key);
-  }
-
-  async function lookUp(key, status) {
+  // isSubscriber resolves to true, false, or null for "not known".
+  async function isSubscriber(key, status) {
     const known = recall(key);
     if (known !== undefined) return known;
     const answer = await ask(status);
@@ -129,10 +129,10 @@
     const a = likeness('a', anchor);
     a.href = link.getAttribute('href');
     a.textContent = link.textContent;
-    if (!item) return a;
-    const li = likeness('li', item);
-    li.append(a);
-    return li;
+    const entry = item ? likeness('li', item) : a;
+    if (item) entry.append(a);
+    if (link.closest(`.${SUBSCRIBERS}`)) entry.classList.add(SUBSCRIBERS);
+    return entry;
   }
 
   function likeness(tag, model) {

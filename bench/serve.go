@@ -65,6 +65,7 @@ func (s *serveOursCommand) Run(ctx context.Context, out io.Writer) error {
 	server.CollectLess()
 	return server.Run(untilClosed(ctx), cfg, server.Options{
 		Log: log, Now: func() time.Time { return time.Now().Add(s.Ahead) }, Listening: listening, NoIndex: !s.Import,
+		NoLook: true,
 	})
 }
 

@@ -26,17 +26,18 @@ type Config struct {
 	ShopifyAPISecrets []Secret // the first signs, all verify; at least one, none empty
 	AppURL            *url.URL
 	Shop              shopify.Shop // x.myshopify.com; "" if no store is configured here
-	Accounts          string       // "new", or "legacy": the store signs in at /account/login
+	Accounts          string       // "auto", "new", or "legacy": the store signs in at /account/login
 
 	RechargeAPIToken        Secret // empty: the store has not connected Recharge
 	RechargeStorefrontToken Secret
 	RechargeClientSecret    Secret
 	RechargeAPIURL          *url.URL
-	RechargePortalURL       *url.URL // ends in a slash; nil without a Shop
+	RechargePortalURL       *url.URL // ends in a slash; nil if it is not set
+	AccountPortalURL        *url.URL // Recharge's page in the Shopify account; nil if it is not set
 	RechargeRate            float64  // calls a second; 0: by the token's prefix
 	RechargeBurst           int      // calls; 0 if RechargeRate is
 
-	Link            string // "signed_in", or "hash": never ask Recharge for a signed-in link
+	Link            string // "signed_in", "hash": never ask Recharge for a signed-in link, or "account": AccountPortalURL
 	RedirectByPage  bool   // forward by a 200 page instead of a 302
 	CustomerTTL     time.Duration
 	LinkTTL         time.Duration // 0: a link is never reused
@@ -89,14 +90,14 @@ func (s Settings) Check() (Config, error) {
 		ShopifyAPISecrets: c.secrets("SHOPIFY_API_SECRET", s.ShopifyAPISecret, 1),
 		AppURL:            c.url("APP_URL", s.AppURL),
 		Shop:              c.shop("SHOPIFY_SHOP", s.ShopifyShop),
-		Accounts:          c.choice("CUSTOMER_ACCOUNTS", s.CustomerAccounts, "new", "legacy"),
+		Accounts:          c.choice("CUSTOMER_ACCOUNTS", s.CustomerAccounts, "auto", "new", "legacy"),
 
 		RechargeAPIToken:        c.token("RECHARGE_API_TOKEN", s.RechargeAPIToken),
 		RechargeStorefrontToken: c.token("RECHARGE_STOREFRONT_TOKEN", s.RechargeStorefrontToken),
 		RechargeClientSecret:    c.token("RECHARGE_CLIENT_SECRET", s.RechargeClientSecret),
 		RechargeAPIURL:          c.url("RECHARGE_API_URL", s.RechargeAPIURL),
 
-		Link:            c.choice("PORTAL_LINK", s.PortalLink, "signed_in", "hash"),
+		Link:            c.choice("PORTAL_LINK", s.PortalLink, "signed_in", "hash", "account"),
 		RedirectByPage:  c.choice("REDIRECT", s.Redirect, "location", "page") == "page",
 		CustomerTTL:     c.duration("CUSTOMER_TTL", s.CustomerTTL, time.Minute, 7*24*time.Hour),
 		LinkTTL:         c.duration("LINK_TTL", s.LinkTTL, 0, time.Hour),
@@ -117,7 +118,10 @@ func (s Settings) Check() (Config, error) {
 	level := c.choice("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
 	_ = config.LogLevel.UnmarshalText([]byte(level)) // choice has reported an unknown level
 	config.RechargeRate, config.RechargeBurst = c.rate("RECHARGE_RATE", s.RechargeRate)
-	config.RechargePortalURL = c.portal("RECHARGE_PORTAL_URL", s.RechargePortalURL, config)
+	config.RechargePortalURL = c.portal("RECHARGE_PORTAL_URL", s.RechargePortalURL, config.AppURL,
+		"https, a public host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
+	config.AccountPortalURL = c.portal("ACCOUNT_PORTAL_URL", s.AccountPortalURL, config.AppURL,
+		"the page in the customer account, and nothing after it: https://shopify.com/1234567890/account/pages/…")
 	c.together(config)
 	if s.ShopifyShop == "" {
 		c.withoutShop(s)
@@ -146,6 +150,8 @@ func (c *checker) required(name, text, hint string) { c.expect(text != "", name,
 func (c *checker) together(config Config) {
 	c.expect(config.RechargeTimeout < config.ClickTimeout || config.ClickTimeout == 0,
 		"RECHARGE_TIMEOUT", "is not shorter than CLICK_TIMEOUT", "3s and 8s leave time to answer after a slow call")
+	c.expect(config.Link != "account" || config.AccountPortalURL != nil || config.Shop == "",
+		"ACCOUNT_PORTAL_URL", "is missing", "with PORTAL_LINK=account, the address of Recharge's page in the account")
 	_, port, _ := net.SplitHostPort(config.Addr)
 	_, opsPort, _ := net.SplitHostPort(config.OpsAddr)
 	c.expect(port != opsPort || port == "" || port == "0",
@@ -167,6 +173,7 @@ func (c *checker) withoutShop(s Settings) {
 		{"RECHARGE_STOREFRONT_TOKEN", s.RechargeStorefrontToken},
 		{"RECHARGE_CLIENT_SECRET", s.RechargeClientSecret},
 		{"RECHARGE_PORTAL_URL", s.RechargePortalURL},
+		{"ACCOUNT_PORTAL_URL", s.AccountPortalURL},
 		{"PORTAL_API_KEY", s.PortalAPIKey},
 	} {
 		c.expect(of.value == "", of.name, "is set, but no store", "it belongs to the store named by SHOPIFY_SHOP")
@@ -278,14 +285,12 @@ func (c *checker) headers(name, text string) map[string]Secret {
 	return headers
 }
 
-func (c *checker) portal(name, text string, config Config) *url.URL {
-	if text == "" && config.Shop == "" {
+func (c *checker) portal(name, text string, app *url.URL, hint string) *url.URL {
+	if text == "" {
 		return nil
 	}
-	address := cmp.Or(text, recharge.DefaultPortal(string(config.Shop)))
-	u, err := recharge.ParsePortalURL(address, cmp.Or(config.AppURL, &url.URL{}))
-	c.expect(err == nil, name, "is not the address of a portal",
-		"https, a public host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
+	u, err := recharge.ParsePortalURL(text, cmp.Or(app, &url.URL{}))
+	c.expect(err == nil, name, "is not the address of a portal", hint)
 	return u
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,8 +66,8 @@ func TestDefaults(t *testing.T) {
 	got := fmt.Sprintln(c.Addr, c.OpsAddr, c.Redis() == nil, c.EncryptionKeys == nil, c.RechargeAPIURL, c.RechargePortalURL,
 		c.RechargeRate, c.RechargeBurst, c.Link, c.Accounts, c.RedirectByPage,
 		c.CustomerTTL, c.LinkTTL, c.RechargeTimeout, c.ClickTimeout, c.LogLevel, c.LogText)
-	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", "https://my-store.myshopify.com/tools/recurring/portal/",
-		0.0, 0, "signed_in", "new", false,
+	want := fmt.Sprintln(":8080", "127.0.0.1:9090", true, true, "https://api.rechargeapps.com", (*url.URL)(nil),
+		0.0, 0, "signed_in", "auto", false,
 		24*time.Hour, 10*time.Minute, 3*time.Second, 8*time.Second, slog.LevelInfo, false)
 	if got != want {
 		t.Errorf("defaults = %s; want %s", got, want)

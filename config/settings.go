@@ -21,14 +21,15 @@ type Settings struct {
 	ShopifyAPISecret        string `name:"shopify-api-secret" group:"Shopify" hidden:""`
 	AppURL                  string `name:"app-url" group:"Shopify" placeholder:"URL"`
 	ShopifyShop             string `name:"shopify-shop" group:"Shopify" placeholder:"X.myshopify.com"`
-	CustomerAccounts        string `name:"customer-accounts" group:"Shopify" default:"new" placeholder:"new|legacy"`
+	CustomerAccounts        string `name:"customer-accounts" group:"Shopify" default:"auto" placeholder:"auto|new|legacy"`
 	RechargeAPIToken        string `name:"recharge-api-token" group:"Recharge" hidden:""`
 	RechargeStorefrontToken string `name:"recharge-storefront-token" group:"Recharge" hidden:""`
 	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" hidden:""`
 	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com"`
 	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL"`
 	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"auto" placeholder:"auto|RATE,BURST"`
-	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"signed_in|hash"`
+	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"MODE"`
+	AccountPortalURL        string `name:"account-portal-url" group:"Portal" placeholder:"URL"`
 	Redirect                string `name:"redirect" group:"Portal" default:"location" placeholder:"location|page"`
 	CustomerTTL             string `name:"customer-ttl" group:"Portal" default:"24h" placeholder:"DURATION"`
 	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"10m" placeholder:"DURATION"`
@@ -54,21 +55,23 @@ func Meaning(flag string) string {
 		"shopify-api-secret":        "The app's client secret. 'new,old' while rotating: both verify, the first signs.",
 		"app-url":                   "Where Shopify reaches this server, https.",
 		"shopify-shop":              "The one store, 'x.myshopify.com'. Empty: merchants connect theirs in the admin.",
-		"customer-accounts":         "Which sign-in page the store has: 'new' or 'legacy'.",
+		"customer-accounts":         "The store's accounts: 'new' or 'legacy'. 'auto': as looked up at the start and daily.",
 		"recharge-api-token":        "That store's Admin API token.",
 		"recharge-storefront-token": "That store's storefront token, for sessions.",
 		"recharge-client-secret":    "That store's API client secret. With it, webhooks at Recharge are set up and kept.",
 		"recharge-api-url":          "Recharge's API.",
 		"recharge-portal-url": "Base of links by hash, and a host that links may lead to. " +
-			"Empty: 'https://<shop>/tools/recurring/portal/'.",
+			"Empty: as Recharge names it, or else 'https://<shop>/tools/recurring/portal/'.",
 		"recharge-rate": "'auto': each token's own limit, by its prefix and Recharge's answers. " +
 			"Calls a second and burst, such as '2,40': at most these, for every token.",
-		"portal-link":      "'signed_in': a signed-in link, by hash if that fails. 'hash': always by hash.",
-		"redirect":         "'location': a 302. 'page': a 200 page that forwards at once.",
-		"customer-ttl":     "How long a customer is cached.",
-		"link-ttl":         "How long a portal access is reused, for every destination; 0: never.",
-		"recharge-timeout": "How long one call to Recharge may take.",
-		"click-timeout":    "How long one click may take.",
+		"portal-link": "'signed_in': a signed-in link, by hash if that fails. 'hash': always by hash. " +
+			"'account': to ACCOUNT_PORTAL_URL, for Recharge's Unity portal.",
+		"account-portal-url": "Address of Recharge's page in the store's customer accounts, without a query.",
+		"redirect":           "'location': a 302. 'page': a 200 page that forwards at once.",
+		"customer-ttl":       "How long a customer is cached.",
+		"link-ttl":           "How long a portal access is reused, for every destination; 0: never.",
+		"recharge-timeout":   "How long one call to Recharge may take.",
+		"click-timeout":      "How long one click may take.",
 		"portal-api-key": "'new,old' keys of the store's own server, for '/api/portal-links' and '/go'. " +
 			"Empty: both are off; without SHOPIFY_SHOP, they are made in the admin.",
 		"addr":     "Public listener.",

@@ -126,7 +126,7 @@ func (w *ward) serve() (public string) {
 	ctx, stop := context.WithCancel(context.Background())
 	listening, ended := make(chan server.Addresses, 1), make(chan error, 1)
 	go func() {
-		ended <- server.Run(ctx, cfg, server.Options{NoIndex: true, Log: slog.New(slog.DiscardHandler), Listening: listening})
+		ended <- server.Run(ctx, cfg, server.Options{NoIndex: true, NoLook: true, Log: slog.New(slog.DiscardHandler), Listening: listening})
 	}()
 	w.t.Cleanup(stop)
 	select {

@@ -39,7 +39,7 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 		steps[0].do = func(context.Context) Check { return blind }
 		return each(ctx, steps)
 	}
-	r.byHash = merchant.ByHash
+	r.byHash = merchant.NoAccess
 	options := recharge.InspectOptions{Customer: d.Customer, NoSession: r.byHash || d.Customer == "", Extras: true}
 	grant, _ := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{}) // asks no limiter yet
 	defer grant.Release(ctx)

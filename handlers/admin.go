@@ -43,6 +43,7 @@ func (a *Admin) Register(e *echo.Echo) error {
 	e.GET("/app/health", a.signed(a.health))
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
 	e.POST("/app/settings", a.signed(a.setting(a.settings)))
+	e.POST("/app/look", a.signed(a.alone(a.look)))
 	e.POST("/app/disconnect", a.signed(a.setting(a.disconnect)))
 	e.GET("/app/keys", a.signed(a.keys))
 	e.POST("/app/keys", a.signed(a.setting(a.makeKey)))

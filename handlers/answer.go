@@ -14,6 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
@@ -87,10 +88,11 @@ func begin(channel portal.Channel, now func() time.Time, pages *templates.Pages)
 func requestID() string { return strings.ToLower(rand.Text()[:10]) }
 
 // finish answers a click and records it. A HEAD request is not a click, so it is not recorded.
-func (r *clickRequest) finish(c echo.Context, recorder *portal.Recorder, result portal.Result) error {
+func (r *clickRequest) finish(c echo.Context, m *merchant.Service, result portal.Result) error {
 	err := r.answer(c, result)
 	if !r.head {
-		recorder.Record(c.Request().Context(), portal.Click{
+		m.Noticed(r.shop, r.prefix, r.returned, result)
+		m.Recorder.Record(c.Request().Context(), portal.Click{
 			RequestID: r.id, Shop: r.shop, Channel: r.channel, Outcome: result.Outcome, Source: result.Source,
 			Start: r.start, Took: r.trace.Now().Sub(r.start), Steps: r.trace.Steps(), Calls: result.Calls,
 			Cause: result.Cause, Level: portal.Level(result.Outcome, result.Cause), Counted: result.Merchant != nil,

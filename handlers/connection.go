@@ -24,27 +24,34 @@ type connectionView struct {
 	Detected, Chosen         store.Traits
 	HasStorefront, HasSecret bool
 	Webhooks                 string
+	News, Warnings           []string
+	Looked                   string        // how long ago; "" never
 	Said                     merchant.Said // the result of the last action
 }
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
-	if own := a.Merchant.Merchants.Own(); own != "" {
-		thisStore := shop == own
-		return connectionView{
-			Fixed: true, ThisStore: thisStore, Connected: thisStore && a.Merchant.Merchants.Single() != nil,
-			Traits: a.Merchant.Merchants.Traits(&store.Connection{Shop: own}), Webhooks: a.Merchant.WebhookWords(nil),
-		}, nil
+	own := a.Merchant.Merchants.Own()
+	view := connectionView{Fixed: own != "", ThisStore: shop == own}
+	record, err := a.Merchant.Store.Record(ctx, shop)
+	if err != nil && !view.Fixed {
+		return view, err
 	}
-	connection, err := a.Merchant.Connection(ctx, shop)
-	if err != nil || connection == nil {
-		return connectionView{}, err
+	connection := a.Merchant.Merchants.Connection(shop, record)
+	if connection == nil {
+		return view, nil
 	}
-	return connectionView{
-		Connected: true, Traits: a.Merchant.Merchants.Traits(connection),
-		Detected: connection.Detected, Chosen: connection.Chosen,
-		HasStorefront: connection.StorefrontToken != "", HasSecret: connection.ClientSecret != "",
-		Webhooks: a.Merchant.WebhookWords(connection),
-	}, nil
+	view.Connected, view.Traits = true, a.Merchant.Merchants.Traits(connection)
+	view.Detected, view.Chosen = connection.Detected, connection.Chosen
+	view.HasStorefront, view.HasSecret = connection.StorefrontToken != "", connection.ClientSecret != ""
+	view.News, view.Warnings = merchant.News(connection), merchant.Warnings(connection, view.Traits)
+	if !connection.Look.At.IsZero() {
+		view.Looked = merchant.Ago(a.Merchant.Now().Sub(connection.Look.At))
+	}
+	view.Webhooks = a.Merchant.WebhookWords(connection)
+	if view.Fixed {
+		view.Webhooks = a.Merchant.WebhookWords(nil)
+	}
+	return view, nil
 }
 
 // connection answers with the part of the page that shows the connection.
@@ -93,7 +100,7 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	pasted := merchant.Tokens{
 		Admin: c.FormValue("token"), Storefront: c.FormValue("storefront"), Secret: c.FormValue("secret"),
 	}
-	said, err := a.Merchant.Connect(ctx, shop, pasted, steps.add)
+	said, err := a.Merchant.Connect(ctx, shop, pasted, chosenIn(c), steps.add)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
@@ -105,12 +112,25 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 
 // settings saves the merchant's choices, which override detected settings.
 func (a *Admin) settings(c echo.Context, shop shopify.Shop) error {
-	chosen := store.Traits{PortalURL: c.FormValue("portal"), Accounts: c.FormValue("accounts"), Link: c.FormValue("link")}
-	said, ok := a.Merchant.SaveChosen(c.Request().Context(), shop, chosen)
+	said, ok := a.Merchant.SaveChosen(c.Request().Context(), shop, chosenIn(c))
 	if !ok {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
 	return a.say(c, shop, said)
+}
+
+func chosenIn(c echo.Context) store.Traits {
+	return store.Traits{
+		PortalURL: c.FormValue("portal"), Accounts: c.FormValue("accounts"), Link: c.FormValue("link"),
+		AccountPage: c.FormValue("page"),
+	}
+}
+
+// look detects the store's settings again.
+func (a *Admin) look(c echo.Context, shop shopify.Shop) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
+	defer cancel()
+	return a.say(c, shop, a.Merchant.Look(ctx, shop))
 }
 
 // disconnect erases the tokens and everything cached for the shop.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -29,8 +30,7 @@ const repeated = "ms_repeated"
 // Portal answers a click on Manage Subscriptions, which Shopify's app proxy passes on.
 type Portal struct {
 	Verifier       *shopify.Verifier
-	Resolver       *portal.Resolver
-	Recorder       *portal.Recorder
+	Merchant       *merchant.Service
 	Pages          *templates.Pages
 	LegacyAccounts bool // sign in at /account/login if the shop's setting is unknown
 	ByPage         bool // forward with a page instead of a 302
@@ -81,11 +81,11 @@ func (p *Portal) handle(c echo.Context) error {
 	click.head, click.legacy, click.byPage = c.Request().Method == http.MethodHead, p.LegacyAccounts, p.ByPage
 	result := p.resolve(c, click)
 	if target := click.again(result.Cause); target != "" {
-		p.Recorder.Log.InfoContext(c.Request().Context(), "asked again without the visitor's parameters",
+		p.Merchant.Log.InfoContext(c.Request().Context(), "asked again without the visitor's parameters",
 			"request_id", click.id, "cause", result.Cause)
 		return click.forward(c, target)
 	}
-	return click.finish(c, p.Recorder, result)
+	return click.finish(c, p.Merchant, result)
 }
 
 // resolve reads the request and resolves it.
@@ -96,7 +96,7 @@ func (p *Portal) resolve(c echo.Context, click *clickRequest) (result portal.Res
 	click.trace.End(portal.StepVerify, start, err)
 	click.read(request)
 	if err == nil && c.Get(lacksRoute) != nil {
-		p.Recorder.Log.WarnContext(c.Request().Context(), "the app's proxy URL lacks "+route,
+		p.Merchant.Log.WarnContext(c.Request().Context(), "the app's proxy URL lacks "+route,
 			"request_id", click.id, "shop", request.Shop)
 	}
 	if err == nil && p.ByPage && !navigates(c.Request().Header) {
@@ -106,7 +106,7 @@ func (p *Portal) resolve(c echo.Context, click *clickRequest) (result portal.Res
 		return portal.Result{Outcome: portal.Forbidden, Cause: err}
 	}
 	asked := portal.Request{Shopper: click.who, Visit: click.visit, CacheOnly: click.head}
-	result = p.Resolver.Resolve(c.Request().Context(), asked, click.trace)
+	result = p.Merchant.Resolve(c.Request().Context(), asked, click.trace)
 	if result.Outcome == portal.SignIn && click.returned {
 		result.Outcome = portal.SignInFailed
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
@@ -23,7 +24,7 @@ import (
 // in, calls it for the link to that customer's portal.
 type PortalLinks struct {
 	*APIKeyAuth
-	Recorder *portal.Recorder
+	Merchant *merchant.Service
 }
 
 // Register adds the route.
@@ -37,7 +38,7 @@ type portalLink struct {
 }
 
 func portalLinkOf(result portal.Result) portalLink {
-	link := portalLink{URL: result.Link.URL, SignedIn: result.Outcome == portal.Redirected}
+	link := portalLink{URL: result.Link.URL, SignedIn: result.Outcome == portal.Redirected && !result.Merchant.InAccount}
 	if expires := result.Link.Expires; !expires.IsZero() {
 		expires = expires.UTC().Truncate(time.Second)
 		link.ExpiresAt = &expires
@@ -90,9 +91,9 @@ func (l *PortalLinks) handle(c echo.Context) error {
 	click := begin(portal.FromAPI, l.Resolver.Now, nil)
 	result, invalid := l.decide(c, click)
 	if invalid == nil {
-		return click.finish(c, l.Recorder, result)
+		return click.finish(c, l.Merchant, result)
 	}
-	l.Recorder.Log.InfoContext(c.Request().Context(), "portal link request is invalid",
+	l.Merchant.Log.InfoContext(c.Request().Context(), "portal link request is invalid",
 		"request_id", click.id, "shop", string(click.shop), "cause", invalid.Error())
 	return answerProblem(c, "invalid_request", click.id, problem{
 		Title: "Invalid request", Status: http.StatusBadRequest, Detail: invalid.Error(),

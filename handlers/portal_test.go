@@ -14,6 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -54,14 +55,19 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, portals := range map[string]Portal{
-		"before the click": {},                                                                                              // no verifier
-		"in the click":     {Verifier: verifier, Resolver: &portal.Resolver{Store: s, Timeout: time.Second, Now: time.Now}}, // no merchants
-		"in the flight":    {Verifier: verifier, Resolver: &portal.Resolver{Store: s, Timeout: time.Second, Now: time.Now, Merchants: broken}},
+	for name, test := range map[string]struct {
+		verifier  *shopify.Verifier
+		merchants *portal.Merchants
+	}{
+		"before the click": {nil, nil},
+		"in the click":     {verifier, nil},
+		"in the flight":    {verifier, broken},
 	} {
 		var log bytes.Buffer
-		portals.Pages, portals.Now = pages, time.Now
-		portals.Recorder = &portal.Recorder{Store: s, Log: slog.New(slog.NewJSONHandler(&log, nil)), Meter: noMeter{}}
+		portals := Portal{Verifier: test.verifier, Pages: pages, Now: time.Now, Merchant: &merchant.Service{
+			Resolver: &portal.Resolver{Store: s, Timeout: time.Second, Now: time.Now, Merchants: test.merchants},
+			Recorder: &portal.Recorder{Store: s, Log: slog.New(slog.NewJSONHandler(&log, nil)), Meter: noMeter{}},
+		}}
 		e := echo.New()
 		portals.Register(e)
 		query := url.Values{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/shopify"
@@ -22,7 +23,7 @@ import (
 // signed.
 type SignedLinks struct {
 	*APIKeyAuth
-	Recorder *portal.Recorder
+	Merchant *merchant.Service
 	Pages    *templates.Pages
 	Platform shopify.Platform
 }
@@ -42,7 +43,7 @@ func (l *SignedLinks) handle(c echo.Context) error {
 	if click.shop != "" {
 		click.home = l.Platform.ShopURL(click.shop) + "/"
 	}
-	return click.finish(c, l.Recorder, result)
+	return click.finish(c, l.Merchant, result)
 }
 
 // follow reads the link and resolves it.

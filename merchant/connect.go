@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,11 +21,12 @@ const ConnectTimeout = time.Minute
 // Tokens are what a merchant pastes. Empty fields stay as they were.
 type Tokens struct{ Admin, Storefront, Secret string }
 
-// Connect checks the pasted tokens, and saves them if they can send shoppers to the portal. It
-// passes each check to tell as soon as it is done. If it saves nothing, the previous connection
-// stays. It returns only errors of the store.
+// Connect checks the pasted tokens, and saves them if they can send shoppers to the portal. chosen says
+// which portal the store shows; only the first connection asks for that. It passes each check to tell
+// as soon as it is done. If it saves nothing, the previous connection stays. It returns only errors of
+// the store.
 func (s *Service) Connect(
-	ctx context.Context, shop shopify.Shop, pasted Tokens, tell func(Step),
+	ctx context.Context, shop shopify.Shop, pasted Tokens, chosen store.Traits, tell func(Step),
 ) (said Said, err error) {
 	// Read before the checks, so that an uninstall during them also ends this connection.
 	begun := s.Now()
@@ -35,6 +37,12 @@ func (s *Service) Connect(
 	next, problem := pasted.over(last)
 	if problem != "" {
 		return bad(problem), nil
+	}
+	if last == nil && offered(chosen) {
+		if problem := s.checkChosen(ctx, shop, &chosen); problem != "" {
+			return bad("not saved", sentence(problem)), nil
+		}
+		next.Chosen = chosen
 	}
 	next.Shop, next.SavedAt = shop, begun
 	return s.checkAndSave(ctx, last, next, tell), nil
@@ -85,12 +93,7 @@ func (s *Service) checkAndSave(
 	if last != nil {
 		stays = " " + sentence("last stays")
 	}
-	var findings recharge.Findings
-	err := s.calls(ctx, &next, func(client *recharge.Client, grant *recharge.Grant) error {
-		each := func(f recharge.Finding) { tell(found(f)) }
-		findings = recharge.Inspect(ctx, client, grant, recharge.InspectOptions{}, each)
-		return nil
-	})
+	findings, err := s.inspect(ctx, &next, tell)
 	switch {
 	case recharge.ReasonOf(err) != "":
 		return bad("not saved", Words(portal.Reason(err))+stays)
@@ -99,9 +102,9 @@ func (s *Service) checkAndSave(
 	case !findings.Usable():
 		return bad("not saved, fix", stays)
 	}
-	next.Detected = store.Traits{
-		PortalURL: findings.PortalURL, Link: linkOf(findings), Accounts: s.detectAccounts(ctx, next.Shop, tell),
-	}
+	seen, _ := s.detect(ctx, next.Shop, findings, tell)
+	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path})
+	next.Look.At = s.Now()
 	next.Webhooks = store.WebhookState{}
 	if next.ClientSecret != "" && next.WebhookKey == "" {
 		next.WebhookKey = rand.Text()
@@ -124,27 +127,59 @@ func (s *Service) checkAndSave(
 	return Said{Text: sentence("connected")}
 }
 
-// linkOf returns "signed_in" if the portal opened, "hash" if Recharge refused a session, and "" if
-// that is unknown, for example because the store has no customer to try with.
+// inspect checks a connection at Recharge. It fails if it could not call Recharge.
+func (s *Service) inspect(
+	ctx context.Context, connection *store.Connection, tell func(Step),
+) (findings recharge.Findings, err error) {
+	err = s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
+		each := func(f recharge.Finding) { tell(found(f)) }
+		findings = recharge.Inspect(ctx, client, grant, recharge.InspectOptions{}, each)
+		return nil
+	})
+	return findings, err
+}
+
+// detect returns the traits that Recharge's answers and the store's sign-in show. Its error says why
+// the latter could not be seen.
+func (s *Service) detect(
+	ctx context.Context, shop shopify.Shop, findings recharge.Findings, tell func(Step),
+) (store.Traits, error) {
+	slices.Sort(findings.Scopes)
+	seen, err := s.detectAccounts(ctx, shop, tell)
+	return seen.Or(store.Traits{
+		PortalURL: findings.PortalURL, Link: linkOf(findings),
+		Scopes: strings.Join(findings.Scopes, " "), Burst: findings.Headers.Size,
+	}), err
+}
+
+// linkOf returns "signed_in" if the portal opened, "account" if Recharge made a session but opened no
+// portal with it, as for a store whose portal is in the Shopify account, "hash" if it refused a session
+// or its link cannot be used, and "" if that is unknown, for example because the store has no customer
+// to try with.
 func linkOf(findings recharge.Findings) string {
-	for _, check := range []recharge.Check{recharge.CheckSessions, recharge.CheckPortal} {
+	refused := func(check recharge.Check) bool {
 		f := findings.Of(check)
-		if f.State == recharge.Warned && f.Why != recharge.NoCustomer && !f.Why.Transient() {
-			return "hash"
-		}
+		return f.State == recharge.Warned && f.Why != recharge.NoCustomer && !f.Why.Transient()
 	}
-	if findings.Of(recharge.CheckPortal).State == recharge.Passed {
+	portal := findings.Of(recharge.CheckPortal)
+	switch {
+	case portal.State == recharge.Passed:
 		return "signed_in"
+	case refused(recharge.CheckPortal) && portal.Status != 0:
+		return "account"
+	case refused(recharge.CheckSessions) || refused(recharge.CheckPortal):
+		return "hash"
 	}
 	return ""
 }
 
-func (s *Service) detectAccounts(ctx context.Context, shop shopify.Shop, tell func(Step)) string {
+// detectAccounts looks at the store's sign-in. What it does not show is "" in the result.
+func (s *Service) detectAccounts(ctx context.Context, shop shopify.Shop, tell func(Step)) (store.Traits, error) {
 	start := s.Now()
 	accounts, err := shopify.DetectAccounts(ctx, s.Platform, shop)
 	if err != nil {
 		s.Log.InfoContext(ctx, "customer accounts not detected", "shop", string(shop), "cause", err)
 	}
-	tell(accountsStep(accounts, s.Now().Sub(start)))
-	return accounts
+	tell(accountsStep(accounts.Kind, err, s.Now().Sub(start)))
+	return store.Traits{Accounts: accounts.Kind, AccountHost: accounts.Host}, err
 }

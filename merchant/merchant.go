@@ -4,9 +4,11 @@
 package merchant
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,8 +30,11 @@ type Service struct {
 	Secret   string             // signs the configured store's webhooks; if "", they are refused
 	Importer *importer.Importer // nil if customers are not imported
 	Log      *slog.Logger
+	NoLook   bool       // detect no traits, except when a merchant connects
+	Doubts   chan Doubt // from Noticed to Watch; nil: Noticed only learns when there is a reader
 
 	busy         sync.Map  // the shops with an action under way
+	away         sync.Map  // shopify.Shop to *away
 	singleKeptAt time.Time // when the configured store's webhooks were last registered
 	leaving      sync.WaitGroup
 }
@@ -56,6 +61,9 @@ func (s *Service) Connection(ctx context.Context, shop shopify.Shop) (*store.Con
 func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*store.Connection) bool) (bool, error) {
 	connected := false
 	err := s.Store.Update(ctx, shop, func(r *store.Record) bool {
+		if r.Connection == nil && shop == s.Merchants.Own() {
+			r.Connection = &store.Connection{Shop: shop} // for what is detected
+		}
 		connected = r.Connection != nil
 		return connected && change(r.Connection)
 	})
@@ -65,17 +73,11 @@ func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*st
 // SaveChosen saves the merchant's choices, which override detected settings, and returns what to
 // tell them. ok is false if the page does not offer one of the choices.
 func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen store.Traits) (said Said, ok bool) {
-	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
-		portal, err := recharge.ParsePortalURL(chosen.PortalURL, s.AppURL)
-		if err != nil {
-			return bad("not saved, portal"), true
-		}
-		chosen.PortalURL = portal.String()
-	}
-	accounts := map[string]bool{"": true, "new": true, "legacy": true}
-	links := map[string]bool{"": true, "signed_in": true, "hash": true}
-	if !accounts[chosen.Accounts] || !links[chosen.Link] {
+	if !offered(chosen) {
 		return Said{}, false
+	}
+	if problem := s.checkChosen(ctx, shop, &chosen); problem != "" {
+		return bad("not saved", sentence(problem)), true
 	}
 	connected, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
 		connection.Chosen = chosen // SavedAt stays, since the installation is the same
@@ -88,6 +90,46 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 		return bad("not saved, not connected"), true
 	}
 	return Said{Text: sentence("saved")}, true
+}
+
+func offered(chosen store.Traits) bool {
+	return slices.Contains([]string{"", "new", "legacy"}, chosen.Accounts) &&
+		slices.Contains([]string{"", "signed_in", "hash", "account"}, chosen.Link)
+}
+
+// checkChosen puts the addresses that a merchant has pasted into their usual form. It returns the key
+// of the sentence that says what is wrong; "" if nothing is.
+func (s *Service) checkChosen(ctx context.Context, shop shopify.Shop, chosen *store.Traits) string {
+	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
+		portal, err := recharge.ParsePortalURL(chosen.PortalURL, s.AppURL)
+		if err != nil {
+			return "wrong portal"
+		}
+		chosen.PortalURL = portal.String()
+	}
+	chosen.AccountPage = strings.TrimSpace(chosen.AccountPage)
+	if chosen.AccountPage == "" && chosen.Link == "account" {
+		return "no account page"
+	}
+	if chosen.AccountPage == "" {
+		return ""
+	}
+	// Only the store's own sign-in tells which host has its customers' accounts, besides Shopify's.
+	host := "shopify.com"
+	page, err := recharge.ParseAccountPage(chosen.AccountPage, string(shop), host, s.AppURL)
+	if err != nil {
+		seen, notSeen := s.detectAccounts(ctx, shop, func(Step) {})
+		if notSeen != nil {
+			return "account page not checked"
+		}
+		host = cmp.Or(seen.AccountHost, host)
+		page, err = recharge.ParseAccountPage(chosen.AccountPage, string(shop), host, s.AppURL)
+	}
+	if err != nil {
+		return "wrong account page"
+	}
+	chosen.AccountPage = page.String()
+	return ""
 }
 
 // Disconnect erases the tokens and what is cached for the shop's shoppers. It removes the webhooks

@@ -97,8 +97,8 @@ func (s *Service) webhooksDue(c *store.Connection) bool {
 		now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
 }
 
-// Maintain schedules an import for every shop that never had one, and keeps all webhooks at
-// Recharge registered.
+// Maintain schedules an import for every shop that never had one, keeps all webhooks at Recharge
+// registered, and detects all shops' traits again.
 func (s *Service) Maintain(ctx context.Context) error {
 	if own := s.Merchants.Own(); own != "" {
 		if s.Importer != nil && s.Merchants.Single() != nil {
@@ -106,10 +106,12 @@ func (s *Service) Maintain(ctx context.Context) error {
 				return err
 			}
 		}
-		return s.keepSingleWebhooks(ctx)
+		return errors.Join(s.keepSingleWebhooks(ctx), s.lookAgain(ctx, own))
 	}
 	var due []store.Connection
+	var shops []shopify.Shop
 	err := s.Store.EachConnection(ctx, func(connection store.Connection) error {
+		shops = append(shops, connection.Shop)
 		if s.webhooksDue(&connection) {
 			due = append(due, connection)
 		}
@@ -121,7 +123,7 @@ func (s *Service) Maintain(ctx context.Context) error {
 	for _, connection := range due {
 		err = errors.Join(err, s.keepWebhooksOnce(ctx, connection))
 	}
-	return err
+	return errors.Join(err, s.lookAgain(ctx, shops...))
 }
 
 // keepWebhooksOnce registers a shop's webhooks unless another server is doing that.

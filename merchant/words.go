@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,9 +144,12 @@ func ending(result portal.Result) string {
 	}
 }
 
-func accountsStep(accounts string, took time.Duration) Step {
+func accountsStep(accounts string, err error, took time.Duration) Step {
 	key, state := "accounts "+accounts, recharge.Passed
-	if accounts == "" {
+	switch {
+	case err != nil:
+		key, state = "accounts not seen", recharge.Warned
+	case accounts == "":
 		key, state = "accounts unknown", recharge.Warned
 	}
 	return Step{"accounts", state, sentence("accounts"), sentence(key), sentence(key + " do"), took}
@@ -197,6 +201,37 @@ func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map
 		news += " " + sentence("webhooks refused", Plural(int(lost), "message"))
 	}
 	return news
+}
+
+// News says, the newest first, what has changed at Shopify or Recharge, and when it was noticed.
+func News(connection *store.Connection) (news []string) {
+	for _, change := range slices.Backward(connection.Look.Changes) {
+		text := cmp.Or(sentence("news "+change.What, change.To), sentence("news "+change.What+" "+change.To))
+		news = append(news, change.At.UTC().Format("2 January 2006")+": "+text)
+	}
+	return news
+}
+
+// Warnings says where what was set by hand is not what was detected, and what is missing. traits are
+// those in use.
+func Warnings(connection *store.Connection, traits store.Traits) (warnings []string) {
+	chosen, seen := connection.Chosen, connection.Detected
+	differs := func(chosen, seen string) bool { return chosen != "" && seen != "" && chosen != seen }
+	for _, of := range []struct {
+		holds   bool
+		warning string
+	}{
+		{differs(chosen.Accounts, seen.Accounts), sentence("warning accounts " + chosen.Accounts)},
+		{differs(chosen.PortalURL, seen.PortalURL), sentence("warning portal", seen.PortalURL)},
+		{chosen.Link == "signed_in" && differs(chosen.Link, seen.Link), sentence("warning link")},
+		{chosen.AccountPage != "" && traits.AccountPage == "", sentence("warning page", seen.AccountHost)},
+		{traits.Link == "account" && chosen.AccountPage == "", sentence("suggest account")},
+	} {
+		if of.holds {
+			warnings = append(warnings, of.warning)
+		}
+	}
+	return warnings
 }
 
 // ImportWords describes the progress of a shop's import.

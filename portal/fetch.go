@@ -72,7 +72,7 @@ func (q *query) ask() (ask recharge.Ask) {
 	if !q.cached.Fresh && !limiter.CircuitOpen(recharge.Customers) {
 		ask[recharge.High] = 1
 	}
-	if q.merchant.ByHash || limiter.CircuitOpen(recharge.Sessions) || limiter.CircuitOpen(recharge.PortalAccess) {
+	if q.merchant.NoAccess || limiter.CircuitOpen(recharge.Sessions) || limiter.CircuitOpen(recharge.PortalAccess) {
 		return ask
 	}
 	ask[recharge.Normal] = 1
@@ -123,13 +123,13 @@ func (q *query) learn(ctx context.Context) found {
 		if f, done := q.identify(ctx); done {
 			return f
 		}
-	} else if !q.merchant.ByHash && !q.trusted() {
+	} else if !q.merchant.NoAccess && !q.trusted() {
 		if f, done := q.verify(ctx); done {
 			return f
 		}
 	}
 	f := found{customer: q.cached.Customer, cause: q.alert, source: q.source, visit: q.Visit, at: q.at}
-	if q.merchant.ByHash || q.statusOnly {
+	if q.merchant.NoAccess || q.statusOnly {
 		return f
 	}
 	access, link, err := q.signIn(ctx)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
+	"time"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -14,10 +16,14 @@ import (
 // Merchant is a shop that has connected Recharge.
 type Merchant struct {
 	Client         *recharge.Client
-	LegacyAccounts bool // the store signs in at /account/login
-	ByHash         bool // never ask for a signed-in link
+	LegacyAccounts bool      // the store signs in at /account/login
+	NoAccess       bool      // never ask for portal access, because links are by hash or InAccount
+	InAccount      bool      // the portal is a page in the Shopify account, which needs no link of one's own
+	Path           string    // the app's path on the storefront when it was last seen
+	LookedAt       time.Time // when the traits were last detected; zero: never
+	movedAt        time.Time // when the portal was last seen to have moved; zero: never
 
-	of *store.Record // the record it was made from; nil: the shop is configured here
+	of *store.Record // the record it was made from; nil: there is none yet
 }
 
 // Settings are shared by the clients of all shops.
@@ -29,10 +35,9 @@ type Settings struct {
 // Merchants knows which shops have connected Recharge, and keeps a client for each. It
 // is safe for concurrent use.
 type Merchants struct {
-	store    *store.Store
-	settings Settings
-	own      shopify.Shop // "": many-store mode
-	single   *Merchant    // of own; nil: not connected
+	store      *store.Store
+	settings   Settings
+	configured *store.Connection // nil: many-store mode
 
 	mu  sync.Mutex // held while a client is made
 	all sync.Map   // shopify.Shop to *Merchant
@@ -41,31 +46,31 @@ type Merchants struct {
 // NewMerchants returns the merchants of many-store mode, who connect their own shops or, if configured
 // is not nil, only the shop configured here. Without a token, that shop has not connected Recharge.
 func NewMerchants(s *store.Store, settings Settings, configured *store.Connection) (*Merchants, error) {
-	m := &Merchants{store: s, settings: settings}
-	if configured == nil {
-		return m, nil
-	}
-	m.own = configured.Shop
-	if configured.APIToken == "" {
-		return m, nil
-	}
-	var err error
-	m.single, err = m.make(configured)
+	m := &Merchants{store: s, settings: settings, configured: configured}
+	_, err := m.Of(m.Own(), nil)
 	return m, err
 }
 
 // Own returns the shop that is configured here; "" in many-store mode.
-func (m *Merchants) Own() shopify.Shop { return m.own }
+func (m *Merchants) Own() shopify.Shop {
+	if m.configured == nil {
+		return ""
+	}
+	return m.configured.Shop
+}
 
 // Single returns the merchant that is configured here; nil if not connected, or in many-store mode.
-func (m *Merchants) Single() *Merchant { return m.single }
+func (m *Merchants) Single() *Merchant {
+	single, _ := m.Of(m.Own(), nil) // NewMerchants has made it once
+	return single
+}
 
 // ErrRedisDown means that we cannot tell whether a shop is connected, since Redis does not answer.
 var ErrRedisDown = errors.New("not known whether the shop has connected Recharge: Redis does not answer")
 
 // Find returns a shop's merchant, or nil if it has not connected Recharge.
 func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, error) {
-	if m.own != "" {
+	if m.configured != nil {
 		return m.Of(shop, nil)
 	}
 	record, err := m.store.Record(ctx, shop)
@@ -75,25 +80,43 @@ func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, err
 	return m.Of(shop, record)
 }
 
-// Of is Find with a record that was just loaded, nil if there is none. In one-store mode, another
-// shop may have installed the app, too. Shopify signs its clicks, but it has no connection here.
-func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, error) {
+// Connection returns a shop's connection, or nil if it has none. record is the shop's, nil if it has
+// none or was not read. In one-store mode it only holds what was detected, and another shop that has
+// installed the app, too, has no connection here, although Shopify signs its clicks.
+func (m *Merchants) Connection(shop shopify.Shop, record *store.Record) *store.Connection {
 	switch {
-	case m.own == shop:
-		return m.single, nil
-	case m.own != "":
-		return nil, nil
-	case record == nil || record.Connection == nil:
-		m.all.Delete(shop)
-		return nil, nil
+	case m.configured == nil && record == nil:
+		return nil
+	case m.configured == nil:
+		return record.Connection
+	case m.configured.Shop != shop || m.configured.APIToken == "":
+		return nil
+	}
+	connection := *m.configured
+	if record != nil && record.Connection != nil {
+		connection.Detected, connection.Look = record.Connection.Detected, record.Connection.Look
+	}
+	return &connection
+}
+
+// Of is Find with a record that was just loaded, nil if there is none. The configured shop needs none, so
+// its last one is used.
+func (m *Merchants) Of(shop shopify.Shop, record *store.Record) (*Merchant, error) {
+	if record == nil && m.configured != nil {
+		record = m.store.Seen(shop)
 	}
 	// A record never changes, so its merchant is made only once.
 	if last := m.last(shop); last != nil && last.of == record {
 		return last, nil
 	}
+	connection := m.Connection(shop, record)
+	if connection == nil {
+		m.all.Delete(shop)
+		return nil, nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	merchant, err := m.make(record.Connection)
+	merchant, err := m.make(connection)
 	if err != nil {
 		return nil, fmt.Errorf("connection: %w", err)
 	}
@@ -115,24 +138,45 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 		return nil, err
 	}
 	traits := m.Traits(connection)
-	return &Merchant{Client: client, LegacyAccounts: traits.Accounts == "legacy", ByHash: traits.Link == "hash"}, nil
+	merchant := &Merchant{
+		Client: client, LegacyAccounts: traits.Accounts == "legacy", InAccount: client.HasAccountPage(),
+		NoAccess: traits.Link != "signed_in" && traits.Link != "", Path: traits.Path, LookedAt: connection.Look.At,
+	}
+	for _, change := range connection.Look.Changes {
+		if change.What == store.PortalMoved {
+			merchant.movedAt = change.At
+		}
+	}
+	return merchant, nil
 }
 
-// Traits returns the traits that apply to a shop: chosen, or else detected, or else by default.
+// Traits returns the traits that apply to a shop: chosen, or else detected, or else by default. Without
+// its address, a portal in the Shopify account cannot be opened, and AccountPage is "".
 func (m *Merchants) Traits(connection *store.Connection) store.Traits {
-	portal := store.Traits{PortalURL: recharge.DefaultPortal(string(connection.Shop))}
-	return connection.Chosen.Or(connection.Detected).Or(m.settings.Defaults).Or(portal)
+	usual := store.Traits{PortalURL: recharge.DefaultPortal(string(connection.Shop))}
+	traits := connection.Chosen.Or(connection.Detected).Or(m.settings.Defaults).Or(usual)
+	page, err := recharge.ParseAccountPage(
+		traits.AccountPage, string(connection.Shop), traits.AccountHost, m.settings.AppURL)
+	traits.AccountPage = ""
+	if err == nil {
+		traits.AccountPage = page.String()
+	}
+	return traits
 }
 
 // Client returns a client for a connection, saved or not. If the token is the one that the shop's
 // clicks use, the client shares their limiter, and so their budget of calls.
 func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, error) {
-	portal, err := recharge.ParsePortalURL(m.Traits(connection).PortalURL, m.settings.AppURL)
+	traits := m.Traits(connection)
+	portal, err := recharge.ParsePortalURL(traits.PortalURL, m.settings.AppURL)
 	if err != nil {
 		return nil, err
 	}
 	options := m.settings.Options
 	options.Shop, options.PortalURL = string(connection.Shop), portal
+	if traits.Link == "account" && traits.AccountPage != "" {
+		options.AccountPage, _ = url.Parse(traits.AccountPage) // Traits has parsed it
+	}
 	options.Token, options.StorefrontToken = connection.APIToken, connection.StorefrontToken
 	if last := m.last(connection.Shop); last != nil && last.Client.Token() == connection.APIToken {
 		options.Limiter = last.Client.Limiter()
@@ -143,9 +187,6 @@ func (m *Merchants) Client(connection *store.Connection) (*recharge.Client, erro
 // All returns the merchant that is configured here, or every merchant that this process has looked up.
 func (m *Merchants) All() map[shopify.Shop]*Merchant {
 	all := map[shopify.Shop]*Merchant{}
-	if m.single != nil {
-		all[m.own] = m.single
-	}
 	m.all.Range(func(shop, one any) bool {
 		all[shop.(shopify.Shop)] = one.(*Merchant)
 		return true

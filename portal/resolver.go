@@ -173,8 +173,15 @@ func onlyUnreadable(err error) error {
 // fromCache returns what the cache knows. It reports whether that is enough, without a call.
 func (c *click) fromCache() (found, bool) {
 	cached := c.loaded.Cached
-	if c.merchant.ByHash { // its links need no session and no portal access
-		cached.Session, cached.Access = recharge.Session{}, recharge.Access{}
+	// From before the portal has moved, an access leads to where it was, and a refusal means nothing.
+	if c.merchant.NoAccess || cached.AccessUntil.Add(-c.LinkTTL).Before(c.merchant.movedAt) {
+		cached.Access = recharge.Access{}
+	}
+	if cached.NoAccessUntil.Add(-noAccessFor).Before(c.merchant.movedAt) {
+		cached.NoAccessUntil = time.Time{}
+	}
+	if c.merchant.NoAccess {
+		cached.Session = recharge.Session{}
 	}
 	f := found{customer: cached.Customer, access: cached.Access, source: sourceOf(cached), at: c.loaded.At}
 	if !cached.Known() {
@@ -191,7 +198,7 @@ func (c *click) fromCache() (found, bool) {
 	switch {
 	case cached.NotSubscriber && cached.Fresh:
 		f.nobody = true
-	case c.merchant.ByHash && cached.Fresh: // the customer is enough
+	case c.merchant.NoAccess && cached.Fresh: // the customer is enough
 	case cached.Fresh && !cached.NoAccessUntil.IsZero():
 		f.cause = errNoAccess
 	case c.CacheOnly:
@@ -241,6 +248,9 @@ func (c *click) answer(result *Result, f found) {
 	case f.nobody:
 		result.Outcome = NotASubscriber
 		return
+	case c.merchant.InAccount: // also if Recharge could not say who the shopper is, since Shopify can
+		result.Outcome, result.Link = Redirected, c.merchant.Client.AccountLink(c.Visit)
+		return
 	case f.customer.ID == 0:
 		result.Outcome, result.Source = Unavailable, FromNothingLeft
 		return
@@ -273,7 +283,7 @@ var (
 // inTime reports whether the answer may be sent. An answer that leads to a record and is older than
 // decideWithin has the record checked once more, except in a dry click, which leads nobody there.
 func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
-	leads := result.Outcome == Redirected || result.Outcome == RedirectedByHash
+	leads := (result.Outcome == Redirected || result.Outcome == RedirectedByHash) && !result.Merchant.InAccount
 	if !leads || c.Dry || time.Since(f.at) < decideWithin {
 		return true
 	}

@@ -630,7 +630,7 @@ func TestMerchants(t *testing.T) {
 	}
 	save(func(c *store.Connection) { c.Chosen = store.Traits{Link: "hash", Accounts: "legacy"} })
 	second := find()
-	if second == first || !second.ByHash || !second.LegacyAccounts || second.Client.Limiter() != first.Client.Limiter() {
+	if second == first || !second.NoAccess || !second.LegacyAccounts || second.Client.Limiter() != first.Client.Limiter() {
 		t.Errorf("with other settings it is %+v; want a new one that keeps the token's limiter", second)
 	}
 	if got, _ := b.ended(portal.Request{}); got != "redirected_by_hash customer" {

@@ -31,6 +31,7 @@ type Options struct {
 	APIURL          *url.URL      // https://api.rechargeapps.com
 	AppURL          *url.URL      // where Shopify reaches this server
 	PortalURL       *url.URL      // base of hash links; ends in a slash
+	AccountPage     *url.URL      // from ParseAccountPage; nil: the portal is not in the Shopify account
 	Token           string        // Admin API token
 	StorefrontToken string        // for sessions; we do not know whether they need one
 	Rate            float64       // the token's calls per second; 0: by its prefix, see NewLimiter

@@ -14,7 +14,7 @@ import (
 )
 
 // maintainEvery is how often maintain goes through all shops, to keep their webhooks at Recharge
-// registered and to import shops that were never imported.
+// registered, to import shops that were never imported, and to detect shops' traits again.
 const maintainEvery = time.Hour
 
 // checkRedis returns an error if Redis could evict what merchants have saved. It logs if Redis could
@@ -54,6 +54,9 @@ func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *s
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.flush(ctx, fail) })
 	jobs.Go(func() { s.maintain(ctx) })
+	if !s.NoLook {
+		jobs.Go(func() { s.merchant.Watch(ctx) })
+	}
 	jobs.Go(func() { every(ctx, 15*time.Second, func() { s.observed.Store(s.observe(ctx)) }) })
 	if s.importer != nil {
 		jobs.Go(func() { s.importer.Run(ctx) })
@@ -89,8 +92,8 @@ func (s *server) flush(ctx context.Context, fail context.CancelCauseFunc) {
 }
 
 // maintain imports every shop that was never imported. It keeps webhooks registered, since Recharge
-// deletes a webhook after two days of failures. It also reads every shop's record, so that a first
-// click need not. Every instance runs it, but only one claims a shop whose webhooks are due.
+// deletes a webhook after two days of failures, and detects the shops' traits again. It also reads every
+// shop's record, so that a first click need not. Every instance runs it, but only one claims what is due.
 func (s *server) maintain(ctx context.Context) {
 	every(ctx, maintainEvery, func() {
 		if err := s.merchant.Maintain(ctx); err != nil && ctx.Err() == nil {

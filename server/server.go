@@ -35,6 +35,7 @@ type Options struct {
 	Listener  net.Listener
 	Listening chan<- Addresses // gets them when both listeners are open; it must have room
 	NoIndex   bool             // import no customers, to test or show the click of a new shopper
+	NoLook    bool             // detect no traits, except when a merchant connects, to count the calls of clicks
 	// Notice is how long Run keeps serving, though not ready, after its context has ended. It gives
 	// a load balancer time to notice, so that no click meets a closed port.
 	Notice time.Duration

@@ -117,6 +117,7 @@ func (s *server) wireClicks() error {
 	s.merchant = &merchant.Service{
 		Resolver: s.resolver, Recorder: s.recorder, Platform: s.Platform, AppURL: s.cfg.AppURL,
 		Secret: s.cfg.RechargeClientSecret.Reveal(), Importer: s.importer, Log: s.Log,
+		NoLook: s.NoLook, Doubts: make(chan merchant.Doubt, 64),
 	}
 	return nil
 }
@@ -124,14 +125,14 @@ func (s *server) wireClicks() error {
 // wireMerchants sets up the one configured store or a registry of connected stores, and what resolves
 // their clicks.
 func (s *server) wireMerchants() (err error) {
-	settings := portal.Settings{Defaults: s.defaults(), Options: recharge.Options{
+	settings := portal.Settings{Defaults: s.chosen(), Options: recharge.Options{
 		APIURL: s.cfg.RechargeAPIURL, Rate: s.cfg.RechargeRate, Burst: s.cfg.RechargeBurst, Timeout: s.cfg.RechargeTimeout,
 		HTTP: s.calls, Now: s.Now, AppURL: s.cfg.AppURL,
 	}}
 	var configured *store.Connection
 	if s.cfg.Shop != "" {
 		configured = &store.Connection{
-			Shop: s.cfg.Shop, APIToken: s.cfg.RechargeAPIToken.Reveal(),
+			Shop: s.cfg.Shop, APIToken: s.cfg.RechargeAPIToken.Reveal(), Chosen: s.chosen(),
 			StorefrontToken: s.cfg.RechargeStorefrontToken.Reveal(),
 		}
 	}
@@ -142,11 +143,20 @@ func (s *server) wireMerchants() (err error) {
 	return err
 }
 
-// defaults returns the traits of a shop for which nothing was detected.
-func (s *server) defaults() store.Traits {
-	traits := store.Traits{Accounts: s.cfg.Accounts, Link: s.cfg.Link}
+// chosen returns the traits that the operator has set. Those that say "auto", or what is usual, are not
+// chosen, so that what is detected counts.
+func (s *server) chosen() (traits store.Traits) {
+	if s.cfg.Accounts != "auto" {
+		traits.Accounts = s.cfg.Accounts
+	}
+	if s.cfg.Link != "signed_in" {
+		traits.Link = s.cfg.Link
+	}
 	if s.cfg.RechargePortalURL != nil {
 		traits.PortalURL = s.cfg.RechargePortalURL.String()
+	}
+	if s.cfg.AccountPortalURL != nil {
+		traits.AccountPage = s.cfg.AccountPortalURL.String()
 	}
 	return traits
 }
@@ -175,7 +185,7 @@ func (s *server) wireRoutes() error {
 	}
 	routes := []interface{ Register(e *echo.Echo) }{
 		&handlers.Portal{
-			Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder, Pages: pages,
+			Verifier: verifier, Merchant: s.merchant, Pages: pages,
 			LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
 		},
 		&handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder},
@@ -189,8 +199,8 @@ func (s *server) wireRoutes() error {
 			auth.Own = append(auth.Own, portallink.SecretOf(key))
 		}
 		routes = append(routes,
-			&handlers.PortalLinks{APIKeyAuth: auth, Recorder: s.recorder},
-			&handlers.SignedLinks{APIKeyAuth: auth, Recorder: s.recorder, Pages: pages, Platform: s.Platform})
+			&handlers.PortalLinks{APIKeyAuth: auth, Merchant: s.merchant},
+			&handlers.SignedLinks{APIKeyAuth: auth, Merchant: s.merchant, Pages: pages, Platform: s.Platform})
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))

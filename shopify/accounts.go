@@ -26,18 +26,24 @@ const (
 // Compiled once and never changed.
 var loginForm = regexp.MustCompile(`action="(/[A-Za-z]{2,3}(-[A-Za-z]{2,4})?)?/account/login["?]`)
 
-var errNoVisit = errors.New("the store's sign-in cannot be seen")
+// ErrNotSeen means that a store's sign-in could not be looked at, which says nothing about it. Shopify
+// also limits how often programs that do not identify themselves may look.
+var ErrNotSeen = errors.New("the store's sign-in could not be looked at")
+
+// Accounts describe the customer accounts of a store.
+type Accounts struct {
+	Kind string // "new", "legacy", or "" if the sign-in does not show it
+	Host string // where new ones are, such as "shopify.com" or "account.brand.example"; "" if not seen
+}
 
 // DetectAccounts reads from a store's sign-in page which customer accounts the store has, because
-// Shopify's Admin API would need a token. It returns "new", "legacy", or "" if the page does not
-// show it. Its errors name an address only if it cannot be reached.
-func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) {
+// Shopify's Admin API would need a token.
+// Errors: ErrNotSeen. They name an address only if it cannot be reached.
+func DetectAccounts(ctx context.Context, p Platform, shop Shop) (accounts Accounts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
 	defer cancel()
-	isNew := false
 	client := &http.Client{Transport: visitor(p), CheckRedirect: func(next *http.Request, via []*http.Request) error {
-		var follow bool
-		if isNew, follow = readRedirect(via[0].URL, next.URL); follow && len(via) < accountsHops {
+		if accounts.follow(via[0].URL, next.URL) && len(via) < accountsHops {
 			return nil
 		}
 		return http.ErrUseLastResponse
@@ -45,33 +51,51 @@ func DetectAccounts(ctx context.Context, p Platform, shop Shop) (string, error) 
 	defer client.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.ShopURL(shop)+"/account/login", nil)
 	if err != nil {
-		return "", errNoVisit
+		return Accounts{}, ErrNotSeen
 	}
 	request.Header.Set("Accept", "text/html")
 	request.Header.Set("User-Agent", "manage-subscriptions")
 	response, err := client.Do(request)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", errNoVisit, errors.Unwrap(err))
+	switch {
+	case accounts.Kind != "": // the rest of the way does not matter
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return accounts, nil
+	case err != nil:
+		return Accounts{}, fmt.Errorf("%w: %w", ErrNotSeen, errors.Unwrap(err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	page, err := io.ReadAll(io.LimitReader(response.Body, accountsBody))
+	status := response.StatusCode
 	switch {
-	case isNew:
-		return "new", nil
 	case err != nil:
-		return "", errNoVisit
-	case response.StatusCode == http.StatusOK && loginForm.Match(page):
-		return "legacy", nil
+		return Accounts{}, ErrNotSeen
+	case status >= http.StatusInternalServerError || status == http.StatusForbidden ||
+		status == http.StatusTooManyRequests || status == tooManyBots:
+		return Accounts{}, fmt.Errorf("%w: %d", ErrNotSeen, status)
+	case status == http.StatusOK && loginForm.Match(page):
+		accounts.Kind = "legacy"
 	}
-	return "", nil
+	return accounts, nil
 }
 
-// readRedirect reports whether a redirect leads to the sign-in of new accounts. If it does not,
-// follow reports whether it leads to the sign-in page on the store's own domain.
-func readRedirect(from, to *url.URL) (isNew, follow bool) {
-	isNew = strings.HasPrefix(to.Path, "/customer_authentication/") || to.Host == "shopify.com" ||
-		strings.HasPrefix(to.Host, "account.")
-	return isNew, !isNew && to.Scheme == from.Scheme && strings.HasSuffix(to.Path, "/account/login")
+// tooManyBots is Shopify's own status for a visitor whom it takes for a robot.
+const tooManyBots = 430
+
+// follow notes what a redirect shows, and reports whether to follow it. It leads to the sign-in page on
+// the store's own domain, or on from the storefront to the host of current accounts.
+func (a *Accounts) follow(from, to *url.URL) bool {
+	storefront := strings.HasPrefix(to.Path, "/customer_authentication/")
+	elsewhere := to.Host == "shopify.com" || strings.HasPrefix(to.Host, "account.") ||
+		strings.HasPrefix(to.Path, "/authentication/")
+	if elsewhere {
+		a.Host = to.Host
+	}
+	if storefront || elsewhere {
+		a.Kind = "new"
+	}
+	return !elsewhere && to.Scheme == from.Scheme && (storefront || strings.HasSuffix(to.Path, "/account/login"))
 }
 
 // visitor dials public addresses only. A merchant chooses the store's own domain, which could resolve to a

@@ -18,14 +18,15 @@ func detect(t *testing.T, answer http.HandlerFunc) (string, error) {
 	t.Helper()
 	store := httptest.NewServer(answer)
 	defer store.Close()
-	return DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
+	accounts, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
+	return accounts.Kind, err
 }
 
 func TestDetectAccountsOfTheEmulator(t *testing.T) {
 	for _, want := range []string{"new", "legacy"} {
 		store := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", Accounts: want})
 		got, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
-		if got != want || err != nil {
+		if got.Kind != want || err != nil {
 			t.Errorf("DetectAccounts = %q, %v; want %s", got, err, want)
 		}
 		store.Close()
@@ -84,7 +85,7 @@ func TestDetectAccountsEnds(t *testing.T) {
 			<-r.Context().Done()
 		}))
 		got, err := DetectAccounts(ctx, Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
-		if got != "" || err == nil || strings.Contains(err.Error(), store.URL) {
+		if got != (Accounts{}) || err == nil || strings.Contains(err.Error(), store.URL) {
 			t.Errorf("hanging %s: %q, %v; want an error without the address", name, got, err)
 		}
 		store.Close()

@@ -159,6 +159,9 @@ func (s *Store) seen(shop shopify.Shop) *Record {
 	return &Record{Shop: shop}
 }
 
+// Seen returns a shop's record as this process last read or wrote it, nil if there was none.
+func (s *Store) Seen(shop shopify.Shop) *Record { return s.seen(shop).orNil() }
+
 func (r *Record) orNil() *Record {
 	if r == nil || r.sealer == nil {
 		return nil

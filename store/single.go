@@ -74,7 +74,7 @@ func (s *Store) Adopt(ctx context.Context) error {
 		}
 		before := *r
 		erased = &before
-		r.account, r.WebhookVerified = s.options.Account, time.Time{}
+		r.account, r.WebhookVerified, r.Connection = s.options.Account, time.Time{}, nil
 		r.startEpoch()
 		return true
 	})

@@ -78,6 +78,7 @@ type Fixture struct {
 	Ended     chan error
 	Seen      []rechargetest.Request // the requests that Calls has counted
 	Import    bool                   // have the server import all customers
+	Look      bool                   // have the server detect the traits of stores again, at the start and later
 	Customers []rechargetest.Customer
 }
 
@@ -130,7 +131,7 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 			{ID: Sam, FirstName: "Sam"}, {ID: Kim, FirstName: "Kim"},
 		}, crowdAtStore()...),
 		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
-			return f.Recharge.AccountPage(o.Shopper.ID, o.Page+o.Path, o.Query)
+			return f.Recharge.AccountPage(o.Shopper.ID, o.Path, o.Query)
 		},
 	})
 	t.Cleanup(f.Store.Close)
@@ -208,6 +209,7 @@ func (f *Fixture) Instance(options server.Options, change ...func(*config.Settin
 	listening := make(chan server.Addresses, 1)
 	options.Log = slog.New(slog.NewJSONHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	options.Platform, options.Listening, options.NoIndex = f.Platform(), listening, !f.Import
+	options.NoLook = !f.Look
 	if options.Now == nil {
 		options.Now = f.Clock.Now
 	}

@@ -195,7 +195,8 @@ func (w *World) run(o Options) error {
 	go func() {
 		w.ended <- server.Run(ctx, w.Config, server.Options{
 			Log:     slog.New(&watcher{o.Log, sync.OnceFunc(func() { close(w.Indexed) })}),
-			Network: server.Network{Listen: w.network.Listen, Dial: w.dial}, Listening: listening, NoIndex: !o.Index,
+			Network: server.Network{Listen: w.network.Listen, Dial: w.dial}, Listening: listening,
+			NoIndex: !o.Index, NoLook: true,
 		})
 	}()
 	select {

@@ -45,8 +45,8 @@ func TestThemesDocSaysWhatIs(t *testing.T) {
 				t.Errorf("ParseDestination(%q) = %q; want what the doc promises", to, got)
 			}
 		}
-		if len(rows) != 8 {
-			t.Errorf("the doc has %d destinations; want all 8", len(rows))
+		if len(rows) != 11 {
+			t.Errorf("the doc has %d destinations; want all 11", len(rows))
 		}
 	})
 	t.Run("pages", func(t *testing.T) {

@@ -140,6 +140,7 @@ func parseRechargeID(s string) (int64, error) {
 	return id, nil
 }
 
-func visitOf(destination, locale string) recharge.Visit {
-	return recharge.Visit{To: recharge.ParseDestination(destination), Locale: recharge.ParseLocale(locale)}
+func visitOf(destination, locale, country, back string) recharge.Visit {
+	return recharge.Visit{To: recharge.ParseDestination(destination), Locale: recharge.ParseLocale(locale),
+		Country: recharge.ParseCountry(country), Return: back}
 }

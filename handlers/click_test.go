@@ -42,7 +42,10 @@ func TestOutcomes(t *testing.T) {
 		{name: "redirected", shopper: servertest.Pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/subscriptions?token="},
 		{name: "redirected, trailing slash", shopper: servertest.Pat, path: "/", outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/subscriptions?token="},
 		{name: "redirected, destination", shopper: servertest.Pat, path: "/payment-methods/?utm_source=mail", outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/payment_methods?token="},
-		{name: "redirected, one subscription", shopper: servertest.Pat, path: "/subscriptions/50500600/cancel", outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/subscriptions/50500600/cancel?token="},
+		{name: "redirected, one subscription", shopper: servertest.Pat, path: "/subscriptions/50500600/cancel", outcome: "redirected", status: 302, location: "{store}/tools/recurring/pages/1f2e3d4c5b6a7988/subscriptions/50500600/cancel?redirect_to={back}%2Fapps%2Fsubscriptions&subscription=50500600&token="},
+		{name: "redirected, with the way back", shopper: servertest.Pat, path: "/gifts/7?locale=fr&country=ca&return_to=https://evil.example/", outcome: "redirected", status: 302, location: "{store}/tools/recurring/pages/1f2e3d4c5b6a7988/gifts/7?locale=fr&redirect_to={back}%2Fapps%2Fsubscriptions%3Fcountry%3DCA%26locale%3Dfr&region_country=CA&token="},
+		{name: "redirected, failed payment", shopper: servertest.Pat, path: "/payment-method/update", outcome: "redirected", status: 302, location: "{store}/tools/recurring/pages/account/payment-methods?hash=1f2e3d4c5b6a7988&token="},
+		{name: "redirected by hash, cancel", set: func(s *config.Settings) { s.PortalLink = "hash" }, shopper: servertest.Pat, path: "/subscriptions/50500600/cancel", outcome: "redirected_by_hash", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/subscriptions/50500600/cancel"},
 		{name: "redirected, unknown destination", shopper: servertest.Pat, path: "/../nonsense%2F%00", outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/subscriptions?token="},
 		{name: "redirected, two records", shopper: servertest.Sam, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/70100301a1b2c3d4e5f60718/subscriptions?token="},
 		{name: "redirected by hash, configured", set: func(s *config.Settings) { s.PortalLink = "hash" }, shopper: servertest.Pat, path: "/schedule?locale=fr", outcome: "redirected_by_hash", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/schedule?locale=fr"},
@@ -78,7 +81,7 @@ func TestOutcomes(t *testing.T) {
 			if got.Outcome() != test.outcome || got.Status != test.status {
 				t.Errorf("click = %s, %d; want %s, %d (log: %v)", got.Outcome(), got.Status, test.outcome, test.status, got.Line)
 			}
-			want := strings.ReplaceAll(test.location, "{store}", f.Store.URL)
+			want := strings.NewReplacer("{store}", f.Store.URL, "{back}", url.QueryEscape(f.Store.URL)).Replace(test.location)
 			if !strings.HasPrefix(got.Location, want) || want == "" && got.Location != "" {
 				t.Errorf("Location = %q; want it to begin with %q", got.Location, want)
 			}
@@ -551,6 +554,30 @@ func TestSignInOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCancelAndBack cancels like a browser: from the store to the page for it, and from there back to the
+// app's page, which opens the portal.
+func TestCancelAndBack(t *testing.T) {
+	t.Parallel()
+	const path = "/community/abo"
+	f := servertest.StartIn(t, storetest.Redis(t), "new", path, func(*config.Settings) {})
+	browser := f.Shopper(servertest.Pat)
+	f.Calls()
+	for range 2 { // asked for, and cached
+		link := f.Click(browser, path+"/subscriptions/50500600/cancel?locale=fr").Location
+		_, page := f.Request("GET", strings.TrimPrefix(f.Store.URL, "http://"), strings.TrimPrefix(link, f.Store.URL))
+		back := regexp.MustCompile(`<a href="([^"]+)" data-back>`).FindStringSubmatch(page)
+		if back == nil || back[1] != f.Store.URL+path+"?locale=fr" {
+			t.Fatalf("%s leads back to %q; want the app's page, in French", link, back)
+		}
+		if opening := f.Land(browser, strings.TrimPrefix(back[1], f.Store.URL)); opening.Page != "subscriptions" || opening.Locale != "fr" {
+			t.Errorf("the way back opens %+v; want the subscriptions, in French", opening)
+		}
+	}
+	if calls := f.Calls(); calls["portal_access"] != 1 || calls["sessions"] != 1 {
+		t.Errorf("the calls %v; want one session and one portal access for all pages", calls)
 	}
 }
 

@@ -140,7 +140,10 @@ func (r *clickRequest) read(request shopify.ProxyRequest) {
 		Country: recharge.ParseCountry(request.Query.Get("country")),
 	}
 	r.returned, r.repeated = request.Query.Has(returned), request.Query.Has(repeated)
-	r.prefix, r.deeper = request.PathPrefix, request.Destination != ""
+	r.prefix = request.PathPrefix
+	if request.Destination != "" {
+		r.visit.Return, r.deeper = r.path(), true
+	}
 }
 
 // path returns this page's path on the storefront. back returns it marked as coming back from the

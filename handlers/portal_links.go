@@ -119,6 +119,11 @@ func (l *PortalLinks) decide(c echo.Context, click *clickRequest) (result portal
 		return refuse(err), nil
 	case wrong != nil:
 		return portal.Result{}, wrong
+	case visit.Return != "":
+		merchant, _ := l.Resolver.Merchants.Find(ctx, shop)
+		if merchant != nil && merchant.Client.WayBack(visit.Return) != visit.Return {
+			return portal.Result{}, errReturn
+		}
 	}
 	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace), nil
 }
@@ -131,12 +136,13 @@ var (
 	errMedia     = errors.New("send JSON, with Content-Type: application/json")
 	errTooLong   = errors.New("the body is longer than 4 KiB")
 	errNotObject = errors.New("the body must be one JSON object, with each name once and no nested values")
-	errUnknown   = errors.New("the only names are shopify_customer_id, recharge_customer_id, destination and locale")
+	errUnknown   = errors.New("the only names beside the customer's id are destination, locale, country and return_to")
 	errOneOf     = errors.New("send either shopify_customer_id or recharge_customer_id, not both")
 	errShopifyID = errors.New("shopify_customer_id must be a string with Shopify's id: " +
 		`"7123456789012", or "gid://shopify/Customer/7123456789012"`)
 	errRechargeID = errors.New("recharge_customer_id must be a whole number, such as 18819267")
-	errText       = errors.New("destination and locale must be strings")
+	errText       = errors.New("destination, locale, country and return_to must be strings")
+	errReturn     = errors.New("return_to must be https, and on the host of the shop or of its portal, but not Recharge's")
 )
 
 // read returns the shopper, without the shop, and the page that the body asks for. It rejects
@@ -158,8 +164,8 @@ func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) 
 	if err != nil {
 		return who, visit, err
 	}
-	var text [2]string
-	for i, name := range []string{"destination", "locale"} {
+	var text [4]string
+	for i, name := range []string{"destination", "locale", "country", "return_to"} {
 		var ok bool
 		if text[i], ok = fields[name].(string); !ok && fields[name] != nil {
 			return who, visit, errText
@@ -186,7 +192,7 @@ func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) 
 			return who, visit, errRechargeID
 		}
 	}
-	return who, visitOf(text[0], text[1]), nil
+	return who, visitOf(text[0], text[1], text[2], text[3]), nil
 }
 
 // flat decodes an object whose values are not nested. Unmarshalling into a struct would accept a

@@ -102,9 +102,9 @@ func TestHeadlessOpenAPI(t *testing.T) {
 	down := servertest.Start(t, servertest.WithAPIKeys)
 	down.Recharge.SetFaults(func(x *rechargetest.Faults) { x.Down = true })
 	byHash := servertest.Start(t, servertest.WithAPIKeys, func(s *config.Settings) { s.PortalLink = "hash" })
-	long := `{"shopify_customer_id":"` + servertest.Pat + `","destination":"subscriptions/50500600/cancel","locale":"pt-BR"}`
+	long := `{"shopify_customer_id":"` + servertest.Pat + `","destination":"subscriptions/50500600/cancel","locale":"pt-BR","country":"BR","return_to":"https://` + servertest.Shop + `/account"}`
 	examples := d.doc.Paths.Value("/api/portal-links").Post.RequestBody.Value.Content["application/json"].Examples
-	bodies := []string{servertest.ByShopifyID(servertest.Pat), long, servertest.ByShopifyID("gid://shopify/Customer/" + servertest.Pat), servertest.ByShopifyID(servertest.Robin), `{"recharge_customer_id":null}`, `{}`, `[]`, servertest.ByShopifyID("x"), `{"recharge_customer_id":0}`, `{"other":1}`, `{"shopify_customer_id":"1","recharge_customer_id":1}`, `{"shopify_customer_id":"` + servertest.Pat + `","locale":null}`}
+	bodies := []string{servertest.ByShopifyID(servertest.Pat), long, servertest.ByShopifyID("gid://shopify/Customer/" + servertest.Pat), servertest.ByShopifyID(servertest.Robin), `{"recharge_customer_id":null}`, `{}`, `[]`, servertest.ByShopifyID("x"), `{"recharge_customer_id":0}`, `{"other":1}`, `{"shopify_customer_id":"1","recharge_customer_id":1}`, `{"shopify_customer_id":"` + servertest.Pat + `","locale":null}`, `{"shopify_customer_id":"` + servertest.Pat + `","country":null,"return_to":null}`, `{"shopify_customer_id":"` + servertest.Pat + `","country":7}`}
 	for _, name := range slices.Sorted(maps.Keys(examples)) {
 		raw, err := examples[name].Value.MarshalJSON()
 		if err != nil {
@@ -154,7 +154,7 @@ func TestHeadlessOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed["destination"], signed["locale"] = nil, nil // left out of a link if empty
+	signed["destination"], signed["locale"], signed["country"], signed["return_to"] = nil, nil, nil, nil // left out of a link if empty
 	var parameters []string
 	for _, parameter := range d.doc.Paths.Value("/go").Get.Parameters {
 		parameters = append(parameters, parameter.Value.Name)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ func TestPortalLinks(t *testing.T) {
 		{"warm", servertest.APIKey, servertest.ByShopifyID(servertest.Pat), map[string]int{}, "subscriptions"},
 		{"the old key, as the Customer Account API names customers", servertest.OldAPIKey, servertest.ByShopifyID("gid://shopify/Customer/" + servertest.Pat), map[string]int{}, "subscriptions"},
 		{"another page", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","destination":"orders","locale":"fr"}`, map[string]int{}, "orders"},
+		{"another country", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","country":"ca","return_to":""}`, map[string]int{}, "subscriptions"},
 		{"by Recharge's id", servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord), map[string]int{"customer": 1, "sessions": 1, "portal_access": 1}, "subscriptions"},
 		{"by Recharge's id, warm", servertest.APIKey, servertest.ByRechargeID(servertest.PatsRecord), map[string]int{}, "subscriptions"},
 	} {
@@ -86,6 +88,12 @@ func TestPortalLinkProblems(t *testing.T) {
 		{"two objects", servertest.APIKey, servertest.ByShopifyID(servertest.Pat) + servertest.ByShopifyID(servertest.Robin), nil, nil, 400, "invalid_request"},
 		{"a slip", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","where":"orders"}`, nil, nil, 400, "invalid_request"},
 		{"no text", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","locale":7}`, nil, nil, 400, "invalid_request"},
+		{"no text, country", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","country":["FR"]}`, nil, nil, 400, "invalid_request"},
+		{"a way back to another host", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","return_to":"https://evil.example/"}`, nil, nil, 400, "invalid_request"},
+		{"a way back to Recharge", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","return_to":"https://admin.rechargeapps.com/"}`, nil, nil, 400, "invalid_request"},
+		{"a way back without https", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","return_to":"http://fixture-shop.myshopify.com/"}`, nil, nil, 400, "invalid_request"},
+		{"a way back without a host", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","return_to":"/account"}`, nil, nil, 400, "invalid_request"},
+		{"wrong key, bad way back", servertest.APIKey + "x", `{"shopify_customer_id":"` + servertest.Pat + `","return_to":"https://evil.example/"}`, nil, nil, 403, "forbidden"},
 		{"too long", servertest.APIKey, `{"shopify_customer_id":"` + servertest.Pat + `","destination":"` + strings.Repeat("a", 5000) + `"}`, nil, nil, 400, "invalid_request"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -106,6 +114,33 @@ func TestPortalLinkProblems(t *testing.T) {
 			}
 			if wait := got.Header.Get("Retry-After"); (wait != "") != (test.status == 503) {
 				t.Errorf("POST %s: Retry-After %q", test.body, wait)
+			}
+		})
+	}
+}
+
+// TestReturnTo checks that a middleware can have the pages for a task lead back to its store, in both
+// modes, and that country reaches the portal.
+func TestReturnTo(t *testing.T) {
+	t.Parallel()
+	const back = "https://" + servertest.Shop + "/account?tab=1"
+	for name, mode := range map[string]func(*config.Settings){"one store": servertest.WithAPIKeys, "many stores": servertest.ManyStores} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Start(t, mode)
+			key := servertest.APIKey
+			if name == "many stores" {
+				f.Connect()
+				key = f.MakeKey(servertest.Shop, "headless")
+			}
+			got := f.PostLink(key, `{"shopify_customer_id":"`+servertest.Pat+`","destination":"subscriptions/50500600/cancel","country":"ca","return_to":"`+back+`"}`)
+			link, err := url.Parse(got.URL)
+			if err != nil || link.Query().Get("redirect_to") != back || link.Query().Get("region_country") != "CA" {
+				t.Errorf("POST = %d %s; want a link that leads back to %s, for Canada", got.Status, got.Body, back)
+			}
+			got = f.PostLink(key, `{"shopify_customer_id":"`+servertest.Pat+`","return_to":"https://evil.example/"}`)
+			if got.Status != http.StatusBadRequest || !strings.HasPrefix(got.Detail, "return_to must be https, and on the host of the shop") {
+				t.Errorf("POST with a way back to another host = %d %s; want it refused, and why", got.Status, got.Body)
 			}
 		})
 	}

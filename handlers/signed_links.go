@@ -65,7 +65,7 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	if err != nil {
 		return refuse(err)
 	}
-	visit := visitOf(signed.Destination, signed.Locale)
+	visit := visitOf(signed.Destination, signed.Locale, signed.Country, signed.ReturnTo)
 	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
 }
 

@@ -47,6 +47,35 @@ func TestSignedLinks(t *testing.T) {
 	}
 }
 
+// TestSignedLinkLeadsBack checks that country and return_to are signed and used, and that a way back to
+// another host becomes the store's home page, since only the link's signer can mend it.
+func TestSignedLinkLeadsBack(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.WithAPIKeys)
+	for i, test := range []struct{ back, want string }{
+		{"", f.Store.URL + "/"},
+		{"https://" + servertest.Shop + "/account", "https://" + servertest.Shop + "/account"},
+		{"https://evil.example/", f.Store.URL + "/"},
+		{"https://admin.rechargeapps.com/", f.Store.URL + "/"},
+	} {
+		link := f.SignedLink(fmt.Sprint("n", i), servertest.Pat)
+		link.Destination, link.Country, link.ReturnTo = "gifts/7", "ca", test.back
+		path := f.SignLink(servertest.APIKey, link)
+		for from, to := range map[string]string{"country=ca": "country=fr", "&return_to=": "&return_to=https%3A%2F%2Fworse.example%2F&x="} {
+			if changed := strings.Replace(path, from, to, 1); changed != path {
+				if got := f.FollowLink(changed); got.Status != http.StatusForbidden {
+					t.Errorf("%s: %d; want it refused, since it was changed", changed, got.Status)
+				}
+			}
+		}
+		got := f.FollowLink(path)
+		to, err := url.Parse(got.Location)
+		if err != nil || to.Query().Get("redirect_to") != test.want || to.Query().Get("region_country") != "CA" {
+			t.Errorf("return_to %q: %d %q; want a link that leads back to %s, for Canada", test.back, got.Status, got.Location, test.want)
+		}
+	}
+}
+
 // TestSignedLinkEnds checks that outcomes have our own pages, in the shopper's language.
 func TestSignedLinkEnds(t *testing.T) {
 	t.Parallel()

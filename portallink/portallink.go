@@ -40,6 +40,8 @@ type Link struct {
 	Customer    string
 	Destination string // a page of the portal, such as "orders"; "" is the default
 	Locale      string // a language tag, such as "fr" or "pt-BR"; "" leaves it to the browser
+	Country     string // two letters, such as "FR"; "" leaves it to the portal
+	ReturnTo    string // where a page for one task leads back to, on the store's host; "" is its home page
 }
 
 // Secret is the SHA-256 of a key, and signs links. The server keeps it instead of the
@@ -110,6 +112,8 @@ var (
 	customerShape    = regexp.MustCompile(`^(gid://shopify/Customer/)?[1-9][0-9]{0,19}$|^recharge:[1-9][0-9]{0,18}$`)
 	destinationShape = regexp.MustCompile(`^[a-z0-9/-]{0,64}$`)
 	tagShape         = regexp.MustCompile(`^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2})?$`)
+	countryShape     = regexp.MustCompile(`^([A-Za-z]{2})?$`)
+	returnShape      = regexp.MustCompile(`^(https?://[!-~]{1,290})?$`)
 	expiresShape     = regexp.MustCompile(`^[1-9][0-9]{9,10}$`)
 	nonceShape       = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
 	signatureShape   = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -131,15 +135,20 @@ func (s Signed) fields() []field {
 		{"locale", tagShape, s.Locale},
 		{"expires", expiresShape, strconv.FormatInt(s.Expires.Unix(), 10)},
 		{"nonce", nonceShape, s.Nonce},
+		{"country", countryShape, s.Country},
+		{"return_to", returnShape, s.ReturnTo},
 	}
 }
 
 // Text returns the text that is signed: the version and each value, in order, written as the
 // value's length in bytes in decimal, a colon, the value and a comma. This makes the text
-// unambiguous.
+// unambiguous. It ends with the nonce if both of the values after it are empty.
 func (s Signed) Text() string {
 	text := fmt.Sprintf("%d:%s,", len(version), version)
-	for _, f := range s.fields() {
+	for i, f := range s.fields() {
+		if i > 5 && s.Country+s.ReturnTo == "" {
+			break
+		}
 		text += fmt.Sprintf("%d:%s,", len(f.value), f.value)
 	}
 	return text
@@ -198,6 +207,7 @@ func Parse(rawQuery string) (Signed, error) {
 		Link: Link{
 			Shop: values["shop"], Customer: values["customer"],
 			Destination: values["destination"], Locale: values["locale"],
+			Country: values["country"], ReturnTo: values["return_to"],
 		},
 		Expires: time.Unix(seconds, 0), Nonce: values["nonce"], signature: signature,
 	}, nil

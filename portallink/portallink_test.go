@@ -40,6 +40,17 @@ func TestVector(t *testing.T) {
 	if got := vector().Text(); got != vectorText {
 		t.Errorf("Text() = %q; want %q", got, vectorText)
 	}
+	for want, link := range map[string]portallink.Link{
+		"2:FR,0:,":                           {Country: "FR"},
+		"0:,25:https://www.brand.example,":   {ReturnTo: "https://www.brand.example"},
+		"2:FR,25:https://www.brand.example,": {Country: "FR", ReturnTo: "https://www.brand.example"},
+	} {
+		signed := vector()
+		signed.Country, signed.ReturnTo = link.Country, link.ReturnTo
+		if got := signed.Text(); got != vectorText+want {
+			t.Errorf("Text() with %+v = %q; want %q", link, got, vectorText+want)
+		}
+	}
 	query, err := vector().Query(portallink.SecretOf(vectorKey))
 	if err != nil || !strings.Contains(query, "signature="+vectorSum) {
 		t.Errorf("Query() = %s, %v; want the signature %s", query, err, vectorSum)
@@ -56,7 +67,7 @@ func TestSign(t *testing.T) {
 	for _, link := range []portallink.Link{
 		{Shop: "my-store.myshopify.com", Customer: "7123456789012"},
 		{Shop: "a.myshopify.com", Customer: "gid://shopify/Customer/1", Destination: "subscriptions/5/cancel", Locale: "fr"},
-		{Shop: "a.myshopify.com", Customer: "recharge:18819267"},
+		{Shop: "a.myshopify.com", Customer: "recharge:18819267", Country: "FR", ReturnTo: "https://a.example/b?c=d&e"},
 	} {
 		address, err := signer.Sign(link)
 		if err != nil {
@@ -89,6 +100,9 @@ func TestSignRefuses(t *testing.T) {
 		{}, {Shop: "my-store.myshopify.com"}, {Customer: "1"}, {Shop: "brand.example", Customer: "1"},
 		{Shop: "a.myshopify.com", Customer: "0"}, {Shop: "a.myshopify.com", Customer: "1,2"}, {Shop: "a.myshopify.com", Customer: "someone@example.com"},
 		{Shop: "a.myshopify.com", Customer: "recharge:"}, {Shop: "a.myshopify.com", Customer: "1", Destination: "https://evil.example"},
+		{Shop: "a.myshopify.com", Customer: "1", Country: "FRA"}, {Shop: "a.myshopify.com", Customer: "1", Country: "F1"},
+		{Shop: "a.myshopify.com", Customer: "1", ReturnTo: "/account"}, {Shop: "a.myshopify.com", Customer: "1", ReturnTo: "javascript:alert(1)"},
+		{Shop: "a.myshopify.com", Customer: "1", ReturnTo: "https://a.example/b c"}, {Shop: "a.myshopify.com", Customer: "1", ReturnTo: "https://a.example/" + strings.Repeat("b", 300)},
 		{Shop: "a.myshopify.com", Customer: "1", Locale: "fr_FR"}, {Shop: "a.myshopify.com\n", Customer: "1"},
 	} {
 		if address, err := signer.Sign(link); err == nil {
@@ -156,7 +170,9 @@ func FuzzParse(f *testing.F) {
 		if signed.SignedBy(secret) && signed.Text() != vectorText {
 			t.Fatalf("%q is signed by a key that has signed another text: %q", query, signed.Text())
 		}
-		if fields := split(signed.Text()); !slices.Equal(fields[1:5], []string{signed.Shop, signed.Customer, signed.Destination, signed.Locale}) {
+		fields, optional := split(signed.Text()), []string{signed.Country, signed.ReturnTo}
+		if !slices.Equal(fields[1:5], []string{signed.Shop, signed.Customer, signed.Destination, signed.Locale}) ||
+			len(fields) > 7 && !slices.Equal(fields[7:], optional) || len(fields) == 7 && optional[0]+optional[1] != "" {
 			t.Fatalf("%q is signed as %q", query, fields)
 		}
 	})
@@ -181,9 +197,10 @@ func FuzzTexts(f *testing.F) {
 	f.Add("a.myshopify.com", "1", "", "a.myshopify.com", "1", "")
 	f.Add("a.myshopify.com", "12", "3", "a.myshopify.com", "1", "23")
 	f.Add("1:a,", "", "", "", "1:a,", "")
+	f.Add("", "", "0:,", "", "", "")
 	f.Fuzz(func(t *testing.T, shop, customer, to, shop2, customer2, to2 string) {
-		one := portallink.Signed{Link: portallink.Link{Shop: shop, Customer: customer, Destination: to}}
-		other := portallink.Signed{Link: portallink.Link{Shop: shop2, Customer: customer2, Destination: to2}}
+		one := portallink.Signed{Link: portallink.Link{Shop: shop, Customer: customer, Destination: to, ReturnTo: to2}}
+		other := portallink.Signed{Link: portallink.Link{Shop: shop2, Customer: customer2, Destination: to2, Country: to}}
 		if same := one.Link == other.Link; (one.Text() == other.Text()) != same {
 			t.Errorf("%+v and %+v have the texts %q and %q", one.Link, other.Link, one.Text(), other.Text())
 		}

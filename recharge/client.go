@@ -279,17 +279,14 @@ func (h *Headers) read(header http.Header, now time.Time) {
 	}
 }
 
-// usualRate and usualBurst are the limit of a token without a prefix, in calls a second and calls.
-const usualRate, usualBurst = 2, 40
-
 // rateOf returns the limit that a token's prefix stands for. A token that begins with sk_5x2_ has 5
 // times the usual rate, and 2 times the usual burst.
 func rateOf(token string) (perSecond, burst float64) {
 	var rate, size int
 	if _, err := fmt.Sscanf(token, "sk_%2dx%2d_", &rate, &size); err != nil || rate < 1 || size < 1 {
-		return usualRate, usualBurst
+		return 2, 40 // what Recharge allows most tokens
 	}
-	return float64(rate * usualRate), float64(size * usualBurst)
+	return float64(2 * rate), float64(40 * size)
 }
 
 // readLimit reads Recharge's own count of a token's calls, and the size of its bucket.

@@ -33,6 +33,7 @@ func FuzzLink(f *testing.F) {
 	} {
 		f.Add(body, "orders", "fr")
 		f.Add(body, "subscriptions/1/cancel", "")
+		f.Add(body, "payment-method/update", "")
 	}
 	portal := mustURL(f, portalURL)
 	f.Fuzz(func(t *testing.T, body, to, locale string) {

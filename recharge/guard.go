@@ -14,7 +14,7 @@ import (
 )
 
 // guard allows a link only if it is https, leads to a host of Recharge, of the shop or of the
-// configured portal, and has the customer's own hash in its path.
+// configured portal, and names the customer by their own hash.
 type guard struct {
 	shop   string
 	portal *url.URL // from ParsePortalURL
@@ -39,7 +39,7 @@ func (g guard) refuses(link, hash string) string {
 		return "user, opaque part or fragment"
 	case !g.trusts(u):
 		return "host " + printable(u, hash) + " is neither Recharge's, the shop's nor RECHARGE_PORTAL_URL's, or not https"
-	case !hasSegment(u, hash):
+	case !names(u, hash):
 		return "the customer's hash is not in its path"
 	}
 	return ""
@@ -61,14 +61,19 @@ func (g guard) trusts(u *url.URL) bool {
 // hostShape allows no port, because none of these hosts has one.
 var hostShape = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+$`)
 
-// hasSegment reports whether the hash is a segment of the path.
-func hasSegment(u *url.URL, hash string) bool {
-	found := false
+// accountPage is the only page that has the hash in its query.
+const accountPage = "account/payment-methods"
+
+// names reports whether a link has the hash where Recharge reads it, which is a segment of the path,
+// except on accountPage.
+func names(u *url.URL, hash string) bool {
+	inQuery := strings.HasSuffix(u.Path, "/pages/"+accountPage)
+	found := inQuery && !strings.Contains(u.RawQuery, ";") && slices.Equal(u.Query()["hash"], []string{hash})
 	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
 		if segment == "." || segment == ".." || strings.Contains(segment, "%") {
 			return false // a browser may resolve these to another path
 		}
-		found = found || segment == hash
+		found = found || !inQuery && segment == hash
 	}
 	return found && hash != ""
 }
@@ -119,7 +124,7 @@ func private(u *url.URL) bool {
 }
 
 // portalPath reports whether a path has nothing escaped and nothing that a browser would resolve,
-// because hasSegment refuses links that do.
+// because names refuses links that do.
 func portalPath(u *url.URL) bool {
 	path := u.EscapedPath()
 	return u.RawPath == "" && !strings.Contains(path, "%") &&

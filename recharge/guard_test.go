@@ -146,6 +146,50 @@ func TestAccessPassesAnew(t *testing.T) {
 	}
 }
 
+// TestNoWayToAnother: whatever portal Recharge names, and wherever a link leads and leads back to, the
+// guard allows it for nobody but the customer, and it is on the portal's own host.
+func TestNoWayToAnother(t *testing.T) {
+	t.Parallel()
+	const others = "aaaabbbbccccdddd"
+	c := newClient(t, "http://127.0.0.1:1")
+	var allowed int
+	for _, base := range []string{
+		portalURL, "https://fixture-shop.myshopify.com/tools/recurring/portal", "https://admin.rechargeapps.com/portal/", "https://portal.rechargeapps.com/portal/portal/",
+		"https://portal.evil.example/portal/", "https://portal/", "https://portal", "https://evil.example/portal", "//evil.example/portal/", "http://admin.rechargeapps.com/portal/",
+		"https://admin.rechargeapps.com/portal/../portal/", "https://admin.rechargeapps.com/%70ortal/", "https://admin.rechargeapps.com/x%2fportal/", "https://admin.rechargeapps.com//portal//",
+		"https://admin.rechargeapps.com/?x=/portal/", "https://admin.rechargeapps.com/#/portal/", "https://admin.rechargeapps.com\\@evil.example/portal/", "https://a@evil.example/portal/",
+		"https://admin.rechargeapps.com/account/payment-methods?hash=" + others + "&x=/portal", "https://admin.rechargeapps.com/pages/account/payment-methods?hash=" + others + "&x=/portal",
+		"https://admin.rechargeapps.com/pages/account/payment-methods?hash=" + others + "#/portal", "https://admin.rechargeapps.com/myportal/", "javascript:alert(1)/portal/", "portal", "/portal", "%zz/portal/",
+	} {
+		for _, to := range []recharge.Destination{"", "overview", "subscriptions", "subscriptions/5", "subscriptions/5/cancel", "gifts", "gifts/7", "payment-method/update", "payment-methods"} {
+			for _, back := range []string{
+				"", "/apps/subscriptions", "https://fixture-shop.example/" + others, "/" + others + "/", "https://evil.example/", "//evil.example", "&hash=" + others, "/?&hash=" + others, "/#/" + others + "/",
+				"/../../" + others + "/pages/account/payment-methods?hash=" + others,
+			} {
+				v := recharge.Visit{To: to, Return: back}
+				link, err := c.SignedInLink(pat(), recharge.Access{Base: base, TempToken: "t&hash=" + others}, v)
+				if err != nil {
+					continue
+				}
+				allowed++
+				if c.Allows(link.URL, recharge.Customer{ID: foreignID, Hash: others}) {
+					t.Errorf("base %q, %+v: the guard allows %q for another customer", base, v, link.URL)
+				}
+				u := mustURL(t, link.URL)
+				if from := mustURL(t, base); u.Scheme != "https" || u.Host != from.Host || strings.Contains(u.Path, others) || u.Query().Get("token") != "t&hash="+others {
+					t.Errorf("base %q, %+v: the link is %q", base, v, link.URL)
+				}
+				if to := u.Query().Get("redirect_to"); to != "" && to != c.WayBack(to) || strings.Contains(to, "evil.example") {
+					t.Errorf("base %q, %+v: the link leads back to %q", base, v, to)
+				}
+			}
+		}
+	}
+	if allowed < 300 {
+		t.Errorf("%d links; want the good bases' ones", allowed)
+	}
+}
+
 // TestRefusalTellsTheHost: an operator whose portal has its own domain needs to see which one to
 // configure.
 func TestRefusalTellsTheHost(t *testing.T) {
@@ -229,10 +273,16 @@ func promiseBroken(link, hash string, portal *url.URL) string {
 		return "it names a user"
 	case u.Opaque != "" || u.Fragment != "":
 		return "it has an opaque part or a fragment"
+	case strings.HasSuffix(u.Path, "/pages/account/payment-methods"):
+		if values := strings.Count("&"+u.RawQuery, "&hash="); values != 1 || hash == "" || u.Query().Get("hash") != hash || strings.Contains(u.RawQuery, ";") {
+			return "the hash is not in its query, once"
+		}
 	case hash == "" || !slices.Contains(strings.Split(u.Path, "/"), hash):
 		return "the hash is not in its path"
 	case !slices.Contains(strings.Split(path.Clean(u.Path), "/"), hash):
 		return "the hash is not in its cleaned path"
+	}
+	switch {
 	case strings.Contains(u.EscapedPath(), "%"):
 		return "its path is escaped"
 	case strings.ContainsFunc(link, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }):

@@ -142,7 +142,7 @@ func NewLimiter(token string, perSecond float64, burst int, now func() time.Time
 	l.bucket = Bucket{perSecond, float64(burst), maxWait}
 	if perSecond == 0 {
 		l.bucket.Rate, l.bucket.Burst = rateOf(token)
-		l.most, l.perBurst = 100*usualBurst, l.bucket.Rate/l.bucket.Burst
+		l.most, l.perBurst = 100*40, l.bucket.Rate/l.bucket.Burst
 	}
 	return l
 }

@@ -15,8 +15,8 @@ type Link struct {
 	Expires time.Time // zero if unknown
 }
 
-// Destination is a page of the portal: overview, subscriptions, schedule,
-// orders, addresses, payment-methods, subscriptions/<id> or
+// Destination is a page of the portal: overview, subscriptions, schedule, orders, addresses, gifts,
+// payment-methods or subscriptions/<id>. Or it is a task: payment-method/update, gifts/<id> or
 // subscriptions/<id>/cancel. ParseDestination makes one.
 type Destination string
 
@@ -24,7 +24,8 @@ type Destination string
 const Subscriptions Destination = "subscriptions"
 
 var destinationShape = regexp.MustCompile(
-	`^(overview|schedule|orders|addresses|payment-methods|subscriptions(/[0-9]{1,19}(/cancel)?)?)$`)
+	`^(overview|schedule|orders|addresses|payment-methods|payment-method/update|gifts(/[0-9]{1,19})?|` +
+		`subscriptions(/[0-9]{1,19}(/cancel)?)?)$`)
 
 // ParseDestination reads a destination. It returns the default for anything else.
 func ParseDestination(s string) Destination {
@@ -35,22 +36,24 @@ func ParseDestination(s string) Destination {
 }
 
 // names returns Recharge's names for a destination: the page_destination of portal_access, which
-// cannot be a single subscription, and the path after the hash.
+// cannot be a single subscription or a task, and the path after the hash.
 func (d Destination) names() (access, path string) {
 	switch {
 	case d == "schedule":
 		return "delivery_schedule", "schedule"
 	case d == "addresses":
 		return "shipping", "addresses"
-	case d == "payment-methods":
+	case strings.HasPrefix(string(d), "payment-method"):
 		return "payment_methods", "payment_methods"
+	case strings.HasPrefix(string(d), "gifts"): // no page of the portal is known to list them
+		return "overview", "overview"
 	case d.single():
 		return string(Subscriptions), string(d)
 	}
 	return string(d), string(d)
 }
 
-// single reports whether the destination is inside one subscription.
+// single reports whether the destination is about one subscription, or a task.
 func (d Destination) single() bool { return strings.Contains(string(d), "/") }
 
 // Locale is a language tag such as "fr" or "pt-BR"; "" leaves it to the portal.
@@ -84,6 +87,7 @@ type Visit struct {
 	To      Destination
 	Locale  Locale
 	Country Country
+	Return  string // where the page for a task leads back to; see WayBack
 }
 
 // query returns the parameters that a visit adds to an address. Recharge documents region_country
@@ -123,16 +127,47 @@ func (Redacted) String() string { return redacted }
 func (Redacted) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // url returns an address in the portal, or "" if a part is missing. It joins strings because that
-// is fast, and most clicks do nothing else. The guard then parses the result and looks for the hash
-// in its path.
-func (a Access) url(hash string, visit Visit) string {
+// is fast, and most clicks do nothing else. The guard then parses the result and looks for the hash.
+// As in Recharge's SDK, the page for a task is beside a portal, whose path ends in the segment portal.
+func (c *Client) url(a Access, hash string, visit Visit) string {
 	if a.Base == "" || a.TempToken == "" {
 		return ""
 	}
-	query := visit.query()
+	base, query := strings.TrimSuffix(a.Base, "/"), visit.query()
 	query.Set("token", a.TempToken)
-	_, path := visit.To.names()
-	return strings.TrimSuffix(a.Base, "/") + "/" + hash + "/" + path + "?" + query.Encode()
+	_, page := visit.To.names()
+	kind, id, deeper := strings.Cut(string(visit.To), "/")
+	id, cancels := strings.CutSuffix(id, "/cancel")
+	beside, found := strings.CutSuffix(base, "/portal")
+	found = found && !strings.HasSuffix(beside, "/") // that would be a host
+	switch {
+	case found && kind == "payment-method":
+		query.Set("hash", hash)
+		return beside + "/pages/" + accountPage + "?" + query.Encode()
+	case found && cancels:
+		query.Set("subscription", id)
+		fallthrough
+	case found && deeper && kind == "gifts":
+		query.Set("redirect_to", c.WayBack(visit.Return))
+		base, page = beside+"/pages", string(visit.To)
+	}
+	return base + "/" + hash + "/" + page + "?" + query.Encode()
+}
+
+// WayBack returns the address that the page for a task leads back to. Recharge may host that page, so a
+// path becomes an address on the store. An address must be on the host of the store or of its portal. If
+// that is Recharge's, or for anything else, the way leads to the store's home page.
+func (c *Client) WayBack(to string) string {
+	home, _ := c.options.PortalURL.Parse("/")
+	if c.ByEmail() == "" { // the portal is not on the host where the shopper is signed in to the store
+		home = &url.URL{Scheme: "https", Host: c.options.Shop, Path: "/"}
+	}
+	back, err := home.Parse(to)
+	if err != nil || back.User != nil || strings.ContainsFunc(to, notInURL) ||
+		!c.guard.trusts(back) || strings.HasSuffix(back.Host, ".rechargeapps.com") {
+		back = home
+	}
+	return back.String()
 }
 
 // SignedInLink builds a link from an access, which must be the customer's. It makes no call. The
@@ -141,7 +176,7 @@ func (a Access) url(hash string, visit Visit) string {
 // Errors: LinkRefused; Malformed if a part of the access is missing.
 func (c *Client) SignedInLink(customer Customer, access Access, visit Visit) (Link, error) {
 	const endpoint = "signed-in link"
-	target := access.url(customer.Hash, visit)
+	target := c.url(access, customer.Hash, visit)
 	if target == "" {
 		return Link{}, &Error{Endpoint: endpoint, Reason: Malformed}
 	}

@@ -16,6 +16,7 @@ func TestParseDestination(t *testing.T) {
 	known := []string{
 		"overview", "subscriptions", "schedule", "orders", "addresses", "payment-methods",
 		"subscriptions/1", "subscriptions/50500600", "subscriptions/9223372036854775807", "subscriptions/50500600/cancel",
+		"payment-method/update", "gifts", "gifts/1", "gifts/9223372036854775807",
 	}
 	for _, s := range known {
 		if got := recharge.ParseDestination(s); got != recharge.Destination(s) {
@@ -28,6 +29,8 @@ func TestParseDestination(t *testing.T) {
 		"subscriptions/x", "subscriptions/1/", "subscriptions/1/skip", "subscriptions/1/cancel/", "subscriptions/1/cancel\n", "subscriptions/1\n",
 		"subscriptions/-1", "subscriptions/1.5", "subscriptions/12345678901234567890", "subscriptions/..", "subscriptions/../orders",
 		"subscriptions/1/../../x", "subscriptions/1%2fcancel", "subscriptions/١", "subscriptions//cancel", "subscriptions/1?x=1", "subscriptions/1#x",
+		"payment-method", "payment-method/", "payment-methods/update", "payment-method/1", "payment-method/update/", "account/payment-methods",
+		"gift", "gifts/", "gifts/x", "gifts/1/", "gifts/1/2", "gifts/1/cancel", "gifts/..", "gifts/12345678901234567890", "gifts\n",
 		"orders/1", "payment_methods", "delivery_schedule", "shipping", "../overview", "//evil.example", "https://evil.example", "overview?x=1", "\x00", "\xff",
 	}
 	for _, s := range unknown {
@@ -101,8 +104,9 @@ func TestSignedInLink(t *testing.T) {
 	for v, want := range map[recharge.Visit]string{
 		{To: "subscriptions"}:                         "/subscriptions?token=a%26b%3Dc",
 		{To: "payment-methods", Locale: "pt-BR"}:      "/payment_methods?locale=pt-BR&token=a%26b%3Dc",
-		{To: "subscriptions/5/cancel", Country: "CA"}: "/subscriptions/5/cancel?region_country=CA&token=a%26b%3Dc",
+		{To: "subscriptions/5", Country: "CA"}:        "/subscriptions/5?region_country=CA&token=a%26b%3Dc",
 		{To: "schedule", Locale: "fr", Country: "CA"}: "/schedule?locale=fr&region_country=CA&token=a%26b%3Dc",
+		{To: "gifts", Return: "/apps/subscriptions"}:  "/overview?token=a%26b%3Dc",
 	} {
 		got, err := c.SignedInLink(pat(), access, v)
 		checkReason(t, fmt.Sprintf("SignedInLink(%+v)", v), err, "")
@@ -113,6 +117,94 @@ func TestSignedInLink(t *testing.T) {
 	got, err := c.LinkByHash(pat(), recharge.Visit{To: "orders", Locale: "fr", Country: "CA"})
 	if want := portalURL + hash + "/orders?locale=fr&region_country=CA"; err != nil || got.URL != want {
 		t.Errorf("LinkByHash = %v, %v; want %s", got, err, want)
+	}
+}
+
+// TestTaskLinks: where the portal's path ends in the segment portal, a link to a page for a task is as
+// Recharge's SDK makes it. Elsewhere it leads to the nearest page of the portal.
+func TestTaskLinks(t *testing.T) {
+	t.Parallel()
+	const token = "token=" + portalToken
+	for base, beside := range map[string]string{
+		"https://fixture-shop.example/tools/recurring/portal/":        "https://fixture-shop.example/tools/recurring/pages/",
+		"https://fixture-shop.example/tools/recurring/portal":         "https://fixture-shop.example/tools/recurring/pages/",
+		"https://fixture-shop.myshopify.com/tools/recurring/portal/":  "https://fixture-shop.myshopify.com/tools/recurring/pages/",
+		"https://admin.rechargeapps.com/portal/":                      "https://admin.rechargeapps.com/pages/",
+		"https://portal-shop.admin.rechargeapps.com/portal/":          "https://portal-shop.admin.rechargeapps.com/pages/",
+		"https://portal.rechargeapps.com/portal/portal/":              "https://portal.rechargeapps.com/portal/pages/",
+		"https://portal.rechargeapps.com/portal/customer/":            "",
+		"https://portal.rechargeapps.com/":                            "",
+		"https://portal.rechargeapps.com":                             "",
+		"https://admin.rechargeapps.com/myportal/":                    "",
+		"https://admin.rechargeapps.com/portals/":                     "",
+		"https://admin.rechargeapps.com/Portal/":                      "",
+		"https://fixture-shop.example/tools/recurring/portal/portal2": "",
+	} {
+		c := newClient(t, "http://127.0.0.1:1")
+		for v, page := range map[recharge.Visit][2]string{
+			{To: "subscriptions/5/cancel"}:                                           {hash + "/subscriptions/5/cancel?redirect_to=https%3A%2F%2Ffixture-shop.example%2F&subscription=5&" + token, hash + "/subscriptions/5/cancel?" + token},
+			{To: "subscriptions/5/cancel", Locale: "fr", Return: "/apps/abo?a=b&c"}:  {hash + "/subscriptions/5/cancel?locale=fr&redirect_to=https%3A%2F%2Ffixture-shop.example%2Fapps%2Fabo%3Fa%3Db%26c&subscription=5&" + token, hash + "/subscriptions/5/cancel?locale=fr&" + token},
+			{To: "gifts/7", Country: "CA", Return: "https://fixture-shop.example/x"}: {hash + "/gifts/7?redirect_to=https%3A%2F%2Ffixture-shop.example%2Fx&region_country=CA&" + token, hash + "/overview?region_country=CA&" + token},
+			{To: "payment-method/update", Return: "/apps/subscriptions"}:             {"account/payment-methods?hash=" + hash + "&" + token, hash + "/payment_methods?" + token},
+		} {
+			want := beside + page[0]
+			if beside == "" {
+				want = strings.TrimSuffix(base, "/") + "/" + page[1]
+			}
+			got, err := c.SignedInLink(pat(), recharge.Access{Base: base, TempToken: portalToken}, v)
+			checkReason(t, fmt.Sprintf("SignedInLink(%q, %+v)", base, v), err, "")
+			if got.URL != want {
+				t.Errorf("SignedInLink(%q, %+v) = %q; want %q", base, v, got.URL, want)
+			}
+		}
+	}
+}
+
+// TestWayBack: a way back is on the store's own host, or on its portal's, but never on Recharge's.
+func TestWayBack(t *testing.T) {
+	t.Parallel()
+	const branded, home = "https://www.brand.example/tools/recurring/portal/", "https://www.brand.example/"
+	for _, test := range []struct{ portal, to, want string }{
+		{branded, "", home},
+		{branded, "/", home},
+		{branded, "/apps/subscriptions", home + "apps/subscriptions"},
+		{branded, "/apps/subscriptions?country=CA&locale=fr", home + "apps/subscriptions?country=CA&locale=fr"},
+		{branded, "https://www.brand.example/account?x=1#a", "https://www.brand.example/account?x=1#a"},
+		{branded, "https://fixture-shop.myshopify.com/a", "https://fixture-shop.myshopify.com/a"},
+		{portalURL, "/apps/subscriptions", "https://fixture-shop.example/apps/subscriptions"},
+		// Recharge hosts these portals, or somebody else does.
+		{"https://admin.rechargeapps.com/portal/", "/apps/subscriptions", "https://fixture-shop.myshopify.com/apps/subscriptions"},
+		{"https://subscriptions.brand.example/portal/", "/apps/subscriptions", "https://fixture-shop.myshopify.com/apps/subscriptions"},
+		{"https://subscriptions.brand.example/portal/", "https://subscriptions.brand.example/a", "https://subscriptions.brand.example/a"},
+		{"https://admin.rechargeapps.com/portal/", "https://admin.rechargeapps.com/portal/" + hash, "https://fixture-shop.myshopify.com/"},
+		{"http://127.0.0.1:8080/tools/recurring/portal/", "/apps/subscriptions", "http://127.0.0.1:8080/apps/subscriptions"},
+		// For these, the store's home page.
+		{branded, "https://evil.example/", home},
+		{branded, "//evil.example/", home},
+		{branded, "///evil.example/", home + "//evil.example/"}, // a path
+		{branded, "https://www.brand.example.evil.example/", home},
+		{branded, "https://evil.example/?https://www.brand.example/", home},
+		{branded, "https://www.brand.example@evil.example/", home},
+		{branded, "https://user@www.brand.example/", home},
+		{branded, "https://www.brand.example:8443/", home},
+		{branded, "http://www.brand.example/", home},
+		{branded, "https://admin.rechargeapps.com/", home},
+		{branded, "https:www.brand.example/", home},
+		{branded, "https:", home},
+		{branded, "javascript:alert(1)", home},
+		{branded, "data:text/html,x", home},
+		{branded, "/\\evil.example", home},
+		{branded, "\\\\evil.example", home},
+		{branded, "/\t/evil.example", home},
+		{branded, "/a b", home},
+		{branded, "/%zz", home},
+		{branded, "https://[::1", home},
+		{branded, "/é", home},
+	} {
+		c := newClient(t, "http://127.0.0.1:1", func(o *recharge.Options) { o.PortalURL = mustURL(t, test.portal) })
+		if got := c.WayBack(test.to); got != test.want {
+			t.Errorf("portal %s: WayBack(%q) = %q; want %q", test.portal, test.to, got, test.want)
+		}
 	}
 }
 
@@ -127,6 +219,9 @@ func TestLinkByHash(t *testing.T) {
 		"payment-methods":               "payment_methods",
 		"subscriptions/50500600":        "subscriptions/50500600",
 		"subscriptions/50500600/cancel": "subscriptions/50500600/cancel",
+		"payment-method/update":         "payment_methods",
+		"gifts":                         "overview",
+		"gifts/7":                       "overview",
 	}
 	// Nobody listens there: these links need no call.
 	const nowhere = "http://127.0.0.1:1"

@@ -108,7 +108,7 @@ func (c *Client) PortalAccess(
 	ctx context.Context, g *Grant, customer Customer, session Session, visit Visit,
 ) (Access, Link, error) {
 	answer, target, err := c.askPortal(ctx, g, customer, session, visit)
-	if bare := (Visit{To: visit.To}); visit != bare && (Is(err, Invalid) || Is(err, BadRequest)) {
+	if bare := (Visit{To: visit.To, Return: visit.Return}); visit != bare && (Is(err, Invalid) || Is(err, BadRequest)) {
 		// We do not know which locales and countries Recharge accepts. An unknown one is no reason
 		// to sign the shopper out.
 		return c.PortalAccess(ctx, g, customer, session, bare)
@@ -143,7 +143,7 @@ func (c *Client) askPortal(
 	if err != nil {
 		return portalAccess{}, "", err
 	}
-	target, err := answer.target(customer, visit)
+	target, err := c.target(answer, customer, visit)
 	return answer, target, err
 }
 
@@ -167,12 +167,12 @@ func (a portalAccess) access() Access {
 }
 
 // target returns Recharge's own link if Recharge can make one for the destination. It cannot for a
-// single subscription, so that link is built from the parts.
+// single subscription or a task, so that link is built from the parts.
 // Errors: Malformed if a part is missing, and Foreign if it is not the customer's.
-func (a portalAccess) target(customer Customer, visit Visit) (string, error) {
+func (c *Client) target(a portalAccess, customer Customer, visit Visit) (string, error) {
 	target := a.PortalURL
 	if visit.To.single() || target == "" {
-		target = a.access().url(a.CustomerHash, visit)
+		target = c.url(a.access(), a.CustomerHash, visit)
 	}
 	switch {
 	case target == "" || a.CustomerHash == "":

@@ -214,6 +214,9 @@ func TestLinkOpensThePortal(t *testing.T) {
 		// Recharge makes no link into a subscription; the client does.
 		{"subscriptions/50500600", "subscriptions", "subscriptions/50500600"},
 		{"subscriptions/50500600/cancel", "subscriptions", "subscriptions/50500600/cancel"},
+		{"payment-method/update", "payment_methods", "account/payment-methods"},
+		{"gifts/7", "overview", "gifts/7"},
+		{"gifts", "overview", "overview"},
 	}
 	srv, c := portal(t, newClock())
 	session := mustSession(t, c, pat())
@@ -303,12 +306,19 @@ func TestPortalAccessFromFixtures(t *testing.T) {
 		{"hosted", fixture(t, "portal_access_recharge_hosted"), "", "schedule", "", hosted + "/schedule" + token, midnight},
 		{"proxied", fixture(t, "portal_access_shopify_proxied"), "", "subscriptions", "", proxied + "/subscriptions" + token, midnight},
 		{"hosted, single", fixture(t, "portal_access_recharge_hosted"), "", "subscriptions/50500600", "", hosted + "/subscriptions/50500600" + token, midnight},
-		{"proxied, cancel", fixture(t, "portal_access_shopify_proxied"), "", "subscriptions/50500600/cancel", "", proxied + "/subscriptions/50500600/cancel" + token, midnight},
+		{
+			"proxied, cancel", fixture(t, "portal_access_shopify_proxied"), "", "subscriptions/50500600/cancel", "",
+			"https://fixture-shop.example/tools/recurring/pages/" + hash + "/subscriptions/50500600/cancel?redirect_to=https%3A%2F%2Ffixture-shop.example%2F&subscription=50500600&token=" + portalToken, midnight,
+		},
+		{
+			"hosted, failed payment", fixture(t, "portal_access_recharge_hosted"), "", "payment-method/update", "",
+			"https://admin.rechargeapps.com/pages/account/payment-methods?hash=" + hash + "&token=" + portalToken, midnight,
+		},
 		{"single in French", fixture(t, "portal_access_recharge_hosted"), "", "subscriptions/50500600", "fr", hosted + "/subscriptions/50500600?locale=fr&token=" + portalToken, midnight},
 		{"no slash at the end of the base", edited(t, "portal_access_recharge_hosted", `/portal/"`, `/portal"`), "", "subscriptions/1", "", hosted + "/subscriptions/1" + token, midnight},
 		{"no portal_url", edited(t, "portal_access_recharge_hosted", `"portal_url":`, `"portal_uri":`), "", "addresses", "", hosted + "/addresses" + token, midnight},
 		{"portal in the host", hostedBy(branded), branded, "schedule", "", branded + hash + "/schedule" + token, midnight},
-		{"portal in the host, single", hostedBy(branded), branded, "subscriptions/1/cancel", "", branded + hash + "/subscriptions/1/cancel" + token, midnight},
+		{"portal in the host, single", hostedBy(branded), branded, "subscriptions/1/cancel", "", "https://portal.brand.example/tools/recurring/pages/" + hash + "/subscriptions/1/cancel?redirect_to=https%3A%2F%2Fportal.brand.example%2F&subscription=1&token=" + portalToken, midnight},
 		{
 			"portal in Recharge's host, single", hostedBy("https://portal-shop.admin.rechargeapps.com/portal/"), "", "subscriptions/1", "",
 			"https://portal-shop.admin.rechargeapps.com/portal/" + hash + "/subscriptions/1" + token, midnight,
@@ -470,7 +480,7 @@ func TestOneAccessOpensAllPages(t *testing.T) {
 	for to, page := range map[recharge.Destination]string{
 		"overview": "overview", "subscriptions": "subscriptions", "schedule": "schedule", "orders": "orders", "addresses": "addresses",
 		"payment-methods": "payment_methods", "subscriptions/50500600": "subscriptions/50500600",
-		"subscriptions/50500600/cancel": "subscriptions/50500600/cancel",
+		"subscriptions/50500600/cancel": "subscriptions/50500600/cancel", "payment-method/update": "account/payment-methods", "gifts/7": "gifts/7", "gifts": "overview",
 	} {
 		before := len(srv.Openings())
 		link, err := c.SignedInLink(pat(), access, recharge.Visit{To: to, Locale: "fr", Country: "CA"})
@@ -525,9 +535,15 @@ func TestUnknownLocaleOrCountry(t *testing.T) {
 				}
 			}
 		}
+		// The way back does not depend on either.
+		srv, back := newScript(t, refused, good), recharge.Visit{To: "gifts/7", Country: "CA", Return: "/apps/abo"}
+		link, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, back)
+		if err != nil || !strings.HasSuffix(link.URL, "/gifts/7?redirect_to=https%3A%2F%2Ffixture-shop.example%2Fapps%2Fabo&token="+portalToken) {
+			t.Errorf("PortalAccess(%+v) = %v, %v; want the way back, without the country", back, link, err)
+		}
 		// Both calls are refused, so the second refusal is the result.
-		srv := newScript(t, refused)
-		_, err := portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, recharge.Visit{To: "orders", Country: "CA"})
+		srv = newScript(t, refused)
+		_, err = portalLink(t.Context(), newClient(t, srv.URL), pat(), recharge.Session{Token: opaqueSession}, recharge.Visit{To: "orders", Country: "CA"})
 		if err == nil || len(srv.requests()) != 2 {
 			t.Errorf("%d twice: PortalAccess = %v after %d calls; want it to fail after 2", status, err, len(srv.requests()))
 		}

@@ -46,6 +46,8 @@ type visit struct {
 	hash   string
 	page   string // the path after the hash
 	query  url.Values
+	task   bool   // a page for a task, beside the portal
+	back   string // where that leads back to; "" nowhere
 }
 
 // link returns the address of another page of the same portal. It keeps the token, as Recharge's themes do.
@@ -71,6 +73,7 @@ type view struct {
 	Cancel        bool               // the page is about cancelling it
 	Lost          bool               // the page is about a subscription that the customer does not have
 	AllURL        string
+	BackURL       string // where a page for a task leads back to
 	Footer        template.HTML
 }
 
@@ -164,6 +167,9 @@ func openView(v visit, c Customer) (view, bool) {
 	head, rest, deeper := strings.Cut(v.page, "/")
 	for _, p := range portalPages[:menuPages] {
 		shown.Menu = append(shown.Menu, menuLink{p.title, v.link(p.path), p.path == head})
+	}
+	if v.task {
+		return shown, shown.openTask(v, c)
 	}
 	if deeper {
 		id, ok := subscriptionID(head, rest)

@@ -220,6 +220,49 @@ func TestHostedPortal(t *testing.T) {
 	}
 }
 
+// TestTaskPages: the pages beside the portal open with a token of the customer who is named, and lead back to
+// addresses of the store only.
+func TestTaskPages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.SetPortalBase("https://www.brand.example/tools/recurring/portal/")
+	token, others := w.access(pat, "").TempToken, w.access(sam, "").TempToken
+	closed := map[string]string{"portal": "closed", "locale": ""}
+	missing := map[string]string{"portal": "missing", "locale": ""}
+	cancel, account := "/pages/"+pat.Hash+"/subscriptions/50500600/cancel", "/pages/account/payment-methods"
+	for _, tt := range []struct {
+		path string
+		want map[string]string
+		back string
+	}{
+		{cancel + "?token=" + token + "&subscription=50500600", openedBy("token", "subscriptions/50500600/cancel", ""), ""},
+		{cancel + "?token=" + token + "&subscription=50500600&redirect_to=https%3A%2F%2Fwww.brand.example%2Fapps%2Fx", openedBy("token", "subscriptions/50500600/cancel", ""), "https://www.brand.example/apps/x"},
+		{cancel + "?token=" + token + "&subscription=50500600&redirect_to=https%3A%2F%2Fevil.example%2F", openedBy("token", "subscriptions/50500600/cancel", ""), ""},
+		{cancel + "?token=" + token + "&subscription=50500600&redirect_to=%2Fapps%2Fx", openedBy("token", "subscriptions/50500600/cancel", ""), ""},
+		{cancel + "?token=" + token, missing, ""},
+		{cancel + "?token=" + token + "&subscription=1", missing, ""},
+		{cancel + "?subscription=50500600", closed, ""},
+		{cancel + "?token=" + others + "&subscription=50500600", closed, ""},
+		{account + "?token=" + token + "&hash=" + pat.Hash + "&locale=fr", openedBy("token", "account/payment-methods", "fr"), ""},
+		{account + "?token=" + token, closed, ""},
+		{account + "?token=" + others + "&hash=" + pat.Hash, closed, ""},
+		{"/pages/" + pat.Hash + "/gifts/7?token=" + token + "&redirect_to=https%3A%2F%2F" + shop + "%2F", openedBy("token", "gifts/7", ""), "https://" + shop + "/"},
+		{"/pages/" + pat.Hash + "/gifts?token=" + token, missing, ""},
+		{"/pages/" + pat.Hash + "/subscriptions?token=" + token, missing, ""},
+		{"/pages/" + pat.Hash + "/subscriptions/50500600?token=" + token, missing, ""},
+		{"/portal/" + pat.Hash + "/gifts/7?token=" + token, missing, ""},
+		{"/pages/", missing, ""},
+	} {
+		got := w.call(http.MethodGet, tt.path, "")
+		if diff := cmp.Diff(tt.want, attributes(got.Body)); diff != "" {
+			t.Errorf("GET %s (-want +got):\n%s", tt.path, diff)
+		}
+		if leads := strings.Contains(got.Body, " data-back>"); leads != (tt.back != "") || leads && !strings.Contains(got.Body, `<a href="`+tt.back+`" data-back>`) {
+			t.Errorf("GET %s: the page leads back: %v; want %q", tt.path, leads, tt.back)
+		}
+	}
+}
+
 func TestHostedPortalContent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(o *rechargetest.Options) {

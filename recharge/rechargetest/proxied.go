@@ -97,6 +97,8 @@ func (s *Server) serveProxied(w http.ResponseWriter, r *http.Request, path []str
 	switch {
 	case len(path) == 1 && path[0] == "get-subscription-access":
 		s.serveSubscriptionAccess(w, f, path)
+	case len(path) >= 2 && path[0] == "pages":
+		s.serveTask(w, r, f.prefix+"/portal/", path[1:], f.own)
 	case len(path) >= 2 && path[0] == "portal":
 		s.serveProxiedPortal(w, r, f, path)
 	default:

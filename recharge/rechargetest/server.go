@@ -324,6 +324,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bad path", http.StatusBadRequest)
 	case segments[0] == "portal":
 		s.serveHosted(w, r, segments[1:])
+	case segments[0] == "pages":
+		pageHeaders(w)
+		if readOnly(w, r) {
+			s.serveTask(w, r, "/portal/", trimSlash(segments[1:]), r.URL.Query())
+		}
 	case segments[0] == "proxy":
 		s.serveProxied(w, r, segments[1:])
 	case r.URL.Path == "/favicon.ico": // browsers request it on their own; it is no API call

@@ -344,3 +344,10 @@ func (i *inspector) portalFacts(answer portalAccess, target string) PortalFacts 
 	}
 	return facts
 }
+
+// hasPart reports whether a secret is part of a portal's host or path. Such a portal belongs to one
+// customer, so nobody else's links can be built on it.
+func hasPart(base *url.URL, secret string) bool {
+	// Hosts are lowercase here.
+	return secret != "" && strings.Contains(strings.ToLower(base.Host+base.Path), strings.ToLower(secret))
+}

@@ -126,44 +126,6 @@ func (r customerRecord) customer() (Customer, error) {
 	return Customer{ID: int64(r.ID), Hash: r.Hash, Active: r.Active}, nil
 }
 
-// pageSize is the largest page that Recharge returns.
-const pageSize = 250
-
-// Record is a customer and the id of the Shopify customer that it names.
-type Record struct {
-	ShopifyID string
-	Customer  Customer
-}
-
-// Page is one page of a store's customers.
-type Page struct {
-	Records []Record // the usable ones that name a Shopify customer
-	Read    int      // how many records the page held
-	Next    string   // the cursor of the next page; "" after the last
-}
-
-// CustomerPage returns the page at a cursor; "" is the first page. Its priority is Background.
-// Errors: Invalid or BadRequest if the cursor has expired, and those of any call.
-func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Page, error) {
-	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
-	if cursor != "" {
-		query.Set("cursor", cursor) // Recharge accepts only a limit beside it
-	}
-	answer, err := c.customerPage(ctx, g, Background, query)
-	if err != nil {
-		return Page{}, err
-	}
-	page := Page{Read: len(answer.Customers), Next: string(answer.Next)}
-	for _, record := range answer.Customers {
-		customer, err := record.customer()
-		id := string(record.External.Ecommerce)
-		if err == nil && id != "" && shopifyIDShape.MatchString(id) {
-			page.Records = append(page.Records, Record{id, customer})
-		}
-	}
-	return page, nil
-}
-
 // CustomerByID returns a customer by Recharge's id, if the record names this Shopify customer. Use
 // it where FindCustomer's filter does not work. Its priority is Normal.
 // Errors: NoCustomer if it does not exist or names nobody or somebody else, and those of any call.

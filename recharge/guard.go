@@ -131,13 +131,6 @@ func portalPath(u *url.URL) bool {
 		!strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
-// hasPart reports whether a secret is part of a portal's host or path. Such a portal belongs to one
-// customer, so nobody else's links can be built on it.
-func hasPart(base *url.URL, secret string) bool {
-	// Hosts are lowercase here.
-	return secret != "" && strings.Contains(strings.ToLower(base.Host+base.Path), strings.ToLower(secret))
-}
-
 // Loopback reports whether a host, without its port, is this machine.
 func Loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)

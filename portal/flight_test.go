@@ -60,7 +60,8 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 		b := newBed(t, kept)
 		b.faults(func(f *rechargetest.Faults) { f.Latency = 50 * time.Millisecond })
 		visits := []recharge.Visit{
-			{To: "subscriptions"}, {To: "orders"}, {To: "orders", Locale: "fr"}, {To: "addresses", Country: "CA"}, {To: "subscriptions/50500600/cancel"},
+			{To: "subscriptions"}, {To: "orders"}, {To: "orders", Locale: "fr"}, {To: "addresses", Country: "CA"}, {To: "subscriptions/50500600/cancel", Return: "/apps/abo"},
+			{To: "subscriptions/50500600/cancel", Return: "/fr/apps/abo"}, {To: "gifts/7"},
 		}
 		var requests []portal.Request
 		for i := range 100 {
@@ -74,7 +75,14 @@ func TestSimultaneousClicksAreOne(t *testing.T) {
 		for i, r := range append([]portal.Result{<-first}, results...) {
 			visit := requests[i].Visit
 			link := address(t, r.Link.URL)
-			if want := "/portal/" + hash + "/" + string(visit.To); r.Outcome != portal.Redirected || link.Path != want {
+			want := "/portal/" + hash + "/" + string(visit.To)
+			if link.Query().Has("redirect_to") {
+				want = "/pages/" + hash + "/" + string(visit.To)
+			}
+			if back := link.Query().Get("redirect_to"); visit.Return != "" && !strings.HasSuffix(back, ".com"+visit.Return) {
+				t.Errorf("a click to %v leads back to %q; want its own way back", visit, back)
+			}
+			if r.Outcome != portal.Redirected || link.Path != want {
 				t.Errorf("a click to %v = %s to %s (%v); want %s", visit, r.Outcome, link.Path, r.Cause, want)
 			}
 			if q := link.Query(); q.Get("locale") != string(visit.Locale) || q.Get("region_country") != string(visit.Country) {

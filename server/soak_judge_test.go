@@ -207,7 +207,7 @@ func (w *soakWorld) led(c soakClick) (*soakRecord, string) {
 		w.find("no address", nil, "%s: %v", c, err)
 		return nil, ""
 	}
-	_, rest, isPortal := strings.Cut(at.Path, "/portal/")
+	_, rest, isPortal := strings.Cut(strings.Replace(at.Path, "/pages/", "/portal/", 1), "/portal/") // or its page for a task
 	if !isPortal {
 		return nil, ""
 	}

@@ -271,17 +271,6 @@ func (l *Limiter) pause(d time.Duration) {
 	l.level = max(l.level, l.bucket.Burst)
 }
 
-// WaitBackground waits for the next turn of a job that makes many calls, such as an import. This
-// process spends at most half of the token's rate on such jobs. It returns false if ctx ends first.
-func (l *Limiter) WaitBackground(ctx context.Context) bool {
-	l.mu.Lock()
-	now := l.now()
-	delay := max(0, l.background.Sub(now))
-	l.background = now.Add(delay + time.Duration(2/l.bucket.Rate*float64(time.Second)))
-	l.mu.Unlock()
-	return Wait(ctx, delay)
-}
-
 // Budget is the state of a token, as far as this process knows it.
 type Budget struct {
 	Left, Burst int           // calls that can be made at once, now and at most

@@ -154,9 +154,8 @@ func (c *Client) url(a Access, hash string, visit Visit) string {
 	return base + "/" + hash + "/" + page + "?" + query.Encode()
 }
 
-// WayBack returns the address that the page for a task leads back to. Recharge may host that page, so a
-// path becomes an address on the store. An address must be on the host of the store or of its portal. If
-// that is Recharge's, or for anything else, the way leads to the store's home page.
+// WayBack returns the address that the page for a task leads back to. Recharge may host that page, so a path
+// becomes an address. If its host is not the store's or its portal's, or is Recharge's, it is the home page.
 func (c *Client) WayBack(to string) string {
 	home, _ := c.options.PortalURL.Parse("/")
 	if c.ByEmail() == "" { // the portal is not on the host where the shopper is signed in to the store

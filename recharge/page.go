@@ -1,11 +1,12 @@
 package recharge
 
-// This file reads all customers of a store, for the import. No click does.
+// This file is for jobs that make many calls, such as the import. No click runs it.
 
 import (
 	"context"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // pageSize is the largest page that Recharge returns.
@@ -44,4 +45,15 @@ func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Pag
 		}
 	}
 	return page, nil
+}
+
+// WaitBackground waits for the next turn of a job that makes many calls, such as an import. This
+// process spends at most half of the token's rate on such jobs. It returns false if ctx ends first.
+func (l *Limiter) WaitBackground(ctx context.Context) bool {
+	l.mu.Lock()
+	now := l.now()
+	delay := max(0, l.background.Sub(now))
+	l.background = now.Add(delay + time.Duration(2/l.bucket.Rate*float64(time.Second)))
+	l.mu.Unlock()
+	return Wait(ctx, delay)
 }

@@ -48,8 +48,8 @@ func budgets() []budget {
 				"handlers/health.go", "handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
 				"handlers/status.go", "portal/status.go",
 				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
-				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go", "store/connect.go", "store/embedded.go", "store/erase.go",
-				"templates/admin.go",
+				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go",
+				"store/connect.go", "store/embedded.go", "store/erase.go", "templates/admin.go",
 			},
 		},
 		{

@@ -19,7 +19,7 @@ type taskPage struct {
 var taskPages = []taskPage{
 	{regexp.MustCompile(`^subscriptions/[0-9]+/cancel$`), "Cancel a subscription", ""},
 	{regexp.MustCompile(`^gifts/[0-9]+$`), "Redeem a gift", "The gift would be shown here. This emulator keeps none."},
-	{regexp.MustCompile(`^` + accountPage + `$`), "Update your payment method", "A payment has failed. A new card would be entered here."},
+	{regexp.MustCompile(`^` + accountPage + `$`), "Update your payment method", "A new card would be entered here."},
 }
 
 // accountPage has the hash in its query instead of its path.

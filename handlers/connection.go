@@ -48,9 +48,6 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		view.Looked = merchant.Ago(a.Merchant.Now().Sub(connection.Look.At))
 	}
 	view.Webhooks = a.Merchant.WebhookWords(connection)
-	if view.Fixed {
-		view.Webhooks = a.Merchant.WebhookWords(nil)
-	}
 	return view, nil
 }
 

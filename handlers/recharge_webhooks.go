@@ -70,10 +70,11 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 // so that nobody can find out which shops exist.
 func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (sender, error) {
 	if own := w.Merchant.Merchants.Own(); own != "" {
-		if handle != "" || w.Merchant.Secret == "" {
+		connection := w.Merchant.Merchants.Connection(own, nil)
+		if handle != "" || connection == nil || connection.ClientSecret == "" {
 			return sender{}, errNoSuchAddress
 		}
-		return sender{own, w.Merchant.Secret, nil}, nil
+		return sender{own, connection.ClientSecret, nil}, nil
 	}
 	shop, err := shopify.ShopOfHandle(handle)
 	if err != nil {

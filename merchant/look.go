@@ -144,21 +144,14 @@ func (s *Service) Look(ctx context.Context, shop shopify.Shop) Said {
 	return Said{Text: sentence("looked")}
 }
 
-// lookAgain detects the traits of shops again if that is due.
-func (s *Service) lookAgain(ctx context.Context, shops ...shopify.Shop) error {
-	if s.NoLook {
-		return nil
+// lookAgain detects a store's traits again if that is due.
+func (s *Service) lookAgain(ctx context.Context, connection store.Connection) {
+	if s.NoLook || s.Now().Sub(connection.Look.At) < lookEvery {
+		return
 	}
-	for _, shop := range shops {
-		connection, err := s.current(ctx, shop)
-		if err == nil && connection != nil {
-			err = s.lookAt(ctx, connection, lookEvery)
-		}
-		if err != nil {
-			s.Log.InfoContext(ctx, "store not looked at", "shop", string(shop), "cause", err)
-		}
+	if err := s.lookAt(ctx, &connection, lookEvery); err != nil && ctx.Err() == nil {
+		s.Log.InfoContext(ctx, "store not looked at", "shop", string(connection.Shop), "cause", err)
 	}
-	return ctx.Err()
 }
 
 // lookAt detects all traits of a store again, unless that was done, or begun by another server, in the

@@ -27,16 +27,14 @@ type Service struct {
 	Recorder *portal.Recorder
 	Platform shopify.Platform
 	AppURL   *url.URL
-	Secret   string             // signs the configured store's webhooks; if "", they are refused
 	Importer *importer.Importer // nil if customers are not imported
 	Log      *slog.Logger
 	NoLook   bool       // detect no traits, except when a merchant connects
 	Doubts   chan Doubt // from Noticed to Watch; nil: Noticed only learns when there is a reader
 
-	busy         sync.Map  // the shops with an action under way
-	away         sync.Map  // shopify.Shop to *away
-	singleKeptAt time.Time // when the configured store's webhooks were last registered
-	leaving      sync.WaitGroup
+	busy    sync.Map // the shops with an action under way
+	away    sync.Map // shopify.Shop to *away
+	leaving sync.WaitGroup
 }
 
 // Begin lets each shop run only one action at a time that calls Recharge or waits for the disk. It

@@ -52,11 +52,11 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	if connection.ClientSecret == "" {
 		return errNoSecret
 	}
+	address := s.webhookAddress(connection.Shop, connection.WebhookKey)
 	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
-		address := s.webhookAddress(connection.Shop, connection.WebhookKey)
 		return client.KeepWebhooks(ctx, grant, address, s.ourWebhooks(connection.Shop))
 	})
-	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil}
+	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil, Address: address}
 	if err != nil {
 		state.Problem = portal.Reason(err)
 	}
@@ -86,51 +86,57 @@ func (s *Service) removeWebhooks(ctx context.Context, connection *store.Connecti
 	}
 }
 
-// webhooksDue reports whether a shop's webhooks are due for a check.
-func (s *Service) webhooksDue(c *store.Connection) bool {
+// webhooksDue reports whether a shop's webhooks are due for a check, also because the server has another
+// address now.
+func (s *Service) webhooksDue(state store.WebhookState, address string) bool {
 	after := checkWebhooks
-	if !c.Webhooks.OK {
+	if !state.OK {
 		after = recheckWebhooks
 	}
 	now := s.Now()
-	return c.ClientSecret != "" && c.WebhookKey != "" &&
-		now.Sub(c.Webhooks.CheckedAt) >= after && now.Sub(c.Webhooks.ClaimedAt) >= webhooksClaim
+	return (now.Sub(state.CheckedAt) >= after || state.Address != address) && now.Sub(state.ClaimedAt) >= webhooksClaim
 }
 
 // Maintain schedules an import for every shop that never had one, keeps all webhooks at Recharge
 // registered, and detects all shops' traits again.
 func (s *Service) Maintain(ctx context.Context) error {
-	if own := s.Merchants.Own(); own != "" {
-		if s.Importer != nil && s.Merchants.Single() != nil {
-			if err := s.Importer.Schedule(ctx, own); err != nil {
-				return err
-			}
-		}
-		return errors.Join(s.keepSingleWebhooks(ctx), s.lookAgain(ctx, own))
-	}
-	var due []store.Connection
-	var shops []shopify.Shop
-	err := s.Store.EachConnection(ctx, func(connection store.Connection) error {
-		shops = append(shops, connection.Shop)
-		if s.webhooksDue(&connection) {
-			due = append(due, connection)
-		}
+	var all []store.Connection
+	each := func(connection store.Connection) error {
+		all = append(all, connection)
 		if s.Importer == nil {
 			return nil
 		}
 		return s.Importer.Schedule(ctx, connection.Shop)
-	})
-	for _, connection := range due {
-		err = errors.Join(err, s.keepWebhooksOnce(ctx, connection))
 	}
-	return errors.Join(err, s.lookAgain(ctx, shops...))
+	own := s.Merchants.Own()
+	var err error
+	if own == "" {
+		err = s.Store.EachConnection(ctx, each)
+	} else if connection, failed := s.current(ctx, own); failed != nil {
+		err = failed
+	} else if connection != nil {
+		err = each(*connection)
+	}
+	for _, connection := range all {
+		if connection.ClientSecret != "" && (connection.WebhookKey != "" || own != "") {
+			err = errors.Join(err, s.keepWebhooksOnce(ctx, connection))
+		}
+	}
+	for _, connection := range all {
+		s.lookAgain(ctx, connection)
+	}
+	return err
 }
 
-// keepWebhooksOnce registers a shop's webhooks unless another server is doing that.
+// keepWebhooksOnce registers a shop's webhooks if that is due, unless another server is doing so.
 func (s *Service) keepWebhooksOnce(ctx context.Context, connection store.Connection) error {
+	address := s.webhookAddress(connection.Shop, connection.WebhookKey)
+	if !s.webhooksDue(connection.Webhooks, address) {
+		return nil
+	}
 	claimed := false
 	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
-		if claimed = s.webhooksDue(c); claimed {
+		if claimed = s.webhooksDue(c.Webhooks, address); claimed {
 			c.Webhooks.ClaimedAt = s.Now()
 		}
 		return claimed
@@ -142,20 +148,6 @@ func (s *Service) keepWebhooksOnce(ctx context.Context, connection store.Connect
 		s.Log.WarnContext(ctx, "webhooks at Recharge not kept", "shop", string(connection.Shop), "cause", err)
 	}
 	return nil
-}
-
-func (s *Service) keepSingleWebhooks(ctx context.Context) error {
-	single, own := s.Merchants.Single(), s.Merchants.Own()
-	if single == nil || s.Secret == "" || s.Now().Sub(s.singleKeptAt) < checkWebhooks {
-		return nil
-	}
-	err := s.Recorder.Call(ctx, own, single.Client, recharge.Normal, func(grant *recharge.Grant) error {
-		return single.Client.KeepWebhooks(ctx, grant, s.webhookAddress(own, ""), s.ourWebhooks(own))
-	})
-	if err == nil {
-		s.singleKeptAt = s.Now()
-	}
-	return err
 }
 
 // errNotConfirmed makes Recharge send its webhook again later.

@@ -168,17 +168,12 @@ func webhooksStep(err error) Step {
 	return step
 }
 
-// WebhookWords describes how soon we notice a change in Recharge. The connection is nil for the
-// configured store.
+// WebhookWords describes how soon we notice a change in Recharge.
 func (s *Service) WebhookWords(connection *store.Connection) string {
-	switch {
-	case connection == nil && s.Secret == "":
-		return sentence("changes, operator")
-	case connection == nil:
-		return sentence("webhooks registered")
-	}
 	state := connection.Webhooks
 	switch {
+	case connection.ClientSecret == "" && s.Merchants.Own() != "":
+		return sentence("changes, operator")
 	case connection.ClientSecret == "":
 		return sentence("changes, no secret")
 	case state.CheckedAt.IsZero():

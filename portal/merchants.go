@@ -81,7 +81,7 @@ func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, err
 }
 
 // Connection returns a shop's connection, or nil if it has none. record is the shop's, nil if it has
-// none or was not read. In one-store mode it only holds what was detected, and another shop that has
+// none or was not read. In one-store mode it only holds what is not configured, and another shop that has
 // installed the app, too, has no connection here, although Shopify signs its clicks.
 func (m *Merchants) Connection(shop shopify.Shop, record *store.Record) *store.Connection {
 	switch {
@@ -94,7 +94,8 @@ func (m *Merchants) Connection(shop shopify.Shop, record *store.Record) *store.C
 	}
 	connection := *m.configured
 	if record != nil && record.Connection != nil {
-		connection.Detected, connection.Look = record.Connection.Detected, record.Connection.Look
+		seen := record.Connection
+		connection.Detected, connection.Look, connection.Webhooks = seen.Detected, seen.Look, seen.Webhooks
 	}
 	return &connection
 }

@@ -116,7 +116,7 @@ func (s *server) wireClicks() error {
 	}
 	s.merchant = &merchant.Service{
 		Resolver: s.resolver, Recorder: s.recorder, Platform: s.Platform, AppURL: s.cfg.AppURL,
-		Secret: s.cfg.RechargeClientSecret.Reveal(), Importer: s.importer, Log: s.Log,
+		Importer: s.importer, Log: s.Log,
 		NoLook: s.NoLook, Doubts: make(chan merchant.Doubt, 64),
 	}
 	return nil
@@ -133,7 +133,7 @@ func (s *server) wireMerchants() (err error) {
 	if s.cfg.Shop != "" {
 		configured = &store.Connection{
 			Shop: s.cfg.Shop, APIToken: s.cfg.RechargeAPIToken.Reveal(), Chosen: s.chosen(),
-			StorefrontToken: s.cfg.RechargeStorefrontToken.Reveal(),
+			StorefrontToken: s.cfg.RechargeStorefrontToken.Reveal(), ClientSecret: s.cfg.RechargeClientSecret.Reveal(),
 		}
 	}
 	s.merchants, err = portal.NewMerchants(s.store, settings, configured)

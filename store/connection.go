@@ -53,6 +53,7 @@ type WebhookState struct {
 	OK        bool
 	Problem   string    // in plain words
 	ClaimedAt time.Time // when an instance began to check
+	Address   string    `json:",omitempty"` // where Recharge was told to send them
 }
 
 // Or returns the traits, and others where they are not known.

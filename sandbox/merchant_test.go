@@ -91,35 +91,37 @@ func (m *merchant) paste(tokens sandbox.Tokens) {
 	m.clicks(`form[data-post="/app/connect"] button`)
 }
 
-// savesPath opens the app home, which saves the path of the last click where the theme's block reads it.
-func (m *merchant) savesPath(want string) {
+// opensWithPath opens the app home once the server has noted the path of the last click.
+func (m *merchant) opensWithPath(want string) {
 	m.t.Helper()
-	m.open("#health")
-	m.learnsPath(want)
-	until(m.t, "the app home has saved the path", func() bool {
-		return m.s.Store.Metafield("manage_subscriptions.path") == want
+	until(m.t, "the app home shows the path", func() bool {
+		m.open("#connection .facts")
+		return strings.Contains(m.reads("#connection .facts"), want)
 	})
 }
 
-// learnsPath stands in for the server, which does not tell the app home the path yet.
-func (m *merchant) learnsPath(path string) {
+// savesPath opens the app home, which saves the path where the theme's block reads it.
+func (m *merchant) savesPath(want string) {
 	m.t.Helper()
-	do(m.t, m.ctx, chromedp.SetAttributeValue(css("body"), "data-path", path, m.app()))
-	m.types("#customer", robin)
-	m.clicks(`form[data-post="/app/try"] button`)
-	m.sees(`#tried [data-result]`)
+	m.opensWithPath(want)
+	until(m.t, "the app home has saved the path", func() bool {
+		return m.s.Store.Metafield("manage_subscriptions.path") == want
+	})
 }
 
 // TestHomeWithoutDirectAPI: if Shopify does not let the app home save the path, the merchant does not
 // notice, and the block keeps the path that it has. The next visit makes up for it.
 func TestHomeWithoutDirectAPI(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := startWith(t, sandbox.Options{Path: "/a/renamed"})
 	s.Store.SetFaults(func(f *shopifytest.Faults) { f.NoDirectAPI = true })
 	m := newMerchant(t, s, chromium(t))
-	m.open("#health")
-	m.learnsPath("/a/renamed")
-	m.sees("#health .facts")
+	clickSigned(t, s, pat)
+	m.opensWithPath("/a/renamed")
+	// The answer to this comes after the refusal.
+	m.types("#customer", robin)
+	m.clicks(`form[data-post="/app/try"] button`)
+	m.sees(`#tried [data-result]`)
 	if got := s.Store.Metafield("manage_subscriptions.path"); got != "" || strings.Contains(m.text(), "can’t") {
 		t.Errorf("saved %q, and the app home reads %q; want nothing saved, and no complaint", got, m.text())
 	}

@@ -23,7 +23,8 @@
 //	/account/addresses                    needs sign-in
 //	/account/logout                       signs out and redirects to the home page, with Accounts "legacy"
 //	                                      to ?return_url=<relative>
-//	/customer_authentication/login        Accounts "new": signs in on the account host and redirects to ?return_to=<relative>
+//	/customer_authentication/login        Accounts "new": signs in on the account host and redirects to
+//	                                      ?return_to=<relative>
 //	/customer_authentication/callback     where the account host sends the shopper back, with a code that works once
 //	/account/login                        Accounts "new": signs in and redirects to /account, whatever the query
 //	                                      Accounts "legacy": signs in and redirects to ?return_url=<relative>
@@ -107,9 +108,9 @@
 // adds a token on the page's own origin and retries once after a 401 with X-Shopify-Retry-Invalid-Session-Request, and
 // the bounce page's shopify-reload. A fetch of shopify:admin/api/graphql.json reads and writes the installation's
 // metafields, and nothing else. With Faults.NoDirectAPI it is answered 403, which is a guess. Its toast.show writes
-// to the console. The links of s-app-nav are in nav#app-nav above
-// the frame. A click on one dispatches shopify:navigate on the s-link, and loads the link in the frame unless the app
-// prevents it. Both versions of the emulated Polaris draw s-page and s-section in one plain look.
+// to the console. The links of s-app-nav are in nav#app-nav above the frame. A click on one dispatches
+// shopify:navigate on the s-link, and loads the link in the frame unless the app prevents it. Both versions of the
+// emulated Polaris draw s-page and s-section in one plain look.
 //
 // Installing an app makes its proxy path live. Uninstalling it removes the path and sends app/uninstalled.
 // Redact, RequestData and RedactShop send the compliance topics. The app has 5 seconds to answer a webhook

@@ -257,7 +257,7 @@ func (s *Sandbox) startStore(gallery *gallery) {
 		Blocks:    blocks(),
 		Embeds:    embeds(s.kind.theme),
 		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
-			return s.Recharge.AccountPage(o.Shopper.ID, o.Path, o.Query)
+			return s.Recharge.AccountPage(o.Shopper.ID, o.Page+o.Path, o.Query)
 		},
 		Footer: s.panel.draw,
 		Now:    s.environment.now,

@@ -131,7 +131,7 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 			{ID: Sam, FirstName: "Sam"}, {ID: Kim, FirstName: "Kim"},
 		}, crowdAtStore()...),
 		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
-			return f.Recharge.AccountPage(o.Shopper.ID, o.Path, o.Query)
+			return f.Recharge.AccountPage(o.Shopper.ID, o.Page+o.Path, o.Query)
 		},
 	})
 	t.Cleanup(f.Store.Close)

@@ -33,8 +33,8 @@
 //   - the leaky bucket of each Admin API token with its X-Recharge-Limit header;
 //   - two portals: the one that Recharge hosts, under /portal/, and the one that a Shopify store proxies for its path
 //     /tools/recurring, under /proxy/; a merchant may move between them ([Server.MovePortal]);
-//   - Unity ([Server.SetUnity]), the portal inside the Shopify account: [Server.AccountPage] is what Recharge's full-page
-//     extension shows there, portal access is refused, and the two portals only say where the new one is.
+//   - Unity ([Server.SetUnity]), the portal inside the Shopify account: [Server.AccountPage] is what Recharge's full page
+//     and its blocks show there, portal access is refused, and the two portals only say where the new one is.
 //
 // # What it does not emulate
 //
@@ -46,8 +46,8 @@
 //     ones.
 //   - Sorting. Customers are listed in the order given. A cursor is a position in that list.
 //   - TLS, CORS, compression, request ids, and the headers that Recharge's gateway adds.
-//   - Unity's other places in the account (Orders, Profile, Credits), its looks, and pages within its page. A path
-//     after the page's address is recorded and shown, and changes nothing.
+//   - What Unity shows in each of its places in the account: each lists the subscriptions. A path after the address of
+//     its page is recorded and shown, and changes nothing. Credits are missing.
 //   - Recharge's own sign-in. The closed portal page shows a form for an e-mail address that does nothing.
 //   - Recharge's pages, names and looks. The portal is clearly another site, and none of its pages changes anything.
 //   - The rate limits of the portal, of sign-ins and of whole stores. Two-factor challenges (423) come only from

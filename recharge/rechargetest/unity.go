@@ -63,9 +63,9 @@ func (s *Server) moved(base string) (shown view, status int, ok bool) {
 	return view{}, 0, false
 }
 
-// AccountPage returns what Unity's full-page extension shows in the Shopify account: HTML for the
-// signed-in Shopify customer, or "" if the store has no Unity. path is what follows the page's address, such as
-// "/orders"; the query may have a locale. It records the opening, unless the customer is not a subscriber.
+// AccountPage returns what Unity shows in the Shopify account: HTML for the signed-in Shopify customer, or "" if the
+// store has no Unity. path is "" for Recharge's full page, and "/orders" or "/profile" for its blocks on Shopify's own
+// pages; the query may have a locale. It records the opening, unless the customer is not a subscriber.
 func (s *Server) AccountPage(shopifyCustomerID, path string, query url.Values) template.HTML {
 	if !s.isUnity() {
 		return ""

@@ -18,10 +18,11 @@ const (
 	extensionPath = "/pages/0199a3f0-5b7c-7d20-9c55-3e1f0a6b8d42"
 )
 
-// An AccountOpening is a request of a signed-in shopper for the full-page extension in the account.
+// An AccountOpening is a request of a signed-in shopper for a page of the account with something of another app on it.
 type AccountOpening struct {
 	Shopper Shopper
-	Path    string     // what follows the page's address, "" or "/…"
+	Page    string     // "" for the app's full-page extension; "/orders" or "/profile" for its block on Shopify's own page
+	Path    string     // what follows the full page's address, "" or "/…"
 	Query   url.Values // locale, region_country, …; not to be modified
 	At      time.Time  // by Options.Now
 }
@@ -42,8 +43,8 @@ type accountView struct {
 // from the editor.
 func (s *Server) AccountPage() string { return s.AccountURL + extensionPath }
 
-// AccountOpenings returns the requests for the full-page extension that showed it, oldest first. It
-// keeps the newest 1000.
+// AccountOpenings returns the requests whose page showed something of another app, oldest first. It keeps
+// the newest 1000.
 func (s *Server) AccountOpenings() []AccountOpening {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,11 +93,10 @@ func (s *Server) handleAccount(w http.ResponseWriter, r *http.Request) {
 		s.accountPage(w, r, http.StatusNotFound, accountView{Title: "Page not found", Shopper: shopper})
 	case shopper == nil:
 		redirect(w, http.StatusFound, authorizePath+"?"+url.Values{"return_to": {r.URL.RequestURI()}}.Encode())
-	case inExtension:
-		s.extension(w, r, *shopper)
+	case path == "/":
+		s.accountPage(w, r, http.StatusOK, accountView{Title: "Your account", Shopper: shopper})
 	default:
-		title := map[string]string{"/": "Your account", "/orders": "Orders", "/profile": "Profile"}[path]
-		s.accountPage(w, r, http.StatusOK, accountView{Title: title, Shopper: shopper})
+		s.extended(w, r, *shopper)
 	}
 }
 
@@ -105,23 +105,30 @@ func cutExtension(path string) (rest string, ok bool) {
 	return rest, ok && (rest == "" || rest[0] == '/')
 }
 
-// extension shows the full-page extension, unless the store has none.
-func (s *Server) extension(w http.ResponseWriter, r *http.Request, shopper Shopper) {
-	rest, _ := cutExtension(r.URL.EscapedPath())
-	opening := AccountOpening{Shopper: shopper, Path: rest, Query: r.URL.Query(), At: s.opts.Now()}
-	var content template.HTML
-	if s.opts.AccountPage != nil {
-		content = s.opts.AccountPage(opening)
+// extended shows a page with what another app adds to it. Its full page is only there if it adds something.
+func (s *Server) extended(w http.ResponseWriter, r *http.Request, shopper Shopper) {
+	opening := AccountOpening{Shopper: shopper, Query: r.URL.Query(), At: s.opts.Now()}
+	v := accountView{Title: "Subscriptions", Shopper: &shopper}
+	switch path := r.URL.EscapedPath(); path {
+	case "/orders", "/profile":
+		opening.Page, v.Title = path, map[string]string{"/orders": "Orders", "/profile": "Profile"}[path]
+	default:
+		opening.Path, _ = cutExtension(path)
 	}
-	if content == "" {
+	if s.opts.AccountPage != nil {
+		v.Content = s.opts.AccountPage(opening)
+	}
+	if v.Content == "" && opening.Page == "" {
 		s.accountPage(w, r, http.StatusNotFound, accountView{Title: "Page not found", Shopper: &shopper})
 		return
 	}
-	s.mu.Lock()
-	s.openings = append(s.openings, opening)
-	s.openings = s.openings[max(0, len(s.openings)-historyLimit):]
-	s.mu.Unlock()
-	s.accountPage(w, r, http.StatusOK, accountView{Title: "Subscriptions", Shopper: &shopper, Content: content})
+	if v.Content != "" {
+		s.mu.Lock()
+		s.openings = append(s.openings, opening)
+		s.openings = s.openings[max(0, len(s.openings)-historyLimit):]
+		s.mu.Unlock()
+	}
+	s.accountPage(w, r, http.StatusOK, v)
 }
 
 // authorize is the sign-in of current accounts. A shopper who came from the storefront goes back there with

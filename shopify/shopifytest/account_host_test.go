@@ -12,7 +12,7 @@ import (
 
 // subscriptions draws the extension of another app.
 func subscriptions(o AccountOpening) template.HTML {
-	return template.HTML("<p>Subscriptions of " + template.HTMLEscapeString(o.Shopper.ID+" at "+o.Path) + "</p>")
+	return template.HTML("<p>Subscriptions of " + template.HTMLEscapeString(o.Shopper.ID+" at "+o.Page+o.Path) + "</p>")
 }
 
 func nobody(http.ResponseWriter, *http.Request) {}
@@ -115,11 +115,19 @@ func TestAccountPage(t *testing.T) {
 	if len(opened) != 1 || opened[0].Shopper != ada() || opened[0].Path != "/orders" || opened[0].Query.Get("region_country") != "BR" {
 		t.Errorf("openings = %+v; want one, of Ada's orders, for BR", opened)
 	}
+	for _, path := range []string{"/orders", "/profile"} {
+		if _, body := get(t, c, s.AccountURL+path); !strings.Contains(body, "Subscriptions of 1001 at "+path) {
+			t.Errorf("%s has no block of the app:\n%s", path, body)
+		}
+	}
+	if opened := s.AccountOpenings(); len(opened) != 3 || opened[2].Page != "/profile" || opened[2].Path != "" {
+		t.Errorf("openings = %+v; want three, the last of the profile", opened)
+	}
 	for _, tt := range []struct {
 		path string
 		want int
 	}{
-		{"/", 200}, {"/orders", 200}, {"/profile", 200}, {"/assets/account.css", 200}, {"/pages/another", 404}, {extensionPath + "x", 404},
+		{"/", 200}, {"/assets/account.css", 200}, {"/pages/another", 404}, {extensionPath + "x", 404},
 		{authorizePath + "?redirect_uri=https%3A%2F%2Fevil.example%2F", 400},
 	} {
 		if res, body := get(t, c, s.AccountURL+tt.path); res.StatusCode != tt.want {
@@ -131,7 +139,7 @@ func TestAccountPage(t *testing.T) {
 	}
 }
 
-// TestNoAccountPage: the page is not there if no app fills it, and is then not recorded.
+// TestNoAccountPage: the app's page is not there if no app fills it, and is then not recorded. Shopify's own are.
 func TestNoAccountPage(t *testing.T) {
 	for name, hook := range map[string]func(AccountOpening) template.HTML{
 		"no app": nil, "an app that shows nothing": func(AccountOpening) template.HTML { return "" },
@@ -139,6 +147,9 @@ func TestNoAccountPage(t *testing.T) {
 		s := start(t, Options{AccountPage: hook}, nobody)
 		c := browser(t)
 		signInAs(t, c, s.URL+newLoginPath, ada().ID, "/")
+		if res, _ := get(t, c, s.AccountURL+"/orders"); res.StatusCode != http.StatusOK {
+			t.Errorf("%s: orders = %d; want 200", name, res.StatusCode)
+		}
 		if res, _ := get(t, c, s.AccountPage()); res.StatusCode != http.StatusNotFound || len(s.AccountOpenings()) != 0 {
 			t.Errorf("%s: %d, openings %+v; want 404 and none", name, res.StatusCode, s.AccountOpenings())
 		}

@@ -46,8 +46,9 @@
 //
 //	/authentication/oauth/authorize   the sign-in; redirects to ?redirect_uri=, which must be the storefront's callback,
 //	                                  or to ?return_to=<relative> on the account host
-//	/ /orders /profile                the account; a#menu-subscriptions is the app's link in the account's menu
-//	/pages/<uuid>                     another app's full-page extension, drawn by Options.AccountPage; see
+//	/ /orders /profile                the account; a#menu-subscriptions is the app's link in the account's menu. The last
+//	                                  two may have a block of another app, drawn by Options.AccountPage
+//	/pages/<uuid>                     that app's full-page extension, drawn by Options.AccountPage; see
 //	                                  Server.AccountPage (its address) and AccountOpenings. A path after it is handed on.
 //	                                  locale and region_country are shown as main[data-locale] and main[data-country].
 //	/logout                           signs out, on the storefront, too

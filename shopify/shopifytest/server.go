@@ -87,8 +87,9 @@ type Options struct {
 	// block's Liquid reads them, as app.metafields.
 	Metafields map[string]string
 
-	// AccountPage draws the full-page extension of another app, such as Recharge, in current accounts. The result is
-	// drawn unescaped. If it is "", or AccountPage is nil, the store has no such page.
+	// AccountPage draws what another app, such as Recharge, shows in current accounts: its full page, and its blocks
+	// on Orders and Profile. The result is drawn unescaped. If it is "", or AccountPage is nil, there is nothing of
+	// the app there.
 	AccountPage func(AccountOpening) template.HTML
 
 	// Footer is drawn unescaped at the foot of every themed page, unless it is nil. It is called once a page.

@@ -269,7 +269,8 @@ func (s *Sandbox) startStore(gallery *gallery) {
 	})
 }
 
-// connect pastes the tokens as a merchant does in the app home.
+// connect pastes the tokens as a merchant does in the app home, and the address of Recharge's page in the account, so
+// that the server knows it when the portal moves there.
 func (s *Sandbox) connect(ctx context.Context) error {
 	form := url.Values{"token": {s.Tokens.Admin}, "storefront": {s.Tokens.Storefront}, "secret": {s.Tokens.Secret}}
 	body, err := s.inAppHome(ctx, "/app/connect", form)
@@ -279,7 +280,11 @@ func (s *Sandbox) connect(ctx context.Context) error {
 	if !strings.Contains(body, `data-result="saved"`) {
 		return fmt.Errorf("connect %s: %s", s.kind.shop, body)
 	}
-	return nil
+	if s.kind.accounts == "legacy" { // which has no pages of Recharge
+		return nil
+	}
+	_, err = s.inAppHome(ctx, "/app/settings", url.Values{"page": {s.Store.AccountPage()}})
+	return err
 }
 
 // blocks returns the app blocks that the merchant has placed, one for each audience.

@@ -99,7 +99,7 @@ func TestEverySwitch(t *testing.T) {
 		"sessions": {"redirected", "redirected", "redirected_by_hash", "not_a_subscriber"}, // known: with her session
 		"filter":   {"redirected", "redirected", "redirected", "unavailable"},
 		"redis":    {"redirected", "redirected", "redirected", "not_a_subscriber"},
-		"unity":    {"redirected", "redirected_by_hash", "redirected_by_hash", "not_a_subscriber"},
+		"unity":    {"redirected", "redirected", "redirected", "not_a_subscriber"},
 		"accounts": {"redirected", "redirected", "redirected", "not_a_subscriber"},
 		"bots":     {"redirected", "redirected", "redirected", "not_a_subscriber"},
 		"clock":    {"forbidden", "forbidden", "forbidden", "forbidden"},

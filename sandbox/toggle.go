@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -91,14 +93,15 @@ func (s *Sandbox) toggles() []*toggle {
 	return append(behind,
 		&toggle{
 			Name: "unity", Label: "Recharge's portal: Unity, not Affinity", Choice: true,
-			Expect: "the subscriptions in the customer account, once the server knows; by hash, a page that says so",
+			Expect: "the subscriptions in the customer account; the server looks at once, not only once a day",
 			set: func(on bool) error {
 				s.Recharge.SetUnity(on)
+				s.look()
 				return nil
 			},
 		},
 		s.accountsToggle(),
-		s.storeToggle("bots", "The store refuses bots (430)", "as before; what the server knows of the store stays",
+		s.storeToggle("bots", "The store refuses bots (430)", "as before; the server keeps what it knows of the store",
 			func(f *store, on bool) {
 				f.Bots = 0
 				if on {
@@ -127,15 +130,22 @@ func (s *Sandbox) accountsToggle() *toggle {
 	if now == "legacy" {
 		other, label = "new", "Customer accounts: current, not legacy"
 	}
-	expect := "as before; signed out, over the other sign-in, and back once the server knows"
+	expect := "as before; signed out, over the other sign-in and back; the server looks at once"
 	return &toggle{Name: "accounts", Label: label, Choice: true, Expect: expect, set: func(on bool) error {
 		if on {
 			s.Store.SetAccounts(other)
 		} else {
 			s.Store.SetAccounts(now)
 		}
+		s.look()
 		return nil
 	}}
+}
+
+// look presses "Look again" as a merchant does in the app home, so that the next click shows the switch. A
+// look may fail, as in a store that has not installed the app, or while something else is broken.
+func (s *Sandbox) look() {
+	_, _ = s.inAppHome(context.Background(), "/app/look", url.Values{})
 }
 
 func seconds(n int, on bool) time.Duration {

@@ -87,6 +87,8 @@ func TestWalks(t *testing.T) {
 		{"French", sandbox.Options{}, walkFrench},
 		{"French sign-in", sandbox.Options{}, walkFrenchSignIn},
 		{"Arabic", sandbox.Options{}, walkArabic},
+		{"Unity", sandbox.Options{}, walkUnity},
+		{"accounts upgraded", sandbox.Options{Classic: true}, walkUpgraded},
 		{"legacy accounts", sandbox.Options{Classic: true}, walkLegacy},
 		{"legacy account menus", sandbox.Options{Classic: true}, walkLegacyMenus},
 		{"legacy account menus, no script", sandbox.Options{Classic: true}, walkLegacyNoScript},
@@ -98,7 +100,7 @@ func TestWalks(t *testing.T) {
 		{"narrow, older theme", sandbox.Options{Classic: true}, walkNarrow},
 	} {
 		if !suite.Runs(walk.name, "signed out", "never subscribed", "Recharge down, known", "two shoppers at one machine", "renamed path",
-			"Arabic", "legacy account menus", "forwarded by a page", "keyboard") {
+			"Unity", "Arabic", "legacy account menus", "forwarded by a page", "keyboard") {
 			continue
 		}
 		t.Run(walk.name, func(t *testing.T) {
@@ -356,6 +358,57 @@ func walkArabic(w *walker) {
 		if got.BoxRight-got.Right > 2 || got.Left-got.BoxLeft < 20 {
 			w.t.Errorf("the text of %s reaches from %.0f to %.0f in a page from %.0f to %.0f; want it at the right edge", selector, got.Left, got.Right, got.BoxLeft, got.BoxRight)
 		}
+	}
+}
+
+// walkUnity: in a store whose portal is in the customer account, shoppers end up there, from the storefront
+// and from the account's own menu. Whoever has no subscription gets our page.
+func walkUnity(w *walker) {
+	w.breaks("unity")
+	w.open("/apps/subscriptions")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
+	w.inAccount("Subscriptions", w.s.Store.AccountPage(), "Pat Doe")
+	for name, size := range map[string][2]int64{"unity-desktop": {1200, 800}, "unity-phone": {390, 844}} {
+		picture(w.t, w.ctx, name, size[0], size[1])
+	}
+	w.press("Manage Subscriptions")
+	w.inAccount("Subscriptions", w.s.Store.AccountPage(), "Pat Doe")
+	w.open("/apps/subscriptions/payment-methods")
+	w.inAccount("Profile", w.s.Store.AccountURL+"/profile", "Pat Doe")
+	w.press("Sign out")
+	w.open("/apps/subscriptions")
+	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
+	w.sees("No subscriptions found")
+	w.open("/account/logout")
+	w.mends("unity")
+	w.open("/apps/subscriptions")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
+	w.inPortal("Pat Doe", "Subscriptions")
+}
+
+// walkUpgraded: a store that Shopify moves from legacy to current accounts keeps its way back.
+func walkUpgraded(w *walker) {
+	w.open("/apps/subscriptions/orders")
+	w.signsIn("/account/login", "Pat Doe")
+	w.inPortal("Pat Doe", "Orders")
+	w.open("/account/logout")
+	w.breaks("accounts")
+	w.open("/apps/subscriptions/orders")
+	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
+	w.inPortal("Pat Doe", "Orders")
+}
+
+// inAccount checks that Recharge shows a shopper's subscriptions on this page of the account.
+func (w *walker) inAccount(heading, address, name string) {
+	w.t.Helper()
+	w.until("the account's page at "+address, func() bool {
+		page, err := w.tryLook()
+		return err == nil && page.Heading == heading && strings.HasPrefix(read(w.t, w.ctx, chromedp.Location()), address) &&
+			strings.Contains(page.Text, "Recharge shows the subscriptions of "+name)
+	})
+	openings := w.s.Recharge.Openings()
+	if last := openings[len(openings)-1]; last.How != rechargetest.HowAccount || last.Customer.Name() != name {
+		w.t.Errorf("the account shows %+v; want the subscriptions of %s", last, name)
 	}
 }
 

@@ -301,6 +301,7 @@ func walkFrench(w *walker) {
 	w.open("/fr/apps/subscriptions")
 	page := w.inStore("Aucun abonnement trouvé", "fr", []link{
 		{"Découvrir nos abonnements", "/fr/collections/all"},
+		{"Se déconnecter et utiliser un autre compte", "/fr/account/logout?return_url=%2Ffr%2fapps%2fsubscriptions"},
 		{"Retrouver mes abonnements par e-mail", "/tools/recurring/get-subscription-access"}, // Recharge's page has no languages
 		{"Vérifier à nouveau", "/fr/apps/subscriptions"},
 		{"Contacter Sandbox Coffee", "mailto:hello@sandbox-coffee.example?subject=Manage%20Subscriptions%20<id>"},

@@ -71,6 +71,7 @@ func TestLinks(t *testing.T) {
 	}{
 		{"as it is", "", "", "/", `href="/apps/subscriptions?locale=en"`},
 		{"another page", "payment-methods", "", "/", `href="/apps/subscriptions/payment-methods?locale=en"`},
+		{"a page below a page", "payment-method/update", "", "/", `href="/apps/subscriptions/payment-method/update?locale=en"`},
 		{"in French", "orders", "", "/fr/", `href="/fr/apps/subscriptions/orders?locale=fr"`},
 		{"in Brazil", "", "BR", "/pt-br/", `href="/pt-br/apps/subscriptions?locale=pt-BR&amp;country=BR"`},
 	} {

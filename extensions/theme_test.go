@@ -85,7 +85,7 @@ func TestBlocks(t *testing.T) {
 		}
 		checkOptions(t, name, b.setting("audience"), want.audience, want.audiences)
 		checkOptions(t, name, b.setting("destination"), string(recharge.Subscriptions), []string{
-			"addresses", "orders", "overview", "payment-methods", "schedule", "subscriptions",
+			"addresses", "orders", "overview", "payment-method/update", "payment-methods", "schedule", "subscriptions",
 		})
 
 		var offered []string

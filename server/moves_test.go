@@ -214,3 +214,72 @@ func TestPathSeen(t *testing.T) {
 		f.Until("the path is seen", func() bool { return strings.Contains(appHome(f), `data-path="/tools/abo"`) })
 	})
 }
+
+// TestAccountPageIsTheStores: the page must be where the store's own sign-in shows that its accounts are.
+func TestAccountPageIsTheStores(t *testing.T) {
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Connect()
+	choose := func(page string) string {
+		_, body := f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"link": {"account"}, "page": {page}})
+		return body
+	}
+	f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.Bots = 430 })
+	if got := choose(f.Store.AccountPage()); !strings.Contains(got, "Not saved: We could not look where") {
+		t.Errorf("a page on a host that could not be looked at: %s", got)
+	}
+	f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.Bots = 0 })
+	for page, want := range map[string]string{
+		"https://account.evil.com/pages/1":      "Not saved: The page’s address must be on shopify.com",
+		"":                                      "Not saved: Paste the address of Recharge’s page",
+		"https://shopify.com/1/account/pages/2": "Saved.",
+		f.Store.AccountPage():                   "Saved.",
+	} {
+		if got := choose(page); !strings.Contains(got, want) {
+			t.Errorf("%q: %s; want %q", page, got, want)
+		}
+	}
+	if _, body := f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"link": {"unity"}}); !strings.Contains(body, "Bad Request") {
+		t.Errorf("a choice that the page does not offer: %s", body)
+	}
+}
+
+// TestUnitySuggested: a store that has moved to Unity, and whose page is not known, goes on by hash, and
+// its merchant is asked for the address.
+func TestUnitySuggested(t *testing.T) {
+	inBothModes(t, "new", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
+		pat := f.Shopper(servertest.Pat)
+		f.Click(pat, "/apps/subscriptions")
+		f.Recharge.SetUnity(true)
+		f.Clock.Add(doubtful)
+		f.Click(pat, "/apps/subscriptions")
+		f.Until("the merchant is asked", func() bool { return strings.Contains(appHome(f), "Does your store show Recharge’s Unity portal") })
+		f.Calls()
+		if got := f.Click(pat, "/apps/subscriptions"); got.Outcome() != "redirected_by_hash" {
+			t.Errorf("a click ends in %s; want redirected_by_hash", got.Outcome())
+		}
+		f.WantCalls("a cached customer", map[string]int{})
+	})
+}
+
+// TestConnectToUnity: a merchant who says on Connect that the store shows Unity needs nothing else.
+func TestConnectToUnity(t *testing.T) {
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Recharge.SetUnity(true)
+	form := servertest.ConnectForm()
+	form.Set("link", "account")
+	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), form); !strings.Contains(body, `data-result="not_saved"`) {
+		t.Errorf("without the page's address: %s", body)
+	}
+	form.Set("page", f.Store.AccountPage())
+	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), form); !strings.Contains(body, `data-result="saved"`) {
+		t.Fatalf("with it: %s", body)
+	}
+	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+	if got.Location != f.Store.AccountPage() || got.Outcome() != "redirected" {
+		t.Errorf("a first click = %s to %q; want the account's page", got.Outcome(), got.Location)
+	}
+	link := f.PostLink(f.MakeKey(servertest.Shop, "server"), `{"shopify_customer_id": "`+servertest.Pat+`"}`)
+	if link.URL != f.Store.AccountPage() || link.SignedIn {
+		t.Errorf("a server gets %+v; want the page, where Shopify signs in", link)
+	}
+}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	_ "embed" // the meanings
 	"errors"
 	"fmt"
 	"os"
@@ -47,45 +48,15 @@ type Settings struct {
 	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off"`
 }
 
-// Meaning returns the help text of a setting's flag; "" for other flags. README's
+//go:embed settings.txt
+var meanings string
+
+// Meaning returns the help text of a setting's flag, from settings.txt; "" for other flags. README's
 // table has the same texts.
 func Meaning(flag string) string {
-	return map[string]string{ //nolint:gosec // names of secrets, no secrets
-		"shopify-api-key":           "The app's client id.",
-		"shopify-api-secret":        "The app's client secret. 'new,old' while rotating: both verify, the first signs.",
-		"app-url":                   "Where Shopify reaches this server, https.",
-		"shopify-shop":              "The one store, 'x.myshopify.com'. Empty: merchants connect theirs in the admin.",
-		"customer-accounts":         "The store's accounts: 'new' or 'legacy'. 'auto': as looked up at the start and daily.",
-		"recharge-api-token":        "That store's Admin API token.",
-		"recharge-storefront-token": "That store's storefront token, for sessions.",
-		"recharge-client-secret":    "That store's API client secret. With it, webhooks at Recharge are set up and kept.",
-		"recharge-api-url":          "Recharge's API.",
-		"recharge-portal-url": "Base of links by hash, and a host that links may lead to. " +
-			"Empty: as Recharge names it, or else 'https://<shop>/tools/recurring/portal/'.",
-		"recharge-rate": "'auto': each token's own limit, by its prefix and Recharge's answers. " +
-			"Calls a second and burst, such as '2,40': at most these, for every token.",
-		"portal-link": "'signed_in': a signed-in link, by hash if that fails. 'hash': always by hash. " +
-			"'account': to ACCOUNT_PORTAL_URL, for Recharge's Unity portal.",
-		"account-portal-url": "Address of Recharge's page in the store's customer accounts, without a query.",
-		"redirect":           "'location': a 302. 'page': a 200 page that forwards at once.",
-		"customer-ttl":       "How long a customer is cached.",
-		"link-ttl":           "How long a portal access is reused, for every destination; 0: never.",
-		"recharge-timeout":   "How long one call to Recharge may take.",
-		"click-timeout":      "How long one click may take.",
-		"portal-api-key": "'new,old' keys of the store's own server, for '/api/portal-links' and '/go'. " +
-			"Empty: both are off; without SHOPIFY_SHOP, they are made in the admin.",
-		"addr":     "Public listener.",
-		"ops-addr": "'/livez', '/readyz' and '/metrics'; never the public listener.",
-		"redis-url": "'redis://' or 'rediss://', several hosts or '?cluster=true' for Cluster, '?master_name=' for Sentinel" +
-			" (and '&sentinel_password='). Empty: embedded, in memory; many stores require it.",
-		"encryption-key": "32-byte key, base64, that seals what Redis holds; 'new,old' while replacing it. " +
-			"Empty: derived from the app's secret; many stores require it.",
-		"log-level":                   "The least severe lines that are logged: 'debug', 'info', 'warn' or 'error'.",
-		"log-format":                  "How lines are written: 'json' or 'text'.",
-		"pprof":                       "'on': profiles at '/debug/pprof/' on OPS_ADDR.",
-		"otel-exporter-otlp-endpoint": "An OpenTelemetry collector (OTLP over HTTP) that gets a trace of each click.",
-		"otel-exporter-otlp-headers":  "Headers for the collector: 'name=value', separated by commas, percent-encoded.",
-	}[flag]
+	_, text, _ := strings.Cut(meanings, "\n"+flag+": ")
+	text, _, _ = strings.Cut(text, "\n")
+	return text
 }
 
 // secrets returns the names of the hidden settings.

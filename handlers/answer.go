@@ -91,7 +91,7 @@ func requestID() string { return strings.ToLower(rand.Text()[:10]) }
 func (r *clickRequest) finish(c echo.Context, m *merchant.Service, result portal.Result) error {
 	err := r.answer(c, result)
 	if !r.head {
-		m.Noticed(r.shop, r.prefix, r.returned, result)
+		m.Noticed(r.shop, strings.TrimPrefix(r.prefix, localePrefix(r.prefix)), r.returned, result)
 		m.Recorder.Record(c.Request().Context(), portal.Click{
 			RequestID: r.id, Shop: r.shop, Channel: r.channel, Outcome: result.Outcome, Source: result.Source,
 			Start: r.start, Took: r.trace.Now().Sub(r.start), Steps: r.trace.Steps(), Calls: result.Calls,

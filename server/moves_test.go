@@ -212,6 +212,10 @@ func TestPathSeen(t *testing.T) {
 		f.Store.AddApp(appAt(f, "/tools/abo"))
 		f.Click(f.Shopper(servertest.Pat), "/tools/abo")
 		f.Until("the path is seen", func() bool { return strings.Contains(appHome(f), `data-path="/tools/abo"`) })
+		_, home := f.AppHome("/?shop="+servertest.Shop+"&embedded=1&id_token="+f.SessionToken(nil), "", nil)
+		if !strings.Contains(home, ">/tools/abo/orders<") || strings.Contains(home, ">/apps/subscriptions/orders<") {
+			t.Errorf("the app home's links are not the store's: %s", home)
+		}
 	})
 }
 

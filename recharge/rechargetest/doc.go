@@ -33,8 +33,8 @@
 //   - the leaky bucket of each Admin API token with its X-Recharge-Limit header;
 //   - two portals: the one that Recharge hosts, under /portal/, and the one that a Shopify store proxies for its path
 //     /tools/recurring, under /proxy/; a merchant may move between them ([Server.MovePortal]);
-//   - Unity ([Server.SetUnity]), the portal inside the Shopify account: [Server.AccountPage] is what Recharge's full page
-//     and its blocks show there, portal access is refused, and the two portals only say where the new one is.
+//   - Unity ([Server.SetUnity]), the portal inside the Shopify account: [Server.AccountPage] is what Recharge's full
+//     page and its blocks show there, portal access is refused, and the two portals only say where the new one is.
 //
 // # What it does not emulate
 //
@@ -67,9 +67,9 @@
 //     sent;
 //   - portal_access refuses an Admin API token, answers 422 for another shop, needs no X-Recharge-App header, and
 //     shows its locale in the portal link;
-//   - portal_access gets 404 on a store with Unity ([Faults].UnityAccess: 403, 422, or a link that opens nothing), sessions
-//     work as before, hosted and proxied pages say that the portal is in the account, and a store that leaves Unity has
-//     no page in the account; where a portal has moved from, every address gets 404;
+//   - portal_access gets 404 on a store with Unity ([Faults].UnityAccess: 403, 422, or a link that opens nothing),
+//     sessions work as before, hosted and proxied pages say that the portal is in the account, and a store that leaves
+//     Unity has no page in the account; where a portal has moved from, every address gets 404;
 //   - the order of the checks (token, path, method, scope, version, content type) and the bodies of 400, 402, 403,
 //     405, 415, 423, 426, 500, 501 and 503;
 //   - a limit above 250, or a parameter beside cursor and limit, gets 422;

@@ -252,11 +252,11 @@ func TestIndexCommand(t *testing.T) {
 		return out.String(), err
 	}
 	out, err := run()
-	if err != nil || !strings.Contains(out, "customers so far") || !strings.Contains(out, "[####################] done: 606 customers in 3 calls") {
+	if err != nil || !strings.Contains(out, "customers read so far") || !strings.Contains(out, "606 customers, read just now") {
 		t.Errorf("index = %v, and says %q", err, out)
 	}
 	out, err = run()
-	if err != nil || !strings.Contains(out, " %, ") || !strings.Contains(out, "customers of about 606") {
+	if err != nil || !strings.Contains(out, "customers read so far, about 41 %") {
 		t.Errorf("index again = %v, and says %q; want progress against the last import", err, out)
 	}
 	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 401 })

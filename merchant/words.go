@@ -229,18 +229,22 @@ func Warnings(connection *store.Connection, traits store.Traits) (warnings []str
 	return warnings
 }
 
-// ImportWords describes the progress of a shop's import.
-func (s *Service) ImportWords(progress store.Import) string {
-	switch {
+// ImportWords describes the progress of a shop's import, and why it is stuck.
+func (s *Service) ImportWords(progress store.Import) (text string) {
+	switch read := Plural(progress.Customers, "customer"); {
 	case progress.Running && progress.Size > 0:
-		return fmt.Sprintf("%s read so far, about %d %%", Plural(progress.Customers, "customer"), progress.Percent())
+		text = fmt.Sprintf("%s read so far, about %d %%", read, progress.Percent())
 	case progress.Running:
-		return Plural(progress.Customers, "customer") + " read so far"
+		text = read + " read so far"
 	case progress.Done.IsZero():
-		return "not read yet"
+		text = "not read yet"
+	default:
+		text = Plural(progress.Size, "customer") + ", read " + Ago(s.Now().Sub(progress.Done)) + ", and again every night"
 	}
-	read := Plural(progress.Size, "customer") + ", read " + Ago(s.Now().Sub(progress.Done))
-	return read + ". They are read again every night."
+	if progress.Problem != "" {
+		text += ". " + Words(progress.Problem)
+	}
+	return text
 }
 
 // Ago formats how long ago something was.

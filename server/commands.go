@@ -14,7 +14,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -189,7 +188,7 @@ func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, before sto
 		if err != nil {
 			return err
 		}
-		if line := progress(state); line != last {
+		if line := s.merchant.ImportWords(state); line != last {
 			fmt.Fprintf(out, "%s  %s\n", shop, line)
 			last = line
 		}
@@ -203,24 +202,6 @@ func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, before sto
 			return ctx.Err()
 		}
 	}
-}
-
-func progress(state store.Import) string {
-	const width = 20
-	switch {
-	case state.Problem != "":
-		return state.Problem
-	case !state.Running && state.Done.IsZero():
-		return "waiting"
-	case !state.Running:
-		return fmt.Sprintf("[%s] done: %d customers in %d calls", strings.Repeat("#", width), state.Size, state.Pages)
-	case state.Size == 0: // the first import does not know how many customers there are
-		return fmt.Sprintf("[%s] %d customers so far", strings.Repeat("?", width), state.Customers)
-	}
-	percent := state.Percent()
-	filled := percent * width / 100
-	bar := strings.Repeat("#", filled) + strings.Repeat(".", width-filled)
-	return fmt.Sprintf("[%s] %2d %%, %d customers of about %d", bar, percent, state.Customers, state.Size)
 }
 
 // Doctor checks everything that a server with these settings depends on. It serves nothing and

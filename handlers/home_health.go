@@ -18,48 +18,36 @@ import (
 // healthView holds what the page shows about the last 24 hours.
 type healthView struct {
 	Unknown                        bool
-	Width, Base, BarWidth          int // in the chart's units
-	Bars                           []bar
+	Hours                          []hour
+	Most                           int64 // clicks in the busiest hour, at least 1
 	Outcomes                       []count
 	Summary                        string
 	Clicks, Calls, Failed, Limited int64
 	P50, P95                       string
 	Budget                         *recharge.Budget
 	Paused                         string // how long Recharge has asked us to wait; "" if it has not
-	Index                          *indexView
+	Import                         *store.Import
+	ImportText                     string
 	Webhooks                       string
 	Errors                         []errorView
 }
 
-type bar struct {
-	Title string
-	X     int
-	Parts []rect
+// hour is one bar of the chart.
+type hour struct {
+	Title    string
+	Outcomes []count
 }
 
-type rect struct {
-	Class string
-	Y, H  int
-}
-
+// count is a part of a bar. The bar has Below clicks below it.
 type count struct {
 	Name, Label, Class string
-	Count              int64
-}
-
-// indexView is the progress of the import.
-type indexView struct {
-	store.Import
-	Text, Problem string
+	Count, Below       int64
 }
 
 type errorView struct {
 	store.RecentError
 	Ago, Text string
 }
-
-// The chart's dimensions, in its own units.
-const barStep, barWidth, chartBase = 26, 20, 100
 
 // outcomesOf returns the chart's outcomes, from the bottom up, and the total number of clicks.
 func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
@@ -72,7 +60,7 @@ func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
 		{Name: string(portal.Unavailable), Label: "Asked to try again", Class: "lost"},
 	}
 	for i, outcome := range outcomes {
-		outcomes[i].Count = counts[outcome.Name]
+		outcomes[i].Count, outcomes[i].Below = counts[outcome.Name], clicks
 		clicks += outcomes[i].Count
 	}
 	return outcomes, clicks
@@ -99,12 +87,16 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		}
 	}
 	v := healthView{
-		Width: barStep * len(health.Hours), Base: chartBase, BarWidth: barWidth,
-		Calls: all[portal.CallsMade], Failed: all[portal.CallsFailed], Limited: all[portal.CallsLimited],
+		Most: 1, Calls: all[portal.CallsMade], Failed: all[portal.CallsFailed], Limited: all[portal.CallsLimited],
 		P50: atMost(portal.Percentile(all, 0.5)), P95: atMost(portal.Percentile(all, 0.95)),
 	}
 	v.Outcomes, v.Clicks = outcomesOf(all)
-	v.Bars = barsOf(health.Hours[:])
+	for _, of := range health.Hours {
+		outcomes, clicks := outcomesOf(of.Counts)
+		// In UTC, because we do not know the merchant's time zone.
+		title := fmt.Sprintf("%s UTC: %s", of.Start.UTC().Format("15:04"), merchant.Plural(int(clicks), "click"))
+		v.Hours, v.Most = append(v.Hours, hour{title, outcomes}), max(v.Most, clicks)
+	}
 	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
 	clicks := merchant.Plural(int(v.Clicks), "click")
 	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", clicks, inPortal)
@@ -117,42 +109,13 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 		}
 	}
 	if progress, err := a.Merchant.Store.Import(ctx, shop); a.Merchant.Importer != nil && err == nil && connected != nil {
-		v.Index = &indexView{Import: progress, Text: a.Merchant.ImportWords(progress)}
-		if progress.Problem != "" {
-			v.Index.Problem = merchant.Words(progress.Problem)
-		}
+		v.Import, v.ImportText = &progress, a.Merchant.ImportWords(progress)
 	}
 	for _, recent := range health.Errors {
 		ago := merchant.Ago(a.Merchant.Now().Sub(recent.At))
 		v.Errors = append(v.Errors, errorView{recent, ago, merchant.Words(recent.What)})
 	}
 	return v
-}
-
-// barsOf returns a bar for each hour. The axis counts hours back, because we do not know the
-// merchant's time zone.
-func barsOf(hours []store.Hour) (bars []bar) {
-	most := int64(1)
-	for _, hour := range hours {
-		_, clicks := outcomesOf(hour.Counts)
-		most = max(most, clicks)
-	}
-	for i, hour := range hours {
-		outcomes, clicks := outcomesOf(hour.Counts)
-		b := bar{X: i*barStep + (barStep-barWidth)/2}
-		b.Title = fmt.Sprintf("%s UTC: %s", hour.Start.UTC().Format("15:04"), merchant.Plural(int(clicks), "click"))
-		top := int64(0) // height drawn so far, in clicks
-		for _, outcome := range outcomes {
-			if outcome.Count == 0 {
-				continue
-			}
-			below, above := int(top*chartBase/most), int((top+outcome.Count)*chartBase/most)
-			b.Parts = append(b.Parts, rect{outcome.Class, chartBase - above, max(above-below, 1)})
-			top += outcome.Count
-		}
-		bars = append(bars, b)
-	}
-	return bars
 }
 
 // atMost formats what portal.Percentile returns, which is 0 for times over 25 s.

@@ -3,6 +3,7 @@ package merchant
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -57,15 +58,11 @@ func (s *Service) Noticed(shop shopify.Shop, path string, returned bool, result 
 
 // lasting reports whether Recharge refused a link for a reason that will not pass by itself.
 func lasting(cause error) bool {
-	for _, reason := range []recharge.Reason{
+	reasons := []recharge.Reason{
 		recharge.LinkRefused, recharge.Forbidden, recharge.Unauthorized, recharge.NotFound, recharge.Invalid,
 		recharge.BadRequest,
-	} {
-		if recharge.Is(cause, reason) {
-			return true
-		}
 	}
-	return false
+	return slices.ContainsFunc(reasons, func(reason recharge.Reason) bool { return recharge.Is(cause, reason) })
 }
 
 // away says who was sent to a shop's sign-in and has not come back.

@@ -20,7 +20,7 @@ type Merchant struct {
 	NoAccess       bool      // never ask for portal access, because links are by hash or InAccount
 	InAccount      bool      // the portal is a page in the Shopify account, which needs no link of one's own
 	Path           string    // the app's path on the storefront when it was last seen
-	LookedAt       time.Time // when the traits were last detected; zero: never
+	LookedAt       time.Time // when the traits were last detected, or were about to be; zero: never
 	movedAt        time.Time // when the portal was last seen to have moved; zero: never
 
 	of *store.Record // the record it was made from; nil: there is none yet
@@ -142,6 +142,9 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	merchant := &Merchant{
 		Client: client, LegacyAccounts: traits.Accounts == "legacy", InAccount: client.HasAccountPage(),
 		NoAccess: traits.Link != "signed_in" && traits.Link != "", Path: traits.Path, LookedAt: connection.Look.At,
+	}
+	if begun := connection.Look.ClaimedAt; begun.After(merchant.LookedAt) {
+		merchant.LookedAt = begun
 	}
 	for _, change := range connection.Look.Changes {
 		if change.What == store.PortalMoved {

@@ -37,8 +37,8 @@ func (a *Admin) Register(e *echo.Echo) error {
 	e.Match([]string{echo.GET, echo.HEAD}, "/", a.bridged(a.home))
 	e.GET("/app/bounce", a.bridged(a.bounce))
 	e.GET("/app/install", a.install)
-	e.GET("/app/home.css", a.file("text/css; charset=utf-8", a.Pages.Style))
-	e.GET("/app/home.js", a.file("text/javascript; charset=utf-8", a.Pages.Script))
+	e.FileFS("/app/home.css", "admin/home.css", a.Pages.Files)
+	e.FileFS("/app/home.js", "admin/home.js", a.Pages.Files)
 	e.GET("/app/connection", a.signed(a.connection))
 	e.GET("/app/health", a.signed(a.health))
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
@@ -50,10 +50,6 @@ func (a *Admin) Register(e *echo.Echo) error {
 	e.POST("/app/keys/revoke", a.signed(a.setting(a.revokeKey)))
 	e.POST("/app/try", a.signed(a.alone(a.try)))
 	return nil
-}
-
-func (a *Admin) file(media string, content []byte) echo.HandlerFunc {
-	return func(c echo.Context) error { return c.Blob(http.StatusOK, media, content) }
 }
 
 // noDatabasePage is shown to a merchant while Redis does not answer.
@@ -192,8 +188,7 @@ func (a *Admin) install(c echo.Context) error {
 }
 
 func (a *Admin) toInstall(c echo.Context, shop shopify.Shop) error {
-	c.Response().Header().Set(echo.HeaderLocation, a.Merchant.Platform.InstallLink(shop, a.ClientID))
-	return c.NoContent(http.StatusFound)
+	return c.Redirect(http.StatusFound, a.Merchant.Platform.InstallLink(shop, a.ClientID))
 }
 
 // bounced marks a load that comes from the bounce page, so that a token that is never accepted does
@@ -211,8 +206,7 @@ func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) er
 		}
 	}
 	on := url.Values{"shop": back["shop"], "host": back["host"], reloadTo: {a.address("/") + "?" + back.Encode()}}
-	c.Response().Header().Set(echo.HeaderLocation, a.base()+"/app/bounce?"+on.Encode())
-	return c.NoContent(http.StatusFound)
+	return c.Redirect(http.StatusFound, a.base()+"/app/bounce?"+on.Encode())
 }
 
 // bounce serves an empty page with App Bridge, which reads shopify-reload itself.

@@ -119,7 +119,7 @@ func (r *clickRequest) answer(c echo.Context, result portal.Result) error {
 	}
 	switch r.channel {
 	case portal.FromAPI:
-		return answerProblem(c, string(result.Outcome), r.id, problemOf(result.Outcome))
+		return answerProblem(c, string(result.Outcome), r.id, "")
 	case portal.FromSignedLink:
 		return r.ownPage(c, http.StatusOK, result)
 	}
@@ -130,8 +130,7 @@ func (r *clickRequest) answer(c echo.Context, result portal.Result) error {
 // and repeat the link in the body.
 func (r *clickRequest) forward(c echo.Context, target string) error {
 	if !r.byPage {
-		c.Response().Header().Set(echo.HeaderLocation, target)
-		return c.NoContent(http.StatusFound)
+		return c.Redirect(http.StatusFound, target)
 	}
 	body, err := r.pages.Forward(target, string(r.visit.Locale))
 	if err != nil {

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed" // the problems
 	"encoding/json"
 	"errors"
@@ -58,27 +59,20 @@ type problem struct {
 //go:embed problems.json
 var problems []byte
 
-// problemOf returns the problem for an outcome without a link. Its detail is written for the
-// developer of the middleware.
-func problemOf(outcome portal.Outcome) problem {
-	var all map[portal.Outcome]problem
-	_ = json.Unmarshal(problems, &all) // cannot fail
-	if known, ok := all[outcome]; ok {
-		return known
-	}
-	return all[portal.Unavailable]
-}
-
 // retryAfter is how many seconds a middleware should wait before it retries.
 const retryAfter = 5
 
-// answerProblem answers with a problem whose type ends in name, which is mostly an outcome.
-func answerProblem(c echo.Context, name, id string, p problem) error {
-	p.Type, p.RequestID = "urn:manage-subscriptions:problem:"+name, id
-	body, err := json.Marshal(p)
-	if err != nil {
-		return err
+// answerProblem answers with the problem of problems.json called name, which is mostly an outcome.
+// Its detail, or else the file's, is written for the developer of the middleware.
+func answerProblem(c echo.Context, name, id, detail string) error {
+	var all map[string]problem
+	_ = json.Unmarshal(problems, &all) // cannot fail
+	p, known := all[name]
+	if !known {
+		p = all[string(portal.Unavailable)]
 	}
+	p.Type, p.RequestID, p.Detail = "urn:manage-subscriptions:problem:"+name, id, cmp.Or(detail, p.Detail)
+	body, _ := json.Marshal(p) // cannot fail
 	if p.Status == http.StatusServiceUnavailable {
 		c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
@@ -95,9 +89,7 @@ func (l *PortalLinks) handle(c echo.Context) error {
 	}
 	l.Merchant.Log.InfoContext(c.Request().Context(), "portal link request is invalid",
 		"request_id", click.id, "shop", string(click.shop), "cause", invalid.Error())
-	return answerProblem(c, "invalid_request", click.id, problem{
-		Title: "Invalid request", Status: http.StatusBadRequest, Detail: invalid.Error(),
-	})
+	return answerProblem(c, "invalid_request", click.id, invalid.Error())
 }
 
 // decide reads the request and resolves it. invalid describes what is wrong with the body, and is

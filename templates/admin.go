@@ -5,22 +5,16 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"io/fs"
 )
 
-//go:embed admin/*.html
+//go:embed admin/*.html admin/home.css admin/home.js
 var adminFiles embed.FS
-
-var (
-	//go:embed admin/home.css
-	adminStyle []byte
-	//go:embed admin/home.js
-	adminScript []byte
-)
 
 // Admin renders the app home, which merchants see, with html/template.
 type Admin struct {
-	pages         *template.Template
-	Style, Script []byte // home.css and home.js
+	pages *template.Template
+	Files fs.FS // admin/home.css and admin/home.js
 }
 
 // LoadAdmin parses the templates.
@@ -29,7 +23,7 @@ func LoadAdmin() (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the app home: %w", err)
 	}
-	return &Admin{pages: pages, Style: adminStyle, Script: adminScript}, nil
+	return &Admin{pages: pages, Files: adminFiles}, nil
 }
 
 // Draw renders the template called name, which is a page or a part of one.

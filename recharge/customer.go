@@ -86,12 +86,12 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 	slices.SortFunc(own, func(a, b customerRecord) int { return cmp.Compare(a.ID, b.ID) })
 	own = slices.CompactFunc(own, func(a, b customerRecord) bool { return a.ID == b.ID })
 	customer, err := choose(own)
-	if strangers && Is(err, NoCustomer) {
-		err = &Error{Endpoint: Customers, Reason: FilterIgnored}
-	}
-	found := Found{Customer: customer}
-	if strangers && err == nil {
-		found.Alert = &Error{Endpoint: Customers, Reason: FilterIgnored}
+	found, ignored := Found{Customer: customer}, &Error{Endpoint: Customers, Reason: FilterIgnored}
+	switch {
+	case strangers && err == nil:
+		found.Alert = ignored
+	case strangers && Is(err, NoCustomer):
+		err = ignored
 	}
 	return found, err
 }
@@ -100,21 +100,16 @@ func (c *Client) FindCustomer(ctx context.Context, g *Grant, shopifyID string, p
 // active subscriptions. It does not guess.
 // Errors: NoCustomer, Ambiguous, Malformed.
 func choose(own []customerRecord) (Customer, error) {
-	var active []customerRecord
-	for _, record := range own {
-		if record.Active > 0 {
-			active = append(active, record)
+	if len(own) > 1 {
+		own = slices.DeleteFunc(own, func(r customerRecord) bool { return r.Active <= 0 })
+		if len(own) != 1 {
+			return Customer{}, &Error{Endpoint: Customers, Reason: Ambiguous}
 		}
 	}
-	switch {
-	case len(own) == 0:
+	if len(own) == 0 {
 		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
-	case len(own) == 1:
-		return own[0].customer()
-	case len(active) == 1:
-		return active[0].customer()
 	}
-	return Customer{}, &Error{Endpoint: Customers, Reason: Ambiguous}
+	return own[0].customer()
 }
 
 // customer returns the part of a record that we keep.

@@ -92,32 +92,25 @@ func VerifyWebhook(secret string, header http.Header, body []byte, topic Topic, 
 	return readWebhook(topic, body)
 }
 
+// signedWebhook returns nil for a good signature, or else what is wrong, mostly a header's name.
 func signedWebhook(secret string, header http.Header, body []byte, now time.Time) error {
-	if _, ok := header["X-Recharge-Webhook-Signature"]; ok {
-		signature, timestamp := header.Get("X-Recharge-Webhook-Signature"), header.Get("X-Recharge-Webhook-Timestamp")
-		return signedNewly(secret, signature, timestamp, body, now)
+	const newer, older = "X-Recharge-Webhook-Signature", "X-Recharge-Hmac-Sha256"
+	if _, ok := header[newer]; !ok {
+		sum := sha256.Sum256(append([]byte(secret), body...))
+		if !hmac.Equal([]byte(hex.EncodeToString(sum[:])), []byte(header.Get(older))) {
+			return errors.New(older)
+		}
+		return nil
 	}
-	digest := header.Get("X-Recharge-Hmac-Sha256")
-	if digest == "" {
-		return errors.New("no signature")
-	}
-	sum := sha256.Sum256(append([]byte(secret), body...))
-	if !hmac.Equal([]byte(hex.EncodeToString(sum[:])), []byte(digest)) {
-		return errors.New("X-Recharge-Hmac-Sha256")
-	}
-	return nil
-}
-
-func signedNewly(secret, signature, timestamp string, body []byte, now time.Time) error {
-	parts := signatureShape.FindStringSubmatch(signature)
+	parts, timestamp := signatureShape.FindStringSubmatch(header.Get(newer)), header.Get("X-Recharge-Webhook-Timestamp")
 	if parts == nil || timestamp != "" && timestamp != parts[1] {
-		return errors.New("X-Recharge-Webhook-Signature")
+		return errors.New(newer)
 	}
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(parts[1] + "."))
 	mac.Write(body)
 	if !hmac.Equal([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(parts[2])) {
-		return errors.New("X-Recharge-Webhook-Signature")
+		return errors.New(newer)
 	}
 	seconds, err := strconv.ParseInt(parts[1], 10, 64)
 	if err != nil || now.Sub(time.Unix(seconds, 0)).Abs() > webhookAge {
@@ -218,29 +211,19 @@ func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, our
 		case missing[w.Topic] == w.Address:
 			delete(missing, w.Topic)
 		default:
-			errs = append(errs, c.removeWebhook(ctx, g, int64(w.ID)))
+			remove := c.get(Normal, nil, "webhooks", strconv.FormatInt(int64(w.ID), 10))
+			remove.method = http.MethodDelete
+			if _, err := do[struct{}](ctx, c, g, remove); !Is(err, NotFound) { // unless already gone
+				errs = append(errs, err)
+			}
 		}
 	}
 	for topic, to := range missing {
-		errs = append(errs, c.addWebhook(ctx, g, topic, to))
+		body, _ := json.Marshal(map[string]string{"topic": string(topic), "address": to}) // cannot fail
+		add := c.get(Normal, nil, "webhooks")
+		add.method, add.body = http.MethodPost, string(body)
+		_, err := do[struct{}](ctx, c, g, add)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-func (c *Client) addWebhook(ctx context.Context, g *Grant, topic Topic, address string) error {
-	body, _ := json.Marshal(map[string]string{"topic": string(topic), "address": address}) // cannot fail
-	add := c.get(Normal, nil, "webhooks")
-	add.method, add.body = http.MethodPost, string(body)
-	_, err := do[struct{}](ctx, c, g, add)
-	return err
-}
-
-func (c *Client) removeWebhook(ctx context.Context, g *Grant, id int64) error {
-	remove := c.get(Normal, nil, "webhooks", strconv.FormatInt(id, 10))
-	remove.method = http.MethodDelete
-	_, err := do[struct{}](ctx, c, g, remove)
-	if Is(err, NotFound) {
-		return nil // already gone
-	}
-	return err
 }

@@ -188,43 +188,36 @@ func (c *checker) token(name, text string) Secret {
 
 func notInToken(r rune) bool { return r <= ' ' || r > '~' }
 
-// secrets reads "new" or "new,old".
 func (c *checker) secrets(name, text string, atLeast int) []Secret {
-	var secrets []Secret
-	for _, part := range c.newOld(name, text) {
-		if !c.expect(len(part) >= atLeast && !strings.ContainsFunc(part, notInToken),
-			name, "has a part that is empty, too short or not plain text",
-			fmt.Sprintf("'new' or 'new,old', each of %d or more characters without spaces", atLeast)) {
-			return nil
-		}
-		secrets = append(secrets, NewSecret(part))
-	}
-	return secrets
+	return c.newOld(name, text, "has a part that is empty, too short or not plain text",
+		fmt.Sprintf("'new' or 'new,old', each of %d or more characters without spaces", atLeast),
+		func(part string) (string, bool) {
+			return part, len(part) >= atLeast && !strings.ContainsFunc(part, notInToken)
+		})
 }
 
-// newOld splits "new,old". It returns no parts for an empty text.
-func (c *checker) newOld(name, text string) []string {
+func (c *checker) keys(name, text string) []Secret {
+	return c.newOld(name, text, "has a part that is not the base64 of 32 random bytes",
+		"make one with: openssl rand -base64 32", func(part string) (string, bool) {
+			key, err := base64.StdEncoding.DecodeString(part)
+			return string(key), err == nil && len(key) == 32 && !typed(key)
+		})
+}
+
+// newOld reads "new" or "new,old", of which read reads each part. It returns no parts for an empty text.
+func (c *checker) newOld(name, text, what, hint string, read func(string) (string, bool)) (secrets []Secret) {
 	parts := strings.Split(text, ",")
 	if text == "" || !c.expect(len(parts) <= 2, name, "has more than two parts", "'new,old' while rotating, else one") {
 		return nil
 	}
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
-	}
-	return parts
-}
-
-func (c *checker) keys(name, text string) []Secret {
-	var keys []Secret
-	for _, part := range c.newOld(name, text) {
-		key, err := base64.StdEncoding.DecodeString(part)
-		if !c.expect(err == nil && len(key) == 32 && !typed(key),
-			name, "has a part that is not the base64 of 32 random bytes", "make one with: openssl rand -base64 32") {
+	for _, part := range parts {
+		value, ok := read(strings.TrimSpace(part))
+		if !c.expect(ok, name, what, hint) {
 			return nil
 		}
-		keys = append(keys, NewSecret(string(key)))
+		secrets = append(secrets, NewSecret(value))
 	}
-	return keys
+	return secrets
 }
 
 // typed reports whether a key was typed by hand. 32 random bytes have at least 16 distinct values.

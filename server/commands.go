@@ -119,16 +119,9 @@ func Index(ctx context.Context, cfg config.Config, name string, out io.Writer, o
 		return err
 	}
 	defer s.close()
-	if err := s.index(ctx, name, out); err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	return nil
-}
-
-func (s *server) index(ctx context.Context, name string, out io.Writer) error {
 	shops, err := s.connectedShops(ctx, name)
 	if err != nil {
-		return err
+		return fmt.Errorf("index: %w", err)
 	}
 	before := make([]store.Import, len(shops))
 	for i, shop := range shops {
@@ -136,7 +129,7 @@ func (s *server) index(ctx context.Context, name string, out io.Writer) error {
 			err = s.store.RequestImport(ctx, shop)
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("index: %w", err)
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -146,7 +139,7 @@ func (s *server) index(ctx context.Context, name string, out io.Writer) error {
 	defer stop()
 	for i, shop := range shops {
 		if err := s.drawProgress(ctx, shop, before[i], out); err != nil {
-			return err
+			return fmt.Errorf("index: %w", err)
 		}
 	}
 	return nil

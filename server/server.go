@@ -140,18 +140,14 @@ func (s *server) serve(ctx context.Context) error {
 		case <-time.After(s.Notice):
 		}
 	}
-	return errors.Join(context.Cause(failed), s.drain())
-}
-
-// drain accepts no new clicks, waits for the running ones, and closes the operator's routes last, so
-// that they answer "not ready" until then.
-func (s *server) drain() error {
+	// Accept no new clicks, and wait for the running ones. The operator's routes answer "not ready" until
+	// they have ended.
 	s.Log.Info("draining")
 	s.health.Ready.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ClickTimeout+2*time.Second)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ClickTimeout+2*time.Second)
 	defer cancel()
-	err := s.public.Shutdown(ctx)
-	return errors.Join(err, s.ops.Shutdown(ctx))
+	err := errors.Join(context.Cause(failed), s.public.Shutdown(draining)) // which is a cause itself
+	return errors.Join(err, s.ops.Shutdown(draining))
 }
 
 func (s *server) close() {

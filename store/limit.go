@@ -113,15 +113,13 @@ func readTurn(result *redis.Cmd) (recharge.Turn, error) {
 func (l *Lock) Renew(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	if l != nil && l.taken {
-		go l.renew(ctx)
+		go func() {
+			for recharge.Wait(ctx, lockRenew) {
+				_ = l.store.eval(ctx, renewScript, []string{l.key}, l.holder, lockFor.Milliseconds()).Err()
+			}
+		}()
 	}
 	return cancel
-}
-
-func (l *Lock) renew(ctx context.Context) {
-	for recharge.Wait(ctx, lockRenew) {
-		_ = l.store.eval(ctx, renewScript, []string{l.key}, l.holder, lockFor.Milliseconds()).Err()
-	}
 }
 
 // Wait waits until the lock is free. It fails if ctx ends or Redis does not answer.

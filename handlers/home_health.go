@@ -73,11 +73,8 @@ func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
 
 func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	connected, err := a.Merchant.Merchants.Find(ctx, shop)
-	if err != nil {
-		return healthView{Unknown: true}
-	}
-	health, err := a.Merchant.Store.Health(ctx, shop)
-	if err != nil {
+	health, notRead := a.Merchant.Store.Health(ctx, shop)
+	if err != nil || notRead != nil {
 		return healthView{Unknown: true}
 	}
 	all := map[string]int64{}

@@ -171,12 +171,26 @@ func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 	for i := range health.Hours {
 		health.Hours[i] = Hour{Start: now.Add(time.Duration(i-hours+1) * time.Hour), Counts: map[string]int64{}}
 	}
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
 	_, err := s.readSealed(ctx, shop, errorsKey(shop), &health.Errors)
+	var all [hours]*redis.MapStringStringCmd
 	if err == nil {
-		err = s.readHours(ctx, shop, &health)
+		_, err = s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, hour := range health.Hours {
+				all[i] = pipe.HGetAll(ctx, hourKey(shop, hour.Start))
+			}
+			return nil
+		})
 	}
 	if err != nil {
 		return Health{}, fmt.Errorf("read counters: %w", err)
+	}
+	for i, hour := range all {
+		for name, text := range hour.Val() {
+			n, _ := strconv.ParseInt(text, 10, 64) // only HINCRBY writes there
+			health.Hours[i].Counts[name] += n
+		}
 	}
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
@@ -187,27 +201,4 @@ func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
 		health.Errors = mergeErrors(health.Errors, p.errors)
 	}
 	return health, nil
-}
-
-// readHours reads all hours in one round trip.
-func (s *Store) readHours(ctx context.Context, shop shopify.Shop, health *Health) error {
-	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
-	defer cancel()
-	var all [hours]*redis.MapStringStringCmd
-	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, hour := range health.Hours {
-			all[i] = pipe.HGetAll(ctx, hourKey(shop, hour.Start))
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i, hour := range all {
-		for name, text := range hour.Val() {
-			n, _ := strconv.ParseInt(text, 10, 64) // only HINCRBY writes there
-			health.Hours[i].Counts[name] += n
-		}
-	}
-	return nil
 }

@@ -149,12 +149,7 @@ func (*serveCommand) Run(ctx context.Context, cfg config.Config) error {
 	return server.Run(ctx, cfg, server.Options{Notice: noticePeriod})
 }
 
-type sandboxCommand struct {
-	Once        bool   `help:"Make one click without a browser and print every hop. Exit 0 only in the portal."`
-	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
-	Index       bool   `help:"Import all customers first, as serve does, so that every shopper is known."`
-	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"`
-}
+type sandboxCommand struct{ sandbox.Options }
 
 func (*sandboxCommand) Help() string {
 	return "Everything listens on loopback. It needs no account and no configuration."
@@ -162,11 +157,11 @@ func (*sandboxCommand) Help() string {
 
 func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 	fmt.Fprintln(std.out, "Starting the sandbox ...")
-	o := sandbox.Options{Once: s.Once, Destination: s.Destination, Port: s.Port, Index: s.Index, Out: std.out}
+	s.Out = std.out
 	if !s.Once { // log lines would get between the hops
-		o.Log = std.err
+		s.Log = std.err
 	}
-	return sandbox.Run(ctx, o)
+	return sandbox.Run(ctx, s.Options)
 }
 
 type doctorCommand struct {

@@ -33,21 +33,22 @@ const (
 
 // Options configure a sandbox.
 type Options struct {
-	Once        bool   // make one click without a browser, then end
-	Destination string // the portal page that Once asks for
-	Port        int    // of the storefront; if 0 or already in use, a free one is taken
-	// StorefrontPort is the headless storefront's port, chosen like Port.
-	StorefrontPort int
-	Out            io.Writer // messages for a person
-	Log            io.Writer // the server's log; nil drops it
+	// The command has these as flags.
+	Once        bool   `help:"Make one click without a browser and print every hop. Exit 0 only in the portal."`
+	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
+	Index       bool   `help:"Import all customers first, as serve does, so that every shopper is known."`
+	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"` // also if it is in use
 
-	Classic  bool             // a store with legacy customer accounts and an older theme
-	New      bool             // a store that has not installed the app yet
-	Headless bool             // a store with a storefront of its own, whose server asks for links and signs them
-	Path     string           // path that the merchant has chosen for the app; "" is /apps/subscriptions
-	Redirect string           // "page" for a page that forwards; "" is a 302
-	Index    bool             // import all customers first, as in production
-	Now      func() time.Time // the clock of all parts; nil is time.Now
+	// StorefrontPort is the headless storefront's port, chosen like Port.
+	StorefrontPort int              `kong:"-"`
+	Out            io.Writer        `kong:"-"` // messages for a person
+	Log            io.Writer        `kong:"-"` // the server's log; nil drops it
+	Classic        bool             `kong:"-"` // a store with legacy customer accounts and an older theme
+	New            bool             `kong:"-"` // a store that has not installed the app yet
+	Headless       bool             `kong:"-"` // a store whose own server asks for links and signs them
+	Path           string           `kong:"-"` // path that the merchant has chosen for the app; "" is /apps/subscriptions
+	Redirect       string           `kong:"-"` // "page" for a page that forwards; "" is a 302
+	Now            func() time.Time `kong:"-"` // the clock of all parts; nil is time.Now
 }
 
 // kind describes one of the stores.

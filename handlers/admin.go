@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -58,14 +59,8 @@ const noDatabasePage = merchant.NoDatabase + " Reload the page in a minute."
 const tokenRefused = "Shopify’s session token was not accepted. Reload the page. If that does not help, ask this " +
 	"server’s operator to check SHOPIFY_API_KEY, SHOPIFY_API_SECRET and the server’s clock."
 
-// noSession reports whether the token itself is bad, rather than impossible to check right now.
-func noSession(err error) bool {
-	return errors.Is(err, shopify.ErrNoSession) || errors.Is(err, errUninstalled)
-}
-
-var errUninstalled = errors.New("issued before the app was uninstalled")
-
-// session verifies a session token. It refuses tokens issued before the shop's last uninstall.
+// session verifies a session token. It refuses tokens issued before the shop's last uninstall. Its
+// error is shopify.ErrNoSession if the token is bad; any other means that it cannot be checked now.
 func (a *Admin) session(ctx context.Context, token string) (shopify.Session, error) {
 	session, err := a.Sessions.Verify(token)
 	if err != nil {
@@ -76,7 +71,7 @@ func (a *Admin) session(ctx context.Context, token string) (shopify.Session, err
 		return shopify.Session{}, err
 	}
 	if !uninstalled.IsZero() && !session.Issued.After(uninstalled) {
-		return shopify.Session{}, errUninstalled
+		return shopify.Session{}, fmt.Errorf("%w: issued before the app was uninstalled", shopify.ErrNoSession)
 	}
 	return session, nil
 }
@@ -93,7 +88,7 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 		session, err := a.session(c.Request().Context(), bearer(c.Request().Header))
 		if err != nil {
 			a.refused(c, err.Error())
-			if !noSession(err) {
+			if !errors.Is(err, shopify.ErrNoSession) {
 				return echo.NewHTTPError(http.StatusServiceUnavailable)
 			}
 			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
@@ -161,7 +156,7 @@ func (a *Admin) home(c echo.Context, query url.Values) error {
 			return a.drawHome(c, session.Shop)
 		}
 		a.refused(c, err.Error())
-		if !noSession(err) {
+		if !errors.Is(err, shopify.ErrNoSession) {
 			return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 		}
 		if query.Has(bounced) {

@@ -26,26 +26,18 @@ import (
 const plainText = "text/plain; charset=utf-8"
 
 // Headers sets headers on every answer of the public listener. Portal links must not be cached or
-// passed on as a referrer, and browsers must not guess another media type.
-func Headers(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		c.Response().Header().Set("Cache-Control", "no-store")
-		c.Response().Header().Set("Referrer-Policy", "no-referrer")
-		c.Response().Header().Set("X-Content-Type-Options", "nosniff")
-		return next(c)
-	}
-}
-
-// StrictTransport makes browsers use only https, if APP_URL does. It skips answers through the app
-// proxy, because browsers get those from the store's host, where this is the store's decision.
-func StrictTransport(appURL *url.URL) echo.MiddlewareFunc {
+// passed on as a referrer, and browsers must not guess another media type. If APP_URL is https,
+// browsers use only https, except for answers through the app proxy. They get those from the store's
+// host, where this is the store's decision.
+func Headers(appURL *url.URL) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		if appURL.Scheme != "https" {
-			return next // only a loopback address, in tests
-		}
 		return func(c echo.Context) error {
-			if !strings.HasPrefix(c.Request().URL.Path, route) {
-				c.Response().Header().Set("Strict-Transport-Security", "max-age=31536000")
+			header := c.Response().Header()
+			header.Set("Cache-Control", "no-store")
+			header.Set("Referrer-Policy", "no-referrer")
+			header.Set("X-Content-Type-Options", "nosniff")
+			if appURL.Scheme == "https" && !strings.HasPrefix(c.Request().URL.Path, route) {
+				header.Set("Strict-Transport-Security", "max-age=31536000")
 			}
 			return next(c)
 		}

@@ -203,7 +203,7 @@ func (s *server) wireRoutes() error {
 			&handlers.SignedLinks{APIKeyAuth: auth, Merchant: s.merchant, Pages: pages, Platform: s.Platform})
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
-		e.Use(handlers.Headers, handlers.StrictTransport(s.cfg.AppURL))
+		e.Use(handlers.Headers(s.cfg.AppURL))
 		for _, route := range routes {
 			route.Register(e)
 		}

@@ -137,8 +137,9 @@ func (c *Client) askPortal(
 	query.Set("page_destination", page)
 	call := c.get(Normal, query, PortalAccess)
 	call.header.Set("X-Recharge-Access-Token", session.Token)
-	// The SDK names itself here. We do not know whether the route needs it.
-	call.header.Set("X-Recharge-App", "manage-subscriptions")
+	// As Recharge's own SDK sends them, since we do not know whether the route looks at them.
+	call.header.Set("X-Recharge-App", "storefront-client")
+	call.header.Set("X-Recharge-Sdk-App-Name", "manage-subscriptions")
 	answer, err := do[portalAccess](ctx, c, g, call)
 	if err != nil {
 		return portalAccess{}, "", err

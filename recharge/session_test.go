@@ -271,6 +271,8 @@ func TestPortalAccessAsks(t *testing.T) {
 		"X-Recharge-Storefront-Access-Token": nil,
 		"X-Recharge-Version":                 {"2021-11"},
 		"Accept":                             {"application/json"},
+		"X-Recharge-App":                     {"storefront-client"}, // as the SDK
+		"X-Recharge-Sdk-App-Name":            {"manage-subscriptions"},
 	} {
 		if !cmp.Equal(got.header.Values(name), want) {
 			t.Errorf("header %s = %q; want %q", name, got.header.Values(name), want)

@@ -176,7 +176,7 @@ func linkOf(findings recharge.Findings) string {
 // detectAccounts looks at the store's sign-in. What it does not show is "" in the result.
 func (s *Service) detectAccounts(ctx context.Context, shop shopify.Shop, tell func(Step)) (store.Traits, error) {
 	start := s.Now()
-	accounts, err := shopify.DetectAccounts(ctx, s.Platform, shop)
+	accounts, err := shopify.DetectAccounts(ctx, s.Platform, shop, nil)
 	if err != nil {
 		s.Log.InfoContext(ctx, "customer accounts not detected", "shop", string(shop), "cause", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -37,12 +38,16 @@ type Accounts struct {
 }
 
 // DetectAccounts reads from a store's sign-in page which customer accounts the store has, because
-// Shopify's Admin API would need a token.
+// Shopify's Admin API would need a token. The headers in signed, nil for none, identify us to the
+// storefront and go to no other host.
 // Errors: ErrNotSeen. They name an address only if it cannot be reached.
-func DetectAccounts(ctx context.Context, p Platform, shop Shop) (accounts Accounts, err error) {
+func DetectAccounts(ctx context.Context, p Platform, shop Shop, signed http.Header) (accounts Accounts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, accountsTimeout)
 	defer cancel()
 	client := &http.Client{Transport: visitor(p), CheckRedirect: func(next *http.Request, via []*http.Request) error {
+		if next.URL.Host != via[0].URL.Host {
+			maps.DeleteFunc(next.Header, func(name string, _ []string) bool { return signed[name] != nil })
+		}
 		if accounts.follow(via[0].URL, next.URL) && len(via) < accountsHops {
 			return nil
 		}
@@ -53,6 +58,7 @@ func DetectAccounts(ctx context.Context, p Platform, shop Shop) (accounts Accoun
 	if err != nil {
 		return Accounts{}, ErrNotSeen
 	}
+	maps.Copy(request.Header, signed)
 	request.Header.Set("Accept", "text/html")
 	request.Header.Set("User-Agent", "manage-subscriptions")
 	response, err := client.Do(request)

@@ -2,6 +2,7 @@ package shopify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -18,14 +19,14 @@ func detect(t *testing.T, answer http.HandlerFunc) (string, error) {
 	t.Helper()
 	store := httptest.NewServer(answer)
 	defer store.Close()
-	accounts, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
+	accounts, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com", nil)
 	return accounts.Kind, err
 }
 
 func TestDetectAccountsOfTheEmulator(t *testing.T) {
 	for _, want := range []string{"new", "legacy"} {
 		store := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", Accounts: want})
-		got, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
+		got, err := DetectAccounts(t.Context(), Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com", nil)
 		if got.Kind != want || err != nil {
 			t.Errorf("DetectAccounts = %q, %v; want %s", got, err, want)
 		}
@@ -84,11 +85,59 @@ func TestDetectAccountsEnds(t *testing.T) {
 			giveUp()
 			<-r.Context().Done()
 		}))
-		got, err := DetectAccounts(ctx, Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com")
+		got, err := DetectAccounts(ctx, Platform{Shops: map[Shop]string{"": store.URL}}, "some-shop.myshopify.com", nil)
 		if got != (Accounts{}) || err == nil || strings.Contains(err.Error(), store.URL) {
 			t.Errorf("hanging %s: %q, %v; want an error without the address", name, got, err)
 		}
 		store.Close()
+	}
+}
+
+// TestDetectAccountsSigned: a store that refuses unsigned bots is seen with a crawler's signature, which goes
+// to no other host.
+func TestDetectAccountsSigned(t *testing.T) {
+	signed := http.Header{}
+	for _, name := range []string{"Signature", "Signature-Input", "Signature-Agent"} {
+		signed.Set(name, "hush-hush")
+	}
+	store := shopifytest.NewServer(shopifytest.Options{Shop: "some-shop.myshopify.com", Accounts: "new"})
+	defer store.Close()
+	store.SetFaults(func(f *shopifytest.Faults) { f.Bots = 430 })
+	at := func(url string) Platform { return Platform{Shops: map[Shop]string{"": url}} }
+	if got, err := DetectAccounts(t.Context(), at(store.URL), "some-shop.myshopify.com", nil); !errors.Is(err, ErrNotSeen) || got != (Accounts{}) {
+		t.Errorf("unsigned: %+v, %v; want not seen", got, err)
+	}
+	if got, err := DetectAccounts(t.Context(), at(store.URL), "some-shop.myshopify.com", signed); got.Kind != "new" || got.Host == "" || err != nil {
+		t.Errorf("signed: %+v, %v; want new, and where", got, err)
+	}
+
+	var came []http.Header
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came = append(came, r.Header)
+		fmt.Fprint(w, form)
+	}))
+	defer other.Close()
+	moved := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came = append(came, r.Header)
+		target := other.URL + "/account/login"
+		if r.URL.Path == "/account/login" {
+			target = "/fr/account/login"
+		}
+		http.Redirect(w, r, target, http.StatusFound)
+	}))
+	defer moved.Close()
+	got, err := DetectAccounts(t.Context(), at(moved.URL), "some-shop.myshopify.com", signed)
+	if got.Kind != "legacy" || err != nil || len(came) != 3 {
+		t.Fatalf("%+v, %v after %d requests; want legacy after 3", got, err, len(came))
+	}
+	for i, want := range []int{3, 3, 0} {
+		n := 0
+		for name := range signed {
+			n += len(came[i][name])
+		}
+		if n != want || came[i].Get("User-Agent") == "" {
+			t.Errorf("request %d has %d of the headers; want %d", i+1, n, want)
+		}
 	}
 }
 

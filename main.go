@@ -171,7 +171,7 @@ type doctorCommand struct {
 }
 
 func (d *doctorCommand) Help() string {
-	return "It checks settings, clock, Redis, Recharge, the server and the store's proxy, and changes nothing. " +
+	return "It checks settings, clock, Redis, Recharge, the server, the store's proxy and sign-in, and changes nothing. " +
 		"With --customer, up to three sessions are made for that customer, and thrown away.\n\n" + d.Settings.Help()
 }
 

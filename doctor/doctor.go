@@ -9,7 +9,6 @@ import (
 	_ "embed" // the remedies
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -117,6 +116,8 @@ type Options struct {
 	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
 	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
 	Customer string `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
+	// They are in a file, since anybody who reads them can use the signature for three months.
+	CrawlerHeaders []byte `type:"filecontent" placeholder:"FILE" help:"A crawler's signature for the storefront."`
 
 	Roots *x509.CertPool `kong:"-"` // nil: this machine's
 }
@@ -132,6 +133,11 @@ func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 		problems.Add("--customer", "is not the id of a Shopify customer",
 			"the digits at the end of the customer's address in Shopify's admin")
 	}
+	if o.CrawlerHeaders != nil && (o.StoreURL == "" || o.crawlerSignature() == nil) {
+		problems.Add("--crawler-headers",
+			"needs --store-url, and only Signature, Signature-Input and Signature-Agent in the file",
+			"one 'Name: value' a line, from Online Store, Preferences, Crawler access in the store's admin")
+	}
 	shop, err := shopify.ParseShop(cmp.Or(o.Shop, string(cfg.Shop)))
 	switch {
 	case o.Shop != "" && err != nil:
@@ -143,6 +149,23 @@ func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 		return "", problems
 	}
 	return shop, nil
+}
+
+// crawlerSignature returns the headers of a Web Bot Auth signature, which are for the storefront only. It
+// returns nil if there is anything else.
+// https://shopify.dev/changelog/bots-and-agents-should-identify-themselves-via-web-bot-auth
+func (o Options) crawlerSignature() http.Header {
+	headers := http.Header{}
+	for line := range strings.Lines(strings.TrimSpace(string(o.CrawlerHeaders))) {
+		name, value, _ := strings.Cut(line, ":")
+		headers.Add(name, strings.TrimSpace(value))
+	}
+	for _, name := range []string{"Signature", "Signature-Input", "Signature-Agent"} {
+		if len(headers) != 3 || len(headers[name]) != 1 || !headerValue.MatchString(headers[name][0]) {
+			return nil
+		}
+	}
+	return headers
 }
 
 // step is one check to run.
@@ -158,7 +181,7 @@ type doctor struct {
 	Options
 	config config.Config
 	shop   shopify.Shop
-	clocks clocks
+	clocks sync.Map // how far others' are ahead of ours by the Date headers of answers, by name
 	client *http.Client
 }
 
@@ -170,12 +193,12 @@ func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, opti
 	if err != nil {
 		return Report{}, err
 	}
+	options.Path = "/" + strings.Trim(cmp.Or(options.Path, proxyPath), "/")
 	d := &doctor{Resolver: resolver, Options: options, config: cfg, shop: shop, client: newClient(options.Roots)}
-	d.clocks.ahead = map[string]time.Duration{}
 	defer d.client.CloseIdleConnections()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	groups := []func(context.Context) []Check{d.redis, d.recharge, d.app, d.proxy}
+	groups := []func(context.Context) []Check{d.redis, d.recharge, d.app, d.proxy, d.accounts}
 	found := make([][]Check, len(groups))
 	var running sync.WaitGroup
 	for i, group := range groups { // concurrently, so that one that hangs takes no time from the others
@@ -185,7 +208,7 @@ func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, opti
 	return d.report(slices.Concat(
 		each(ctx, []step{{"configuration", "flags, environment and .env", "", d.configuration}}),
 		slices.Concat(found...),
-		each(ctx, []step{{"clock", "the Date header of each answer against this clock", "", d.clocks.check}}),
+		each(ctx, []step{{"clock", "the Date header of each answer against this clock", "", d.clock}}),
 	)), nil
 }
 
@@ -221,25 +244,15 @@ func (d *doctor) configuration(context.Context) Check {
 	}, ok("every setting is valid"))
 }
 
-// clocks records how far other clocks are ahead of ours, according to the Date headers of answers.
-type clocks struct {
-	mu    sync.Mutex
-	ahead map[string]time.Duration // by name
-}
-
-func (c *clocks) add(name string, ahead time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ahead[name] = ahead.Round(time.Second)
-}
-
-func (c *clocks) check(context.Context) Check {
+func (d *doctor) clock(context.Context) Check {
 	var all []string
 	var worst time.Duration
-	for _, name := range slices.Sorted(maps.Keys(c.ahead)) {
-		all = append(all, fmt.Sprintf("%s: %+d s", name, int(c.ahead[name].Seconds())))
-		worst = max(worst, c.ahead[name].Abs())
-	}
+	d.clocks.Range(func(name, ahead any) bool {
+		all = append(all, fmt.Sprintf("%s: %+d s", name, int(ahead.(time.Duration).Seconds())))
+		worst = max(worst, ahead.(time.Duration).Abs())
+		return true
+	})
+	slices.Sort(all)
 	found := strings.Join(all, ", ")
 	const remedy = "set the clocks of this machine and of the server by NTP: Shopify's requests are good for 90 s"
 	return first([]verdict{
@@ -267,7 +280,7 @@ func Unconfigured(problems config.Problems) Report {
 // anything.
 func (d *doctor) report(checks []Check) Report {
 	secrets := append([]config.Secret{
-		config.NewSecret(d.Customer), d.config.RechargeAPIToken,
+		config.NewSecret(d.Customer), config.NewSecret(d.crawlerSignature().Get("Signature")), d.config.RechargeAPIToken,
 		d.config.RechargeStorefrontToken, d.config.RechargeClientSecret,
 	}, d.config.ShopifyAPISecrets...)
 	if redis := d.config.Redis(); redis != nil {

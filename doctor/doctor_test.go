@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,6 +42,7 @@ const (
 	pat        = "6100200300400"
 	hash       = "1f2e3d4c5b6a7988"
 	email      = "pat@example.test"
+	crawler    = "Signature-Input: sig1=(\"@authority\");tag=\"web-bot-auth\"\r\nsignature: sig1=:aHVzaC1odXNo:\nSignature-Agent: \"https://shopify.com\""
 )
 
 // ward is the whole program between the emulators, behind TLS, with a real Redis.
@@ -144,6 +146,43 @@ func (w *ward) serve() (public string) {
 	return public
 }
 
+// legacy gives the store legacy customer accounts.
+func (w *ward) legacy() { w.store.SetAccounts("legacy") }
+
+// unity sets by hand that the portal is in the Shopify account, at this address.
+func (w *ward) unity(page string) {
+	w.recharge.SetUnity(true)
+	w.settings.PortalLink, w.settings.AccountPortalURL = "account", page
+}
+
+// detected saves what a server has detected, where nothing is set by hand, except for unity.
+func (w *ward) detected(seen store.Traits) {
+	w.t.Helper()
+	w.settings.CustomerAccounts = "auto"
+	keep := w.keep(store.DeriveKey(appSecret))
+	err := keep.Update(w.t.Context(), shop, func(r *store.Record) bool {
+		r.Connection = &store.Connection{Shop: shop, Detected: seen}
+		return true
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// keep opens the program's Redis.
+func (w *ward) keep(key []byte) *store.Store {
+	w.t.Helper()
+	keep, err := store.Open(store.Options{
+		Redis: &redis.UniversalOptions{Addrs: []string{strings.TrimPrefix(w.settings.RedisURL, "redis://")}}, Keys: [][]byte{key},
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = keep.Close() })
+	return keep
+}
+
 // manyStores removes the settings for one store.
 func (w *ward) manyStores() {
 	w.settings.ShopifyShop, w.settings.RechargeAPIToken, w.settings.RechargeStorefrontToken, w.settings.RechargePortalURL = "", "", "", ""
@@ -179,7 +218,7 @@ func (w *ward) examine() (doctor.Report, string) {
 // or handed out.
 func (w *ward) silent(said string) {
 	w.t.Helper()
-	secrets := []string{appSecret, apiToken, storefront, pat, hash, email, "70100200", "robin@", "aaaabbbbccccdddd", "hush-hush"}
+	secrets := []string{appSecret, apiToken, storefront, pat, hash, email, "70100200", "robin@", "aaaabbbbccccdddd", "hush-hush", "aHVzaC1odXNo"}
 	for _, request := range w.recharge.Requests() {
 		secrets = append(secrets, request.Header.Get("X-Recharge-Access-Token"))
 	}
@@ -459,6 +498,78 @@ func TestFaults(t *testing.T) {
 		"redirect followed": {turn: func(w *ward) { w.mask = followed(w) },
 			check: "proxy.redirect", status: doctor.Fail, found: "does not", remedy: "REDIRECT=page"},
 
+		// The store's customer accounts, and its portal.
+		"accounts as set": {turn: func(*ward) {},
+			check: "store.accounts", status: doctor.OK, found: "new, which clicks go by, set by hand"},
+		"legacy accounts, new set": {turn: func(w *ward) { w.legacy() },
+			check: "store.accounts", status: doctor.Warn, found: "legacy, but new is set by hand", remedy: "CUSTOMER_ACCOUNTS"},
+		"accounts of an unknown storefront": {turn: func(w *ward) { w.ask.StoreURL = "" },
+			check: "store.accounts", status: doctor.Skipped, found: "the storefront is not known", remedy: "--store-url"},
+		"accounts of a store that has not connected": {turn: func(w *ward) { w.settings.RechargeAPIToken = "" },
+			check: "store.accounts", status: doctor.Skipped, found: "no token", remedy: "RECHARGE_API_TOKEN"},
+		"the portal without a storefront": {turn: func(w *ward) {
+			w.unity("https://account.brand.test/pages/0199a3f0")
+			w.detected(store.Traits{AccountHost: "account.brand.test"})
+			w.ask.StoreURL = ""
+		}, check: "store.portal", status: doctor.OK, found: "at account.brand.test"},
+		"legacy set, new shown": {turn: func(w *ward) { w.settings.CustomerAccounts = "legacy" },
+			check: "store.accounts", status: doctor.Warn, found: "new, but legacy is set by hand", remedy: "CUSTOMER_ACCOUNTS=auto"},
+		"legacy shown, nothing detected": {turn: func(w *ward) { w.legacy(); w.settings.CustomerAccounts = "auto" },
+			check: "store.accounts", status: doctor.Warn, found: "legacy, but clicks go by new, by default", remedy: "Look again"},
+		"legacy shown, current detected": {turn: func(w *ward) {
+			w.detected(store.Traits{Accounts: "new"})
+			w.legacy()
+		}, check: "store.accounts", status: doctor.Warn, found: "legacy, but clicks go by new, detected", remedy: "Look again"},
+		"legacy shown and detected": {turn: func(w *ward) {
+			w.detected(store.Traits{Accounts: "legacy"})
+			w.legacy()
+		}, check: "store.accounts", status: doctor.OK, found: "legacy, which clicks go by, detected"},
+		"a sign-in that tells nothing": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
+			check: "store.accounts", status: doctor.Warn, found: "does not show it; clicks go by new ones, set by hand", remedy: "password"},
+		"no bots": {turn: shopFaults(func(f *shopifytest.Faults) { f.Bots = 430 }),
+			check: "store.accounts", status: doctor.Warn, found: "could not be looked at", remedy: "--crawler-headers"},
+		"a bot with a signature": {turn: func(w *ward) {
+			w.store.SetFaults(func(f *shopifytest.Faults) { f.Bots = 403 })
+			w.ask.CrawlerHeaders = []byte(crawler)
+		}, check: "store.accounts", status: doctor.OK, found: "new, which clicks go by, set by hand"},
+		"signed in": {turn: func(*ward) {},
+			check: "store.portal", status: doctor.OK, found: "(Affinity), signed in, by default"},
+		"signed in, detected": {turn: func(w *ward) { w.detected(store.Traits{Link: "signed_in"}) },
+			check: "store.portal", status: doctor.OK, found: "(Affinity), signed in, detected"},
+		"a portal by hash": {turn: func(w *ward) { w.settings.PortalLink = "hash" },
+			check: "store.portal", status: doctor.OK, found: "(Affinity), by hash, set by hand"},
+		"by hash, detected": {turn: func(w *ward) { w.detected(store.Traits{Link: "hash"}) },
+			check: "recharge.session", status: doctor.Skipped, found: "links are by hash"},
+		"in the account": {turn: func(w *ward) { w.unity(w.store.AccountPage()) },
+			check: "store.portal", status: doctor.OK, found: "in the Shopify account (Recharge Unity), set by hand, at 127.0.0.1:"},
+		"in the account, no session": {turn: func(w *ward) { w.unity(w.store.AccountPage()) },
+			check: "recharge.session", status: doctor.Skipped, found: "in the Shopify account: no session"},
+		"in the account, a click": {turn: func(w *ward) { w.unity(w.store.AccountPage()) },
+			check: "recharge.click", status: doctor.OK, found: "redirected: 302 to the portal at 127.0.0.1:"},
+		"in the account on Shopify": {turn: func(w *ward) { w.unity("https://shopify.com/1234567890/account/pages/0199a3f0") },
+			check: "store.portal", status: doctor.OK, found: "at shopify.com"},
+		"in an account that has moved": {turn: func(w *ward) {
+			w.unity("https://account.brand.test/pages/0199a3f0")
+			w.detected(store.Traits{AccountHost: "account.brand.test"})
+		}, check: "store.portal", status: doctor.Fail, found: "at account.brand.test, where the store does not have", remedy: "ACCOUNT_PORTAL_URL"},
+		"in an account elsewhere than detected": {turn: func(w *ward) {
+			w.unity("https://account.brand.test/pages/0199a3f0")
+			w.detected(store.Traits{AccountHost: "account.other.test"})
+			w.store.SetFaults(func(f *shopifytest.Faults) { f.Bots = 430 })
+		}, check: "store.portal", status: doctor.Fail, found: "at account.brand.test, where", remedy: "ACCOUNT_PORTAL_URL"},
+		"in an account that has moved there": {turn: func(w *ward) {
+			w.unity(w.store.AccountPage())
+			w.detected(store.Traits{AccountHost: "account.other.test"})
+		}, check: "store.portal", status: doctor.Warn, found: "where clicks do not lead until", remedy: "Look again"},
+		"in the account, which is legacy": {turn: func(w *ward) {
+			w.legacy()
+			w.unity(w.store.AccountPage())
+		}, check: "store.portal", status: doctor.Warn, found: "legacy accounts", remedy: "current customer accounts"},
+		"in the account, detected": {turn: func(w *ward) { w.detected(store.Traits{Link: "account"}) },
+			check: "store.portal", status: doctor.Warn, found: "(Recharge Unity), detected; its page is not known", remedy: "ACCOUNT_PORTAL_URL"},
+		"Unity, not chosen": {turn: func(w *ward) { w.recharge.SetUnity(true) },
+			check: "recharge.portal_access", status: doctor.Fail, found: "(404)", remedy: "PORTAL_LINK=account"},
+
 		// Faults of Recharge.
 		"bad token": {turn: func(w *ward) { w.settings.RechargeAPIToken = "hush-hush-token" },
 			check: "recharge.token", status: doctor.Fail, found: "bad token (401)", remedy: "RECHARGE_API_TOKEN"},
@@ -688,6 +799,81 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestCrawlerHeaders: the signature goes with each request to the storefront, and to nobody else.
+func TestCrawlerHeaders(t *testing.T) {
+	w := newWard(t, storetest.Redis(t, "--appendonly", "yes", "--appendfsync", "always"))
+	w.ask.CrawlerHeaders = []byte("\n" + crawler + "\n\n")
+	var mu sync.Mutex
+	var shown, app []*http.Request
+	note := func(all *[]*http.Request, next http.Handler) http.HandlerFunc {
+		return func(rw http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			*all = append(*all, r)
+			mu.Unlock()
+			next.ServeHTTP(rw, r)
+		}
+	}
+	proxy := func(to string) http.Handler {
+		u, err := url.Parse(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return httputil.NewSingleHostReverseProxy(u)
+	}
+	w.mask, w.front = note(&shown, proxy(w.store.URL)), note(&app, proxy("http://"+w.public))
+	report, said := w.examine()
+	if !report.OK || len(shown) != 4 || len(app) != 2 {
+		t.Fatalf("%d requests to the storefront, %d to APP_URL; want 4 and 2, and all well:\n%s", len(shown), len(app), said)
+	}
+	names := []string{"Signature", "Signature-Input", "Signature-Agent"}
+	for _, r := range shown {
+		for _, name := range names {
+			if len(r.Header[name]) != 1 || r.Header.Get(name) == "" {
+				t.Errorf("%s to the storefront has %s %q; want it once", r.URL.Path, name, r.Header[name])
+			}
+		}
+	}
+	for _, name := range names {
+		for _, r := range app {
+			if r.Header.Get(name) != "" {
+				t.Errorf("%s to APP_URL has %s", r.URL.Path, name)
+			}
+		}
+		for _, r := range w.recharge.Requests() {
+			if r.Header.Get(name) != "" {
+				t.Errorf("%s to Recharge has %s", r.Path, name)
+			}
+		}
+	}
+}
+
+// TestCrawlerHeadersMistaken: a file with anything but the three headers is refused, and not repeated.
+func TestCrawlerHeadersMistaken(t *testing.T) {
+	w := newWard(t, storetest.Redis(t))
+	cfg, err := w.settings.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ url, text string }{
+		"no storefront":  {"", crawler},
+		"empty":          {w.shown.URL, ""},
+		"one is missing": {w.shown.URL, "Signature: hush-hush\nSignature-Agent: hush-hush\n"},
+		"one too many":   {w.shown.URL, crawler + "\nAuthorization: hush-hush"},
+		"one twice":      {w.shown.URL, crawler + "\nSignature: hush-hush"},
+		"no header":      {w.shown.URL, crawler + "\nhush-hush"},
+		"another text":   {w.shown.URL, crawler + "\n\nhush-hush"},
+		"a binary value": {w.shown.URL, crawler + "\x00"},
+		"one is empty":   {w.shown.URL, "Signature:\nSignature-Input: hush-hush\nSignature-Agent: hush-hush"},
+	} {
+		w.ask.StoreURL, w.ask.CrawlerHeaders = test.url, []byte(test.text)
+		_, err := server.Doctor(t.Context(), cfg, w.ask, server.Options{})
+		problems, ok := errors.AsType[config.Problems](err)
+		if !ok || len(problems) != 1 || problems[0].Name != "--crawler-headers" || strings.Contains(err.Error(), "hush-hush") {
+			t.Errorf("%s: %v; want one problem, without the text", name, err)
+		}
+	}
+}
+
 // TestCluster: a real cluster that is healthy passes.
 func TestCluster(t *testing.T) {
 	nodes := storetest.Cluster(t)
@@ -718,15 +904,8 @@ func TestManyStores(t *testing.T) {
 	for i := range key {
 		key[i] = byte(i)
 	}
-	keep, err := store.Open(store.Options{
-		Redis: &redis.UniversalOptions{Addrs: []string{strings.TrimPrefix(w.settings.RedisURL, "redis://")}}, Keys: [][]byte{key},
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer keep.Close()
-	err = keep.SaveConnection(t.Context(), store.Connection{Shop: shop, APIToken: apiToken, StorefrontToken: storefront, SavedAt: time.Now()})
+	keep := w.keep(key)
+	err := keep.SaveConnection(t.Context(), store.Connection{Shop: shop, APIToken: apiToken, StorefrontToken: storefront, SavedAt: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

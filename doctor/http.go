@@ -1,6 +1,6 @@
 package doctor
 
-// This file checks the server at APP_URL, directly and through Shopify.
+// This file checks the server at APP_URL, directly and through Shopify, and the store's sign-in.
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
 )
 
 const (
@@ -36,9 +38,10 @@ const (
 )
 
 var (
-	refusal   = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{6,20}\n$|<main data-outcome="forbidden">`)
-	plainHost = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
-	plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,5}$`)
+	refusal     = regexp.MustCompile(`^403 Forbidden\nRequest id: [a-z0-9]{6,20}\n$|<main data-outcome="forbidden">`)
+	plainHost   = regexp.MustCompile(`^[a-z0-9.-]{1,100}(:[0-9]{1,5})?$`)
+	headerValue = regexp.MustCompile(`^[ -~]+$`)
+	plainPath   = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,5}$`)
 )
 
 // newClient returns a client that follows no redirect.
@@ -57,12 +60,13 @@ type page struct {
 	tls    *tls.ConnectionState
 }
 
-// get fetches a page. clock names the server whose clock the Date header shows.
-func (d *doctor) get(ctx context.Context, clock, address string) (page, error) {
+// get fetches a page, with a header of our own. clock names the server whose clock the Date header shows.
+func (d *doctor) get(ctx context.Context, clock, address string, header http.Header) (page, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return page{}, err
 	}
+	maps.Copy(request.Header, header)
 	request.Header.Set("User-Agent", "manage-subscriptions doctor")
 	response, err := d.client.Do(request)
 	if err != nil {
@@ -71,7 +75,7 @@ func (d *doctor) get(ctx context.Context, clock, address string) (page, error) {
 	defer func() { _ = response.Body.Close() }()
 	date, err := http.ParseTime(response.Header.Get("Date"))
 	if err == nil && response.Header.Get("Age") == "" { // with an Age, it is an old Date from a cache
-		d.clocks.add(clock, date.Sub(d.Now()))
+		d.clocks.Store(clock, date.Sub(d.Now()).Round(time.Second))
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, pageLimit))
 	return page{response.StatusCode, response.Header, string(body), response.TLS}, err
@@ -97,9 +101,7 @@ func (p page) tooMany() bool {
 // answers returns the result for a page that is signedOut.
 func (p page) answers(found string) Check {
 	uncached := strings.Contains(p.header.Get("Cache-Control"), "no-store")
-	check := first([]verdict{
-		{uncached, ok(found)},
-	}, warn("%s, without its Cache-Control: no-store", found))
+	check := first([]verdict{{uncached, ok(found)}}, warn("%s, without its Cache-Control: no-store", found))
 	check.goesOn = true
 	return check
 }
@@ -134,7 +136,7 @@ func (d *doctor) app(ctx context.Context) []Check {
 	return each(ctx, []step{
 		{"app.reach", "GET " + address + ", unsigned", "", func(ctx context.Context) Check {
 			var err error
-			if unsigned, err = d.get(ctx, "APP_URL", address); err != nil {
+			if unsigned, err = d.get(ctx, "APP_URL", address, nil); err != nil {
 				return unreachable(err, "APP_URL", "the server")
 			}
 			return ok("answers")
@@ -175,7 +177,7 @@ func refuses(unsigned page) Check {
 func (d *doctor) server(ctx context.Context, address string) Check {
 	shop := cmp.Or(d.shop, "doctor.myshopify.com") // with many stores, any shop will do
 	query := shopify.Sign(url.Values{}, shop, proxyPath, d.config.ShopifyAPISecrets[0].Reveal(), d.Now())
-	got, err := d.get(ctx, "APP_URL", address+"?"+query)
+	got, err := d.get(ctx, "APP_URL", address+"?"+query, nil)
 	if err != nil {
 		return unreachable(err, "APP_URL", "the server")
 	}
@@ -188,7 +190,7 @@ func (d *doctor) server(ctx context.Context, address string) Check {
 // proxy checks the server through Shopify.
 func (d *doctor) proxy(ctx context.Context) []Check {
 	return each(ctx, []step{
-		{"proxy.reach", "GET " + d.path() + "/status on the storefront", "", func(ctx context.Context) Check {
+		{"proxy.reach", "GET " + d.Path + "/status on the storefront", "", func(ctx context.Context) Check {
 			if d.StoreURL == "" {
 				return skipped("the storefront is not known")
 			}
@@ -204,27 +206,19 @@ func (d *doctor) proxy(ctx context.Context) []Check {
 	})
 }
 
-func (d *doctor) path() string {
-	return "/" + strings.Trim(cmp.Or(d.Path, proxyPath), "/")
-}
-
 // visit fetches a page of the app from the storefront, as a visitor who is not signed in.
 func (d *doctor) visit(ctx context.Context, name string, judge func(page, *url.URL) Check) Check {
-	at, err := parseStoreURL(d.StoreURL)
-	if err != nil {
-		return unreachable(err, "--store-url", "the storefront")
-	}
-	// Write the host as browsers and a Location header do.
-	at.Host = strings.TrimSuffix(strings.ToLower(at.Host), map[string]string{"https": ":443", "http": ":80"}[at.Scheme])
-	at = at.JoinPath(d.path(), name)
-	got, err := d.get(ctx, "the storefront", at.String())
+	at, _ := parseStoreURL(d.StoreURL) // the options were checked
+	at = at.JoinPath(d.Path, name)
+	got, err := d.get(ctx, "the storefront", at.String(), d.crawlerSignature())
 	if err != nil {
 		return unreachable(err, "--store-url", "the storefront")
 	}
 	return judge(got, at)
 }
 
-// parseStoreURL reads the address of a storefront.
+// parseStoreURL reads the address of a storefront, and writes its host as browsers and a Location
+// header do.
 func parseStoreURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -234,6 +228,7 @@ func parseStoreURL(text string) (*url.URL, error) {
 	if !safe || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("not the address of a storefront")
 	}
+	u.Host = strings.TrimSuffix(strings.ToLower(u.Host), map[string]string{"https": ":443", "http": ":80"}[u.Scheme])
 	return u, nil
 }
 
@@ -265,7 +260,7 @@ func (d *doctor) redirect(got page, at *url.URL) Check {
 	prefix := signInPrefix(got, at)
 	arrives := "it does, with the prefix " + prefix
 	return first([]verdict{
-		{prefix == d.path(), ok(arrives)},
+		{prefix == d.Path, ok(arrives)},
 		{prefix != "", warn("%s", arrives).fix("let themes link to " + prefix)},
 		{strings.Contains(got.body, `data-outcome="not_connected"`),
 			fail("the page not_connected: this is another store's storefront, or the store has not connected Recharge")},
@@ -295,4 +290,73 @@ func signInPrefix(got page, at *url.URL) string {
 		return ""
 	}
 	return u.Path
+}
+
+// accounts compares how clicks sign shoppers in, and where they lead, with what the store shows.
+func (d *doctor) accounts(ctx context.Context) []Check {
+	_, unknown := d.merchant(ctx)
+	unknown.Status = Skipped // recharge.token reports it
+	connection := d.Merchants.Connection(d.shop, d.Store.Seen(d.shop))
+	var seen shopify.Accounts
+	return each(ctx, []step{
+		{"store.accounts", "GET /account/login on the storefront: which customer accounts it has", "",
+			func(ctx context.Context) Check {
+				at, err := parseStoreURL(d.StoreURL)
+				switch {
+				case connection == nil:
+					return unknown
+				case err != nil:
+					return skipped("the storefront is not known")
+				}
+				storefront := shopify.Platform{Shops: map[shopify.Shop]string{d.shop: at.Scheme + "://" + at.Host}}
+				seen, err = shopify.DetectAccounts(ctx, storefront, d.shop, d.crawlerSignature())
+				return d.compareAccounts(connection, seen.Kind, err)
+			}},
+		{"store.portal", "which portal clicks lead to", "", func(context.Context) Check {
+			if connection == nil {
+				return unknown
+			}
+			return d.portal(connection, seen)
+		}},
+	})
+}
+
+func (d *doctor) compareAccounts(connection *store.Connection, kind string, err error) Check {
+	used := cmp.Or(d.Merchants.Traits(connection).Accounts, "new")
+	how := origin(connection.Chosen.Accounts, connection.Detected.Accounts)
+	return first([]verdict{
+		{err != nil, warn("they could not be looked at; clicks go by %s ones, %s", used, how)},
+		{kind == "", warn("the sign-in does not show it; clicks go by %s ones, %s", used, how)},
+		{kind == used, ok(kind + ", which clicks go by, " + how)},
+		{connection.Chosen.Accounts != "", warn("%s, but %s is set by hand: sign-ins would not lead back", kind, used)},
+	}, warn("%s, but clicks go by %s, %s", kind, used, how))
+}
+
+// portal checks that a page in the Shopify account is on a host where the store has its accounts now.
+func (d *doctor) portal(connection *store.Connection, seen shopify.Accounts) Check {
+	traits, address := d.Merchants.Traits(connection), connection.Chosen.AccountPage
+	found := cmp.Or(map[string]string{
+		"account": "in the Shopify account (Recharge Unity), ", "hash": "Recharge's (Affinity), by hash, ",
+	}[traits.Link], "Recharge's (Affinity), signed in, ") + origin(connection.Chosen.Link, connection.Detected.Link)
+	_, err := recharge.ParseAccountPage(address, string(d.shop), cmp.Or(seen.Host, traits.AccountHost), d.config.AppURL)
+	_, host, _ := strings.Cut(address, "://")
+	host, _, _ = strings.Cut(host, "/")
+	return first([]verdict{
+		{traits.Link != "account", ok(found)},
+		{address == "", warn("%s; its page is not known, so links are by hash", found)},
+		{err != nil, fail("%s, at %s, where the store does not have its accounts", found, host)},
+		{traits.AccountPage == "", warn("%s, at %s, where clicks do not lead until the next look", found, host)},
+		{seen.Kind == "legacy", warn("%s; the store has legacy accounts, and Unity works with new ones only", found)},
+	}, ok(found+", at "+host))
+}
+
+// origin returns where a trait comes from.
+func origin(chosen, detected string) string {
+	switch {
+	case chosen != "":
+		return "set by hand"
+	case detected != "":
+		return "detected"
+	}
+	return "by default"
 }

@@ -26,7 +26,7 @@ var plainWords = regexp.MustCompile(`^[a-z_, -]{1,200}$`)
 type rechargeReport struct {
 	*doctor
 	recharge.Findings
-	byHash bool // links are by hash
+	merchant *portal.Merchant
 }
 
 // recharge checks Recharge in at most ten calls, seven by recharge.Inspect and three by a click. All
@@ -39,13 +39,14 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 		steps[0].do = func(context.Context) Check { return blind }
 		return each(ctx, steps)
 	}
-	r.byHash = merchant.NoAccess
-	options := recharge.InspectOptions{Customer: d.Customer, NoSession: r.byHash || d.Customer == "", Extras: true}
+	r.merchant = merchant
+	noSession := merchant.NoAccess || d.Customer == ""
+	options := recharge.InspectOptions{Customer: d.Customer, NoSession: noSession, Extras: true}
 	grant, _ := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{}) // asks no limiter yet
 	defer grant.Release(ctx)
 	r.Findings = recharge.Inspect(ctx, merchant.Client, grant, options, func(recharge.Finding) {})
 	if r.Headers.Dated {
-		d.clocks.add("Recharge", r.Headers.Ahead)
+		d.clocks.Store("Recharge", r.Headers.Ahead.Round(time.Second))
 	}
 	return each(ctx, r.steps())
 }
@@ -57,6 +58,7 @@ func (d *doctor) merchant(ctx context.Context) (*portal.Merchant, Check) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	_, _ = d.Store.Record(ctx, d.shop) // has what was detected, for one store, too
 	merchant, err := d.Merchants.Find(ctx, d.shop)
 	return merchant, first([]verdict{
 		{errors.Is(err, portal.ErrRedisDown) && !errors.Is(err, store.ErrUnreadable),
@@ -159,7 +161,7 @@ func (r *rechargeReport) scopes(f recharge.Finding) Check {
 	return first([]verdict{
 		{f.Missing != nil, fail("%s", found).
 			fix("give the token the scope " + strings.Join(f.Missing, ", ") + " at Recharge")},
-		{!session && !r.byHash, warn("%s; none for sessions", found)},
+		{!session && !r.merchant.NoAccess, warn("%s; none for sessions", found)},
 	}, ok(found))
 }
 
@@ -187,7 +189,9 @@ func (r *rechargeReport) filter(f recharge.Finding) Check {
 
 func (r *rechargeReport) customer(f recharge.Finding) Check {
 	switch {
-	case r.byHash:
+	case r.merchant.InAccount:
+		return skipped("the portal is in the Shopify account: no session is made")
+	case r.merchant.NoAccess:
 		return skipped("links are by hash: no session is made")
 	case r.Customer == "":
 		return skipped("no customer was named")
@@ -237,8 +241,11 @@ func (r *rechargeReport) access(f recharge.Finding) Check {
 	if r.Portal.LinkHost != "" {
 		return ok("a link came; it was thrown away")
 	}
-	return refused(f, "give the storefront token customer portal access at Recharge, or set PORTAL_LINK=hash",
-		map[recharge.Reason]Check{recharge.Foreign: fail("another customer's link")})
+	check := refused(f, "", map[recharge.Reason]Check{recharge.Foreign: fail("another customer's link")})
+	if f.Status != 0 && !f.Why.Transient() {
+		check.Remedy = remedyFor("portal access refused")
+	}
+	return check
 }
 
 func (r *rechargeReport) baseURL(recharge.Finding) Check {
@@ -289,24 +296,18 @@ func (r *rechargeReport) latency(recharge.Finding) Check {
 
 // Outcome describes how a click ends, but nothing that would open a portal. byPage: REDIRECT=page.
 func Outcome(result portal.Result, byPage bool) string {
-	text := string(result.Outcome)
 	way := ": 302 to the portal at "
 	if byPage {
 		way = ": a page that forwards to the portal at "
 	}
-	switch result.Outcome {
-	case portal.Redirected, portal.RedirectedByHash:
-		if link, err := url.Parse(result.Link.URL); err == nil {
-			return text + way + link.Host
-		}
-	case portal.NotASubscriber:
-		return text + ": a page that says what to do next"
-	case portal.Unavailable:
-		return text + ": a page that asks to try again"
-	case portal.NotConnected:
-		return text + ": a page; the store has not connected Recharge"
+	if link, err := url.Parse(result.Link.URL); err == nil && link.Host != "" {
+		return string(result.Outcome) + way + link.Host
 	}
-	return text
+	return string(result.Outcome) + map[portal.Outcome]string{
+		portal.NotASubscriber: ": a page that says what to do next",
+		portal.Unavailable:    ": a page that asks to try again",
+		portal.NotConnected:   ": a page; the store has not connected Recharge",
+	}[result.Outcome]
 }
 
 // click resolves a click of the customer. It runs all the code of a real click, so that it cannot

@@ -27,7 +27,7 @@ func TestHealth(t *testing.T) {
 		return body
 	}
 	for _, want := range []string{
-		"4 clicks in the last 24 hours, 2 of them in the portal.", "In the portal, signed in: <b>2</b>", "No subscriber: <b>1</b>", "Asked to try again: <b>1</b>",
+		"4 clicks in the last 24 hours, 2 of them to the portal.", "In the portal, signed in: <b>2</b>", "No subscriber: <b>1</b>", "Asked to try again: <b>1</b>",
 		"Recharge received too many calls", "Reference <code>", "1 refused for being too many", "Recharge has asked to wait",
 	} {
 		if got := health(); !strings.Contains(got, want) {

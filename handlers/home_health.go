@@ -53,7 +53,7 @@ type errorView struct {
 func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
 	outcomes = []count{
 		{Name: string(portal.Redirected), Label: "In the portal, signed in", Class: "portal"},
-		{Name: string(portal.RedirectedByHash), Label: "To the portal by hash", Class: "hash"},
+		{Name: string(portal.RedirectedByHash), Label: "To the portal, perhaps with a sign-in", Class: "hash"},
 		{Name: string(portal.SignIn), Label: "Sent to sign in", Class: "page"},
 		{Name: string(portal.SignInFailed), Label: "Came back not signed in", Class: "page"},
 		{Name: string(portal.NotASubscriber), Label: "No subscriber", Class: "page"},
@@ -96,7 +96,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	}
 	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
 	clicks := merchant.Plural(int(v.Clicks), "click")
-	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them in the portal.", clicks, inPortal)
+	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them to the portal.", clicks, inPortal)
 	v.Webhooks = a.Merchant.WebhookNews(ctx, shop, all)
 	if connected != nil {
 		budget := connected.Client.Limiter().Budget()

@@ -26,11 +26,11 @@ func TestAdminNavigation(t *testing.T) {
 	shown := read(t, m.ctx, chromedp.Evaluate[[]link](
 		`[...document.querySelectorAll('#app-nav a')].map((a) => ({ label: a.textContent, href: a.getAttribute('href') }))`))
 	want := []link{
-		{"Connection", "/#connect-heading"},
+		{"Connect", "/#connect-heading"},
 		{"Health", "/#health-heading"},
-		{"Test", "/#try-heading"},
-		{"Links", "/#links-heading"},
-		{"API keys", "/#keys-heading"},
+		{"Try it", "/#try-heading"},
+		{"Link to it", "/#links-heading"},
+		{"Headless storefront", "/#keys-heading"},
 	}
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Fatalf("the admin's links to the app home (-want +got):\n%s", diff)
@@ -50,6 +50,25 @@ func TestAdminNavigation(t *testing.T) {
 	m.sees(`#health-heading:target`)
 	if got := read(t, m.ctx, chromedp.Value(css("#customer"), m.app())); got != "" {
 		t.Errorf("loaded again, the form has %q; want it empty", got)
+	}
+}
+
+// TestRefusedSettings: settings that are not saved stay in the form, and it stays open.
+func TestRefusedSettings(t *testing.T) {
+	t.Parallel()
+	m := newMerchant(t, start(t), chromium(t))
+	m.open(`[data-state="connected"]`)
+	const form = `details:has([data-post="/app/settings"])`
+	do(t, m.ctx, chromedp.Click(css(form+" summary"), m.app()))
+	m.types("#accounts", "legacy")
+	m.types("#page", "https://www.example.com/pages/1")
+	m.clicks(form + " button")
+	m.sees(`#connection .note.bad`)
+	m.sees(form + "[open] #page")
+	for field, want := range map[css]string{"#accounts": "legacy", "#page": "https://www.example.com/pages/1"} {
+		if got := read(t, m.ctx, chromedp.Value(field, m.app())); got != want {
+			t.Errorf("after a refusal, %s has %q; want %q, as typed", field, got, want)
+		}
 	}
 }
 

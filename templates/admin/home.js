@@ -91,7 +91,14 @@
     button.disabled = true;
     button.textContent = form.dataset.busy;
     try {
-      const good = await show(await ask(form.dataset.post, new URLSearchParams(new FormData(form))), into);
+      const typed = new URLSearchParams(new FormData(form));
+      const good = await show(await ask(form.dataset.post, typed), into);
+      // A refused form stays open, with what was typed.
+      const refused = into.querySelector('.note.bad[role="status"]') && into.querySelector(`details [data-post="${form.dataset.post}"]`);
+      if (refused) {
+        refused.closest('details').open = true;
+        typed.forEach((value, name) => { refused.elements[name].value = value; });
+      }
       if (good && form.dataset.post.endsWith('connect')) await refresh('/app/keys', 'keys');
       if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) await refresh(...form.dataset.then.split(' '));
       await refresh('/app/health', 'health');

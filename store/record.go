@@ -93,19 +93,10 @@ func (s *Store) seal(r *Record, now time.Time) {
 	w := s.wrappers[0]
 	r.revision = max(s.seen(r.Shop).revision+1, now.UnixMilli())
 	connection := (*sealedConnection)(r.Connection)
-	plain := toJSON(sealedRecord{r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.revision})
+	plain := must(json.Marshal(sealedRecord{r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.revision}))
 	header := recordVersion + w.id + r.generation
 	place := []byte(recordKey(r.Shop) + header)
 	r.sealed = string(w.aead.Seal([]byte(header), nil, plain, place)) //nolint:gosec // this AEAD draws its own nonce
-}
-
-// toJSON encodes values of our own types, for which encoding cannot fail.
-func toJSON(value any) []byte {
-	plain, err := json.Marshal(value)
-	if err != nil {
-		panic(err)
-	}
-	return plain
 }
 
 // openRecord opens a shop's record from Redis. Only this function uses every encryption key.
@@ -261,7 +252,7 @@ func (s *Store) readSealed(ctx context.Context, shop shopify.Shop, key string, i
 
 // sealJSON seals a value for readSealed.
 func (r *Record) sealJSON(key string, value any) []byte {
-	return r.sealer.seal(nil, key, toJSON(value))
+	return r.sealer.seal(nil, key, must(json.Marshal(value)))
 }
 
 // Update changes a shop's record, even if other instances do so at the same time. change may be

@@ -25,25 +25,21 @@ func DeriveKey(clientSecret string) []byte {
 	return derive([]byte(clientSecret), nil, "manage-subscriptions encryption key", keySize)
 }
 
-// derive derives a key for one purpose. It cannot fail for the sizes used here.
-func derive(key, salt []byte, purpose string, size int) []byte {
-	derived, err := hkdf.Key(sha256.New, key, salt, purpose, size)
+// must is for calls that cannot fail: AES with keys of this size, and encoding values of our own types.
+func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return derived
+	return value
+}
+
+// derive derives a key for one purpose.
+func derive(key, salt []byte, purpose string, size int) []byte {
+	return must(hkdf.Key(sha256.New, key, salt, purpose, size))
 }
 
 func newAEAD(key, salt []byte) cipher.AEAD {
-	block, err := aes.NewCipher(derive(key, salt, "seal", keySize))
-	if err != nil {
-		panic(err) // cannot happen with a key of this size
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err) // cannot happen with AES
-	}
-	return aead
+	return must(cipher.NewGCMWithRandomNonce(must(aes.NewCipher(derive(key, salt, "seal", keySize)))))
 }
 
 // wrapper seals shops' records with one ENCRYPTION_KEY.

@@ -93,15 +93,11 @@ type gallery struct {
 }
 
 func newGallery(s *Sandbox) (*gallery, error) {
-	pages, err := templates.Load()
-	if err != nil {
-		return nil, err
-	}
 	page, err := template.ParseFS(galleryHTML, "*.html")
 	if err != nil {
 		return nil, err
 	}
-	return &gallery{s, pages, page}, nil
+	return &gallery{s, templates.Load(), page}, nil
 }
 
 type row struct {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -29,7 +28,7 @@ type traces struct {
 	tracer   trace.Tracer
 }
 
-func newTraces(cfg config.Config, log *slog.Logger) (*traces, error) {
+func newTraces(cfg config.Config, log *slog.Logger) *traces {
 	c := &collector{
 		url:     cfg.TracesURL.String(),
 		header:  http.Header{"Content-Type": {"application/x-protobuf"}},
@@ -39,16 +38,13 @@ func newTraces(cfg config.Config, log *slog.Logger) (*traces, error) {
 	for name, value := range cfg.TracesHeaders {
 		c.header.Set(name, value.Reveal())
 	}
-	exporter, err := otlptrace.New(context.Background(), c)
-	if err != nil {
-		return nil, fmt.Errorf("traces: %w", err)
-	}
+	exporter := otlptrace.NewUnstarted(c) // Start would do nothing
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "manage-subscriptions"), attribute.String("service.version", Version()))),
 	)
-	return &traces{provider, provider.Tracer("manage-subscriptions")}, nil
+	return &traces{provider, provider.Tracer("manage-subscriptions")}
 }
 
 // collector sends spans in OTLP over HTTP. OpenTelemetry's own client would bring all of gRPC into

@@ -67,10 +67,8 @@ func wire(cfg config.Config, o Options) (*server, error) {
 	s.checking = logOnce{log: s.Log, what: "ask Redis whether it keeps what merchants save"}
 	s.observed.Store(&metrics.State{})
 	s.metrics = metrics.New(Version(), s)
-	if err = s.wireClicks(); err == nil {
-		err = s.wireRoutes()
-	}
-	if err != nil {
+	s.wireClicks()
+	if err := s.wireRoutes(); err != nil {
 		s.close()
 		return nil, fmt.Errorf("wire: %w", err)
 	}
@@ -102,13 +100,10 @@ func reveal(secrets []config.Secret) []string {
 }
 
 // wireClicks creates what a server needs to answer clicks, except their route.
-func (s *server) wireClicks() error {
+func (s *server) wireClicks() {
 	s.recorder = &portal.Recorder{Store: s.store, Log: s.Log, Meter: s.metrics}
 	if s.cfg.TracesURL != nil {
-		var err error
-		if s.traces, err = newTraces(s.cfg, s.Log); err != nil {
-			return err
-		}
+		s.traces = newTraces(s.cfg, s.Log)
 		s.recorder.Tracer = s.traces
 	}
 	if !s.NoIndex {
@@ -119,7 +114,6 @@ func (s *server) wireClicks() error {
 		Importer: s.importer, Log: s.Log,
 		NoLook: s.NoLook, Doubts: make(chan merchant.Doubt, 64),
 	}
-	return nil
 }
 
 // wireMerchants sets up the one configured store or a registry of connected stores, and what resolves
@@ -171,19 +165,12 @@ func (s *server) wireRoutes() error {
 	if err != nil {
 		return err
 	}
-	pages, err := templates.Load()
-	if err != nil {
-		return err
-	}
-	adminPages, err := templates.LoadAdmin()
-	if err != nil {
-		return err
-	}
-	admin := &handlers.Admin{
-		ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Sessions: sessions, Merchant: s.merchant, Pages: adminPages,
-		HasKeys: len(s.cfg.PortalAPIKeys) > 0,
-	}
+	pages := templates.Load()
 	routes := []interface{ Register(e *echo.Echo) }{
+		&handlers.Admin{
+			ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Sessions: sessions, Merchant: s.merchant,
+			Pages: templates.LoadAdmin(), HasKeys: len(s.cfg.PortalAPIKeys) > 0,
+		},
 		&handlers.Portal{
 			Verifier: verifier, Merchant: s.merchant, Pages: pages,
 			LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
@@ -207,9 +194,8 @@ func (s *server) wireRoutes() error {
 		for _, route := range routes {
 			route.Register(e)
 		}
-		err = admin.Register(e)
 	})
-	return err
+	return nil
 }
 
 // warn logs problems at the start that shoppers would otherwise be the first to notice.

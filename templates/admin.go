@@ -2,7 +2,6 @@ package templates
 
 import (
 	"embed"
-	"fmt"
 	"html/template"
 	"io"
 	"io/fs"
@@ -18,12 +17,8 @@ type Admin struct {
 }
 
 // LoadAdmin parses the templates.
-func LoadAdmin() (*Admin, error) {
-	pages, err := template.ParseFS(adminFiles, "admin/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("parse the app home: %w", err)
-	}
-	return &Admin{pages: pages, Files: adminFiles}, nil
+func LoadAdmin() *Admin {
+	return &Admin{template.Must(template.ParseFS(adminFiles, "admin/*.html")), adminFiles}
 }
 
 // Draw renders the template called name, which is a page or a part of one.

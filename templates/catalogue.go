@@ -3,6 +3,7 @@ package templates
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io/fs"
@@ -46,28 +47,21 @@ func (c catalogue) tags() []string {
 }
 
 // loadCatalogues returns all catalogues in the order of their codes, and a map of them by tag.
-func loadCatalogues() ([]catalogue, map[string]catalogue, error) {
-	files, err := fs.Glob(locales, "locales/*.json")
-	if err != nil {
-		return nil, nil, err
-	}
-	var all []catalogue
-	byTag := map[string]catalogue{}
+func loadCatalogues() (all []catalogue, byTag map[string]catalogue) {
+	byTag = map[string]catalogue{}
+	files, _ := fs.Glob(locales, "locales/*.json") // cannot fail, since the pattern is valid
 	for _, file := range files {
 		raw, err := locales.ReadFile(file)
-		if err != nil {
-			return nil, nil, err
-		}
 		c := catalogue{code: strings.TrimSuffix(path.Base(file), ".json")}
-		if err := json.Unmarshal(raw, &c.texts); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", file, err)
+		if err = errors.Join(err, json.Unmarshal(raw, &c.texts)); err != nil {
+			panic(err) // cannot happen in a tested binary, as the files are part of it
 		}
 		all = append(all, c)
 		for _, tag := range c.tags() {
 			byTag[tag] = c
 		}
 	}
-	return all, byTag, nil
+	return all, byTag
 }
 
 // choose returns the catalogue for a language tag or an Accept-Language. It takes the first

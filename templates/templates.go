@@ -7,7 +7,6 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
-	"path"
 	"strings"
 )
 
@@ -32,28 +31,17 @@ type Page struct {
 	ByEmail   string // the page where Recharge finds shoppers by e-mail; "" if there is none
 }
 
-// Load parses the templates.
-func Load() (*Pages, error) {
-	catalogues, byTag, err := loadCatalogues()
-	if err != nil {
-		return nil, fmt.Errorf("load catalogues: %w", err)
-	}
-	p := &Pages{catalogues: catalogues, byTag: byTag, liquid: map[string]*template.Template{}}
+// Load parses the templates. It cannot fail, since they are part of the binary and tested.
+func Load() *Pages {
+	p := &Pages{liquid: map[string]*template.Template{}, html: template.Must(template.ParseFS(files, "*.html"))}
+	p.catalogues, p.byTag = loadCatalogues()
 	for _, name := range names() {
 		// These delimiters differ from Liquid's, so that one file can use both.
 		page := template.New(name+".liquid").Delims("[[", "]]")
-		if _, err := page.New("choice").Parse(choice(catalogues, name)); err != nil {
-			return nil, fmt.Errorf("parse the choice of a language: %w", err)
-		}
-		p.liquid[name], err = page.ParseFS(files, "pages/frame.liquid", path.Join("pages", name+".liquid"))
-		if err != nil {
-			return nil, fmt.Errorf("parse page: %w", err)
-		}
+		template.Must(page.New("choice").Parse(choice(p.catalogues, name)))
+		p.liquid[name] = template.Must(page.ParseFS(files, "pages/frame.liquid", "pages/"+name+".liquid"))
 	}
-	if p.html, err = template.ParseFS(files, "*.html"); err != nil {
-		return nil, fmt.Errorf("parse pages of our own: %w", err)
-	}
-	return p, nil
+	return p
 }
 
 // names returns the pages, one for each outcome that shows one.

@@ -286,17 +286,17 @@ func (d *doctor) report(checks []Check) Report {
 	if redis := d.config.Redis(); redis != nil {
 		secrets = append(secrets, config.NewSecret(redis.Password), config.NewSecret(redis.SentinelPassword))
 	}
-	report := Report{true, checks}
-	for i := range checks {
-		check := &checks[i]
-		report.OK = report.OK && check.Status != Fail
-		for _, secret := range secrets {
-			if text := secret.Reveal(); len(text) > 3 {
-				check.Found = strings.ReplaceAll(check.Found, text, "...")
-				check.Remedy = strings.ReplaceAll(check.Remedy, text, "...")
-				check.Asked = strings.ReplaceAll(check.Asked, text, "...")
-			}
+	var pairs []string
+	for _, secret := range secrets {
+		if text := secret.Reveal(); len(text) > 3 {
+			pairs = append(pairs, text, "...")
 		}
+	}
+	hide := strings.NewReplacer(pairs...).Replace
+	report := Report{true, checks}
+	for i, c := range checks {
+		checks[i].Found, checks[i].Remedy, checks[i].Asked = hide(c.Found), hide(c.Remedy), hide(c.Asked)
+		report.OK = report.OK && c.Status != Fail
 	}
 	return report
 }

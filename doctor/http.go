@@ -296,40 +296,35 @@ func signInPrefix(got page, at *url.URL) string {
 func (d *doctor) accounts(ctx context.Context) []Check {
 	_, unknown := d.merchant(ctx)
 	unknown.Status = Skipped // recharge.token reports it
-	connection := d.Merchants.Connection(d.shop, d.Store.Seen(d.shop))
-	var seen shopify.Accounts
+	accounts := func(context.Context) Check { return unknown }
+	portal := accounts
+	if connection := d.Merchants.Connection(d.shop, d.Store.Seen(d.shop)); connection != nil {
+		var seen shopify.Accounts
+		accounts = func(ctx context.Context) (check Check) { seen, check = d.signIn(ctx, connection); return check }
+		portal = func(context.Context) Check { return d.portal(connection, seen) }
+	}
 	return each(ctx, []step{
-		{"store.accounts", "GET /account/login on the storefront: which customer accounts it has", "",
-			func(ctx context.Context) Check {
-				at, err := parseStoreURL(d.StoreURL)
-				switch {
-				case connection == nil:
-					return unknown
-				case err != nil:
-					return skipped("the storefront is not known")
-				}
-				storefront := shopify.Platform{Shops: map[shopify.Shop]string{d.shop: at.Scheme + "://" + at.Host}}
-				seen, err = shopify.DetectAccounts(ctx, storefront, d.shop, d.crawlerSignature())
-				return d.compareAccounts(connection, seen.Kind, err)
-			}},
-		{"store.portal", "which portal clicks lead to", "", func(context.Context) Check {
-			if connection == nil {
-				return unknown
-			}
-			return d.portal(connection, seen)
-		}},
+		{"store.accounts", "GET /account/login on the storefront: which customer accounts it has", "", accounts},
+		{"store.portal", "which portal clicks lead to", "", portal},
 	})
 }
 
-func (d *doctor) compareAccounts(connection *store.Connection, kind string, err error) Check {
+func (d *doctor) signIn(ctx context.Context, connection *store.Connection) (shopify.Accounts, Check) {
+	at, err := parseStoreURL(d.StoreURL)
+	if err != nil {
+		return shopify.Accounts{}, skipped("the storefront is not known")
+	}
+	storefront := shopify.Platform{Shops: map[shopify.Shop]string{d.shop: at.Scheme + "://" + at.Host}}
+	seen, err := shopify.DetectAccounts(ctx, storefront, d.shop, d.crawlerSignature())
 	used := cmp.Or(d.Merchants.Traits(connection).Accounts, "new")
 	how := origin(connection.Chosen.Accounts, connection.Detected.Accounts)
-	return first([]verdict{
+	return seen, first([]verdict{
 		{err != nil, warn("they could not be looked at; clicks go by %s ones, %s", used, how)},
-		{kind == "", warn("the sign-in does not show it; clicks go by %s ones, %s", used, how)},
-		{kind == used, ok(kind + ", which clicks go by, " + how)},
-		{connection.Chosen.Accounts != "", warn("%s, but %s is set by hand: sign-ins would not lead back", kind, used)},
-	}, warn("%s, but clicks go by %s, %s", kind, used, how))
+		{seen.Kind == "", warn("the sign-in does not show it; clicks go by %s ones, %s", used, how)},
+		{seen.Kind == used, ok(used + ", which clicks go by, " + how)},
+		{connection.Chosen.Accounts != "",
+			warn("%s, but %s is set by hand: sign-ins would not lead back", seen.Kind, used)},
+	}, warn("%s, but clicks go by %s, %s", seen.Kind, used, how))
 }
 
 // portal checks that a page in the Shopify account is on a host where the store has its accounts now.

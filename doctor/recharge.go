@@ -204,12 +204,11 @@ func (r *rechargeReport) customer(f recharge.Finding) Check {
 }
 
 func (r *rechargeReport) session(f recharge.Finding) Check {
-	made, no := "made, with the storefront token", "refused"
-	token := "make a storefront token in this store's Recharge, with the scope for sessions, and "
+	with := "with the storefront token"
 	if !r.Storefront {
-		made, no = "made, without a storefront token", "refused without a storefront token"
-		token = "make a storefront token at Recharge and "
+		with = "without a storefront token"
 	}
+	made := "made, " + with
 	if lives := r.Session.Lives; lives != 0 {
 		made += fmt.Sprintf("; it lives for %v", lives.Round(time.Minute))
 	}
@@ -217,8 +216,9 @@ func (r *rechargeReport) session(f recharge.Finding) Check {
 	return refused(f, remedy, map[recharge.Reason]Check{
 		"":               ok(made),
 		recharge.Foreign: fail("another customer's session"),
-		recharge.Unauthorized: fail("%s; until then clicks go on by hash", no).
-			fix(token + r.set("set it as RECHARGE_STOREFRONT_TOKEN", pasteIt)),
+		recharge.Unauthorized: fail("refused %s; until then clicks go on by hash", with).
+			fix("make a storefront token in this store's Recharge, with the scope for sessions, and " +
+				r.set("set it as RECHARGE_STOREFRONT_TOKEN", pasteIt)),
 	})
 }
 

@@ -30,13 +30,12 @@ func TestAccountPage(t *testing.T) {
 		"nothing":              {"", "shopify.com", ""},
 	} {
 		page, err := recharge.ParseAccountPage(test.text, "my-store.myshopify.com", test.host, app)
-		if got := ""; err == nil {
+		got := ""
+		if err == nil {
 			got = page.String()
-			if got != test.want {
-				t.Errorf("%s: %q; want %q", name, got, test.want)
-			}
-		} else if test.want != "" {
-			t.Errorf("%s: refused; want %q", name, test.want)
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, test.want)
 		}
 	}
 }
@@ -59,7 +58,9 @@ func TestAccountLink(t *testing.T) {
 			}
 		}
 	}
-	c := newClient(t, pipesURL, func(o *recharge.Options) { o.AccountPage = &url.URL{Scheme: "https", Host: "shopify.com", Path: "/elsewhere"} })
+	c := newClient(t, pipesURL, func(o *recharge.Options) {
+		o.AccountPage = &url.URL{Scheme: "https", Host: "shopify.com", Path: "/elsewhere"}
+	})
 	if got := c.AccountLink(visit("orders")).URL; got != "https://shopify.com/elsewhere" {
 		t.Errorf("orders, from an address without a known shape = %q; want that address", got)
 	}

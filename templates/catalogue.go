@@ -4,13 +4,11 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"html"
 	"io/fs"
-	"maps"
 	"path"
-	"slices"
 	"strings"
+	"text/template"
 
 	"golang.org/x/text/language"
 )
@@ -25,25 +23,25 @@ const (
 
 // A catalogue holds all texts in one language: locales/<code>.json.
 type catalogue struct {
-	code  string // as Shopify writes it: "fr", "pt-BR"
-	texts map[string]string
+	Code  string // as Shopify writes it: "fr", "pt-BR"
+	Texts map[string]string
 }
 
-// direction returns the value of HTML's dir attribute.
-func (c catalogue) direction() string {
-	if c.code == "ar" || c.code == "he" {
+// Direction returns the value of HTML's dir attribute.
+func (c catalogue) Direction() string {
+	if c.Code == "ar" || c.Code == "he" {
 		return "rtl"
 	}
 	return "ltr"
 }
 
-// tags returns the language tags that use this catalogue, in lower case.
-func (c catalogue) tags() []string {
+// Tags returns the language tags that use this catalogue, in lower case.
+func (c catalogue) Tags() []string {
 	also := map[string][]string{
 		"nb": {"nn", "no"}, "pt-PT": {"pt"}, "he": {"iw"},
 		"zh-CN": {"zh"}, "zh-TW": {"zh-hant", "zh-hk", "zh-mo"},
 	}
-	return append(also[c.code], strings.ToLower(c.code))
+	return append(also[c.Code], strings.ToLower(c.Code))
 }
 
 // loadCatalogues returns all catalogues in the order of their codes, and a map of them by tag.
@@ -52,12 +50,12 @@ func loadCatalogues() (all []catalogue, byTag map[string]catalogue) {
 	files, _ := fs.Glob(locales, "locales/*.json") // cannot fail, since the pattern is valid
 	for _, file := range files {
 		raw, err := locales.ReadFile(file)
-		c := catalogue{code: strings.TrimSuffix(path.Base(file), ".json")}
-		if err = errors.Join(err, json.Unmarshal(raw, &c.texts)); err != nil {
+		c := catalogue{Code: strings.TrimSuffix(path.Base(file), ".json")}
+		if err = errors.Join(err, json.Unmarshal(raw, &c.Texts)); err != nil {
 			panic(err) // cannot happen in a tested binary, as the files are part of it
 		}
 		all = append(all, c)
-		for _, tag := range c.tags() {
+		for _, tag := range c.Tags() {
 			byTag[tag] = c
 		}
 	}
@@ -80,34 +78,25 @@ func choose(byTag map[string]catalogue, languages string) catalogue {
 	return byTag[english]
 }
 
-// choice returns Liquid that makes the same choice when Shopify renders a page, by the storefront's
-// language. It sets ms_language, ms_direction and a variable for each text of the page, such as
-// ms_title for "unavailable.title" and ms_home for "home".
+// choice returns Liquid that makes the same choice for a page, from choice.liquid.
 func choice(all []catalogue, page string) string {
+	parsed := template.Must(template.New("choice.liquid").Delims("[[", "]]").ParseFS(files, "choice.liquid"))
 	var out strings.Builder
-	out.WriteString(`{%- assign ms_asked = request.locale.iso_code | append: '' | downcase -%}
-{%- assign ms_spoken = ms_asked | split: '-' | first -%}
-{%- assign ms_language = '` + english + `' -%}
-`)
-	for _, name := range []string{"ms_spoken", "ms_asked"} { // the closer match comes last and wins
-		fmt.Fprintf(&out, "{%%- case %s -%%}\n", name)
-		for _, c := range all {
-			tags := strings.Join(c.tags(), "', '")
-			fmt.Fprintf(&out, "{%%- when '%s' -%%}{%%- assign ms_language = '%s' -%%}\n", tags, c.code)
-		}
-		out.WriteString("{%- endcase -%}\n")
+	if err := parsed.Execute(&out, map[string]any{"Catalogues": all, "Page": page}); err != nil {
+		panic(err) // cannot happen in a tested binary, either
 	}
-	out.WriteString("{%- case ms_language -%}\n")
-	for _, c := range all {
-		fmt.Fprintf(&out, "{%%- when '%s' -%%}\n{%%- assign ms_direction = '%s' -%%}\n", c.code, c.direction())
-		for _, key := range slices.Sorted(maps.Keys(c.texts)) {
-			if of, _, owned := strings.Cut(key, "."); !owned || of == page {
-				fmt.Fprintf(&out, "{%%- capture %s -%%}%s{%%- endcapture -%%}\n", variable(key), inLiquid(c.texts[key]))
-			}
-		}
-	}
-	out.WriteString("{%- endcase -%}\n")
 	return out.String()
+}
+
+// Variables returns the texts of a page in Liquid, by the names of their variables.
+func (c catalogue) Variables(page string) map[string]string {
+	all := map[string]string{}
+	for key, text := range c.Texts {
+		if of, _, owned := strings.Cut(key, "."); !owned || of == page {
+			all[variable(key)] = inLiquid(text)
+		}
+	}
+	return all
 }
 
 // variable returns the name of a text's Liquid variable.

@@ -33,19 +33,19 @@ type OwnPage struct {
 // texts, but not its links into the storefront.
 func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 	words := choose(p.byTag, page.Languages)
-	text, ok := words.texts[name+"."+cmp.Or(page.Reason, "text")]
+	text, ok := words.Texts[name+"."+cmp.Or(page.Reason, "text")]
 	if !ok {
 		return nil, fmt.Errorf("no page is called %q", name)
 	}
-	before, after, _ := strings.Cut(words.texts["reference"], "{id}")
+	before, after, _ := strings.Cut(words.Texts["reference"], "{id}")
 	return p.draw("own.html", words, map[string]any{
 		"Outcome": name,
 		"Style":   ownStyle,
-		"Title":   words.texts[name+".title"],
+		"Title":   words.Texts[name+".title"],
 		"Text":    text,
-		"Hint":    words.texts[strings.Replace(name, "unavailable", "forbidden", 1)+".hint"], // a new link may work
+		"Hint":    words.Texts[strings.Replace(name, "unavailable", "forbidden", 1)+".hint"], // a new link may work
 		"Page":    page,
-		"Texts":   words.texts,
+		"Texts":   words.Texts,
 		"Before":  before, "After": after,
 	})
 }
@@ -61,13 +61,13 @@ func (p *Pages) Forward(target, locale string) ([]byte, error) {
 		"Target": target,
 		"Style":  forwardStyle,
 		"Script": forwardScript,
-		"Texts":  words.texts,
+		"Texts":  words.Texts,
 	})
 }
 
 // draw renders one of the templates in p.html, in one language.
 func (p *Pages) draw(file string, words catalogue, data map[string]any) ([]byte, error) {
-	data["Language"], data["Direction"] = words.code, words.direction()
+	data["Language"], data["Direction"] = words.Code, words.Direction()
 	var out bytes.Buffer
 	err := p.html.ExecuteTemplate(&out, file, data)
 	return out.Bytes(), err

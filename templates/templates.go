@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-//go:embed pages/*.liquid forward.html own.html
+//go:embed pages/*.liquid choice.liquid forward.html own.html
 var files embed.FS
 
 // Pages holds all templates for shoppers, parsed. It is safe for concurrent use.
@@ -53,7 +53,7 @@ func names() []string {
 func (p *Pages) Languages() []string {
 	var codes []string
 	for _, c := range p.catalogues {
-		codes = append(codes, c.code)
+		codes = append(codes, c.Code)
 	}
 	return codes
 }

@@ -115,7 +115,7 @@ func TestLanguage(t *testing.T) {
 		if want := `lang="` + tt.want + `" dir="` + tt.direction + `" aria-labelledby`; !strings.Contains(drawn, want) {
 			t.Errorf("the page in %q = %s; want %s in it", tt.asked, drawn, want)
 		}
-		if title := choose(load(t).byTag, tt.want).texts["unavailable.title"]; !strings.Contains(drawn, ">"+title+"</h1>") {
+		if title := choose(load(t).byTag, tt.want).Texts["unavailable.title"]; !strings.Contains(drawn, ">"+title+"</h1>") {
 			t.Errorf("the page in %q = %s; want the title %q", tt.asked, drawn, title)
 		}
 		forward, err := load(t).Forward("https://portal.example/", tt.asked)
@@ -124,7 +124,7 @@ func TestLanguage(t *testing.T) {
 		}
 	}
 	for _, tag := range []string{"", "-", "x", "en_US", "123"} {
-		if got := choose(load(t).byTag, tag).code; got != "en" {
+		if got := choose(load(t).byTag, tag).Code; got != "en" {
 			t.Errorf("choose(%q) = %q; want en", tag, got)
 		}
 	}
@@ -137,14 +137,14 @@ func TestEveryTextIsDrawn(t *testing.T) {
 	blank := strings.NewReplacer("{shop}", "<bdi>Fixture Shop</bdi>", "{id}", "<bdi>abc123defg</bdi>")
 	for _, c := range load(t).catalogues {
 		for _, name := range names() {
-			drawn := draw(t, s, c.code, name, page())
-			for key, text := range c.texts {
+			drawn := draw(t, s, c.Code, name, page())
+			for key, text := range c.Texts {
 				if of, _, owned := strings.Cut(key, "."); owned && of == name && !strings.Contains(drawn, blank.Replace(text)) {
-					t.Errorf("%s in %s = %s; want %s in it", name, c.code, drawn, key)
+					t.Errorf("%s in %s = %s; want %s in it", name, c.Code, drawn, key)
 				}
 			}
 			if left := regexp.MustCompile(`ms_|\{|\}\}`).FindString(cutStyle(drawn)); left != "" {
-				t.Errorf("%s in %s = %s; want no %q left", name, c.code, drawn, left)
+				t.Errorf("%s in %s = %s; want no %q left", name, c.Code, drawn, left)
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func used(t *testing.T, key string) bool {
 	t.Helper()
 	of, _, owned := strings.Cut(key, ".")
 	if of == "forbidden" {
-		return strings.Contains(forbidden(t, english), choose(load(t).byTag, english).texts[key])
+		return strings.Contains(forbidden(t, english), choose(load(t).byTag, english).Texts[key])
 	}
 	use := "{{ " + variable(key) + " }}"
 	sources := []string{"pages/frame.liquid", "pages/" + of + ".liquid"}
@@ -256,15 +256,15 @@ func forbidden(t *testing.T, language string) string {
 // language, with the request id and a way on.
 func TestForbiddenTextsAreDrawn(t *testing.T) {
 	for _, c := range load(t).catalogues {
-		drawn := forbidden(t, c.code)
-		for key, text := range c.texts {
+		drawn := forbidden(t, c.Code)
+		for key, text := range c.Texts {
 			if strings.HasPrefix(key, "forbidden.") && !strings.Contains(drawn, ">"+text+"<") {
-				t.Errorf("forbidden in %s = %s; want %s in it", c.code, drawn, key)
+				t.Errorf("forbidden in %s = %s; want %s in it", c.Code, drawn, key)
 			}
 		}
-		for _, part := range []string{`<html lang="` + c.code + `" dir="` + c.direction() + `">`, "<bdi>abc123defg</bdi>", `<a href="?">`, `<a href="/account">`, `<a href="/">`} {
+		for _, part := range []string{`<html lang="` + c.Code + `" dir="` + c.Direction() + `">`, "<bdi>abc123defg</bdi>", `<a href="?">`, `<a href="/account">`, `<a href="/">`} {
 			if !strings.Contains(drawn, part) {
-				t.Errorf("forbidden in %s = %s; want %s in it", c.code, drawn, part)
+				t.Errorf("forbidden in %s = %s; want %s in it", c.Code, drawn, part)
 			}
 		}
 	}

@@ -212,20 +212,18 @@ func (c *Client) Scopes(ctx context.Context, g *Grant) ([]string, error) {
 	return answer.Token.Scopes, nil
 }
 
-type storeAnswer struct {
-	Store struct {
-		Identifier string `json:"identifier"`
-		Portal     string `json:"customer_portal_base_url"`
-	} `json:"store"`
-}
-
 // checkStore checks that the token is this shop's, if its scopes allow that. A token copied from
 // another store would open nothing, and nobody would know why.
 func (i *inspector) checkStore(ctx context.Context) (Finding, error) {
 	if missing := i.lacks("read_store", "store_info"); missing != nil {
 		return Finding{State: Skipped, Why: Forbidden, Missing: missing}, nil
 	}
-	answer, err := do[storeAnswer](ctx, i.Client, i.grant, i.get(Normal, nil, "store"))
+	answer, err := do[struct {
+		Store struct {
+			Identifier string `json:"identifier"`
+			Portal     string `json:"customer_portal_base_url"`
+		} `json:"store"`
+	}](ctx, i.Client, i.grant, i.get(Normal, nil, "store"))
 	if err != nil {
 		return Finding{}, err
 	}

@@ -160,17 +160,15 @@ type registered struct {
 	Topic   Topic  `json:"topic"`
 }
 
-type webhookPage struct {
-	Webhooks *[]registered `json:"webhooks"`
-	Next     string        `json:"next_cursor"`
-}
-
 // webhooks returns all webhooks that were registered with the client's token.
 func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 	var all []registered
 	query := url.Values{"limit": {"250"}}
 	for range maxWebhookPages {
-		page, err := do[webhookPage](ctx, c, g, c.get(Normal, query, "webhooks"))
+		page, err := do[struct {
+			Webhooks *[]registered `json:"webhooks"`
+			Next     string        `json:"next_cursor"`
+		}](ctx, c, g, c.get(Normal, query, "webhooks"))
 		if err == nil && page.Webhooks == nil {
 			err = malformed("webhooks")
 		}

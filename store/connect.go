@@ -114,19 +114,12 @@ type Look struct {
 // Moved is one change of a detected trait.
 type Moved struct {
 	At   time.Time
-	What string // a constant below
+	What string // PortalMoved, or another word of Learn's
 	To   string // the new value
 }
 
-// What can change.
-const (
-	PortalMoved   = "portal"
-	AccountsMoved = "accounts"
-	LinkMoved     = "link"
-	HostMoved     = "account host"
-	ScopesMoved   = "scopes"
-	BurstMoved    = "burst"
-)
+// PortalMoved is what has moved when links by hash lead to another address.
+const PortalMoved = "portal"
 
 // keptChanges is how many changes are kept.
 const keptChanges = 5
@@ -138,11 +131,11 @@ func (c *Connection) Learn(seen Traits, at time.Time) bool {
 	c.Detected = seen.Or(last)
 	for _, of := range []struct{ what, from, to string }{
 		{PortalMoved, last.PortalURL, c.Detected.PortalURL},
-		{AccountsMoved, last.Accounts, c.Detected.Accounts},
-		{LinkMoved, last.Link, c.Detected.Link},
-		{HostMoved, last.AccountHost, c.Detected.AccountHost},
-		{ScopesMoved, last.Scopes, c.Detected.Scopes},
-		{BurstMoved, strconv.Itoa(last.Burst), strconv.Itoa(c.Detected.Burst)},
+		{"accounts", last.Accounts, c.Detected.Accounts},
+		{"link", last.Link, c.Detected.Link},
+		{"account host", last.AccountHost, c.Detected.AccountHost},
+		{"scopes", last.Scopes, c.Detected.Scopes},
+		{"burst", strconv.Itoa(last.Burst), strconv.Itoa(c.Detected.Burst)},
 	} {
 		if of.from != of.to && of.from != "" && of.from != "0" {
 			changes := append(slices.Clone(c.Look.Changes), Moved{at, of.what, of.to})

@@ -34,17 +34,21 @@ func (p *panel) draw() template.HTML {
 	p.mu.Lock()
 	last := p.last
 	p.mu.Unlock()
-	broken := 0
+	broken, current := 0, p.sandbox.kind.accounts == "new"
 	for _, toggle := range p.sandbox.switches {
+		if toggle.Name == "accounts" && toggle.On() {
+			current = !current
+		}
 		if toggle.On() && !toggle.Choice {
 			broken++
 		}
 	}
 	var out strings.Builder
 	err := p.page.Execute(&out, map[string]any{
-		"Store":    p.sandbox.Store.URL,
+		"Store":    p.sandbox.Store,
 		"Switches": p.sandbox.switches,
 		"Broken":   broken,
+		"Account":  current && !p.sandbox.kind.headless,
 		"Last":     last,
 		"Other":    p.elsewhere(),
 	})

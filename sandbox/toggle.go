@@ -93,7 +93,7 @@ func (s *Sandbox) toggles() []*toggle {
 	return append(behind,
 		&toggle{
 			Name: "unity", Label: "Recharge's portal: Unity, not Affinity", Choice: true,
-			Expect: "the subscriptions in the customer account; the server looks at once, not only once a day",
+			Expect: "the page in the current customer account, once the app home has its address; the server notices at once",
 			set: func(on bool) error {
 				s.Recharge.SetUnity(on)
 				s.look()
@@ -130,7 +130,7 @@ func (s *Sandbox) accountsToggle() *toggle {
 	if now == "legacy" {
 		other, label = "new", "Customer accounts: current, not legacy"
 	}
-	expect := "as before; signed out, over the other sign-in and back; the server looks at once"
+	expect := "as before; a signed-out shopper returns from the other sign-in; the server notices at once"
 	return &toggle{Name: "accounts", Label: label, Choice: true, Expect: expect, set: func(on bool) error {
 		if on {
 			s.Store.SetAccounts(other)

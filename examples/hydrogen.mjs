@@ -9,15 +9,17 @@ const hex = (buffer) => Array.from(new Uint8Array(buffer), (b) => b.toString(16)
 
 // customer is Shopify's ID (gid://shopify/Customer/1 is fine), or "recharge:" and Recharge's. Never
 // take it from the browser.
-async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, destination = "", locale = "") {
+async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, options = {}) {
+  const { destination = "", locale = "", country = "", returnTo = "" } = options;
   const expires = String(Math.floor(Date.now() / 1000) + 240);
   const nonce = hex(crypto.getRandomValues(new Uint8Array(16)));
   const signed = ["manage-subscriptions/go/1", SHOP, customer, destination, locale, expires, nonce];
+  if (country || returnTo) signed.push(country, returnTo);
   const text = signed.map((value) => `${bytes(value).length}:${value},`).join("");
   const secret = await crypto.subtle.digest("SHA-256", bytes(PORTAL_API_KEY));
   const key = await crypto.subtle.importKey("raw", secret, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
   const signature = hex(await crypto.subtle.sign("HMAC", key, bytes(text)));
-  const query = { shop: SHOP, customer, destination, locale, expires, nonce, signature };
+  const query = { shop: SHOP, customer, destination, locale, country, return_to: returnTo, expires, nonce, signature };
   return `${PORTAL_URL}/go?${new URLSearchParams(query)}`;
 }
 

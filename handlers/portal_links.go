@@ -129,7 +129,7 @@ var (
 	errTooLong   = errors.New("the body is longer than 4 KiB")
 	errNotObject = errors.New("the body must be one JSON object, with each name once and no nested values")
 	errUnknown   = errors.New("the only names beside the customer's id are destination, locale, country and return_to")
-	errOneOf     = errors.New("send either shopify_customer_id or recharge_customer_id, not both")
+	errOneOf     = errors.New("send one of shopify_customer_id and recharge_customer_id")
 	errShopifyID = errors.New("shopify_customer_id must be a string with Shopify's id: " +
 		`"7123456789012", or "gid://shopify/Customer/7123456789012"`)
 	errRechargeID = errors.New("recharge_customer_id must be a whole number, such as 18819267")

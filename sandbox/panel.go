@@ -48,6 +48,7 @@ func (p *panel) draw() template.HTML {
 		"Store":    p.sandbox.Store,
 		"Switches": p.sandbox.switches,
 		"Broken":   broken,
+		"Headless": p.sandbox.kind.headless,
 		"Account":  current && !p.sandbox.kind.headless,
 		"Last":     last,
 		"Other":    p.elsewhere(),

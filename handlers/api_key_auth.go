@@ -120,22 +120,16 @@ func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
 // customerGID is the prefix of customer ids in Shopify's Customer Account API.
 const customerGID = "gid://shopify/Customer/"
 
-var errNobody = errors.New("not a customer's id")
-
 // parseCustomerID parses Shopify's customer id, with or without customerGID.
 func parseCustomerID(s string) (shopify.CustomerID, error) {
-	id, err := shopify.ParseCustomerID(strings.TrimPrefix(s, customerGID))
-	if err != nil {
-		return "", errNobody
-	}
-	return id, nil
+	return shopify.ParseCustomerID(strings.TrimPrefix(s, customerGID))
 }
 
 // parseRechargeID parses Recharge's customer id, a positive number in its canonical form.
 func parseRechargeID(s string) (int64, error) {
 	id, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != s {
-		return 0, errNobody
+		return 0, errors.New("not the id of a Recharge customer")
 	}
 	return id, nil
 }

@@ -95,7 +95,13 @@ func closeChunked(next http.Handler) http.Handler {
 // opsServer answers on OPS_ADDR: probes, metrics and, on request, profiles.
 func (s *server) opsServer() *http.Server {
 	ops := s.httpServer(func(e *echo.Echo) {
-		s.health.Register(e)
+		e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "alive\n") })
+		e.GET("/readyz", func(c echo.Context) error {
+			if !s.ready.Load() {
+				return c.String(http.StatusServiceUnavailable, "not ready\n")
+			}
+			return c.String(http.StatusOK, "ready\n")
+		})
 		e.GET("/metrics", echo.WrapHandler(s.metrics.Handler(s.Log)))
 		if s.cfg.PProf { // the routes that net/http/pprof has on the default mux
 			e.GET("/debug/pprof/*", echo.WrapHandler(http.HandlerFunc(pprof.Index)))

@@ -131,7 +131,7 @@ func (s *server) observe(ctx context.Context) *metrics.State {
 // State returns what a scrape reports. It waits for nothing.
 func (s *server) State() metrics.State {
 	state := *s.observed.Load()
-	state.Ready, state.Now = s.health.Ready.Load(), s.Now()
+	state.Ready, state.Now = s.ready.Load(), s.Now()
 	state.Servers, state.RedisPool = s.store.Instances(), *s.store.Client().PoolStats()
 	state.RedisUp = state.RedisUp && s.store.Reachable()
 	state.OpenCircuits = map[string]int{}

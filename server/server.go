@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"manage-subscriptions/config"
-	"manage-subscriptions/handlers"
 	"manage-subscriptions/importer"
 	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
@@ -86,7 +85,7 @@ type server struct {
 	resolver  *portal.Resolver
 	merchant  *merchant.Service
 	importer  *importer.Importer // nil: no customer is cached before they click
-	health    handlers.Health
+	ready     atomic.Bool        // takes clicks, even without Redis or Recharge, since clicks are answered then, too
 	metrics   *metrics.Metrics
 	observed  atomic.Pointer[metrics.State] // what a scrape must not wait for; never nil
 	traces    *traces                       // nil: no collector
@@ -128,12 +127,12 @@ func (s *server) serve(ctx context.Context) error {
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
 	jobs := s.startJobs(beside, fail)
 	defer func() { stop(); jobs.Wait() }()
-	s.health.Ready.Store(true)
+	s.ready.Store(true)
 	s.Log.Info("serving", "addr", s.Listener.Addr().String(), "ops_addr", s.opsListener.Addr().String())
 	select {
 	case <-failed.Done():
 	case <-ctx.Done():
-		s.health.Ready.Store(false)
+		s.ready.Store(false)
 		s.Log.Info("no longer ready", "notice", s.Notice.String())
 		select {
 		case <-failed.Done():
@@ -143,7 +142,7 @@ func (s *server) serve(ctx context.Context) error {
 	// Accept no new clicks, and wait for the running ones. The operator's routes answer "not ready" until
 	// they have ended.
 	s.Log.Info("draining")
-	s.health.Ready.Store(false)
+	s.ready.Store(false)
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ClickTimeout+2*time.Second)
 	defer cancel()
 	err := errors.Join(context.Cause(failed), s.public.Shutdown(draining)) // which is a cause itself

@@ -45,7 +45,7 @@ func budgets() []budget {
 			},
 			[]string{
 				"handlers/admin.go", "handlers/connection.go", "handlers/home_health.go", "handlers/keys.go",
-				"handlers/health.go", "handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
+				"handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
 				"handlers/status.go", "portal/status.go",
 				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
 				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go",

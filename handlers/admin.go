@@ -20,7 +20,6 @@ import (
 // session token, never from a parameter, header or form field.
 type Admin struct {
 	ClientID string
-	AppURL   *url.URL
 	Sessions *shopify.SessionTokens
 	Merchant *merchant.Service
 	Pages    *templates.Admin
@@ -32,7 +31,8 @@ type Admin struct {
 // Register adds the routes.
 func (a *Admin) Register(e *echo.Echo) {
 	a.crossOrigin = http.NewCrossOriginProtection()
-	_ = a.crossOrigin.AddTrustedOrigin(a.AppURL.Scheme + "://" + a.AppURL.Host) // cannot fail with any https or http URL
+	app := a.Merchant.AppURL
+	_ = a.crossOrigin.AddTrustedOrigin(app.Scheme + "://" + app.Host) // cannot fail with an http or https URL
 	e.Match([]string{echo.GET, echo.HEAD}, "/", a.bridged(a.home))
 	e.GET("/app/bounce", a.bridged(a.bounce))
 	e.GET("/app/install", a.install)
@@ -217,11 +217,11 @@ func (a *Admin) outside(c echo.Context, status int, problem string) error {
 }
 
 // base returns the path of APP_URL, without a trailing slash.
-func (a *Admin) base() string { return strings.TrimRight(a.AppURL.Path, "/") }
+func (a *Admin) base() string { return strings.TrimRight(a.Merchant.AppURL.Path, "/") }
 
 // address returns the absolute address of a path on this server.
 func (a *Admin) address(path string) string {
-	return a.AppURL.Scheme + "://" + a.AppURL.Host + a.base() + path
+	return a.Merchant.AppURL.Scheme + "://" + a.Merchant.AppURL.Host + a.base() + path
 }
 
 // draw answers with a page that only framedBy's admin may frame, or nobody if framedBy is "".

@@ -10,6 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
@@ -20,7 +21,7 @@ import (
 // APIKeyAuth authenticates clicks that Shopify has not signed, by a key of the shop's own
 // middleware. They get the same lookup, limit, links and outcomes as all other clicks.
 type APIKeyAuth struct {
-	Resolver *portal.Resolver
+	Merchant *merchant.Service
 	Own      []portallink.Secret // the configured store's keys
 }
 
@@ -29,7 +30,7 @@ var errNoKey = errors.New("no key of this shop's")
 // limit bounds how long a click takes. It does not end when the shopper leaves, because a signed
 // link could then be used up without opening anything.
 func (k *APIKeyAuth) limit(c echo.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(c.Request().Context()), k.Resolver.Timeout)
+	return context.WithTimeout(context.WithoutCancel(c.Request().Context()), k.Merchant.Timeout)
 }
 
 // authenticate returns a nil error if proven accepts one of the shop's secrets. proven must take
@@ -41,9 +42,9 @@ func (k *APIKeyAuth) authenticate(
 ) (*store.Loaded, error) {
 	var loaded *store.Loaded
 	var secrets []portallink.Secret
-	switch k.Resolver.Merchants.Own() {
+	switch k.Merchant.Merchants.Own() {
 	case "":
-		read := k.Resolver.Load(ctx, who, click.trace)
+		read := k.Merchant.Load(ctx, who, click.trace)
 		if read.Err != nil && read.Record == nil {
 			return nil, portal.ErrRedisDown
 		}
@@ -97,7 +98,7 @@ var keyShape = regexp.MustCompile(`^mspk_([a-z0-9][a-z0-9-]{0,62})_[A-Z2-7]{26}$
 
 // shopOfKey returns the shop that a key claims to belong to.
 func (k *APIKeyAuth) shopOfKey(key string) (shopify.Shop, error) {
-	if own := k.Resolver.Merchants.Own(); own != "" {
+	if own := k.Merchant.Merchants.Own(); own != "" {
 		return own, nil
 	}
 	parts := keyShape.FindStringSubmatch(key)

@@ -52,7 +52,7 @@ func FuzzKeyOfShop(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	auth := &APIKeyAuth{Resolver: &portal.Resolver{Merchants: merchants}}
+	auth := &APIKeyAuth{Merchant: &merchant.Service{Resolver: &portal.Resolver{Merchants: merchants}}}
 	f.Fuzz(func(t *testing.T, name, random string) {
 		shop, err := shopify.ShopOfHandle(name)
 		found, keyErr := auth.shopOfKey("mspk_" + name + "_" + random)

@@ -25,7 +25,7 @@ type keysView struct {
 }
 
 func (a *Admin) keysView(ctx context.Context, shop shopify.Shop) (keysView, error) {
-	view := keysView{Address: strings.TrimRight(a.AppURL.String(), "/")}
+	view := keysView{Address: strings.TrimRight(a.Merchant.AppURL.String(), "/")}
 	if own := a.Merchant.Merchants.Own(); own != "" {
 		view.Fixed, view.Set = true, shop == own && a.HasKeys
 		return view, nil

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -34,7 +33,6 @@ type Portal struct {
 	Pages          *templates.Pages
 	LegacyAccounts bool // sign in at /account/login if the shop's setting is unknown
 	ByPage         bool // forward with a page instead of a 302
-	Now            func() time.Time
 }
 
 // route is the path of the app's proxy URL.
@@ -77,7 +75,7 @@ func findRoute(next echo.HandlerFunc) echo.HandlerFunc {
 // handle resolves a click, answers it and records it. A HEAD request opens no portal, so only the
 // cache answers it.
 func (p *Portal) handle(c echo.Context) error {
-	click := begin(portal.FromStorefront, p.Now, p.Pages)
+	click := begin(portal.FromStorefront, p.Merchant.Now, p.Pages)
 	click.head, click.legacy, click.byPage = c.Request().Method == http.MethodHead, p.LegacyAccounts, p.ByPage
 	result := p.resolve(c, click)
 	if target := click.again(result.Cause); target != "" {

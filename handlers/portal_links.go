@@ -14,7 +14,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
@@ -23,10 +22,7 @@ import (
 
 // PortalLinks answers POST /api/portal-links. A shop's own middleware, which knows who is signed
 // in, calls it for the link to that customer's portal.
-type PortalLinks struct {
-	*APIKeyAuth
-	Merchant *merchant.Service
-}
+type PortalLinks struct{ *APIKeyAuth }
 
 // Register adds the route.
 func (l *PortalLinks) Register(e *echo.Echo) { e.POST("/api/portal-links", l.handle) }
@@ -82,7 +78,7 @@ func answerProblem(c echo.Context, name, id, detail string) error {
 // handle resolves a click, answers it and records it. An invalid request is not recorded, because
 // it has no outcome.
 func (l *PortalLinks) handle(c echo.Context) error {
-	click := begin(portal.FromAPI, l.Resolver.Now, nil)
+	click := begin(portal.FromAPI, l.Merchant.Now, nil)
 	result, invalid := l.decide(c, click)
 	if invalid == nil {
 		return click.finish(c, l.Merchant, result)
@@ -112,12 +108,12 @@ func (l *PortalLinks) decide(c echo.Context, click *clickRequest) (result portal
 	case wrong != nil:
 		return portal.Result{}, wrong
 	case visit.Return != "":
-		merchant, _ := l.Resolver.Merchants.Find(ctx, shop)
+		merchant, _ := l.Merchant.Merchants.Find(ctx, shop)
 		if merchant != nil && merchant.Client.WayBack(visit.Return) != visit.Return {
 			return portal.Result{}, errReturn
 		}
 	}
-	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace), nil
+	return l.Merchant.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace), nil
 }
 
 // bodySize is the maximum size of a body in bytes. Valid bodies are much smaller.

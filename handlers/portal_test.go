@@ -61,7 +61,7 @@ func TestFaultOfOursIsUnavailable(t *testing.T) {
 		"in the flight":    {verifier, broken},
 	} {
 		var log bytes.Buffer
-		portals := Portal{Verifier: test.verifier, Pages: pages, Now: time.Now, Merchant: &merchant.Service{
+		portals := Portal{Verifier: test.verifier, Pages: pages, Merchant: &merchant.Service{
 			Resolver: &portal.Resolver{Store: s, Timeout: time.Second, Now: time.Now, Merchants: test.merchants},
 			Recorder: &portal.Recorder{Store: s, Log: slog.New(slog.NewJSONHandler(&log, nil)), Meter: noMeter{}},
 		}}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/shopify"
@@ -23,9 +22,8 @@ import (
 // signed.
 type SignedLinks struct {
 	*APIKeyAuth
-	Merchant *merchant.Service
-	Pages    *templates.Pages
-	Platform shopify.Platform
+
+	Pages *templates.Pages
 }
 
 // Register adds the route. HEAD is not accepted, because it would use up the link.
@@ -38,10 +36,10 @@ var (
 )
 
 func (l *SignedLinks) handle(c echo.Context) error {
-	click := begin(portal.FromSignedLink, l.Resolver.Now, l.Pages)
+	click := begin(portal.FromSignedLink, l.Merchant.Now, l.Pages)
 	result := l.follow(c, click)
 	if click.shop != "" {
-		click.home = l.Platform.ShopURL(click.shop) + "/"
+		click.home = l.Merchant.Platform.ShopURL(click.shop) + "/"
 	}
 	return click.finish(c, l.Merchant, result)
 }
@@ -66,7 +64,7 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 		return refuse(err)
 	}
 	visit := visitOf(signed.Destination, signed.Locale, signed.Country, signed.ReturnTo)
-	return l.Resolver.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
+	return l.Merchant.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
 }
 
 // read parses a link and checks that it is a click. It does not verify the signature.
@@ -90,7 +88,7 @@ func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed por
 	if err := signed.At(start); err != nil {
 		return err
 	}
-	opens, err := l.Resolver.Store.UseNonce(ctx, click.shop, signed.Nonce, browser, signed.Expires)
+	opens, err := l.Merchant.Store.UseNonce(ctx, click.shop, signed.Nonce, browser, signed.Expires)
 	click.trace.End(portal.StepNonce, start, err)
 	if err == nil && !opens {
 		return errUsed

@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -15,8 +16,7 @@ import (
 // what docs/openapi.yaml lists.
 type Status struct {
 	Verifier *shopify.Verifier
-	Resolver *portal.Resolver
-	Recorder *portal.Recorder
+	Merchant *merchant.Service
 }
 
 // status is the JSON answer. A nil field is not known.
@@ -37,22 +37,22 @@ func (s *Status) handle(c echo.Context) error {
 	id := requestID()
 	request, err := s.Verifier.Verify(c.Request().URL.RawQuery, "")
 	if err != nil {
-		s.Recorder.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
-		s.Recorder.Meter.Status(portal.StatusForbidden)
+		s.Merchant.Log.InfoContext(c.Request().Context(), "status refused", "request_id", id, "cause", err)
+		s.Merchant.Recorder.Meter.Status(portal.StatusForbidden)
 		return c.Blob(http.StatusForbidden, plainText, []byte("403 Forbidden\nRequest id: "+id+"\n"))
 	}
 	who := store.Shopper{Shop: request.Shop, Customer: request.Customer}
 	var standing portal.SubscriberStatus // not known for a visitor, or if Recharge is not connected
 	if who.Customer != "" {
-		standing = s.Resolver.Status(c.Request().Context(), who, c.Request().Method == http.MethodHead) // HEAD makes no call
+		standing = s.Merchant.Status(c.Request().Context(), who, c.Request().Method == http.MethodHead) // HEAD makes no call
 	}
-	s.Recorder.Calls(who.Shop, standing.Calls)
+	s.Merchant.Recorder.Calls(who.Shop, standing.Calls)
 	if standing.Cause != nil {
-		s.Recorder.Log.LogAttrs(c.Request().Context(), portal.Level("", standing.Cause), "status", append([]slog.Attr{
+		s.Merchant.Log.LogAttrs(c.Request().Context(), portal.Level("", standing.Cause), "status", append([]slog.Attr{
 			slog.String("request_id", id), slog.String("shop", string(who.Shop)), slog.Bool("known", standing.Known),
 		}, portal.Causes(standing.Cause)...)...)
 	}
-	s.Recorder.Meter.Status(answerOf(standing, who))
+	s.Merchant.Recorder.Meter.Status(answerOf(standing, who))
 	answer := status{SignedIn: who.Customer != ""}
 	if standing.Known {
 		answer.Subscriber, answer.ActiveSubscriptions = &standing.Subscriber, &standing.Active

@@ -170,26 +170,25 @@ func (s *server) wireRoutes() error {
 	pages := templates.Load()
 	routes := []interface{ Register(e *echo.Echo) }{
 		&handlers.Admin{
-			ClientID: s.cfg.ShopifyAPIKey, AppURL: s.cfg.AppURL, Sessions: sessions, Merchant: s.merchant,
-			Pages: templates.LoadAdmin(), HasKeys: len(s.cfg.PortalAPIKeys) > 0,
+			ClientID: s.cfg.ShopifyAPIKey, Sessions: sessions, Merchant: s.merchant, Pages: templates.LoadAdmin(),
+			HasKeys: len(s.cfg.PortalAPIKeys) > 0,
 		},
 		&handlers.Portal{
 			Verifier: verifier, Merchant: s.merchant, Pages: pages,
-			LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage, Now: s.Now,
+			LegacyAccounts: s.cfg.Accounts == "legacy", ByPage: s.cfg.RedirectByPage,
 		},
-		&handlers.Status{Verifier: verifier, Resolver: s.resolver, Recorder: s.recorder},
+		&handlers.Status{Verifier: verifier, Merchant: s.merchant},
 		&handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant},
 		&handlers.RechargeWebhooks{Merchant: s.merchant},
 	}
 	// The routes for a store's own server need a key. Many stores make theirs in the admin.
 	if s.merchants.Own() == "" || len(s.cfg.PortalAPIKeys) > 0 {
-		auth := &handlers.APIKeyAuth{Resolver: s.resolver}
+		auth := &handlers.APIKeyAuth{Merchant: s.merchant}
 		for _, key := range reveal(s.cfg.PortalAPIKeys) {
 			auth.Own = append(auth.Own, portallink.SecretOf(key))
 		}
 		routes = append(routes,
-			&handlers.PortalLinks{APIKeyAuth: auth, Merchant: s.merchant},
-			&handlers.SignedLinks{APIKeyAuth: auth, Merchant: s.merchant, Pages: pages, Platform: s.Platform})
+			&handlers.PortalLinks{APIKeyAuth: auth}, &handlers.SignedLinks{APIKeyAuth: auth, Pages: pages})
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers(s.cfg.AppURL))

@@ -15,19 +15,16 @@ import (
 // listen; the client reaches it through a pipe.
 func newEmbedded(ctx context.Context) (*miniredis.Miniredis, *redis.UniversalOptions) {
 	server := miniredis.NewMiniRedis()
-	go expire(ctx, server)
+	// miniredis could make keys expire itself, but would then go through all keys at every command.
+	go func() {
+		for last := time.Now(); recharge.Wait(ctx, time.Second); {
+			now := time.Now()
+			server.FastForward(now.Sub(last))
+			last = now
+		}
+	}()
 	return server, &redis.UniversalOptions{
 		Addrs:  []string{"embedded:0"},
 		Dialer: func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
-	}
-}
-
-// expire makes keys expire. miniredis could do that itself, but would then go through all keys at
-// every command.
-func expire(ctx context.Context, server *miniredis.Miniredis) {
-	for last := time.Now(); recharge.Wait(ctx, time.Second); {
-		now := time.Now()
-		server.FastForward(now.Sub(last))
-		last = now
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -191,25 +190,21 @@ func Parse(rawQuery string) (Signed, error) {
 	if err != nil {
 		return Signed{}, errQuery
 	}
-	values := map[string]string{}
 	for _, f := range append(Signed{}.fields(), field{name: "signature", shape: signatureShape}) {
-		given := query[f.name]
-		value := strings.Join(given, "")
-		if len(given) > 1 || !f.shape.MatchString(value) {
+		if len(query[f.name]) > 1 || !f.shape.MatchString(query.Get(f.name)) {
 			return Signed{}, errQuery
 		}
-		values[f.name] = value
 	}
 	// Their shapes have been checked, so neither can fail.
-	seconds, _ := strconv.ParseInt(values["expires"], 10, 64)
-	signature, _ := hex.DecodeString(values["signature"])
+	seconds, _ := strconv.ParseInt(query.Get("expires"), 10, 64)
+	signature, _ := hex.DecodeString(query.Get("signature"))
 	return Signed{
 		Link: Link{
-			Shop: values["shop"], Customer: values["customer"],
-			Destination: values["destination"], Locale: values["locale"],
-			Country: values["country"], ReturnTo: values["return_to"],
+			Shop: query.Get("shop"), Customer: query.Get("customer"),
+			Destination: query.Get("destination"), Locale: query.Get("locale"),
+			Country: query.Get("country"), ReturnTo: query.Get("return_to"),
 		},
-		Expires: time.Unix(seconds, 0), Nonce: values["nonce"], signature: signature,
+		Expires: time.Unix(seconds, 0), Nonce: query.Get("nonce"), signature: signature,
 	}, nil
 }
 

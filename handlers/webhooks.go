@@ -48,10 +48,7 @@ type webhookLine struct {
 // 200 would mean that we handled it.
 func (l webhookLine) answer(c echo.Context, m *merchant.Service, err error) error {
 	status := webhookStatus(err)
-	attributes := []slog.Attr{slog.Int("status", status)}
-	if l.from == portal.SentByRecharge {
-		attributes = append(attributes, slog.String("from", string(l.from)))
-	}
+	attributes := []slog.Attr{slog.Int("status", status), slog.String("from", string(l.from))}
 	if err != nil {
 		l.did, l.level = "", slog.LevelInfo
 		if l.topic != "" || status == http.StatusInternalServerError { // it was signed, or the fault is ours

@@ -39,7 +39,7 @@ func (s *Service) Connect(
 		return bad(problem), nil
 	}
 	if last == nil && offered(chosen) {
-		if problem := s.checkChosen(ctx, shop, &chosen); problem != "" {
+		if _, problem := s.checkChosen(ctx, shop, &chosen); problem != "" {
 			return bad("not saved", sentence(problem)), nil
 		}
 		next.Chosen = chosen

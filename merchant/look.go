@@ -19,11 +19,12 @@ import (
 const (
 	// lookEvery is how often a store's traits are detected again if nothing casts doubt on them.
 	lookEvery = 24 * time.Hour
-	// lookAgain is how long we wait after a look that did not end, or that another server has begun.
+	// lookAgain is how long we wait after a look that did not end, or that another server has begun, and
+	// while shoppers do not arrive signed in, since that may be over at any time.
 	lookAgain = time.Hour
-	// doubtAfter is how old a look must be before a click that Recharge refused causes another, since it may
-	// refuse every click.
-	doubtAfter = 10 * time.Minute
+	// askAgain is how long we wait before we look at the sign-in again, for the sake of shoppers who do not
+	// come back from it. Most of them never do, such as crawlers.
+	askAgain = 10 * time.Minute
 )
 
 // Doubt is a click's reason to detect a shop's traits again.
@@ -41,12 +42,14 @@ func (s *Service) Noticed(shop shopify.Shop, path string, returned bool, result 
 	if merchant == nil {
 		return
 	}
-	doubt := Doubt{
-		shop: shop, lost: s.lost(shop, merchant, returned, result.Outcome),
-		refused: lasting(result.Cause) && s.Now().Sub(merchant.LookedAt) >= doubtAfter,
-	}
-	if path != merchant.Path {
-		doubt.path = path
+	doubt := Doubt{shop: shop, refused: lasting(result.Cause) && !s.Now().Before(merchant.NextLook)}
+	if otherPath := path != "" && path != merchant.Path; otherPath || returned || result.Outcome == portal.SignIn {
+		one, _ := s.away.LoadOrStore(shop, &away{})
+		a := one.(*away)
+		doubt.lost = s.lost(a, merchant, returned, result.Outcome)
+		if otherPath && s.once(&a.path, time.Minute) {
+			doubt.path = path
+		}
 	}
 	if doubt != (Doubt{shop: shop}) {
 		select {
@@ -65,31 +68,30 @@ func lasting(cause error) bool {
 	return slices.ContainsFunc(reasons, func(reason recharge.Reason) bool { return recharge.Is(cause, reason) })
 }
 
-// away says who was sent to a shop's sign-in and has not come back.
-type away struct {
-	shoppers atomic.Int64
-	asked    atomic.Int64 // when the shop's kind of accounts was last looked at for their sake, in ns
+// away says who was sent to a shop's sign-in and has not come back, and when, in ns, a doubt was last
+// passed on because of them, or because of the app's path.
+type away struct{ shoppers, asked, path atomic.Int64 }
+
+// once reports whether a time is so long ago, and if so sets it to now. Only one caller gets true.
+func (s *Service) once(last *atomic.Int64, every time.Duration) bool {
+	at, now := last.Load(), s.Now().UnixNano()
+	return now-at >= int64(every) && last.CompareAndSwap(at, now)
 }
 
 // lost reports whether shoppers may be lost at the sign-in. Shopify moves stores from legacy to current
-// accounts, where the legacy way back does not work, so one shopper is enough to look. Many others
-// never come back, such as crawlers.
-func (s *Service) lost(shop shopify.Shop, m *portal.Merchant, returned bool, outcome portal.Outcome) bool {
-	if !returned && outcome != portal.SignIn {
-		return false
-	}
-	one, _ := s.away.LoadOrStore(shop, &away{})
-	a := one.(*away)
-	if returned {
+// accounts, where the legacy way back does not work, so one shopper is enough to look.
+func (s *Service) lost(a *away, m *portal.Merchant, returned bool, outcome portal.Outcome) bool {
+	most, every := int64(10), askAgain
+	switch {
+	case returned:
 		a.shoppers.Store(0)
 		return false
-	}
-	most, every := int64(10), doubtAfter
-	if m.LegacyAccounts {
+	case outcome != portal.SignIn:
+		return false
+	case m.LegacyAccounts:
 		most, every = 1, time.Minute
 	}
-	now, last := s.Now().UnixNano(), a.asked.Load()
-	return a.shoppers.Add(1) >= most && now-last >= int64(every) && a.asked.CompareAndSwap(last, now)
+	return a.shoppers.Add(1) >= most && s.once(&a.asked, every)
 }
 
 // Watch resolves doubts until ctx ends.
@@ -114,13 +116,18 @@ func (s *Service) resolve(ctx context.Context, doubt Doubt) error {
 		return err
 	}
 	var seen store.Traits
-	if doubt.lost {
+	if doubt.lost && connection.Chosen.Accounts == "" {
 		seen, err = s.detectAccounts(ctx, doubt.shop, func(Step) {})
 	}
+	if errors.Is(err, shopify.ErrNotSeen) { // it would not be seen in a minute either
+		one, _ := s.away.LoadOrStore(doubt.shop, &away{})
+		one.(*away).asked.Store(s.Now().Add(askAgain).UnixNano())
+	}
 	seen.Path = doubt.path
-	err = errors.Join(err, s.learn(ctx, connection, seen, time.Time{}))
+	err = errors.Join(err, s.learn(ctx, connection, seen, time.Time{}, false))
 	if doubt.refused {
-		err = errors.Join(err, s.lookAt(ctx, connection, doubtAfter))
+		due := func(look store.Look) bool { return !s.Now().Before(look.Next()) }
+		err = errors.Join(err, s.lookAt(ctx, connection, due, true))
 	}
 	return err
 }
@@ -129,11 +136,11 @@ func (s *Service) resolve(ctx context.Context, doubt Doubt) error {
 func (s *Service) Look(ctx context.Context, shop shopify.Shop) Said {
 	before, err := s.current(ctx, shop)
 	if err == nil && before != nil {
-		err = s.lookAt(ctx, before, 0)
+		err = s.lookAt(ctx, before, func(store.Look) bool { return true }, true)
 	}
-	after, _ := s.Connection(ctx, shop)
+	after, _ := s.current(ctx, shop)
 	switch {
-	case err != nil || after == nil:
+	case err != nil || before == nil || after == nil:
 		return bad("not looked")
 	case after.Detected != before.Detected:
 		return Said{Text: sentence("looked, changed")}
@@ -143,23 +150,39 @@ func (s *Service) Look(ctx context.Context, shop shopify.Shop) Said {
 
 // lookAgain detects a store's traits again if that is due.
 func (s *Service) lookAgain(ctx context.Context, connection store.Connection) {
-	if s.NoLook || s.Now().Sub(connection.Look.At) < lookEvery {
+	every := lookEvery
+	switch link := connection.Detected.Link; {
+	case s.NoLook:
+		return
+	case connection.Shop == s.Merchants.Own() && !s.started: // its settings may have changed
+		s.started, every = true, time.Minute
+	case link != "" && link != "signed_in":
+		every = lookAgain
+	}
+	due := func(look store.Look) bool {
+		return s.Now().Sub(look.At) >= every && s.Now().Sub(look.ClaimedAt) >= min(every, lookAgain)
+	}
+	if !due(connection.Look) {
 		return
 	}
-	if err := s.lookAt(ctx, &connection, lookEvery); err != nil && ctx.Err() == nil {
+	if err := s.lookAt(ctx, &connection, due, false); err != nil && ctx.Err() == nil {
 		s.Log.InfoContext(ctx, "store not looked at", "shop", string(connection.Shop), "cause", err)
 	}
 }
 
-// lookAt detects all traits of a store again, unless that was done, or begun by another server, in the
-// time before.
-func (s *Service) lookAt(ctx context.Context, connection *store.Connection, before time.Duration) error {
+// errNotInspected means that Recharge's answers do not show what the store is like now.
+var errNotInspected = errors.New("Recharge could not be asked about everything")
+
+// lookAt detects all traits of a store again, if that is due. A single customer's portal that Recharge
+// does not open says little about the others, so it only counts if it was met by a click, too, or is
+// what a merchant asks about.
+func (s *Service) lookAt(
+	ctx context.Context, connection *store.Connection, due func(store.Look) bool, met bool,
+) error {
 	claimed := false
 	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
-		now := s.Now()
-		claimed = now.Sub(c.Look.At) >= before && now.Sub(c.Look.ClaimedAt) >= min(before, lookAgain)
-		if claimed {
-			c.Look.ClaimedAt = now
+		if claimed = due(c.Look); claimed {
+			c.Look.ClaimedAt = s.Now()
 		}
 		return claimed
 	})
@@ -167,27 +190,36 @@ func (s *Service) lookAt(ctx context.Context, connection *store.Connection, befo
 		return err
 	}
 	findings, notInspected := s.inspect(ctx, connection, func(Step) {})
+	passing := func(f recharge.Finding) bool { return f.Why.Transient() }
+	if notInspected == nil && (!findings.Usable() || slices.ContainsFunc(findings.List, passing)) {
+		notInspected = errNotInspected
+	}
 	if findings.Of(recharge.CheckPortal).State != recharge.Passed && connection.Detected.PortalURL != "" {
 		findings.PortalURL = "" // where GET /store says that it is can be another address of the same portal
 	}
 	seen, notSeen := s.detect(ctx, connection.Shop, findings, func(Step) {})
+	if !met && seen.Link != "signed_in" && connection.Detected.Link == "signed_in" {
+		seen.Link = ""
+	}
 	at := s.Now()
 	if notInspected != nil || notSeen != nil {
 		at = time.Time{}
 	}
-	return errors.Join(notInspected, notSeen, s.learn(ctx, connection, seen, at))
+	return errors.Join(notInspected, notSeen, s.learn(ctx, connection, seen, at, met))
 }
 
 // learn saves what was detected for a connection, and when, unless the merchant has connected anew
-// meanwhile. at is zero if that was not everything.
-func (s *Service) learn(ctx context.Context, connection *store.Connection, seen store.Traits, at time.Time) error {
+// meanwhile. at is zero if that was not everything. met says that a refused link caused it.
+func (s *Service) learn(
+	ctx context.Context, connection *store.Connection, seen store.Traits, at time.Time, met bool,
+) error {
 	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
 		if !c.SavedAt.Equal(connection.SavedAt) {
 			return false
 		}
 		changed := c.Learn(seen, s.Now())
 		if !at.IsZero() {
-			c.Look.At = at
+			c.Look.At, c.Look.Vain = at, met && !changed
 		}
 		return changed || !at.IsZero()
 	})

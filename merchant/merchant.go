@@ -34,6 +34,7 @@ type Service struct {
 
 	busy    sync.Map // the shops with an action under way
 	away    sync.Map // shopify.Shop to *away
+	started bool     // Maintain has looked at the configured store
 	leaving sync.WaitGroup
 }
 
@@ -74,11 +75,13 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	if !offered(chosen) {
 		return Said{}, false
 	}
-	if problem := s.checkChosen(ctx, shop, &chosen); problem != "" {
+	seen, problem := s.checkChosen(ctx, shop, &chosen)
+	if problem != "" {
 		return bad("not saved", sentence(problem)), true
 	}
 	connected, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
 		connection.Chosen = chosen // SavedAt stays, since the installation is the same
+		connection.Learn(seen, s.Now())
 		return true
 	})
 	switch {
@@ -95,39 +98,41 @@ func offered(chosen store.Traits) bool {
 		slices.Contains([]string{"", "signed_in", "hash", "account"}, chosen.Link)
 }
 
-// checkChosen puts the addresses that a merchant has pasted into their usual form. It returns the key
-// of the sentence that says what is wrong; "" if nothing is.
-func (s *Service) checkChosen(ctx context.Context, shop shopify.Shop, chosen *store.Traits) string {
+// checkChosen puts the addresses that a merchant has pasted into their usual form. It returns what it has
+// detected for that, and the key of the sentence that says what is wrong; "" if nothing is.
+func (s *Service) checkChosen(
+	ctx context.Context, shop shopify.Shop, chosen *store.Traits,
+) (seen store.Traits, problem string) {
 	if chosen.PortalURL = strings.TrimSpace(chosen.PortalURL); chosen.PortalURL != "" {
 		portal, err := recharge.ParsePortalURL(chosen.PortalURL, s.AppURL)
 		if err != nil {
-			return "wrong portal"
+			return seen, "wrong portal"
 		}
 		chosen.PortalURL = portal.String()
 	}
 	chosen.AccountPage = strings.TrimSpace(chosen.AccountPage)
 	if chosen.AccountPage == "" && chosen.Link == "account" {
-		return "no account page"
+		return seen, "no account page"
 	}
 	if chosen.AccountPage == "" {
-		return ""
+		return seen, ""
 	}
 	// Only the store's own sign-in tells which host has its customers' accounts, besides Shopify's.
-	host := "shopify.com"
-	page, err := recharge.ParseAccountPage(chosen.AccountPage, string(shop), host, s.AppURL)
+	const shopifys = "shopify.com"
+	page, err := recharge.ParseAccountPage(chosen.AccountPage, string(shop), shopifys, s.AppURL)
 	if err != nil {
-		seen, notSeen := s.detectAccounts(ctx, shop, func(Step) {})
-		if notSeen != nil {
-			return "account page not checked"
+		var notSeen error
+		if seen, notSeen = s.detectAccounts(ctx, shop, func(Step) {}); notSeen != nil {
+			return seen, "account page not checked"
 		}
-		host = cmp.Or(seen.AccountHost, host)
+		host := cmp.Or(seen.AccountHost, shopifys)
 		page, err = recharge.ParseAccountPage(chosen.AccountPage, string(shop), host, s.AppURL)
 	}
 	if err != nil {
-		return "wrong account page"
+		return seen, "wrong account page"
 	}
 	chosen.AccountPage = page.String()
-	return ""
+	return seen, ""
 }
 
 // Disconnect erases the tokens and what is cached for the shop's shoppers. It removes the webhooks

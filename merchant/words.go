@@ -219,7 +219,10 @@ func Warnings(connection *store.Connection, traits store.Traits) (warnings []str
 		{differs(chosen.Accounts, seen.Accounts), sentence("warning accounts " + chosen.Accounts)},
 		{differs(chosen.PortalURL, seen.PortalURL), sentence("warning portal", seen.PortalURL)},
 		{chosen.Link == "signed_in" && differs(chosen.Link, seen.Link), sentence("warning link")},
-		{chosen.AccountPage != "" && traits.AccountPage == "", sentence("warning page", seen.AccountHost)},
+		{chosen.Link == "account" && seen.Link == "signed_in", sentence("warning both")},
+		{chosen.AccountPage != "" && traits.Accounts == "legacy", sentence("warning no accounts")},
+		{chosen.AccountPage != "" && traits.AccountPage == "" && traits.Accounts != "legacy",
+			sentence("warning page", seen.AccountHost)},
 		{traits.Link == "account" && chosen.AccountPage == "", sentence("suggest account")},
 	} {
 		if of.holds {

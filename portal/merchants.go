@@ -20,7 +20,7 @@ type Merchant struct {
 	NoAccess       bool      // never ask for portal access, because links are by hash or InAccount
 	InAccount      bool      // the portal is a page in the Shopify account, which needs no link of one's own
 	Path           string    // the app's path on the storefront when it was last seen
-	LookedAt       time.Time // when the traits were last detected, or were about to be; zero: never
+	NextLook       time.Time // when a refused link may cause the traits to be detected again
 	movedAt        time.Time // when the portal was last seen to have moved; zero: never
 
 	of *store.Record // the record it was made from; nil: there is none yet
@@ -141,10 +141,7 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	traits := m.Traits(connection)
 	merchant := &Merchant{
 		Client: client, LegacyAccounts: traits.Accounts == "legacy", InAccount: client.HasAccountPage(),
-		NoAccess: traits.Link != "signed_in" && traits.Link != "", Path: traits.Path, LookedAt: connection.Look.At,
-	}
-	if begun := connection.Look.ClaimedAt; begun.After(merchant.LookedAt) {
-		merchant.LookedAt = begun
+		NoAccess: traits.Link == "hash" || client.HasAccountPage(), Path: traits.Path, NextLook: connection.Look.Next(),
 	}
 	for _, change := range connection.Look.Changes {
 		if change.What == store.PortalMoved {
@@ -154,15 +151,16 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	return merchant, nil
 }
 
-// Traits returns the traits that apply to a shop: chosen, or else detected, or else by default. Without
-// its address, a portal in the Shopify account cannot be opened, and AccountPage is "".
+// Traits returns the traits that apply to a shop: chosen, or else detected, or else by default. AccountPage
+// is "" if it is not on a host of the store's, or if the store has legacy accounts, where nobody has such
+// a page. A portal in the Shopify account cannot be opened then, and clicks go on as in other stores.
 func (m *Merchants) Traits(connection *store.Connection) store.Traits {
 	usual := store.Traits{PortalURL: recharge.DefaultPortal(string(connection.Shop))}
 	traits := connection.Chosen.Or(connection.Detected).Or(m.settings.Defaults).Or(usual)
 	page, err := recharge.ParseAccountPage(
 		traits.AccountPage, string(connection.Shop), traits.AccountHost, m.settings.AppURL)
 	traits.AccountPage = ""
-	if err == nil {
+	if err == nil && traits.Accounts != "legacy" {
 		traits.AccountPage = page.String()
 	}
 	return traits

@@ -26,7 +26,7 @@ func FuzzHeaders(f *testing.F) {
 			t.Errorf("X-Recharge-Limit %q: burst %v, seen %v, level %v", limit, l.bucket.Burst, l.seen, l.level)
 		}
 		auto.follow(header)
-		if b := auto.bucket; b.Burst < 1 || b.Burst > 4000 || math.Abs(b.Rate-b.Burst/8) > 1e-9 || auto.level > b.Burst {
+		if b := auto.bucket; b.Burst < 1 || b.Burst > 4000 || math.Abs(b.Rate-max(b.Burst/8, slowest)) > 1e-9 || auto.level > b.Burst {
 			t.Errorf("X-Recharge-Limit %q of a token with a prefix: %+v, level %v", limit, b, auto.level)
 		}
 		pause := retryAfter(header)

@@ -16,6 +16,9 @@ const (
 	// maxWait is the longest that a call waits for its turn. A click that would have to wait longer
 	// goes on without the call.
 	maxWait = time.Second
+	// slowest is the lowest rate that a size of the bucket may lead to, in calls a second. Without it, one
+	// answer with a wrong size would hold back the call that could correct it.
+	slowest = 0.5
 	// longestPause is the longest that a 429 may hold back all calls.
 	longestPause = time.Minute
 	// reportWithin is the timeout for reporting a 429 to the shared limiter.
@@ -254,7 +257,7 @@ func (l *Limiter) follow(header http.Header) {
 	l.leak()
 	l.bucket.Burst = min(l.most, float64(burst))
 	if l.perBurst != 0 {
-		l.bucket.Rate = l.bucket.Burst * l.perBurst
+		l.bucket.Rate = max(l.bucket.Burst*l.perBurst, slowest)
 	}
 	l.seen = min(float64(calls), l.bucket.Burst)
 	l.level = max(l.level, l.seen)

@@ -55,7 +55,9 @@ func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *s
 	jobs.Go(func() { s.flush(ctx, fail) })
 	jobs.Go(func() { s.maintain(ctx) })
 	if !s.NoLook {
-		jobs.Go(func() { s.merchant.Watch(ctx) })
+		for range 4 { // one store can take a minute
+			jobs.Go(func() { s.merchant.Watch(ctx) })
+		}
 	}
 	jobs.Go(func() { every(ctx, 15*time.Second, func() { s.observed.Store(s.observe(ctx)) }) })
 	if s.importer != nil {

@@ -77,31 +77,32 @@ func DetectAccounts(ctx context.Context, p Platform, shop Shop, signed http.Head
 	switch {
 	case err != nil:
 		return Accounts{}, ErrNotSeen
-	case status >= http.StatusInternalServerError || status == http.StatusForbidden ||
-		status == http.StatusTooManyRequests || status == tooManyBots:
+	case status != http.StatusOK: // such as 403, 429 and 430 for a robot, or the way to a password page
 		return Accounts{}, fmt.Errorf("%w: %d", ErrNotSeen, status)
-	case status == http.StatusOK && loginForm.Match(page):
+	case loginForm.Match(page):
 		accounts.Kind = "legacy"
 	}
 	return accounts, nil
 }
 
-// tooManyBots is Shopify's own status for a visitor whom it takes for a robot.
-const tooManyBots = 430
-
 // follow notes what a redirect shows, and reports whether to follow it. It leads to the sign-in page on
 // the store's own domain, or on from the storefront to the host of current accounts.
 func (a *Accounts) follow(from, to *url.URL) bool {
+	host := strings.TrimSuffix(strings.ToLower(to.Host), ":443")
+	signIn := strings.HasSuffix(to.Path, "/account/login") && host != "shopify.com"
 	storefront := strings.HasPrefix(to.Path, "/customer_authentication/")
-	elsewhere := to.Host == "shopify.com" || strings.HasPrefix(to.Host, "account.") ||
-		strings.HasPrefix(to.Path, "/authentication/")
+	elsewhere := host == "shopify.com" || strings.HasPrefix(host, "account.") && !signIn && !storefront ||
+		a.Kind == "new" && strings.HasPrefix(to.Path, "/authentication/")
+	if to.Scheme != from.Scheme {
+		return false
+	}
 	if elsewhere {
-		a.Host = to.Host
+		a.Host = host
 	}
 	if storefront || elsewhere {
 		a.Kind = "new"
 	}
-	return !elsewhere && to.Scheme == from.Scheme && (storefront || strings.HasSuffix(to.Path, "/account/login"))
+	return !elsewhere && (storefront || signIn)
 }
 
 // visitor dials public addresses only. A merchant chooses the store's own domain, which could resolve to a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -72,8 +73,8 @@ func TestDetectAccountsEnds(t *testing.T) {
 	if got, err := detect(t, func(w http.ResponseWriter, r *http.Request) {
 		asked++
 		http.Redirect(w, r, fmt.Sprintf("/%d/account/login", asked), http.StatusFound)
-	}); got != "" || err != nil || asked != accountsHops {
-		t.Errorf("without end: %q, %v after %d requests; want nothing after %d", got, err, asked, accountsHops)
+	}); got != "" || !errors.Is(err, ErrNotSeen) || asked != accountsHops {
+		t.Errorf("without end: %q, %v after %d requests; want ErrNotSeen after %d", got, err, asked, accountsHops)
 	}
 	for name, begin := range map[string]string{"at once": "", "in the page": "<html>"} {
 		ctx, giveUp := context.WithCancel(t.Context())
@@ -164,5 +165,38 @@ func TestVisitorStaysOutside(t *testing.T) {
 			t.Errorf("%s: %v; want this machine reached: %v", name, err, test.reaches)
 		}
 		transport.CloseIdleConnections()
+	}
+}
+
+// TestDetectAccountsNotSeen: a store that is closed by a password, frozen or gone shows nothing.
+func TestDetectAccountsNotSeen(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"password page":       func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/password", http.StatusFound) },
+		"401":                 func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
+		"402, a frozen store": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(402) },
+		"404":                 func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+	} {
+		if kind, err := detect(t, answer); !errors.Is(err, ErrNotSeen) {
+			t.Errorf("%s: %q, %v; want ErrNotSeen", name, kind, err)
+		}
+	}
+}
+
+// TestDetectAccountsOfAnOwnDomain: neither a domain that begins with "account." nor a redirect to anywhere makes an
+// account host.
+func TestDetectAccountsOfAnOwnDomain(t *testing.T) {
+	from, _ := url.Parse("https://some-shop.myshopify.com/account/login")
+	for to, want := range map[string]Accounts{
+		"https://account.coffee/account/login":               {},
+		"http://account.coffee/x":                            {},
+		"https://evil.example/authentication/x":              {},
+		"https://Account.Brand.com:443/authentication/oauth": {Kind: "new", Host: "account.brand.com"},
+	} {
+		u, _ := url.Parse(to)
+		var a Accounts
+		a.follow(from, u)
+		if a != want {
+			t.Errorf("%s: %+v; want %+v", to, a, want)
+		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 //
 // One ambiguity is left. path_prefix can end anywhere before the next "=" if one of the visitor's
 // parameters is sorted directly after it. That is harmless, since path_prefix is only used for
-// links back to the same store.
+// links within the same store.
 func ambiguous(query url.Values, text string) string {
 	if strings.Count(text, "path_prefix=/") > 1 {
 		return "path_prefix"

@@ -38,16 +38,19 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		if !uninstalled.IsZero() && !c.SavedAt.After(uninstalled.Add(ClockSkew)) {
 			return nil, ErrUninstalled
 		}
-		if record == nil {
-			record = newRecord(c.Shop)
-		}
-		before := *record
-		erased = nil
 		last := Connection{Chosen: c.Chosen}
-		if record.Connection != nil {
+		erased = record
+		switch {
+		case record == nil:
+			record = newRecord(c.Shop)
+		case record.Connection != nil:
 			last = *record.Connection
 		}
-		if last.APIToken != "" && last.APIToken != c.APIToken {
+		if erased != nil && last.APIToken == c.APIToken {
+			erased = nil
+		}
+		if erased != nil {
+			before := *record
 			erased = &before
 			record.startEpoch()
 		}
@@ -108,7 +111,20 @@ func (s *Store) EachConnection(ctx context.Context, do func(Connection) error) e
 type Look struct {
 	At        time.Time // of the last look that ended; zero: never
 	ClaimedAt time.Time // when an instance began the last look
+	Vain      bool      // a refused link caused the last look, and it found nothing new
 	Changes   []Moved   // the newest last
+}
+
+// Next returns when a refused link may cause the next look.
+func (l Look) Next() time.Time {
+	last, wait := l.At, 10*time.Minute
+	if l.ClaimedAt.After(last) {
+		last = l.ClaimedAt
+	}
+	if l.Vain {
+		wait = time.Hour
+	}
+	return last.Add(wait)
 }
 
 // Moved is one change of a detected trait.

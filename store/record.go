@@ -118,6 +118,9 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 			Shop: shop, Connection: (*Connection)(opened.Connection), WebhookVerified: opened.WebhookVerified,
 			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, revision: opened.Revision, sealed: sealed,
 		}
+		if shop != s.options.Single && r.Connection != nil && r.Connection.APIToken == "" {
+			r.Connection = nil // from one-store mode, which keeps its token in the configuration
+		}
 		r.deriveKeys()
 		if r.generation != header[generationAt:] {
 			return nil, ErrUnreadable
@@ -257,11 +260,11 @@ func (r *Record) sealJSON(key string, value any) []byte {
 
 // Update changes a shop's record, even if other instances do so at the same time. change may be
 // called again, with another instance's result, or with its own if an answer was lost. Nothing is
-// written if change returns false or if there is no record. Once Update returns nil, Redis has the
+// written if change returns false, or if there is no record, or only another account's. Once Update returns nil, Redis has the
 // change on disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
 	return s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
-		if last == nil || !change(last) {
+		if last == nil || s.otherAccount(last) || !change(last) {
 			return nil, errUnchanged
 		}
 		return last, nil
@@ -334,7 +337,7 @@ func (s *Store) WebhookVerified(ctx context.Context, shop shopify.Shop) error {
 	}
 	return s.Update(ctx, shop, func(r *Record) bool {
 		r.WebhookVerified = now
-		return !s.otherAccount(r)
+		return true
 	})
 }
 

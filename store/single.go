@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"manage-subscriptions/shopify"
 )
 
@@ -68,15 +70,15 @@ func (s *Store) Adopt(ctx context.Context) error {
 		return loaded.Err
 	}
 	var erased *Record
-	err := s.Update(ctx, shop, func(r *Record) bool {
-		if r.account == s.options.Account {
-			return false
+	err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, r *Record) (*Record, error) {
+		if r == nil || r.account == s.options.Account {
+			return nil, errUnchanged
 		}
 		before := *r
 		erased = &before
 		r.account, r.WebhookVerified, r.Connection = s.options.Account, time.Time{}, nil
 		r.startEpoch()
-		return true
+		return r, nil
 	})
 	if err != nil || erased == nil {
 		return err

@@ -68,7 +68,8 @@
   async function publishPath() {
     const value = document.querySelector('[data-path]')?.dataset.path;
     if (!value || value === published) return;
-    published = value;
+    const before = published;
+    published = value; // not twice at the same time
     const name = { namespace: 'manage_subscriptions', key: 'path' };
     try {
       const { currentAppInstallation: app } = await shopifyAdmin(`query ($namespace: String!, $key: String!) {
@@ -78,7 +79,9 @@
       await shopifyAdmin(`mutation ($metafields: [MetafieldsSetInput!]!) {
         metafieldsSet(metafields: $metafields) { userErrors { message } }
       }`, { metafields: [{ ...name, ownerId: app.id, type: 'single_line_text_field', value }] });
-    } catch {}
+    } catch {
+      published = before;
+    }
   }
 
   document.addEventListener('submit', async (event) => {

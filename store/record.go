@@ -260,8 +260,8 @@ func (r *Record) sealJSON(key string, value any) []byte {
 
 // Update changes a shop's record, even if other instances do so at the same time. change may be
 // called again, with another instance's result, or with its own if an answer was lost. Nothing is
-// written if change returns false, or if there is no record, or only another account's. Once Update returns nil, Redis has the
-// change on disk.
+// written if change returns false, or if there is no record, or only another account's. Once Update
+// returns nil, Redis has the change on disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
 	return s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
 		if last == nil || s.otherAccount(last) || !change(last) {

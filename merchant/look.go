@@ -171,7 +171,7 @@ func (s *Service) lookAgain(ctx context.Context, connection store.Connection) {
 }
 
 // errNotInspected means that Recharge's answers do not show what the store is like now.
-var errNotInspected = errors.New("Recharge could not be asked about everything")
+var errNotInspected = errors.New("could not ask Recharge about everything")
 
 // lookAt detects all traits of a store again, if that is due. A single customer's portal that Recharge
 // does not open says little about the others, so it only counts if it was met by a click, too, or is

@@ -11,6 +11,7 @@ import (
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
+	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
 )
@@ -73,7 +74,7 @@ func TestAllAtOnce(t *testing.T) {
 		f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"link": {[]string{"", "account"}[i%2]}, "page": {f.Store.AccountPage()}})
 	})
 	loop(70*time.Millisecond, func(int) { f.AppHome("/app/connect", f.SessionToken(nil), servertest.ConnectForm()) })
-	time.Sleep(3 * time.Second)
+	time.Sleep(suite.Pick(3*time.Second, time.Second))
 	gone := make(chan bool)
 	go func() {
 		for {
@@ -105,6 +106,7 @@ func TestAllAtOnce(t *testing.T) {
 
 // TestGoneDuringLook: Disconnect and uninstall while the store is looked at.
 func TestGoneDuringLook(t *testing.T) {
+	t.Parallel()
 	f := &servertest.Fixture{
 		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
 		Customers: servertest.Customers(), Look: true,

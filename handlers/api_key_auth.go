@@ -70,7 +70,7 @@ func refuse(err error) portal.Result {
 }
 
 func secretsOf(record *store.Record) []portallink.Secret {
-	if record == nil || record.Connection == nil {
+	if !record.Connected() {
 		return nil
 	}
 	var secrets []portallink.Secret

@@ -84,7 +84,7 @@ func (w *RechargeWebhooks) from(ctx context.Context, handle, key string) (sender
 	if err != nil {
 		return sender{}, err
 	}
-	if record == nil || record.Connection == nil {
+	if !record.Connected() {
 		return sender{}, errNoSuchAddress
 	}
 	connection := record.Connection

@@ -50,20 +50,18 @@ func (s *Service) Begin(shop shopify.Shop) (end func()) {
 // Connection returns a shop's connection, or nil if it has none.
 func (s *Service) Connection(ctx context.Context, shop shopify.Shop) (*store.Connection, error) {
 	record, err := s.Store.Record(ctx, shop)
-	if err != nil || record == nil {
-		return nil, err
-	}
-	return record.Connection, nil
+	return s.Merchants.Connection(shop, record), err
 }
 
 // Update changes a shop's connection, if it has one, and reports whether it has.
 func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*store.Connection) bool) (bool, error) {
 	connected := false
 	err := s.Store.Update(ctx, shop, func(r *store.Record) bool {
-		if r.Connection == nil && shop == s.Merchants.Own() {
+		own := shop == s.Merchants.Own()
+		if r.Connection == nil && own {
 			r.Connection = &store.Connection{Shop: shop} // for what is detected
 		}
-		connected = r.Connection != nil
+		connected = own || r.Connected()
 		return connected && change(r.Connection)
 	})
 	return connected, err
@@ -159,7 +157,7 @@ func (s *Service) Disconnect(ctx context.Context, shop shopify.Shop) Said {
 func (s *Service) Uninstalled(ctx context.Context, shop shopify.Shop, at time.Time) error {
 	erasure := store.Erasure{Shop: shop, Uninstalled: at, SavedUntil: at.Add(store.ClockSkew)}
 	erased, err := s.Store.EraseShop(ctx, erasure)
-	if err == nil && erased != nil && erased.Connection != nil {
+	if err == nil && erased.Connected() {
 		s.Merchants.Forget(shop)
 		s.leaving.Go(func() { s.removeWebhooks(context.Background(), erased.Connection) })
 	}

@@ -85,7 +85,7 @@ func (m *Merchants) Find(ctx context.Context, shop shopify.Shop) (*Merchant, err
 // installed the app, too, has no connection here, although Shopify signs its clicks.
 func (m *Merchants) Connection(shop shopify.Shop, record *store.Record) *store.Connection {
 	switch {
-	case m.configured == nil && record == nil:
+	case m.configured == nil && !record.Connected():
 		return nil
 	case m.configured == nil:
 		return record.Connection

@@ -43,7 +43,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		switch {
 		case record == nil:
 			record = newRecord(c.Shop)
-		case record.Connection != nil:
+		case record.Connected():
 			last = *record.Connection
 		}
 		if erased != nil && last.APIToken == c.APIToken {
@@ -98,7 +98,7 @@ func (s *Store) EachConnection(ctx context.Context, do func(Connection) error) e
 			unreadable = append(unreadable, fmt.Errorf("%s: %w", shop, err))
 		case err != nil:
 			return fmt.Errorf("go through connections: %w", err)
-		case record != nil && record.Connection != nil:
+		case record.Connected():
 			if err := do(*record.Connection); err != nil {
 				return err
 			}

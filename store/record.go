@@ -40,6 +40,10 @@ type Record struct {
 	sealed     string // the bytes in Redis
 }
 
+// Connected reports whether a shop has connected Recharge here. In one-store mode the token is in the
+// configuration, and the connection only holds what was detected.
+func (r *Record) Connected() bool { return r != nil && r.Connection != nil && r.Connection.APIToken != "" }
+
 type sealedRecord struct {
 	DataKey, Epoch  []byte
 	Account         string            `json:",omitempty"`
@@ -117,9 +121,6 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 		r := &Record{
 			Shop: shop, Connection: (*Connection)(opened.Connection), WebhookVerified: opened.WebhookVerified,
 			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, revision: opened.Revision, sealed: sealed,
-		}
-		if shop != s.options.Single && r.Connection != nil && r.Connection.APIToken == "" {
-			r.Connection = nil // from one-store mode, which keeps its token in the configuration
 		}
 		r.deriveKeys()
 		if r.generation != header[generationAt:] {

@@ -42,7 +42,9 @@ type Record struct {
 
 // Connected reports whether a shop has connected Recharge here. In one-store mode the token is in the
 // configuration, and the connection only holds what was detected.
-func (r *Record) Connected() bool { return r != nil && r.Connection != nil && r.Connection.APIToken != "" }
+func (r *Record) Connected() bool {
+	return r != nil && r.Connection != nil && r.Connection.APIToken != ""
+}
 
 type sealedRecord struct {
 	DataKey, Epoch  []byte

@@ -524,8 +524,10 @@ func TestFaults(t *testing.T) {
 			w.detected(store.Traits{Accounts: "legacy"})
 			w.legacy()
 		}, check: "store.accounts", status: doctor.OK, found: "legacy, which clicks go by, detected"},
-		"a sign-in that tells nothing": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
-			check: "store.accounts", status: doctor.Warn, found: "does not show it; clicks go by new ones, set by hand", remedy: "password"},
+		"a sign-in that tells nothing": {turn: func(w *ward) { w.mask = instead(200, "", "<html>") },
+			check: "store.accounts", status: doctor.Warn, found: "does not show it; clicks go by new ones, set by hand", remedy: "Customer accounts"},
+		"a store with a password": {turn: func(w *ward) { w.mask = instead(302, "/password", "") },
+			check: "store.accounts", status: doctor.Warn, found: "could not be looked at", remedy: "password"},
 		"no bots": {turn: shopFaults(func(f *shopifytest.Faults) { f.Bots = 430 }),
 			check: "store.accounts", status: doctor.Warn, found: "could not be looked at", remedy: "--crawler-headers"},
 		"a bot with a signature": {turn: func(w *ward) {

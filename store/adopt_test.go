@@ -30,6 +30,9 @@ func refuses(t *testing.T, when string, s *store.Store) {
 			t.Errorf("%s: Load = %+v; want an error, and nothing of another account's", when, got)
 		}
 	}
+	if s.Seen(shop) != nil {
+		t.Errorf("%s: Seen returns another account's record, and what was detected with that account", when)
+	}
 	if s.Imported(t.Context(), shop) {
 		t.Errorf("%s: another account's customers count as imported for this one", when)
 	}

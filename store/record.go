@@ -156,8 +156,14 @@ func (s *Store) seen(shop shopify.Shop) *Record {
 	return &Record{Shop: shop}
 }
 
-// Seen returns a shop's record as this process last read or wrote it, nil if there was none.
-func (s *Store) Seen(shop shopify.Shop) *Record { return s.seen(shop).orNil() }
+// Seen returns a shop's record as this process last read or wrote it, nil if there was none, or only
+// another account's.
+func (s *Store) Seen(shop shopify.Shop) *Record {
+	if last := s.seen(shop); !s.otherAccount(last) {
+		return last.orNil()
+	}
+	return nil
+}
 
 func (r *Record) orNil() *Record {
 	if r == nil || r.sealer == nil {

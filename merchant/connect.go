@@ -102,9 +102,12 @@ func (s *Service) checkAndSave(
 	case !findings.Usable():
 		return bad("not saved, fix", stays)
 	}
-	seen, _ := s.detect(ctx, next.Shop, findings, tell)
+	seen, notSeen := s.detect(ctx, next.Shop, findings, tell)
 	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path})
-	next.Look.At = s.Now()
+	next.Look = store.Look{Changes: next.Look.Changes}
+	if notSeen == nil {
+		next.Look.At = s.Now()
+	}
 	next.Webhooks = store.WebhookState{}
 	if next.ClientSecret != "" && next.WebhookKey == "" {
 		next.WebhookKey = rand.Text()
@@ -139,13 +142,20 @@ func (s *Service) inspect(
 	return findings, err
 }
 
+// errNotInspected means that Recharge's answers do not show what the store is like now.
+var errNotInspected = errors.New("could not ask Recharge about everything")
+
 // detect returns the traits that Recharge's answers and the store's sign-in show. Its error says why
-// the latter could not be seen.
+// these are not all.
 func (s *Service) detect(
 	ctx context.Context, shop shopify.Shop, findings recharge.Findings, tell func(Step),
 ) (store.Traits, error) {
 	slices.Sort(findings.Scopes)
 	seen, err := s.detectAccounts(ctx, shop, tell)
+	passing := func(f recharge.Finding) bool { return f.Why.Transient() }
+	if !findings.Usable() || slices.ContainsFunc(findings.List, passing) {
+		err = errors.Join(err, errNotInspected)
+	}
 	return seen.Or(store.Traits{
 		PortalURL: findings.PortalURL, Link: linkOf(findings),
 		Scopes: strings.Join(findings.Scopes, " "), Burst: findings.Headers.Size,

@@ -68,11 +68,11 @@ func lasting(cause error) bool {
 	return slices.ContainsFunc(reasons, func(reason recharge.Reason) bool { return recharge.Is(cause, reason) })
 }
 
-// away says who was sent to a shop's sign-in and has not come back, and when, in ns, a doubt was last
-// passed on because of them, or because of the app's path.
+// away counts the shoppers who were sent to a shop's sign-in since one came back from it. asked and path
+// are when, in ns, a doubt was last passed on because of them, and because of the app's path.
 type away struct{ shoppers, asked, path atomic.Int64 }
 
-// once reports whether a time is so long ago, and if so sets it to now. Only one caller gets true.
+// once reports whether a time is at least that long ago, and if so sets it to now. Only one caller gets true.
 func (s *Service) once(last *atomic.Int64, every time.Duration) bool {
 	at, now := last.Load(), s.Now().UnixNano()
 	return now-at >= int64(every) && last.CompareAndSwap(at, now)
@@ -124,7 +124,7 @@ func (s *Service) resolve(ctx context.Context, doubt Doubt) error {
 		one.(*away).asked.Store(s.Now().Add(askAgain).UnixNano())
 	}
 	seen.Path = doubt.path
-	err = errors.Join(err, s.learn(ctx, connection, seen, time.Time{}, false))
+	err = errors.Join(err, s.change(ctx, connection, func(c *store.Connection) bool { return c.Learn(seen, s.Now()) }))
 	if doubt.refused {
 		due := func(look store.Look) bool { return !s.Now().Before(look.Next()) }
 		err = errors.Join(err, s.lookAt(ctx, connection, due, true))
@@ -148,30 +148,33 @@ func (s *Service) Look(ctx context.Context, shop shopify.Shop) Said {
 	return Said{Text: sentence("looked")}
 }
 
-// lookAgain detects a store's traits again if that is due.
-func (s *Service) lookAgain(ctx context.Context, connection store.Connection) {
+// lookIfDue detects a store's traits again if they have not been for a while.
+func (s *Service) lookIfDue(ctx context.Context, connection store.Connection) {
 	every := lookEvery
 	switch link := connection.Detected.Link; {
 	case s.NoLook:
 		return
 	case connection.Shop == s.Merchants.Own() && !s.started: // its settings may have changed
-		s.started, every = true, time.Minute
-	case link != "" && link != "signed_in":
+		every = time.Minute
+	case link != "" && link != "signed_in" && connection.Chosen.Link == "":
 		every = lookAgain
 	}
 	due := func(look store.Look) bool {
-		return s.Now().Sub(look.At) >= every && s.Now().Sub(look.ClaimedAt) >= min(every, lookAgain)
+		return s.passed(look.At, every) && s.passed(look.ClaimedAt, min(every, lookAgain))
 	}
 	if !due(connection.Look) {
 		return
 	}
-	if err := s.lookAt(ctx, &connection, due, false); err != nil && ctx.Err() == nil {
+	err := s.lookAt(ctx, &connection, due, false)
+	if err != nil && ctx.Err() == nil {
 		s.Log.InfoContext(ctx, "store not looked at", "shop", string(connection.Shop), "cause", err)
 	}
+	s.started = s.started || err == nil
 }
 
-// errNotInspected means that Recharge's answers do not show what the store is like now.
-var errNotInspected = errors.New("could not ask Recharge about everything")
+// passed reports whether it is that long since at, or that long until then. Such a time comes from a
+// server whose clock was ahead, and would otherwise hold up a job until then.
+func (s *Service) passed(at time.Time, d time.Duration) bool { return s.Now().Sub(at).Abs() >= d }
 
 // lookAt detects all traits of a store again, if that is due. A single customer's portal that Recharge
 // does not open says little about the others, so it only counts if it was met by a click, too, or is
@@ -180,7 +183,7 @@ func (s *Service) lookAt(
 	ctx context.Context, connection *store.Connection, due func(store.Look) bool, met bool,
 ) error {
 	claimed := false
-	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
+	err := s.change(ctx, connection, func(c *store.Connection) bool {
 		if claimed = due(c.Look); claimed {
 			c.Look.ClaimedAt = s.Now()
 		}
@@ -189,11 +192,7 @@ func (s *Service) lookAt(
 	if err != nil || !claimed {
 		return err
 	}
-	findings, notInspected := s.inspect(ctx, connection, func(Step) {})
-	passing := func(f recharge.Finding) bool { return f.Why.Transient() }
-	if notInspected == nil && (!findings.Usable() || slices.ContainsFunc(findings.List, passing)) {
-		notInspected = errNotInspected
-	}
+	findings, err := s.inspect(ctx, connection, func(Step) {})
 	if findings.Of(recharge.CheckPortal).State != recharge.Passed && connection.Detected.PortalURL != "" {
 		findings.PortalURL = "" // where GET /store says that it is can be another address of the same portal
 	}
@@ -201,29 +200,14 @@ func (s *Service) lookAt(
 	if !met && seen.Link != "signed_in" && connection.Detected.Link == "signed_in" {
 		seen.Link = ""
 	}
-	at := s.Now()
-	if notInspected != nil || notSeen != nil {
-		at = time.Time{}
-	}
-	return errors.Join(notInspected, notSeen, s.learn(ctx, connection, seen, at, met))
-}
-
-// learn saves what was detected for a connection, and when, unless the merchant has connected anew
-// meanwhile. at is zero if that was not everything. met says that a refused link caused it.
-func (s *Service) learn(
-	ctx context.Context, connection *store.Connection, seen store.Traits, at time.Time, met bool,
-) error {
-	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
-		if !c.SavedAt.Equal(connection.SavedAt) {
-			return false
-		}
+	err = errors.Join(err, notSeen)
+	return errors.Join(err, s.change(ctx, connection, func(c *store.Connection) bool {
 		changed := c.Learn(seen, s.Now())
-		if !at.IsZero() {
-			c.Look.At, c.Look.Vain = at, met && !changed
+		if err == nil {
+			c.Look.At, c.Look.Vain = s.Now(), met && !changed
 		}
-		return changed || !at.IsZero()
-	})
-	return err
+		return changed || err == nil
+	}))
 }
 
 // current returns a shop's connection as Redis has it now, or nil if there is none. In one-store mode it

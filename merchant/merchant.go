@@ -30,11 +30,11 @@ type Service struct {
 	Importer *importer.Importer // nil if customers are not imported
 	Log      *slog.Logger
 	NoLook   bool       // detect no traits, except when a merchant connects
-	Doubts   chan Doubt // from Noticed to Watch; nil: Noticed only learns when there is a reader
+	Doubts   chan Doubt // from Noticed to Watch; nil if nothing watches
 
 	busy    sync.Map // the shops with an action under way
 	away    sync.Map // shopify.Shop to *away
-	started bool     // Maintain has looked at the configured store
+	started bool     // Maintain, its only user, has looked at the configured store
 	leaving sync.WaitGroup
 }
 
@@ -65,6 +65,17 @@ func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*st
 		return connected && change(r.Connection)
 	})
 	return connected, err
+}
+
+// change is Update for what was found out with a connection. It changes nothing if the merchant has
+// connected anew meanwhile.
+func (s *Service) change(
+	ctx context.Context, connection *store.Connection, change func(*store.Connection) bool,
+) error {
+	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
+		return c.SavedAt.Equal(connection.SavedAt) && change(c)
+	})
+	return err
 }
 
 // SaveChosen saves the merchant's choices, which override detected settings, and returns what to

@@ -60,14 +60,10 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	if err != nil {
 		state.Problem = portal.Reason(err)
 	}
-	_, saved := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
-		if c.WebhookKey != connection.WebhookKey {
-			return false // reconnected meanwhile
-		}
+	return errors.Join(err, s.change(ctx, connection, func(c *store.Connection) bool {
 		c.Webhooks = state
 		return true
-	})
-	return errors.Join(err, saved)
+	}))
 }
 
 // removeWebhooks tries for 10 seconds to remove the app's webhooks at Recharge. If that fails,
@@ -93,8 +89,7 @@ func (s *Service) webhooksDue(state store.WebhookState, address string) bool {
 	if !state.OK {
 		after = recheckWebhooks
 	}
-	now := s.Now()
-	return (now.Sub(state.CheckedAt) >= after || state.Address != address) && now.Sub(state.ClaimedAt) >= webhooksClaim
+	return (s.passed(state.CheckedAt, after) || state.Address != address) && s.passed(state.ClaimedAt, webhooksClaim)
 }
 
 // Maintain schedules an import for every shop that never had one, keeps all webhooks at Recharge
@@ -123,7 +118,7 @@ func (s *Service) Maintain(ctx context.Context) error {
 		}
 	}
 	for _, connection := range all {
-		s.lookAgain(ctx, connection)
+		s.lookIfDue(ctx, connection)
 	}
 	return err
 }
@@ -135,7 +130,7 @@ func (s *Service) keepWebhooksOnce(ctx context.Context, connection store.Connect
 		return nil
 	}
 	claimed := false
-	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
+	err := s.change(ctx, &connection, func(c *store.Connection) bool {
 		if claimed = s.webhooksDue(c.Webhooks, address); claimed {
 			c.Webhooks.ClaimedAt = s.Now()
 		}

@@ -160,12 +160,14 @@ func (w *ward) detected(seen store.Traits) {
 	w.t.Helper()
 	w.settings.CustomerAccounts = "auto"
 	keep := w.keep(store.DeriveKey(appSecret))
-	err := keep.Update(w.t.Context(), shop, func(r *store.Record) bool {
-		r.Connection = &store.Connection{Shop: shop, Detected: seen}
-		return true
-	})
-	if err != nil {
-		w.t.Fatal(err)
+	for saved := false; !saved; time.Sleep(time.Millisecond) { // until the server has created the record
+		err := keep.Update(w.t.Context(), shop, func(r *store.Record) bool {
+			r.Connection, saved = &store.Connection{Shop: shop, Detected: seen}, true
+			return true
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
@@ -566,6 +568,11 @@ func TestFaults(t *testing.T) {
 		"in the account, which is legacy": {turn: func(w *ward) {
 			w.legacy()
 			w.unity(w.store.AccountPage())
+		}, check: "store.portal", status: doctor.Warn, found: "legacy accounts", remedy: "current customer accounts"},
+		"in the account, and legacy is set": {turn: func(w *ward) {
+			w.legacy()
+			w.unity(w.store.AccountPage())
+			w.settings.CustomerAccounts = "legacy"
 		}, check: "store.portal", status: doctor.Warn, found: "legacy accounts", remedy: "current customer accounts"},
 		"in the account, detected": {turn: func(w *ward) { w.detected(store.Traits{Link: "account"}) },
 			check: "store.portal", status: doctor.Warn, found: "(Recharge Unity), detected; its page is not known", remedy: "ACCOUNT_PORTAL_URL"},

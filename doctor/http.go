@@ -340,8 +340,8 @@ func (d *doctor) portal(connection *store.Connection, seen shopify.Accounts) Che
 		{traits.Link != "account", ok(found)},
 		{address == "", warn("%s; its page is not known, so links are by hash", found)},
 		{err != nil, fail("%s, at %s, where the store does not have its accounts", found, host)},
-		{traits.AccountPage == "", warn("%s, at %s, where clicks do not lead until the next look", found, host)},
 		{seen.Kind == "legacy", warn("%s; the store has legacy accounts, and Unity works with new ones only", found)},
+		{traits.AccountPage == "", warn("%s, at %s, where clicks do not lead until the next look", found, host)},
 	}, ok(found+", at "+host))
 }
 

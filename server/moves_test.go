@@ -71,6 +71,8 @@ func TestAccountsMove(t *testing.T) {
 		if got := signIn(); !strings.HasPrefix(got, "/account/login?return_url=") {
 			t.Fatalf("a click in a store with legacy accounts leads to %q", got)
 		}
+		// The look that this click has caused must not be the one that sees the move.
+		f.Until("the click was learned from", func() bool { return strings.Contains(appHome(f), "data-path") })
 		f.Store.SetAccounts("new")
 		f.Clock.Add(doubtful)
 		if got := signIn(); !strings.HasPrefix(got, "/account/login?return_url=") {

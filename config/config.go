@@ -37,7 +37,7 @@ type Config struct {
 	RechargeRate            float64  // calls a second; 0: by the token's prefix
 	RechargeBurst           int      // calls; 0 if RechargeRate is
 
-	Link            string // "signed_in", "hash": never ask Recharge for a signed-in link, or "account": AccountPortalURL
+	Link            string // "signed_in", "hash" (never ask for a signed-in link) or "account" (AccountPortalURL)
 	RedirectByPage  bool   // forward by a 200 page instead of a 302
 	CustomerTTL     time.Duration
 	LinkTTL         time.Duration // 0: a link is never reused
@@ -123,8 +123,11 @@ func (s Settings) Check() (Config, error) {
 	config.AccountPortalURL = c.portal("ACCOUNT_PORTAL_URL", s.AccountPortalURL, config.AppURL,
 		"the page in the customer account, and nothing after it: https://shopify.com/1234567890/account/pages/…")
 	c.together(config)
-	if s.ShopifyShop == "" {
+	switch {
+	case s.ShopifyShop == "":
 		c.withoutShop(s)
+	case s.PortalLink == "account":
+		c.required("ACCOUNT_PORTAL_URL", s.AccountPortalURL, "with PORTAL_LINK=account, Recharge's page in the account")
 	}
 	if len(c.problems) > 0 {
 		return Config{}, c.problems
@@ -150,8 +153,6 @@ func (c *checker) required(name, text, hint string) { c.expect(text != "", name,
 func (c *checker) together(config Config) {
 	c.expect(config.RechargeTimeout < config.ClickTimeout || config.ClickTimeout == 0,
 		"RECHARGE_TIMEOUT", "is not shorter than CLICK_TIMEOUT", "3s and 8s leave time to answer after a slow call")
-	c.expect(config.Link != "account" || config.AccountPortalURL != nil || config.Shop == "",
-		"ACCOUNT_PORTAL_URL", "is missing", "with PORTAL_LINK=account, the address of Recharge's page in the account")
 	_, port, _ := net.SplitHostPort(config.Addr)
 	_, opsPort, _ := net.SplitHostPort(config.OpsAddr)
 	c.expect(port != opsPort || port == "" || port == "0",
@@ -178,6 +179,7 @@ func (c *checker) withoutShop(s Settings) {
 	} {
 		c.expect(of.value == "", of.name, "is set, but no store", "it belongs to the store named by SHOPIFY_SHOP")
 	}
+	c.expect(s.PortalLink != "account", "PORTAL_LINK", "is account, but no store", "merchants choose that in the app")
 }
 
 func (c *checker) token(name, text string) Secret {

@@ -188,6 +188,31 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// TestAccountPortal: PORTAL_LINK=account needs the address of the one store's page, and a wrong one is not
+// called missing, too.
+func TestAccountPortal(t *testing.T) {
+	for page, want := range map[string][]string{
+		"": {"ACCOUNT_PORTAL_URL is missing"}, "https://shopify.com/1/account/pages/2": nil,
+		"https://shopify.com/1/account/pages/2?locale=en": {"ACCOUNT_PORTAL_URL is not the address of a portal"},
+	} {
+		_, err := settings(t, oneStore("PORTAL_LINK", "account", "ACCOUNT_PORTAL_URL", page)).Check()
+		var got []string
+		problems, _ := errors.AsType[Problems](err)
+		for _, problem := range problems {
+			got = append(got, problem.Name+" "+problem.What)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("ACCOUNT_PORTAL_URL=%q (-want +got):\n%s", page, diff)
+		}
+	}
+	env := oneStore("REDIS_URL", "redis://h", "ENCRYPTION_KEY", key1, "PORTAL_LINK", "account")
+	delete(env, "SHOPIFY_SHOP")
+	_, err := settings(t, env).Check()
+	if diff := cmp.Diff([]string{"PORTAL_LINK"}, problemNames(t, err)); diff != "" {
+		t.Errorf("PORTAL_LINK=account for many stores (-want +got):\n%s", diff)
+	}
+}
+
 func TestWithoutAShop(t *testing.T) {
 	env := oneStore("REDIS_URL", "redis://h", "ENCRYPTION_KEY", key1)
 	delete(env, "SHOPIFY_SHOP")

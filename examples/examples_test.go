@@ -45,18 +45,25 @@ func shoppers() []struct{ session, name string } {
 	}
 }
 
-// TestExamples: with each example, each shopper reaches their own portal, and a visitor whom the
-// example does not know is asked to sign in.
-func TestExamples(t *testing.T) {
+// headlessStore starts the sandbox's headless store, until the test ends.
+func headlessStore(t *testing.T) *sandbox.Sandbox {
+	t.Helper()
 	s, err := sandbox.Start(t.Context(), sandbox.Options{Headless: true, Log: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return s
+}
+
+// TestExamples: with each example, each shopper reaches their own portal, and a visitor whom the
+// example does not know is asked to sign in.
+func TestExamples(t *testing.T) {
+	s := headlessStore(t)
 	browser := chromium(t)
 	for _, e := range examples() {
 		t.Run(e.file, func(t *testing.T) {

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"manage-subscriptions/sandbox"
 )
 
 // customerAccountAPI emulates Shopify's Customer Account API and its discovery. A token is the name of a customer.
@@ -43,15 +41,7 @@ func customerAccountAPI(t *testing.T, broken *atomic.Bool) *httptest.Server {
 
 // TestMobile: a mobile app's server gets a link for the customer of a Customer Account API token, and for nobody else.
 func TestMobile(t *testing.T) {
-	s, err := sandbox.Start(t.Context(), sandbox.Options{Headless: true, Log: t.Output()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := headlessStore(t)
 	var broken atomic.Bool
 	t.Setenv("STORE_URL", customerAccountAPI(t, &broken).URL)
 	at := serve(t, s, example{"mobile.mjs", []string{"node", "testdata/serve.mjs", "mobile"}, "", ""})

@@ -48,7 +48,7 @@ func TestSignedLinks(t *testing.T) {
 }
 
 // TestSignedLinkLeadsBack checks that country and return_to are signed and used, and that a way back to
-// another host becomes the store's home page, since only the link's signer can mend it.
+// another host is replaced by the store's home page, because a shopper cannot correct a signed link.
 func TestSignedLinkLeadsBack(t *testing.T) {
 	t.Parallel()
 	f := servertest.Start(t, servertest.WithAPIKeys)

@@ -67,8 +67,8 @@ func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*st
 	return connected, err
 }
 
-// change is Update for what was found out with a connection. It changes nothing if the merchant has
-// connected anew meanwhile.
+// change saves what Recharge or the store has shown for a connection. It saves nothing if the merchant has
+// connected again in the meantime, perhaps to another account.
 func (s *Service) change(
 	ctx context.Context, connection *store.Connection, change func(*store.Connection) bool,
 ) error {

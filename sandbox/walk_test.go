@@ -363,7 +363,7 @@ func walkArabic(w *walker) {
 }
 
 // walkUnity: in a store whose portal is in the customer account, shoppers end up there, from the storefront
-// and from the account's own menu. Whoever has no subscription gets our page.
+// and from the account's own menu. A shopper without a subscription gets our page.
 func walkUnity(w *walker) {
 	w.breaks("unity")
 	w.open("/apps/subscriptions")

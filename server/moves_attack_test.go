@@ -10,7 +10,6 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
@@ -112,10 +111,7 @@ func TestPathFlips(t *testing.T) {
 // TestOneThenMany: a store that was served alone is not connected on a server for many stores, and what was
 // cached for its account opens for no other account.
 func TestOneThenMany(t *testing.T) {
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.EncryptionKey = servertest.EncryptionKey })
 	f.Until("the store is detected", func() bool { return strings.Contains(appHome(f), "Detected") })
 	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
@@ -174,10 +170,7 @@ func TestSavedButNotUsed(t *testing.T) {
 
 // TestStorefrontTokenAdded: an operator who sets what sessions lacked, and restarts, need not wait for a day.
 func TestStorefrontTokenAdded(t *testing.T) {
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.RechargeStorefrontToken = "" })
 	f.Until("the store is detected", func() bool { return strings.Contains(appHome(f), "Detected") })
 	f.Clock.Add(2 * time.Minute)
@@ -210,10 +203,7 @@ func TestLooksOfLegacyStore(t *testing.T) {
 
 // TestClockAhead: a merchant's look is made even if another server, whose clock is ahead, has just looked.
 func TestClockAhead(t *testing.T) {
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
 	f.Connect()
 	i := f.Instance(server.Options{Now: func() time.Time { return f.Clock.Now().Add(5 * time.Second) }}, servertest.ManyStores)
@@ -230,10 +220,7 @@ func TestClockAhead(t *testing.T) {
 
 // TestOneThenManyOtherPerson: the same Recharge id in another account is another person.
 func TestOneThenManyOtherPerson(t *testing.T) {
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	const key = "a-key-of-the-store-0123456789abcdef"
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) {
 		s.EncryptionKey, s.PortalAPIKey = servertest.EncryptionKey, key
@@ -255,10 +242,7 @@ func TestOneThenManyOtherPerson(t *testing.T) {
 // TestTwoTokens: a server with another token does not write into the record what it has seen with that.
 func TestTwoTokens(t *testing.T) {
 	t.Parallel()
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	// The old server has no storefront token, and so sees that sessions are refused. It looks slowly.
 	old := func(s *config.Settings) {
 		s.RechargeStorefrontToken, s.RechargeClientSecret = "", "old-secret-old-secret"
@@ -283,12 +267,10 @@ func TestTwoTokens(t *testing.T) {
 	}
 }
 
-// TestConnectAfterMove: a merchant who connects again after the portal has moved mends what is cached, too.
+// TestConnectAfterMove: after the portal has moved and the merchant has connected again, cached shoppers
+// reach the new portal, too.
 func TestConnectAfterMove(t *testing.T) {
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.LinkTTL, s.RechargePortalURL = "10m", ""; servertest.ManyStores(s) })
 	f.Connect()
 	pat := f.Shopper(servertest.Pat)
@@ -322,10 +304,7 @@ func TestAccountPageWithLegacyAccounts(t *testing.T) {
 // TestEndlessLooks: refusals that do not pass cause a look each hour at most.
 func TestEndlessLooks(t *testing.T) {
 	t.Parallel()
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
 	f.Connect()
 	f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"link": {"signed_in"}})

@@ -10,7 +10,6 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/server"
@@ -19,10 +18,7 @@ import (
 // TestAllAtOnce: two servers; portal, accounts and Unity move; merchants look, choose, connect. Every click leads
 // to the shopper's own portal, and after Disconnect nothing comes back.
 func TestAllAtOnce(t *testing.T) {
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.LinkTTL = "10m"; servertest.ManyStores(s); s.CustomerAccounts = "auto" })
 	f.Connect()
 	other := f.Instance(server.Options{}, func(s *config.Settings) { s.LinkTTL = "10m"; servertest.ManyStores(s); s.CustomerAccounts = "auto" })
@@ -107,10 +103,7 @@ func TestAllAtOnce(t *testing.T) {
 // TestGoneDuringLook: Disconnect and uninstall while the store is looked at.
 func TestGoneDuringLook(t *testing.T) {
 	t.Parallel()
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
 	f.Connect()
 	other := f.Instance(server.Options{}, servertest.ManyStores)

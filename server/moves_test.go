@@ -18,6 +18,14 @@ import (
 
 type test func(t *testing.T, f *servertest.Fixture, settings func(*config.Settings))
 
+// watching returns a fixture that has not begun. Its program detects the traits of stores again.
+func watching(t *testing.T) *servertest.Fixture {
+	return &servertest.Fixture{
+		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
+		Customers: servertest.Customers(), Look: true,
+	}
+}
+
 // inBothModes runs a test with a server for one store and one for many, which detect the store's traits.
 // Nothing is set by hand, except by change.
 func inBothModes(t *testing.T, accounts string, change func(*servertest.Fixture, *config.Settings), test test) {
@@ -28,10 +36,7 @@ func inBothModes(t *testing.T, accounts string, change func(*servertest.Fixture,
 			name = "many stores"
 		}
 		t.Run(name, func(t *testing.T) {
-			f := &servertest.Fixture{
-				T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-				Customers: servertest.Customers(), Look: true,
-			}
+			f := watching(t)
 			settings := func(s *config.Settings) {
 				s.CustomerAccounts, s.RechargePortalURL, s.LinkTTL = "auto", "", "10m"
 				switch {

@@ -39,17 +39,14 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 			return nil, ErrUninstalled
 		}
 		last := Connection{Chosen: c.Chosen}
-		erased = record
+		if record.Connected() {
+			last = *record.Connection
+		}
+		erased = nil
 		switch {
 		case record == nil:
 			record = newRecord(c.Shop)
-		case record.Connected():
-			last = *record.Connection
-		}
-		if erased != nil && last.APIToken == c.APIToken {
-			erased = nil
-		}
-		if erased != nil {
+		case last.APIToken != c.APIToken:
 			before := *record
 			erased = &before
 			record.startEpoch()

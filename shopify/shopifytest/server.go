@@ -180,7 +180,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		metafields:    maps.Clone(opts.Metafields),
 	}
 	s.kind = s.opts.Accounts
-	s.accountPages = template.Must(template.ParseFS(templates, "templates/account/*.html"))
+	s.accountPages = template.Must(template.ParseFS(templates, "templates/account/*.html", "templates/shoppers.html"))
 	s.theme = template.Must(template.ParseFS(templates, "templates/*.html", "templates/"+s.opts.Theme+"/*.html"))
 	s.adminPages = template.Must(template.ParseFS(templates, "templates/admin/*.html"))
 	s.adminRoutes, s.sameOrigin = s.routesOfAdmin(), http.NewCrossOriginProtection()

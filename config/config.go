@@ -41,6 +41,7 @@ type Config struct {
 	RedirectByPage  bool   // forward by a 200 page instead of a 302
 	CustomerTTL     time.Duration
 	LinkTTL         time.Duration // 0: a link is never reused
+	Prepare         string        // "on", "once" (an access opens one visit; then LinkTTL is 0) or "off"
 	RechargeTimeout time.Duration // one call
 	ClickTimeout    time.Duration // one click
 	PortalAPIKeys   []Secret
@@ -101,6 +102,7 @@ func (s Settings) Check() (Config, error) {
 		RedirectByPage:  c.choice("REDIRECT", s.Redirect, "location", "page") == "page",
 		CustomerTTL:     c.duration("CUSTOMER_TTL", s.CustomerTTL, time.Minute, 7*24*time.Hour),
 		LinkTTL:         c.duration("LINK_TTL", s.LinkTTL, 0, time.Hour),
+		Prepare:         c.choice("PREPARE", cmp.Or(s.Prepare, "on"), "on", "once", "off"),
 		RechargeTimeout: c.duration("RECHARGE_TIMEOUT", s.RechargeTimeout, 100*time.Millisecond, 20*time.Second),
 		// Shopify itself gives up after about 30 seconds.
 		ClickTimeout:  c.duration("CLICK_TIMEOUT", s.ClickTimeout, 2*time.Second, 25*time.Second),
@@ -123,6 +125,9 @@ func (s Settings) Check() (Config, error) {
 	config.AccountPortalURL = c.portal("ACCOUNT_PORTAL_URL", s.AccountPortalURL, config.AppURL,
 		"the page in the customer account, and nothing after it: https://shopify.com/1234567890/account/pages/…")
 	c.together(config)
+	if config.Prepare == "once" {
+		config.LinkTTL = 0
+	}
 	switch {
 	case s.ShopifyShop == "":
 		c.withoutShop(s)

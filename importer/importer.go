@@ -39,6 +39,7 @@ const nightBegins, nightHours = 6, 4
 // Importer caches all customers of every shop, so that most first clicks need no lookup.
 // It is safe for concurrent use.
 type Importer struct {
+	resolver  *portal.Resolver
 	merchants *portal.Merchants
 	recorder  *portal.Recorder
 	now       func() time.Time
@@ -51,9 +52,9 @@ type Importer struct {
 }
 
 // New returns an importer, which does nothing until Run is called.
-func New(merchants *portal.Merchants, recorder *portal.Recorder, now func() time.Time) *Importer {
+func New(resolver *portal.Resolver, recorder *portal.Recorder) *Importer {
 	return &Importer{
-		merchants: merchants, recorder: recorder, now: now,
+		resolver: resolver, merchants: resolver.Merchants, recorder: recorder, now: resolver.Now,
 		requested: make(chan struct{}, 1), updates: map[shopify.Shop][]store.Change{},
 	}
 }
@@ -305,8 +306,9 @@ func (x *Importer) updateOne(
 			return err
 		}
 		now := x.now()
-		return x.recorder.Store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
-			Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now,
-		}, grant.At())
+		_, err = x.recorder.Store.SaveIfUnchanged(ctx, loaded, who, store.Cached{
+			Customer: customer, ShopifyID: change.Customer, LookedUp: now, Verified: now, Seen: loaded.Cached.Seen,
+		}, grant.At(), nil)
+		return err
 	})
 }

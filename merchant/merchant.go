@@ -55,16 +55,7 @@ func (s *Service) Connection(ctx context.Context, shop shopify.Shop) (*store.Con
 
 // Update changes a shop's connection, if it has one, and reports whether it has.
 func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*store.Connection) bool) (bool, error) {
-	connected := false
-	err := s.Store.Update(ctx, shop, func(r *store.Record) bool {
-		own := shop == s.Merchants.Own()
-		if r.Connection == nil && own {
-			r.Connection = &store.Connection{Shop: shop} // for what is detected
-		}
-		connected = own || r.Connected()
-		return connected && change(r.Connection)
-	})
-	return connected, err
+	return s.Store.UpdateConnection(ctx, shop, change)
 }
 
 // change saves what Recharge or the store has shown for a connection. It saves nothing if the merchant has

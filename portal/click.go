@@ -51,6 +51,7 @@ type Source string
 const (
 	FromJoined      Source = "joined"      // another click of the same shopper, in this process at the same time
 	FromLink        Source = "link"        // a portal access in Redis
+	FromPrepared    Source = "prepared"    // the same, made ahead for a campaign
 	FromNobody      Source = "nobody"      // in Redis: Recharge does not know the shopper
 	FromSession     Source = "session"     // a session in Redis; portal access is requested
 	FromCustomer    Source = "customer"    // who the shopper is, in Redis, by an earlier click
@@ -63,7 +64,8 @@ const (
 // Sources returns all of them.
 func Sources() []Source {
 	return []Source{
-		FromJoined, FromLink, FromNobody, FromSession, FromCustomer, FromIndex, FromOutOfDate, FromRecharge, FromNothingLeft,
+		FromJoined, FromLink, FromPrepared, FromNobody, FromSession, FromCustomer, FromIndex, FromOutOfDate, FromRecharge,
+		FromNothingLeft,
 	}
 }
 

@@ -75,21 +75,25 @@ func (q *query) ask() (ask recharge.Ask) {
 	if q.merchant.NoAccess || limiter.CircuitOpen(recharge.Sessions) || limiter.CircuitOpen(recharge.PortalAccess) {
 		return ask
 	}
-	ask[recharge.Normal] = 1
-	if q.cached.Session.Token == "" {
+	verify := q.cached.Fresh && !q.trusted(q.cached)
+	if verify {
 		ask[recharge.Normal]++
 	}
-	if q.cached.Fresh && !q.trusted() {
+	if verify && q.cached.For != "" { // only that
+		return ask
+	}
+	ask[recharge.Normal]++
+	if q.cached.Session.Token == "" {
 		ask[recharge.Normal]++
 	}
 	return ask
 }
 
-// trusted reports whether a fresh customer needs no verification before a signed-in link is made:
+// trusted reports whether a cached customer needs no verification before a signed-in link is made:
 // either webhooks would have reported a moved record, or the last verification is less than
 // trustFor old.
-func (q *query) trusted() bool {
-	return q.Store.WebhooksProven(q.loaded.Record) || q.Now().Sub(q.cached.Verified) < trustFor
+func (c *click) trusted(cached store.Cached) bool {
+	return c.Store.WebhooksProven(c.loaded.Record) || c.Now().Sub(cached.Verified) < trustFor
 }
 
 // waitForLock waits while another instance asks for the same shopper. The click then loads what
@@ -123,13 +127,20 @@ func (q *query) learn(ctx context.Context) found {
 		if f, done := q.identify(ctx); done {
 			return f
 		}
-	} else if !q.merchant.NoAccess && !q.trusted() {
+	} else if !q.merchant.NoAccess && !q.trusted(q.cached) {
 		if f, done := q.verify(ctx); done {
 			return f
 		}
 	}
 	f := found{customer: q.cached.Customer, cause: q.alert, source: q.source, visit: q.Visit, at: q.at}
 	if q.merchant.NoAccess || q.statusOnly {
+		return f
+	}
+	if q.cached.For != "" { // it waited only for the customer to be verified
+		f.access = q.cached.Access
+		if q.Once {
+			q.cached.DropAccess()
+		}
 		return f
 	}
 	access, link, err := q.signIn(ctx)
@@ -220,6 +231,7 @@ func (q *query) verify(ctx context.Context) (found, bool) {
 	case err == nil:
 		if customer.Hash != q.cached.Customer.Hash {
 			q.cached.Session = recharge.Session{}
+			q.cached.DropAccess()
 		}
 		q.cached.Customer, q.cached.Verified = customer, q.Now()
 		return found{}, false
@@ -273,6 +285,7 @@ func (q *query) access(ctx context.Context) (recharge.Access, recharge.Link, err
 		if !access.Expires.IsZero() && access.Expires.Before(until) {
 			until = access.Expires
 		}
+		q.cached.DropAccess()
 		q.cached.Access, q.cached.AccessUntil, q.cached.NoAccessUntil = access, until, time.Time{}
 	}
 	q.refused(err)
@@ -312,10 +325,11 @@ func (q *query) save(ctx context.Context, f found) found {
 	var value *store.Cached
 	if q.cached.Customer.ID != 0 && q.cached != q.loaded.Cached || q.cached.NotSubscriber {
 		value = &q.cached
+		value.Seen = q.Now()
 	}
 	if q.statusOnly { // only a click lifts a redaction
 		if value != nil {
-			_ = q.Store.SaveIfUnchanged(ctx, q.loaded, q.Shopper, *value, q.grant.At())
+			_, _ = q.Store.SaveIfUnchanged(ctx, q.loaded, q.Shopper, *value, q.grant.At(), nil)
 		}
 		return f
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type Merchant struct {
 	Path           string    // the app's path on the storefront when it was last seen
 	NextLook       time.Time // when a refused link may cause the traits to be detected again
 	movedAt        time.Time // when the portal was last seen to have moved; zero: never
+
+	campaigns []store.Campaign
 
 	of *store.Record // the record it was made from; nil: there is none yet
 }
@@ -96,6 +99,7 @@ func (m *Merchants) Connection(shop shopify.Shop, record *store.Record) *store.C
 	if record != nil && record.Connection != nil {
 		seen := record.Connection
 		connection.Detected, connection.Look, connection.Webhooks = seen.Detected, seen.Look, seen.Webhooks
+		connection.Campaigns = seen.Campaigns
 	}
 	return &connection
 }
@@ -142,6 +146,7 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	merchant := &Merchant{
 		Client: client, LegacyAccounts: traits.Accounts == "legacy", InAccount: client.HasAccountPage(),
 		NoAccess: traits.Link == "hash" || client.HasAccountPage(), Path: traits.Path, NextLook: connection.Look.Next(),
+		campaigns: connection.Campaigns,
 	}
 	for _, change := range connection.Look.Changes {
 		if change.What == store.PortalMoved {
@@ -149,6 +154,12 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 		}
 	}
 	return merchant, nil
+}
+
+// prepares reports whether accesses that were made for a campaign are used now. Those of one that was
+// cancelled are not, and neither are those from before a new token.
+func (m *Merchant) prepares(campaign string, now time.Time) bool {
+	return slices.ContainsFunc(m.campaigns, func(c store.Campaign) bool { return c.ID == campaign && !c.Over(now) })
 }
 
 // Traits returns the traits that apply to a shop: chosen, or else detected, or else by default. AccountPage

@@ -42,6 +42,7 @@ const (
 	CallsLimited    = "calls_limited"
 	WebhooksTaken   = "webhooks"
 	WebhooksRefused = "webhooks_refused"
+	ByPrepared      = "prepared" // clicks with a portal access that was made ahead
 )
 
 // Record records a click that has been answered.
@@ -57,6 +58,9 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	}
 	r.Store.Count(click.Shop, string(click.Outcome), 1)
 	r.Store.Count(click.Shop, class(click.Took), 1)
+	if click.Source == FromPrepared {
+		r.Store.Count(click.Shop, ByPrepared, 1)
+	}
 	if click.Level >= slog.LevelWarn && click.Cause != nil {
 		r.Store.NoteError(click.Shop, Reason(click.Cause), click.RequestID)
 	}

@@ -40,6 +40,8 @@ type Resolver struct {
 	Merchants *Merchants
 	Timeout   time.Duration // of one click
 	LinkTTL   time.Duration // how long a portal access is reused
+	NoPrepare bool          // use no access that was made ahead
+	Once      bool          // each of those opens one visit
 	Now       func() time.Time
 
 	lookups, checks singleflight.Group // simultaneous clicks of one shopper share these calls
@@ -79,6 +81,9 @@ func (r *Resolver) Resolve(ctx context.Context, request Request, trace *Trace) (
 	c := &click{Resolver: r, Request: request, trace: trace, deadline: time.Now().Add(r.Timeout)}
 	for {
 		f, decided := c.look(ctx) // most clicks end here
+		if decided && c.Once && f.source == FromPrepared && !c.take(ctx) {
+			f = found{again: true}
+		}
 		if !decided {
 			f = c.fetch(ctx, &result)
 		}
@@ -98,6 +103,7 @@ type click struct {
 	merchant   *Merchant
 	loaded     store.Loaded
 	refuted    int64 // a record that Recharge says is not the shopper's; 0: none
+	unprepared bool  // it uses no access that was made ahead
 }
 
 func (c *click) late() bool { return !time.Now().Before(c.deadline) }
@@ -170,13 +176,39 @@ func onlyUnreadable(err error) error {
 	return nil
 }
 
+// holdsAccess reports whether a cached access may be used: one that a click has made, or one that was made
+// for a campaign that still goes on. From before the portal has moved, it leads to where the portal was.
+func (c *click) holdsAccess(cached store.Cached) bool {
+	switch made := cached.AccessUntil.Add(-c.LinkTTL); {
+	case c.merchant.NoAccess:
+		return false
+	case cached.For == "":
+		return !made.Before(c.merchant.movedAt)
+	case c.NoPrepare, c.unprepared, c.Once && c.CacheOnly: // a request that nobody waits for must not use it up
+		return false
+	}
+	return !cached.MadeAt.Before(c.merchant.movedAt) && c.merchant.prepares(cached.For, c.Now())
+}
+
+// take uses up a prepared access, and reports whether this click was the one to do so. If not, it goes on
+// without.
+func (c *click) take(ctx context.Context) bool {
+	if c.Dry {
+		return true
+	}
+	left := c.loaded.Cached
+	left.DropAccess()
+	taken, err := c.Store.SaveIfUnchanged(ctx, c.loaded, c.Shopper, left, 0, nil)
+	c.unprepared = err != nil || !taken
+	return !c.unprepared
+}
+
 // fromCache returns what the cache knows. It reports whether that is enough, without a call.
 func (c *click) fromCache() (found, bool) {
-	cached := c.loaded.Cached
-	// From before the portal has moved, an access leads to where it was, and a refusal means nothing.
-	if c.merchant.NoAccess || cached.AccessUntil.Add(-c.LinkTTL).Before(c.merchant.movedAt) {
-		cached.Access = recharge.Access{}
+	if !c.holdsAccess(c.loaded.Cached) {
+		c.loaded.Cached.DropAccess()
 	}
+	cached := c.loaded.Cached
 	if cached.NoAccessUntil.Add(-noAccessFor).Before(c.merchant.movedAt) {
 		cached.NoAccessUntil = time.Time{}
 	}
@@ -186,6 +218,12 @@ func (c *click) fromCache() (found, bool) {
 	f := found{customer: cached.Customer, access: cached.Access, source: sourceOf(cached), at: c.loaded.At}
 	if !cached.Known() {
 		f.customer, f.access = recharge.Customer{}, recharge.Access{}
+	}
+	if f.access != (recharge.Access{}) && cached.For != "" && !c.trusted(cached) {
+		if c.CacheOnly {
+			f.access, f.cause = recharge.Access{}, errCacheOnly
+		}
+		return f, c.CacheOnly
 	}
 	if f.access != (recharge.Access{}) {
 		link, err := c.merchant.Client.SignedInLink(f.customer, f.access, c.Visit)
@@ -212,6 +250,8 @@ func (c *click) fromCache() (found, bool) {
 // sourceOf returns the source of an answer that a cached value gives.
 func sourceOf(cached store.Cached) Source {
 	switch {
+	case cached.For != "":
+		return FromPrepared
 	case cached.Access.TempToken != "":
 		return FromLink
 	case cached.NotSubscriber:

@@ -165,6 +165,9 @@ func (l *Limiter) Reserve(ctx context.Context, shared SharedLimiter, ask Ask) (*
 	for p := range ask {
 		g.refused[p] = g.left[p] < ask[p]
 	}
+	if ask[Background] == int(ask.calls()) {
+		g.least = Background
+	}
 	return g, nil
 }
 
@@ -303,7 +306,8 @@ type Grant struct {
 	taken   bool
 	at      int64
 	headers Headers
-	limited bool // Recharge has answered 429, and the shared limiter does not know it yet
+	least   Priority // its calls matter no more than this
+	limited bool     // Recharge has answered 429, and the shared limiter does not know it yet
 }
 
 // Calls returns the calls that were made, in order.
@@ -344,6 +348,7 @@ func refusal(reason Reason) error { return &Error{Endpoint: "budget", Reason: re
 
 // spend uses up one call. If none is left it takes another, and waits for its turn.
 func (g *Grant) spend(ctx context.Context, p Priority) error {
+	p = max(p, g.least)
 	if g.left[p] == 0 && g.refused[p] {
 		return refusal(OverBudget)
 	}

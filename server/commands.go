@@ -279,6 +279,7 @@ func (q Question) who(cfg config.Config) (store.Shopper, error) {
 func sourceText(source portal.Source) string {
 	texts := map[portal.Source]string{
 		portal.FromLink:      "cache: a portal access that was made less than LINK_TTL ago",
+		portal.FromPrepared:  "cache: a portal access that was made ahead for a campaign",
 		portal.FromNobody:    "cache: Recharge did not know the shopper a moment ago",
 		portal.FromSession:   "cache: who the shopper is and a session",
 		portal.FromCustomer:  "cache: who the shopper is, by an earlier click",

@@ -109,7 +109,7 @@ func (s *server) wireClicks() {
 		s.recorder.Tracer = s.traces
 	}
 	if !s.NoIndex {
-		s.importer = importer.New(s.merchants, s.recorder, s.Now)
+		s.importer = importer.New(s.resolver, s.recorder)
 	}
 	s.merchant = &merchant.Service{
 		Resolver: s.resolver, Recorder: s.recorder, Platform: s.Platform, AppURL: s.cfg.AppURL,
@@ -135,6 +135,7 @@ func (s *server) wireMerchants() (err error) {
 	s.merchants, err = portal.NewMerchants(s.store, settings, configured)
 	s.resolver = &portal.Resolver{
 		Store: s.store, Merchants: s.merchants, Timeout: s.cfg.ClickTimeout, LinkTTL: s.cfg.LinkTTL, Now: s.Now,
+		NoPrepare: s.cfg.Prepare == "off", Once: s.cfg.Prepare == "once",
 	}
 	return err
 }

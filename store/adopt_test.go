@@ -68,7 +68,7 @@ func TestAdopt(t *testing.T) {
 	refuses(t, "not adopted", newer)
 	ok(t, newer.WebhookVerified(ctx, shop))
 	value := lookedUp(c, pat, nthCustomer(7))
-	ok(t, newer.SaveIfUnchanged(ctx, newer.Load(ctx, pat), pat, value, clockOf(t, newer)))
+	ok(t, second(newer.SaveIfUnchanged(ctx, newer.Load(ctx, pat), pat, value, clockOf(t, newer), nil)))
 	if err := newer.Save(ctx, newer.Load(ctx, pat).Record, pat, &value, clockOf(t, newer), nil); err == nil {
 		t.Error("not adopted: Save = nil")
 	}
@@ -106,7 +106,7 @@ func TestAdopt(t *testing.T) {
 	if err := older.Save(ctx, before.Record, pat, &old, clockOf(t, older), lock); !errors.Is(err, store.ErrOutdated) {
 		t.Errorf("replaced: Save = %v; want ErrOutdated", err)
 	}
-	ok(t, older.SaveIfUnchanged(ctx, before, pat, old, clockOf(t, older)))
+	ok(t, second(older.SaveIfUnchanged(ctx, before, pat, old, clockOf(t, older), nil)))
 	ok(t, older.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, clockOf(t, older)))
 	ok(t, older.WebhookVerified(ctx, shop))
 	ok(t, older.Forget(ctx, before.Record, kim))
@@ -253,10 +253,10 @@ func TestRedactionStays(t *testing.T) {
 	learned := func(t *testing.T, s *store.Store) *store.Store {
 		forgetTombstones(t, s)
 		for _, who := range []store.Shopper{pat, byRecharge} {
-			ok(t, s.SaveIfUnchanged(ctx, load(t, s, who), who, lookedUp(c, pat, known), clockOf(t, s)))
+			ok(t, second(s.SaveIfUnchanged(ctx, load(t, s, who), who, lookedUp(c, pat, known), clockOf(t, s), nil)))
 			is(t, "learned", s, who, recharge.Customer{})
 		}
-		ok(t, s.SaveIfUnchanged(ctx, load(t, s, pat), pat, store.Cached{NotSubscriber: true, LookedUp: c.Now()}, clockOf(t, s)))
+		ok(t, second(s.SaveIfUnchanged(ctx, load(t, s, pat), pat, store.Cached{NotSubscriber: true, LookedUp: c.Now()}, clockOf(t, s), nil)))
 		return s
 	}
 	adopted := func(t *testing.T, _ *store.Store) *store.Store {

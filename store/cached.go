@@ -41,6 +41,9 @@ type Cached struct {
 	Session     recharge.Session // "" token: none
 	Access      recharge.Access  // zero: none
 	AccessUntil time.Time        // how long Access is reused
+	For         string           // the campaign for which Access was made; "": a click made it
+	MadeAt      time.Time        // when it was made for that
+	Seen        time.Time        // when a click last asked Recharge for the shopper; zero: not known
 	// Until NoAccessUntil, Recharge is not asked for a session or an access again, since it has
 	// refused one to this shopper.
 	NoAccessUntil time.Time
@@ -51,6 +54,11 @@ type Cached struct {
 
 // Known reports whether a customer is cached, fresh or not.
 func (c Cached) Known() bool { return c.Customer.ID != 0 && !c.Several }
+
+// DropAccess drops the portal access.
+func (c *Cached) DropAccess() {
+	c.Access, c.AccessUntil, c.For, c.MadeAt = recharge.Access{}, time.Time{}, "", time.Time{}
+}
 
 // otherID returns the id, other than who's, by which a webhook may name the same shopper, or "" if
 // it is not known.
@@ -119,13 +127,15 @@ const (
 	hasSession
 	hasAccess
 	hasNoAccess
+	hasCampaign
+	hasSeen
 )
 
 func encode(c Cached) []byte {
-	out := appendTime([]byte{0}, c.LookedUp)
-	has := func(flag byte, is bool) bool {
+	flags, out := uint64(0), appendTime(nil, c.LookedUp)
+	has := func(flag uint64, is bool) bool {
 		if is {
-			out[0] |= flag
+			flags |= flag
 		}
 		return is
 	}
@@ -151,7 +161,13 @@ func encode(c Cached) []byte {
 	if has(hasNoAccess, !c.NoAccessUntil.IsZero()) {
 		out = appendTime(out, c.NoAccessUntil)
 	}
-	return out
+	if has(hasCampaign, c.For != "") {
+		out = appendText(appendTime(out, c.MadeAt), c.For)
+	}
+	if has(hasSeen, !c.Seen.IsZero()) {
+		out = appendTime(out, c.Seen)
+	}
+	return append(binary.AppendUvarint(nil, flags), out...)
 }
 
 // appendTime packs a time in seconds since 1970; the zero time is 0.
@@ -214,7 +230,8 @@ func decode(packed []byte) (Cached, error) {
 	if len(packed) == 0 {
 		return Cached{}, errPacked
 	}
-	flags, u := packed[0], unpacker{rest: packed[1:]}
+	u := unpacker{rest: packed}
+	flags := u.number()
 	c := Cached{NotSubscriber: flags&isNotSubscriber != 0, Several: flags&isSeveral != 0, LookedUp: u.time()}
 	if flags&hasCustomer != 0 {
 		c.Verified = c.LookedUp.Add(time.Duration(u.number()) * time.Second)
@@ -234,6 +251,12 @@ func decode(packed []byte) (Cached, error) {
 	}
 	if flags&hasNoAccess != 0 {
 		c.NoAccessUntil = u.time()
+	}
+	if flags&hasCampaign != 0 {
+		c.MadeAt, c.For = u.time(), u.text()
+	}
+	if flags&hasSeen != 0 {
+		c.Seen = u.time()
 	}
 	if u.err != nil {
 		return Cached{}, u.err
@@ -266,7 +289,7 @@ func (s *Store) usable(c Cached, who Shopper, name string) Cached {
 		c.Session = recharge.Session{}
 	}
 	if !now.Before(c.AccessUntil) {
-		c.Access, c.AccessUntil = recharge.Access{}, time.Time{}
+		c.DropAccess()
 	}
 	if !now.Before(c.NoAccessUntil) {
 		c.NoAccessUntil = time.Time{}

@@ -228,9 +228,9 @@ func TestRedact(t *testing.T) {
 			nobody(when + ", imported")
 			ok(t, s.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, page))
 			nobody(when + ", a page of before")
-			ok(t, s.SaveIfUnchanged(ctx, loaded, pat, lookedUp(c, pat, known), page))
+			ok(t, second(s.SaveIfUnchanged(ctx, loaded, pat, lookedUp(c, pat, known), page, nil)))
 			nobody(when + ", a lookup in the background, of before")
-			ok(t, s.SaveIfUnchanged(ctx, load(t, s, pat), pat, lookedUp(c, pat, known), clockOf(t, s)))
+			ok(t, second(s.SaveIfUnchanged(ctx, load(t, s, pat), pat, lookedUp(c, pat, known), clockOf(t, s), nil)))
 			nobody(when + ", a lookup in the background")
 			forgetTombstones(t, s)
 		}
@@ -365,7 +365,7 @@ func TestServedAfterAWebhook(t *testing.T) {
 					}
 				}
 				ok(t, s.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, at))
-				ok(t, s.SaveIfUnchanged(ctx, loaded, pat, value, at))
+				ok(t, second(s.SaveIfUnchanged(ctx, loaded, pat, value, at, nil)))
 			}
 			gone("after all saves of before")
 			if loaded.Cached.Customer.ID == 0 {

@@ -56,6 +56,9 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		}
 		saved := c
 		saved.PortalKeys, saved.Chosen = last.PortalKeys, last.Chosen
+		if last.APIToken == c.APIToken {
+			saved.Campaigns = last.Campaigns // a new token may mean other customers
+		}
 		record.Connection = &saved
 		return record, nil
 	})

@@ -24,6 +24,7 @@ type Connection struct {
 	// PortalKeys belong to the shop's own middleware. SaveConnection leaves them and Chosen as they
 	// are in Redis; only Update changes them.
 	PortalKeys []PortalKey `json:",omitempty"`
+	Campaigns  []Campaign  `json:",omitempty"` // the newest last; only Update changes them, too
 }
 
 // PortalKey describes a key of a shop's own middleware. The key itself is not stored.

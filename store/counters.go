@@ -144,13 +144,15 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 	if err != nil || record == nil {
 		return err
 	}
-	hour := hourKey(shop, s.options.Now())
+	now := s.options.Now()
 	var commands []any
-	for name, n := range p.counts {
-		commands = append(commands, "HINCRBY", 3, hour, name, n)
-	}
-	if len(p.counts) > 0 {
-		commands = append(commands, "PEXPIRE", 2, hour, countsFor.Milliseconds())
+	counters := campaignCounters(record, now)
+	counters[hourKey(shop, now)] = countsFor
+	for key, life := range counters {
+		for name, n := range p.counts {
+			commands = append(commands, "HINCRBY", 3, key, name, n)
+		}
+		commands = append(commands, "PEXPIRE", 2, key, life.Milliseconds())
 	}
 	if len(p.errors) > 0 {
 		// If two instances do this at the same time, one of their errors may be lost.
@@ -158,7 +160,8 @@ func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 		sealed := record.sealJSON(key, mergeErrors(last, p.errors))
 		commands = append(commands, "SET", 4, key, sealed, "PX", countsFor.Milliseconds())
 	}
-	_, err = s.ifSame(ctx, record, []string{hour, errorsKey(shop)}, commands...)
+	keys := append(slices.Collect(maps.Keys(counters)), errorsKey(shop))
+	_, err = s.ifSame(ctx, record, keys, commands...)
 	return err
 }
 

@@ -60,6 +60,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		if !reconnected {
 			return nil, nil
 		}
+		last.Connection.Campaigns = nil
 		last.startEpoch()
 		return last, nil
 	})

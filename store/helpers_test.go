@@ -396,3 +396,6 @@ func nth(shop shopify.Shop, i int) store.Shopper {
 func nthCustomer(i int) recharge.Customer {
 	return recharge.Customer{ID: 170100200 + int64(i), Hash: fmt.Sprintf("%030x", (i+1)*1_000_003), Active: 1}
 }
+
+// second returns the error of a call with two results.
+func second(_ bool, err error) error { return err }

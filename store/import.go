@@ -60,25 +60,32 @@ type ImportTask struct {
 	Import
 	Shop   shopify.Shop
 	record *Record
-	score  string // in due.lua's set, which identifies the lease
+	lease  Lease
+}
+
+// Lease is the right to work on something of a shop's, until it is renewed.
+type Lease struct {
+	Shop  shopify.Shop
+	set   string // due.lua's
+	score string // in the set, which identifies the lease
 }
 
 // ScheduleImport makes a shop's import due if the shop was never imported.
 func (s *Store) ScheduleImport(ctx context.Context, shop shopify.Shop) error {
-	return s.makeDue(ctx, shop, redis.ZAddArgs{NX: true})
+	return s.makeDue(ctx, shopsKey, shop, redis.ZAddArgs{NX: true})
 }
 
 // RequestImport makes a shop's import due at once. An import that is running continues.
 func (s *Store) RequestImport(ctx context.Context, shop shopify.Shop) error {
-	return s.makeDue(ctx, shop, redis.ZAddArgs{LT: true})
+	return s.makeDue(ctx, shopsKey, shop, redis.ZAddArgs{LT: true})
 }
 
-func (s *Store) makeDue(ctx context.Context, shop shopify.Shop, args redis.ZAddArgs) error {
+func (s *Store) makeDue(ctx context.Context, set string, shop shopify.Shop, args redis.ZAddArgs) error {
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	args.Members = []redis.Z{{Member: string(shop)}}
-	if err := s.redis.ZAddArgs(ctx, shopsKey, args).Err(); err != nil {
-		return fmt.Errorf("schedule import: %w", err)
+	if err := s.redis.ZAddArgs(ctx, set, args).Err(); err != nil {
+		return fmt.Errorf("schedule work on a shop: %w", err)
 	}
 	return nil
 }
@@ -108,10 +115,11 @@ func (s *Store) readImport(ctx context.Context, shop shopify.Shop) (*Record, Imp
 // TakeImport leases an import that is due, or returns nil if none is.
 func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 	for {
-		shop, score, err := s.lease(ctx, ImportLease)
-		if err != nil || shop == "" {
+		lease := Lease{set: shopsKey}
+		if had, err := s.renew(ctx, &lease, ImportLease); err != nil || !had {
 			return nil, err
 		}
+		shop := lease.Shop
 		record, progress, err := s.readImport(ctx, shop)
 		if err == nil && record == nil {
 			record, err = s.createdNow(ctx, shop)
@@ -123,41 +131,42 @@ func (s *Store) TakeImport(ctx context.Context) (*ImportTask, error) {
 		case err != nil:
 			return nil, fmt.Errorf("take import: %w", err)
 		case s.otherAccount(record): // an instance with that account imports it
-			_, _, err = s.lease(ctx, time.Second, string(shop), score)
+			_, err = s.renew(ctx, &lease, time.Second)
 			return nil, err
 		case record != nil:
-			return &ImportTask{Import: progress, Shop: shop, record: record, score: score}, nil
+			return &ImportTask{Import: progress, Shop: shop, record: record, lease: lease}, nil
 		}
-		if _, _, err := s.lease(ctx, after, string(shop), score); err != nil {
+		if _, err := s.renew(ctx, &lease, after); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// lease leases an import that is due or, given a leased shop and its score, changes that lease. It
-// returns the shop and the new score, or "" if none is due or the lease is lost. A negative life
-// removes the shop.
-func (s *Store) lease(ctx context.Context, life time.Duration, of ...any) (shopify.Shop, string, error) {
-	args := append([]any{life.Milliseconds()}, of...)
-	answer, err := s.evalNow(ctx, dueScript, []string{shopsKey}, args...).StringSlice()
+// renew leases what is due in the lease's set or, if the lease names a shop, changes that lease. It reports
+// whether anything was due, or whether the lease still held. A negative life removes the shop.
+func (s *Store) renew(ctx context.Context, lease *Lease, life time.Duration) (bool, error) {
+	args := []any{life.Milliseconds()}
+	if lease.Shop != "" {
+		args = append(args, string(lease.Shop), lease.score)
+	}
+	answer, err := s.evalNow(ctx, dueScript, []string{lease.set}, args...).StringSlice()
 	switch {
 	case err != nil:
-		return "", "", fmt.Errorf("lease import: %w", err)
+		return false, fmt.Errorf("lease work on a shop: %w", err)
 	case len(answer) != 2:
-		return "", "", nil
+		return false, nil
 	}
-	return shopify.Shop(answer[0]), answer[1], nil
+	lease.Shop, lease.score = shopify.Shop(answer[0]), answer[1]
+	return true, nil
 }
 
 // KeepImport saves the progress, and makes the import due again after next. ImportLease renews the
 // lease; any other time ends it. It reports whether the lease still held, since another instance may
 // have taken over or the shop may have been erased.
 func (s *Store) KeepImport(ctx context.Context, task *ImportTask, next time.Duration) (bool, error) {
-	shop, score, err := s.lease(ctx, next, string(task.Shop), task.score)
-	if err != nil || shop == "" {
+	if had, err := s.renew(ctx, &task.lease, next); err != nil || !had {
 		return false, err
 	}
-	task.score = score
 	key := importKey(task.Shop)
 	same, err := s.ifSame(ctx, task.record, []string{key}, "SET", 2, key, task.record.sealJSON(key, task.Import))
 	if err != nil {
@@ -237,6 +246,7 @@ func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cac
 		return c, true
 	}
 	usable := s.usable(before, who, r.name(canonical(who)))
+	c.Seen = usable.Seen
 	switch {
 	case before.Import != 0 && before.Import == c.Import:
 		return before.with(c), true
@@ -245,6 +255,7 @@ func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cac
 	case before.Customer.ID == c.Customer.ID && before.Customer.Hash == c.Customer.Hash:
 		// The same customer keeps the session and the access.
 		c.Session, c.Access, c.AccessUntil = usable.Session, usable.Access, usable.AccessUntil
+		c.For, c.MadeAt = usable.For, usable.MadeAt
 	}
 	return c, true
 }

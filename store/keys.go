@@ -27,12 +27,16 @@ import (
 //	h:<hour>     an hour's counters, a hash
 //	e            recent errors
 //	i            progress of the import
+//	q:<id>       a campaign's audience, a list of shoppers' names
+//	p:<id>       progress of the work on a campaign
+//	k:<id>       a campaign's clicks, a hash
 //
-// Two keys belong to no shop: ms2:shops, a sorted set of shops by the time of their next import, and
-// ms2:instances, random names.
+// Three keys belong to no shop: ms2:shops, a sorted set of shops by the time of their next import,
+// ms2:campaigns, the same for the work on campaigns, and ms2:instances, random names.
 const (
 	prefix       = "ms2:"
 	shopsKey     = prefix + "shops"
+	campaignsKey = prefix + "campaigns"
 	instancesKey = prefix + "instances"
 
 	// indexBuckets is how many hashes a shop's index has, one for each pair of hex digits. That

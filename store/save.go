@@ -67,17 +67,19 @@ func (s *Store) Save(ctx context.Context, r *Record, who Shopper, value *Cached,
 	return nil
 }
 
-// SaveIfUnchanged caches a lookup that no click made, unless something else was cached since loaded
-// was read, or the shopper was redacted.
-func (s *Store) SaveIfUnchanged(ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64) error {
+// SaveIfUnchanged caches what no click has learned, unless something else was cached since loaded
+// was read, or the shopper was redacted. It reports whether it did, and releases the lock, if there is one.
+func (s *Store) SaveIfUnchanged(
+	ctx context.Context, loaded Loaded, who Shopper, c Cached, at int64, lock *Lock,
+) (bool, error) {
 	if loaded.Record == nil {
-		return nil
+		return false, nil
 	}
-	_, err := s.save(ctx, loaded.Record, nil, []entry{s.entryOf(loaded.Record, who, c, at, loaded.version)})
+	saved, err := s.save(ctx, loaded.Record, lock, []entry{s.entryOf(loaded.Record, who, c, at, loaded.version)})
 	if err != nil {
-		return fmt.Errorf("save: %w", err)
+		return false, fmt.Errorf("save: %w", err)
 	}
-	return nil
+	return saved == 1, nil
 }
 
 // entry is a shopper's value, as save.lua takes it.

@@ -149,7 +149,7 @@ func TestSaveOfLongAgo(t *testing.T) {
 		if err := s.SaveImported(t.Context(), task, []recharge.Record{record(pat, known)}, long); !errors.Is(err, store.ErrOutdated) {
 			t.Errorf("SaveImported of a page requested that long ago = %v; want ErrOutdated, so that it is read again", err)
 		}
-		ok(t, s.SaveIfUnchanged(t.Context(), load(t, s, pat), pat, value, long))
+		ok(t, second(s.SaveIfUnchanged(t.Context(), load(t, s, pat), pat, value, long, nil)))
 		is(t, "of long ago", s, pat, recharge.Customer{})
 		ok(t, s.Save(t.Context(), r, pat, &value, now-(30*time.Second).Microseconds(), nil))
 		is(t, "of half a minute ago", s, pat, known)

@@ -1,0 +1,337 @@
+package importer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"manage-subscriptions/portal"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// This file plans campaigns and says beforehand what is possible.
+
+const (
+	// usualLength is how long a campaign goes on if nobody says.
+	usualLength = 24 * time.Hour
+	// MaxLength is the longest campaign, MaxAhead the earliest time to plan one, and MaxCustomers the
+	// longest list. maxName is the longest name, in characters.
+	MaxLength    = 7 * 24 * time.Hour
+	MaxAhead     = 60 * 24 * time.Hour
+	MaxCustomers = 500_000
+	maxName      = 80
+	// callsEach is how many calls an access costs: a session, and the access itself.
+	callsEach = 2
+)
+
+// Plan is a campaign that somebody wants to have.
+type Plan struct {
+	Name             string
+	StartsAt, EndsAt time.Time            // when the e-mail goes out, and when the accesses are dropped; zero: a day later
+	Audience         string               // as in store.Campaign
+	Customers        []shopify.CustomerID // of store.ListedCustomers
+}
+
+// PlanError is what is wrong with a plan, as a fixed key.
+type PlanError string
+
+// The errors.
+const (
+	BadName      PlanError = "name"
+	BadStart     PlanError = "starts_at"     // in the past, or too far ahead
+	BadEnd       PlanError = "ends_at"       // not after the start, over already, or too late
+	BadAudience  PlanError = "audience"      // unknown
+	NoCustomers  PlanError = "customers"     // a list without an id, or ids without such an audience
+	BadCustomers PlanError = "customer ids"  // an entry that is no id
+	TooMany      PlanError = "too many"      // the shop has store.MaxCampaigns already
+	Off          PlanError = "off"           // PREPARE=off
+	NotConnected PlanError = "not connected" // or another account's
+	NoLinks      PlanError = "no links"      // the store's links are by hash, or its portal is in the account
+)
+
+func (e PlanError) Error() string { return "campaign: " + string(e) }
+
+// Campaign is everything known about a campaign.
+type Campaign struct {
+	store.Campaign
+	store.Progress
+	Forecast
+	Clicks map[string]int64 // from its start to its end, by outcome, and portal.ByPrepared
+}
+
+// Forecast says what is possible at the token's rate.
+type Forecast struct {
+	Counted bool          // Size is known, since the customers were imported
+	Each    time.Duration // for one access
+	Need    time.Duration // for all
+	StartBy time.Time     // to be ready when the campaign starts
+	Ready   int           // shoppers whose access is ready then
+	Proven  bool          // webhooks arrive, so that no click needs a call
+}
+
+// Share is the part of the audience that is ready at the start, from 0 to 1.
+func (c Campaign) Share() float64 { return float64(c.Ready) / float64(max(c.Size, 1)) }
+
+// check returns the plan as it will be saved.
+func (p Plan) check(now time.Time) (Plan, error) {
+	p.Name = strings.TrimSpace(p.Name)
+	switch {
+	case p.Name == "" || len([]rune(p.Name)) > maxName || strings.ContainsFunc(p.Name, unicode.IsControl):
+		return p, BadName
+	case p.Audience != store.ActiveSubscribers && p.Audience != store.ListedCustomers && p.Audience != store.Renewals:
+		return p, BadAudience
+	case (p.Audience == store.ListedCustomers) != (len(p.Customers) > 0) || len(p.Customers) > MaxCustomers:
+		return p, NoCustomers
+	}
+	if p.Audience == store.Renewals && p.StartsAt.IsZero() {
+		p.StartsAt = now
+	}
+	if p.StartsAt.Before(now.Add(-time.Hour)) || p.StartsAt.After(now.Add(MaxAhead)) {
+		return p, BadStart
+	}
+	if p.EndsAt.IsZero() && p.Audience != store.Renewals {
+		p.EndsAt = p.StartsAt.Add(usualLength)
+	}
+	if !p.EndsAt.IsZero() && (!p.EndsAt.After(p.StartsAt) || !p.EndsAt.After(now) || p.EndsAt.After(p.StartsAt.Add(MaxLength))) {
+		return p, BadEnd
+	}
+	return p, nil
+}
+
+// Forecast says what a plan would lead to. It saves nothing and makes no call.
+// Errors: a PlanError; any other means that Redis does not answer.
+func (x *Importer) Forecast(ctx context.Context, shop shopify.Shop, plan Plan) (Campaign, error) {
+	campaign, _, _, err := x.draft(ctx, shop, plan)
+	return campaign, err
+}
+
+// Plan saves a campaign. Errors: as Forecast's.
+func (x *Importer) Plan(ctx context.Context, shop shopify.Shop, plan Plan) (Campaign, error) {
+	campaign, record, names, err := x.draft(ctx, shop, plan)
+	if err != nil {
+		return Campaign{}, err
+	}
+	room, err := x.recorder.Store.SaveCampaign(ctx, record, campaign.Campaign, names, campaign.Progress)
+	switch {
+	case err != nil:
+		return Campaign{}, fmt.Errorf("save campaign: %w", err)
+	case !room:
+		return Campaign{}, TooMany
+	}
+	x.recorder.Log.InfoContext(ctx, "campaign planned", "shop", string(shop), "campaign", campaign.ID,
+		"starts_at", campaign.StartsAt, "audience", campaign.Audience, "shoppers", campaign.Size)
+	x.wake()
+	return campaign, nil
+}
+
+// draft returns a plan as a campaign, the shop's record, and the pseudonyms of a list.
+func (x *Importer) draft(ctx context.Context, shop shopify.Shop, plan Plan) (Campaign, *store.Record, []string, error) {
+	now := x.now()
+	plan, err := plan.check(now)
+	if err != nil {
+		return Campaign{}, nil, nil, err
+	}
+	record, merchant, err := x.preparing(ctx, shop)
+	if err != nil {
+		return Campaign{}, nil, nil, err
+	}
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // it never fails
+	campaign := Campaign{Campaign: store.Campaign{
+		ID: hex.EncodeToString(id), Name: plan.Name, StartsAt: plan.StartsAt.UTC(), EndsAt: plan.EndsAt.UTC(),
+		Audience: plan.Audience, MadeAt: now.UTC(),
+	}}
+	var names []string
+	if plan.Audience == store.ListedCustomers {
+		names = record.Names(plan.Customers)
+	}
+	members, err := x.members(ctx, record, campaign.Campaign, names)
+	if err != nil {
+		return Campaign{}, nil, nil, err
+	}
+	campaign.Size = len(members)
+	if names != nil {
+		campaign.Unknown = len(names) - len(members)
+	}
+	x.forecast(ctx, record, merchant, &campaign)
+	return campaign, record, names, nil
+}
+
+// preparing returns a shop's record and merchant if accesses can be made for it.
+func (x *Importer) preparing(ctx context.Context, shop shopify.Shop) (*store.Record, *portal.Merchant, error) {
+	if x.resolver.NoPrepare {
+		return nil, nil, Off
+	}
+	loaded := x.recorder.Store.Load(ctx, store.Shopper{Shop: shop}) // creates the record of the configured shop
+	if loaded.Err != nil {
+		return nil, nil, loaded.Err
+	}
+	merchant, err := x.merchants.Of(shop, loaded.Record)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case merchant == nil || loaded.Record == nil:
+		return nil, nil, NotConnected
+	case merchant.NoAccess:
+		return nil, nil, NoLinks
+	}
+	return loaded.Record, merchant, nil
+}
+
+// Campaigns returns a shop's campaigns, the newest first.
+func (x *Importer) Campaigns(ctx context.Context, shop shopify.Shop) ([]Campaign, error) {
+	record, err := x.recorder.Store.Record(ctx, shop)
+	if err != nil || record == nil || record.Connection == nil {
+		return nil, err
+	}
+	merchant, err := x.merchants.Of(shop, record)
+	if err != nil || merchant == nil {
+		return nil, err
+	}
+	var all []Campaign
+	for _, one := range slices.Backward(record.Connection.Campaigns) {
+		campaign := Campaign{Campaign: one}
+		var failed error
+		if campaign.Progress, failed = x.recorder.Store.Progress(ctx, shop, one); failed == nil {
+			campaign.Clicks, failed = x.recorder.Store.CampaignClicks(ctx, shop, one.ID)
+		}
+		if failed != nil {
+			return nil, failed
+		}
+		x.forecast(ctx, record, merchant, &campaign)
+		all = append(all, campaign)
+	}
+	return all, nil
+}
+
+// Cancel drops a campaign and every access that was made for it. It reports whether there was one.
+func (x *Importer) Cancel(ctx context.Context, shop shopify.Shop, id string) (bool, error) {
+	found, err := x.recorder.Store.CancelCampaign(ctx, shop, id)
+	if err == nil && found {
+		x.recorder.Log.InfoContext(ctx, "campaign cancelled", "shop", string(shop), "campaign", id)
+	}
+	return found, err
+}
+
+// forecast fills in a campaign's forecast, from what is done so far.
+func (x *Importer) forecast(ctx context.Context, r *store.Record, merchant *portal.Merchant, c *Campaign) {
+	now, rate := x.now(), merchant.Client.Limiter().Budget().Rate
+	c.Counted = c.Planned || x.recorder.Store.Imported(ctx, r.Shop)
+	c.Proven = x.recorder.Store.WebhooksProven(r)
+	c.Each = time.Duration(2 * callsEach / rate * float64(time.Second)) // half of the rate
+	c.Need = time.Duration(c.Size) * c.Each
+	c.StartBy = c.StartsAt.Add(-c.Need)
+	done := c.Prepared()
+	free := c.StartsAt.Sub(later(now, earliest(c.Campaign)))
+	if !now.Before(c.StartsAt) {
+		free = 0
+	}
+	c.Ready = min(c.Size, done+int(max(0, free)/c.Each))
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Errors of ReadCustomers.
+var errCustomers = errors.New("not a list of Shopify customer ids")
+
+// customerGID is the prefix of customer ids in Shopify's APIs.
+const customerGID = "gid://shopify/Customer/"
+
+// ReadCustomers reads a list of Shopify's customer ids: a JSON array of texts or numbers, or CSV. The ids are in
+// the column whose heading speaks of a customer and an id, such as that of Shopify's own export, or else in the
+// first. Errors: BadCustomers and NoCustomers, with the line or entry.
+func ReadCustomers(r io.Reader) ([]shopify.CustomerID, error) {
+	in := bufio.NewReader(r)
+	start, _ := in.Peek(64)
+	start = bytes.TrimPrefix(start, []byte("\ufeff"))
+	var texts []string
+	var err error
+	if bytes.HasPrefix(bytes.TrimSpace(start), []byte("[")) {
+		texts, err = readJSON(in)
+	} else {
+		texts, err = readCSV(in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ids []shopify.CustomerID
+	for i, text := range texts {
+		text = strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(text), "'"), customerGID)
+		if text == "" {
+			continue
+		}
+		id, err := shopify.ParseCustomerID(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: entry %d", BadCustomers, i+1)
+		}
+		if ids = append(ids, id); len(ids) > MaxCustomers {
+			return nil, fmt.Errorf("%w: more than %d", NoCustomers, MaxCustomers)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, NoCustomers
+	}
+	return ids, nil
+}
+
+func readJSON(in io.Reader) (texts []string, err error) {
+	var values []any
+	decoder := json.NewDecoder(in)
+	decoder.UseNumber()
+	if decoder.Decode(&values) != nil || decoder.More() {
+		return nil, fmt.Errorf("%w: %w", BadCustomers, errCustomers)
+	}
+	for _, value := range values {
+		texts = append(texts, fmt.Sprint(value))
+	}
+	return texts, nil
+}
+
+func readCSV(in io.Reader) (texts []string, err error) {
+	reader := csv.NewReader(in)
+	reader.FieldsPerRecord, reader.LazyQuotes, reader.ReuseRecord = -1, true, true
+	column := 0
+	for line := 0; ; line++ {
+		fields, err := reader.Read()
+		switch {
+		case errors.Is(err, io.EOF):
+			return texts, nil
+		case err != nil:
+			return nil, fmt.Errorf("%w: line %d", BadCustomers, line+1)
+		}
+		if line == 0 {
+			fields[0] = strings.TrimPrefix(fields[0], "\ufeff")
+			if heading := slices.IndexFunc(fields, isHeading); heading >= 0 {
+				column = heading
+				continue
+			}
+		}
+		if column < len(fields) {
+			texts = append(texts, fields[column])
+		}
+	}
+}
+
+// isHeading reports whether a column holds Shopify's customer ids.
+func isHeading(text string) bool {
+	text = strings.NewReplacer(" ", "", "_", "", "-", "").Replace(strings.ToLower(text))
+	return slices.Contains([]string{"customerid", "shopifycustomerid", "shopifyid", "id"}, text)
+}

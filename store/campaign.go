@@ -1,0 +1,332 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/shopify"
+)
+
+// This file keeps campaigns. A campaign's definition is part of the shop's record. Its audience is a list
+// of pseudonyms, its progress a sealed value, and its clicks are counters.
+
+// The audiences.
+const (
+	ActiveSubscribers = "active"   // everyone with an active subscription when the work begins
+	ListedCustomers   = "list"     // those whom the merchant has listed
+	Renewals          = "renewals" // those whom Recharge tells about an upcoming charge
+)
+
+const (
+	// campaignKept is how long a campaign's results are kept after its end.
+	campaignKept = 30 * 24 * time.Hour
+	// MaxCampaigns is how many campaigns a shop can have, with those that have ended.
+	MaxCampaigns = 20
+	// nameChunk is how many pseudonyms are written or read at once.
+	nameChunk = 1000
+)
+
+// Campaign is a time in which a shop's shoppers are likely to click, such as after an e-mail. Their portal
+// accesses are made ahead.
+type Campaign struct {
+	ID       string
+	Name     string
+	StartsAt time.Time
+	EndsAt   time.Time // zero: it goes on until it is cancelled
+	Audience string    // ActiveSubscribers, ListedCustomers or Renewals
+	MadeAt   time.Time
+}
+
+// Over reports whether a campaign has ended.
+func (c Campaign) Over(now time.Time) bool { return !c.EndsAt.IsZero() && !now.Before(c.EndsAt) }
+
+// life returns how long the campaign's own keys live. Each write begins it anew.
+func (c Campaign) life(now time.Time) time.Duration {
+	if c.EndsAt.IsZero() {
+		return campaignKept
+	}
+	return c.EndsAt.Add(campaignKept).Sub(now)
+}
+
+// Progress is how far the work on a campaign is.
+type Progress struct {
+	Size     int  // shoppers in the audience
+	Unknown  int  // listed ones without an active subscription, as far as the import knows
+	Planned  bool // the list is complete and in order
+	Pass     int  // how often the whole list was gone through
+	Position int  // in this pass
+	Made     int  // accesses
+	Began    time.Time
+	NextPass time.Time // not before
+	Problem  string    // why the work waits, as a fixed key; "": it does not
+}
+
+// Prepared is how many shoppers have been gone through at least once.
+func (p Progress) Prepared() int {
+	if p.Pass > 0 {
+		return p.Size
+	}
+	return p.Position
+}
+
+func listKey(shop shopify.Shop, id string) string     { return shopPrefix(shop) + "q:" + id }
+func progressKey(shop shopify.Shop, id string) string { return shopPrefix(shop) + "p:" + id }
+func clicksKey(shop shopify.Shop, id string) string   { return shopPrefix(shop) + "k:" + id }
+
+// UpdateConnection changes a shop's connection, if it has one, and reports whether it has. In one-store
+// mode it creates the connection that holds what is not configured.
+func (s *Store) UpdateConnection(
+	ctx context.Context, shop shopify.Shop, change func(*Connection) bool,
+) (connected bool, err error) {
+	err = s.Update(ctx, shop, func(r *Record) bool {
+		own := shop == s.options.Single
+		if r.Connection == nil && own {
+			r.Connection = &Connection{Shop: shop}
+		}
+		connected = own || r.Connected()
+		return connected && change(r.Connection)
+	})
+	return connected, err
+}
+
+// SaveCampaign saves a campaign, with the pseudonyms of its audience if they are known already. Once it
+// returns nil, Redis has the campaign on disk. It reports whether there was room for one more.
+func (s *Store) SaveCampaign(
+	ctx context.Context, r *Record, c Campaign, names []string, progress Progress,
+) (room bool, err error) {
+	if err := s.writeNames(ctx, r, c, names); err != nil {
+		return false, err
+	}
+	if _, err := s.SaveProgress(ctx, r, c, progress); err != nil {
+		return false, err
+	}
+	now := s.options.Now()
+	_, err = s.UpdateConnection(ctx, r.Shop, func(connection *Connection) bool {
+		same := func(other Campaign) bool { return other.ID == c.ID } // an earlier attempt whose answer was lost
+		old := func(other Campaign) bool { return same(other) || other.life(now) <= 0 }
+		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), old)
+		room = len(kept) < MaxCampaigns
+		connection.Campaigns = append(kept, c)
+		return room
+	})
+	if err != nil || !room {
+		return room, err
+	}
+	return room, s.WakeCampaigns(ctx, r.Shop)
+}
+
+// CancelCampaign removes a campaign, and reports whether there was one. From then on no access that was
+// made for it is used.
+func (s *Store) CancelCampaign(ctx context.Context, shop shopify.Shop, id string) (found bool, err error) {
+	_, err = s.UpdateConnection(ctx, shop, func(connection *Connection) bool {
+		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), func(c Campaign) bool { return c.ID == id })
+		removed := len(kept) < len(connection.Campaigns)
+		found = found || removed
+		connection.Campaigns = kept
+		return removed
+	})
+	if err != nil || !found {
+		return found, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	// Nothing depends on it: they expire.
+	_ = s.redis.Unlink(ctx, listKey(shop, id), progressKey(shop, id), clicksKey(shop, id)).Err()
+	return true, nil
+}
+
+// WakeCampaigns makes a shop's campaigns due at once.
+func (s *Store) WakeCampaigns(ctx context.Context, shop shopify.Shop) error {
+	return s.makeDue(ctx, campaignsKey, shop, redis.ZAddArgs{LT: true})
+}
+
+// TakeCampaigns leases a shop's campaigns, if any shop's are due; else it returns nil.
+func (s *Store) TakeCampaigns(ctx context.Context) (*Lease, error) {
+	lease := &Lease{set: campaignsKey}
+	if had, err := s.renew(ctx, lease, ImportLease); err != nil || !had {
+		return nil, err
+	}
+	return lease, nil
+}
+
+// KeepCampaigns makes a shop's campaigns due again after next. ImportLease renews the lease; any other time
+// ends it, and a negative one forgets the shop. It reports whether the lease still held.
+func (s *Store) KeepCampaigns(ctx context.Context, lease *Lease, next time.Duration) (bool, error) {
+	return s.renew(ctx, lease, next)
+}
+
+// Names returns the pseudonyms of listed customers.
+func (r *Record) Names(customers []shopify.CustomerID) []string {
+	names := make([]string, len(customers))
+	for i, customer := range customers {
+		names[i] = r.name(string(customer))
+	}
+	slices.Sort(names) // the order of a list may say something about the shoppers
+	return slices.Compact(names)
+}
+
+// AllNames returns the pseudonyms of everyone who is cached. It walks the shop's index.
+func (s *Store) AllNames(ctx context.Context, r *Record) ([]string, error) {
+	var all []string
+	for bucket := range indexBuckets {
+		names, err := s.namesIn(ctx, r.indexPrefix()+fmt.Sprintf("%02x", bucket))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, names...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+func (s *Store) namesIn(ctx context.Context, bucket string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	names, err := s.redis.HVals(ctx, bucket).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	return names, nil
+}
+
+// AddName adds a shopper to a campaign's audience.
+func (s *Store) AddName(ctx context.Context, r *Record, c Campaign, customer shopify.CustomerID) error {
+	return s.writeNames(ctx, r, c, r.Names([]shopify.CustomerID{customer}))
+}
+
+// writeNames appends pseudonyms to a campaign's list.
+func (s *Store) writeNames(ctx context.Context, r *Record, c Campaign, names []string) error {
+	key, life := listKey(r.Shop, c.ID), c.life(s.options.Now()).Milliseconds()
+	for chunk := range slices.Chunk(names, nameChunk) {
+		command := []any{"RPUSH", len(chunk) + 1, key}
+		for _, name := range chunk {
+			command = append(command, name)
+		}
+		command = append(command, "PEXPIRE", 2, key, life)
+		if same, err := s.ifSame(ctx, r, []string{key}, command...); err != nil || !same {
+			return errors.Join(err, notSame(same))
+		}
+	}
+	return nil
+}
+
+func notSame(same bool) error {
+	if same {
+		return nil
+	}
+	return ErrOutdated
+}
+
+// ReplaceNames replaces a campaign's list, and then saves the progress, which says that it is complete.
+func (s *Store) ReplaceNames(ctx context.Context, r *Record, c Campaign, names []string, progress Progress) error {
+	key := listKey(r.Shop, c.ID)
+	if _, err := s.ifSame(ctx, r, []string{key}, "UNLINK", 1, key); err != nil {
+		return err
+	}
+	if err := s.writeNames(ctx, r, c, names); err != nil {
+		return err
+	}
+	_, err := s.SaveProgress(ctx, r, c, progress)
+	return err
+}
+
+// ReadNames returns up to n pseudonyms of a campaign's list.
+func (s *Store) ReadNames(ctx context.Context, r *Record, c Campaign, from, n int) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	names, err := s.redis.LRange(ctx, listKey(r.Shop, c.ID), int64(from), int64(from+n-1)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read a campaign's list: %w", err)
+	}
+	return names, nil
+}
+
+// TrimNames removes the first n pseudonyms of a campaign's list, and saves the progress with it.
+func (s *Store) TrimNames(ctx context.Context, r *Record, c Campaign, n int, progress Progress) error {
+	list, key := listKey(r.Shop, c.ID), progressKey(r.Shop, c.ID)
+	life := c.life(s.options.Now()).Milliseconds()
+	_, err := s.ifSame(ctx, r, []string{list, key}, "LTRIM", 3, list, n, -1,
+		"SET", 4, key, r.sealJSON(key, progress), "PX", life)
+	return err
+}
+
+// Named is a shopper who is cached under a pseudonym.
+type Named struct {
+	Shopper
+	Loaded
+}
+
+// LoadNamed reads the cached values of shoppers by their pseudonyms. Those who are not cached by their
+// Shopify id are left empty.
+func (s *Store) LoadNamed(ctx context.Context, r *Record, names []string) ([]Named, error) {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = r.key("c", name)
+	}
+	at := time.Now()
+	values, err := s.readNow(ctx, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("read shoppers: %w", err)
+	}
+	all := make([]Named, len(names))
+	for i, value := range values {
+		sealed, _ := value.(string)
+		c, err := r.openCached(keys[i], sealed)
+		who := Shopper{Shop: r.Shop, Customer: c.ShopifyID}
+		if err != nil || c.ShopifyID == "" || r.name(canonical(who)) != names[i] {
+			continue
+		}
+		all[i] = Named{who, Loaded{Record: r, Cached: s.usable(c, who, names[i]), At: at, version: versionOf(sealed)}}
+	}
+	return all, nil
+}
+
+// Progress returns how far the work on a campaign is. A progress that an earlier epoch has sealed counts
+// as none.
+func (s *Store) Progress(ctx context.Context, shop shopify.Shop, c Campaign) (p Progress, err error) {
+	_, err = s.readSealed(ctx, shop, progressKey(shop, c.ID), &p)
+	return p, err
+}
+
+// SaveProgress saves how far the work on a campaign is. It reports whether the record is still the same.
+func (s *Store) SaveProgress(ctx context.Context, r *Record, c Campaign, p Progress) (bool, error) {
+	key := progressKey(r.Shop, c.ID)
+	life := c.life(s.options.Now()).Milliseconds()
+	return s.ifSame(ctx, r, []string{key}, "SET", 4, key, r.sealJSON(key, p), "PX", life)
+}
+
+// CampaignClicks returns a campaign's counters, named as those of an hour.
+func (s *Store) CampaignClicks(ctx context.Context, shop shopify.Shop, id string) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
+	defer cancel()
+	texts, err := s.redis.HGetAll(ctx, clicksKey(shop, id)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read a campaign's clicks: %w", err)
+	}
+	counts := map[string]int64{}
+	for name, text := range texts {
+		counts[name], _ = strconv.ParseInt(text, 10, 64) // only HINCRBY writes there
+	}
+	return counts, nil
+}
+
+// campaignCounters returns the keys of the counters of the campaigns that are running, and how long they
+// live on.
+func campaignCounters(r *Record, now time.Time) map[string]time.Duration {
+	keys := map[string]time.Duration{}
+	if r.Connection == nil {
+		return keys
+	}
+	for _, c := range r.Connection.Campaigns {
+		if !now.Before(c.StartsAt) && !c.Over(now) {
+			keys[clicksKey(r.Shop, c.ID)] = c.life(now)
+		}
+	}
+	return keys
+}

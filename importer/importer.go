@@ -3,6 +3,7 @@ package importer
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"sync"
 	"time"
@@ -44,6 +45,7 @@ type Importer struct {
 	recorder  *portal.Recorder
 	now       func() time.Time
 	requested chan struct{} // holds one entry if an import was requested here
+	planned   chan struct{} // the same for campaigns
 
 	work    sync.WaitGroup // imports and updates
 	mu      sync.Mutex
@@ -55,7 +57,7 @@ type Importer struct {
 func New(resolver *portal.Resolver, recorder *portal.Recorder) *Importer {
 	return &Importer{
 		resolver: resolver, merchants: resolver.Merchants, recorder: recorder, now: resolver.Now,
-		requested: make(chan struct{}, 1), updates: map[shopify.Shop][]store.Change{},
+		requested: make(chan struct{}, 1), planned: make(chan struct{}, 1), updates: map[shopify.Shop][]store.Change{},
 	}
 }
 
@@ -70,17 +72,42 @@ func (x *Importer) Run(ctx context.Context) {
 		defer x.mu.Unlock()
 		x.ctx = nil
 	}()
-	room := make(chan struct{}, importsAtOnce)
+	if !x.resolver.NoPrepare {
+		x.work.Go(func() {
+			x.takeJobs(ctx, campaignsAtOnce, x.planned, func() (func(), error) {
+				lease, err := x.recorder.Store.TakeCampaigns(ctx)
+				return func() { x.campaigns(ctx, lease) }, or(err, lease == nil)
+			})
+		})
+	}
+	x.takeJobs(ctx, importsAtOnce, x.requested, func() (func(), error) {
+		task, err := x.recorder.Store.TakeImport(ctx)
+		return func() { x.importShop(ctx, task) }, or(err, task == nil)
+	})
+}
+
+var errNothingDue = errors.New("no shop is due")
+
+func or(err error, nothing bool) error {
+	if err == nil && nothing {
+		return errNothingDue
+	}
+	return err
+}
+
+// takeJobs runs the jobs that are due, some at once, until ctx ends. It looks at once if woken.
+func (x *Importer) takeJobs(ctx context.Context, atOnce int, woken <-chan struct{}, take func() (func(), error)) {
+	room := make(chan struct{}, atOnce)
 	for {
 		select {
 		case room <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		task, err := x.recorder.Store.TakeImport(ctx)
-		if err == nil && task != nil {
+		job, err := take()
+		if err == nil {
 			x.work.Go(func() {
-				x.importShop(ctx, task)
+				job()
 				<-room
 			})
 			continue
@@ -89,7 +116,7 @@ func (x *Importer) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-x.requested:
+		case <-woken:
 		case <-time.After(pollEvery):
 		}
 	}
@@ -102,18 +129,18 @@ func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
 		x.recorder.Log.WarnContext(ctx, "import not ordered", "shop", string(shop), "cause", err)
 		return
 	}
-	x.wake()
+	wake(x.requested)
 }
 
 // Schedule queues an import of a shop that was never imported before.
 func (x *Importer) Schedule(ctx context.Context, shop shopify.Shop) error {
-	defer x.wake()
+	defer wake(x.requested)
 	return x.recorder.Store.ScheduleImport(ctx, shop)
 }
 
-func (x *Importer) wake() {
+func wake(waiting chan struct{}) {
 	select {
-	case x.requested <- struct{}{}:
+	case waiting <- struct{}{}:
 	default:
 	}
 }
@@ -167,7 +194,7 @@ func (x *Importer) end(ctx context.Context, task *store.ImportTask, next time.Du
 
 // importPage reads a page and caches it. It reports whether the import continues.
 func (x *Importer) importPage(ctx context.Context, task *store.ImportTask, client *recharge.Client) bool {
-	if !client.Limiter().WaitBackground(ctx) {
+	if !client.Limiter().WaitBackground(ctx, 1) {
 		return false
 	}
 	var page recharge.Page
@@ -261,7 +288,7 @@ func (x *Importer) update(ctx context.Context, shop shopify.Shop) {
 			return
 		}
 		merchant, err := x.merchants.Find(ctx, shop)
-		for err == nil && merchant != nil && merchant.Client.Limiter().WaitBackground(ctx) {
+		for err == nil && merchant != nil && merchant.Client.Limiter().WaitBackground(ctx, 1) {
 			err = x.updateOne(ctx, merchant.Client, shop, change)
 			if !recharge.Is(err, recharge.OverBudget) || !recharge.Wait(ctx, retryAfter) {
 				break

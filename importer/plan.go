@@ -132,7 +132,7 @@ func (x *Importer) Plan(ctx context.Context, shop shopify.Shop, plan Plan) (Camp
 	}
 	x.recorder.Log.InfoContext(ctx, "campaign planned", "shop", string(shop), "campaign", campaign.ID,
 		"starts_at", campaign.StartsAt, "audience", campaign.Audience, "shoppers", campaign.Size)
-	x.wake()
+	wake(x.planned)
 	return campaign, nil
 }
 
@@ -227,10 +227,10 @@ func (x *Importer) Cancel(ctx context.Context, shop shopify.Shop, id string) (bo
 
 // forecast fills in a campaign's forecast, from what is done so far.
 func (x *Importer) forecast(ctx context.Context, r *store.Record, merchant *portal.Merchant, c *Campaign) {
-	now, rate := x.now(), merchant.Client.Limiter().Budget().Rate
+	now := x.now()
 	c.Counted = c.Planned || x.recorder.Store.Imported(ctx, r.Shop)
 	c.Proven = x.recorder.Store.WebhooksProven(r)
-	c.Each = time.Duration(2 * callsEach / rate * float64(time.Second)) // half of the rate
+	c.Each = each(merchant)
 	c.Need = time.Duration(c.Size) * c.Each
 	c.StartBy = c.StartsAt.Add(-c.Need)
 	done := c.Prepared()

@@ -74,3 +74,12 @@ func usableUntil(access recharge.Access, made time.Time, campaign store.Campaign
 	}
 	return until
 }
+
+// PreparedUntil returns how long clicks use a cached access that was made ahead; zero if they do not.
+func (r *Resolver) PreparedUntil(merchant *Merchant, cached store.Cached) time.Time {
+	c := &click{Resolver: r, merchant: merchant}
+	if cached.For == "" || !c.holdsAccess(cached) {
+		return time.Time{}
+	}
+	return cached.AccessUntil
+}

@@ -48,12 +48,13 @@ func (c *Client) CustomerPage(ctx context.Context, g *Grant, cursor string) (Pag
 }
 
 // WaitBackground waits for the next turn of a job that makes many calls, such as an import. This
-// process spends at most half of the token's rate on such jobs. It returns false if ctx ends first.
-func (l *Limiter) WaitBackground(ctx context.Context) bool {
+// process spends at most half of the token's rate on such jobs. calls is how many the turn is for. It
+// returns false if ctx ends first.
+func (l *Limiter) WaitBackground(ctx context.Context, calls float64) bool {
 	l.mu.Lock()
 	now := l.now()
 	delay := max(0, l.background.Sub(now))
-	l.background = now.Add(delay + time.Duration(2/l.bucket.Rate*float64(time.Second)))
+	l.background = now.Add(delay + time.Duration(2*calls/l.bucket.Rate*float64(time.Second)))
 	l.mu.Unlock()
 	return Wait(ctx, delay)
 }

@@ -116,7 +116,7 @@ func TestWaitBackground(t *testing.T) {
 		_, c := emulated(t, rechargetest.Options{}, func(o *recharge.Options) { o.Now = time.Now })
 		start := time.Now()
 		for range 101 {
-			if !c.Limiter().WaitBackground(t.Context()) {
+			if !c.Limiter().WaitBackground(t.Context(), 1) {
 				t.Fatal("WaitBackground = false")
 			}
 		}
@@ -128,7 +128,7 @@ func TestWaitBackground(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if c.Limiter().WaitBackground(ctx) {
+		if c.Limiter().WaitBackground(ctx, 1) {
 			t.Error("WaitBackground of a context that is over = true; want false")
 		}
 	})

@@ -100,7 +100,7 @@ func (s *Store) UpdateConnection(
 func (s *Store) SaveCampaign(
 	ctx context.Context, r *Record, c Campaign, names []string, progress Progress,
 ) (room bool, err error) {
-	if err := s.writeNames(ctx, r, c, names); err != nil {
+	if err := s.writeNames(ctx, r, c, listKey(r.Shop, c.ID), names); err != nil {
 		return false, err
 	}
 	if _, err := s.SaveProgress(ctx, r, c, progress); err != nil {
@@ -197,12 +197,12 @@ func (s *Store) namesIn(ctx context.Context, bucket string) ([]string, error) {
 
 // AddName adds a shopper to a campaign's audience.
 func (s *Store) AddName(ctx context.Context, r *Record, c Campaign, customer shopify.CustomerID) error {
-	return s.writeNames(ctx, r, c, r.Names([]shopify.CustomerID{customer}))
+	return s.writeNames(ctx, r, c, listKey(r.Shop, c.ID), r.Names([]shopify.CustomerID{customer}))
 }
 
-// writeNames appends pseudonyms to a campaign's list.
-func (s *Store) writeNames(ctx context.Context, r *Record, c Campaign, names []string) error {
-	key, life := listKey(r.Shop, c.ID), c.life(s.options.Now()).Milliseconds()
+// writeNames appends pseudonyms to a list of a campaign's.
+func (s *Store) writeNames(ctx context.Context, r *Record, c Campaign, key string, names []string) error {
+	life := c.life(s.options.Now()).Milliseconds()
 	for chunk := range slices.Chunk(names, nameChunk) {
 		command := []any{"RPUSH", len(chunk) + 1, key}
 		for _, name := range chunk {
@@ -223,16 +223,21 @@ func notSame(same bool) error {
 	return ErrOutdated
 }
 
-// ReplaceNames replaces a campaign's list, and then saves the progress, which says that it is complete.
-func (s *Store) ReplaceNames(ctx context.Context, r *Record, c Campaign, names []string, progress Progress) error {
-	key := listKey(r.Shop, c.ID)
-	if _, err := s.ifSame(ctx, r, []string{key}, "UNLINK", 1, key); err != nil {
+// ReplaceNames replaces a campaign's list, and saves the progress with it, in one step.
+func (s *Store) ReplaceNames(ctx context.Context, r *Record, c Campaign, names []string, p Progress) error {
+	list, key := listKey(r.Shop, c.ID), progressKey(r.Shop, c.ID)
+	next := list + ":next"
+	if _, err := s.ifSame(ctx, r, []string{next}, "UNLINK", 1, next); err != nil {
 		return err
 	}
-	if err := s.writeNames(ctx, r, c, names); err != nil {
+	if err := s.writeNames(ctx, r, c, next, names); err != nil {
 		return err
 	}
-	_, err := s.SaveProgress(ctx, r, c, progress)
+	replace := []any{"RENAME", 2, next, list}
+	if len(names) == 0 {
+		replace = []any{"UNLINK", 1, list}
+	}
+	_, err := s.ifSame(ctx, r, []string{next, list, key}, append(replace, s.setProgress(r, c, p)...)...)
 	return err
 }
 
@@ -250,9 +255,8 @@ func (s *Store) ReadNames(ctx context.Context, r *Record, c Campaign, from, n in
 // TrimNames removes the first n pseudonyms of a campaign's list, and saves the progress with it.
 func (s *Store) TrimNames(ctx context.Context, r *Record, c Campaign, n int, progress Progress) error {
 	list, key := listKey(r.Shop, c.ID), progressKey(r.Shop, c.ID)
-	life := c.life(s.options.Now()).Milliseconds()
-	_, err := s.ifSame(ctx, r, []string{list, key}, "LTRIM", 3, list, n, -1,
-		"SET", 4, key, r.sealJSON(key, progress), "PX", life)
+	trim := []any{"LTRIM", 3, list, n, -1}
+	_, err := s.ifSame(ctx, r, []string{list, key}, append(trim, s.setProgress(r, c, progress)...)...)
 	return err
 }
 
@@ -296,9 +300,13 @@ func (s *Store) Progress(ctx context.Context, shop shopify.Shop, c Campaign) (p 
 
 // SaveProgress saves how far the work on a campaign is. It reports whether the record is still the same.
 func (s *Store) SaveProgress(ctx context.Context, r *Record, c Campaign, p Progress) (bool, error) {
+	return s.ifSame(ctx, r, []string{progressKey(r.Shop, c.ID)}, s.setProgress(r, c, p)...)
+}
+
+// setProgress is a command for ifSame.
+func (s *Store) setProgress(r *Record, c Campaign, p Progress) []any {
 	key := progressKey(r.Shop, c.ID)
-	life := c.life(s.options.Now()).Milliseconds()
-	return s.ifSame(ctx, r, []string{key}, "SET", 4, key, r.sealJSON(key, p), "PX", life)
+	return []any{"SET", 4, key, r.sealJSON(key, p), "PX", c.life(s.options.Now()).Milliseconds()}
 }
 
 // CampaignClicks returns a campaign's counters, named as those of an hour.
@@ -314,6 +322,12 @@ func (s *Store) CampaignClicks(ctx context.Context, shop shopify.Shop, id string
 		counts[name], _ = strconv.ParseInt(text, 10, 64) // only HINCRBY writes there
 	}
 	return counts, nil
+}
+
+// prepares reports whether the shop still has a campaign.
+func (r *Record) prepares(campaign string) bool {
+	return r.Connection != nil &&
+		slices.ContainsFunc(r.Connection.Campaigns, func(c Campaign) bool { return c.ID == campaign })
 }
 
 // campaignCounters returns the keys of the counters of the campaigns that are running, and how long they

@@ -247,6 +247,9 @@ func (s *Store) merge(r *Record, who Shopper, key, sealed string, c Cached) (Cac
 	}
 	usable := s.usable(before, who, r.name(canonical(who)))
 	c.Seen = usable.Seen
+	if usable.For != "" && !r.prepares(usable.For) {
+		usable.DropAccess()
+	}
 	switch {
 	case before.Import != 0 && before.Import == c.Import:
 		return before.with(c), true

@@ -46,7 +46,7 @@ func budgets() []budget {
 			[]string{
 				"handlers/admin.go", "handlers/connection.go", "handlers/home_health.go", "handlers/keys.go",
 				"handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
-				"handlers/status.go", "portal/status.go",
+				"handlers/status.go", "portal/status.go", "portal/prepare.go", "store/campaign.go",
 				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
 				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go",
 				"store/connect.go", "store/embedded.go", "store/erase.go", "templates/admin.go",

@@ -1,0 +1,46 @@
+package servertest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+
+	"github.com/redis/go-redis/v9"
+
+	"manage-subscriptions/importer"
+	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// Importer returns an importer beside the servers of the one store, as a command has it. It does no work.
+func (f *Fixture) Importer() *importer.Importer {
+	f.T.Helper()
+	cfg, err := f.Settings().Check()
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	account := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
+	beside, err := store.Open(store.Options{
+		Redis: &redis.UniversalOptions{Addrs: []string{f.Redis.Addr}}, Keys: [][]byte{store.DeriveKey(AppSecret)},
+		CustomerTTL: cfg.CustomerTTL, Single: cfg.Shop, Account: hex.EncodeToString(account[:16]), Now: f.Clock.Now, Log: log,
+	})
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	f.T.Cleanup(func() { _ = beside.Close() })
+	options := recharge.Options{
+		APIURL: cfg.RechargeAPIURL, Rate: cfg.RechargeRate, Burst: cfg.RechargeBurst, Timeout: cfg.RechargeTimeout,
+		HTTP: recharge.NewTransport(cfg.RechargeTimeout), Now: f.Clock.Now, AppURL: cfg.AppURL,
+	}
+	merchants, err := portal.NewMerchants(beside, portal.Settings{Options: options}, &store.Connection{
+		Shop: shopify.Shop(Shop), APIToken: cfg.RechargeAPIToken.Reveal(), StorefrontToken: cfg.RechargeStorefrontToken.Reveal(),
+	})
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	resolver := &portal.Resolver{Store: beside, Merchants: merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: f.Clock.Now}
+	return importer.New(resolver, &portal.Recorder{Store: beside, Log: log})
+}

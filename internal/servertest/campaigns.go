@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"manage-subscriptions/config"
 	"manage-subscriptions/importer"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
@@ -15,9 +16,13 @@ import (
 )
 
 // Importer returns an importer beside the servers of the one store, as a command has it. It does no work.
-func (f *Fixture) Importer() *importer.Importer {
+func (f *Fixture) Importer(change ...func(*config.Settings)) *importer.Importer {
 	f.T.Helper()
-	cfg, err := f.Settings().Check()
+	settings := f.Settings()
+	for _, edit := range change {
+		edit(&settings)
+	}
+	cfg, err := settings.Check()
 	if err != nil {
 		f.T.Fatal(err)
 	}
@@ -41,6 +46,8 @@ func (f *Fixture) Importer() *importer.Importer {
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	resolver := &portal.Resolver{Store: beside, Merchants: merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: f.Clock.Now}
+	resolver := &portal.Resolver{
+		Store: beside, Merchants: merchants, Timeout: cfg.ClickTimeout, LinkTTL: cfg.LinkTTL, Now: f.Clock.Now,
+	}
 	return importer.New(resolver, &portal.Recorder{Store: beside, Log: log})
 }

@@ -1,0 +1,222 @@
+package importer_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/importer"
+	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// prepared starts a server and has the access of every subscriber made ahead.
+func prepared(t *testing.T, change ...func(*config.Settings)) (*servertest.Fixture, *importer.Importer, importer.Campaign) {
+	t.Helper()
+	f := servertest.StartWithImport(t, 20, change...)
+	f.WaitForImport()
+	x := f.Importer(change...)
+	campaign, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
+		Name: "Spring", StartsAt: f.Clock.Now().Add(time.Minute), Audience: store.ActiveSubscribers,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Until("all are prepared", func() bool {
+		all, err := x.Campaigns(t.Context(), servertest.Shop)
+		return err == nil && len(all) == 1 && all[0].Pass > 0
+	})
+	f.Calls()
+	return f, x, campaign
+}
+
+// source is where a click of Pat's found what it needed.
+func source(f *servertest.Fixture) any {
+	opening := landAs(f, servertest.Pat)
+	if opening.ID != 0 && opening.ShopifyCustomerID != servertest.Pat {
+		f.T.Errorf("pat lands in the portal of %s", opening.ShopifyCustomerID)
+	}
+	return f.Log.Last("click")["source"]
+}
+
+// TestPreparedIsDropped: each of these ends the use of an access that was made ahead.
+func TestPreparedIsDropped(t *testing.T) {
+	t.Parallel()
+	pat := servertest.Customers()[1]
+	for name, drop := range map[string]func(f *servertest.Fixture, x *importer.Importer, c importer.Campaign){
+		"cancelled": func(f *servertest.Fixture, x *importer.Importer, c importer.Campaign) {
+			if found, err := x.Cancel(f.T.Context(), servertest.Shop, c.ID); !found || err != nil {
+				f.T.Fatalf("cancel = %t, %v", found, err)
+			}
+		},
+		"over": func(f *servertest.Fixture, _ *importer.Importer, c importer.Campaign) {
+			f.Clock.Add(c.EndsAt.Sub(f.Clock.Now()))
+		},
+		"a webhook": func(f *servertest.Fixture, _ *importer.Importer, _ importer.Campaign) {
+			f.MustDeliver(f.Public, "customer/updated", pat)
+		},
+		"a redaction": func(f *servertest.Fixture, _ *importer.Importer, _ importer.Campaign) {
+			f.Webhook("/webhooks/shopify", "customers/redact", servertest.ShopperBody(servertest.Pat), servertest.AppSecret)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, x, c := prepared(t, servertest.WithWebhooks)
+			drop(f, x, c)
+			if got := source(f); got == "prepared" {
+				t.Errorf("a click afterwards is answered from %v", got)
+			}
+		})
+	}
+}
+
+// TestPreparedRecordMoves: a record that changes hands between preparation and click opens for nobody whom
+// it no longer names, with webhooks and without.
+func TestPreparedRecordMoves(t *testing.T) {
+	t.Parallel()
+	for _, webhooks := range []bool{true, false} {
+		f, _, _ := prepared(t, func(s *config.Settings) {
+			if webhooks {
+				servertest.WithWebhooks(s)
+			}
+		})
+		moved := f.MoveRecord(servertest.Customers()[1].ID, servertest.Robin)
+		if webhooks {
+			f.MustDeliver(f.Public, "customer/updated", moved)
+		} else {
+			f.Clock.Add(2 * time.Hour) // longer than a verification counts
+		}
+		for _, who := range []string{servertest.Pat, servertest.Robin} {
+			if opening := landAs(f, who); opening.ID != 0 && opening.ShopifyCustomerID != who {
+				t.Errorf("webhooks %t: %s lands in the portal of %s", webhooks, who, opening.ShopifyCustomerID)
+			}
+			if location := f.Click(f.Shopper(who), "/apps/subscriptions").Location; who == servertest.Pat && strings.Contains(location, moved.Hash) {
+				t.Errorf("webhooks %t: pat is sent to %s", webhooks, location)
+			}
+		}
+	}
+}
+
+// TestPreparedUnproven: without proven webhooks, a prepared click costs one call, which verifies the record.
+func TestPreparedUnproven(t *testing.T) {
+	t.Parallel()
+	f, _, _ := prepared(t)
+	f.Clock.Add(2 * time.Hour)
+	if got := source(f); got != "prepared" {
+		t.Errorf("the click is answered from %v; want prepared", got)
+	}
+	f.WantCalls("a prepared click without webhooks", map[string]int{"customer": 1})
+	if got := source(f); got != "prepared" || len(f.Calls()) != 0 {
+		t.Errorf("the next one is answered from %v; want prepared, without a call", got)
+	}
+}
+
+// TestPrepareOnce: with PREPARE=once each access opens one visit, also if two clicks come at once.
+func TestPrepareOnce(t *testing.T) {
+	t.Parallel()
+	f, _, _ := prepared(t, func(s *config.Settings) { s.Prepare = "once" }, servertest.WithWebhooks)
+	client := f.Shopper(servertest.Pat)
+	tokens := map[string]int{}
+	for range 3 {
+		location := f.Click(client, "/apps/subscriptions").Location
+		_, token, _ := strings.Cut(location, "token=")
+		tokens[token]++
+	}
+	if len(tokens) != 3 {
+		t.Errorf("three clicks got %d different tokens; want 3", len(tokens))
+	}
+	if calls := f.Calls(); calls["portal_access"] != 2 {
+		t.Errorf("three clicks made calls %v; want two accesses, since one was prepared", calls)
+	}
+}
+
+// TestPrepareOff: nothing can be planned, and nothing that was made before is used.
+func TestPrepareOff(t *testing.T) {
+	t.Parallel()
+	f, _, _ := prepared(t, servertest.WithWebhooks)
+	f.Restart(func() {}, servertest.WithWebhooks, func(s *config.Settings) { s.Prepare = "off" })
+	if got := source(f); got == "prepared" {
+		t.Error("with PREPARE=off a click uses a prepared access")
+	}
+}
+
+// TestPreparedForAnother: an access made for a listed shopper is nobody else's, and ids that are not known
+// are counted.
+func TestListedCustomers(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWithImport(t, 20, servertest.WithWebhooks)
+	f.WaitForImport()
+	x := f.Importer(servertest.WithWebhooks)
+	listed := []shopify.CustomerID{servertest.Pat, servertest.Robin, servertest.Pat, "999999"}
+	campaign, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
+		Name: "List", StartsAt: f.Clock.Now(), Audience: store.ListedCustomers, Customers: listed,
+	})
+	if err != nil || campaign.Size != 1 || campaign.Unknown != 2 {
+		t.Fatalf("planned %d shoppers, %d unknown, %v; want 1 and 2", campaign.Size, campaign.Unknown, err)
+	}
+	f.Until("pat is prepared", func() bool {
+		all, err := x.Campaigns(t.Context(), servertest.Shop)
+		return err == nil && len(all) == 1 && all[0].Pass > 0
+	})
+	if calls := f.Calls(); calls["portal_access"] != 1 {
+		t.Errorf("a list with one subscriber made calls %v; want one access", calls)
+	}
+	if got := source(f); got != "prepared" {
+		t.Errorf("pat's click is answered from %v; want prepared", got)
+	}
+	f.Until("the click is counted", func() bool {
+		all, err := x.Campaigns(t.Context(), servertest.Shop)
+		return err == nil && len(all) == 1 && all[0].Clicks["redirected"] == 1 && all[0].Clicks["prepared"] == 1
+	})
+}
+
+// TestReadCustomers: ids are found in the files that merchants have.
+func TestReadCustomers(t *testing.T) {
+	t.Parallel()
+	want := []shopify.CustomerID{"6100200300400", "6100200300500"}
+	for name, text := range map[string]string{
+		"JSON":           `["6100200300400", 6100200300500]`,
+		"GIDs":           `["gid://shopify/Customer/6100200300400","gid://shopify/Customer/6100200300500"]`,
+		"one a line":     "6100200300400\n6100200300500\n",
+		"Shopify's":      "\ufeffCustomer ID,First Name\r\n'6100200300400,Pat\r\n'6100200300500,\"Robin, the\"\r\n",
+		"another column": "Email,shopify_customer_id\npat@example.test,6100200300400\n,6100200300500\n",
+	} {
+		if got, err := importer.ReadCustomers(strings.NewReader(text)); err != nil || len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+			t.Errorf("%s: read %v, %v; want %v", name, got, err, want)
+		}
+	}
+	for name, text := range map[string]string{
+		"empty": "", "only a heading": "Customer ID\n", "e-mail addresses": "pat@example.test\n", "an object": `{"a":1}`,
+		"cut off": `["6100200300400"`, "two arrays": `["1"]["2"]`, "nested": `[["6100200300400"]]`,
+	} {
+		if got, err := importer.ReadCustomers(strings.NewReader(text)); err == nil {
+			t.Errorf("%s: read %v; want an error", name, got)
+		}
+	}
+}
+
+// TestPreparedWhileLimited: the work stops at a 429, and goes on later.
+func TestPreparedWhileLimited(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWithImport(t, 20, servertest.WithWebhooks)
+	f.WaitForImport()
+	x := f.Importer(servertest.WithWebhooks)
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 429 })
+	f.Calls()
+	if _, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
+		Name: "Spring", StartsAt: f.Clock.Now(), Audience: store.ActiveSubscribers,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f.Until("it has stopped", func() bool {
+		all, err := x.Campaigns(t.Context(), servertest.Shop)
+		return err == nil && len(all) == 1 && all[0].Problem != ""
+	})
+	time.Sleep(2 * time.Second)
+	if calls := f.Calls(); len(calls) > 1 || calls["sessions"] > 1 {
+		t.Errorf("after a 429 it made calls %v; want one", calls)
+	}
+}

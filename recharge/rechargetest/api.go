@@ -175,6 +175,7 @@ func (s *Server) recordRequest(r *http.Request, endpoint string, at time.Time) f
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		entry.Status = status
+		s.answered[Answered{endpoint, status}]++
 	}
 }
 

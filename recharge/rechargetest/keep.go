@@ -1,6 +1,7 @@
 package rechargetest
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -16,9 +17,23 @@ func (h *history[T]) add(item T) {
 	}
 }
 
+// Answered is a kind of API call that was answered.
+type Answered struct {
+	Endpoint string // one of the Endpoint constants
+	Status   int
+}
+
+// Answered counts all API calls that were answered since the start. Unlike Requests, it forgets none.
+func (s *Server) Answered() map[Answered]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.answered)
+}
+
 // ledger keeps each grant under its token until it expires. All grants of a ledger have the same
 // lifetime, so the oldest expires first.
 type ledger[T any] struct {
+	most   int // grants; the oldest are dropped first
 	grants map[string]grant[T]
 	order  []string
 }
@@ -32,7 +47,7 @@ func (l *ledger[T]) add(token string, to T, now, expires time.Time) {
 	if l.grants == nil {
 		l.grants = make(map[string]grant[T])
 	}
-	for len(l.order) > 0 && (len(l.order) >= maxGrants || !now.Before(l.grants[l.order[0]].expires)) {
+	for len(l.order) > 0 && (len(l.order) >= l.most || !now.Before(l.grants[l.order[0]].expires)) {
 		delete(l.grants, l.order[0])
 		l.order = l.order[1:]
 	}

@@ -23,7 +23,7 @@ func TestHistoryKeepsNewest(t *testing.T) {
 func TestLedgerIsBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
-	var l ledger[int]
+	l := ledger[int]{most: maxGrants}
 	for i := range 2 * maxGrants {
 		l.add(strconv.Itoa(i), i, now, now.Add(time.Hour))
 	}

@@ -684,6 +684,27 @@ func TestRequests(t *testing.T) {
 	if got := len(w.Requests()); got != 0 {
 		t.Errorf("after ResetRequests there are %d; want 0", got)
 	}
+	answered := map[rechargetest.Answered]int{{Endpoint: "customers", Status: 200}: 1, {Endpoint: "sessions", Status: 200}: 1, {Endpoint: "unknown", Status: 404}: 1}
+	if diff := cmp.Diff(answered, w.Answered()); diff != "" {
+		t.Errorf("Answered() (-want +got):\n%s", diff)
+	}
+}
+
+// TestUnsigned: a session token without a signature is as long as another, and works.
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	token := func(unsigned bool) string {
+		w := newWorld(t, func(o *rechargetest.Options) { o.Unsigned = unsigned })
+		session := w.call(http.MethodPost, "/customers/70100200/sessions", adminToken)
+		token, _ := decode[map[string]map[string]any](t, session)["customer_session"]["apiToken"].(string)
+		if got := w.call(http.MethodGet, "/portal_access?shop_url="+shop, token).Status; got != http.StatusOK {
+			t.Errorf("unsigned %t: portal_access = %d; want 200", unsigned, got)
+		}
+		return token
+	}
+	if signed, unsigned := token(false), token(true); len(signed) != len(unsigned) || signed == unsigned {
+		t.Errorf("a session token without a signature is %q; want one as long as %q", unsigned, signed)
+	}
 }
 
 func TestConcurrentUse(t *testing.T) {

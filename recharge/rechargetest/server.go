@@ -31,7 +31,7 @@ const Remembered = 10000
 // Limits on the memory of a server that runs for days, as the sandbox's does.
 const (
 	maxHistory = Remembered
-	maxGrants  = 20000 // live sessions, and live portal links; the oldest are dropped first
+	maxGrants  = 20000 // live sessions, and live portal links, or twice the customers; the oldest are dropped first
 )
 
 // Subscription is one active subscription of a customer.
@@ -81,6 +81,7 @@ type Options struct {
 	PortalBase string
 	Unity      bool                 // the store's portal is Unity, in the Shopify account; see Server.SetUnity
 	SigningKey *rsa.PrivateKey      // signs session tokens; nil means a key of 2048 bits, generated at first use
+	Unsigned   bool                 // session tokens have random bytes for a signature, since signing takes a millisecond
 	Customers  []Customer           // in the order in which GET /customers lists them
 	Now        func() time.Time     // the clock of buckets, sessions, links and signatures; nil means time.Now
 	Footer     func() template.HTML // optional: trusted HTML at the foot of every portal page; called for each
@@ -135,7 +136,8 @@ type Server struct {
 
 	mu         sync.Mutex
 	faults     Faults
-	customers  []Customer // replaced, never changed in place
+	customers  []Customer    // replaced, never changed in place
+	positions  map[int64]int // of customers, by ID
 	portalBase string
 	left       map[string]bool // bases of portals that have moved
 	unity      bool
@@ -143,6 +145,7 @@ type Server struct {
 	sessions   ledger[session]
 	links      ledger[int64] // portal token to customer id
 	requests   history[*Request]
+	answered   map[Answered]int
 	openings   history[Opening]
 	closed     bool   // no more deliveries may start
 	hooks      []hook // replaced, never changed in place
@@ -200,6 +203,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		tokens:     adminTokens(opts.Tokens),
 		left:       map[string]bool{},
 		unity:      opts.Unity,
+		answered:   map[Answered]int{},
 	}
 	s.SetCustomers(opts.Customers)
 	s.SetPortalBase(opts.PortalBase)
@@ -288,7 +292,7 @@ func (s *Server) Openings() []Opening {
 
 // LinkOwner returns the ID of the customer whose portal the token of a portal link opens, without
 // opening it. It reports false if the token is unknown, has expired, or is older than the newest
-// 20000.
+// 20000, or twice the customers.
 func (s *Server) LinkOwner(token string) (id int64, live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,21 +301,24 @@ func (s *Server) LinkOwner(token string) (id int64, live bool) {
 
 // SetCustomers replaces all customers. Sessions and links of removed customers stop working.
 func (s *Server) SetCustomers(customers []Customer) {
-	list := slices.Clone(customers)
-	for i := range list {
+	list, positions := slices.Clone(customers), make(map[int64]int, len(customers))
+	for i := len(list) - 1; i >= 0; i-- { // of customers with the same ID, the first counts
 		list[i].Subscriptions = slices.Clone(list[i].Subscriptions)
+		positions[list[i].ID] = i
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.customers = list
+	s.customers, s.positions = list, positions
+	most := max(maxGrants, 2*len(list))
+	s.sessions.most, s.links.most = most, most
 }
 
 // ExpireSessions ends every session and every portal link made so far.
 func (s *Server) ExpireSessions() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sessions = ledger[session]{}
-	s.links = ledger[int64]{}
+	s.sessions = ledger[session]{most: s.sessions.most}
+	s.links = ledger[int64]{most: s.links.most}
 }
 
 // serve passes a request to the API or to one of the two portals. It uses no ServeMux, which would redirect unclean
@@ -362,7 +369,13 @@ func (s *Server) customer(fits func(Customer) bool) (Customer, bool) {
 }
 
 func (s *Server) customerByID(id int64) (Customer, bool) {
-	return s.customer(func(c Customer) bool { return c.ID == id })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.positions[id]
+	if !ok {
+		return Customer{}, false
+	}
+	return s.customers[i], true
 }
 
 func (s *Server) customerByHash(hash string) (Customer, bool) {

@@ -17,6 +17,11 @@ import (
 func prepared(t *testing.T, change ...func(*config.Settings)) (*servertest.Fixture, *importer.Importer, importer.Campaign) {
 	t.Helper()
 	f := servertest.StartWithImport(t, 20, change...)
+	if x := f.Settings(); len(change) > 0 {
+		if change[0](&x); x.ShopifyShop == "" {
+			f.Connect()
+		}
+	}
 	f.WaitForImport()
 	x := f.Importer(change...)
 	campaign, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
@@ -216,7 +221,47 @@ func TestPreparedWhileLimited(t *testing.T) {
 		return err == nil && len(all) == 1 && all[0].Problem != ""
 	})
 	time.Sleep(2 * time.Second)
-	if calls := f.Calls(); len(calls) > 1 || calls["sessions"] > 1 {
-		t.Errorf("after a 429 it made calls %v; want one", calls)
+	if calls := f.Calls(); calls["sessions"] > 1 || calls["portal_access"] > 0 {
+		t.Errorf("after a 429 it made calls %v; want one session at most", calls)
+	}
+}
+
+// TestPreparedGoesWithTheShop: an uninstall or a new token ends every campaign, and leaves nothing of it.
+func TestPreparedGoesWithTheShop(t *testing.T) {
+	t.Parallel()
+	for name, drop := range map[string]func(f *servertest.Fixture){
+		"an uninstall": func(f *servertest.Fixture) {
+			f.Webhook("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret)
+		},
+		"a new token": func(f *servertest.Fixture) {
+			token := rechargetest.Token{Value: "sk_test_another", Scopes: []string{"read_customers", "write_session"}}
+			f.Recharge.AddToken(token)
+			f.SaveElsewhere(store.Connection{
+				Shop: servertest.Shop, APIToken: token.Value, StorefrontToken: servertest.StorefrontToken, SavedAt: f.Clock.Now(),
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, x, _ := prepared(t, servertest.ManyStores)
+			drop(f)
+			if all, err := x.Campaigns(t.Context(), servertest.Shop); err != nil || len(all) != 0 {
+				t.Errorf("campaigns = %v, %v; want none", all, err)
+			}
+			f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+			if got := f.Log.Last("click")["source"]; got == "prepared" {
+				t.Error("a click uses a prepared access")
+			}
+			f.Until("nothing is left of it", func() bool {
+				for key := range f.Redis.Dump() {
+					for _, kind := range []string{"}:q:", "}:p:", "}:k:"} {
+						if strings.Contains(key, kind) {
+							return false
+						}
+					}
+				}
+				return true
+			})
+		})
 	}
 }

@@ -192,20 +192,15 @@ func (c *click) fromCache() (found, bool) {
 	if !cached.Known() {
 		f.customer, f.access = recharge.Customer{}, recharge.Access{}
 	}
-	if f.access != (recharge.Access{}) && cached.For != "" && !c.trusted(cached) {
-		if c.CacheOnly {
-			f.access, f.cause = recharge.Access{}, errCacheOnly
-		}
-		return f, c.CacheOnly
-	}
-	if f.access != (recharge.Access{}) {
+	if f.access != (recharge.Access{}) && (cached.For == "" || c.trusted(cached)) {
 		link, err := c.merchant.Client.SignedInLink(f.customer, f.access, c.Visit)
 		if err == nil {
 			f.link, f.visit = link, c.Visit
 			return f, true
 		}
-		f.access = recharge.Access{} // the settings have changed since
+		c.loaded.Cached.DropAccess() // the settings have changed since
 	}
+	f.access = recharge.Access{}
 	switch {
 	case cached.NotSubscriber && cached.Fresh:
 		f.nobody = true

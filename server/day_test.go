@@ -262,7 +262,7 @@ func (d *day) compare(early, late sight) {
 	// go-redis keeps as many connections as it ever needed at once, up to the size of its pool. That
 	// number depends on chance.
 	pool := 10 * runtime.GOMAXPROCS(0)
-	more := late.connections["redis"] - early.connections["redis"]
+	more := max(0, late.connections["redis"]-early.connections["redis"])
 	if late.goroutines > early.goroutines+more*ofRedis {
 		d.t.Errorf("%d goroutines after the day, %d after its first hour, and %d more connections to Redis:\n%s\n%s",
 			late.goroutines, early.goroutines, more, late.stacks, early.stacks)

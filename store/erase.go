@@ -102,6 +102,11 @@ func (s *Store) tidy(erased *Record) {
 	s.background.Go(func() {
 		ctx, cancel := context.WithTimeout(s.closing, time.Minute)
 		defer cancel()
+		if erased.Connection != nil {
+			for _, c := range erased.Connection.Campaigns {
+				s.redis.Unlink(ctx, listKey(erased.Shop, c.ID), progressKey(erased.Shop, c.ID), clicksKey(erased.Shop, c.ID))
+			}
+		}
 		for bucket := range indexBuckets {
 			key := erased.indexPrefix() + fmt.Sprintf("%02x", bucket)
 			names, err := s.redis.HVals(ctx, key).Result()

@@ -11,11 +11,10 @@ import (
 	"manage-subscriptions/importer"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
-// Importer returns an importer beside the servers of the one store, as a command has it. It does no work.
+// Importer returns an importer beside the servers of one store or of many, as a command has it. It does no work.
 func (f *Fixture) Importer(change ...func(*config.Settings)) *importer.Importer {
 	f.T.Helper()
 	settings := f.Settings()
@@ -27,9 +26,20 @@ func (f *Fixture) Importer(change ...func(*config.Settings)) *importer.Importer 
 		f.T.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
+	keys := [][]byte{store.DeriveKey(AppSecret)}
+	var configured *store.Connection
+	if len(cfg.EncryptionKeys) > 0 {
+		keys = [][]byte{[]byte(cfg.EncryptionKeys[0].Reveal())}
+	}
+	if cfg.Shop != "" {
+		configured = &store.Connection{
+			Shop: cfg.Shop, APIToken: cfg.RechargeAPIToken.Reveal(),
+			StorefrontToken: cfg.RechargeStorefrontToken.Reveal(),
+		}
+	}
 	account := sha256.Sum256([]byte(cfg.RechargeAPIToken.Reveal() + "\x00" + cfg.RechargeClientSecret.Reveal()))
 	beside, err := store.Open(store.Options{
-		Redis: &redis.UniversalOptions{Addrs: []string{f.Redis.Addr}}, Keys: [][]byte{store.DeriveKey(AppSecret)},
+		Redis: &redis.UniversalOptions{Addrs: []string{f.Redis.Addr}}, Keys: keys,
 		CustomerTTL: cfg.CustomerTTL, Single: cfg.Shop, Account: hex.EncodeToString(account[:16]), Now: f.Clock.Now, Log: log,
 	})
 	if err != nil {
@@ -40,9 +50,7 @@ func (f *Fixture) Importer(change ...func(*config.Settings)) *importer.Importer 
 		APIURL: cfg.RechargeAPIURL, Rate: cfg.RechargeRate, Burst: cfg.RechargeBurst, Timeout: cfg.RechargeTimeout,
 		HTTP: recharge.NewTransport(cfg.RechargeTimeout), Now: f.Clock.Now, AppURL: cfg.AppURL,
 	}
-	merchants, err := portal.NewMerchants(beside, portal.Settings{Options: options}, &store.Connection{
-		Shop: shopify.Shop(Shop), APIToken: cfg.RechargeAPIToken.Reveal(), StorefrontToken: cfg.RechargeStorefrontToken.Reveal(),
-	})
+	merchants, err := portal.NewMerchants(beside, portal.Settings{Options: options}, configured)
 	if err != nil {
 		f.T.Fatal(err)
 	}

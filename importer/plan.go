@@ -104,7 +104,8 @@ func (p Plan) check(now time.Time) (Plan, error) {
 	if p.EndsAt.IsZero() && p.Audience != store.Renewals {
 		p.EndsAt = p.StartsAt.Add(usualLength)
 	}
-	if !p.EndsAt.IsZero() && (!p.EndsAt.After(p.StartsAt) || !p.EndsAt.After(now) || p.EndsAt.After(p.StartsAt.Add(MaxLength))) {
+	last := p.StartsAt.Add(MaxLength)
+	if !p.EndsAt.IsZero() && (!p.EndsAt.After(later(p.StartsAt, now)) || p.EndsAt.After(last)) {
 		return p, BadEnd
 	}
 	return p, nil

@@ -54,7 +54,7 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	}
 	address := s.webhookAddress(connection.Shop, connection.WebhookKey)
 	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
-		return client.KeepWebhooks(ctx, grant, address, s.ourWebhooks(connection.Shop))
+		return client.KeepWebhooks(ctx, grant, address, false, s.ourWebhooks(connection.Shop))
 	})
 	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil, Address: address}
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Service) removeWebhooks(ctx context.Context, connection *store.Connecti
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
-		return client.KeepWebhooks(ctx, grant, "", s.ourWebhooks(connection.Shop))
+		return client.KeepWebhooks(ctx, grant, "", false, s.ourWebhooks(connection.Shop))
 	})
 	if err != nil {
 		s.Log.InfoContext(ctx, "webhooks not removed", "shop", string(connection.Shop), "cause", err)

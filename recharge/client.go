@@ -89,7 +89,7 @@ const (
 
 // Endpoints returns the names of all endpoints that a client calls.
 func Endpoints() []string {
-	return []string{Customers, Sessions, PortalAccess, "store", "token_information", "webhooks"}
+	return []string{Customers, Sessions, PortalAccess, Charges, "store", "token_information", "webhooks"}
 }
 
 // Call is a call that was made.

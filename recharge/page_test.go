@@ -105,6 +105,57 @@ func TestCustomerByID(t *testing.T) {
 	}
 }
 
+// TestChargePages: the queued charges are read soonest first. An answer that is not a page is not taken for an empty
+// one, and a charge that cannot be used is left out.
+func TestChargePages(t *testing.T) {
+	t.Parallel()
+	day := time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC)
+	var people []rechargetest.Customer
+	for i := range 250 {
+		due := day.Add(time.Duration(250-i)*24*time.Hour + 9*time.Hour)
+		people = append(people, rechargetest.Customer{ID: int64(i + 1), Hash: "h", NextCharge: due}, rechargetest.Customer{ID: int64(1000 + i)})
+	}
+	srv := rechargetest.NewServer(rechargetest.Options{Tokens: []rechargetest.Token{{Value: adminToken, Scopes: []string{"read_orders"}}}, Customers: people})
+	t.Cleanup(srv.Close)
+	c := newClient(t, srv.URL)
+	var all []recharge.Charge
+	for page, cursor := 0, ""; page == 0 || cursor != ""; page++ {
+		got, err := c.ChargePage(t.Context(), free(c), cursor)
+		if err != nil || page > 2 {
+			t.Fatalf("page %d: %v; want three", page, err)
+		}
+		all, cursor = append(all, got.Charges...), got.Next
+	}
+	for i, charge := range all {
+		if want := (recharge.Charge{CustomerID: int64(250 - i), Day: day.AddDate(0, 0, i+1)}); charge != want {
+			t.Fatalf("charge %d is %+v; want %+v", i, charge, want)
+		}
+	}
+	if len(all) != 250 {
+		t.Errorf("%d charges; want 250", len(all))
+	}
+	for body, want := range map[string]struct {
+		reason  recharge.Reason
+		charges int
+	}{
+		`{"charges":[],"next_cursor":null}`:     {},
+		`{"charges":null}`:                      {reason: recharge.Malformed},
+		`{}`:                                    {reason: recharge.Malformed},
+		`{"charges":[{"customer":{"id":"x"}}]}`: {reason: recharge.Malformed},
+		`{"charges":[{"customer":{"id":"7"},"scheduled_at":"2025-01-02T00:00:00"}]}`: {charges: 1},
+		`{"charges":[{"customer":{"id":7},"scheduled_at":"2025-01-02"}]}`:            {charges: 1},
+		`{"charges":[{"customer":{"id":7},"scheduled_at":null}]}`:                    {},
+		`{"charges":[{"customer":null,"scheduled_at":"2025-01-02"}]}`:                {},
+	} {
+		c := newClient(t, newScript(t, answer{body: body}).URL)
+		page, err := c.ChargePage(t.Context(), free(c), "")
+		checkReason(t, body, err, want.reason)
+		if len(page.Charges) != want.charges || want.charges > 0 && page.Charges[0] != (recharge.Charge{CustomerID: 7, Day: day}) {
+			t.Errorf("%s: charges %+v; want %d", body, page.Charges, want.charges)
+		}
+	}
+}
+
 func customerByID(t *testing.T, url string, id int64, shopifyID string) (recharge.Customer, error) {
 	c := newClient(t, url)
 	return c.CustomerByID(t.Context(), free(c), id, shopifyID)

@@ -58,6 +58,10 @@ func TestVerifyWebhook(t *testing.T) {
 	pat := Webhook{ID: 70100200, Customer: "6100200300400"}
 	gone := Webhook{ID: 70100200}
 	with := func(w Webhook, topic Topic) Webhook { w.Topic = topic; return w }
+	const pats = `{"id":70100200,"external_customer_id":{"ecommerce":"6100200300400"}}`
+	charge := func(customer string) string {
+		return `{"charge":{"id":1,"customer":` + customer + `,"status":"queued"}}`
+	}
 	now := time.Unix(vectorTime, 0)
 	for name, test := range map[string]struct {
 		body   string
@@ -113,6 +117,14 @@ func TestVerifyWebhook(t *testing.T) {
 		"uninstalled, by its topic":     {body: `{}`, header: headers("newer", newer(`{}`, vectorTime), "topic", "recharge/uninstalled"), want: Webhook{Topic: TopicUninstalled}},
 		"a customer, called a farewell": {body: bodyA, header: headers("older", olderA, "topic", "recharge/uninstalled"), err: ErrMalformedWebhook},
 		"the same, by its address":      {body: bodyB, header: headers("older", olderB), topic: TopicUninstalled, err: ErrMalformedWebhook},
+		"upcoming":                      {body: charge(pats), header: headers("newer", newer(charge(pats), vectorTime), "topic", "charge/upcoming"), want: with(pat, TopicUpcoming)},
+		"upcoming, without topic":       {body: charge(pats), header: headers("older", older(charge(pats))), want: with(pat, TopicUpcoming)},
+		"upcoming, without an account":  {body: charge(`{"id":70100200}`), header: headers("older", older(charge(`{"id":70100200}`))), want: with(gone, TopicUpcoming)},
+		"upcoming, of nobody":           {body: `{"charge":{}}`, header: headers("older", older(`{"charge":{}}`)), err: ErrMalformedWebhook},
+		"upcoming, not a charge":        {body: `{"charge":[]}`, header: headers("older", older(`{"charge":[]}`)), err: ErrMalformedWebhook},
+		"upcoming, about a customer":    {body: bodyA, header: headers("older", olderA, "topic", "charge/upcoming"), err: ErrMalformedWebhook},
+		"a charge called a change":      {body: charge(pats), header: headers("older", older(charge(pats)), "topic", "customer/updated"), err: ErrMalformedWebhook},
+		"another topic of charges":      {body: charge(pats), header: headers("older", older(charge(pats)), "topic", "charge/paid"), want: Webhook{Topic: "charge/paid"}},
 		"uninstalled, forged":           {body: `{}`, header: headers("older", olderA), topic: TopicUninstalled, err: ErrForgedWebhook},
 		"customer topic without a body": {body: ``, header: headers("newer", newer("", vectorTime), "topic", "customer/updated"), err: ErrMalformedWebhook},
 	} {

@@ -23,6 +23,7 @@ type Topic string
 
 // The topics that mean something other than a changed customer.
 const (
+	TopicUpcoming    Topic = "charge/upcoming"
 	TopicDeleted     Topic = "customer/deleted"
 	TopicUninstalled Topic = "recharge/uninstalled"
 )
@@ -40,7 +41,8 @@ const webhookAge = 48 * time.Hour
 const maxWebhookPages = 20
 
 // Webhook is a message from Recharge. If ID is set, that customer is new, has changed or was
-// deleted. If Topic is TopicUninstalled, the store has left Recharge. Otherwise it can be ignored.
+// deleted, or will soon be charged and has not changed if Topic is TopicUpcoming. If Topic is
+// TopicUninstalled, the store has left Recharge. Otherwise it can be ignored.
 type Webhook struct {
 	Topic    Topic  // "" if unknown
 	ID       int64  // Recharge's id of the customer
@@ -138,6 +140,10 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 			}
 		}
 		return webhook, nil
+	case topic == TopicUpcoming, topic == "" && !ok && message["charge"] != nil: // no other charge is asked for
+		var charge map[string]json.RawMessage
+		_ = json.Unmarshal(message["charge"], &charge) // without a customer it is refused below
+		webhook.Topic, customer = TopicUpcoming, charge["customer"]
 	case topic == "" && len(body) > 0 && !ok, topic != "" && !strings.HasPrefix(string(topic), "customer/"):
 		return webhook, nil // about something other than a customer
 	}
@@ -185,10 +191,13 @@ func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 }
 
 // KeepWebhooks makes sure that each topic is registered exactly once for address, or not at all if
-// address is "". It removes those of ours that are duplicates or have another address, and leaves
-// all others alone. It makes one call if there is nothing to do. A topic that Recharge refuses does
-// not stop the others. Its priority is Normal.
-func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, ours func(address string) bool) error {
+// address is "". upcoming adds TopicUpcoming, for which the token needs the scope read_orders. It
+// removes those of ours that are duplicates or have another address, and leaves all others alone.
+// It makes one call if there is nothing to do. A topic that Recharge refuses does not stop the
+// others. Its priority is Normal.
+func (c *Client) KeepWebhooks(
+	ctx context.Context, g *Grant, address string, upcoming bool, ours func(address string) bool,
+) error {
 	missing := map[Topic]string{}
 	if address != "" {
 		missing[TopicUninstalled] = address + UninstalledPath
@@ -196,6 +205,9 @@ func (c *Client) KeepWebhooks(ctx context.Context, g *Grant, address string, our
 			"customer/created", "customer/updated", "customer/activated", "customer/deactivated", TopicDeleted,
 		} {
 			missing[topic] = address
+		}
+		if upcoming {
+			missing[TopicUpcoming] = address
 		}
 	}
 	all, err := c.webhooks(ctx, g)

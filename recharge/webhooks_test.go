@@ -26,7 +26,7 @@ func TestKeepWebhooks(t *testing.T) {
 		return len(srv.Requests())
 	}
 	keep := func(address string) func() error {
-		return func() error { return client.KeepWebhooks(t.Context(), free(client), address, ours) }
+		return func() error { return client.KeepWebhooks(t.Context(), free(client), address, false, ours) }
 	}
 	check := func(when, address string, more int) {
 		t.Helper()
@@ -64,7 +64,7 @@ func TestKeepWebhooks(t *testing.T) {
 	check("with some twice", ourAddress, 3)
 	calls(keep("https://app.example/webhooks/recharge/fixture-shop/ANOTHER"))
 	check("at another address", "https://app.example/webhooks/recharge/fixture-shop/ANOTHER", 3)
-	calls(func() error { return client.KeepWebhooks(t.Context(), free(client), "", ours) })
+	calls(func() error { return client.KeepWebhooks(t.Context(), free(client), "", false, ours) })
 	if all := srv.Webhooks(); len(all) != 1 || len(all["customer/updated"]) != 3 {
 		t.Errorf("after KeepWebhooks without an address there are %v; want the others'", all)
 	}
@@ -77,7 +77,7 @@ func TestKeepWebhooksRefused(t *testing.T) {
 		add(t, srv, "customer/created", fmt.Sprintf("https://other.example/%d", i))
 	}
 	client := recharge.NewClient(o)
-	err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours)
+	err := client.KeepWebhooks(t.Context(), free(client), ourAddress, false, ours)
 	if !recharge.Is(err, recharge.Invalid) {
 		t.Errorf("KeepWebhooks with one topic full = %v; want the refusal reported", err)
 	}
@@ -85,7 +85,7 @@ func TestKeepWebhooksRefused(t *testing.T) {
 		t.Errorf("there are %v; want five of ours", all)
 	}
 	srv.SetFaults(func(f *rechargetest.Faults) { f.Down = true })
-	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); !recharge.Is(err, recharge.Unreachable) {
+	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, false, ours); !recharge.Is(err, recharge.Unreachable) {
 		t.Errorf("KeepWebhooks with Recharge down = %v; want unreachable", err)
 	}
 }
@@ -103,17 +103,37 @@ func TestWebhookPages(t *testing.T) {
 	for i := range 300 {
 		add(t, srv, "store/updated", fmt.Sprintf("https://other.example/%d", i))
 	}
-	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); err != nil {
+	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, false, ours); err != nil {
 		t.Fatal(err)
 	}
 	srv.ResetRequests()
-	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, ours); err != nil || len(srv.Requests()) != 2 {
+	if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, false, ours); err != nil || len(srv.Requests()) != 2 {
 		t.Errorf("KeepWebhooks of two pages = %v with %d calls; want two", err, len(srv.Requests()))
 	}
-	if err := client.KeepWebhooks(t.Context(), free(client), "", ours); err != nil {
+	if err := client.KeepWebhooks(t.Context(), free(client), "", false, ours); err != nil {
 		t.Error(err)
 	}
 	if all := srv.Webhooks(); len(all) != 1 || len(all["store/updated"]) != 300 {
 		t.Errorf("after KeepWebhooks without an address %d topics and %d others are left; want one and 300", len(all), len(all["store/updated"]))
+	}
+}
+
+// TestKeepUpcoming: charge/upcoming is registered only if asked for, and removed when it is not any more.
+func TestKeepUpcoming(t *testing.T) {
+	srv, o := inspected(t, "read_customers", "read_orders")
+	client := recharge.NewClient(o)
+	for _, upcoming := range []bool{false, true, true, false} {
+		if err := client.KeepWebhooks(t.Context(), free(client), ourAddress, upcoming, ours); err != nil {
+			t.Fatal(err)
+		}
+		if got := srv.Webhooks()["charge/upcoming"]; (len(got) == 1 && got[0] == ourAddress) != upcoming || len(got) > 1 {
+			t.Errorf("upcoming %v: charge/upcoming goes to %v", upcoming, got)
+		}
+	}
+	srv, o = inspected(t, "read_customers")
+	client = recharge.NewClient(o)
+	err := client.KeepWebhooks(t.Context(), free(client), ourAddress, true, ours)
+	if !recharge.Is(err, recharge.Forbidden) || len(srv.Webhooks()) != 6 {
+		t.Errorf("without read_orders: %v, and %v; want the refusal reported, and the six others", err, srv.Webhooks())
 	}
 }

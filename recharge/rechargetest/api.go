@@ -23,6 +23,7 @@ const (
 	EndpointPortalAccess = "portal_access"     // GET /portal_access
 	EndpointToken        = "token_information" // GET /token_information
 	EndpointStore        = "store"             // GET /store
+	EndpointCharges      = "charges"           // GET /charges
 	EndpointWebhooks     = "webhooks"          // GET and POST /webhooks
 	EndpointWebhook      = "webhook"           // GET, PUT and DELETE /webhooks/{id}, POST /webhooks/{id}/test
 	EndpointUnknown      = "unknown"           // anything else
@@ -83,6 +84,10 @@ func (s *Server) endpointOf(method string, segments []string) (e endpoint, id st
 		return endpoint{name: EndpointUnknown}, ""
 	}
 	switch segments[0] {
+	case "charges":
+		return endpoint{
+			name: EndpointCharges, method: "GET", scopes: chargeScopes(), answer: (*Server).listCharges,
+		}, ""
 	case "portal_access":
 		return endpoint{name: EndpointPortalAccess, method: "GET", bySession: true, answer: (*Server).portalAccess}, ""
 	case "token_information":

@@ -23,12 +23,14 @@
 //	GET  /portal_access             by session token: a portal link that lives for [LinkLife]
 //	GET  /token_information
 //	GET  /store
+//	GET  /charges                   the queued ones ([Customer].NextCharge); status, sort_by, limit and cursor
 //	     /webhooks                  GET and POST /webhooks, GET, PUT and DELETE /webhooks/{id}, POST /webhooks/{id}/test
 //
 // It also emulates:
 //
-//   - deliveries of webhooks ([Server.ChangeCustomer], [Server.DeleteCustomer], [Server.UninstallApp], [Server.Send])
-//     with both signatures, 5 seconds to answer and 20 tries in 48 hours, after which the webhook is deleted;
+//   - deliveries of webhooks ([Server.ChangeCustomer], [Server.DeleteCustomer], [Server.UpcomingCharge],
+//     [Server.UninstallApp], [Server.Send]) with both signatures, 5 seconds to answer and 20 tries in 48 hours, after
+//     which the webhook is deleted;
 //   - one address for several stores, told apart by the token ([Together]);
 //   - the leaky bucket of each Admin API token with its X-Recharge-Limit header;
 //   - two portals: the one that Recharge hosts, under /portal/, and the one that a Shopify store proxies for its path
@@ -36,14 +38,20 @@
 //   - Unity ([Server.SetUnity]), the portal inside the Shopify account: [Server.AccountPage] is what Recharge's full
 //     page and its blocks show there, portal access is refused, and the two portals only say where the new one is.
 //
+// It counts the visits that each portal token opens ([Server.TokenUses]). A visit begins with the first page that a
+// browser opens by the token. A cookie then marks that browser, so following the portal's links, which all carry the
+// token, or opening it again there is the same visit. An HTTP client without cookies begins a visit with each page. So
+// does a browser in the portal on a storefront, since Shopify lets no cookie through: with [Faults].OneVisit, the
+// next page of a visit there opens because the shopper is signed in to the store.
+//
 // # What it does not emulate
 //
 //   - Other endpoints and version 2021-01, which get 404 and 426.
-//   - Writes to customers, subscriptions and orders through the API. Webhooks on topics other than customers and
-//     Recharge itself are sent only by [Server.Send]; included_objects is stored but ignored. Nobody is mailed when a
-//     webhook is deleted.
-//   - The query parameters include, sort_by, page and the date filters. They are ignored, as Recharge ignores unknown
-//     ones.
+//   - Writes to customers, subscriptions and orders through the API. Webhooks on topics other than customers,
+//     upcoming charges and Recharge itself are sent only by [Server.Send]; included_objects is stored but ignored.
+//     Nobody is mailed when a webhook is deleted.
+//   - The query parameters include, page, the date filters, and sort_by beside scheduled_at-asc. They are ignored, as
+//     Recharge ignores unknown ones.
 //   - Sorting. Customers are listed in the order given. A cursor is a position in that list.
 //   - TLS, CORS, compression, request ids, and the headers that Recharge's gateway adds.
 //   - What Unity shows in each of its places in the account: each lists the subscriptions. A path after the address of
@@ -78,7 +86,9 @@
 //   - the access link asks for an e-mail address if the store still names nobody after the sign-in;
 //   - how the 20 tries spread over 48 hours; that a 4xx other than 408 and 429 counts as an answer; that
 //     X-Recharge-Topic is sent ([Faults].NoTopicHeader); the body of recharge/uninstalled; that registering needs
-//     read_customers, whatever the topic;
+//     read_customers, whatever the topic, and read_orders for charge/upcoming as well;
+//   - charges need read_orders or read_charges (each is in somebody's documents), scheduled_at is a day without a
+//     time, and a customer has at most one queued charge;
 //   - a token that was revoked, or whose store has uninstalled Recharge, gets 401;
 //   - the answer of the closed portal (200), of the proxied portal to another customer (closed), and the values of
 //     customer_portal_base_url and merchant_portal_base_url in /store.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Faults are the ways in which the API can misbehave. They do not affect the portal pages, which
-// always work. The zero value is a healthy Recharge that answers with the likeliest shapes. If
+// Faults are the ways in which the API can misbehave. Apart from OneVisit they do not affect the
+// portal pages, which always work. The zero value is a healthy Recharge that answers with the likeliest shapes. If
 // several apply, an answer is first delayed by Latency, then dropped, then replaced by Limited,
 // then by Status, then delayed by Lag.
 type Faults struct {
@@ -45,6 +45,9 @@ type Faults struct {
 	// The status of GET portal_access for a store with Unity; 0 means 404. 200 answers with a link to a page
 	// that says where the portal is.
 	UnityAccess int
+	// A portal token opens one visit: the browser that first opens a page by it keeps the portal,
+	// and every other gets the closed page. A token that was used before this was set is used up, too.
+	OneVisit bool
 
 	// Answers that a client must refuse. Each names another customer, with another ShopifyCustomerID if there is one,
 	// and is otherwise correct: following it opens that customer's portal.

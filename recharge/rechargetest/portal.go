@@ -121,6 +121,9 @@ func (s *Server) openByToken(w http.ResponseWriter, r *http.Request, v visit) bo
 	if !ok || customer.Hash != v.hash {
 		return false
 	}
+	if _, ok := openView(v, customer); ok && !s.beginVisit(w, r, v.query.Get("token")) {
+		return false
+	}
 	s.open(w, r, v, customer, HowToken)
 	return true
 }

@@ -48,6 +48,7 @@ type Customer struct {
 	ShopifyCustomerID          string // external_customer_id.ecommerce, digits; "" is sent as null
 	Email, FirstName, LastName string
 	Subscriptions              []Subscription // the active ones; subscriptions_active_count is their number
+	NextCharge                 time.Time      // when the queued charge is due; zero if there is none
 }
 
 // Name is how the portal greets the customer: first and last name, or else the e-mail address.
@@ -138,12 +139,14 @@ type Server struct {
 	faults     Faults
 	customers  []Customer    // replaced, never changed in place
 	positions  map[int64]int // of customers, by ID
+	bySchedule []Customer    // those with a next charge; nil: not sorted yet
 	portalBase string
 	left       map[string]bool // bases of portals that have moved
 	unity      bool
 	tokens     map[string]*adminToken
 	sessions   ledger[session]
-	links      ledger[int64] // portal token to customer id
+	links      ledger[int64]  // portal token to customer id
+	uses       map[string]int // portal token to the number of visits that it opened
 	requests   history[*Request]
 	answered   map[Answered]int
 	openings   history[Opening]
@@ -202,6 +205,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		signingKey: signingKey(opts.SigningKey),
 		tokens:     adminTokens(opts.Tokens),
 		left:       map[string]bool{},
+		uses:       map[string]int{},
 		unity:      opts.Unity,
 		answered:   map[Answered]int{},
 	}
@@ -308,7 +312,7 @@ func (s *Server) SetCustomers(customers []Customer) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.customers, s.positions = list, positions
+	s.customers, s.positions, s.bySchedule = list, positions, nil
 	most := max(maxGrants, 2*len(list))
 	s.sessions.most, s.links.most = most, most
 }

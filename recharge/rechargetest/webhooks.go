@@ -41,13 +41,15 @@ type hook struct {
 	by       *adminToken
 }
 
+const topicUpcoming = "charge/upcoming"
+
 // topics returns the topics that can be registered here.
 func topics() []string {
 	return []string{
 		"customer/created", "customer/updated", "customer/activated", "customer/deactivated", "customer/deleted",
 		"subscription/created", "subscription/activated", "subscription/cancelled",
 		"subscription/deleted", "subscription/updated",
-		"store/updated", "recharge/uninstalled", "app/uninstalled",
+		topicUpcoming, "store/updated", "recharge/uninstalled", "app/uninstalled",
 	}
 }
 
@@ -79,6 +81,9 @@ func (s *Server) addWebhook(c call) answer {
 	}
 	if !slices.Contains(topics(), asked.Topic) {
 		return invalid("topic")
+	}
+	if asked.Topic == topicUpcoming && !c.token.hasAny(chargeScopes()) {
+		return refusal(http.StatusForbidden)
 	}
 	if !goodAddress(asked.Address) {
 		return invalid("address")
@@ -141,10 +146,15 @@ func (s *Server) oneWebhook(c call) answer {
 
 // sample returns the body of a test delivery. Its customer does not exist.
 func (s *Server) sample(topic string) []byte {
-	if !strings.HasPrefix(topic, "customer/") {
-		return []byte("{}")
+	nobody := Customer{ID: 1, Hash: "0000000000000000"}
+	about := map[string]any{}
+	switch {
+	case strings.HasPrefix(topic, "customer/"):
+		about["customer"] = toJSON(nobody)
+	case topic == topicUpcoming:
+		about["charge"] = chargeOf(nobody)
 	}
-	body, _ := json.Marshal(map[string]customerJSON{"customer": toJSON(Customer{ID: 1, Hash: "0000000000000000"})})
+	body, _ := json.Marshal(about)
 	return body
 }
 

@@ -88,6 +88,27 @@ func TestRechargeTellsNothingNew(t *testing.T) {
 	}
 }
 
+// TestRechargeTellsOfACharge checks that a webhook about an upcoming charge, with or without its topic, changes
+// nothing that is cached: the next click makes no call.
+func TestRechargeTellsOfACharge(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	f.Recharge.AddWebhook(servertest.APIToken, "charge/upcoming", f.Recharge.Webhooks()["customer/updated"][0])
+	for _, silent := range []bool{false, true} {
+		f.Recharge.SetFaults(func(faults *rechargetest.Faults) { faults.NoTopicHeader = silent })
+		before := len(f.Recharge.Deliveries())
+		f.Recharge.UpcomingCharge(servertest.Customers()[1].ID)
+		f.Until("it is answered", func() bool { return len(f.Recharge.Deliveries()) > before })
+		if got := f.Recharge.Deliveries()[before]; got.Status != http.StatusOK {
+			t.Errorf("without a topic %v: the webhook was answered by %d; want 200", silent, got.Status)
+		}
+		if got := f.LinkedHash(servertest.Pat); got != servertest.PatsHash {
+			t.Errorf("without a topic %v: a click of pat's ends in %q; want pat's portal", silent, got)
+		}
+		f.WantCalls("the click after the message", map[string]int{})
+	}
+}
+
 // TestRechargeForged checks that a sender who is not Recharge, or who has another shop's address,
 // changes nothing and learns nothing.
 func TestRechargeForged(t *testing.T) {

@@ -12,8 +12,9 @@ func FuzzWebhookBody(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "null", "[]", bodyA, bodyB, `{"customer":null}`, `{"customer":{"id":1}}`, `{"customer":{"id":"1","hash":"a","external_customer_id":{"ecommerce":"2"}}}`,
 		`{"customer":{"id":-1}}`, `{"customer":{"id":1e3}}`, `{"customer":{"id":1,"external_customer_id":{"ecommerce":"../x"}}}`, `{"customer":{"id":1,"ID":2}}`, `{"store":{}}`, `{"subscription":{}}`,
+		`{"charge":{"customer":{"id":1,"external_customer_id":{"ecommerce":"2"}}}}`, `{"charge":{"customer":{"id":1}},"customer":{"id":2}}`, `{"charge":null}`,
 	} {
-		for _, topic := range []string{"", "customer/updated", string(TopicDeleted), string(TopicUninstalled), "order/created"} {
+		for _, topic := range []string{"", "customer/updated", string(TopicDeleted), string(TopicUninstalled), string(TopicUpcoming), "order/created"} {
 			f.Add(topic, body)
 		}
 	}
@@ -28,7 +29,8 @@ func FuzzWebhookBody(f *testing.F) {
 		if got.ID < 0 || got.ID == 0 && got.Customer != "" || strings.Trim(got.Customer, "0123456789") != "" || len(got.Customer) > 20 {
 			t.Errorf("readWebhook(%q, %q) = %+v; want a customer in its shapes", topic, body, got)
 		}
-		if got.Topic != Topic(topic) || got.Topic == TopicUninstalled && got.ID != 0 {
+		guessed := topic == "" && got.Topic == TopicUpcoming && got.ID != 0
+		if got.Topic != Topic(topic) && !guessed || got.Topic == TopicUninstalled && got.ID != 0 {
 			t.Errorf("readWebhook(%q, %q) = %+v; want its topic, and no customer with an uninstall", topic, body, got)
 		}
 	})

@@ -47,8 +47,11 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 	if err == nil {
 		webhook, err = w.read(c, from)
 	}
+	if err == nil {
+		err = w.do(ctx, from, webhook)
+	}
 	if err == nil && webhook.Topic != recharge.TopicUpcoming { // which proves nothing about webhooks of changes
-		err = errors.Join(w.do(ctx, from, webhook), w.Merchant.Store.WebhookVerified(ctx, from.shop))
+		err = w.Merchant.Store.WebhookVerified(ctx, from.shop)
 	}
 	line := webhookLine{
 		from: portal.SentByRecharge, topic: string(webhook.Topic), shop: from.shop,
@@ -109,6 +112,11 @@ func (w *RechargeWebhooks) read(c echo.Context, from sender) (recharge.Webhook, 
 
 func (w *RechargeWebhooks) do(ctx context.Context, from sender, webhook recharge.Webhook) error {
 	switch {
+	case webhook.Topic == recharge.TopicUpcoming:
+		if w.Merchant.Importer == nil {
+			return nil
+		}
+		return w.Merchant.Importer.Upcoming(ctx, from.shop, shopify.CustomerID(webhook.Customer))
 	case webhook.ID != 0:
 		change := store.Change{ID: webhook.ID, Customer: shopify.CustomerID(webhook.Customer)}
 		if err := w.Merchant.ApplyCustomerChange(ctx, from.shop, change); err != nil {

@@ -45,6 +45,8 @@ const (
 	ListLost       = "list lost" // what was listed is no longer readable
 )
 
+var errLeaseLost = errors.New("another instance works on the shop's campaigns")
+
 // earliest returns when the work on a campaign can begin. An access that is made sooner would end too soon.
 func earliest(c store.Campaign) time.Time { return until(c, c.StartsAt).Add(-portal.PreparedFor) }
 
@@ -82,7 +84,7 @@ func (x *Importer) campaigns(ctx context.Context, lease *store.Lease) {
 		case err == nil && !had:
 			return
 		case err == nil:
-			next, err = x.step(ctx, lease.Shop)
+			next, err = x.step(ctx, lease)
 			if err != nil || next < 0 || next > holdFor {
 				x.leave(ctx, lease, next, err)
 				return
@@ -108,7 +110,8 @@ func (x *Importer) leave(ctx context.Context, lease *store.Lease, next time.Dura
 
 // step does the next thing for a shop's campaigns, and returns how long to wait then. It is negative if
 // there is no campaign.
-func (x *Importer) step(ctx context.Context, shop shopify.Shop) (time.Duration, error) {
+func (x *Importer) step(ctx context.Context, lease *store.Lease) (time.Duration, error) {
+	shop := lease.Shop
 	record, merchant, err := x.preparing(ctx, shop)
 	var cannot PlanError
 	switch {
@@ -133,7 +136,7 @@ func (x *Importer) step(ctx context.Context, shop shopify.Shop) (time.Duration, 
 		if one.Over(x.now()) {
 			continue
 		}
-		wait, err := x.workOn(ctx, record, merchant, one)
+		wait, err := x.workOn(ctx, lease, record, merchant, one)
 		if err != nil || wait == 0 {
 			return 0, err
 		}
@@ -146,7 +149,7 @@ func (x *Importer) step(ctx context.Context, shop shopify.Shop) (time.Duration, 
 
 // workOn does the next thing for one campaign. It returns how long to wait, 0 if there is more to do.
 func (x *Importer) workOn(
-	ctx context.Context, r *store.Record, merchant *portal.Merchant, c store.Campaign,
+	ctx context.Context, lease *store.Lease, r *store.Record, merchant *portal.Merchant, c store.Campaign,
 ) (time.Duration, error) {
 	p, err := x.recorder.Store.Progress(ctx, r.Shop, c)
 	if err != nil {
@@ -158,7 +161,7 @@ func (x *Importer) workOn(
 	}
 	switch {
 	case !p.Planned:
-		return x.order(ctx, r, merchant, c, p)
+		return x.order(ctx, lease, r, merchant, c, p)
 	case p.NextPass.After(now):
 		return p.NextPass.Sub(now), nil
 	}
@@ -244,7 +247,8 @@ func (x *Importer) prepare(
 
 // order puts a campaign's audience in order.
 func (x *Importer) order(
-	ctx context.Context, r *store.Record, merchant *portal.Merchant, c store.Campaign, p store.Progress,
+	ctx context.Context, lease *store.Lease, r *store.Record, merchant *portal.Merchant,
+	c store.Campaign, p store.Progress,
 ) (time.Duration, error) {
 	if p.Began.IsZero() {
 		p.Began = x.now()
@@ -264,7 +268,10 @@ func (x *Importer) order(
 			break
 		}
 	}
-	charges := x.nextCharges(ctx, r, merchant)
+	charges, err := x.nextCharges(ctx, lease, r, merchant)
+	if err != nil {
+		return 0, err
+	}
 	members, err := x.members(ctx, r, c, listed)
 	if err != nil {
 		return 0, err
@@ -327,9 +334,53 @@ func (x *Importer) members(
 	return members, nil
 }
 
-// nextCharges returns when Recharge charges each customer next, by its own ids, or nil if the token may
-// not read that.
-func (x *Importer) nextCharges(ctx context.Context, r *store.Record, merchant *portal.Merchant) map[int64]time.Time {
-	_, _, _ = ctx, r, merchant
-	return nil
+// nextCharges returns when Recharge charges each customer next, by its own ids, as far as the token may
+// read that and clicks leave calls for it. It keeps the lease, and fails if that is lost.
+func (x *Importer) nextCharges(
+	ctx context.Context, lease *store.Lease, r *store.Record, merchant *portal.Merchant,
+) (map[int64]time.Time, error) {
+	next := map[int64]time.Time{}
+	if r.Connection == nil || !slices.Contains(strings.Fields(r.Connection.Detected.Scopes), "read_orders") {
+		return next, nil
+	}
+	for cursor := ""; merchant.Client.Limiter().WaitBackground(ctx, 1); {
+		if had, err := x.recorder.Store.KeepCampaigns(ctx, lease, store.ImportLease); err != nil || !had {
+			return nil, errors.Join(errLeaseLost, err)
+		}
+		var page recharge.ChargePage
+		err := x.recorder.Call(ctx, r.Shop, merchant.Client, recharge.Background, func(grant *recharge.Grant) (err error) {
+			page, err = merchant.Client.ChargePage(ctx, grant, cursor)
+			return err
+		})
+		if err != nil { // those who are known come first, and the others by when they were seen
+			x.recorder.Log.InfoContext(ctx, "next charges not read", "shop", string(r.Shop), "cause", err)
+			return next, nil
+		}
+		for _, charge := range page.Charges {
+			if _, known := next[charge.CustomerID]; !known {
+				next[charge.CustomerID] = charge.Day
+			}
+		}
+		if page.Next == "" || page.Next == cursor {
+			return next, nil
+		}
+		cursor = page.Next
+	}
+	return next, ctx.Err()
+}
+
+// Upcoming adds a shopper whom Recharge will soon charge to the shop's campaigns for renewals.
+func (x *Importer) Upcoming(ctx context.Context, shop shopify.Shop, customer shopify.CustomerID) error {
+	record, err := x.recorder.Store.Record(ctx, shop)
+	if err != nil || record == nil || record.Connection == nil || customer == "" {
+		return err
+	}
+	for _, c := range record.Connection.Campaigns {
+		if c.Audience == store.Renewals && !c.Over(x.now()) {
+			err = errors.Join(err, x.recorder.Store.AddName(ctx, record, c, customer),
+				x.recorder.Store.WakeCampaigns(ctx, shop))
+		}
+	}
+	wake(x.planned)
+	return err
 }

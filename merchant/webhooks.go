@@ -54,7 +54,7 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	}
 	address := s.webhookAddress(connection.Shop, connection.WebhookKey)
 	err := s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
-		return client.KeepWebhooks(ctx, grant, address, false, s.ourWebhooks(connection.Shop))
+		return client.KeepWebhooks(ctx, grant, address, connection.HasRenewals(s.Now()), s.ourWebhooks(connection.Shop))
 	})
 	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil, Address: address}
 	if err != nil {

@@ -46,6 +46,11 @@ type Campaign struct {
 // Over reports whether a campaign has ended.
 func (c Campaign) Over(now time.Time) bool { return !c.EndsAt.IsZero() && !now.Before(c.EndsAt) }
 
+// HasRenewals reports whether a shop has a campaign for renewals.
+func (c *Connection) HasRenewals(now time.Time) bool {
+	return slices.ContainsFunc(c.Campaigns, func(c Campaign) bool { return c.Audience == Renewals && !c.Over(now) })
+}
+
 // life returns how long the campaign's own keys live. Each write begins it anew.
 func (c Campaign) life(now time.Time) time.Duration {
 	if c.EndsAt.IsZero() {
@@ -113,6 +118,9 @@ func (s *Store) SaveCampaign(
 		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), old)
 		room = len(kept) < MaxCampaigns
 		connection.Campaigns = append(kept, c)
+		if c.Audience == Renewals {
+			connection.Webhooks.CheckedAt = time.Time{} // one more topic is to be registered
+		}
 		return room
 	})
 	if err != nil || !room {

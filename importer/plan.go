@@ -26,12 +26,14 @@ import (
 const (
 	// usualLength is how long a campaign goes on if nobody says.
 	usualLength = 24 * time.Hour
-	// MaxLength is the longest campaign, MaxAhead the earliest time to plan one, and MaxCustomers the
-	// longest list. maxName is the longest name, in characters.
-	MaxLength    = 7 * 24 * time.Hour
-	MaxAhead     = 60 * 24 * time.Hour
+	// MaxLength is the longest campaign.
+	MaxLength = 7 * 24 * time.Hour
+	// MaxAhead is how long before its start a campaign can be planned.
+	MaxAhead = 60 * 24 * time.Hour
+	// MaxCustomers is the longest list.
 	MaxCustomers = 500_000
-	maxName      = 80
+	// maxName is the longest name, in characters.
+	maxName = 80
 	// callsEach is how many calls an access costs: a session, and the access itself.
 	callsEach = 2
 )
@@ -87,10 +89,11 @@ func (c Campaign) Share() float64 { return float64(c.Ready) / float64(max(c.Size
 // check returns the plan as it will be saved.
 func (p Plan) check(now time.Time) (Plan, error) {
 	p.Name = strings.TrimSpace(p.Name)
+	audiences := []string{store.ActiveSubscribers, store.ListedCustomers, store.Renewals}
 	switch {
 	case p.Name == "" || len([]rune(p.Name)) > maxName || strings.ContainsFunc(p.Name, unicode.IsControl):
 		return p, BadName
-	case p.Audience != store.ActiveSubscribers && p.Audience != store.ListedCustomers && p.Audience != store.Renewals:
+	case !slices.Contains(audiences, p.Audience):
 		return p, BadAudience
 	case (p.Audience == store.ListedCustomers) != (len(p.Customers) > 0) || len(p.Customers) > MaxCustomers:
 		return p, NoCustomers
@@ -101,11 +104,20 @@ func (p Plan) check(now time.Time) (Plan, error) {
 	if p.StartsAt.Before(now.Add(-time.Hour)) || p.StartsAt.After(now.Add(MaxAhead)) {
 		return p, BadStart
 	}
-	if p.EndsAt.IsZero() && p.Audience != store.Renewals {
+	return p.withEnd(now)
+}
+
+// withEnd checks when a plan ends.
+func (p Plan) withEnd(now time.Time) (Plan, error) {
+	switch last := p.StartsAt.Add(MaxLength); {
+	case p.EndsAt.IsZero() && p.Audience == store.Renewals:
+		return p, nil
+	case p.EndsAt.IsZero():
 		p.EndsAt = p.StartsAt.Add(usualLength)
+	case p.EndsAt.After(last):
+		return p, BadEnd
 	}
-	last := p.StartsAt.Add(MaxLength)
-	if !p.EndsAt.IsZero() && (!p.EndsAt.After(later(p.StartsAt, now)) || p.EndsAt.After(last)) {
+	if !p.EndsAt.After(later(p.StartsAt, now)) {
 		return p, BadEnd
 	}
 	return p, nil

@@ -192,7 +192,7 @@ func (c *click) fromCache() (found, bool) {
 	if !cached.Known() {
 		f.customer, f.access = recharge.Customer{}, recharge.Access{}
 	}
-	if f.access != (recharge.Access{}) && (cached.For == "" || c.trusted(cached)) {
+	if f.access != (recharge.Access{}) && c.ready(cached) {
 		link, err := c.merchant.Client.SignedInLink(f.customer, f.access, c.Visit)
 		if err == nil {
 			f.link, f.visit = link, c.Visit

@@ -130,6 +130,9 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 	if len(body) > 0 && json.Unmarshal(body, &message) != nil {
 		return webhook, fmt.Errorf("%w: JSON", ErrMalformedWebhook)
 	}
+	if topic == "" && message["customer"] == nil && message["charge"] != nil { // no other charge is asked for
+		topic = TopicUpcoming
+	}
 	customer, ok := message["customer"]
 	switch {
 	case topic == TopicUninstalled:
@@ -140,23 +143,29 @@ func readWebhook(topic Topic, body []byte) (Webhook, error) {
 			}
 		}
 		return webhook, nil
-	case topic == TopicUpcoming, topic == "" && !ok && message["charge"] != nil: // no other charge is asked for
+	case topic == TopicUpcoming:
 		var charge map[string]json.RawMessage
 		_ = json.Unmarshal(message["charge"], &charge) // without a customer it is refused below
 		webhook.Topic, customer = TopicUpcoming, charge["customer"]
 	case topic == "" && len(body) > 0 && !ok, topic != "" && !strings.HasPrefix(string(topic), "customer/"):
 		return webhook, nil // about something other than a customer
 	}
+	err := webhook.about(customer)
+	return webhook, err
+}
+
+// about reads the customer whom a webhook is about.
+func (w *Webhook) about(customer json.RawMessage) error {
 	var record customerRecord
 	if json.Unmarshal(customer, &record) != nil || record.ID <= 0 ||
 		!shopifyIDShape.MatchString(string(record.External.Ecommerce)) {
-		return webhook, fmt.Errorf("%w: not a customer", ErrMalformedWebhook)
+		return fmt.Errorf("%w: not a customer", ErrMalformedWebhook)
 	}
-	webhook.ID = int64(record.ID)
-	if topic != TopicDeleted {
-		webhook.Customer = string(record.External.Ecommerce)
+	w.ID = int64(record.ID)
+	if w.Topic != TopicDeleted {
+		w.Customer = string(record.External.Ecommerce)
 	}
-	return webhook, nil
+	return nil
 }
 
 // registered is a webhook as Recharge lists it.

@@ -117,7 +117,8 @@ func (s *Store) SaveCampaign(
 		old := func(other Campaign) bool { return same(other) || other.life(now) <= 0 }
 		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), old)
 		room = len(kept) < MaxCampaigns
-		connection.Campaigns = append(kept, c)
+		kept = append(kept, c)
+		connection.Campaigns = kept
 		if c.Audience == Renewals {
 			connection.Webhooks.CheckedAt = time.Time{} // one more topic is to be registered
 		}

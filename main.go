@@ -167,7 +167,7 @@ func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 type doctorCommand struct {
 	settings
 	doctor.Options
-	JSON bool `name:"json" help:"Print one JSON object, for monitoring."`
+	JSON bool `name:"json" xor:"output" help:"Print one JSON object, for monitoring."`
 }
 
 func (d *doctorCommand) Help() string {

@@ -1,5 +1,6 @@
 // Package doctor checks everything that this program depends on and explains how to fix problems.
-// It changes nothing. Its report contains no secret, hash, token, customer or e-mail address.
+// It changes nothing. Its report contains no secret, hash, token, customer or e-mail address, except
+// for the link that VisitTwice asks for.
 package doctor
 
 import (
@@ -96,6 +97,7 @@ func first(verdicts []verdict, otherwise Check) Check {
 type Report struct {
 	OK     bool    `json:"ok"`
 	Checks []Check `json:"checks"`
+	Link   string  `json:"-"` // signs in as the customer: for Print only; "" without VisitTwice
 }
 
 // Print writes the report for an operator, with the status of each check, what was asked, what was
@@ -107,6 +109,10 @@ func (r Report) Print(out io.Writer) {
 			fmt.Fprintf(out, "         -> %s\n", c.Remedy)
 		}
 	}
+	if r.Link != "" {
+		const found = "open this link, which signs in as the customer, in two private windows, and show it to nobody"
+		fmt.Fprintf(out, "\n%s\n%s\n         -> %s\n", found, r.Link, remedyFor(found))
+	}
 }
 
 // Options are what an operator passes in addition to the settings, as flags of the command.
@@ -116,6 +122,8 @@ type Options struct {
 	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
 	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
 	Customer string `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
+	// Only a person can see whether a link opens the portal twice.
+	VisitTwice bool `xor:"output" help:"With --customer, print a link that signs in as them, for you to open twice."`
 	// They are in a file, since anybody who reads them can use the signature for three months.
 	CrawlerHeaders []byte `type:"filecontent" placeholder:"FILE" help:"A crawler's signature for the storefront."`
 
@@ -181,6 +189,7 @@ type doctor struct {
 	Options
 	config config.Config
 	shop   shopify.Shop
+	link   string   // to open twice
 	clocks sync.Map // how far others' are ahead of ours by the Date headers of answers, by name
 	client *http.Client
 }
@@ -293,7 +302,7 @@ func (d *doctor) report(checks []Check) Report {
 		}
 	}
 	hide := strings.NewReplacer(pairs...).Replace
-	report := Report{true, checks}
+	report := Report{true, checks, d.link}
 	for i, c := range checks {
 		checks[i].Found, checks[i].Remedy, checks[i].Asked = hide(c.Found), hide(c.Remedy), hide(c.Asked)
 		report.OK = report.OK && c.Status != Fail

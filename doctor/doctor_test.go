@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -291,6 +292,65 @@ func TestWithoutCustomer(t *testing.T) {
 	if !report.OK {
 		t.Error("the report is not ok; want it ok with skipped checks")
 	}
+}
+
+// TestVisitTwice opens the link that doctor prints twice, as a person would. Without the flag and in JSON there is no
+// link.
+func TestVisitTwice(t *testing.T) {
+	w := newWard(t, storetest.Redis(t, "--appendonly", "yes"), func(w *ward) { w.burst = 1000 })
+	w.ask.StoreURL, w.settings.RechargeRate = "", "2,1000"
+	if report, _ := w.examine(); report.Link != "" {
+		t.Error("without --visit-twice there is a link")
+	}
+	w.ask.VisitTwice = true
+	for _, once := range []bool{false, true} {
+		w.recharge.SetFaults(func(f *rechargetest.Faults) { f.OneVisit = once })
+		report := w.link()
+		var out bytes.Buffer
+		report.Print(&out)
+		link := regexp.MustCompile(`(?m)^http.*token=.*$`).FindString(out.String())
+		if link == "" || link != report.Link || !strings.Contains(out.String(), "set PREPARE=once") {
+			t.Fatalf("it prints\n%s\nwant a link, and what to do", &out)
+		}
+		for visit, want := range []string{"Coffee", map[bool]string{false: "Coffee", true: "Enter your e-mail"}[once]} {
+			response, err := http.Get(link) // keeps no cookies, like a private window
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, _ := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			if !strings.Contains(string(page), want) {
+				t.Errorf("one visit %v, visit %d: the page does not have %q:\n%s", once, visit+1, want, page)
+			}
+		}
+		said, err := json.Marshal(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.silent(string(said))
+	}
+	w.recharge.SetPortalBase("https://evil.example/portal/")
+	if report := w.link(); report.Link != "" || find(t, report, "recharge.base_url").Status != doctor.Fail {
+		t.Errorf("it prints %q; want no link to a host that is not trusted", report.Link)
+	}
+	w.ask.Customer = ""
+	if report := w.link(); report.Link != "" || !strings.Contains(find(t, report, "recharge.customer").Remedy, "pass --customer") {
+		t.Errorf("without --customer it prints %q; want no link, and to pass one", report.Link)
+	}
+}
+
+// link runs doctor for the link that it prints.
+func (w *ward) link() doctor.Report {
+	w.t.Helper()
+	cfg, err := w.settings.Check()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	report, err := server.Doctor(w.t.Context(), cfg, w.ask, server.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return report
 }
 
 // hang returns an address that accepts connections and never answers.

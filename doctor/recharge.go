@@ -41,13 +41,14 @@ func (d *doctor) recharge(ctx context.Context) []Check {
 	}
 	r.merchant = merchant
 	noSession := merchant.NoAccess || d.Customer == ""
-	options := recharge.InspectOptions{Customer: d.Customer, NoSession: noSession, Extras: true}
+	options := recharge.InspectOptions{Customer: d.Customer, NoSession: noSession, Extras: true, Link: d.VisitTwice}
 	grant, _ := merchant.Client.Limiter().Reserve(ctx, d.Store.Limiter(d.shop), recharge.Ask{}) // asks no limiter yet
 	defer grant.Release(ctx)
 	r.Findings = recharge.Inspect(ctx, merchant.Client, grant, options, func(recharge.Finding) {})
 	if r.Headers.Dated {
 		d.clocks.Store("Recharge", r.Headers.Ahead.Round(time.Second))
 	}
+	d.link = r.Link
 	return each(ctx, r.steps())
 }
 

@@ -48,10 +48,11 @@ type Finding struct {
 	Took    time.Duration
 }
 
-// Findings are the results of all checks. They hold no id, hash or token.
+// Findings are the results of all checks. Apart from Link they hold no id, hash or token.
 type Findings struct {
 	List      []Finding
 	PortalURL string // base of hash links, as named by Recharge; "" if it names none
+	Link      string // signed in, if InspectOptions.Link is set and portal_access gave a good one
 
 	Scopes     []string      // of the token
 	Store      PortalFacts   // the portal that GET /store names
@@ -99,6 +100,7 @@ type InspectOptions struct {
 	Customer  string // Shopify's id of the customer to try a session with; "" for any customer
 	NoSession bool   // make no session
 	Extras    bool   // also check the filter, and a session without the storefront token
+	Link      bool   // keep the link to the portal instead of discarding it
 }
 
 // inspector makes the calls of Inspect.
@@ -306,7 +308,7 @@ func (i *inspector) checkBare(ctx context.Context) (Finding, error) {
 	return Finding{}, err
 }
 
-// checkPortal trusts the host that Recharge itself names. It discards the link.
+// checkPortal trusts the host that Recharge itself names.
 func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 	if i.session.Token == "" {
 		return Finding{State: Skipped}, nil
@@ -327,6 +329,9 @@ func (i *inspector) checkPortal(ctx context.Context) (Finding, error) {
 		return Finding{}, &Error{Reason: LinkRefused}
 	}
 	i.findings.PortalURL = base.String()
+	if i.asked.Link && i.findings.Portal.Opens {
+		i.findings.Link = target
+	}
 	return Finding{Detail: base.Host}, nil
 }
 

@@ -148,7 +148,7 @@ func (l *PortalLinks) read(c echo.Context) (store.Shopper, recharge.Visit, error
 }
 
 func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) {
-	fields, err := flat(body)
+	fields, err := flat(body, "")
 	if err != nil {
 		return who, visit, err
 	}
@@ -183,20 +183,22 @@ func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) 
 	return who, visitOf(text[0], text[1], text[2], text[3]), nil
 }
 
-// flat decodes an object whose values are not nested. Unmarshalling into a struct would accept a
-// name that occurs twice, or in capitals.
-func flat(body []byte) (map[string]any, error) {
+// flat decodes an object whose values are not nested, except for a list called list. Unmarshalling into
+// a struct would accept a name that occurs twice, or in capitals.
+func flat(body []byte, list string) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
 	if start, _ := decoder.Token(); !json.Valid(body) || start != json.Delim('{') {
 		return nil, errNotObject
 	}
 	fields := map[string]any{}
-	for decoder.More() { // reading the tokens of valid JSON does not fail
+	for decoder.More() { // reading valid JSON does not fail
 		name, _ := decoder.Token()
-		value, _ := decoder.Token()
-		_, nested := value.(json.Delim)
-		if _, twice := fields[name.(string)]; nested || twice {
+		var value any
+		_ = decoder.Decode(&value)
+		_, object := value.(map[string]any)
+		_, array := value.([]any)
+		if _, twice := fields[name.(string)]; object || array && name != list || twice {
 			return nil, errNotObject
 		}
 		fields[name.(string)] = value

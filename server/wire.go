@@ -189,7 +189,8 @@ func (s *server) wireRoutes() error {
 			auth.Own = append(auth.Own, portallink.SecretOf(key))
 		}
 		routes = append(routes,
-			&handlers.PortalLinks{APIKeyAuth: auth}, &handlers.SignedLinks{APIKeyAuth: auth, Pages: pages})
+			&handlers.PortalLinks{APIKeyAuth: auth}, &handlers.SignedLinks{APIKeyAuth: auth, Pages: pages},
+			&handlers.Campaigns{APIKeyAuth: auth})
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers(s.cfg.AppURL))

@@ -38,14 +38,14 @@ func budgets() []budget {
 	return []budget{
 		// A click's request arrives in server/http.go. No click runs the code in the excluded files.
 		{
-			"what a click can touch", 8000, 8050,
+			"what a click can touch", 8000, 8060,
 			[]string{
 				"portal", "handlers", "shopify", "recharge", "store", "templates", "portallink",
 				"server/http.go", "server/log.go", "server/traces.go", "server/metrics",
 			},
 			[]string{
-				"handlers/admin.go", "handlers/connection.go", "handlers/home_health.go", "handlers/keys.go",
-				"handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
+				"handlers/admin.go", "handlers/campaigns.go", "handlers/connection.go", "handlers/home_health.go",
+				"handlers/keys.go", "handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
 				"handlers/status.go", "portal/status.go", "portal/prepare.go", "store/campaign.go",
 				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
 				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go",
@@ -53,7 +53,7 @@ func budgets() []budget {
 			},
 		},
 		{
-			"production path", 14000, 16650,
+			"production path", 14000, 16950,
 			[]string{
 				"main.go", "config", "server", "handlers", "portal", "merchant", "importer", "shopify", "recharge", "store",
 				"templates", "doctor", "portallink",

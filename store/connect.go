@@ -29,8 +29,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 	if err := s.RequestImport(ctx, c.Shop); err != nil {
 		return fmt.Errorf("save connection: %w", err)
 	}
-	var erased *Record
-	err := s.rewrite(ctx, c.Shop, nil, func(ctx context.Context, tx *redis.Tx, record *Record) (*Record, error) {
+	_, err := s.rewrite(ctx, c.Shop, nil, func(ctx context.Context, tx *redis.Tx, record *Record) (*Record, error) {
 		uninstalled, err := parseUninstalled(tx.Get(ctx, uninstalledKey(c.Shop)))
 		if err != nil {
 			return nil, err
@@ -42,13 +41,10 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		if record.Connected() {
 			last = *record.Connection
 		}
-		erased = nil
 		switch {
 		case record == nil:
 			record = newRecord(c.Shop)
 		case last.APIToken != c.APIToken:
-			before := *record
-			erased = &before
 			record.startEpoch()
 		}
 		if last.ClientSecret != c.ClientSecret {
@@ -62,9 +58,6 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		record.Connection = &saved
 		return record, nil
 	})
-	if err == nil && erased != nil {
-		s.tidy(erased)
-	}
 	return err
 }
 

@@ -49,14 +49,9 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 			pipe.Set(ctx, uninstalledKey(e.Shop), strconv.FormatInt(e.Uninstalled.Unix(), 10), uninstalledFor)
 		}
 	}
-	err = s.rewrite(ctx, e.Shop, unlink, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
-		if last == nil { // perhaps because an earlier try has erased it
-			reconnected = false
-			return nil, nil
-		}
-		before := *last
-		erased = &before
-		reconnected = last.Connection != nil && !e.SavedUntil.IsZero() && last.Connection.SavedAt.After(e.SavedUntil)
+	erased, err = s.rewrite(ctx, e.Shop, unlink, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
+		reconnected = last != nil && last.Connection != nil && !e.SavedUntil.IsZero() &&
+			last.Connection.SavedAt.After(e.SavedUntil)
 		if !reconnected {
 			return nil, nil
 		}
@@ -66,9 +61,6 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 	})
 	if err != nil {
 		return nil, fmt.Errorf("erase shop: %w", err)
-	}
-	if erased != nil {
-		s.tidy(erased)
 	}
 	if reconnected {
 		return nil, s.RequestImport(ctx, e.Shop)

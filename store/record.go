@@ -272,42 +272,50 @@ func (r *Record) sealJSON(key string, value any) []byte {
 // written if change returns false, or if there is no record, or only another account's. Once Update
 // returns nil, Redis has the change on disk.
 func (s *Store) Update(ctx context.Context, shop shopify.Shop, change func(*Record) bool) error {
-	return s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
+	_, err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, last *Record) (*Record, error) {
 		if last == nil || s.otherAccount(last) || !change(last) {
 			return nil, errUnchanged
 		}
 		return last, nil
 	})
+	return err
 }
 
 // errUnchanged makes rewrite write nothing.
 var errUnchanged = errors.New("unchanged")
 
 // rewrite replaces a shop's record with what next returns, and queues what also adds, in one
-// transaction. next gets the last record, or nil if none opens. If it returns nil, the record is
-// deleted. It may be called several times.
+// transaction. next gets a copy of the last record, or nil if none opens. If it returns nil, the
+// record is deleted. It may be called several times, for example because the answer to an earlier try
+// was lost. rewrite returns the record that it replaced, or nil if there was none or nothing was
+// written. In the background, it unlinks what only that record opens.
 func (s *Store) rewrite(
 	ctx context.Context, shop shopify.Shop, also func(redis.Pipeliner),
 	next func(context.Context, *redis.Tx, *Record) (*Record, error),
-) error {
+) (replaced *Record, err error) {
 	key := recordKey(shop)
 	var seen, written *Record
-	err := s.durably(ctx, func(ctx context.Context, tx *redis.Tx) error {
+	err = s.durably(ctx, func(ctx context.Context, tx *redis.Tx) error {
 		before := s.seen(shop)
 		values, err := tx.MGet(ctx, key).Result()
 		if err != nil {
 			return err
 		}
+		var copied *Record
 		last, err := s.current(ctx, before, values[0]) // if it writes, the transaction is tried again
 		seen = s.seen(shop)
 		if last != nil {
-			last, err = s.openRecord(shop, last.sealed) // a copy
+			copied, err = s.openRecord(shop, last.sealed)
 		}
 		if err != nil && !errors.Is(err, ErrUnreadable) {
 			return err
 		}
-		if written, err = next(ctx, tx, last); err != nil {
+		result, err := next(ctx, tx, copied)
+		if err != nil {
 			return err
+		}
+		if written = result; last != nil {
+			replaced = last
 		}
 		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 			if written == nil {
@@ -325,16 +333,18 @@ func (s *Store) rewrite(
 	}, key, uninstalledKey(shop))
 	switch {
 	case errors.Is(err, errUnchanged):
-		return nil
+		err = nil
 	case err != nil:
-		return fmt.Errorf("write record: %w", err)
+		return nil, fmt.Errorf("write record: %w", err)
 	case written == nil:
 		_, err = s.current(ctx, seen, nil)
-		return err
+	default: // if Redis goes down now, clicks use what was saved
+		_, err = s.current(ctx, seen, written.sealed)
 	}
-	// If Redis goes down now, clicks use what was saved.
-	_, err = s.current(ctx, seen, written.sealed)
-	return err
+	if replaced != nil && (written == nil || written.generation != replaced.generation) {
+		s.tidy(replaced)
+	}
+	return replaced, err
 }
 
 // WebhookVerified records that a webhook from Recharge was verified. It writes at most once a day.

@@ -69,13 +69,10 @@ func (s *Store) Adopt(ctx context.Context) error {
 	if loaded.Err != nil && !errors.Is(loaded.Err, errAccount) {
 		return loaded.Err
 	}
-	var erased *Record
-	err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, r *Record) (*Record, error) {
+	erased, err := s.rewrite(ctx, shop, nil, func(_ context.Context, _ *redis.Tx, r *Record) (*Record, error) {
 		if r == nil || r.account == s.options.Account {
 			return nil, errUnchanged
 		}
-		before := *r
-		erased = &before
 		r.account, r.WebhookVerified, r.Connection = s.options.Account, time.Time{}, nil
 		r.startEpoch()
 		return r, nil
@@ -83,7 +80,6 @@ func (s *Store) Adopt(ctx context.Context) error {
 	if err != nil || erased == nil {
 		return err
 	}
-	s.tidy(erased)
 	return s.RequestImport(ctx, shop)
 }
 

@@ -35,7 +35,7 @@ fuzz: ## run every fuzz target 200,000 times, or with FUZZTIME=1m for a minute e
 soak: ## make a million random clicks on two servers with failures and a real Redis (some minutes)
 	go test ./server -run 'TestSoak$$' -count=1 -v -timeout 1h -soak.clicks=1000000
 
-bench: ## compare this program with others, and write bench/RESULTS.md (about five minutes)
+bench: ## compare this program with others, and write bench/RESULTS.md (about a quarter of an hour)
 	cd bench/node && npm ci --no-audit --no-fund
 	go run ./bench all
 

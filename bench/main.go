@@ -20,7 +20,7 @@ type commands struct {
 	Warm      warmCommand      `cmd:"" help:"Warm clicks: this program, a bare Echo handler, a Node app."`
 	Trips     tripsCommand     `cmd:"" help:"What each click costs: calls to Recharge, round trips to Redis, commands."`
 	Together  togetherCommand  `cmd:"" help:"A thousand simultaneous first clicks of one shopper, on two servers."`
-	Campaign  campaignCommand  `cmd:"" help:"An e-mail to 20,000 subscribers, in virtual time."`
+	Campaign  campaignCommand  `cmd:"" help:"E-mails to all subscribers of a store, in virtual time."`
 	Import    importCommand    `cmd:"" help:"The import of a large store: calls, time, memory."`
 	Size      sizeCommand      `cmd:"" help:"Redis memory a customer, start-up, idle memory, size of the binary."`
 	ServeBare serveBareCommand `cmd:"" hidden:""`
@@ -31,7 +31,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	command := kong.Parse(new(commands), kong.Name("bench"),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(os.Stdout, (*io.Writer)(nil)),
+		kong.Vars{"cells": campaignCells})
 	command.FatalIfErrorf(command.Run())
 }
 
@@ -51,7 +52,7 @@ func (a *allCommand) Run(ctx context.Context, out io.Writer) error {
 		Run(context.Context, io.Writer) error
 	}{
 		&a.warmCommand, &tripsCommand{}, &togetherCommand{Clicks: 1000},
-		&campaignCommand{Shoppers: 20000}, &importCommand{Customers: 100000},
+		&campaignCommand{Shoppers: 20000, Cells: campaignCells}, &importCommand{Customers: 100000},
 		&sizeCommand{Starts: 10, Idle: 5 * time.Second, Customers: []int{1000, 20000, 100000}},
 	} {
 		if err := part.Run(ctx, both); err != nil && !errors.Is(err, errMissed) {

@@ -1,15 +1,14 @@
-// Package campaign has all subscribers of a store click within a short time, as they do
-// after an e-mail, and reports how their clicks ended.
+// Package campaign has the subscribers of a store click within a short time, as they do after an
+// e-mail, and reports how their clicks ended.
 package campaign
 
 import (
+	"cmp"
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,35 +17,25 @@ import (
 	"manage-subscriptions/recharge/rechargetest"
 )
 
-// Options set how many shoppers click, and how fast.
+// Options set how many shoppers click, how fast, and what was done before.
 type Options struct {
-	Shoppers   int             // each clicks once
-	Rate       float64         // clicks a second, at random moments
-	Index      bool            // all customers are imported before the first click
-	SigningKey *rsa.PrivateKey // Recharge's; nil for a new one
-}
-
-// Report is the result of a campaign.
-type Report struct {
-	Options  Options
-	Prepared time.Duration  // until the first click
-	Took     time.Duration  // from the first click to the last answer
-	Outcomes map[string]int // of clicks
-	Lost     int            // clicks without an answer
-	Failed   int            // answered by a 5xx, or by something unknown
-	Late     int            // answered after CLICK_TIMEOUT
-	Astray   []string       // clicks that led to somebody else's portal, or to one that does not open
-	P50      time.Duration  // of the waiting times
-	P99      time.Duration
-	Max      time.Duration
-	Before   map[string]int // calls to Recharge before the first click, by endpoint
-	Calls    map[string]int // the calls after that
-	Limited  int            // how many of all these calls were answered 429
+	Shoppers  int           // subscribers of the store
+	Clicks    int           // how many of them click, once each; 0 for all
+	Rate      float64       // clicks a second, at random moments
+	Index     bool          // all customers are imported before the first click
+	Notice    time.Duration // between the import and the first click
+	Plan      bool          // a campaign is planned at the beginning of the notice
+	Token     int           // Recharge allows the token so many times the usual rate; 0 for once
+	Strangers int           // new customers, whom no import has seen and who click during the notice
+	Latency   time.Duration // of each of Recharge's answers
 }
 
 const (
 	firstShopper = 6100200300000
 	firstRecord  = 70100000
+	// rush is how soon after the import or the end of the notice the clicks begin, so that the budget is
+	// full again.
+	rush = time.Minute
 )
 
 func hash(i int) string { return fmt.Sprintf("%016x", uint64(0x1f2e3d4c00000000)+uint64(i)) }
@@ -66,70 +55,104 @@ func customers(n int) []rechargetest.Customer {
 // runner runs a campaign.
 type runner struct {
 	world *virtual.World
+	o     Options
+	all   []rechargetest.Customer // the strangers last
 
 	mu     sync.Mutex
 	report Report
-	waited []time.Duration
 }
 
 // Run runs a campaign, in virtual time if it is called in a bubble of testing/synctest.
 // It returns an error if the server fails; wrong answers are in the report.
 func Run(ctx context.Context, o Options) (report Report, err error) {
-	w, err := virtual.Start(virtual.Options{Customers: customers(o.Shoppers), SigningKey: o.SigningKey, Index: o.Index})
+	o.Clicks, o.Token = cmp.Or(o.Clicks, o.Shoppers), cmp.Or(o.Token, 1)
+	r := &runner{o: o, all: customers(o.Shoppers + o.Strangers), report: Report{Options: o}}
+	// Recharge's names for its larger tokens are sk_2x… and sk_5x2…: the larger one has a larger burst, too.
+	rate, burst := 2*float64(o.Token), 40
+	if o.Token == 5 {
+		burst = 80
+	}
+	r.world, err = virtual.Start(virtual.Options{
+		Customers: r.all[:o.Shoppers], Rate: rate, Burst: burst, Unsigned: true, Index: o.Index,
+		OwnRedis: true, Tick: 5 * time.Minute,
+	})
 	if err != nil {
 		return Report{}, err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	r := &runner{world: w, report: Report{
-		Options: o, Outcomes: map[string]int{}, Before: map[string]int{}, Calls: map[string]int{},
-	}}
+	defer func() { err = errors.Join(err, r.world.Close()) }()
+	r.world.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = o.Latency })
 	start := time.Now()
 	if err := r.prepare(ctx); err != nil {
 		return Report{}, err
 	}
-	if err := r.count(r.report.Before); err != nil {
-		return Report{}, err
-	}
+	before := r.world.Recharge.Answered()
 	first := time.Now()
-	r.report.Prepared = first.Sub(start)
-	if err := r.clicks(ctx); err != nil {
+	r.report.Prepared, r.report.Bytes = first.Sub(start), r.bytes()/o.Shoppers
+	chance := rand.New(rand.NewPCG(14, 20000)) //nolint:gosec // no secret
+	if err := r.clicks(ctx, &r.report.Clicks, chance.Perm(o.Shoppers)[:o.Clicks], o.Rate); err != nil {
 		return Report{}, err
 	}
 	r.report.Took = time.Since(first)
-	if err := r.count(r.report.Calls); err != nil {
-		return Report{}, err
-	}
-	slices.Sort(r.waited)
-	r.report.P50, r.report.P99, r.report.Max = r.quantile(0.5), r.quantile(0.99), r.quantile(1)
+	r.count(before)
+	r.report.sum()
+	r.report.Strangers.sum()
 	return r.report, nil
 }
 
-// prepare waits until all customers are imported and the budget is full again.
+// prepare waits until all customers are imported, and for the notice. A campaign is planned for its end.
 func (r *runner) prepare(ctx context.Context) error {
-	if !r.report.Options.Index {
+	if !r.o.Index {
 		return nil
 	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-r.world.Indexed:
-		return pause(ctx, time.Minute)
 	}
+	// As in any large store, a customer changes soon, so that webhooks are known to arrive.
+	r.world.Recharge.ChangeCustomer(r.all[0])
+	if err := pause(ctx, rush); err != nil || r.o.Notice == 0 && !r.o.Plan {
+		return err
+	}
+	r.world.Recharge.SetCustomers(r.all)
+	mail := time.Now().Add(r.o.Notice)
+	id := ""
+	if r.o.Plan {
+		var err error
+		if id, err = r.plan(ctx, mail); err != nil {
+			return err
+		}
+	}
+	if n := r.o.Strangers; n > 0 {
+		strangers := make([]int, n)
+		for i := range strangers {
+			strangers[i] = r.o.Shoppers + i
+		}
+		rate := float64(n) / (r.o.Notice - rush).Seconds()
+		if err := r.clicks(ctx, &r.report.Strangers, strangers, rate); err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, time.Until(mail)); err != nil || id == "" {
+		return err
+	}
+	return r.look(ctx, id)
 }
 
-// clicks sends the clicks at random moments, which are the same in each run. As with
+// clicks sends the clicks of some shoppers at random moments, which are the same in each run. As with
 // independent people, there are pauses, and moments with several clicks at once.
-func (r *runner) clicks(ctx context.Context) error {
-	chance := rand.New(rand.NewPCG(14, 20000)) //nolint:gosec // no secret
+func (r *runner) clicks(ctx context.Context, to *Clicks, shoppers []int, rate float64) error {
+	chance := rand.New(rand.NewPCG(14, uint64(len(shoppers)))) //nolint:gosec // no secret
+	to.Outcomes, to.wanted = map[string]int{}, len(shoppers)
 	var under sync.WaitGroup
 	defer under.Wait()
 	next := time.Now()
-	for _, i := range chance.Perm(r.report.Options.Shoppers) {
-		next = next.Add(time.Duration(chance.ExpFloat64() / r.report.Options.Rate * float64(time.Second)))
+	for _, i := range shoppers {
+		next = next.Add(time.Duration(chance.ExpFloat64() / rate * float64(time.Second)))
 		if pause(ctx, time.Until(next)) != nil {
 			return ctx.Err()
 		}
-		under.Go(func() { r.click(ctx, i) })
+		under.Go(func() { r.click(ctx, to, i) })
 	}
 	return nil
 }
@@ -145,8 +168,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (r *runner) click(ctx context.Context, i int) {
-	answer, err := r.world.Click(ctx, fmt.Sprint(firstShopper+i), "")
+func (r *runner) click(ctx context.Context, to *Clicks, i int) {
+	answer, err := r.world.Click(ctx, r.all[i].ShopifyCustomerID, "")
 	outcome := answer.Outcome()
 	opens := true
 	if err == nil && outcome == "redirected" {
@@ -154,114 +177,63 @@ func (r *runner) click(ctx context.Context, i int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.waited = append(r.waited, answer.Took)
+	to.waited = append(to.waited, answer.Took)
 	switch {
 	case err != nil:
-		r.report.Lost++
+		to.Lost++
 		return
 	case outcome == "" || answer.Status >= http.StatusInternalServerError:
-		r.report.Failed++
+		to.Failed++
 		return
 	}
-	r.report.Outcomes[outcome]++
+	to.Outcomes[outcome]++
 	if answer.Took > r.world.Config.ClickTimeout {
-		r.report.Late++
+		to.Late++
 	}
-	if strings.HasPrefix(outcome, "redirected") && (answer.Hash() != hash(i) || !opens) {
-		r.report.Astray = append(r.report.Astray, fmt.Sprintf("shopper %d to %q, which opens: %t", i, answer.Hash(), opens))
+	if strings.HasPrefix(outcome, "redirected") && (answer.Hash() != r.all[i].Hash || !opens) {
+		to.Astray = append(to.Astray, fmt.Sprintf("shopper %d to %q, which opens: %t", i, answer.Hash(), opens))
 	}
 }
 
-func (r *runner) count(calls map[string]int) error {
-	requests := r.world.Recharge.Requests()
-	if len(requests) == rechargetest.Remembered {
-		return fmt.Errorf("campaign: more than %d calls: not all of them are counted", len(requests))
-	}
-	r.world.Recharge.ResetRequests()
-	for _, request := range requests {
-		calls[request.Endpoint]++
-		if request.Status == http.StatusTooManyRequests {
-			r.report.Limited++
+// count counts the calls to Recharge. before has those before the first click.
+func (r *runner) count(before map[rechargetest.Answered]int) {
+	r.report.Before, r.report.Calls = map[string]int{}, map[string]int{}
+	for of, n := range r.world.Recharge.Answered() {
+		if of.Status == http.StatusTooManyRequests {
+			r.report.Limited += n
+		}
+		if before[of] > 0 {
+			r.report.Before[of.Endpoint] += before[of]
+		}
+		if n > before[of] {
+			r.report.Calls[of.Endpoint] += n - before[of]
 		}
 	}
-	return nil
 }
 
-func (r *runner) quantile(q float64) time.Duration {
-	if len(r.waited) == 0 {
-		return 0
-	}
-	return r.waited[min(len(r.waited)-1, int(q*float64(len(r.waited))))]
-}
-
-// AllCalls counts the calls before and after the first click.
-func (r Report) AllCalls() int {
-	all := 0
-	for _, calls := range []map[string]int{r.Before, r.Calls} {
-		for _, n := range calls {
-			all += n
+// bytes adds up the lengths of all keys and values in Redis, without what Redis itself needs for each.
+func (r *runner) bytes() int {
+	redis, sum := r.world.Redis, 0
+	for _, key := range redis.Keys() {
+		values := []string{}
+		switch redis.Type(key) {
+		case "string":
+			value, _ := redis.Get(key)
+			values = append(values, value)
+		case "list":
+			values, _ = redis.List(key)
+		case "zset":
+			values, _ = redis.ZMembers(key)
+		case "hash":
+			fields, _ := redis.HKeys(key)
+			for _, field := range fields {
+				values = append(values, field, redis.HGet(key, field))
+			}
+		}
+		sum += len(key)
+		for _, value := range values {
+			sum += len(value)
 		}
 	}
-	return all
-}
-
-// Broken lists the broken promises, which hold with and without an import.
-func (r Report) Broken() []string {
-	var broken []string
-	for what, n := range map[string]int{
-		"clicks without an answer": r.Lost, "answers that are a 5xx, or unknown": r.Failed, "answers too late": r.Late,
-		"clicks that led astray": len(r.Astray),
-	} {
-		if n > 0 {
-			broken = append(broken, fmt.Sprintf("%d %s", n, what))
-		}
-	}
-	if answered := r.answered(); answered != r.Options.Shoppers {
-		broken = append(broken, fmt.Sprintf("%d of %d clicks were answered", answered, r.Options.Shoppers))
-	}
-	if all := r.AllCalls(); r.Limited*200 >= max(all, 1) {
-		broken = append(broken, fmt.Sprintf("%d of %d calls were answered 429; want under 0.5 %%", r.Limited, all))
-	}
-	slices.Sort(broken)
-	return append(broken, r.Astray[:min(len(r.Astray), 5)]...)
-}
-
-func (r Report) answered() int {
-	n := 0
-	for _, count := range r.Outcomes {
-		n += count
-	}
-	return n
-}
-
-// Share returns the fraction of clicks that ended in one of the outcomes.
-func (r Report) Share(outcomes ...string) float64 {
-	n := 0
-	for _, outcome := range outcomes {
-		n += r.Outcomes[outcome]
-	}
-	return float64(n) / float64(max(r.Options.Shoppers, 1))
-}
-
-// String returns the report as a Markdown table.
-func (r Report) String() string {
-	var b strings.Builder
-	line := func(what, format string, values ...any) {
-		fmt.Fprintf(&b, "| %s | %s |\n", what, fmt.Sprintf(format, values...))
-	}
-	line("what", "how many")
-	line("---", "---")
-	line("shoppers, one click each", "%d at %g a second, customers imported: %t",
-		r.Options.Shoppers, r.Options.Rate, r.Options.Index)
-	line("prepared in, took", "%s, %s", r.Prepared.Round(time.Second), r.Took.Round(time.Second))
-	for _, outcome := range []string{"redirected", "redirected_by_hash", "unavailable", "not_a_subscriber", "sign_in"} {
-		line(outcome, "%d (%.1f %%)", r.Outcomes[outcome], 100*r.Share(outcome))
-	}
-	line("lost, failed, late, astray", "%d, %d, %d, %d", r.Lost, r.Failed, r.Late, len(r.Astray))
-	line("waited: p50, p99, longest", "%s, %s, %s",
-		r.P50.Round(time.Millisecond), r.P99.Round(time.Millisecond), r.Max.Round(time.Millisecond))
-	line("calls before the first click", "%v", r.Before)
-	line("calls from then on", "%v", r.Calls)
-	line("of all calls answered 429", "%d of %d", r.Limited, r.AllCalls())
-	return b.String()
+	return sum
 }

@@ -4,6 +4,7 @@
 package virtual
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -32,6 +33,7 @@ import (
 const (
 	Shop   = "fixture-shop.myshopify.com"
 	Portal = "https://" + Shop + "/tools/recurring/portal/"
+	APIKey = "fixture-portal-key-0123456789"
 
 	prefix        = "/apps/subscriptions"
 	appSecret     = "fixture-app-secret"
@@ -53,8 +55,11 @@ type Options struct {
 	Rate       float64         // calls a second that Recharge allows; 0 for the real 2
 	Burst      int             // calls at once that it allows; 0 for the real 40
 	SigningKey *rsa.PrivateKey // Recharge's; nil for a new one
-	// OwnRedis runs a Redis that tests can read, instead of the one inside the server.
+	Unsigned   bool            // Recharge signs nothing, which is quicker
+	// OwnRedis runs a Redis that tests can read, instead of the one inside the server. Its keys expire up to
+	// a Tick late. More frequent ticks would be slow, since miniredis sorts all keys for it.
 	OwnRedis bool
+	Tick     time.Duration // 0 for 10 seconds
 	// Index has the server import all customers before they click.
 	Index  bool
 	Log    slog.Handler // the server's log; nil discards it
@@ -83,6 +88,7 @@ type World struct {
 func Start(o Options) (*World, error) {
 	// A bubble's clock begins in 2000, when a timestamp of Shopify's would have had nine digits.
 	time.Sleep(time.Until(time.Date(2002, time.January, 1, 0, 0, 0, 0, time.UTC)))
+	o.Rate, o.Burst, o.Tick = cmp.Or(o.Rate, 2), cmp.Or(o.Burst, 40), cmp.Or(o.Tick, 10*time.Second)
 	w := &World{ended: make(chan error, 1), closing: make(chan struct{}), Indexed: make(chan struct{})}
 	l, err := w.network.Listen(context.Background(), "tcp", rechargeAddr)
 	if err != nil {
@@ -97,6 +103,7 @@ func Start(o Options) (*World, error) {
 		StorefrontToken: strToken,
 		PortalBase:      Portal,
 		SigningKey:      o.SigningKey,
+		Unsigned:        o.Unsigned,
 		Customers:       o.Customers,
 		Deliver:         &http.Transport{DialContext: w.dialApp, DialTLSContext: w.dialApp, IdleConnTimeout: time.Minute},
 	})
@@ -106,7 +113,7 @@ func Start(o Options) (*World, error) {
 	}
 	if o.OwnRedis {
 		w.Redis = miniredis.NewMiniRedis()
-		w.aging.Go(w.age)
+		w.aging.Go(func() { w.age(o.Tick) })
 	}
 	if err := w.run(o); err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -146,10 +153,9 @@ func (c *counted) Close() error {
 	return c.Conn.Close()
 }
 
-// age lets keys of OwnRedis expire, up to a tick late. More frequent ticks would be slow,
-// since miniredis scans all keys for it.
-func (w *World) age() {
-	const tick = 10 * time.Second
+// age lets keys of OwnRedis expire. A key that was written since the last tick is only marked, by a nanosecond,
+// or it would expire too early.
+func (w *World) age(tick time.Duration) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -157,12 +163,17 @@ func (w *World) age() {
 		case <-w.closing:
 			return
 		case <-ticker.C:
+			for _, key := range w.Redis.Keys() {
+				if ttl := w.Redis.TTL(key); ttl > 0 && ttl%time.Millisecond == 0 {
+					w.Redis.SetTTL(key, ttl+tick+1)
+				}
+			}
 			w.Redis.FastForward(tick)
 		}
 	}
 }
 
-func (w *World) settings() config.Settings {
+func (w *World) settings(o Options) config.Settings {
 	redis := ""
 	if w.Redis != nil {
 		redis = "redis://" + redisAddr
@@ -171,14 +182,15 @@ func (w *World) settings() config.Settings {
 		ShopifyAPIKey: "fixture-client-id", ShopifyAPISecret: appSecret, ShopifyShop: Shop, CustomerAccounts: "new",
 		AppURL: "https://" + appHost, Addr: publicAddr, OpsAddr: opsAddr, RedisURL: redis,
 		RechargeAPIToken: apiToken, RechargeStorefrontToken: strToken, RechargeClientSecret: webhookSecret,
-		RechargeRate: "2,40", RechargeAPIURL: w.Recharge.URL, RechargePortalURL: Portal,
+		PortalAPIKey: APIKey,
+		RechargeRate: fmt.Sprintf("%g,%d", o.Rate, o.Burst), RechargeAPIURL: w.Recharge.URL, RechargePortalURL: Portal,
 		PortalLink: "signed_in", Redirect: "location", CustomerTTL: "24h", LinkTTL: "60s",
 		RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "info", LogFormat: "json",
 	}
 }
 
 func (w *World) run(o Options) error {
-	settings := w.settings()
+	settings := w.settings(o)
 	if o.Change != nil {
 		o.Change(&settings)
 	}
@@ -271,11 +283,26 @@ func (w *World) Click(ctx context.Context, customer, path string) (Answer, error
 	return answer, err
 }
 
+// CallAPI sends JSON, or nothing if it is "", to one of the server's routes for tools. These need APIKey.
+func (w *World) CallAPI(ctx context.Context, method, path, body string) (Answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+publicAddr+path, strings.NewReader(body))
+	if err != nil {
+		return Answer{}, err
+	}
+	request.Header.Set("Authorization", "Bearer "+APIKey)
+	request.Header.Set("Content-Type", "application/json")
+	return w.do(request)
+}
+
 func (w *World) get(ctx context.Context, address string) (Answer, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return Answer{}, err
 	}
+	return w.do(request)
+}
+
+func (w *World) do(request *http.Request) (Answer, error) {
 	response, err := w.client.Do(request)
 	if err != nil {
 		return Answer{}, err

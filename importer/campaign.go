@@ -340,7 +340,7 @@ func (x *Importer) nextCharges(
 	ctx context.Context, lease *store.Lease, r *store.Record, merchant *portal.Merchant,
 ) (map[int64]time.Time, error) {
 	next := map[int64]time.Time{}
-	if r.Connection == nil || !slices.Contains(strings.Fields(r.Connection.Detected.Scopes), "read_orders") {
+	if r.Connection == nil || !r.Connection.ReadsCharges() {
 		return next, nil
 	}
 	for cursor := ""; merchant.Client.Limiter().WaitBackground(ctx, 1); {

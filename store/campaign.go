@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -46,9 +47,16 @@ type Campaign struct {
 // Over reports whether a campaign has ended.
 func (c Campaign) Over(now time.Time) bool { return !c.EndsAt.IsZero() && !now.Before(c.EndsAt) }
 
-// HasRenewals reports whether a shop has a campaign for renewals.
+// ReadsCharges reports whether a shop's token may read charges. Recharge's texts name two scopes for that.
+func (c *Connection) ReadsCharges() bool {
+	scopes := strings.Fields(c.Detected.Scopes)
+	return slices.Contains(scopes, "read_orders") || slices.Contains(scopes, "read_charges")
+}
+
+// HasRenewals reports whether a shop has a campaign for renewals, and Recharge would tell it about charges.
 func (c *Connection) HasRenewals(now time.Time) bool {
-	return slices.ContainsFunc(c.Campaigns, func(c Campaign) bool { return c.Audience == Renewals && !c.Over(now) })
+	return c.ReadsCharges() &&
+		slices.ContainsFunc(c.Campaigns, func(c Campaign) bool { return c.Audience == Renewals && !c.Over(now) })
 }
 
 // life returns how long the campaign's own keys live. Each write begins it anew.

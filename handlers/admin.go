@@ -48,6 +48,12 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.POST("/app/keys", a.signed(a.setting(a.makeKey)))
 	e.POST("/app/keys/revoke", a.signed(a.setting(a.revokeKey)))
 	e.POST("/app/try", a.signed(a.alone(a.try)))
+	if a.Merchant.Importer == nil {
+		return
+	}
+	e.GET("/app/campaigns", a.signed(a.campaigns))
+	e.POST("/app/campaigns", a.verified(a.alone(a.planCampaign))) // one at a time, because a list is large
+	e.POST("/app/campaigns/cancel", a.signed(a.alone(a.cancelCampaign)))
 }
 
 // noDatabasePage is shown to a merchant while Redis does not answer.
@@ -73,10 +79,20 @@ func (a *Admin) session(ctx context.Context, token string) (shopify.Session, err
 	return session, nil
 }
 
-// signed wraps a handler that needs a valid session token, and refuses requests from other sites.
+// signed wraps a handler that needs a valid session token and perhaps a form.
+func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.HandlerFunc {
+	return a.verified(func(c echo.Context, shop shopify.Shop) error {
+		if err := readForm(c, formSize); err != nil {
+			return err
+		}
+		return next(c, shop)
+	})
+}
+
+// verified wraps a handler that needs a valid session token, and refuses requests from other sites.
 // On a 401 with the header set below, App Bridge gets a new token and retries.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens
-func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.HandlerFunc {
+func (a *Admin) verified(next func(echo.Context, shopify.Shop) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := a.crossOrigin.Check(c.Request()); err != nil {
 			a.refused(c, "another site asks")
@@ -91,22 +107,19 @@ func (a *Admin) signed(next func(echo.Context, shopify.Shop) error) echo.Handler
 			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
 			return echo.NewHTTPError(http.StatusUnauthorized)
 		}
-		if err := readForm(c); err != nil {
-			return err
-		}
 		return next(c, session.Shop)
 	}
 }
 
-// formSize is in bytes, well above the largest form of the app home, which has three tokens of at
-// most 300 characters each.
+// formSize is in bytes, well above the largest form of the app home without a list, which has three tokens
+// of at most 300 characters each.
 const formSize = 64 << 10
 
 // readForm parses the form, if there is one. It runs before the handler because every field of an
 // oversized form would read as empty.
-func readForm(c echo.Context) error {
+func readForm(c echo.Context, size int64) error {
 	r := c.Request()
-	r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, formSize)
+	r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, size)
 	_, err := c.FormParams()
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -263,6 +276,7 @@ type homeView struct {
 	Base, Shop, ClientID  string
 	Health                healthView
 	Middleware            keysView
+	Campaigns             campaignsView
 	AddBlock, TurnOnEmbed string
 }
 
@@ -277,7 +291,7 @@ func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
 		connectionView: connection,
 		Platform:       a.Merchant.Platform,
 		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
-		Health: a.healthView(ctx, shop), Middleware: keys,
+		Health: a.healthView(ctx, shop), Middleware: keys, Campaigns: a.campaignsView(ctx, shop),
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}, shop)

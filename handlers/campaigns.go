@@ -160,11 +160,15 @@ func (a *Campaigns) cancel(ctx context.Context, c echo.Context, shop shopify.Sho
 	return c.NoContent(http.StatusNoContent)
 }
 
-func (a *Campaigns) plan(ctx context.Context, c echo.Context, shop shopify.Shop) error {
-	// Only a tool with a key gets longer than a click has.
+// allowList gives a request longer than a click has. Only a tool with a key, or a merchant, may have that.
+func allowList(c echo.Context) {
 	connection := http.NewResponseController(c.Response())
 	_ = connection.SetReadDeadline(time.Now().Add(listTime))
 	_ = connection.SetWriteDeadline(time.Now().Add(listTime + planAfter))
+}
+
+func (a *Campaigns) plan(ctx context.Context, c echo.Context, shop shopify.Shop) error {
+	allowList(c)
 	plan, dry, err := readPlan(c)
 	if err != nil {
 		return err

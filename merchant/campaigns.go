@@ -146,6 +146,9 @@ func PlanWords(err error) (text string, ok bool) {
 	return text, true
 }
 
+// CampaignCancelled is what merchants read once a campaign is cancelled.
+func CampaignCancelled() Said { return Said{Text: sentence("campaign cancelled")} }
+
 // fill returns the sentence at a key, with each value in the place of its {name}.
 func fill(key string, values map[string]string) string {
 	text := sentence(key)

@@ -44,8 +44,9 @@ func budgets() []budget {
 				"server/http.go", "server/log.go", "server/traces.go", "server/metrics",
 			},
 			[]string{
-				"handlers/admin.go", "handlers/campaigns.go", "handlers/connection.go", "handlers/home_health.go",
-				"handlers/keys.go", "handlers/webhooks.go", "handlers/recharge_webhooks.go", "handlers/shopify_webhooks.go",
+				"handlers/admin.go", "handlers/campaigns.go", "handlers/connection.go", "handlers/home_campaigns.go",
+				"handlers/home_health.go", "handlers/keys.go", "handlers/webhooks.go", "handlers/recharge_webhooks.go",
+				"handlers/shopify_webhooks.go",
 				"handlers/status.go", "portal/status.go", "portal/prepare.go", "store/campaign.go",
 				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
 				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go",

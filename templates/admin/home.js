@@ -33,10 +33,35 @@
     into.replaceChildren(note);
   };
 
+  // The server writes times in UTC, because it does not know the merchant's time zone. They have no year, since each is
+  // at most a few months away.
+  const clock = (date) => date.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
+  const inOwnZone = (within) => within.querySelectorAll('[data-times]').forEach((element) => {
+    element.textContent = element.textContent.replace(/(\d\d:\d\d) UTC on (\d+ \w+)/g, (_, time, day) => {
+      const year = new Date().getFullYear();
+      const [date] = [year - 1, year, year + 1].map((y) => new Date(`${day} ${y} ${time} UTC`))
+        .sort((a, b) => Math.abs(a - Date.now()) - Math.abs(b - Date.now()));
+      return `${clock(date)} on ${date.toLocaleDateString('en-GB', { day: 'numeric', month: 'long' })}`;
+    });
+  });
+
+  // typedIn returns what a form sends: files as their text, and times as UTC.
+  async function typedIn(form, button) {
+    const typed = new FormData(form, button);
+    for (const { name, value } of form.querySelectorAll('[type="datetime-local"]')) {
+      if (value) typed.set(name, new Date(value).toISOString());
+    }
+    for (const { name, files: [file] } of form.querySelectorAll('[type="file"]')) {
+      typed.delete(name);
+      if (file) typed.set('customers', await file.text());
+    }
+    return form.enctype === 'multipart/form-data' ? typed : new URLSearchParams(typed);
+  }
+
   // show draws an answer as it arrives, so that each check appears when it is done.
   async function show(answer, into) {
     if (!answer.ok) {
-      const reasons = { 401: 'Your session in the admin has expired. Reload the page.', 403: 'This request was refused. Reload the page.', 429: 'Another check is still running. Wait until it is done.' };
+      const reasons = { 401: 'Your session in the admin has expired. Reload the page.', 403: 'This request was refused. Reload the page.', 413: 'This is too large. Send at most 16 MB.', 429: 'Another check is still running. Wait until it is done.' };
       complain(into, reasons[answer.status] || 'The app can’t answer right now. Try again in a minute.');
       return false;
     }
@@ -47,13 +72,20 @@
       const { done, value } = await reader.read();
       html += decoder.decode(value, { stream: !done });
       into.innerHTML = html;
+      inOwnZone(into);
       if (done) return true;
     }
   }
 
+  // refresh draws a part of the page again. What was opened in it stays open, and the focus stays where it is.
   async function refresh(path, id) {
     const answer = await ask(path);
-    if (answer.ok) await show(answer, document.getElementById(id));
+    const into = document.getElementById(id);
+    const open = [...into.querySelectorAll('details[open]')].map((details) => details.id);
+    const focus = into.contains(document.activeElement) ? document.activeElement.id : '';
+    if (answer.ok) await show(answer, into);
+    open.forEach((details) => { if (details) document.getElementById(details)?.setAttribute('open', ''); });
+    if (focus) document.getElementById(focus)?.focus();
     publishPath();
   }
 
@@ -89,12 +121,12 @@
     if (!form.dataset.post) return;
     event.preventDefault();
     const into = document.getElementById(form.dataset.into);
-    const button = form.querySelector('button');
+    const button = event.submitter ?? form.querySelector('button');
     const label = button.textContent;
-    button.disabled = true;
-    button.textContent = form.dataset.busy;
     try {
-      const typed = new URLSearchParams(new FormData(form));
+      const typed = await typedIn(form, button);
+      button.disabled = true;
+      button.textContent = form.dataset.busy;
       const good = await show(await ask(form.dataset.post, typed), into);
       // A refused form stays open, with what was typed.
       const refused = into.querySelector('.note.bad[role="status"]') && into.querySelector(`details [data-post="${form.dataset.post}"]`);
@@ -103,7 +135,10 @@
         typed.forEach((value, name) => { refused.elements[name].value = value; });
       }
       if (good && form.dataset.post.endsWith('connect')) await refresh('/app/keys', 'keys');
-      if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) await refresh(...form.dataset.then.split(' '));
+      if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) {
+        form.reset();
+        await refresh(...form.dataset.then.split(' '));
+      }
       await refresh('/app/health', 'health');
     } catch {
       complain(into, 'We can’t reach the app. Try again in a minute.');
@@ -126,8 +161,16 @@
   });
 
   publishPath();
+  inOwnZone(document);
+  document.querySelectorAll('[data-zone]').forEach((element) => {
+    element.textContent = `, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+  });
   const health = document.getElementById('health');
   setInterval(() => {
     if (document.visibilityState === 'visible') refresh(health.dataset.poll, 'health').catch(() => {});
   }, 10000);
+  setInterval(() => {
+    const changes = document.visibilityState === 'visible' && document.querySelector('#campaigns [data-changing]');
+    if (changes) refresh('/app/campaigns', 'campaigns').catch(() => {});
+  }, 3000);
 })();

@@ -11,6 +11,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -36,19 +38,27 @@ type environment struct {
 	recharge  *rechargetest.Front
 	stores    []*Sandbox
 	now       func() time.Time
+	ctx       context.Context // of the server
 	stop      context.CancelFunc
 	ended     chan error // the error that the server ended with
+
+	base       func() time.Time // the clock before it is moved ahead
+	ahead      atomic.Int64     // nanoseconds
+	target     atomic.Int64     // where the clock runs to, as Unix nanoseconds
+	running    sync.Once
+	background sync.WaitGroup
 }
 
 // startEnvironment starts the stores, then the server that connects to them and to Recharge.
 func startEnvironment(ctx context.Context, o Options, stores ...*Sandbox) (*environment, error) {
 	e := &environment{
-		appSecret: rand.Text(), redis: miniredis.NewMiniRedis(), stores: stores, now: o.Now,
+		appSecret: rand.Text(), redis: miniredis.NewMiniRedis(), stores: stores, base: o.Now,
 		stop: func() {}, ended: make(chan error, 1),
 	}
-	if e.now == nil {
-		e.now = time.Now
+	if e.base == nil {
+		e.base = time.Now
 	}
+	e.now = e.clockNow
 	e.ended <- nil
 	err := e.listen()
 	if err == nil {
@@ -119,6 +129,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 		log = io.Discard
 	}
 	ctx, e.stop = context.WithCancel(ctx)
+	e.ctx = ctx
 	if err := <-e.ended; err != nil { // set to nil by startEnvironment
 		return err
 	}
@@ -145,6 +156,7 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 func (e *environment) close() error {
 	e.stop()
 	err := <-e.ended
+	e.background.Wait()
 	for _, s := range e.stores {
 		if s.headless != nil {
 			s.headless.close()

@@ -220,9 +220,13 @@ func (s *Sandbox) makeKey(ctx context.Context) (string, error) {
 	return html.UnescapeString(key[1]), nil
 }
 
-// inAppHome posts a form of the app home as its merchant.
+// inAppHome posts a form of the app home as its merchant, or reads a part of it if there is no form.
 func (s *Sandbox) inAppHome(ctx context.Context, path string, form url.Values) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.AppURL()+path, strings.NewReader(form.Encode()))
+	method := http.MethodPost
+	if form == nil {
+		method = http.MethodGet
+	}
+	request, err := http.NewRequestWithContext(ctx, method, s.AppURL()+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", err
 	}

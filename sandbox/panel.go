@@ -24,6 +24,7 @@ type panel struct {
 	mu    sync.Mutex
 	last  map[string]string // the last click's line in the log
 	other string            // the other store's address; "" if there is none
+	said  string            // about the clock
 }
 
 func newPanel(s *Sandbox) *panel {
@@ -51,6 +52,7 @@ func (p *panel) draw() template.HTML {
 		"Headless": p.sandbox.kind.headless,
 		"Account":  current && !p.sandbox.kind.headless,
 		"Last":     last,
+		"Clock":    p.clockWords(),
 		"Other":    p.elsewhere(),
 	})
 	if err != nil {

@@ -36,7 +36,7 @@ type Options struct {
 	// The command has these as flags.
 	Once        bool   `help:"Make one click without a browser and print every hop. Exit 0 only in the portal."`
 	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
-	Index       bool   `help:"Import all customers first, as serve does, so that every shopper is known."`
+	Index       bool   `help:"With --once: import all customers first, as the sandbox does without --once."`
 	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"` // also if it is in use
 
 	// StorefrontPort is the headless storefront's port, chosen like Port.
@@ -48,6 +48,7 @@ type Options struct {
 	Headless       bool             `kong:"-"` // a store whose own server asks for links and signs them
 	Path           string           `kong:"-"` // path that the merchant has chosen for the app; "" is /apps/subscriptions
 	Redirect       string           `kong:"-"` // "page" for a page that forwards; "" is a 302
+	Subscribers    int              `kong:"-"` // further customers of the store, who have no account
 	Now            func() time.Time `kong:"-"` // the clock of all parts; nil is time.Now
 }
 
@@ -78,6 +79,7 @@ type Sandbox struct {
 
 	kind        kind
 	path        string // path that the merchant has chosen for the app
+	subscribers int    // further ones
 	listener    net.Listener
 	environment *environment
 	panel       *panel
@@ -100,7 +102,9 @@ func Run(ctx context.Context, o Options) error {
 		}
 		return errors.Join(s.once(ctx, o), s.Close())
 	}
+	o.Index = true
 	older, headless := o, o
+	o.Subscribers = 12
 	older.Classic, older.New = true, true
 	headless.Headless, headless.Port = true, 0
 	if o.Port != 0 {
@@ -142,7 +146,7 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 			return nil, fmt.Errorf("start sandbox: %w", err)
 		}
 		s := &Sandbox{
-			kind: o.kind(), path: cmp.Or(o.Path, mountPath), listener: listener,
+			kind: o.kind(), path: cmp.Or(o.Path, mountPath), listener: listener, subscribers: o.Subscribers,
 			Tokens: Tokens{"sk_test_" + rand.Text(), "strfnt_" + rand.Text(), rand.Text()},
 		}
 		stores = append(stores, s)
@@ -164,6 +168,9 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 		s.Store.Install(ClientID)
 		if err := s.connect(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), e.close())
+		}
+		if all[0].Index { // a store's Recharge always has news, which prove that webhooks arrive
+			s.Recharge.ChangeCustomer(customers()[0])
 		}
 		if !all[i].Headless {
 			continue
@@ -233,7 +240,7 @@ func (s *Sandbox) build(e *environment, key *rsa.PrivateKey) error {
 		ClientSecret:    rechargeSecret,
 		SigningKey:      key,
 		PortalBase:      url + portalPath + "/portal/",
-		Customers:       s.kind.customers(),
+		Customers:       append(s.kind.customers(), subscribers(s.subscribers)...),
 		Footer:          s.panel.draw,
 		Now:             e.now,
 	})
@@ -263,6 +270,7 @@ func (s *Sandbox) startStore(gallery *gallery) {
 		Footer: s.panel.draw,
 		Now:    s.environment.now,
 		Handlers: map[string]http.Handler{
+			"POST /sandbox/clock":  http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.runClock)),
 			"POST /sandbox/switch": http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.turn)),
 			"GET /sandbox/gallery": http.HandlerFunc(gallery.index),
 			"GET /sandbox/page":    http.HandlerFunc(gallery.show),
@@ -361,6 +369,20 @@ func (k kind) customers() []rechargetest.Customer {
 			ID: 70100500, Hash: "5e4d3c2b1a098877",
 			Email: "kim@example.test", FirstName: "Kim", LastName: "Lee",
 			Subscriptions: []rechargetest.Subscription{{ID: 50500800, Product: "First Flush, 100 g"}},
+		})
+	}
+	return all
+}
+
+// subscribers returns customers for a campaign.
+func subscribers(n int) []rechargetest.Customer {
+	var all []rechargetest.Customer
+	for i := range n {
+		all = append(all, rechargetest.Customer{
+			ID: 70200000 + int64(i), Hash: fmt.Sprintf("%016x", 0x5ab5c1be00000000+i),
+			ShopifyCustomerID: strconv.Itoa(6200000000000 + i),
+			Email: fmt.Sprintf("subscriber%d@example.test", i+1), FirstName: "Subscriber", LastName: strconv.Itoa(i + 1),
+			Subscriptions: []rechargetest.Subscription{{ID: 50200000 + int64(i), Product: "Morning House, 250 g"}},
 		})
 	}
 	return all

@@ -43,7 +43,7 @@ func (s *Sandbox) Switch(name string, on bool) error {
 func (s *Sandbox) Forget() {
 	for _, key := range s.environment.redis.Keys() {
 		_, kind, _ := strings.Cut(key, "}:")
-		if strings.HasPrefix(kind, "c:") || strings.HasPrefix(kind, "r:") {
+		if strings.HasPrefix(kind, "c:") || strings.HasPrefix(kind, "r:") || kind == "i" { // with what the import has found
 			s.environment.redis.Del(key)
 		}
 	}

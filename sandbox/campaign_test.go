@@ -1,0 +1,83 @@
+package sandbox_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"manage-subscriptions/sandbox"
+)
+
+// TestCampaign: a merchant in Tokyo plans a campaign for tomorrow, and sees what is possible and how far it is while
+// the clock runs there. A shopper who then clicks the link in the e-mail lands signed in, without a call.
+func TestCampaign(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, sandbox.Options{Index: true, Subscribers: 12})
+	machine := chromium(t)
+	m, shopper := newMerchant(t, s, machine), newWalker(t, s, machine)
+	tokyo := time.FixedZone("Tokyo", 9*60*60)
+	if _, err := chromedp.Call(m.ctx, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"}); err != nil {
+		t.Fatal(err)
+	}
+	year, month, day := time.Now().In(tokyo).AddDate(0, 0, 1).Date()
+	starts := time.Date(year, month, day, 10, 0, 0, 0, tokyo)
+
+	m.open(`[data-state="connected"]`)
+	m.types("#campaign-name", "Spring mailing")
+	m.types("#campaign-starts", starts.Format("2006-01-02T15:04"))
+	until(t, "there is a forecast", func() bool {
+		m.clicks(`.plan button[name="dry"]`)
+		m.sees(`#forecast [data-result="forecast"]`)
+		return strings.Contains(m.reads("#forecast"), "15 links need")
+	})
+	if got, want := m.reads("#forecast"), "to be ready at "+starts.Format("15:04 on 2 January"); !strings.Contains(got, want) || strings.Contains(got, "UTC") {
+		t.Errorf("the forecast reads %q; want %q, and no UTC", got, want)
+	}
+	picture(t, m.ctx, "campaign-forecast", 1000, 1100)
+	m.clicks(`.plan button:not([name])`)
+	m.sees(`#campaigns [data-progress="planned"]`)
+	if got := read(t, m.ctx, chromedp.AttributeValue(css("[data-starts]"), "data-starts", m.app())).Value; got != starts.UTC().Format(time.RFC3339) {
+		t.Errorf("it starts at %s; want %s", got, starts.UTC().Format(time.RFC3339))
+	}
+	if got := read(t, m.ctx, chromedp.Value(css("#campaign-name"), m.app())); got != "" {
+		t.Errorf("after it is planned, the form has %q; want it empty", got)
+	}
+
+	signIn(t, shopper.ctx, s, pat)
+	do(t, shopper.ctx, chromedp.Click(css(`[data-switch="run"]`)), chromedp.WaitVisible(css("[data-clock]")))
+	m.sees(`[data-progress="preparing"] progress`)
+	m.sees(`[data-progress="preparing"] progress:not([value="0"])`)
+	picture(t, m.ctx, "campaign-preparing", 1000, 1100)
+	m.sees(`[data-progress="running"] progress[value="100"]`)
+
+	before := s.Recharge.Requests()
+	do(t, shopper.ctx,
+		chromedp.Navigate(s.Store.URL+"/apps/subscriptions?utm_source=spring"),
+		chromedp.WaitVisible(css(`main[data-portal="open"][data-customer="Pat Doe"]`)),
+	)
+	if after := s.Recharge.Requests(); len(after) != len(before) {
+		t.Errorf("the click made calls: %v", after[len(before):])
+	}
+	if openings := s.Recharge.Openings(); len(openings) != 1 || openings[0].How != "token" {
+		t.Errorf("the portal opened %v; want once, signed in by a token", openings)
+	}
+	m.sees(`#campaigns [data-progress="running"] .legend`)
+	for _, want := range []string{"1 click", "Signed in: 1", "With a link made ahead: 1"} {
+		if got := m.reads("#campaigns"); !strings.Contains(got, want) {
+			t.Errorf("after a click the campaign reads %q; want %q", got, want)
+		}
+	}
+	picture(t, m.ctx, "campaign-running", 1000, 1100)
+
+	do(t, m.ctx, chromedp.Click(css(`#campaigns summary`), m.app()))
+	time.Sleep(3500 * time.Millisecond) // the page draws the campaigns again meanwhile
+	m.sees(`#campaigns details[open] .danger`)
+	m.clicks(`#campaigns .danger`)
+	m.sees(`#campaigns [data-campaigns="none"]`)
+	if got := m.reads("#campaigns"); !strings.Contains(got, "Cancelled.") {
+		t.Errorf("after it is cancelled it reads %q", got)
+	}
+}

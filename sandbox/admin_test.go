@@ -17,7 +17,7 @@ import (
 // again. If the admin does load it, it is drawn, and shows that section.
 func TestAdminNavigation(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := startWith(t, sandbox.Options{Index: true})
 	m := newMerchant(t, s, chromium(t))
 	m.open(`[data-state="connected"]`)
 	picture(t, m.ctx, "app-home", 1200, 900)
@@ -30,6 +30,7 @@ func TestAdminNavigation(t *testing.T) {
 		{"Health", "/#health-heading"},
 		{"Try it", "/#try-heading"},
 		{"Link to it", "/#links-heading"},
+		{"Campaigns", "/#campaigns-heading"},
 		{"Headless storefront", "/#keys-heading"},
 	}
 	if diff := cmp.Diff(want, shown); diff != "" {

@@ -109,8 +109,9 @@ const unspace = `(() => { document.adoptedStyleSheets = []; })()`
 
 // listStops lists the elements that the Tab key must reach, in the order of the document.
 const listStops = `(() => {
+  const passed = el => el.type === "radio" && !el.checked && el.form?.elements[el.name].value; // another of its group is the stop
   window.stops = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]")]
-    .filter(el => el.tabIndex >= 0 && !el.disabled && el.checkVisibility({visibilityProperty: true}));
+    .filter(el => el.tabIndex >= 0 && !el.disabled && !passed(el) && el.checkVisibility({visibilityProperty: true}));
   const start = document.body.insertBefore(document.createElement("button"), document.body.firstChild);
   start.focus();
   start.remove(); // the Tab key continues from its place

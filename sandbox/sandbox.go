@@ -381,7 +381,7 @@ func subscribers(n int) []rechargetest.Customer {
 		all = append(all, rechargetest.Customer{
 			ID: 70200000 + int64(i), Hash: fmt.Sprintf("%016x", 0x5ab5c1be00000000+i),
 			ShopifyCustomerID: strconv.Itoa(6200000000000 + i),
-			Email: fmt.Sprintf("subscriber%d@example.test", i+1), FirstName: "Subscriber", LastName: strconv.Itoa(i + 1),
+			Email:             fmt.Sprintf("subscriber%d@example.test", i+1), FirstName: "Subscriber", LastName: strconv.Itoa(i + 1),
 			Subscriptions: []rechargetest.Subscription{{ID: 50200000 + int64(i), Product: "Morning House, 250 g"}},
 		})
 	}

@@ -33,7 +33,7 @@ func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (
 	secret := portallink.SecretOf(key)
 	made := store.PortalKey{ID: rand.Text(), Name: name, Hash: secret[:], MadeAt: s.Now()}
 	full := false
-	connected, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
+	connected, err := s.Store.UpdateConnection(ctx, shop, func(connection *store.Connection) bool {
 		// An earlier attempt whose answer was lost may have saved it already.
 		keys := without(connection.PortalKeys, made.ID)
 		if full = len(keys) >= MaxKeys; full {
@@ -57,7 +57,7 @@ func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (
 
 // RevokeKey deletes a key. Every server then refuses requests and signed links made with it.
 func (s *Service) RevokeKey(ctx context.Context, shop shopify.Shop, id string) Said {
-	_, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
+	_, err := s.Store.UpdateConnection(ctx, shop, func(connection *store.Connection) bool {
 		before := len(connection.PortalKeys)
 		connection.PortalKeys = without(connection.PortalKeys, id)
 		return len(connection.PortalKeys) < before

@@ -53,17 +53,12 @@ func (s *Service) Connection(ctx context.Context, shop shopify.Shop) (*store.Con
 	return s.Merchants.Connection(shop, record), err
 }
 
-// Update changes a shop's connection, if it has one, and reports whether it has.
-func (s *Service) Update(ctx context.Context, shop shopify.Shop, change func(*store.Connection) bool) (bool, error) {
-	return s.Store.UpdateConnection(ctx, shop, change)
-}
-
 // change saves what Recharge or the store has shown for a connection. It saves nothing if the merchant has
 // connected again in the meantime, perhaps to another account.
 func (s *Service) change(
 	ctx context.Context, connection *store.Connection, change func(*store.Connection) bool,
 ) error {
-	_, err := s.Update(ctx, connection.Shop, func(c *store.Connection) bool {
+	_, err := s.Store.UpdateConnection(ctx, connection.Shop, func(c *store.Connection) bool {
 		return c.SavedAt.Equal(connection.SavedAt) && change(c)
 	})
 	return err
@@ -79,7 +74,7 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	if problem != "" {
 		return bad("not saved", sentence(problem)), true
 	}
-	connected, err := s.Update(ctx, shop, func(connection *store.Connection) bool {
+	connected, err := s.Store.UpdateConnection(ctx, shop, func(connection *store.Connection) bool {
 		connection.Chosen = chosen // SavedAt stays, since the installation is the same
 		connection.Learn(seen, s.Now())
 		return true

@@ -121,11 +121,10 @@ func readForm(c echo.Context, size int64) error {
 	r := c.Request()
 	r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, size)
 	_, err := c.FormParams()
-	var tooLarge *http.MaxBytesError
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.As(err, &tooLarge):
+	}
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return echo.NewHTTPError(http.StatusRequestEntityTooLarge)
 	}
 	return echo.NewHTTPError(http.StatusBadRequest)

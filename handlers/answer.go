@@ -196,8 +196,7 @@ func Errors(log *slog.Logger) echo.HTTPErrorHandler {
 			return
 		}
 		status := http.StatusInternalServerError
-		var httpError *echo.HTTPError
-		if errors.As(err, &httpError) {
+		if httpError, ok := errors.AsType[*echo.HTTPError](err); ok {
 			status = httpError.Code
 		} else {
 			log.ErrorContext(c.Request().Context(), "request failed", "error", err)

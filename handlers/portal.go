@@ -153,19 +153,16 @@ func (r *clickRequest) back() string { return r.pathWith(url.Values{returned: {"
 // Shopify's, or "". Without them its text has one reading. But if a parameter of Shopify's is repeated,
 // Shopify itself might do that, so the path is marked and used once.
 func (r *clickRequest) again(cause error) string {
-	var refused *shopify.Refused
-	if !errors.As(cause, &refused) {
-		return ""
-	}
+	refused, ok := errors.AsType[*shopify.Refused](cause)
 	query := url.Values{}
 	if r.returned {
 		query.Set(returned, "1")
 	}
 	switch {
-	case refused.Check == shopify.CheckRepeated && !r.repeated:
+	case ok && refused.Check == shopify.CheckRepeated && !r.repeated:
 		query.Set(repeated, "1")
 		return r.pathWith(query)
-	case refused.Check == shopify.CheckAmbiguous:
+	case ok && refused.Check == shopify.CheckAmbiguous:
 		return r.pathWith(query)
 	}
 	return ""

@@ -72,11 +72,10 @@ func (l webhookLine) answer(c echo.Context, m *merchant.Service, err error) erro
 }
 
 func webhookStatus(err error) int {
-	var tooLarge *http.MaxBytesError
-	switch {
+	switch _, tooLarge := errors.AsType[*http.MaxBytesError](err); {
 	case err == nil:
 		return http.StatusOK
-	case errors.As(err, &tooLarge):
+	case tooLarge:
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errUnread), errors.Is(err, shopify.ErrMalformed), errors.Is(err, recharge.ErrMalformedWebhook):
 		return http.StatusBadRequest

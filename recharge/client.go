@@ -113,7 +113,9 @@ type call struct {
 
 // get returns a GET call with the admin token.
 func (c *Client) get(p Priority, query url.Values, path ...string) call {
-	header := http.Header{"X-Recharge-Access-Token": {c.options.Token}}
+	header := http.Header{
+		"X-Recharge-Access-Token": {c.options.Token}, "X-Recharge-Version": {apiVersion}, "Accept": {"application/json"},
+	}
 	return call{path[0], p, http.MethodGet, path, query, header, ""}
 }
 
@@ -226,11 +228,7 @@ func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range call.header {
-		request.Header[name] = values
-	}
-	request.Header.Set("X-Recharge-Version", apiVersion)
-	request.Header.Set("Accept", "application/json")
+	request.Header = call.header
 	if call.body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}

@@ -17,6 +17,7 @@ import (
 	"manage-subscriptions/importer"
 	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/server/metrics"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
@@ -134,10 +135,7 @@ func (s *server) serve(ctx context.Context) error {
 	case <-ctx.Done():
 		s.ready.Store(false)
 		s.Log.Info("no longer ready", "notice", s.Notice.String())
-		select {
-		case <-failed.Done():
-		case <-time.After(s.Notice):
-		}
+		recharge.Wait(failed, s.Notice)
 	}
 	// Accept no new clicks, and wait for the running ones. The operator's routes answer "not ready" until
 	// they have ended.

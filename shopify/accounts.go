@@ -62,16 +62,15 @@ func DetectAccounts(ctx context.Context, p Platform, shop Shop, signed http.Head
 	request.Header.Set("Accept", "text/html")
 	request.Header.Set("User-Agent", "manage-subscriptions")
 	response, err := client.Do(request)
+	if err == nil {
+		defer func() { _ = response.Body.Close() }()
+	}
 	switch {
 	case accounts.Kind != "": // the rest of the way does not matter
-		if err == nil {
-			_ = response.Body.Close()
-		}
 		return accounts, nil
 	case err != nil:
 		return Accounts{}, fmt.Errorf("%w: %w", ErrNotSeen, errors.Unwrap(err))
 	}
-	defer func() { _ = response.Body.Close() }()
 	page, err := io.ReadAll(io.LimitReader(response.Body, accountsBody))
 	status := response.StatusCode
 	switch {

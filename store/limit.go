@@ -66,19 +66,16 @@ func (s *Store) Lock(loaded Loaded, who Shopper) *Lock {
 func (l *Lock) Take(
 	ctx context.Context, bucket recharge.Bucket, ask recharge.Ask, unreported, level float64,
 ) (recharge.Turn, error) {
-	keys, taken := []string{bucketKey(l.shop)}, 0
+	keys := []string{bucketKey(l.shop)}
 	locks := l.key != "" && ask != (recharge.Ask{}) // the zero Ask only reports
 	if locks {
 		keys = append(keys, l.key, l.cached)
-	}
-	if l.taken {
-		taken = 1
 	}
 	normal, background := bucket.Leave()
 	turn, err := readTurn(l.store.eval(ctx, reserveScript, keys,
 		bucket.Rate/1e6, bucket.Burst, bucket.MaxWait.Microseconds(), normal, background,
 		ask[recharge.High], ask[recharge.Normal], ask[recharge.Background], unreported, level,
-		l.holder, lockFor.Milliseconds(), bucket.Most(), l.version, taken))
+		l.holder, lockFor.Milliseconds(), bucket.Most(), l.version, l.taken))
 	unknown := err != nil && !errors.Is(err, recharge.ErrHeld) && !errors.Is(err, recharge.ErrChanged)
 	if locks && (unknown || err == nil && !turn.Refused()) {
 		l.taken = true // possibly even if Redis did not answer

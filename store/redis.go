@@ -72,14 +72,14 @@ func (s *Store) try(click context.Context, kind *breaker, send func(context.Cont
 		return errResting
 	}
 	err := send(until{click, time.Now().Add(clickTimeout)})
-	var refusal redis.Error
+	_, refused := errors.AsType[redis.Error](err)
 	switch {
 	case isAnswer(err):
 		s.reach.report(click, nil)
 		kind.report(click, nil)
 		return nil
 	case click.Err() != nil:
-	case errors.As(err, &refusal):
+	case refused:
 		s.reach.report(click, nil)
 		kind.report(click, err)
 	default:
@@ -201,16 +201,15 @@ func (s *Store) durably(ctx context.Context, write func(context.Context, *redis.
 // wasCut reports whether the connection was cut. A restarted Redis has closed all connections, and
 // a new one may work. A refusal is final.
 func wasCut(err error) bool {
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF)
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF)
 }
 
 // flushed reads the answer to WAITAOF. A refusal counts as flushed. It means that Redis is older
 // than 7.2, has no append-only file or does not allow the command; the start warns about each.
 func flushed(local []int64, err error) error {
-	var refusal redis.Error
-	switch {
-	case errors.As(err, &refusal):
+	switch _, refused := errors.AsType[redis.Error](err); {
+	case refused:
 		return nil
 	case err == nil && (len(local) == 0 || local[0] == 0):
 		return errNotFlushed

@@ -18,6 +18,7 @@ func TestParts(t *testing.T) {
 	for _, test := range []struct{ command, want string }{
 		{"trips", "| first ever | 3 | ≤ 3 | 3 | ≤ 3 | 3 |"},
 		{"together --clicks 200", "| 200 | map[customers:1 portal_access:1 sessions:1] |"},
+		{"campaign --shoppers 100 --cells 100/5m/1", "| 100 | 5 min | 1× | 100.0 % | 100.0 % | 100.0 % | "},
 		{"import --customers 600", "| 3 | "},
 		{"size --starts 0 --customers 2000", "| 2000, imported | "},
 		{"warm --rounds 1 --turn 200ms --shoppers 50 --only ours,bare,post", "this program to the bare handler"},

@@ -213,7 +213,7 @@ func (f *Fixture) Instance(options server.Options, change ...func(*config.Settin
 	if options.Now == nil {
 		options.Now = f.Clock.Now
 	}
-	if f.Redis != nil && strings.HasPrefix(settings.RedisURL, "redis://"+f.Redis.Addr) {
+	if f.Redis != nil && options.Network.Dial == nil && strings.HasPrefix(settings.RedisURL, "redis://"+f.Redis.Addr) {
 		options.Network.Dial = f.dial
 	}
 	go func() { i.Ended <- server.Run(ctx, cfg, options) }()

@@ -27,6 +27,17 @@ func TestCampaign(t *testing.T) {
 	year, month, day := time.Now().In(tokyo).AddDate(0, 0, 1).Date()
 	starts := time.Date(year, month, day, 10, 0, 0, 0, tokyo)
 
+	signIn(t, shopper.ctx, s, pat)
+	run := func(want string) {
+		t.Helper()
+		do(t, shopper.ctx, chromedp.Click(css(`[data-switch="run"]`)), chromedp.WaitVisible(css("[data-clock]")))
+		until(t, "the panel says "+want, func() bool {
+			got, _ := chromedp.Run(shopper.ctx, chromedp.Text(css("[data-clock]"))) // fails while the page is loading
+			return strings.Contains(got, want)
+		})
+	}
+	run("there is no campaign ahead")
+
 	m.open(`[data-state="connected"]`)
 	m.types("#campaign-name", "Spring mailing")
 	m.types("#campaign-starts", starts.Format("2006-01-02T15:04"))
@@ -48,11 +59,11 @@ func TestCampaign(t *testing.T) {
 		t.Errorf("after it is planned, the form has %q; want it empty", got)
 	}
 
-	signIn(t, shopper.ctx, s, pat)
-	do(t, shopper.ctx, chromedp.Click(css(`[data-switch="run"]`)), chromedp.WaitVisible(css("[data-clock]")))
+	run("The clock runs.")
 	m.sees(`[data-progress="preparing"] progress`)
 	m.sees(`[data-progress="preparing"] progress:not([value="0"])`)
-	picture(t, m.ctx, "campaign-preparing", 1000, 1100)
+	do(t, m.ctx, chromedp.EmulateViewport(1000, 820), chromedp.ScrollIntoView(css("#campaigns details"), m.app()))
+	picture(t, m.ctx, "install-campaign", 1000, 820)
 	m.sees(`[data-progress="running"] progress[value="100"]`)
 
 	before := s.Recharge.Requests()
@@ -71,6 +82,7 @@ func TestCampaign(t *testing.T) {
 		return strings.Contains(got, "1 click, 1 signed in (100 %)") && strings.Contains(got, "1 of the clicks found a link")
 	})
 	picture(t, m.ctx, "campaign-running", 1000, 1100)
+	picture(t, shopper.ctx, "campaign-clock", 390, 844)
 
 	do(t, m.ctx, chromedp.Click(css(`#campaigns summary`), m.app()))
 	time.Sleep(3500 * time.Millisecond) // the page draws the campaigns again meanwhile

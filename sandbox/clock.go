@@ -70,7 +70,7 @@ func (e *environment) keepClock() {
 
 // runClock handles the panel's button.
 func (p *panel) runClock(w http.ResponseWriter, r *http.Request) {
-	said := "The clock runs. Watch the campaign in the app home; when it has begun, click Subscriptions."
+	said := ""
 	if err := p.sandbox.RunClock(r.Context()); err != nil {
 		said = "The clock does not run: " + err.Error() + "."
 	}
@@ -81,12 +81,17 @@ func (p *panel) runClock(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// clockWords is what the panel shows of the clock; "" if it is that of the machine.
+// clockWords is what the panel shows of the clock; "" if nobody has let it run.
 func (p *panel) clockWords() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sandbox.environment.ahead.Load() == 0 {
+	target := p.sandbox.environment.target.Load()
+	if p.said != "" || target == 0 {
 		return p.said
 	}
-	return p.said + " Here it is " + p.sandbox.environment.clockNow().UTC().Format("15:04 UTC on 2 January") + "."
+	now := p.sandbox.environment.clockNow()
+	if now.UnixNano() < target {
+		return "The clock runs. Watch the campaign in the app home."
+	}
+	return "The campaign has begun. Click Subscriptions. Here it is " + now.UTC().Format("15:04 UTC on 2 January") + "."
 }

@@ -99,7 +99,7 @@ func (x *Importer) campaigns(ctx context.Context, lease *store.Lease) {
 
 func (x *Importer) leave(ctx context.Context, lease *store.Lease, next time.Duration, why error) {
 	if why != nil {
-		next = retryAfter
+		next = restartAfter
 	}
 	_, err := x.recorder.Store.KeepCampaigns(ctx, lease, next)
 	if err = errors.Join(why, err); err != nil && ctx.Err() == nil {
@@ -117,7 +117,7 @@ func (x *Importer) step(ctx context.Context, lease *store.Lease) (time.Duration,
 	switch {
 	case errors.Is(err, NotConnected):
 		return -time.Millisecond, nil
-	case errors.As(err, &cannot): // it may be possible again later
+	case errors.As(err, &cannot), errors.Is(err, store.ErrUnreadable): // it may be possible again later
 		return refusedAgain, nil
 	case err != nil:
 		return 0, err
@@ -178,13 +178,14 @@ func (x *Importer) workOn(
 	}
 	var wait time.Duration
 	for _, who := range shoppers {
-		if x.needs(merchant, c, who) {
+		needs := x.needs(merchant, c, who)
+		if needs && can(who) {
 			if wait = x.prepare(ctx, merchant, c, who, &p); ctx.Err() != nil {
 				return 0, ctx.Err()
 			}
 			break
 		}
-		p.Position++
+		p.Next(!needs)
 	}
 	_, err = x.recorder.Store.SaveProgress(ctx, r, c, p)
 	return wait, err
@@ -194,7 +195,8 @@ func (x *Importer) endPass(
 	ctx context.Context, r *store.Record, c store.Campaign, p store.Progress,
 ) (time.Duration, error) {
 	gone := p.Position
-	p.Pass, p.Position, p.NextPass = p.Pass+1, 0, x.now().Add(passAgain)
+	p.EndPass()
+	p.NextPass = x.now().Add(passAgain)
 	if c.Audience != store.Renewals {
 		_, err := x.recorder.Store.SaveProgress(ctx, r, c, p)
 		return passAgain, err
@@ -203,11 +205,13 @@ func (x *Importer) endPass(
 	return time.Hour, x.recorder.Store.TrimNames(ctx, r, c, gone, p)
 }
 
-// needs reports whether a shopper has a portal, but no access that opens for long enough.
+// can reports whether an access can be made for a shopper.
+func can(who store.Named) bool {
+	return who.Record != nil && subscribes(who.Cached) && who.Cached.Fresh && who.Cached.NoAccessUntil.IsZero()
+}
+
+// needs reports whether a shopper has no access that opens for long enough.
 func (x *Importer) needs(merchant *portal.Merchant, c store.Campaign, who store.Named) bool {
-	if who.Record == nil || !subscribes(who.Cached) || !who.Cached.NoAccessUntil.IsZero() {
-		return false
-	}
 	return x.resolver.PreparedUntil(merchant, who.Cached).Before(until(c, later(x.now(), c.StartsAt)))
 }
 
@@ -223,22 +227,24 @@ func (x *Importer) prepare(
 	}
 	calls, made, err := x.resolver.Prepare(ctx, merchant, who, c)
 	x.recorder.Calls(who.Shop, calls)
-	p.Problem = ""
-	switch reason := recharge.ReasonOf(err); {
+	reason := recharge.ReasonOf(err)
+	p.Problem = string(reason)
+	switch {
 	case reason == recharge.OverBudget: // shoppers go first
+		p.Problem = ""
 		return retryAfter
 	case reason == recharge.Limited:
-		p.Problem = string(reason)
 		return pausedAfter
-	case reason == recharge.Forbidden, reason == recharge.Unauthorized:
-		p.Problem = string(reason)
-		return refusedAgain
-	case reason != "" && reason.Transient():
-		p.Problem = string(reason)
-		p.Position++
-		return pausedAfter
+	case reason != "":
+		// The next shopper may meet the same, so the waits grow.
+		p.Next(false)
+		x.recorder.Log.Log(ctx, portal.Level(portal.RedirectedByHash, err), "access not made ahead",
+			"shop", string(who.Shop), "campaign", c.ID, "cause", err)
+		p.Failures++
+		return min(pausedAfter<<min(p.Failures-1, 6), refusedAgain)
 	}
-	p.Position++ // also if a click is under way, which makes an access itself
+	p.Failures = 0
+	p.Next(made) // not made if a click is under way, which makes one itself
 	if made {
 		p.Made++
 	}
@@ -253,7 +259,7 @@ func (x *Importer) order(
 	if p.Began.IsZero() {
 		p.Began = x.now()
 	}
-	if c.Audience != store.Renewals && !x.recorder.Store.Imported(ctx, r.Shop) && x.now().Before(c.StartsAt) {
+	if !x.recorder.Store.Imported(ctx, r.Shop) && x.now().Before(c.StartsAt) {
 		p.Problem = WaitsForImport
 		_, err := x.recorder.Store.SaveProgress(ctx, r, c, p)
 		return holdFor, err

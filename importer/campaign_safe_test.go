@@ -1,7 +1,10 @@
 package importer_test
 
 import (
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,7 +151,7 @@ func TestPrepareOff(t *testing.T) {
 	}
 }
 
-// TestPreparedForAnother: an access made for a listed shopper is nobody else's, and ids that are not known
+// TestListedCustomers: an access made for a listed shopper is nobody else's, and ids that are not known
 // are counted.
 func TestListedCustomers(t *testing.T) {
 	t.Parallel()
@@ -266,5 +269,92 @@ func TestPreparedGoesWithTheShop(t *testing.T) {
 				return true
 			})
 		})
+	}
+}
+
+// TestPreparedWebhookLost: a record moves, and its webhook is lost although others arrive. Once the cached
+// customer is due to be looked up again, the access is not used, and no other one is made.
+func TestPreparedWebhookLost(t *testing.T) {
+	t.Parallel()
+	short := func(s *config.Settings) { s.CustomerTTL = "1h" }
+	f, _, _ := prepared(t, servertest.WithWebhooks, short)
+	f.MustDeliver(f.Public, "customer/updated", f.Customers[3])
+	f.MoveRecord(servertest.Customers()[1].ID, servertest.Robin)
+	f.Clock.Add(10 * time.Hour)
+	if opening := landAs(f, servertest.Pat); opening.ID != 0 {
+		t.Errorf("pat lands in the portal of %s, by %v", opening.ShopifyCustomerID, f.Log.Last("click")["source"])
+	}
+}
+
+// TestPrepareOnceTogether: clicks of one shopper at once do not share an access that opens one visit.
+func TestPrepareOnceTogether(t *testing.T) {
+	t.Parallel()
+	f, _, _ := prepared(t, func(s *config.Settings) { s.Prepare = "once" })
+	f.Clock.Add(2 * time.Hour) // so that each is verified first
+	client := f.Shopper(servertest.Pat)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	tokens := map[string]int{}
+	for range 4 {
+		all.Go(func() {
+			_, token, _ := strings.Cut(f.Click(client, "/apps/subscriptions").Location, "token=")
+			mu.Lock()
+			defer mu.Unlock()
+			tokens[token]++
+		})
+	}
+	all.Wait()
+	if len(tokens) != 4 {
+		t.Errorf("four clicks at once got %d different tokens: %v", len(tokens), slices.Collect(maps.Values(tokens)))
+	}
+}
+
+// TestRenewals: shoppers whom Recharge will charge are prepared, also if it says so before the campaign starts.
+func TestRenewals(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWithImport(t, 5, servertest.WithWebhooks)
+	f.WaitForImport()
+	x := f.Importer(servertest.WithWebhooks)
+	campaign, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
+		Name: "Renewals", StartsAt: f.Clock.Now().Add(48 * time.Hour), Audience: store.Renewals,
+	})
+	if err != nil || campaign.Over(f.Clock.Now().Add(1000*time.Hour)) {
+		t.Fatalf("planned %+v, %v; want a campaign without an end", campaign, err)
+	}
+	if err := x.Upcoming(t.Context(), servertest.Shop, servertest.Pat); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	f.Clock.Add(48 * time.Hour)
+	dueNow(f) // the customers are read again, since they are no longer fresh
+	f.Until("they are", func() bool { return len(f.Log.Lines("index complete")) > 1 })
+	if err := x.Upcoming(t.Context(), servertest.Shop, servertest.Sam); err != nil {
+		t.Fatal(err)
+	}
+	f.Until("both are prepared", func() bool {
+		all, err := x.Campaigns(t.Context(), servertest.Shop)
+		return err == nil && len(all) == 1 && all[0].Made == 2
+	})
+	if got := source(f); got != "prepared" {
+		t.Errorf("pat's click is answered from %v; want prepared", got)
+	}
+}
+
+// TestPreparedForeign: where Recharge mixes customers up, nothing counts as prepared, and the log says so.
+func TestPreparedForeign(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWithImport(t, 1, servertest.WithWebhooks)
+	f.WaitForImport()
+	x := f.Importer(servertest.WithWebhooks)
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.ForeignSession = true })
+	if _, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
+		Name: "Spring", StartsAt: f.Clock.Now().Add(time.Minute), Audience: store.ActiveSubscribers,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f.Until("it is noticed", func() bool { return f.Log.Last("access not made ahead") != nil })
+	all, err := x.Campaigns(t.Context(), servertest.Shop)
+	if err != nil || len(all) != 1 || all[0].Prepared() != 0 || all[0].Problem == "" {
+		t.Errorf("campaigns = %+v, %v; want nobody prepared, and the problem", all, err)
 	}
 }

@@ -132,10 +132,10 @@ func (x *Importer) Request(ctx context.Context, shop shopify.Shop) {
 	wake(x.requested)
 }
 
-// Schedule queues an import of a shop that was never imported before.
+// Schedule queues an import of a shop that was never imported before, and the work on its campaigns.
 func (x *Importer) Schedule(ctx context.Context, shop shopify.Shop) error {
 	defer wake(x.requested)
-	return x.recorder.Store.ScheduleImport(ctx, shop)
+	return errors.Join(x.recorder.Store.ScheduleImport(ctx, shop), x.recorder.Store.ScheduleCampaigns(ctx, shop))
 }
 
 func wake(waiting chan struct{}) {

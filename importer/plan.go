@@ -174,7 +174,7 @@ func (x *Importer) draft(ctx context.Context, shop shopify.Shop, plan Plan) (Cam
 	if err != nil {
 		return Campaign{}, nil, nil, err
 	}
-	campaign.Size = len(members)
+	campaign.Size, campaign.Planned = len(members), plan.Audience == store.Renewals // those come one by one
 	if names != nil {
 		campaign.Unknown = len(names) - len(members)
 	}
@@ -205,9 +205,10 @@ func (x *Importer) preparing(ctx context.Context, shop shopify.Shop) (*store.Rec
 
 // Campaigns returns a shop's campaigns, the newest first.
 func (x *Importer) Campaigns(ctx context.Context, shop shopify.Shop) ([]Campaign, error) {
-	record, err := x.recorder.Store.Record(ctx, shop)
-	if err != nil || record == nil || record.Connection == nil {
-		return nil, err
+	loaded := x.recorder.Store.Load(ctx, store.Shopper{Shop: shop})
+	record := loaded.Record
+	if loaded.Err != nil || record == nil || record.Connection == nil {
+		return nil, loaded.Err
 	}
 	merchant, err := x.merchants.Of(shop, record)
 	if err != nil || merchant == nil {

@@ -66,7 +66,7 @@ func (s *Service) CampaignWords(c importer.Campaign) CampaignWords {
 	if problem := c.Problem; problem != "" && w.State != CampaignEnded && w.State != CampaignWaiting {
 		w.Progress += " " + cmp.Or(sentence("campaign waits "+problem), Words(problem))
 	}
-	if complete := c.Size > 0 && done >= c.Size; w.State != CampaignEnded && (w.State != CampaignRunning || !complete) {
+	if complete := c.Size > 0 && c.Pass > 0; w.State != CampaignEnded && (w.State != CampaignRunning || !complete) {
 		w.Forecast = forecastWords(c, now)
 	}
 	return w
@@ -80,7 +80,7 @@ func campaignState(c importer.Campaign, now time.Time) string {
 		return CampaignRunning
 	case !c.Counted:
 		return CampaignWaiting
-	case c.Size > 0 && c.Prepared() >= c.Size:
+	case c.Size > 0 && c.Pass > 0:
 		return CampaignReady
 	case c.Planned:
 		return CampaignPreparing

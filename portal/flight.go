@@ -75,13 +75,19 @@ func (c *click) fetch(ctx context.Context, result *Result) found {
 	}
 	c.trace.End(stepJoin, start, nil)
 	useful := l.nobody || l.customer.ID != 0
-	if err != nil || l.again || l.of != c.loaded.Record || l.late && !useful {
+	if err != nil || !c.mayJoin(l, useful) {
 		return found{again: true} // this click has time left, or another record of the shop
 	}
 	if useful {
 		l.source = FromJoined
 	}
 	return l.found
+}
+
+// mayJoin reports whether this click may use what another one has found. It may not share an access that
+// opens one visit.
+func (c *click) mayJoin(l lookup, useful bool) bool {
+	return !l.again && l.of == c.loaded.Record && (useful || !l.late) && (!c.Once || l.access == recharge.Access{})
 }
 
 // key identifies a shopper's lookup. A click does not join a status request's lookup, which asks

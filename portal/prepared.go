@@ -22,8 +22,11 @@ func (c *click) holdsAccess(cached store.Cached) bool {
 	return !cached.MadeAt.Before(c.merchant.movedAt) && c.merchant.prepares(cached.For, c.Now())
 }
 
-// ready reports whether a cached access needs no verification. One that a click has made is too young to.
-func (c *click) ready(cached store.Cached) bool { return cached.For == "" || c.trusted(cached) }
+// ready reports whether a cached access needs no call. One that a click has made is too young to. One that
+// was made ahead needs a fresh customer, in case the webhook about a moved record was lost.
+func (c *click) ready(cached store.Cached) bool {
+	return cached.For == "" || cached.Fresh && c.trusted(cached)
+}
 
 // take uses up a prepared access, and reports whether this click was the one to do so. If not, it goes on
 // without.

@@ -147,6 +147,7 @@ func TestRedisKindsACL(t *testing.T) {
 		may      bool
 	}{
 		{"GET k,SET k v,SET k v NX,MGET k,GETRANGE k 0 1,HGET k f,HSET k f v,HGETALL k,HDEL k f,HINCRBY k f 1", true},
+		{"HVALS k,RPUSH k v,LRANGE k 0 -1,LTRIM k 0 1,RENAME k k", true},
 		{"DEL k,UNLINK k,PEXPIRE k 1,EVAL s 1 k,TIME", true},
 		{"ZADD k 1 m,ZREM k m,ZCARD k,ZSCORE k m,ZRANGE k 0 -1,ZRANGEBYSCORE k 0 1,ZREMRANGEBYSCORE k 0 1", true},
 		{"WATCH k,MULTI,EXEC,UNWATCH,PING,INFO,CONFIG GET maxmemory,CLUSTER SLOTS,CLUSTER INFO,READONLY", true},

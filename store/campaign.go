@@ -75,22 +75,51 @@ type Progress struct {
 	Pass     int  // how often the whole list was gone through
 	Position int  // in this pass
 	Made     int  // accesses
-	Began    time.Time
-	NextPass time.Time // not before
-	Problem  string    // why the work waits, as a fixed key; "": it does not
+	Failures int  // in a row
+	// Without is how many of those who were gone through have no access, and StillWithout the same in a
+	// pass after the first.
+	Without, StillWithout int
+	Began                 time.Time
+	NextPass              time.Time // not before
+	Problem               string    // why the work waits, as a fixed key; "": it does not
 }
 
-// Prepared is how many shoppers have been gone through at least once.
+// Prepared is how many shoppers have got an access. It does not shrink.
 func (p Progress) Prepared() int {
 	if p.Pass > 0 {
-		return p.Size
+		return p.Size - p.Without
 	}
-	return p.Position
+	return p.Position - p.Without
+}
+
+// Next goes on to the next shopper. has reports whether this one has an access.
+func (p *Progress) Next(has bool) {
+	p.Position++
+	switch {
+	case has:
+	case p.Pass == 0:
+		p.Without++
+	default:
+		p.StillWithout++
+	}
+}
+
+// EndPass begins another pass.
+func (p *Progress) EndPass() {
+	if p.Pass > 0 {
+		p.Without = min(p.Without, p.StillWithout)
+	}
+	p.Pass, p.Position, p.StillWithout = p.Pass+1, 0, 0
 }
 
 func listKey(shop shopify.Shop, id string) string     { return shopPrefix(shop) + "q:" + id }
 func progressKey(shop shopify.Shop, id string) string { return shopPrefix(shop) + "p:" + id }
+func nextListKey(shop shopify.Shop, id string) string { return listKey(shop, id) + ":next" }
 func clicksKey(shop shopify.Shop, id string) string   { return shopPrefix(shop) + "k:" + id }
+
+func campaignKeys(shop shopify.Shop, id string) []string {
+	return []string{listKey(shop, id), nextListKey(shop, id), progressKey(shop, id), clicksKey(shop, id)}
+}
 
 // UpdateConnection changes a shop's connection, if it has one, and reports whether it has. In one-store
 // mode it creates the connection that holds what is not configured.
@@ -153,14 +182,18 @@ func (s *Store) CancelCampaign(ctx context.Context, shop shopify.Shop, id string
 	}
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
-	// Nothing depends on it: they expire.
-	_ = s.redis.Unlink(ctx, listKey(shop, id), progressKey(shop, id), clicksKey(shop, id)).Err()
+	_ = s.redis.Unlink(ctx, campaignKeys(shop, id)...).Err() // nothing depends on it: they expire
 	return true, nil
 }
 
 // WakeCampaigns makes a shop's campaigns due at once.
 func (s *Store) WakeCampaigns(ctx context.Context, shop shopify.Shop) error {
 	return s.makeDue(ctx, campaignsKey, shop, redis.ZAddArgs{LT: true})
+}
+
+// ScheduleCampaigns makes a shop's campaigns due if nobody knows of them.
+func (s *Store) ScheduleCampaigns(ctx context.Context, shop shopify.Shop) error {
+	return s.makeDue(ctx, campaignsKey, shop, redis.ZAddArgs{NX: true})
 }
 
 // TakeCampaigns leases a shop's campaigns, if any shop's are due; else it returns nil.
@@ -243,7 +276,7 @@ func notSame(same bool) error {
 // ReplaceNames replaces a campaign's list, and saves the progress with it, in one step.
 func (s *Store) ReplaceNames(ctx context.Context, r *Record, c Campaign, names []string, p Progress) error {
 	list, key := listKey(r.Shop, c.ID), progressKey(r.Shop, c.ID)
-	next := list + ":next"
+	next := nextListKey(r.Shop, c.ID)
 	if _, err := s.ifSame(ctx, r, []string{next}, "UNLINK", 1, next); err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (s *Store) tidy(erased *Record) {
 		defer cancel()
 		if erased.Connection != nil {
 			for _, c := range erased.Connection.Campaigns {
-				s.redis.Unlink(ctx, listKey(erased.Shop, c.ID), progressKey(erased.Shop, c.ID), clicksKey(erased.Shop, c.ID))
+				s.redis.Unlink(ctx, campaignKeys(erased.Shop, c.ID)...)
 			}
 		}
 		for bucket := range indexBuckets {

@@ -32,11 +32,10 @@ type connectionView struct {
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	own := a.Merchant.Merchants.Own()
 	view := connectionView{Fixed: own != "", ThisStore: shop == own}
-	record, err := a.Merchant.Store.Record(ctx, shop)
+	connection, err := a.Merchant.Connection(ctx, shop)
 	if err != nil && !view.Fixed {
 		return view, err
 	}
-	connection := a.Merchant.Merchants.Connection(shop, record)
 	if connection == nil {
 		return view, nil
 	}

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -197,7 +198,7 @@ func (e fieldError) Error() string { return string(e) }
 const (
 	wrongMedia  fieldError = "send JSON, with Content-Type: application/json, or a list of customers as text/csv"
 	wrongLength fieldError = "the body must have at most 16 MiB, and arrive within a minute"
-	wrongObject fieldError = "send one JSON object, with each name once and no nested values beside audience"
+	wrongObject fieldError = "send one JSON object, each name once, no nested values beside audience, and no query"
 	wrongQuery  fieldError = "with CSV, send name, starts_at, ends_at and dry_run in the query, each at most once"
 	wrongNames  fieldError = "the only names are name, starts_at, ends_at, dry_run and, without CSV, audience"
 )
@@ -213,7 +214,7 @@ func readPlan(c echo.Context) (plan importer.Plan, dry bool, err error) {
 	var fields map[string]any
 	switch media {
 	case echo.MIMEApplicationJSON:
-		if fields, err = flat(body, "audience"); err != nil {
+		if fields, err = flat(body, "audience"); err != nil || c.Request().URL.RawQuery != "" {
 			return plan, false, wrongObject
 		}
 		plan.Audience, plan.Customers, err = audienceOf(fields["audience"])
@@ -227,17 +228,12 @@ func readPlan(c echo.Context) (plan importer.Plan, dry bool, err error) {
 	default:
 		err = wrongMedia
 	}
-	for _, read := range []func() error{
-		func() (err error) { plan.Name, err = take[string](fields, "name", "a string"); return err },
-		func() (err error) { plan.StartsAt, err = takeTime(fields, "starts_at"); return err },
-		func() (err error) { plan.EndsAt, err = takeTime(fields, "ends_at"); return err },
-		func() (err error) { dry, err = take[bool](fields, "dry_run", "true or false"); return err },
-	} {
-		if err == nil {
-			err = read()
-		}
-	}
-	if err == nil && len(fields) > 0 {
+	var wrong [4]error
+	plan.Name, wrong[0] = take[string](fields, "name", "a string")
+	plan.StartsAt, wrong[1] = takeTime(fields, "starts_at")
+	plan.EndsAt, wrong[2] = takeTime(fields, "ends_at")
+	dry, wrong[3] = take[bool](fields, "dry_run", "true or false")
+	if err = cmp.Or(err, cmp.Or(wrong[:]...)); err == nil && len(fields) > 0 {
 		err = wrongNames
 	}
 	return plan, dry, err

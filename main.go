@@ -39,6 +39,7 @@ type commands struct {
 	Doctor      doctorCommand      `cmd:"" help:"Check your setup and tell you how to fix what is wrong."`
 	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step. It saves nothing."`
 	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now, as serve does every night."`
+	Campaign    campaignCommand    `cmd:"" help:"Make shoppers' links ahead of an e-mail, so that they arrive signed in."`
 	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt everything in Redis with the first key in ENCRYPTION_KEY."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if the server on this machine is ready."`
 	Version     versionCommand     `cmd:"" help:"Print what this binary was built from."`
@@ -221,6 +222,19 @@ type indexCommand struct {
 
 func (i *indexCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Index(ctx, cfg, i.Shop, std.out, server.Options{})
+}
+
+type campaignCommand struct {
+	settings
+	server.CampaignOptions
+}
+
+func (c *campaignCommand) Help() string {
+	return "Ctrl-C leaves the work to the servers.\n\n" + c.Settings.Help()
+}
+
+func (c *campaignCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
+	return server.Campaign(ctx, cfg, c.CampaignOptions, std.out, server.Options{})
 }
 
 type rekeyCommand struct{ settings }

@@ -1,0 +1,152 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"manage-subscriptions/config"
+	"manage-subscriptions/importer"
+	"manage-subscriptions/merchant"
+	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
+)
+
+// CampaignOptions says what the campaign command does: plan one, list all, or cancel one.
+type CampaignOptions struct {
+	Shop      string    `help:"The store, such as my-store.myshopify.com; needed if several are connected."`
+	Name      string    `help:"What to call the campaign."`
+	StartsAt  time.Time `help:"When the e-mail goes out, such as 2026-11-28T10:00:00Z."`
+	EndsAt    time.Time `help:"When the links are dropped; 24 hours later if not given."`
+	Audience  string    `help:"All subscribers, or those about to renew." enum:"active,renewals" default:"active"`
+	Customers []byte    `type:"filecontent" placeholder:"FILE" help:"Customer ids, in CSV or JSON; - for standard input."`
+	DryRun    bool      `help:"Print what is possible, and plan nothing."`
+	List      bool      `help:"List the campaigns." xor:"do"`
+	Cancel    string    `help:"Cancel a campaign." placeholder:"ID" xor:"do"`
+}
+
+// Campaign plans a campaign and takes part in the work on it, beside the servers, until all is prepared. If
+// ctx ends, it leaves the rest to the servers.
+func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out io.Writer, o Options) error {
+	if cfg.RedisURL.Empty() {
+		return errors.New("campaign: REDIS_URL is empty, and the embedded Redis ends with its process")
+	}
+	s, err := wire(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	shops, err := s.connectedShops(ctx, ask.Shop)
+	switch {
+	case err != nil:
+	case len(shops) > 1:
+		err = errors.New("several stores are connected; choose one with --shop")
+	case ask.List:
+		err = s.listCampaigns(ctx, shops[0], out)
+	case ask.Cancel != "":
+		err = s.cancelCampaign(ctx, shops[0], ask.Cancel, out)
+	default:
+		err = s.planCampaign(ctx, shops[0], ask, out)
+	}
+	if text, refused := merchant.PlanWords(err); refused {
+		err = errors.New(text)
+	}
+	if err != nil {
+		return fmt.Errorf("campaign: %w", err)
+	}
+	return nil
+}
+
+func (s *server) listCampaigns(ctx context.Context, shop shopify.Shop, out io.Writer) error {
+	all, err := s.importer.Campaigns(ctx, shop)
+	for _, campaign := range all {
+		fmt.Fprintf(out, "%s  %s  %s\n", campaign.ID, campaign.Name, s.merchant.CampaignWords(campaign).Progress)
+	}
+	if err == nil && len(all) == 0 {
+		fmt.Fprintln(out, "There are no campaigns.")
+	}
+	return err
+}
+
+func (s *server) cancelCampaign(ctx context.Context, shop shopify.Shop, id string, out io.Writer) error {
+	found, err := s.importer.Cancel(ctx, shop, id)
+	if err == nil && !found {
+		err = errors.New("the store has no such campaign")
+	}
+	if err == nil {
+		fmt.Fprintln(out, "Cancelled. No link that was made for it is used any more.")
+	}
+	return err
+}
+
+func (s *server) planCampaign(ctx context.Context, shop shopify.Shop, ask CampaignOptions, out io.Writer) error {
+	plan := importer.Plan{Name: ask.Name, StartsAt: ask.StartsAt, EndsAt: ask.EndsAt, Audience: ask.Audience}
+	do := s.importer.Plan
+	var err error
+	switch {
+	case ask.Customers != nil && ask.Audience == store.Renewals:
+		return errors.New("--customers is an audience of its own; leave out --audience")
+	case ask.Customers != nil:
+		plan.Audience = store.ListedCustomers
+		plan.Customers, err = importer.ReadCustomers(bytes.NewReader(ask.Customers))
+	}
+	if ask.DryRun {
+		do = s.importer.Forecast
+	} else if err == nil {
+		err = s.importer.Schedule(ctx, shop)
+	}
+	if err != nil {
+		return err
+	}
+	campaign, err := do(ctx, shop, plan)
+	if err != nil {
+		return err
+	}
+	words := s.merchant.CampaignWords(campaign)
+	if ask.DryRun {
+		fmt.Fprintln(out, words.Forecast)
+		return nil
+	}
+	fmt.Fprintf(out, "%s  %s\n%s\n", campaign.ID, campaign.Name, words.Forecast)
+	working, stop := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() { s.importer.Run(working) })
+	defer work.Wait()
+	defer stop()
+	return s.drawCampaign(ctx, shop, campaign.ID, out)
+}
+
+// drawCampaign prints a campaign's progress until all are prepared, or the campaign or ctx has ended.
+func (s *server) drawCampaign(ctx context.Context, shop shopify.Shop, id string, out io.Writer) error {
+	for last := ""; ; {
+		all, err := s.importer.Campaigns(ctx, shop)
+		i := slices.IndexFunc(all, func(c importer.Campaign) bool { return c.ID == id })
+		key, line, done := merchant.NoDatabase, merchant.NoDatabase, false
+		switch {
+		case err == nil && i < 0:
+			return errors.New("the campaign was cancelled")
+		case err == nil:
+			words := s.merchant.CampaignWords(all[i])
+			key, line = fmt.Sprint(words.State, words.Percent, all[i].Problem), words.Progress
+			done = words.Percent == 100 || words.State == merchant.CampaignEnded
+		}
+		if ctx.Err() == nil && key != last {
+			fmt.Fprintln(out, line)
+			last = key
+		}
+		if done {
+			return nil
+		}
+		// One for renewals is never complete.
+		if i >= 0 && all[i].Audience == store.Renewals || !recharge.Wait(ctx, time.Second) {
+			fmt.Fprintf(out, "The servers go on with it. To cancel it: manage-subscriptions campaign --cancel %s\n", id)
+			return nil
+		}
+	}
+}

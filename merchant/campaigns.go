@@ -59,7 +59,7 @@ func (s *Service) CampaignWords(c importer.Campaign) CampaignWords {
 	}
 	w.Progress = fill(key, map[string]string{
 		"percent": strconv.Itoa(w.Percent), "done": thousands(done), "size": thousands(c.Size),
-		"made": plural(int64(c.Made), "link"), "starts": moment(c.StartsAt), "clicks": plural(clicks, "click"),
+		"made": Plural(c.Made, "link"), "starts": moment(c.StartsAt), "clicks": Plural(int(clicks), "click"),
 		"signed in": thousands(w.Clicks.SignedIn), "share": strconv.FormatInt(signedIn, 10),
 		"hash": thousands(w.Clicks.ByHash),
 	})
@@ -120,12 +120,12 @@ func forecastWords(c importer.Campaign, now time.Time) string {
 		key = "campaign in time"
 	}
 	all := []string{fill(key, map[string]string{
-		"links": plural(int64(c.Size), "link"), "need": roughly(c.Need), "left": roughly(left),
+		"links": Plural(c.Size, "link"), "need": roughly(c.Need), "left": roughly(left),
 		"by": moment(c.StartBy.Truncate(precision)), "starts": moment(c.StartsAt),
 		"share": strconv.Itoa(int(100 * c.Share())),
 	})}
 	if c.Unknown > 0 && c.Counted {
-		all = append(all, sentence("campaign unknown", plural(int64(c.Unknown), "listed customer")))
+		all = append(all, sentence("campaign unknown", Plural(c.Unknown, "listed customer")))
 	}
 	if !c.Proven {
 		all = append(all, sentence("campaign not proven"))
@@ -178,16 +178,9 @@ func roughly(d time.Duration) string {
 
 // thousands formats a count with a comma before every third digit.
 func thousands[N int | int64](n N) string {
-	text := strconv.FormatInt(int64(n), 10)
+	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
-}
-
-func plural(n int64, word string) string {
-	if n != 1 {
-		word += "s"
-	}
-	return thousands(n) + " " + word
 }

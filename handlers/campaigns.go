@@ -98,10 +98,9 @@ func (a *Campaigns) shop(do func(context.Context, echo.Context, shopify.Shop) er
 		defer cancel()
 		_, err = a.authenticate(ctx, click, store.Shopper{Shop: shop}, portallink.SecretOf(key).Among)
 		if err == nil {
-			err = do(ctx, c, shop)
-		}
-		if err == nil {
-			return nil
+			if err = do(ctx, c, shop); err == nil {
+				return nil
+			}
 		}
 		a.Merchant.Log.InfoContext(ctx, "campaign request failed",
 			"request_id", click.id, "shop", string(click.shop), "cause", err)
@@ -155,10 +154,10 @@ func (a *Campaigns) cancel(ctx context.Context, c echo.Context, shop shopify.Sho
 	switch {
 	case err != nil:
 		return err
-	case !found:
-		return errNoCampaign
+	case found:
+		return c.NoContent(http.StatusNoContent)
 	}
-	return c.NoContent(http.StatusNoContent)
+	return errNoCampaign
 }
 
 // allowList gives a request longer than a click has. Only a tool with a key, or a merchant, may have that.
@@ -265,8 +264,8 @@ func queryFields(query string) (map[string]any, error) {
 		if fields[name] = all[0]; len(all) > 1 {
 			err = wrongQuery
 		}
-		if truth, known := map[string]bool{"true": true, "false": false}[all[0]]; known && name == "dry_run" {
-			fields[name] = truth
+		if name == "dry_run" && (all[0] == "true" || all[0] == "false") {
+			fields[name] = all[0] == "true"
 		}
 	}
 	if err != nil {

@@ -41,46 +41,25 @@ const (
 	planAfter = time.Minute // for planning a campaign of that many
 )
 
-// campaignAnswer is the JSON answer. It never contains who the shoppers are.
-type campaignAnswer struct {
-	ID       string                  `json:"id,omitempty"` // "" for a dry run
-	Name     string                  `json:"name"`
-	StartsAt time.Time               `json:"starts_at"`
-	EndsAt   *time.Time              `json:"ends_at"` // nil: when it is cancelled
-	Audience string                  `json:"audience"`
-	MadeAt   time.Time               `json:"made_at"`
-	State    string                  `json:"state"`
-	Text     string                  `json:"text"`
-	Size     int                     `json:"size"`
-	Unknown  int                     `json:"unknown"`
-	Prepared int                     `json:"prepared"`
-	Percent  int                     `json:"percent"`
-	Forecast forecastAnswer          `json:"forecast"`
-	Clicks   merchant.CampaignClicks `json:"clicks"`
-}
-
-type forecastAnswer struct {
-	NeedSeconds int64     `json:"need_seconds"`
-	StartBy     time.Time `json:"start_by"`
-	Ready       int       `json:"ready"`
-	Share       float64   `json:"share"`
-	Text        string    `json:"text"`
-}
-
+// answer describes a campaign in JSON, as docs/openapi-headless.yaml says. It never contains who the shoppers
+// are. A dry run has no id, and a campaign that goes on until it is cancelled no end.
 func (a *Campaigns) answer(c echo.Context, status int, campaign importer.Campaign) error {
 	words := a.Merchant.CampaignWords(campaign)
-	answer := campaignAnswer{
-		ID: campaign.ID, Name: campaign.Name, StartsAt: campaign.StartsAt, Audience: campaign.Audience,
-		MadeAt: campaign.MadeAt.Truncate(time.Second), State: words.State, Text: words.Progress,
-		Size: campaign.Size, Unknown: campaign.Unknown, Prepared: campaign.Prepared(), Percent: words.Percent,
-		Forecast: forecastAnswer{
-			int64(campaign.Need.Seconds()), campaign.StartBy.Truncate(time.Second), campaign.Ready, campaign.Share(),
-			words.Forecast,
+	answer := map[string]any{
+		"name": campaign.Name, "starts_at": campaign.StartsAt, "ends_at": nil, "audience": campaign.Audience,
+		"made_at": campaign.MadeAt.Truncate(time.Second), "state": words.State, "text": words.Progress,
+		"size": campaign.Size, "unknown": campaign.Unknown, "prepared": campaign.Prepared(), "percent": words.Percent,
+		"forecast": map[string]any{
+			"need_seconds": int64(campaign.Need.Seconds()), "start_by": campaign.StartBy.Truncate(time.Second),
+			"ready": campaign.Ready, "share": campaign.Share(), "text": words.Forecast,
 		},
-		Clicks: words.Clicks,
+		"clicks": words.Clicks,
+	}
+	if campaign.ID != "" {
+		answer["id"] = campaign.ID
 	}
 	if !campaign.EndsAt.IsZero() {
-		answer.EndsAt = &campaign.EndsAt
+		answer["ends_at"] = campaign.EndsAt
 	}
 	return c.JSON(status, answer)
 }

@@ -46,13 +46,8 @@ type CampaignClicks struct {
 func (s *Service) CampaignWords(c importer.Campaign) CampaignWords {
 	now, done := s.Now(), c.Prepared()
 	w := CampaignWords{State: campaignState(c, now), Clicks: clicksOf(c.Clicks)}
-	if c.Size > 0 {
-		w.Percent = 100 * done / c.Size
-	}
-	clicks, signedIn := w.Clicks.All, int64(0)
-	if clicks > 0 {
-		signedIn = 100 * w.Clicks.SignedIn / clicks
-	}
+	w.Percent = 100 * done / max(c.Size, 1)
+	clicks, signedIn := w.Clicks.All, 100*w.Clicks.SignedIn/max(w.Clicks.All, 1)
 	key := "campaign " + w.State
 	if w.State == CampaignRunning && c.Audience == store.Renewals { // it has no size
 		key = "campaign always"

@@ -134,7 +134,7 @@ func (s *server) drawCampaign(ctx context.Context, shop shopify.Shop, id string,
 		case err == nil:
 			words := s.merchant.CampaignWords(all[i])
 			key, line = fmt.Sprint(words.State, words.Percent, all[i].Problem), words.Progress
-			done = words.Percent == 100 || words.State == merchant.CampaignEnded
+			done = all[i].Pass > 0 || words.State == merchant.CampaignEnded
 		}
 		if ctx.Err() == nil && key != last {
 			fmt.Fprintln(out, line)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"manage-subscriptions/config"
 	"manage-subscriptions/importer"
 	"manage-subscriptions/internal/servertest"
@@ -324,7 +326,12 @@ func TestRenewals(t *testing.T) {
 	if err := x.Upcoming(t.Context(), servertest.Shop, servertest.Pat); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer client.Close()
+	f.Until("the work waits for the start", func() bool {
+		due := client.ZScore(t.Context(), "ms2:campaigns", servertest.Shop).Val()
+		return time.UnixMicro(int64(due)).After(time.Now().Add(time.Hour))
+	})
 	f.Clock.Add(48 * time.Hour)
 	dueNow(f) // the customers are read again, since they are no longer fresh
 	f.Until("they are", func() bool { return len(f.Log.Lines("index complete")) > 1 })

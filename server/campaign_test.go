@@ -200,7 +200,7 @@ func TestCampaignSurvives(t *testing.T) {
 	m.Instance(options, servertest.WithWebhooks, quick)
 	m.Calls()
 	need := time.Duration(subscribers) * time.Second / 20
-	planned := m.plan(need + 20*time.Second)
+	planned := m.plan(need + time.Minute) // a busy machine makes them more slowly
 	if planned.Size != subscribers || planned.Ready != planned.Size || planned.Need != need || !planned.Proven {
 		t.Fatalf("planned %+v; want all %d ready, after %s", planned, subscribers, need)
 	}

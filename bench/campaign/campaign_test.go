@@ -70,7 +70,7 @@ func TestUnplanned(t *testing.T) {
 
 // TestPlanned: with enough notice nearly all shoppers are signed in, and the forecast says so.
 func TestPlanned(t *testing.T) {
-	report := run(t, campaign.Options{Shoppers: 3000, Index: true, Plan: true, Notice: 2 * time.Hour})
+	report := run(t, campaign.Options{Shoppers: 1000, Index: true, Plan: true, Notice: 45 * time.Minute})
 	t.Logf("\n%s%s%s", &report, campaign.Head(), report.Row())
 	if got := report.Share("redirected"); got < 0.95 {
 		t.Errorf("%.3f of the shoppers are signed in; want at least 0.95", got)

@@ -67,6 +67,12 @@ func (m *mailing) prove() {
 	m.T.Helper()
 	m.Until("webhooks are registered", func() bool { return len(m.Recharge.Webhooks()["customer/updated"]) > 0 })
 	m.MustDeliver(m.Public, "customer/updated", m.Customers[0])
+	m.Until("the customer is looked up again", func() bool {
+		forecast, err := m.x.Forecast(m.T.Context(), servertest.Shop, importer.Plan{
+			Name: "Proof", StartsAt: m.Clock.Now(), Audience: store.ActiveSubscribers,
+		})
+		return err == nil && forecast.Size >= len(m.Customers)
+	})
 }
 
 // plan plans a campaign, and watches it from then on.

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -107,7 +108,7 @@ func campaignProblem(err error) (name, detail string) {
 		return string(portal.Unavailable), merchant.NoDatabase + " Try again after the time in Retry-After."
 	case refused == importer.NotConnected:
 		return string(portal.NotConnected), ""
-	case refused == importer.Off || refused == importer.NoLinks || refused == importer.TooMany:
+	case slices.Contains([]importer.PlanError{importer.Off, importer.NoLinks, importer.TooMany, importer.Twice}, refused):
 		return "no_campaigns", text
 	case refused == importer.NoCustomers || refused == importer.BadCustomers:
 		refused = importer.BadAudience

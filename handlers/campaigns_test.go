@@ -96,6 +96,10 @@ func TestCampaignAPI(t *testing.T) {
 		!made.EndsAt.Equal(made.StartsAt.Add(24*time.Hour)) || made.State != "planned" {
 		t.Fatalf("POST = %d %v %s; want 201 and a planned campaign", made.Status, made.Header, made.Body)
 	}
+	again := campaign(f, http.MethodPost, "", servertest.APIKey, inJSON, spring(starts, `"active"`, ""))
+	if again.Status != http.StatusConflict || !strings.Contains(again.Detail, made.ID) {
+		t.Errorf("the same POST again = %d %s; want 409, and the campaign that is there", again.Status, again.Body)
+	}
 	get := func() campaignAnswer {
 		return campaign(f, http.MethodGet, "/"+made.ID, servertest.APIKey, "", "")
 	}

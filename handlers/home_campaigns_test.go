@@ -129,7 +129,7 @@ func TestListOfTheAppHome(t *testing.T) {
 		return response.StatusCode, answer.String()
 	}
 	if status, body := send("Customer ID,Email\n'" + servertest.Pat + ",pat@example.test\n'" + servertest.Robin + ",robin@example.test\n"); status != http.StatusOK ||
-		!strings.Contains(body, "1 link need") || !strings.Contains(body, "1 listed customer") {
+		!strings.Contains(body, "1 link needs ") || !strings.Contains(body, "1 listed customer") {
 		t.Errorf("a list of two = %d %s; want one link, and one customer without a subscription", status, body)
 	}
 	if status, body := send(strings.Repeat("7123456789012\n", 70_000)); status != http.StatusOK || !strings.Contains(body, `data-result="forecast"`) {

@@ -100,7 +100,7 @@ func (d *described) holdCampaigns() {
 		return got
 	}
 	starts := f.Clock.Now().Add(time.Hour)
-	query := "?" + url.Values{"name": {"Spring"}, "starts_at": {starts.UTC().Format(time.RFC3339)}}.Encode()
+	query := "?" + url.Values{"name": {"Few"}, "starts_at": {starts.UTC().Format(time.RFC3339)}}.Encode()
 	for _, audience := range []string{`"active"`, `"renewals"`, `["` + servertest.Pat + `","gid://shopify/Customer/1"]`, `"list"`, `[]`, `["x"]`, `[1]`, `null`} {
 		for _, more := range []string{"", `,"dry_run":true`, `,"dry_run":1`, `,"other":1`, `,"ends_at":"tomorrow"`} {
 			send(f, http.MethodPost, "", inJSON, spring(starts, audience, more))

@@ -58,6 +58,7 @@ const (
 	NoCustomers  PlanError = "customers"     // a list without an id, or ids without such an audience
 	BadCustomers PlanError = "customer ids"  // an entry that is no id
 	TooMany      PlanError = "too many"      // the shop has store.MaxCampaigns already
+	Twice        PlanError = "twice"         // the shop has it already, perhaps from an attempt whose answer was lost
 	Off          PlanError = "off"           // PREPARE=off
 	NotConnected PlanError = "not connected" // or another account's
 	NoLinks      PlanError = "no links"      // the store's links are by hash, or its portal is in the account
@@ -130,16 +131,18 @@ func (x *Importer) Forecast(ctx context.Context, shop shopify.Shop, plan Plan) (
 	return campaign, err
 }
 
-// Plan saves a campaign. Errors: as Forecast's.
+// Plan saves a campaign. Errors: as Forecast's, TooMany, and Twice with the id of the other.
 func (x *Importer) Plan(ctx context.Context, shop shopify.Shop, plan Plan) (Campaign, error) {
 	campaign, record, names, err := x.draft(ctx, shop, plan)
 	if err != nil {
 		return Campaign{}, err
 	}
-	room, err := x.recorder.Store.SaveCampaign(ctx, record, campaign.Campaign, names, campaign.Progress)
+	room, twin, err := x.recorder.Store.SaveCampaign(ctx, record, campaign.Campaign, names, campaign.Progress)
 	switch {
 	case err != nil:
 		return Campaign{}, fmt.Errorf("save campaign: %w", err)
+	case twin != "":
+		return Campaign{}, fmt.Errorf("%w: %s", Twice, twin)
 	case !room:
 		return Campaign{}, TooMany
 	}
@@ -263,9 +266,6 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// Errors of ReadCustomers.
-var errCustomers = errors.New("not a list of Shopify customer ids")
-
 // customerGID is the prefix of customer ids in Shopify's APIs.
 const customerGID = "gid://shopify/Customer/"
 
@@ -311,7 +311,7 @@ func readJSON(in io.Reader) (texts []string, err error) {
 	decoder := json.NewDecoder(in)
 	decoder.UseNumber()
 	if decoder.Decode(&values) != nil || decoder.More() {
-		return nil, fmt.Errorf("%w: %w", BadCustomers, errCustomers)
+		return nil, BadCustomers
 	}
 	for _, value := range values {
 		texts = append(texts, fmt.Sprint(value))

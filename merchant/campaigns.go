@@ -114,8 +114,12 @@ func forecastWords(c importer.Campaign, now time.Time) string {
 	case c.Prepared() == 0 && now.Before(c.StartBy):
 		key = "campaign in time"
 	}
+	need := Plural(c.Size, "link") + " need"
+	if c.Size == 1 {
+		need += "s"
+	}
 	all := []string{fill(key, map[string]string{
-		"links": Plural(c.Size, "link"), "need": roughly(c.Need), "left": roughly(left),
+		"links need": need, "need": roughly(c.Need), "left": roughly(left),
 		"by": moment(c.StartBy.Truncate(precision)), "starts": moment(c.StartsAt),
 		"share": strconv.Itoa(int(100 * c.Share())),
 	})}

@@ -83,7 +83,7 @@ func TestPlanWords(t *testing.T) {
 	seen := map[string]bool{"": true}
 	for _, refused := range []importer.PlanError{
 		importer.BadName, importer.BadStart, importer.BadEnd, importer.BadAudience, importer.NoCustomers, importer.BadCustomers,
-		importer.TooMany, importer.Off, importer.NotConnected, importer.NoLinks,
+		importer.TooMany, importer.Twice, importer.Off, importer.NotConnected, importer.NoLinks,
 	} {
 		text, ok := PlanWords(fmt.Errorf("context: %w", refused))
 		if !ok || seen[text] {

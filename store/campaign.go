@@ -138,33 +138,37 @@ func (s *Store) UpdateConnection(
 }
 
 // SaveCampaign saves a campaign, with the pseudonyms of its audience if they are known already. Once it
-// returns nil, Redis has the campaign on disk. It reports whether there was room for one more.
+// returns nil, Redis has the campaign on disk. It reports whether there was room for one more, and the id of
+// one with the same name and audience that starts then or has no end, which is not saved twice.
 func (s *Store) SaveCampaign(
 	ctx context.Context, r *Record, c Campaign, names []string, progress Progress,
-) (room bool, err error) {
+) (room bool, twin string, err error) {
 	if err := s.writeNames(ctx, r, c, listKey(r.Shop, c.ID), names); err != nil {
-		return false, err
+		return false, "", err
 	}
 	if _, err := s.SaveProgress(ctx, r, c, progress); err != nil {
-		return false, err
+		return false, "", err
 	}
-	now := s.options.Now()
 	_, err = s.UpdateConnection(ctx, r.Shop, func(connection *Connection) bool {
-		same := func(other Campaign) bool { return other.ID == c.ID } // an earlier attempt whose answer was lost
-		old := func(other Campaign) bool { return same(other) || other.life(now) <= 0 }
+		old := func(other Campaign) bool { return other.ID == c.ID || other.life(s.options.Now()) <= 0 }
 		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), old)
-		room = len(kept) < MaxCampaigns
-		kept = append(kept, c)
-		connection.Campaigns = kept
+		room, twin = len(kept) < MaxCampaigns, ""
+		for _, other := range kept {
+			same := other.Name == c.Name && other.Audience == c.Audience
+			if same && (other.StartsAt.Equal(c.StartsAt) || other.EndsAt.IsZero()) {
+				room, twin = false, other.ID
+			}
+		}
+		connection.Campaigns = slices.Concat(kept, []Campaign{c})
 		if c.Audience == Renewals {
 			connection.Webhooks.CheckedAt = time.Time{} // one more topic is to be registered
 		}
 		return room
 	})
 	if err != nil || !room {
-		return room, err
+		return room, twin, err
 	}
-	return room, s.WakeCampaigns(ctx, r.Shop)
+	return room, "", s.WakeCampaigns(ctx, r.Shop)
 }
 
 // CancelCampaign removes a campaign, and reports whether there was one. From then on no access that was

@@ -15,9 +15,9 @@ type campaignCommand struct {
 	Cells    string `default:"${cells}" help:"Rows of the table: customers/notice/times the usual rate."`
 }
 
-// campaignCells are the rows of the table, those first that take longest. A store of 100,000 takes minutes,
-// so there are fewer of them.
-const campaignCells = "100000/12h/5 100000/12h/1 100000/0s/1 " +
+// campaignCells are the rows of the table, those first that take longest.
+const campaignCells = "100000/12h/5 100000/6h/5 100000/12h/2 100000/6h/2 100000/12h/1 100000/6h/1 " +
+	"100000/0s/1 100000/0s/2 100000/0s/5 " +
 	"20000/12h/1 20000/12h/2 20000/12h/5 20000/6h/1 20000/6h/2 20000/6h/5 20000/0s/1 20000/0s/2 20000/0s/5"
 
 func (c *campaignCommand) Run(ctx context.Context, out io.Writer) error {

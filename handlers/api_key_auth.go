@@ -114,16 +114,8 @@ func shopperOf(shop shopify.Shop, customer string) (store.Shopper, error) {
 		id, err := parseRechargeID(text)
 		return store.Shopper{Shop: shop, RechargeID: id}, err
 	}
-	id, err := parseCustomerID(customer)
+	id, err := shopify.ParseCustomerGID(customer)
 	return store.Shopper{Shop: shop, Customer: id}, err
-}
-
-// customerGID is the prefix of customer ids in Shopify's Customer Account API.
-const customerGID = "gid://shopify/Customer/"
-
-// parseCustomerID parses Shopify's customer id, with or without customerGID.
-func parseCustomerID(s string) (shopify.CustomerID, error) {
-	return shopify.ParseCustomerID(strings.TrimPrefix(s, customerGID))
 }
 
 // parseRechargeID parses Recharge's customer id, a positive number in its canonical form.

@@ -117,14 +117,12 @@ func campaignProblem(err error) (name, detail string) {
 }
 
 func (a *Campaigns) show(ctx context.Context, c echo.Context, shop shopify.Shop) error {
-	all, err := a.Merchant.Importer.Campaigns(ctx, shop)
-	if err != nil {
+	found, err := a.Merchant.Importer.Campaigns(ctx, shop, c.Param("id"))
+	switch {
+	case err != nil:
 		return err
-	}
-	for _, campaign := range all {
-		if campaign.ID == c.Param("id") {
-			return a.answer(c, http.StatusOK, campaign)
-		}
+	case len(found) > 0:
+		return a.answer(c, http.StatusOK, found[0])
 	}
 	return errNoCampaign
 }
@@ -227,7 +225,7 @@ func audienceOf(value any) (name string, customers []shopify.CustomerID, err err
 	}
 	for i, entry := range list {
 		text, _ := entry.(string)
-		id, err := parseCustomerID(text)
+		id, err := shopify.ParseCustomerGID(text)
 		if err != nil {
 			return "", nil, fmt.Errorf("%w: entry %d", importer.BadCustomers, i+1)
 		}

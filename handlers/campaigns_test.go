@@ -3,7 +3,6 @@ package handlers_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -39,30 +38,16 @@ type campaignAnswer struct {
 // campaign sends a request to /api/campaigns, in JSON unless media says otherwise.
 func campaign(f *servertest.Fixture, method, path, key, media, body string) campaignAnswer {
 	f.T.Helper()
-	request, err := http.NewRequestWithContext(f.T.Context(), method, "http://"+f.Public+"/api/campaigns"+path, strings.NewReader(body))
-	if err != nil {
-		f.T.Fatal(err)
-	}
+	var headers []string
 	if body != "" {
-		request.Header.Set("Content-Type", media)
+		headers = []string{"Content-Type", media}
 	}
-	if key != "" {
-		request.Header.Set("Authorization", "Bearer "+key)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		f.T.Fatal(err)
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		f.T.Fatal(err)
-	}
-	a := campaignAnswer{Status: response.StatusCode, Header: response.Header, Body: string(raw)}
+	response, raw := f.CallAPI(method, "/api/campaigns"+path, key, body, headers...)
+	a := campaignAnswer{Status: response.StatusCode, Header: response.Header, Body: raw}
 	a.Sent = httptest.NewRequest(method, "http://app.test/api/campaigns"+path, strings.NewReader(body))
-	a.Sent.Header = request.Header
+	a.Sent.Header = response.Request.Header
 	if len(raw) > 0 {
-		if err := json.Unmarshal(raw, &a); err != nil {
+		if err := json.Unmarshal([]byte(raw), &a); err != nil {
 			f.T.Fatalf("%s: %v", raw, err)
 		}
 	}
@@ -217,7 +202,7 @@ func TestCampaignProblems(t *testing.T) {
 	}
 }
 
-// TestNoCampaigns checks what a mail tool is told where none can be planned.
+// TestNoCampaigns checks the errors that a mail tool gets when no campaign can be planned.
 func TestNoCampaigns(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -17,6 +17,7 @@ import (
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
@@ -171,7 +172,7 @@ func readBody(body []byte) (who store.Shopper, visit recharge.Visit, err error) 
 		return who, visit, errOneOf
 	case byShopify:
 		id, _ := atShopify.(string)
-		if who.Customer, err = parseCustomerID(id); err != nil {
+		if who.Customer, err = shopify.ParseCustomerGID(id); err != nil {
 			return who, visit, errShopifyID
 		}
 	default:

@@ -181,7 +181,7 @@ func (x *Importer) draft(ctx context.Context, shop shopify.Shop, plan Plan) (Cam
 	if names != nil {
 		campaign.Unknown = len(names) - len(members)
 	}
-	x.forecast(ctx, record, merchant, &campaign)
+	x.forecast(record, merchant, x.recorder.Store.Imported(ctx, shop), &campaign)
 	return campaign, record, names, nil
 }
 
@@ -206,8 +206,8 @@ func (x *Importer) preparing(ctx context.Context, shop shopify.Shop) (*store.Rec
 	return loaded.Record, merchant, nil
 }
 
-// Campaigns returns a shop's campaigns, the newest first.
-func (x *Importer) Campaigns(ctx context.Context, shop shopify.Shop) ([]Campaign, error) {
+// Campaigns returns a shop's campaigns, the newest first. If there are ids, it returns only those.
+func (x *Importer) Campaigns(ctx context.Context, shop shopify.Shop, ids ...string) ([]Campaign, error) {
 	loaded := x.recorder.Store.Load(ctx, store.Shopper{Shop: shop})
 	record := loaded.Record
 	if loaded.Err != nil || record == nil || record.Connection == nil {
@@ -217,8 +217,12 @@ func (x *Importer) Campaigns(ctx context.Context, shop shopify.Shop) ([]Campaign
 	if err != nil || merchant == nil {
 		return nil, err
 	}
+	imported := x.recorder.Store.Imported(ctx, shop)
 	var all []Campaign
 	for _, one := range slices.Backward(record.Connection.Campaigns) {
+		if len(ids) > 0 && !slices.Contains(ids, one.ID) {
+			continue
+		}
 		campaign := Campaign{Campaign: one}
 		var failed error
 		if campaign.Progress, failed = x.recorder.Store.Progress(ctx, shop, one); failed == nil {
@@ -227,7 +231,7 @@ func (x *Importer) Campaigns(ctx context.Context, shop shopify.Shop) ([]Campaign
 		if failed != nil {
 			return nil, failed
 		}
-		x.forecast(ctx, record, merchant, &campaign)
+		x.forecast(record, merchant, imported, &campaign)
 		all = append(all, campaign)
 	}
 	return all, nil
@@ -243,9 +247,9 @@ func (x *Importer) Cancel(ctx context.Context, shop shopify.Shop, id string) (bo
 }
 
 // forecast fills in a campaign's forecast, from what is done so far.
-func (x *Importer) forecast(ctx context.Context, r *store.Record, merchant *portal.Merchant, c *Campaign) {
+func (x *Importer) forecast(r *store.Record, merchant *portal.Merchant, imported bool, c *Campaign) {
 	now := x.now()
-	c.Counted = c.Planned || x.recorder.Store.Imported(ctx, r.Shop)
+	c.Counted = c.Planned || imported
 	c.Proven = x.recorder.Store.WebhooksProven(r)
 	c.Each = each(merchant)
 	c.Need = time.Duration(c.Size) * c.Each
@@ -266,9 +270,6 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// customerGID is the prefix of customer ids in Shopify's APIs.
-const customerGID = "gid://shopify/Customer/"
-
 // ReadCustomers reads a list of Shopify's customer ids: a JSON array of texts or numbers, or CSV. The ids are in
 // the column whose heading speaks of a customer and an id, such as that of Shopify's own export, or else in the
 // first. Errors: BadCustomers and NoCustomers, with the line or entry.
@@ -288,11 +289,11 @@ func ReadCustomers(r io.Reader) ([]shopify.CustomerID, error) {
 	}
 	var ids []shopify.CustomerID
 	for i, text := range texts {
-		text = strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(text), "'"), customerGID)
+		text = strings.TrimPrefix(strings.TrimSpace(text), "'")
 		if text == "" {
 			continue
 		}
-		id, err := shopify.ParseCustomerID(text)
+		id, err := shopify.ParseCustomerGID(text)
 		if err != nil {
 			return nil, fmt.Errorf("%w: entry %d", BadCustomers, i+1)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -80,7 +79,7 @@ func (s *server) cancelCampaign(ctx context.Context, shop shopify.Shop, id strin
 		err = errors.New("the store has no such campaign")
 	}
 	if err == nil {
-		fmt.Fprintln(out, "Cancelled. No link that was made for it is used any more.")
+		fmt.Fprintln(out, merchant.CampaignCancelled().Text)
 	}
 	return err
 }
@@ -125,16 +124,15 @@ func (s *server) planCampaign(ctx context.Context, shop shopify.Shop, ask Campai
 // drawCampaign prints a campaign's progress until all are prepared, or the campaign or ctx has ended.
 func (s *server) drawCampaign(ctx context.Context, shop shopify.Shop, id string, out io.Writer) error {
 	for last := ""; ; {
-		all, err := s.importer.Campaigns(ctx, shop)
-		i := slices.IndexFunc(all, func(c importer.Campaign) bool { return c.ID == id })
+		found, err := s.importer.Campaigns(ctx, shop, id)
 		key, line, done := merchant.NoDatabase, merchant.NoDatabase, false
 		switch {
-		case err == nil && i < 0:
+		case err == nil && len(found) == 0:
 			return errors.New("the campaign was cancelled")
 		case err == nil:
-			words := s.merchant.CampaignWords(all[i])
-			key, line = fmt.Sprint(words.State, words.Percent, all[i].Problem), words.Progress
-			done = all[i].Pass > 0 || words.State == merchant.CampaignEnded
+			words := s.merchant.CampaignWords(found[0])
+			key, line = fmt.Sprint(words.State, words.Percent, found[0].Problem), words.Progress
+			done = found[0].Pass > 0 || words.State == merchant.CampaignEnded
 		}
 		if ctx.Err() == nil && key != last {
 			fmt.Fprintln(out, line)
@@ -144,7 +142,7 @@ func (s *server) drawCampaign(ctx context.Context, shop shopify.Shop, id string,
 			return nil
 		}
 		// One for renewals is never complete.
-		if i >= 0 && all[i].Audience == store.Renewals || !recharge.Wait(ctx, time.Second) {
+		if len(found) > 0 && found[0].Audience == store.Renewals || !recharge.Wait(ctx, time.Second) {
 			fmt.Fprintf(out, "The servers go on with it. To cancel it: manage-subscriptions campaign --cancel %s\n", id)
 			return nil
 		}

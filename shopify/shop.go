@@ -36,6 +36,12 @@ func ParseCustomerID(s string) (CustomerID, error) {
 	return CustomerID(s), nil
 }
 
+// ParseCustomerGID reads a customer's ID as ParseCustomerID does, also as Shopify's APIs write it:
+// gid://shopify/Customer/7123456789012.
+func ParseCustomerGID(s string) (CustomerID, error) {
+	return ParseCustomerID(strings.TrimPrefix(s, "gid://shopify/Customer/"))
+}
+
 // The shapes of the signed parameters. They are strict because the signed text has no delimiters
 // (see ambiguous), so a value that could hold another parameter's text would allow a forgery. They
 // are functions because they run on every click and are faster than regular expressions.

@@ -150,6 +150,7 @@ func (s *Store) SaveCampaign(
 		return false, "", err
 	}
 	_, err = s.UpdateConnection(ctx, r.Shop, func(connection *Connection) bool {
+		// It may be there already, from an earlier attempt whose answer was lost.
 		old := func(other Campaign) bool { return other.ID == c.ID || other.life(s.options.Now()) <= 0 }
 		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), old)
 		room, twin = len(kept) < MaxCampaigns, ""
@@ -279,8 +280,7 @@ func notSame(same bool) error {
 
 // ReplaceNames replaces a campaign's list, and saves the progress with it, in one step.
 func (s *Store) ReplaceNames(ctx context.Context, r *Record, c Campaign, names []string, p Progress) error {
-	list, key := listKey(r.Shop, c.ID), progressKey(r.Shop, c.ID)
-	next := nextListKey(r.Shop, c.ID)
+	list, next, key := listKey(r.Shop, c.ID), nextListKey(r.Shop, c.ID), progressKey(r.Shop, c.ID)
 	if _, err := s.ifSame(ctx, r, []string{next}, "UNLINK", 1, next); err != nil {
 		return err
 	}

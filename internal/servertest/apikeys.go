@@ -39,11 +39,24 @@ type LinkAnswer struct {
 // PostLink asks for a link, as the store's own server does.
 func (f *Fixture) PostLink(key, body string, headers ...string) LinkAnswer {
 	f.T.Helper()
-	request, err := http.NewRequest(http.MethodPost, "http://"+f.Public+"/api/portal-links", strings.NewReader(body))
+	response, raw := f.CallAPI(http.MethodPost, "/api/portal-links", key, body,
+		append([]string{"Content-Type", "application/json"}, headers...)...)
+	a := LinkAnswer{Status: response.StatusCode, Header: response.Header, Body: raw}
+	if strings.Contains(response.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal([]byte(raw), &a); err != nil {
+			f.T.Fatalf("%s: %v", raw, err)
+		}
+	}
+	return a
+}
+
+// CallAPI sends a request to a route for tools, with a key unless that is "" and headers in pairs.
+func (f *Fixture) CallAPI(method, path, key, body string, headers ...string) (*http.Response, string) {
+	f.T.Helper()
+	request, err := http.NewRequestWithContext(f.T.Context(), method, "http://"+f.Public+path, strings.NewReader(body))
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	request.Header.Set("Content-Type", "application/json")
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
 	}
@@ -59,13 +72,7 @@ func (f *Fixture) PostLink(key, body string, headers ...string) LinkAnswer {
 	if err != nil {
 		f.T.Fatal(err)
 	}
-	a := LinkAnswer{Status: response.StatusCode, Header: response.Header, Body: string(raw)}
-	if strings.Contains(response.Header.Get("Content-Type"), "json") {
-		if err := json.Unmarshal(raw, &a); err != nil {
-			f.T.Fatalf("%s: %v", raw, err)
-		}
-	}
-	return a
+	return response, string(raw)
 }
 
 // ByShopifyID returns the body that asks for a customer's link by Shopify id.

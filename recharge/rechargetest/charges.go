@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 )
@@ -35,40 +34,26 @@ func chargeOf(c Customer) chargeJSON {
 }
 
 func (s *Server) listCharges(c call) answer {
-	limit, ok := parseLimit(c.query.Get("limit"))
-	if !ok {
-		return invalid("limit")
-	}
-	from, ok := start(c.query)
-	if !ok {
-		return invalid("cursor")
-	}
-	filter, err := url.ParseQuery(from.Filter)
-	if err != nil {
-		return invalid("cursor")
+	w, wrong := c.window()
+	if wrong != "" {
+		return invalid(wrong)
 	}
 	all := s.charged()
-	if status := filter.Get("status"); status != "" && status != "queued" {
+	if status := w.filter.Get("status"); status != "" && status != "queued" {
 		all = nil
 	}
-	if filter.Get("sort_by") != "scheduled_at-asc" { // otherwise the newest first
+	if w.filter.Get("sort_by") != "scheduled_at-asc" { // otherwise the newest first
 		all = slices.Clone(all)
 		slices.SortFunc(all, func(a, b Customer) int { return cmp.Compare(b.ID, a.ID) })
 	}
-	first := min(from.Start, len(all))
-	last := min(first+limit, len(all))
-	charges := make([]chargeJSON, 0, last-first)
-	for _, customer := range all[first:last] {
+	charges := []chargeJSON{}
+	page, next, previous := cut(w, all)
+	for _, customer := range page {
 		charges = append(charges, chargeOf(customer))
 	}
-	page := map[string]any{"charges": charges, "next_cursor": nil, "previous_cursor": nil}
-	if last < len(all) {
-		page["next_cursor"] = position{last, from.Filter}.cursor()
-	}
-	if first > 0 {
-		page["previous_cursor"] = position{max(0, first-limit), from.Filter}.cursor()
-	}
-	return jsonAnswer(http.StatusOK, page)
+	return jsonAnswer(http.StatusOK, map[string]any{
+		"charges": charges, "next_cursor": next, "previous_cursor": previous,
+	})
 }
 
 // charged returns the customers who have a next charge, the soonest first. Not to be modified.

@@ -63,7 +63,7 @@ func toJSON(c Customer) customerJSON {
 	return j
 }
 
-// customersPage is the answer of GET /customers.
+// customersPage is the answer of GET /customers, in the order of Recharge's.
 type customersPage struct {
 	NextCursor     *string        `json:"next_cursor"`
 	PreviousCursor *string        `json:"previous_cursor"`
@@ -94,41 +94,62 @@ func parseCursor(cursor string) (p position, ok bool) {
 }
 
 func (s *Server) listCustomers(c call) answer {
-	limit, ok := parseLimit(c.query.Get("limit"))
-	if !ok {
-		return invalid("limit")
-	}
-	from, ok := start(c.query)
-	if !ok {
-		return invalid("cursor")
-	}
-	filter, err := url.ParseQuery(from.Filter)
-	if err != nil {
-		return invalid("cursor")
+	w, wrong := c.window()
+	if wrong != "" {
+		return invalid(wrong)
 	}
 	if c.faults.IgnoreFilter {
-		filter.Del("external_customer_id")
+		w.filter.Del("external_customer_id")
 	}
 	var all []*Customer
-	passes, list := matching(filter), s.customerList()
+	passes, list := matching(w.filter), s.customerList()
 	for i := range list {
 		if passes(list[i]) {
 			all = append(all, &list[i])
 		}
 	}
-	first := min(from.Start, len(all))
-	last := min(first+limit, len(all))
-	page := customersPage{Customers: make([]customerJSON, 0, last-first)}
-	for _, x := range all[first:last] {
+	part, next, previous := cut(w, all)
+	page := customersPage{next, previous, make([]customerJSON, 0, len(part))}
+	for _, x := range part {
 		page.Customers = append(page.Customers, toJSON(*x))
 	}
+	return jsonAnswer(http.StatusOK, page)
+}
+
+// window is the part of a list that a request asks for.
+type window struct {
+	limit  int
+	from   position
+	filter url.Values
+}
+
+// window reads it from a request, and returns the parameter that is refused, or "".
+func (c call) window() (w window, wrong string) {
+	var ok bool
+	if w.limit, ok = parseLimit(c.query.Get("limit")); !ok {
+		return w, "limit"
+	}
+	if w.from, ok = start(c.query); !ok {
+		return w, "cursor"
+	}
+	var err error
+	if w.filter, err = url.ParseQuery(w.from.Filter); err != nil {
+		return w, "cursor"
+	}
+	return w, ""
+}
+
+// cut returns the part of a list that w asks for, and the cursors of the pages before and after it.
+func cut[T any](w window, all []T) (page []T, next, previous *string) {
+	first := min(w.from.Start, len(all))
+	last := min(first+w.limit, len(all))
 	if last < len(all) {
-		page.NextCursor = position{last, from.Filter}.cursor()
+		next = position{last, w.from.Filter}.cursor()
 	}
 	if first > 0 {
-		page.PreviousCursor = position{max(0, first-limit), from.Filter}.cursor()
+		previous = position{max(0, first-w.limit), w.from.Filter}.cursor()
 	}
-	return jsonAnswer(http.StatusOK, page)
+	return all[first:last], next, previous
 }
 
 func parseLimit(text string) (limit int, ok bool) {

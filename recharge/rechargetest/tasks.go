@@ -14,8 +14,8 @@ type taskPage struct {
 	title, about string
 }
 
-// taskPages are the pages for a task, which are beside the portal: <base>/pages/… instead of <base>/portal/…. They are
-// what Recharge's SDK makes links to.
+// taskPages are the pages for a task, which are beside the portal: <base>/pages/… instead of <base>/portal/….
+// Recharge's SDK makes links to them.
 var taskPages = []taskPage{
 	{regexp.MustCompile(`^subscriptions/[0-9]+/cancel$`), "Cancel a subscription", ""},
 	{regexp.MustCompile(`^gifts/[0-9]+$`), "Redeem a gift", "The gift would be shown here. This emulator keeps none."},

@@ -54,24 +54,17 @@ func topics() []string {
 }
 
 func (s *Server) listWebhooks(c call) answer {
-	limit, ok := parseLimit(c.query.Get("limit"))
-	if !ok {
-		return invalid("limit")
-	}
-	from, ok := start(c.query)
-	if !ok {
-		return invalid("cursor")
+	w, wrong := c.window()
+	if wrong != "" {
+		return invalid(wrong)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mine := slices.DeleteFunc(slices.Clone(s.hooks), func(h hook) bool { return h.by != c.token })
-	first := min(from.Start, len(mine))
-	last := min(first+limit, len(mine))
-	page := map[string]any{"webhooks": append([]hook{}, mine[first:last]...), "next_cursor": nil, "previous_cursor": nil}
-	if last < len(mine) {
-		page["next_cursor"] = position{Start: last}.cursor()
-	}
-	return jsonAnswer(http.StatusOK, page)
+	page, next, previous := cut(w, mine)
+	return jsonAnswer(http.StatusOK, map[string]any{
+		"webhooks": append([]hook{}, page...), "next_cursor": next, "previous_cursor": previous,
+	})
 }
 
 func (s *Server) addWebhook(c call) answer {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -33,7 +34,9 @@ func (a *Admin) Register(e *echo.Echo) {
 	a.crossOrigin = http.NewCrossOriginProtection()
 	app := a.Merchant.AppURL
 	_ = a.crossOrigin.AddTrustedOrigin(app.Scheme + "://" + app.Host) // cannot fail with an http or https URL
-	e.Match([]string{echo.GET, echo.HEAD}, "/", a.bridged(a.home))
+	for _, page := range pages() {
+		e.Match([]string{echo.GET, echo.HEAD}, "/"+page, a.bridged(a.page))
+	}
 	e.GET("/app/bounce", a.bridged(a.bounce))
 	e.GET("/app/install", a.install)
 	e.FileFS("/app/home.css", "admin/home.css", a.Pages.Files)
@@ -41,6 +44,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.GET("/app/connection", a.signed(a.connection))
 	e.GET("/app/health", a.signed(a.health))
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
+	e.GET("/app/settings", a.signed(a.settingsPart))
 	e.POST("/app/settings", a.signed(a.setting(a.settings)))
 	e.POST("/app/look", a.signed(a.alone(a.look)))
 	e.POST("/app/disconnect", a.signed(a.setting(a.disconnect)))
@@ -134,17 +138,22 @@ func (a *Admin) refused(c echo.Context, cause string) {
 	a.Merchant.Log.InfoContext(c.Request().Context(), "admin refused", "path", c.Path(), "cause", cause)
 }
 
+// pages returns the paths of the pages of the app home, without their slash. Shopify's admin opens each
+// of them in its frame.
+func pages() []string { return []string{"", "campaigns", "try", "keys", "settings"} }
+
 // reloadTo has the address to which App Bridge goes with a session token.
 const reloadTo = "shopify-reload"
 
 // bridged wraps a page that loads App Bridge. App Bridge reads the query like a browser, and Go's
 // lenient parser drops pairs that a browser keeps. So the query must be well-formed, with each name
-// once and no address but our own home.
+// once and no address but that of a page of our own.
 func (a *Admin) bridged(next func(echo.Context, url.Values) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		query, err := url.ParseQuery(c.Request().URL.RawQuery)
-		reload, home := query.Get(reloadTo), a.address("/")
-		bad := err != nil || query.Has(reloadTo) && reload != home && !strings.HasPrefix(reload, home+"?")
+		reload, _, _ := strings.Cut(query.Get(reloadTo), "?")
+		own := slices.ContainsFunc(pages(), func(page string) bool { return reload == a.address("/"+page) })
+		bad := err != nil || query.Has(reloadTo) && !own
 		for _, values := range query {
 			bad = bad || len(values) > 1
 		}
@@ -155,14 +164,14 @@ func (a *Admin) bridged(next func(echo.Context, url.Values) error) echo.HandlerF
 	}
 }
 
-// home serves the page that Shopify loads in the admin's frame. Without a valid session token it
+// page serves a page that Shopify loads in the admin's frame. Without a valid session token it
 // sends the frame to App Bridge to get one. Outside the admin it redirects to Shopify's install
 // link.
-func (a *Admin) home(c echo.Context, query url.Values) error {
+func (a *Admin) page(c echo.Context, query url.Values) error {
 	if token := query.Get("id_token"); token != "" {
 		session, err := a.session(c.Request().Context(), token)
 		if err == nil {
-			return a.drawHome(c, session.Shop)
+			return a.drawPage(c, session.Shop)
 		}
 		a.refused(c, err.Error())
 		if !errors.Is(err, shopify.ErrNoSession) {
@@ -173,10 +182,13 @@ func (a *Admin) home(c echo.Context, query url.Values) error {
 		}
 	}
 	shop, err := shopify.ParseShop(query.Get("shop"))
+	// App Bridge can load a page without any parameters when the merchant follows a link to it.
+	// https://github.com/Shopify/shopify-app-js/issues/2417
+	framed := c.Request().Header.Get("Sec-Fetch-Dest") == "iframe" && !query.Has("shop")
 	switch {
-	case err != nil:
+	case err != nil && !framed:
 		return a.outside(c, http.StatusOK, "")
-	case query.Has("embedded") || query.Has("id_token"):
+	case framed || query.Has("embedded") || query.Has("id_token"):
 		return a.toBounce(c, shop, query)
 	}
 	return a.toInstall(c, shop)
@@ -203,29 +215,32 @@ const bounced = "ms_bounced"
 // returns with it.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens/set-up-session-tokens
 func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) error {
-	back := url.Values{"shop": {string(shop)}, "embedded": {"1"}, bounced: {"1"}}
-	for _, name := range []string{"host", "locale"} {
-		if value := query.Get(name); value != "" {
+	back := url.Values{"embedded": {"1"}, bounced: {"1"}}
+	for name, value := range map[string]string{
+		"shop": string(shop), "host": query.Get("host"), "locale": query.Get("locale"),
+	} {
+		if value != "" {
 			back.Set(name, value)
 		}
 	}
-	on := url.Values{"shop": back["shop"], "host": back["host"], reloadTo: {a.address("/") + "?" + back.Encode()}}
+	reload := a.address(c.Path()) + "?" + back.Encode()
+	on := url.Values{"shop": back["shop"], "host": back["host"], reloadTo: {reload}}
 	return c.Redirect(http.StatusFound, a.base()+"/app/bounce?"+on.Encode())
 }
 
 // bounce serves an empty page with App Bridge, which reads shopify-reload itself.
 func (a *Admin) bounce(c echo.Context, query url.Values) error {
 	shop, err := shopify.ParseShop(query.Get("shop"))
-	if err != nil || !query.Has(reloadTo) {
+	if err != nil && query.Has("shop") || !query.Has(reloadTo) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
 	data := map[string]any{"ClientID": a.ClientID, "AppBridge": a.Merchant.Platform.AppBridge()}
-	return a.draw(c, http.StatusOK, "bounce", data, shop)
+	return a.draw(c, http.StatusOK, "bounce", data, a.Merchant.Platform.FrameAncestors(shop))
 }
 
 // outside answers people who open the app's address outside the admin.
 func (a *Admin) outside(c echo.Context, status int, problem string) error {
-	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "")
+	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "'none'")
 }
 
 // base returns the path of APP_URL, without a trailing slash.
@@ -236,9 +251,9 @@ func (a *Admin) address(path string) string {
 	return a.Merchant.AppURL.Scheme + "://" + a.Merchant.AppURL.Host + a.base() + path
 }
 
-// draw answers with a page that only framedBy's admin may frame, or nobody if framedBy is "".
-func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy shopify.Shop) error {
-	c.Response().Header().Set("Content-Security-Policy", a.policy(framedBy))
+// draw answers with a page that only ancestors may frame.
+func (a *Admin) draw(c echo.Context, status int, name string, data any, ancestors string) error {
+	c.Response().Header().Set("Content-Security-Policy", a.policy(ancestors))
 	return a.part(c, status, name, data)
 }
 
@@ -246,12 +261,12 @@ func (a *Admin) draw(c echo.Context, status int, name string, data any, framedBy
 // the same host serves what merchants and other apps upload. Shopify does not document what else App
 // Bridge and Polaris load, send and style, so the other directives are wide.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
-func (a *Admin) policy(framedBy shopify.Shop) string {
-	// Browsers check form-action at each redirect. The install form redirects to the admin, and
-	// from there to wherever merchants sign in to Shopify.
-	forms, ancestors := "*", "'none'"
-	if framedBy != "" {
-		forms, ancestors = "'self'", a.Merchant.Platform.FrameAncestors(framedBy)
+func (a *Admin) policy(ancestors string) string {
+	// Browsers check form-action at each redirect. The install form, which nobody frames, redirects to
+	// the admin, and from there to wherever merchants sign in to Shopify.
+	forms := "'self'"
+	if ancestors == "'none'" {
+		forms = "*"
 	}
 	cdn := a.Merchant.Platform.Scripts()
 	return "default-src 'none'; script-src 'self' " + cdn + "; style-src 'self' 'unsafe-inline' " + cdn +
@@ -268,30 +283,39 @@ func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 	return c.HTMLBlob(status, part.Bytes())
 }
 
-// homeView holds what the home page shows.
-type homeView struct {
+// pageView holds what a page of the app home shows.
+type pageView struct {
 	connectionView
 	shopify.Platform
-	Base, Shop, ClientID  string
+	Page, Shop, ClientID  string
+	Offered               bool // campaigns, on this server
 	Health                healthView
 	Middleware            keysView
 	Campaigns             campaignsView
 	AddBlock, TurnOnEmbed string
 }
 
-func (a *Admin) drawHome(c echo.Context, shop shopify.Shop) error {
+// drawPage answers with the page that was asked for. It reads only what that page shows.
+func (a *Admin) drawPage(c echo.Context, shop shopify.Shop) error {
 	ctx := c.Request().Context()
-	connection, err := a.connectionView(ctx, shop)
-	keys, keysErr := a.keysView(ctx, shop)
+	view := pageView{
+		Platform: a.Merchant.Platform, Page: strings.Trim(c.Path(), "/"), Shop: string(shop), ClientID: a.ClientID,
+		Offered:     a.Merchant.Importer != nil,
+		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
+		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
+	}
+	var err, keysErr error
+	view.connectionView, err = a.connectionView(ctx, shop)
+	switch view.Page {
+	case "":
+		view.Health = a.healthView(ctx, shop)
+	case "keys":
+		view.Middleware, keysErr = a.keysView(ctx, shop)
+	case "campaigns":
+		view.Campaigns = a.campaignsView(ctx, shop)
+	}
 	if err != nil || keysErr != nil {
 		return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
 	}
-	return a.draw(c, http.StatusOK, "home", homeView{
-		connectionView: connection,
-		Platform:       a.Merchant.Platform,
-		Base:           a.base(), Shop: string(shop), ClientID: a.ClientID,
-		Health: a.healthView(ctx, shop), Middleware: keys, Campaigns: a.campaignsView(ctx, shop),
-		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
-		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
-	}, shop)
+	return a.draw(c, http.StatusOK, "app", view, a.Merchant.Platform.FrameAncestors(shop))
 }

@@ -239,7 +239,7 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "session token was not accepted") {
 		t.Errorf("the second time = %d %s; want a page that says so", response.StatusCode, body)
 	}
-	for _, reload := range []string{"https://evil.example/", "https://app.example.evil.example/", "//evil.example", "/", "https://app.example@evil.example/", "javascript:alert(1)", "https://app.example/apps/subscriptions", ""} {
+	for _, reload := range []string{"https://evil.example/", "https://app.example.evil.example/", "//evil.example", "/", "https://app.example@evil.example/", "javascript:alert(1)", "https://app.example/apps/subscriptions", "https://app.example/settings/..", "https://app.example/app/bounce", ""} {
 		if response, _ := f.AppHome("/app/bounce?shop="+servertest.Shop+"&shopify-reload="+url.QueryEscape(reload), "", nil); response.StatusCode != http.StatusBadRequest {
 			t.Errorf("bounce to %q = %d; want 400", reload, response.StatusCode)
 		}
@@ -252,6 +252,40 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	response, body = f.AppHome("/", "", nil)
 	if response.StatusCode != http.StatusOK || !strings.Contains(body, "<h1>") || !strings.Contains(response.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
 		t.Errorf("home from elsewhere = %d, %s; want a page that nobody frames", response.StatusCode, response.Header.Get("Content-Security-Policy"))
+	}
+}
+
+// TestPagesWithoutParameters: App Bridge may load a page in the admin's frame without any parameters. It goes to App
+// Bridge for a session token, which names the shop, and back to the same page. No other site's frame shows it.
+func TestPagesWithoutParameters(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	for _, page := range []string{"/", "/campaigns", "/try", "/keys", "/settings"} {
+		response, _ := f.AppHome(page, "", nil, "Sec-Fetch-Dest", "iframe")
+		to, err := response.Location()
+		if err != nil || to.Path != "/app/bounce" {
+			t.Fatalf("%s = %d %v; want the bounce", page, response.StatusCode, to)
+		}
+		reload, err := url.Parse(to.Query().Get("shopify-reload"))
+		if err != nil || reload.Path != page || reload.Query().Has("shop") {
+			t.Errorf("%s: shopify-reload = %v; want the same page", page, reload)
+		}
+		response, _ = f.AppHome(to.RequestURI(), "", nil, "Sec-Fetch-Dest", "iframe")
+		if policy := response.Header.Get("Content-Security-Policy"); response.StatusCode != http.StatusOK || !strings.HasSuffix(policy, "; frame-ancestors https://admin.shopify.com") {
+			t.Errorf("%s: bounce = %d, policy %q; want it framed by the admin only", page, response.StatusCode, policy)
+		}
+		response, body := f.AppHome(reload.RequestURI()+"&id_token="+f.SessionToken(nil), "", nil)
+		if response.StatusCode != http.StatusOK || !strings.Contains(body, `data-shop="`+servertest.Shop+`"`) || !strings.HasSuffix(response.Header.Get("Content-Security-Policy"), "; frame-ancestors "+f.Store.URL+" https://admin.shopify.com") {
+			t.Errorf("%s with a token = %d %s; want the token's shop", page, response.StatusCode, body)
+		}
+		response, body = f.AppHome(reload.RequestURI()+"&id_token=x.y.z", "", nil)
+		if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "session token was not accepted") {
+			t.Errorf("%s, the second time = %d %s; want a page that says so", page, response.StatusCode, body)
+		}
+		response, _ = f.AppHome(page, "", nil, "Sec-Fetch-Dest", "document")
+		if policy := response.Header.Get("Content-Security-Policy"); response.StatusCode != http.StatusOK || !strings.HasSuffix(policy, "; frame-ancestors 'none'") {
+			t.Errorf("%s outside of a frame = %d, policy %q; want a page that nobody frames", page, response.StatusCode, policy)
+		}
 	}
 }
 
@@ -279,7 +313,7 @@ func TestSavedSurvivesACrash(t *testing.T) {
 		save(url.Values{"accounts": {"legacy"}, "link": {"hash"}})
 		f.Redis.Stop()
 		f.Redis.Start()
-		if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !strings.Contains(body, `<option value="legacy" selected>`) || !strings.Contains(body, `<option value="hash" selected>`) {
+		if _, body := f.AppHome("/app/settings", f.SessionToken(nil), nil); !strings.Contains(body, `<option value="legacy" selected>`) || !strings.Contains(body, `<option value="hash" selected>`) {
 			t.Fatalf("after the second crash: %s; want what was chosen", body)
 		}
 		save(url.Values{})

@@ -16,8 +16,9 @@ import (
 
 // connectionView holds what the app home shows about a shop's connection.
 type connectionView struct {
-	Fixed     bool // configured by this server's operator
-	ThisStore bool // Fixed, and this is the configured store
+	Base      string // path of APP_URL
+	Fixed     bool   // configured by this server's operator
+	ThisStore bool   // Fixed, and this is the configured store
 	Connected bool
 
 	store.Traits             // in use
@@ -31,7 +32,7 @@ type connectionView struct {
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	own := a.Merchant.Merchants.Own()
-	view := connectionView{Fixed: own != "", ThisStore: shop == own}
+	view := connectionView{Base: a.base(), Fixed: own != "", ThisStore: shop == own}
 	connection, err := a.Merchant.Connection(ctx, shop)
 	if err != nil && !view.Fixed {
 		return view, err
@@ -50,18 +51,28 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 	return view, nil
 }
 
-// connection answers with the part of the page that shows the connection.
+// connection answers with the part of the home page that shows the connection.
 func (a *Admin) connection(c echo.Context, shop shopify.Shop) error {
+	return a.sayIn(c, "connection", shop, merchant.Said{})
+}
+
+// settingsPart answers with the part of the settings page that has the forms.
+func (a *Admin) settingsPart(c echo.Context, shop shopify.Shop) error {
 	return a.say(c, shop, merchant.Said{})
 }
 
+// say answers with the settings after one of their forms was sent.
 func (a *Admin) say(c echo.Context, shop shopify.Shop, said merchant.Said) error {
+	return a.sayIn(c, "settings", shop, said)
+}
+
+func (a *Admin) sayIn(c echo.Context, part string, shop shopify.Shop, said merchant.Said) error {
 	view, err := a.connectionView(c.Request().Context(), shop)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	view.Said = said
-	return a.part(c, http.StatusOK, "connection", view)
+	return a.part(c, http.StatusOK, part, view)
 }
 
 // alone lets a shop make only one request at a time that calls Recharge or waits for the disk.

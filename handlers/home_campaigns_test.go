@@ -144,7 +144,7 @@ func TestListOfTheAppHome(t *testing.T) {
 func TestPrepareOff(t *testing.T) {
 	t.Parallel()
 	f := servertest.StartWithImport(t, 1, func(s *config.Settings) { s.Prepare = "off" })
-	_, home := f.AppHome("/?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil), "", nil)
+	_, home := f.AppHome("/campaigns?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil), "", nil)
 	if !strings.Contains(home, "PREPARE=off") || strings.Contains(home, `data-post="/app/campaigns"`) {
 		t.Errorf("home = %s; want why there is no form", home)
 	}

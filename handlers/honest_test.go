@@ -219,7 +219,7 @@ func TestProxyURLs(t *testing.T) {
 		}
 	}
 	// Without a good signature it is refused, and without one at all it is the app's home.
-	for path, want := range map[string]int{"/?path_prefix=%2Fa&signature=0": 403, "/orders?path_prefix=%2Fa&signature=0": 403, "/orders": 404, "//": 404, "/app/bounce?path_prefix=%2Fa&signature=0": 400, "/go?" + query: 404} {
+	for path, want := range map[string]int{"/?path_prefix=%2Fa&signature=0": 403, "/orders?path_prefix=%2Fa&signature=0": 403, "/settings?path_prefix=%2Fa&signature=0": 403, "/orders": 404, "//": 404, "/app/bounce?path_prefix=%2Fa&signature=0": 400, "/go?" + query: 404} {
 		if response, _ := f.Request(http.MethodGet, f.Public, path); response.StatusCode != want {
 			t.Errorf("%s: %d; want %d", path, response.StatusCode, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -60,7 +61,8 @@ func findRoute(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		path := slashes.ReplaceAllString(r.URL.Path, "/")
 		ours := path == route || strings.HasPrefix(path, route+"/")
-		if at := strings.Trim(path, "/"); at == "" || at == "status" || at == string(recharge.ParseDestination(at)) {
+		at := strings.Trim(path, "/")
+		if at == "status" || at == string(recharge.ParseDestination(at)) || slices.Contains(pages(), at) {
 			ours = strings.Contains(r.URL.RawQuery, "path_prefix=") && strings.Contains(r.URL.RawQuery, "signature=")
 			path = route + path
 			c.Set(lacksRoute, true)

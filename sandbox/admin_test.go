@@ -10,11 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"manage-subscriptions/sandbox"
-	"manage-subscriptions/shopify/shopifytest"
 )
 
-// TestAdminNavigation: each link that the admin shows for the app home leads to a section of it, without loading it
-// again. If the admin does load it, it is drawn, and shows that section.
+// TestAdminNavigation: each link that the admin shows for the app leads to a page of it, whose address the admin takes
+// over, and which can be loaded again. If App Bridge loads the page without parameters, it is drawn all the same.
 func TestAdminNavigation(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, sandbox.Options{Index: true})
@@ -26,32 +25,25 @@ func TestAdminNavigation(t *testing.T) {
 	shown := read(t, m.ctx, chromedp.Evaluate[[]link](
 		`[...document.querySelectorAll('#app-nav a')].map((a) => ({ label: a.textContent, href: a.getAttribute('href') }))`))
 	want := []link{
-		{"Connect", "/#connect-heading"},
-		{"Health", "/#health-heading"},
-		{"Try it", "/#try-heading"},
-		{"Link to it", "/#links-heading"},
-		{"Campaigns", "/#campaigns-heading"},
-		{"Headless storefront", "/#keys-heading"},
+		{"Manage Subscriptions", "/"},
+		{"Campaigns", "/campaigns"},
+		{"Try it", "/try"},
+		{"Keys", "/keys"},
+		{"Settings", "/settings"},
 	}
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Fatalf("the admin's links to the app home (-want +got):\n%s", diff)
 	}
-	m.types("#customer", "7")
-	for _, link := range want {
-		section := css(link.Href[1:] + ":target")
-		do(t, m.ctx, chromedp.Click(css(`#app-nav a[href="`+link.Href+`"]`)))
-		m.sees(section)
-		if got := read(t, m.ctx, chromedp.Value(css("#customer"), m.app())); got != "7" {
-			t.Errorf("after %s the form has %q; want what was typed", link.Label, got)
-		}
+	parts := map[string]css{"/": "#connection", "/campaigns": "#campaigns", "/try": "#customer", "/keys": "#keys", "/settings": "#settings"}
+	address := func() string { return read(t, m.ctx, chromedp.Evaluate[string]("location.pathname")) }
+	for _, link := range append(want[1:], want[0]) {
+		m.goes(link.Label, parts[link.Href])
+		until(t, "the admin shows the address of "+link.Label, func() bool { return address() == "/admin/apps/"+sandbox.ClientID+link.Href })
+		do(t, m.ctx, chromedp.Navigate(s.Store.URL+address()), chromedp.WaitVisible(css(`#app-nav a[aria-current="page"][href="`+link.Href+`"]`)))
+		m.sees(parts[link.Href])
 	}
-	s.Store.SetFaults(func(f *shopifytest.Faults) { f.NoIDToken = true })
-	read(t, m.ctx, chromedp.Evaluate[bool](`document.getElementById('app').contentWindow.postMessage(
-		{ bridge: 'navigate', href: '/?loaded=1#health-heading' }, document.querySelector('main').dataset.origin), true`))
-	m.sees(`#health-heading:target`)
-	if got := read(t, m.ctx, chromedp.Value(css("#customer"), m.app())); got != "" {
-		t.Errorf("loaded again, the form has %q; want it empty", got)
-	}
+	read(t, m.ctx, chromedp.Evaluate[bool](`document.getElementById('app').src = '`+s.AppURL()+`/keys', true`))
+	m.sees("#keys")
 }
 
 // TestRefusedSettings: settings that are not saved stay in the form, and it stays open.
@@ -59,12 +51,13 @@ func TestRefusedSettings(t *testing.T) {
 	t.Parallel()
 	m := newMerchant(t, start(t), chromium(t))
 	m.open(`[data-state="connected"]`)
+	m.goes("Settings", "#settings")
 	const form = `details:has([data-post="/app/settings"])`
 	do(t, m.ctx, chromedp.Click(css(form+" summary"), m.app()))
 	m.types("#accounts", "legacy")
 	m.types("#page", "https://www.example.com/pages/1")
 	m.clicks(form + " button")
-	m.sees(`#connection .note.bad`)
+	m.sees(`#settings .note.bad`)
 	m.sees(form + "[open] #page")
 	for field, want := range map[css]string{"#accounts": "legacy", "#page": "https://www.example.com/pages/1"} {
 		if got := read(t, m.ctx, chromedp.Value(field, m.app())); got != want {

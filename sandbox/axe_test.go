@@ -617,6 +617,8 @@ func (w *walk) tools(t *testing.T) {
 		w.to(t, "/admin"+page, "admin"+page)
 	}
 	// The app home without the frame, because axe does not look inside frames.
-	w.open(t, w.s.AppURL()+"/?embedded=1&shop="+w.s.Shop()+"&id_token="+w.s.Store.SessionToken(sandbox.ClientID))
-	w.at(t, "the app home")
+	for _, page := range []string{"", "campaigns", "try", "keys", "settings"} {
+		w.open(t, w.s.AppURL()+"/"+page+"?embedded=1&shop="+w.s.Shop()+"&id_token="+w.s.Store.SessionToken(sandbox.ClientID))
+		w.at(t, "the app home, "+page)
+	}
 }

@@ -39,6 +39,7 @@ func TestCampaign(t *testing.T) {
 	run("there is no campaign ahead")
 
 	m.open(`[data-state="connected"]`)
+	m.goes("Campaigns", "#campaign-name")
 	m.types("#campaign-name", "Spring mailing")
 	m.types("#campaign-starts", starts.Format("2006-01-02T15:04"))
 	until(t, "there is a forecast", func() bool {
@@ -111,7 +112,7 @@ func TestCampaignsForEveryone(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	w.open(t, s.AppURL()+"/?embedded=1&shop="+s.Shop()+"&id_token="+s.Store.SessionToken(sandbox.ClientID))
+	w.open(t, s.AppURL()+"/campaigns?embedded=1&shop="+s.Shop()+"&id_token="+s.Store.SessionToken(sandbox.ClientID))
 	do(t, w.ctx,
 		chromedp.WaitVisible(css(`#campaigns [data-campaign] progress`)),
 		chromedp.Click(css(`[name="audience"][value="list"]`)),

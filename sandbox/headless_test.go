@@ -87,7 +87,8 @@ func TestMerchantMakesKeys(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	m := newMerchant(t, s, chromium(t))
-	m.open(`#keys [data-keys="none"]`)
+	m.open("#connection")
+	m.goes("Keys", `#keys [data-keys="none"]`)
 	m.types("#key-name", "Our server")
 	m.clicks(`form[data-post="/app/keys"] button`)
 	m.sees("#new-key")
@@ -95,7 +96,8 @@ func TestMerchantMakesKeys(t *testing.T) {
 		t.Errorf("the app home shows %q; want a key of this store's", key)
 	}
 	picture(t, m.ctx, "install-keys", 1200, 2600)
-	m.open(`#keys [data-keys="some"]`)
+	m.open("#connection")
+	m.goes("Keys", `#keys [data-keys="some"]`)
 	if got := m.reads("#keys"); !strings.Contains(got, "Our server") || strings.Contains(got, "mspk_") {
 		t.Errorf("after a reload the app home reads %q; want the key's name alone", got)
 	}

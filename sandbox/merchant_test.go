@@ -40,6 +40,13 @@ func (m *merchant) open(want css) {
 	m.sees(want)
 }
 
+// goes follows a link of the app that the admin shows, and waits for an element of its page.
+func (m *merchant) goes(label string, want css) {
+	m.t.Helper()
+	do(m.t, m.ctx, chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll('#app-nav a')].find((a) => a.textContent === `+quoted(label)+`).click()`))
+	m.sees(want)
+}
+
 // sees waits for an element in the frame, which may reload meanwhile.
 func (m *merchant) sees(want css) {
 	m.t.Helper()
@@ -118,7 +125,7 @@ func TestHomeWithoutDirectAPI(t *testing.T) {
 	m := newMerchant(t, s, chromium(t))
 	clickSigned(t, s, pat)
 	m.opensWithPath("/a/renamed")
-	// The answer to this comes after the refusal.
+	m.goes("Try it", "#customer")
 	m.types("#customer", robin)
 	m.clicks(`form[data-post="/app/try"] button`)
 	m.sees(`#tried [data-result]`)
@@ -182,6 +189,7 @@ func TestMerchant(t *testing.T) {
 	do(t, m.ctx, chromedp.EmulateViewport(1000, 980), chromedp.ScrollIntoView(css("#connect-heading"), m.app()))
 	picture(t, m.ctx, "install-connect", 1000, 980)
 
+	m.goes("Try it", "#customer")
 	m.types("#customer", pat)
 	// Right after the checks of connecting there may be no calls left for a try.
 	until(t, "a try ends in the portal", func() bool {
@@ -214,6 +222,7 @@ func TestMerchant(t *testing.T) {
 		t.Errorf("the other store's portal opened: %v", openings)
 	}
 	// The page requests its numbers itself.
+	m.goes("Manage Subscriptions", "#health")
 	do(t, m.ctx, chromedp.WaitVisible(css(`#health:has([data-outcome="redirected"])`), m.app()))
 	until(t, "the click is counted", func() bool { return strings.Contains(m.reads("#health"), "In the portal, signed in: 1") })
 
@@ -247,9 +256,11 @@ func TestHomeBounces(t *testing.T) {
 	m := newMerchant(t, s, chromium(t))
 	m.open(`[data-state="connected"]`)
 	c.Add(5 * time.Minute) // the token that it was loaded with expired long ago
+	m.goes("Try it", "#customer")
 	m.types("#customer", robin)
 	m.clicks(`form[data-post="/app/try"] button`)
 	m.sees(`[data-result="not_a_subscriber"]`)
+	m.goes("Manage Subscriptions", `a[href*="addAppBlockId"]`)
 	editor := read(t, m.ctx, chromedp.AttributeValue(css(`a[href*="addAppBlockId"]`), "href", m.app())).Value
 	do(t, m.ctx, chromedp.Navigate(editor), chromedp.WaitVisible(css("main code")))
 	if got := read(t, m.ctx, chromedp.Text(css("main"))); !strings.Contains(got, "the block manage-subscriptions of Manage Subscriptions added") {

@@ -58,7 +58,7 @@ func inBothModes(t *testing.T, accounts string, change func(*servertest.Fixture,
 
 // appHome returns what the app home says about the connection.
 func appHome(f *servertest.Fixture) string {
-	_, body := f.AppHome("/app/connection", f.SessionToken(nil), nil)
+	_, body := f.AppHome("/app/settings", f.SessionToken(nil), nil)
 	return body
 }
 

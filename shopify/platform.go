@@ -2,7 +2,9 @@ package shopify
 
 import (
 	"cmp"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -49,9 +51,14 @@ func (p Platform) InstallLink(shop Shop, clientID string) string {
 }
 
 // FrameAncestors returns the origins that may frame a page of the app, as the value of the
-// frame-ancestors directive in a Content-Security-Policy.
+// frame-ancestors directive in a Content-Security-Policy. If the shop is "", they are those of every
+// admin, for a page that shows nothing.
 // https://shopify.dev/docs/apps/build/security/set-up-iframe-protection
 func (p Platform) FrameAncestors(shop Shop) string {
+	if shop == "" {
+		admins := append(slices.Collect(maps.Values(p.Admins)), p.AdminURL(""))
+		return strings.Join(admins, " ")
+	}
 	return p.ShopURL(shop) + " " + p.AdminURL(shop)
 }
 

@@ -161,6 +161,7 @@ func (s *Server) routesOfAdmin() *http.ServeMux {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /admin", s.adminHome)
 	m.HandleFunc("GET /admin/apps/{id}", s.adminApp)
+	m.HandleFunc("GET /admin/apps/{id}/{page...}", s.adminApp)
 	m.HandleFunc("POST /admin/apps/{id}/session-token", s.adminToken)
 	m.HandleFunc("POST /admin/apps/{id}/graphql", s.adminAPI)
 	m.HandleFunc("POST /admin/apps/{id}/uninstall", s.adminUninstall)
@@ -226,7 +227,7 @@ func (s *Server) find(w http.ResponseWriter, id string) (partner, bool) {
 	return partner{}, false
 }
 
-// adminApp serves the page with the app's frame.
+// adminApp serves the page with the app's frame, which loads the app's home or another page of it.
 func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 	p, ok := s.find(w, r.PathValue("id"))
 	switch {
@@ -249,8 +250,8 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.adminPage(w, http.StatusOK, "app.html", p.Name, "apps", map[string]any{
-		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/?" + s.signedLoad(p.PartnerApp, query),
-		"Origin": app.Scheme + "://" + app.Host, "DirectAPI": !s.Faults().NoDirectAPI,
+		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/" + r.PathValue("page") + "?" + s.signedLoad(p.PartnerApp, query),
+		"Origin": app.Scheme + "://" + app.Host, "Root": strings.TrimSuffix(app.Path, "/"), "DirectAPI": !s.Faults().NoDirectAPI,
 	})
 }
 

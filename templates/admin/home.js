@@ -1,7 +1,7 @@
 // The app home sends its forms and shows the answers without leaving the page.
 // App Bridge adds a fresh session token to every fetch.
 (() => {
-  const { base, polaris } = document.body.dataset;
+  const { base, polaris, shop } = document.body.dataset;
 
   // load tries each address until one answers, because Shopify's CDN may not have the newest Polaris.
   const load = ([address, ...older]) => {
@@ -13,16 +13,26 @@
   };
   load(polaris.split(' '));
 
-  // App Bridge shows the links of s-app-nav in the admin's sidebar. They lead to sections of this page, which would
-  // otherwise load again.
-  const showSection = (event) => {
-    const link = event.target.closest('s-app-nav [href]');
+  // App Bridge shows the links of s-app-nav in the admin. If it loaded their pages itself, it could do so without a
+  // session token. So this loads them, as the admin loads the first page.
+  const goTo = async (href) => {
+    const to = new URL(href, location.href);
+    const here = new URLSearchParams(location.search);
+    for (const name of ['host', 'locale']) if (here.has(name)) to.searchParams.set(name, here.get(name));
+    to.searchParams.set('shop', shop);
+    to.searchParams.set('embedded', '1');
+    const token = await window.shopify?.idToken?.();
+    if (token) to.searchParams.set('id_token', token);
+    location.assign(to);
+  };
+  const follow = (event) => {
+    const link = event.target.closest('s-app-nav [href], a[data-page]');
     if (!link) return;
     event.preventDefault();
-    location.hash = link.getAttribute('href').split('#')[1];
+    goTo(link.getAttribute('href'));
   };
-  document.addEventListener('shopify:navigate', showSection);
-  document.addEventListener('click', showSection);
+  document.addEventListener('shopify:navigate', follow);
+  document.addEventListener('click', follow);
 
   const ask = (path, body) => fetch(base + path, body ? { method: 'POST', body } : {});
 
@@ -79,8 +89,9 @@
 
   // refresh draws a part of the page again. What was opened in it stays open, and the focus stays where it is.
   async function refresh(path, id) {
-    const answer = await ask(path);
     const into = document.getElementById(id);
+    if (!into) return; // not on this page
+    const answer = await ask(path);
     const open = [...into.querySelectorAll('details[open]')].map((details) => details.id);
     const focus = into.contains(document.activeElement) ? document.activeElement.id : '';
     if (answer.ok) await show(answer, into);
@@ -134,7 +145,6 @@
         refused.closest('details').open = true;
         typed.forEach((value, name) => { refused.elements[name].value = value; });
       }
-      if (good && form.dataset.post.endsWith('connect')) await refresh('/app/keys', 'keys');
       if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) {
         form.reset();
         await refresh(...form.dataset.then.split(' '));
@@ -165,9 +175,8 @@
   document.querySelectorAll('[data-zone]').forEach((element) => {
     element.textContent = `, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
   });
-  const health = document.getElementById('health');
   setInterval(() => {
-    if (document.visibilityState === 'visible') refresh(health.dataset.poll, 'health').catch(() => {});
+    if (document.visibilityState === 'visible') refresh('/app/health', 'health').catch(() => {});
   }, 10000);
   setInterval(() => {
     const changes = document.visibilityState === 'visible' && document.querySelector('#campaigns [data-changing]');

@@ -12,8 +12,8 @@
   const waiting = new Map();
   const navLinks = () => [...document.querySelectorAll('s-app-nav s-link')];
   addEventListener('DOMContentLoaded', () => {
-    const links = navLinks().map((link) => ({ href: link.getAttribute('href'), label: link.textContent }));
-    window.parent.postMessage({ bridge: 'nav', links }, admin);
+    const links = navLinks().map((link) => ({ href: link.getAttribute('href'), label: link.textContent, home: link.getAttribute('rel') === 'home' }));
+    window.parent.postMessage({ bridge: 'nav', links, at: location.pathname + location.hash }, admin);
   });
 
   addEventListener('message', (event) => {

@@ -62,6 +62,8 @@ type clickRequest struct {
 	deeper   bool   // a destination follows the prefix
 	returned bool   // came back from the sign-in page
 	repeated bool   // has been asked again already
+	ordered  bool   // comes from the page that thanks for an order
+	tried    bool   // a page has asked once more
 	legacy   bool   // sign in at /account/login if the shop's setting is unknown
 	byPage   bool   // forward with a page instead of a 302
 
@@ -142,17 +144,36 @@ func (r *clickRequest) storePage(c echo.Context, result portal.Result) error {
 	page := templates.Page{
 		RequestID: r.id,
 		Path:      strings.TrimPrefix(r.path(), root),
+		Again:     strings.TrimPrefix(r.pathWith(url.Values{tried: {"1"}}), root),
 		SignIn:    r.signIn(result.Merchant),
 		Return:    url.QueryEscape(strings.TrimPrefix(r.back(), root)),
 	}
 	if result.Merchant != nil {
 		page.ByEmail = result.Merchant.Client.ByEmail()
 	}
+	page.First = r.firstWay(result, page.ByEmail != "")
 	body, err := r.pages.Liquid(string(result.Outcome), page)
 	if err != nil {
 		return fmt.Errorf("draw %s: %w", result.Outcome, err)
 	}
 	return c.Blob(http.StatusOK, "application/liquid", body)
+}
+
+// firstWay returns the way on that fits the likely cause. A shopper who has just ordered, or who was signed
+// in before the click, has most likely just subscribed, and Recharge needs a moment. One who has just
+// chosen an account at the sign-in may have chosen another than the one that subscribed. If asking once
+// more has not helped, or cannot help because Recharge refuses the store's token, the shopper still gets
+// in by e-mail. The wait that the page names covers every wait that Recharge can ask for.
+func (r *clickRequest) firstWay(result portal.Result, byEmail bool) string {
+	reason := recharge.ReasonOf(result.Cause)
+	nobody, down := result.Outcome == portal.NotASubscriber, result.Outcome == portal.Unavailable
+	switch {
+	case byEmail && (r.tried && (nobody || down) || down && reason != "" && !reason.Transient()):
+		return templates.WayByEmail
+	case nobody && (r.tried || r.returned && !r.ordered):
+		return templates.WayOtherAccount
+	}
+	return templates.WayAgain
 }
 
 // ownPage answers with a page of our own, for clicks that no store's theme can answer. A refusal is

@@ -381,7 +381,7 @@ func backToUs(query url.Values) bool {
 
 func onlyOurs(u *url.URL) bool {
 	for name := range u.Query() {
-		if name != "ms_returned" && name != "ms_repeated" && name != "locale" && name != "country" {
+		if name != "ms_returned" && name != "ms_repeated" && name != "ms_ordered" && name != "ms_tried" && name != "locale" && name != "country" {
 			return false
 		}
 	}
@@ -396,7 +396,7 @@ func refusals() map[any]*regexp.Regexp {
 			`\n<p><small>Reference for support: <bdi>[a-z2-7]{10}</bdi></small></p>\n</main>\n</body>\n</html>\n?$`)
 	}
 	return map[any]*regexp.Regexp{
-		nil:   page(`<p><a href="\?">Open Manage Subscriptions again</a></p>\n<p><a href="/account">My account</a></p>`),
+		nil:   page(`<p><a class="button" href="\?">Open Manage Subscriptions again</a></p>\n<p><a href="/account">My account</a></p>\n<p><a href="/">Back to the store</a></p>`),
 		"go":  page(`<p>Go back to the store, reload the page and click again\.</p>`),
 		"api": regexp.MustCompile(`^{"type":"urn:manage-subscriptions:problem:forbidden","title":"Forbidden","status":403,"detail":"Send one of this store's API keys as a bearer token in the Authorization header\.","request_id":"[a-z2-7]{10}"}$`),
 	}

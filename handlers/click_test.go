@@ -60,10 +60,10 @@ func TestOutcomes(t *testing.T) {
 		{name: "unavailable", breaks: servertest.BreakRecharge(func(f *rechargetest.Faults) { f.Down = true }), shopper: servertest.Pat, outcome: "unavailable", status: 200, says: "cannot be opened right now"},
 		{name: "not connected", set: func(s *config.Settings) { s.RechargeAPIToken, s.RechargeStorefrontToken = "", "" }, shopper: servertest.Pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
 		{name: "not connected, another shop", breaks: fromShopify(func(f *shopifytest.Faults) { f.Shop = "another-shop.myshopify.com" }), shopper: servertest.Pat, outcome: "not_connected", status: 200, says: "cannot be managed here yet"},
-		{name: "forbidden, wrong secret", breaks: fromShopify(func(f *shopifytest.Faults) { f.WrongSecret = true }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
-		{name: "forbidden, late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
-		{name: "forbidden, early", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = 100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
-		{name: "forbidden, Shopify repeats itself", shopper: servertest.Robin, path: "?ms_repeated=1&logged_in_customer_id=" + servertest.Pat, outcome: "forbidden", status: 403, says: `<a href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, wrong secret", breaks: fromShopify(func(f *shopifytest.Faults) { f.WrongSecret = true }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a class="button" href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a class="button" href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, early", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = 100 * time.Second }), shopper: servertest.Pat, outcome: "forbidden", status: 403, says: `<a class="button" href="?">Open Manage Subscriptions again</a>`},
+		{name: "forbidden, Shopify repeats itself", shopper: servertest.Robin, path: "?ms_repeated=1&logged_in_customer_id=" + servertest.Pat, outcome: "forbidden", status: 403, says: `<a class="button" href="?">Open Manage Subscriptions again</a>`},
 		{name: "the old secret still signs", breaks: fromShopify(func(f *shopifytest.Faults) { f.OldSecret = true }), shopper: servertest.Pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
 		{name: "a little late", breaks: fromShopify(func(f *shopifytest.Faults) { f.ClockOffset = -80 * time.Second }), shopper: servertest.Pat, outcome: "redirected", status: 302, location: "{store}/tools/recurring/portal/1f2e3d4c5b6a7988/"},
 	} {
@@ -199,7 +199,7 @@ func TestForbiddenHasAWayOn(t *testing.T) {
 		if got.Status != http.StatusForbidden || !strings.Contains(got.Body, `<html lang="`+want+`"`) {
 			t.Errorf("%.20q: %d %.200s; want 403 in %s", accept, got.Status, got.Body, want)
 		}
-		for _, part := range []string{`<a href="?">`, `<a href="/account">`, fmt.Sprint("<bdi>", got.Line["request_id"], "</bdi>")} {
+		for _, part := range []string{`<a class="button" href="?">`, `<a href="/account">`, fmt.Sprint("<bdi>", got.Line["request_id"], "</bdi>")} {
 			if !strings.Contains(got.Body, part) {
 				t.Errorf("%.20q: %s; want %s on the page", accept, got.Body, part)
 			}
@@ -608,7 +608,7 @@ func TestLocaleInThePrefix(t *testing.T) {
 	} {
 		path := strings.TrimPrefix(prefix, root)
 		_, page := f.Request("GET", f.Public, "/apps/subscriptions/orders?"+f.Store.SignedQuery("", servertest.Robin, prefix, servertest.AppSecret))
-		if want := `href="{{ ms_root }}` + path + `/orders"`; !strings.Contains(page, want) {
+		if want := `href="{{ ms_root }}` + path + `/orders?ms_tried=1"`; !strings.Contains(page, want) {
 			t.Errorf("path_prefix %s: the page has no %s: %s", prefix, want, page)
 		}
 		_, page = f.Request("GET", f.Public, "/apps/subscriptions/orders?"+f.Store.SignedQuery("ms_returned=1", "", prefix, servertest.AppSecret))

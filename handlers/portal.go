@@ -27,6 +27,11 @@ const returned = "ms_returned"
 // repeated marks a click that is asked again because one of Shopify's parameters came twice.
 const repeated = "ms_repeated"
 
+// ordered marks a link on the page that thanks a shopper for an order with a subscription. tried marks
+// the link by which a page asks once more. Anybody can add them: they decide only which way on a page
+// offers first.
+const ordered, tried = "ms_ordered", "ms_tried"
+
 // Portal answers a click on Manage Subscriptions, which Shopify's app proxy passes on.
 type Portal struct {
 	Verifier       *shopify.Verifier
@@ -140,6 +145,7 @@ func (r *clickRequest) read(request shopify.ProxyRequest) {
 		Country: recharge.ParseCountry(request.Query.Get("country")),
 	}
 	r.returned, r.repeated = request.Query.Has(returned), request.Query.Has(repeated)
+	r.ordered, r.tried = request.Query.Has(ordered), request.Query.Has(tried)
 	r.prefix = request.PathPrefix
 	if request.Destination != "" {
 		r.visit.Return, r.deeper = r.path(), true
@@ -149,7 +155,13 @@ func (r *clickRequest) read(request shopify.ProxyRequest) {
 // path returns this page's path on the storefront. back returns it marked as coming back from the
 // sign-in page.
 func (r *clickRequest) path() string { return r.pathWith(url.Values{}) }
-func (r *clickRequest) back() string { return r.pathWith(url.Values{returned: {"1"}}) }
+func (r *clickRequest) back() string {
+	query := url.Values{returned: {"1"}}
+	if r.ordered {
+		query.Set(ordered, "1")
+	}
+	return r.pathWith(query)
+}
 
 // again returns this page's path if the visitor's own parameters are all that is wrong with a click of
 // Shopify's, or "". Without them its text has one reading. But if a parameter of Shopify's is repeated,

@@ -145,7 +145,7 @@ func TestSignedLinkRefused(t *testing.T) {
 		"nothing":               "/go",
 	} {
 		got := f.FollowLink(path, "Accept-Language", "de")
-		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || !strings.Contains(got.Body, "nicht mehr gültig") || !strings.Contains(got.Body, "Gehen Sie zurück zum Shop") {
+		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || !strings.Contains(got.Body, "nicht mehr gültig") || !strings.Contains(got.Body, "Geh zurück zum Shop") {
 			t.Errorf("%s: %d %s %s; want it refused, and what to do", name, got.Status, got.Outcome(), got.Body)
 		}
 		if strings.Contains(got.Body, "href=\"http") || got.Line["shop"] != nil && got.Line["shop"] != "" {
@@ -193,7 +193,7 @@ func TestSignedLinkTooLate(t *testing.T) {
 		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || got.Line["shop"] != servertest.Shop {
 			t.Errorf("%s: %d %v; want it forbidden, and the shop in the log", name, got.Status, got.Line)
 		}
-		if !strings.Contains(got.Body, "<p>"+test.says+"</p>") || !strings.Contains(got.Body, `<a href="`+f.Store.URL+`/">`) {
+		if !strings.Contains(got.Body, "<p>"+test.says+"</p>") || !strings.Contains(got.Body, `<a class="button" href="`+f.Store.URL+`/">`) {
 			t.Errorf("%s: %s; want %q on it, and the way to the store", name, got.Body, test.says)
 		}
 		if policy := got.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") {

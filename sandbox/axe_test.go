@@ -397,7 +397,7 @@ func quoted(s string) string {
 
 // outcomes are the gallery's states that are not the store's own pages.
 func outcomes() []string {
-	return []string{"sign-in-failed", "sign-in-failed-hosted", "not-a-subscriber", "not-a-subscriber-hosted", "unavailable", "not-connected", "forbidden", "link-forbidden", "link-used", "link-expired", "link-not-a-subscriber", "link-unavailable", "link-not-connected", "forward"}
+	return []string{"sign-in-failed", "sign-in-failed-hosted", "not-a-subscriber", "not-a-subscriber-signed-in", "not-a-subscriber-again", "not-a-subscriber-hosted", "unavailable", "unavailable-again", "unavailable-hosted", "not-connected", "forbidden", "link-forbidden", "link-used", "link-expired", "link-not-a-subscriber", "link-unavailable", "link-not-connected", "forward"}
 }
 
 func galleryPage(s *sandbox.Sandbox, state, language, scheme string) string {

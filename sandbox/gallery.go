@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
@@ -24,6 +25,7 @@ type state struct {
 	When    string
 	outcome string // "" for another kind of page
 	byEmail bool   // the portal is on the store's own host
+	first   string // the way on that is a button; "" is to try again
 	shopper string // ID of the signed-in shopper; "" for nobody
 	path    string // of the store's own page
 	own     *templates.OwnPage
@@ -41,13 +43,27 @@ func states() []state {
 			When: "The same if Recharge hosts the portal: there is no way in by e-mail on the store.",
 		}, {
 			Name: "not-a-subscriber", Label: "Not a subscriber", outcome: "not_a_subscriber", shopper: robin, byEmail: true,
-			When: "Recharge has no customer with this id.",
+			When: "Recharge has no customer with this id. The shopper was signed in, or has just ordered.",
+		}, {
+			Name: "not-a-subscriber-signed-in", Label: "Not a subscriber, just signed in", outcome: "not_a_subscriber",
+			When: "The same after the sign-in. It may have been the wrong account.", shopper: robin, byEmail: true,
+			first: templates.WayOtherAccount,
+		}, {
+			Name: "not-a-subscriber-again", Label: "Not a subscriber, checked again", outcome: "not_a_subscriber",
+			When: "The same after a click on “Check again”.", shopper: robin, byEmail: true, first: templates.WayByEmail,
 		}, {
 			Name: "not-a-subscriber-hosted", Label: "Not a subscriber, portal at Recharge", outcome: "not_a_subscriber",
 			When: "The same if Recharge hosts the portal.", shopper: robin,
 		}, {
-			Name: "unavailable", Label: "Unavailable", outcome: "unavailable", shopper: pat,
+			Name: "unavailable", Label: "Unavailable", outcome: "unavailable", shopper: pat, byEmail: true,
 			When: "Recharge is down, and the shopper is not cached.",
+		}, {
+			Name: "unavailable-again", Label: "Unavailable, tried again", outcome: "unavailable", shopper: pat, byEmail: true,
+			When:  "The same after a click on “Try again”, or if Recharge does not accept the store’s token.",
+			first: templates.WayByEmail,
+		}, {
+			Name: "unavailable-hosted", Label: "Unavailable, portal at Recharge", outcome: "unavailable", shopper: pat,
+			When: "The same if Recharge hosts the portal: there is no way in by e-mail on the store.",
 		}, {
 			Name: "not-connected", Label: "Not connected", outcome: "not_connected", shopper: pat,
 			When: "The store has no Recharge credentials yet.",
@@ -191,12 +207,15 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	case state.own != nil:
 		page := *state.own
 		page.RequestID, page.Languages = "k3vq7m2xwa", language
+		if page.Home != "" {
+			page.Home = g.sandbox.Store.URL + "/"
+		}
 		body, err := g.pages.Own(state.outcome, page)
 		return recolour(body, scheme, `href="?"`, `href="`+g.sandbox.path+`"`), err
 	}
 	page := templates.Page{
-		RequestID: "k3vq7m2xwa", Path: g.sandbox.path,
-		SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1"),
+		RequestID: "k3vq7m2xwa", Path: g.sandbox.path, Again: g.sandbox.path + "?ms_tried=1",
+		First: cmp.Or(state.first, templates.WayAgain), SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1"),
 	}
 	if g.sandbox.kind.accounts == "legacy" {
 		page.SignIn = "/account/login?return_url="

@@ -124,17 +124,17 @@ func walkNeverSubscribed(w *walker) {
 	w.open("/apps/subscriptions")
 	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
 	page := w.inStore("No subscriptions found", "en", []link{
-		{"Shop subscriptions", "/collections/all"},
-		{"Sign out and use another account", "/account/logout?return_url=%2fapps%2fsubscriptions"},
+		{"Sign out and sign in again", "/account/logout?return_url=%2fapps%2fsubscriptions"},
 		{"Find my subscriptions by e-mail", "/tools/recurring/get-subscription-access"},
-		{"Look again", "/apps/subscriptions"},
+		{"Check again", "/apps/subscriptions?ms_tried=1"},
+		{"Browse subscriptions", "/collections/all"},
 		{"Contact Sandbox Coffee", "mailto:hello@sandbox-coffee.example?subject=Manage%20Subscriptions%20<id>"},
 		{"Back to the store", "/"},
 	})
 	if want := "We found no subscription that belongs to this account."; !strings.Contains(page.Text, want) {
 		w.t.Errorf("the page reads %q; want %q in it", page.Text, want)
 	}
-	w.press("Sign out and use another account")
+	w.press("Sign out and sign in again")
 	w.sees("Good coffee, before you run out.") // Shopify's current accounts are not known to use return_url
 	w.press("Subscriptions")
 	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
@@ -142,10 +142,10 @@ func walkNeverSubscribed(w *walker) {
 	w.open("/account/logout")
 	w.open("/apps/subscriptions")
 	w.signsIn("/authentication/oauth/authorize", "Robin Roe")
-	w.press("Shop subscriptions")
+	w.press("Browse subscriptions")
 	w.sees("All coffee")
 	w.open("/apps/subscriptions")
-	w.press("Look again")
+	w.press("Check again")
 	w.sees("No subscriptions found")
 	w.press("Find my subscriptions by e-mail")
 	recharge := w.sees("You have no subscriptions")
@@ -164,7 +164,7 @@ func walkSubscribedSince(w *walker) {
 		Subscriptions: []rechargetest.Subscription{{ID: 50500800, Product: "Slow Sunday, 250 g"}},
 	}})
 	w.s.Forget() // stands for the minute that the page mentions
-	w.press("Look again")
+	w.press("Check again")
 	w.inPortal("Robin Roe", "Subscriptions")
 }
 
@@ -196,7 +196,8 @@ func walkDownNotKnown(w *walker) {
 	w.open("/apps/subscriptions/schedule")
 	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	page := w.inStore("Your subscriptions cannot be opened right now", "en", []link{
-		{"Try again", "/apps/subscriptions/schedule"},
+		{"Try again", "/apps/subscriptions/schedule?ms_tried=1"},
+		{"Find my subscriptions by e-mail", "/tools/recurring/get-subscription-access"},
 		{"Contact Sandbox Coffee", "mailto:hello@sandbox-coffee.example?subject=Manage%20Subscriptions%20<id>"},
 		{"Back to the store", "/"},
 	})
@@ -283,8 +284,8 @@ func walkRenamedPath(w *walker) {
 	w.s.Forget()
 	w.breaks("down")
 	w.open("/tools/my_subs/orders")
-	if page := w.sees("Your subscriptions cannot be opened right now"); !slices.Contains(page.Links, link{"Try again", "/tools/my_subs/orders"}) {
-		w.t.Errorf("the page's links are %v; want the next try at /tools/my_subs/orders", page.Links)
+	if page := w.sees("Your subscriptions cannot be opened right now"); !slices.Contains(page.Links, link{"Try again", "/tools/my_subs/orders?ms_tried=1"}) {
+		w.t.Errorf("the page's links are %v; want the next try at /tools/my_subs/orders?ms_tried=1", page.Links)
 	}
 	w.mends("down")
 	w.press("Try again")
@@ -300,10 +301,10 @@ func walkFrench(w *walker) {
 	w.account("Robin Roe")
 	w.open("/fr/apps/subscriptions")
 	page := w.inStore("Aucun abonnement trouvé", "fr", []link{
-		{"Découvrir nos abonnements", "/fr/collections/all"},
-		{"Se déconnecter et utiliser un autre compte", "/fr/account/logout?return_url=%2Ffr%2fapps%2fsubscriptions"},
+		{"Vérifier à nouveau", "/fr/apps/subscriptions?ms_tried=1"},
+		{"Se déconnecter et se reconnecter", "/fr/account/logout?return_url=%2Ffr%2fapps%2fsubscriptions"},
 		{"Retrouver mes abonnements par e-mail", "/tools/recurring/get-subscription-access"}, // Recharge's page has no languages
-		{"Vérifier à nouveau", "/fr/apps/subscriptions"},
+		{"Découvrir nos abonnements", "/fr/collections/all"},
 		{"Contacter Sandbox Coffee", "mailto:hello@sandbox-coffee.example?subject=Manage%20Subscriptions%20<id>"},
 		{"Retour à la boutique", "/fr/"},
 	})
@@ -436,7 +437,7 @@ func walkLegacy(w *walker) {
 	w.open("/apps/subscriptions/orders")
 	w.signsIn("/account/login", "Robin Roe")
 	w.sees("No subscriptions found")
-	w.press("Sign out and use another account")
+	w.press("Sign out and sign in again")
 	w.signsIn("/account/login", "Pat Doe")
 	w.inPortal("Pat Doe", "Orders")
 }
@@ -517,8 +518,8 @@ type outcomePage struct {
 func outcomePages() []outcomePage {
 	return []outcomePage{
 		{"signin", "Please sign in again", "Sign in again", "/apps/subscriptions?ms_returned=1"},
-		{"", "No subscriptions found", "Shop subscriptions", "/collections/all"},
-		{"down", "Your subscriptions cannot be opened right now", "Try again", "/apps/subscriptions"},
+		{"", "No subscriptions found", "Check again", "/apps/subscriptions?ms_tried=1"},
+		{"down", "Your subscriptions cannot be opened right now", "Try again", "/apps/subscriptions?ms_tried=1"},
 		{"shop", "Subscriptions cannot be managed here yet", "Back to the store", "/"},
 	}
 }
@@ -531,7 +532,11 @@ func (w *walker) meets(page outcomePage) {
 		w.breaks(page.fault)
 		w.t.Cleanup(func() { w.mends(page.fault) })
 	}
-	w.open("/apps/subscriptions?ms_returned=1")
+	address := "/apps/subscriptions"
+	if page.fault == "signin" {
+		address += "?ms_returned=1"
+	}
+	w.open(address)
 	w.sees(page.title)
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"net/url"
 	"strings"
 )
 
@@ -37,17 +38,38 @@ func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("no page is called %q", name)
 	}
+	var store string
+	if home, err := url.Parse(page.Home); err == nil { // only a verified link has one, so the store may be named
+		store = home.Host
+	}
 	before, after, _ := strings.Cut(words.Texts["reference"], "{id}")
 	return p.draw("own.html", words, map[string]any{
 		"Outcome": name,
 		"Style":   ownStyle,
 		"Title":   words.Texts[name+".title"],
 		"Text":    text,
-		"Hint":    words.Texts[strings.Replace(name, "unavailable", "forbidden", 1)+".hint"], // a new link may work
+		"Hints":   hints(words.Texts, name, page),
+		"Store":   store,
 		"Page":    page,
 		"Texts":   words.Texts,
 		"Before":  before, "After": after,
 	})
+}
+
+// hints returns what the shopper can do, besides following a link. Only a new signed link can work, since
+// this one has been used.
+func hints(texts map[string]string, name string, page OwnPage) (found []string) {
+	if page.Storefront {
+		return nil
+	}
+	for _, key := range map[string][]string{
+		"forbidden":        {"forbidden.hint"},
+		"unavailable":      {"unavailable.hint", "forbidden.hint"},
+		"not_a_subscriber": {"not_a_subscriber.hint", "not_a_subscriber.other_hint"},
+	}[name] {
+		found = append(found, texts[key])
+	}
+	return found
 }
 
 // OwnPolicy returns the Content-Security-Policy of our own pages, which load nothing.

@@ -25,11 +25,20 @@ type Pages struct {
 // and links.
 type Page struct {
 	RequestID string // a reference for support, also in the log
-	Path      string // this page's path, without a locale prefix, for "try again"
+	Path      string // this page's path, without a locale prefix
+	Again     string // the same for "try again" and "check again", marked as another try
 	SignIn    string // the sign-in page, up to the value of its return parameter
 	Return    string // that value, query-escaped, without a locale prefix
 	ByEmail   string // the page where Recharge finds shoppers by e-mail; "" if there is none
+	First     string // the way on that is a button, on pages with several: one of the Ways
 }
+
+// Ways on from a page, as Page.First names them.
+const (
+	WayAgain        = "again"
+	WayOtherAccount = "other"
+	WayByEmail      = "by_email"
+)
 
 // Load parses the templates. It cannot fail, since they are part of the binary and tested.
 func Load() *Pages {
@@ -68,9 +77,11 @@ func (p *Pages) Liquid(name string, page Page) ([]byte, error) {
 	err := parsed.Execute(&out, map[string]any{
 		"RequestID": inert(page.RequestID),
 		"Path":      onStore(inert(page.Path)),
+		"Again":     onStore(inert(page.Again)),
 		"SignIn":    onStore(inert(page.SignIn)),
 		"Return":    inert(page.Return),
 		"ByEmail":   onStore(inert(page.ByEmail)),
+		"First":     page.First,
 		"Outcome":   name,
 	})
 	return out.Bytes(), err

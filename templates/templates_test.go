@@ -47,9 +47,11 @@ func page() Page {
 	return Page{
 		RequestID: "abc123defg",
 		Path:      "/apps/subscriptions/orders?locale=fr",
+		Again:     "/apps/subscriptions/orders?locale=fr&ms_tried=1",
 		SignIn:    "/customer_authentication/login?return_to=",
 		Return:    "%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1",
 		ByEmail:   "/tools/recurring/get-subscription-access",
+		First:     WayAgain,
 	}
 }
 
@@ -64,10 +66,10 @@ func TestPagesNameTheNextStep(t *testing.T) {
 	}{
 		{"en", "sign_in_failed", []string{`href="/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
 		{"fr", "sign_in_failed", []string{`href="/customer_authentication/login?return_to=%2Ffr%2Fapps%2Fsubscriptions%2Forders%3Fms_returned%3D1"`}},
-		{"en", "not_a_subscriber", []string{`href="/collections/all"`, `href="/account/logout?return_url=%2fapps%2fsubscriptions%2forders%3flocale%3dfr"`, `href="/apps/subscriptions/orders?locale=fr"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
-		{"pt-BR", "not_a_subscriber", []string{`href="/pt-br/collections/all"`, `href="/pt-br/account/logout?return_url=%2Fpt-br%2fapps%2fsubscriptions%2forders%3flocale%3dfr"`, `href="/pt-br/apps/subscriptions/orders?locale=fr"`, `href="/pt-br/"`}},
-		{"en", "unavailable", []string{`href="/apps/subscriptions/orders?locale=fr"`, contact, `href="/"`}},
-		{"fr", "unavailable", []string{`href="/fr/apps/subscriptions/orders?locale=fr"`, `href="/fr/"`}},
+		{"en", "not_a_subscriber", []string{`href="/collections/all"`, `href="/account/logout?return_url=%2fapps%2fsubscriptions%2forders%3flocale%3dfr"`, `href="/apps/subscriptions/orders?locale=fr&amp;ms_tried=1"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
+		{"pt-BR", "not_a_subscriber", []string{`href="/pt-br/collections/all"`, `href="/pt-br/account/logout?return_url=%2Fpt-br%2fapps%2fsubscriptions%2forders%3flocale%3dfr"`, `href="/pt-br/apps/subscriptions/orders?locale=fr&amp;ms_tried=1"`, `href="/pt-br/"`}},
+		{"en", "unavailable", []string{`href="/apps/subscriptions/orders?locale=fr&amp;ms_tried=1"`, `href="/tools/recurring/get-subscription-access"`, contact, `href="/"`}},
+		{"fr", "unavailable", []string{`href="/fr/apps/subscriptions/orders?locale=fr&amp;ms_tried=1"`, `href="/fr/"`}},
 		{"en", "not_connected", []string{contact, `href="/"`}},
 	} {
 		drawn := draw(t, s, tt.locale, tt.name, page())
@@ -82,12 +84,52 @@ func TestPagesNameTheNextStep(t *testing.T) {
 	}
 }
 
+// TestPagesHaveOneButton checks that each page has exactly one button, that it comes before every other way
+// on, and that it is the way that the page's First names.
+func TestPagesHaveOneButton(t *testing.T) {
+	s := store(t, shopifytest.Options{Name: "Fixture Shop", Email: "owner@fixture.example"})
+	english := choose(load(t).byTag, english).Texts
+	for _, tt := range []struct{ name, first, want string }{
+		{"not_a_subscriber", WayAgain, "not_a_subscriber.again"},
+		{"not_a_subscriber", WayOtherAccount, "not_a_subscriber.other"},
+		{"not_a_subscriber", WayByEmail, "by_email"},
+		{"unavailable", WayAgain, "unavailable.action"},
+		{"unavailable", WayByEmail, "by_email"},
+		{"sign_in_failed", WayAgain, "sign_in_failed.action"},
+		{"not_connected", WayAgain, "home"},
+	} {
+		page := page()
+		page.First = tt.first
+		drawn := draw(t, s, "en", tt.name, page)
+		buttons := regexp.MustCompile(`<a class="button btn"[^>]*>([^<]*)</a>`).FindAllStringSubmatch(drawn, -1)
+		if len(buttons) != 1 || buttons[0][1] != english[tt.want] {
+			t.Errorf("%s with %q first has the buttons %q; want one, %q", tt.name, tt.first, buttons, english[tt.want])
+		}
+		if first := regexp.MustCompile(`(?s)<ul.*?<a ([^>]*)>`).FindStringSubmatch(drawn); first == nil || !strings.Contains(first[1], "button") {
+			t.Errorf("%s with %q first begins with %q; want the button", tt.name, tt.first, first)
+		}
+		if ways := strings.Count(drawn, english["by_email"]); tt.name != "not_connected" && ways != 1 {
+			t.Errorf("%s with %q first has %d ways by e-mail; want 1", tt.name, tt.first, ways)
+		}
+	}
+}
+
+// TestGermanUsesOneForm checks that the German texts call the reader "du", as Shopify's do.
+func TestGermanUsesOneForm(t *testing.T) {
+	formal := regexp.MustCompile(`\b(Sie|Ihnen|Ihr|Ihre|Ihren|Ihrem|Ihrer)\b`)
+	for key, text := range choose(load(t).byTag, "de").Texts {
+		if word := formal.FindString(text); word != "" {
+			t.Errorf("%s has %q: %s", key, word, text)
+		}
+	}
+}
+
 // TestPagesOfferNothingThatIsNotThere checks that a page has no link by e-mail if Recharge has no
 // such page, and no empty links.
 func TestPagesOfferNothingThatIsNotThere(t *testing.T) {
 	s := store(t, shopifytest.Options{Name: "Fixture Shop"})
 	for _, name := range names() {
-		drawn := draw(t, s, "en", name, Page{RequestID: "abc123defg", Path: "/apps/subscriptions", SignIn: "/account/login"})
+		drawn := draw(t, s, "en", name, Page{RequestID: "abc123defg", Path: "/apps/subscriptions", Again: "/apps/subscriptions", SignIn: "/account/login"})
 		for _, part := range []string{"mailto:", "/tools/recurring", `href=""`} {
 			if strings.Contains(drawn, part) {
 				t.Errorf("%s = %s; want no %s in it", name, drawn, part)
@@ -151,7 +193,7 @@ func TestEveryTextIsDrawn(t *testing.T) {
 }
 
 func cutStyle(page string) string {
-	return regexp.MustCompile(`(?s)<style>.*?</style>`).ReplaceAllString(strings.ReplaceAll(page, "ms_returned", ""), "")
+	return regexp.MustCompile(`(?s)<(style|script)>.*?</(style|script)>`).ReplaceAllString(strings.NewReplacer("ms_returned", "", "ms_tried", "").Replace(page), "")
 }
 
 // TestCatalogues checks that all languages have the same texts, and that each text is used.
@@ -262,7 +304,7 @@ func TestForbiddenTextsAreDrawn(t *testing.T) {
 				t.Errorf("forbidden in %s = %s; want %s in it", c.Code, drawn, key)
 			}
 		}
-		for _, part := range []string{`<html lang="` + c.Code + `" dir="` + c.Direction() + `">`, "<bdi>abc123defg</bdi>", `<a href="?">`, `<a href="/account">`, `<a href="/">`} {
+		for _, part := range []string{`<html lang="` + c.Code + `" dir="` + c.Direction() + `">`, "<bdi>abc123defg</bdi>", `<a class="button" href="?">`, `<a href="/account">`, `<a href="/">`} {
 			if !strings.Contains(drawn, part) {
 				t.Errorf("forbidden in %s = %s; want %s in it", c.Code, drawn, part)
 			}
@@ -280,8 +322,8 @@ func TestInputIsInert(t *testing.T) {
 	plain := store(t, shopifytest.Options{Name: "x", Email: "x"})
 	want := map[string][]string{}
 	for _, name := range names() {
-		want[name] = shape(t, draw(t, plain, "en", name, Page{RequestID: "x", Path: "/x", SignIn: "/x", Return: "x", ByEmail: "/x"}))
-		if elsewhere := draw(t, plain, "en", name, Page{Path: "//evil.example/", SignIn: `/\evil.example`, Return: "evil", ByEmail: "https://evil.example"}); strings.Contains(elsewhere, "evil") {
+		want[name] = shape(t, draw(t, plain, "en", name, Page{RequestID: "x", Path: "/x", Again: "/x", SignIn: "/x", Return: "x", ByEmail: "/x"}))
+		if elsewhere := draw(t, plain, "en", name, Page{Path: "//evil.example/", Again: "//evil.example/", SignIn: `/\evil.example`, Return: "evil", ByEmail: "https://evil.example"}); strings.Contains(elsewhere, "evil") {
 			t.Errorf("%s leads off the store: %s", name, elsewhere)
 		}
 	}
@@ -294,7 +336,7 @@ func TestInputIsInert(t *testing.T) {
 			t.Parallel()
 			hostile := store(t, shopifytest.Options{Name: attack, Email: attack})
 			for _, name := range names() {
-				drawn := draw(t, hostile, "en", name, Page{RequestID: attack, Path: "/x" + attack, SignIn: "/x" + attack, Return: attack, ByEmail: "/x" + attack})
+				drawn := draw(t, hostile, "en", name, Page{RequestID: attack, Path: "/x" + attack, Again: "/x" + attack, First: attack, SignIn: "/x" + attack, Return: attack, ByEmail: "/x" + attack})
 				if got := shape(t, drawn); !slices.Equal(got, want[name]) {
 					t.Errorf("%s with %.80q has other elements than without:\n%v\n%v\n%.5000s", name, attack, got, want[name], drawn)
 				}

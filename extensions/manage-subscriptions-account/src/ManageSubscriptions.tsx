@@ -7,18 +7,18 @@ import { isShown, type Visitor } from "./audience.ts";
 import { portalLink, text } from "./link.ts";
 
 /** What a page knows. Without a visitor, only signed-in customers can open it. */
-type Page = { store: string | undefined; visitor?: () => Visitor };
+type Page = { store: string | undefined; visitor?: () => Visitor; justOrdered?: boolean };
 
 /** Draws the block, or nothing if there is no link or the visitor is not to see it. */
 export function draw(page: Page) {
   render(<ManageSubscriptions {...page} />, document.body);
 }
 
-function ManageSubscriptions({ store, visitor }: Page) {
+function ManageSubscriptions({ store, visitor, justOrdered }: Page) {
   const settings = shopify.settings.value;
   const { language, country } = shopify.localization;
   // The shopper's language, not the extension's, because the portal may have more of them.
-  const href = portalLink(store, settings, language.value.isoCode, country.value?.isoCode);
+  const href = portalLink(store, settings, language.value.isoCode, country.value?.isoCode, justOrdered);
   // In the editor, merchants see what they place, whatever order it shows.
   const shown = !visitor || shopify.extension.editor || isShown(visitor(), settings);
   if (!href || !shown) return null;

@@ -4,5 +4,9 @@ import { hostOf } from "./link.ts";
 import { draw } from "./ManageSubscriptions.tsx";
 
 export default function thankYouBlock() {
-  draw({ store: hostOf(shopify.shop), visitor: () => ({ signedIn: false, lines: shopify.lines.value }) });
+  draw({
+    store: hostOf(shopify.shop),
+    visitor: () => ({ signedIn: false, lines: shopify.lines.value }),
+    justOrdered: true,
+  });
 }

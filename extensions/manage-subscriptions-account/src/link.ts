@@ -33,14 +33,18 @@ export function hostOf(shop: { storefrontUrl?: string; myshopifyDomain: string }
   return [host, shop.myshopifyDomain].find((name) => HOST.test(name));
 }
 
-/** Returns the link to the portal, or undefined if the store is not known. */
+/**
+ * Returns the link to the portal, or undefined if the store is not known. Recharge may need a minute to
+ * know a new order. If the shopper has just ordered, the server's page says so first.
+ */
 export function portalLink(
   store: string | undefined, settings: Settings, language: string, country: string | undefined,
+  justOrdered = false,
 ): string | undefined {
   const address = linkAddress(store, settings);
   if (!address) return undefined;
   const market = country && COUNTRY.test(country) ? `&country=${country}` : "";
-  return `${address}${destination(settings)}?locale=${encodeURIComponent(language)}${market}`;
+  return `${address}${destination(settings)}?locale=${encodeURIComponent(language)}${market}${justOrdered ? "&ms_ordered=1" : ""}`;
 }
 
 /** Returns the address that the merchant has pasted, or the path alone on the store's own host. */

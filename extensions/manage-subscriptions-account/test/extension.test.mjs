@@ -109,6 +109,9 @@ after(() => {
 
 const long = "x".repeat(10_000);
 
+// Only the Thank you page knows that the order is new.
+const mark = (target) => (target === THANK_YOU ? "&ms_ordered=1" : "");
+
 const links = [
   { name: "plain", want: SHOP + PLAIN },
   { name: "no country", country: null, want: `${SHOP}/apps/subscriptions?locale=en` },
@@ -128,7 +131,7 @@ const links = [
 for (const target of targets) {
   for (const { name, want, ...given } of links) {
     test(`${target}: ${name}`, async () => {
-      assert.deepEqual(await draw(target, given), { ...english, href: want, opens: null });
+      assert.deepEqual(await draw(target, given), { ...english, href: want + mark(target), opens: null });
     });
   }
 
@@ -137,7 +140,7 @@ for (const target of targets) {
     const { href, opens, ...seen } = await draw(target, { set: own });
     assert.deepEqual(seen, own);
     const blank = await draw(target, { set: { heading: " ", text: "", label: "\t" } });
-    assert.deepEqual(blank, { ...english, href: SHOP + PLAIN, opens: null });
+    assert.deepEqual(blank, { ...english, href: SHOP + PLAIN + mark(target), opens: null });
   });
 }
 
@@ -159,7 +162,7 @@ test("the pages of an order link to the store's own domain", async () => {
   for (const target of ofOrder) {
     for (const { storefrontUrl, want } of shops) {
       const seen = await draw(target, { shop: { storefrontUrl, myshopifyDomain: "brand.myshopify.com" } });
-      assert.equal(seen.href, want + PLAIN, storefrontUrl);
+      assert.equal(seen.href, want + PLAIN + mark(target), storefrontUrl);
     }
     assert.equal(await draw(target, { shop: { storefrontUrl: "", myshopifyDomain: "" } }), null);
   }
@@ -208,7 +211,7 @@ for (const target of targets) {
   test(`${target}: a hostile destination stays on the store's proxy path`, async () => {
     for (const destination of hostile) {
       const { href } = await draw(target, { set: { destination } });
-      assert.match(href, /^https:\/\/brand\.myshopify\.com\/apps\/subscriptions(\/[a-z-]+)*\?locale=en&country=CA$/, destination);
+      assert.match(href, /^https:\/\/brand\.myshopify\.com\/apps\/subscriptions(\/[a-z-]+)*\?locale=en&country=CA(&ms_ordered=1)?$/, destination);
       assert.equal(new URL(href).href, href, destination);
     }
   });
@@ -217,7 +220,7 @@ for (const target of targets) {
     const around = hostile.flatMap((part) => [part, `https://b.example/${part}`, `https://b.example/apps/${part}`]);
     const valid = /^https:\/\/b\.example\/apps\/[\w-]{1,30}\/?$/;
     for (const link_address of around.filter((value) => !valid.test(value.trim()))) {
-      assert.equal((await draw(target, { set: { link_address } })).href, SHOP + PLAIN, link_address);
+      assert.equal((await draw(target, { set: { link_address } })).href, SHOP + PLAIN + mark(target), link_address);
     }
     for (const link_address of [
       "http://b.example/apps/x", "b.example/apps/x", "//b.example/apps/x", "https://b.example:8443/apps/x", "https://user@b.example/apps/x",
@@ -225,7 +228,7 @@ for (const target of targets) {
       "https://b.example/apps/x#y", "/pages/x", "/apps/x/y", "apps/x", "/\\evil.example/apps/x", "/apps/x?y=1", "https://b.example\\@evil.example/apps/x", "https://.example/apps/x", `https://${long}.example/apps/x`,
       "https://b.example/../apps/x", "https://bücher.example/apps/x", "ftp://b.example/apps/x", "https:b.example/apps/x",
     ]) {
-      assert.equal((await draw(target, { set: { link_address } })).href, SHOP + PLAIN, link_address);
+      assert.equal((await draw(target, { set: { link_address } })).href, SHOP + PLAIN + mark(target), link_address);
     }
   });
 
@@ -233,7 +236,7 @@ for (const target of targets) {
     for (const value of hostile) {
       const { heading, text, label, href } = await draw(target, { set: { heading: value, text: value, label: value } });
       assert.deepEqual([heading, text, label], Array(3).fill(value.trim()));
-      assert.equal(href, SHOP + PLAIN);
+      assert.equal(href, SHOP + PLAIN + mark(target));
     }
   });
 }

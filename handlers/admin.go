@@ -52,6 +52,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.POST("/app/keys", a.signed(a.setting(a.makeKey)))
 	e.POST("/app/keys/revoke", a.signed(a.setting(a.revokeKey)))
 	e.POST("/app/try", a.signed(a.alone(a.try)))
+	e.POST("/app/support", a.signed(a.alone(a.support)))
 	if a.Merchant.Importer == nil {
 		return
 	}
@@ -111,8 +112,17 @@ func (a *Admin) verified(next func(echo.Context, shopify.Shop) error) echo.Handl
 			c.Response().Header().Set("X-Shopify-Retry-Invalid-Session-Request", "1")
 			return echo.NewHTTPError(http.StatusUnauthorized)
 		}
+		c.Set(staffID, session.User)
 		return next(c, session.Shop)
 	}
+}
+
+// staffID is where verified leaves Shopify's id of the staff member who asks, for the log.
+const staffID = "staff"
+
+func staff(c echo.Context) string {
+	id, _ := c.Get(staffID).(string)
+	return id
 }
 
 // formSize is in bytes, well above the largest form of the app home without a list, which has three tokens

@@ -44,8 +44,8 @@ func Headers(appURL *url.URL) echo.MiddlewareFunc {
 	}
 }
 
-// clickRequest is a click through one of the three channels: the storefront, POST /api/portal-links
-// or GET /go. It holds everything but the result that the answer and the record need.
+// clickRequest is a click through one of the channels: the storefront, POST /api/portal-links, GET /go
+// or GET /go/support. It holds everything but the result that the answer and the record need.
 type clickRequest struct {
 	id      string // request id
 	channel portal.Channel
@@ -114,7 +114,7 @@ func (r *clickRequest) answer(c echo.Context, result portal.Result) error {
 	switch r.channel {
 	case portal.FromAPI:
 		return answerProblem(c, string(result.Outcome), r.id, "")
-	case portal.FromSignedLink:
+	case portal.FromSignedLink, portal.FromSupport:
 		return r.ownPage(c, http.StatusOK, result)
 	}
 	return r.storePage(c, result)

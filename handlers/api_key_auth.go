@@ -42,14 +42,23 @@ func (k *APIKeyAuth) authenticate(
 ) (*store.Loaded, error) {
 	var loaded *store.Loaded
 	var secrets []portallink.Secret
-	switch k.Merchant.Merchants.Own() {
-	case "":
+	switch own := k.Merchant.Merchants.Own(); {
+	case click.channel == portal.FromSupport:
+		read := k.Merchant.Load(ctx, who, click.trace)
+		if read.Err != nil { // an older record could have links for support on
+			return nil, portal.ErrRedisDown
+		}
+		loaded = &read
+		if secret := read.Record.SupportSecret(); secret != nil {
+			secrets = append(secrets, portallink.Secret(secret))
+		}
+	case own == "":
 		read := k.Merchant.Load(ctx, who, click.trace)
 		if read.Err != nil && read.Record == nil {
 			return nil, portal.ErrRedisDown
 		}
 		loaded, secrets = &read, secretsOf(read.Record)
-	case who.Shop:
+	case own == who.Shop:
 		secrets = k.Own
 	}
 	if !proven(secrets...) {
@@ -61,7 +70,7 @@ func (k *APIKeyAuth) authenticate(
 
 // refuse returns the result of a click that was not authenticated, or whose link is not valid now.
 func refuse(err error) portal.Result {
-	for _, refusal := range []error{errNoKey, errUsed, portallink.ErrOver, portallink.ErrTooLong} {
+	for _, refusal := range []error{errNoKey, errUsed, errErased, portallink.ErrOver, portallink.ErrTooLong} {
 		if errors.Is(err, refusal) {
 			return portal.Result{Outcome: portal.Forbidden, Cause: err}
 		}

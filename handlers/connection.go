@@ -8,7 +8,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"manage-subscriptions/merchant"
-	"manage-subscriptions/portal"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
@@ -20,6 +19,8 @@ type connectionView struct {
 	Fixed     bool   // configured by this server's operator
 	ThisStore bool   // Fixed, and this is the configured store
 	Connected bool
+	Store     string // the store's address, which leads to its own domain
+	Support   supportView
 
 	store.Traits             // in use
 	Detected, Chosen         store.Traits
@@ -32,7 +33,9 @@ type connectionView struct {
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	own := a.Merchant.Merchants.Own()
-	view := connectionView{Base: a.base(), Fixed: own != "", ThisStore: shop == own}
+	view := connectionView{
+		Base: a.base(), Fixed: own != "", ThisStore: shop == own, Store: a.Merchant.Platform.ShopURL(shop),
+	}
 	connection, err := a.Merchant.Connection(ctx, shop)
 	if err != nil && !view.Fixed {
 		return view, err
@@ -48,6 +51,9 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		view.Looked = merchant.Ago(a.Merchant.Now().Sub(connection.Look.At))
 	}
 	view.Webhooks = a.Merchant.WebhookWords(connection)
+	record, err := a.Merchant.Store.Record(ctx, shop)
+	view.Support.Known, view.Support.Connected = err == nil, true
+	view.Support.On, view.Support.Account = record.SupportSecret() != nil, view.Link == "account" && view.AccountPage != ""
 	return view, nil
 }
 
@@ -147,16 +153,42 @@ func (a *Admin) disconnect(c echo.Context, shop shopify.Shop) error {
 	return a.say(c, shop, a.Merchant.Disconnect(ctx, shop))
 }
 
-// try shows, step by step, what would happen if a shopper clicked.
+// triedView holds what the app home shows about a try.
+type triedView struct {
+	merchant.Tried
+	Customers string // address of the store's customers in the admin
+}
+
+// try shows, step by step, what would happen if a shopper clicked. With support, it also makes a link for
+// support.
 func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
-	customer, err := shopify.ParseCustomerID(c.FormValue("customer"))
-	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest)
+	ctx, steps := c.Request().Context(), &steps{pages: a.Pages, response: c.Response()}
+	tried := a.Merchant.Try(ctx, shop, c.FormValue("customer"), steps.add)
+	if c.FormValue("support") != "" {
+		tried = a.Merchant.SupportLink(ctx, shop, tried, staff(c))
 	}
-	steps := &steps{pages: a.Pages, response: c.Response()}
-	who := store.Shopper{Shop: shop, Customer: customer}
-	outcome, text := a.Merchant.Try(c.Request().Context(), who, steps.add)
-	return steps.end(string(outcome), text, outcome != portal.Unavailable)
+	steps.write("tried", triedView{tried, a.Merchant.Platform.AdminURL(shop) + "/store/" + shop.Handle() + "/customers/"})
+	return steps.err
+}
+
+// supportView holds what the app home shows about links for support.
+type supportView struct {
+	Connected, On bool
+	Known         bool // Redis answers
+	Account       bool // the portal is in the Shopify account, which no link opens
+	Said          merchant.Said
+}
+
+// support turns links for support on or off.
+func (a *Admin) support(c echo.Context, shop shopify.Shop) error {
+	ctx := c.Request().Context()
+	said := a.Merchant.SwitchSupport(ctx, shop, c.FormValue("on") != "", staff(c))
+	view, err := a.connectionView(ctx, shop)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	view.Support.Said = said
+	return a.part(c, http.StatusOK, "support", view.Support)
 }
 
 // steps streams an answer. It sends each line as soon as it is known.

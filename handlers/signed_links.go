@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/portal"
 	"manage-subscriptions/portallink"
 	"manage-subscriptions/shopify"
@@ -27,21 +28,33 @@ type SignedLinks struct {
 }
 
 // Register adds the route. HEAD is not accepted, because it would use up the link.
-func (l *SignedLinks) Register(e *echo.Echo) { e.GET("/go", l.handle) }
+func (l *SignedLinks) Register(e *echo.Echo) { e.GET("/go", l.open(portal.FromSignedLink)) }
+
+// SupportLinks answers GET /go/support, which opens the portal of a customer for the merchant's staff. No
+// API key signs its links: only this server can, while the merchant has turned them on.
+type SupportLinks struct{ *SignedLinks }
+
+// Register adds the route.
+func (l *SupportLinks) Register(e *echo.Echo) {
+	e.GET(merchant.SupportPath, l.open(portal.FromSupport))
+}
 
 var (
 	errUsed     = errors.New("the link has been used")
 	errPrefetch = errors.New("the browser only fetches ahead")
 	errShop     = errors.New("not a shop's name")
+	errErased   = errors.New("the customer was erased")
 )
 
-func (l *SignedLinks) handle(c echo.Context) error {
-	click := begin(portal.FromSignedLink, l.Merchant.Now, l.Pages)
-	result := l.follow(c, click)
-	if click.shop != "" {
-		click.home = l.Merchant.Platform.ShopURL(click.shop) + "/"
+func (l *SignedLinks) open(channel portal.Channel) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		click := begin(channel, l.Merchant.Now, l.Pages)
+		result := l.follow(c, click)
+		if click.shop != "" {
+			click.home = l.Merchant.Platform.ShopURL(click.shop) + "/"
+		}
+		return click.finish(c, l.Merchant, result)
 	}
-	return click.finish(c, l.Merchant, result)
 }
 
 // follow reads the link and resolves it.
@@ -58,6 +71,11 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	loaded, err := l.authenticate(ctx, click, who, signed.SignedBy)
 	if err == nil {
 		click.locale = signed.Locale
+		if click.channel == portal.FromSupport {
+			err = l.readSupport(ctx, click, signed, who, loaded)
+		}
+	}
+	if err == nil {
 		err = l.useUp(ctx, click, signed, fingerprint(c.Request()))
 	}
 	if err != nil {
@@ -84,14 +102,31 @@ func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shop
 // useUp makes sure that a link works only for its time, and only once. A double click counts as one.
 // It comes after the check of the signature, because its errors are shown to the shopper.
 func (l *SignedLinks) useUp(ctx context.Context, click *clickRequest, signed portallink.Signed, browser string) error {
-	start := click.trace.Now()
-	if err := signed.At(start); err != nil {
+	start, longest := click.trace.Now(), portallink.Longest
+	if click.channel == portal.FromSupport {
+		longest = merchant.SupportLife
+	}
+	if err := signed.Within(start, longest); err != nil {
 		return err
 	}
 	opens, err := l.Merchant.Store.UseNonce(ctx, click.shop, signed.Nonce, browser, signed.Expires)
 	click.trace.End(portal.StepNonce, start, err)
 	if err == nil && !opens {
 		return errUsed
+	}
+	return err
+}
+
+// readSupport notes in the log that a link for support is opened, and refuses one for a customer who was
+// erased. Only a click of the customer's own may cache them again.
+func (l *SignedLinks) readSupport(
+	ctx context.Context, click *clickRequest, signed portallink.Signed, who store.Shopper, loaded *store.Loaded,
+) error {
+	l.Merchant.Log.InfoContext(ctx, "support link opened",
+		"request_id", click.id, "shop", string(click.shop), "link", merchant.SupportID(signed))
+	erased, err := l.Merchant.Store.IsRedacted(ctx, loaded.Record, who)
+	if err == nil && erased {
+		return errErased
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package handlers_test
 
 import (
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -55,9 +54,98 @@ func TestTry(t *testing.T) {
 	if len(f.Recharge.Openings()) != 0 {
 		t.Error("a try has opened the portal")
 	}
-	for _, strange := range []string{"", "x", "1 OR 1", strings.Repeat("9", 21), "<script>"} {
-		if response, _ := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {strange}}); response.StatusCode != http.StatusBadRequest {
-			t.Errorf("try %q = %d; want 400", strange, response.StatusCode)
+	f.Calls()
+	for _, strange := range []string{
+		"", " ", "x", "0", "1 OR 1", strings.Repeat("9", 21), "<script>", "@", "a@", "@b", "a b@example.test", "Pat <pat@example.test>",
+		"pat@example.test,sam@example.test", strings.Repeat("a", 250) + "@example.test",
+	} {
+		got := try(strange)
+		if !strings.Contains(got, `data-result="invalid"`) || !strings.Contains(got, `class="note bad"`) || strings.Contains(got, "<li") {
+			t.Errorf("try %q: %s; want an error and nothing else", strange, got)
+		}
+	}
+	if calls := f.Calls(); len(calls) != 0 {
+		t.Errorf("invalid input made the calls %v; want none", calls)
+	}
+}
+
+// TestTryIsNotPaintedGreen checks that only a shopper who gets in as usual is shown as success.
+func TestTryIsNotPaintedGreen(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	try := func(want, class string) {
+		t.Helper()
+		customer := servertest.Pat
+		if want == "not_a_subscriber" {
+			customer = servertest.Robin
+		}
+		_, got := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {customer}})
+		if note := `<p class="note ` + class + `" data-result="` + want + `">`; !strings.Contains(got, note) {
+			t.Errorf("try: %s; want %s", got, note)
+		}
+	}
+	try("not_connected", "bad")
+	f.Connect()
+	try("redirected", "good")
+	try("not_a_subscriber", "")
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.RefuseSessions = true })
+	try("redirected_by_hash", "") // which is not what the merchant has chosen
+	f.AppHome("/app/settings", f.SessionToken(nil), url.Values{"link": {"hash"}})
+	try("redirected_by_hash", "good")
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Down = true })
+	try("unavailable", "bad")
+}
+
+// TestTryByEmail checks that an address leads to the customer only if Recharge's record has exactly that address and
+// a Shopify id, that it costs one more call, and that it stays in the request to Recharge.
+func TestTryByEmail(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	try := func(customer string) string {
+		_, body := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {customer}})
+		return body
+	}
+	if got := try("pat@example.test"); !strings.Contains(got, `data-result="not_connected"`) {
+		t.Errorf("before connecting: %s; want not_connected", got)
+	}
+	f.Connect()
+	shared := func(c *rechargetest.Customer) { c.Email = "shared@example.test" }
+	f.PutRecord(servertest.Changed(f.Record(70100300), shared)) // Sam's, of whom only one is active
+	f.PutRecord(servertest.Changed(f.Record(70100301), shared))
+	two := func(c *rechargetest.Customer) { c.Email = "two@example.test" }
+	f.PutRecord(servertest.Changed(f.Record(70100400), two))
+	f.PutRecord(rechargetest.Customer{ID: 70100777, Hash: "777", Email: "two@example.test", ShopifyCustomerID: "7777777777777"})
+	f.PutRecord(rechargetest.Customer{ID: 70100888, Hash: "888", Email: "guest@example.test"})
+	for _, test := range []struct {
+		email, want, text string
+		lookups           int // of customers
+		fault             func(*rechargetest.Faults)
+	}{
+		{"pat@example.test", "redirected", "belongs to one customer", 2, nil},
+		{" PAT@Example.Test ", "redirected", "belongs to one customer", 2, nil},
+		{"shared@example.test", "redirected", "belongs to one customer", 2, nil},
+		{"two@example.test", "not_found", "Several customers have this address", 1, nil},
+		{"guest@example.test", "not_found", "no customer with this address", 1, nil},
+		{"nobody@example.test", "not_found", "no customer with this address", 1, nil},
+		{"nobody@example.test", "not_found", "listed other customers", 1, func(f *rechargetest.Faults) { f.IgnoreFilter = true }},
+		{"pat@example.test", "not_found", "can’t reach Recharge", 0, func(f *rechargetest.Faults) { f.Down = true }},
+	} {
+		f.Recharge.SetFaults(func(f *rechargetest.Faults) {
+			*f = rechargetest.Faults{}
+			if test.fault != nil {
+				test.fault(f)
+			}
+		})
+		f.Calls()
+		got := try(test.email)
+		if !strings.Contains(got, `data-result="`+test.want+`"`) || !strings.Contains(got, test.text) {
+			t.Errorf("try %s: %s; want %s and %q", test.email, got, test.want, test.text)
+		}
+		if calls := f.Calls()[rechargetest.EndpointCustomers]; test.lookups > 0 && calls != test.lookups {
+			t.Errorf("try %s made %d lookups; want %d", test.email, calls, test.lookups)
+		}
+		if strings.Contains(strings.ToLower(got), "@example.test") {
+			t.Errorf("try %s: %s; want no address", test.email, got)
 		}
 	}
 }

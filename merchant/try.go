@@ -1,19 +1,105 @@
 package merchant
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net/mail"
 	"slices"
+	"strings"
 	"time"
 
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
-// Try resolves a shopper's click like a real one, but saves nothing. It passes each step to tell,
-// and returns the outcome and a sentence about it. Neither contains a link or a hash.
-func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (portal.Outcome, string) {
+// Tried is how a try ended.
+type Tried struct {
+	Result   string // an outcome, "invalid", or "not_found"
+	State    recharge.State
+	Text     string
+	Customer shopify.CustomerID // "" if none was found
+	Support  bool               // a link for support can be made
+	Link     string             // which was made
+}
+
+// leads reports whether the click would lead to the portal.
+func (t Tried) leads() bool {
+	return t.Result == string(portal.Redirected) || t.Result == string(portal.RedirectedByHash)
+}
+
+// Try resolves the click of a customer, whom the merchant names by Shopify's id or by e-mail address, like a
+// real one, but saves nothing. It passes each step to tell. Neither a step nor the result contains a link or
+// a hash.
+func (s *Service) Try(ctx context.Context, shop shopify.Shop, customer string, tell func(Step)) Tried {
+	id, ended := s.customer(ctx, shop, strings.TrimSpace(customer), tell)
+	if id == "" {
+		return ended
+	}
+	who := store.Shopper{Shop: shop, Customer: id}
+	result := s.tryClick(ctx, who, tell)
+	tried := Tried{Result: string(result.Outcome), State: recharge.Failed, Text: ending(result), Customer: id}
+	switch {
+	case result.Outcome == portal.Redirected || result.Outcome == portal.RedirectedByHash && result.Cause == nil:
+		tried.State = recharge.Passed
+	case result.Outcome == portal.RedirectedByHash || result.Outcome == portal.NotASubscriber:
+		tried.State = recharge.Warned
+	}
+	if tried.leads() && !result.Merchant.InAccount { // where only the customer's own sign-in opens anything
+		record, err := s.Store.Record(ctx, shop)
+		tried.Support = err == nil && record.SupportSecret() != nil
+	}
+	return tried
+}
+
+// customer returns the customer whom a merchant names, or "" and how the try ends. The address is used for one
+// call to Recharge, and kept nowhere.
+func (s *Service) customer(
+	ctx context.Context, shop shopify.Shop, named string, tell func(Step),
+) (id shopify.CustomerID, ended Tried) {
+	if !strings.Contains(named, "@") {
+		id, err := shopify.ParseCustomerGID(named)
+		if err != nil {
+			return "", Tried{Result: "invalid", State: recharge.Failed, Text: sentence("try invalid")}
+		}
+		return id, Tried{}
+	}
+	if address, err := mail.ParseAddress(named); err != nil || address.Address != named || len(named) > 254 {
+		return "", Tried{Result: "invalid", State: recharge.Failed, Text: sentence("try invalid")}
+	}
+	step := Step{Name: "email", State: recharge.Passed, Title: sentence("email"), Text: sentence("email found")}
+	start := s.Now()
+	connection, err := s.Connection(ctx, shop)
+	if err != nil || connection == nil {
+		result := portal.Result{Outcome: portal.NotConnected}
+		if err != nil {
+			result = portal.Result{Outcome: portal.Unavailable, Cause: portal.ErrRedisDown}
+		}
+		tell(noMerchant(result))
+		return "", Tried{Result: string(result.Outcome), State: recharge.Failed, Text: ending(result)}
+	}
+	err = s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) (err error) {
+		found, err := client.ShopifyIDByEmail(ctx, grant, named, recharge.Normal)
+		if err == nil {
+			id, err = shopify.ParseCustomerID(found)
+		}
+		return err
+	})
+	step.Took = max(s.Now().Sub(start), time.Millisecond)
+	if err != nil {
+		reason := portal.Reason(err)
+		step.State, step.Text = recharge.Warned, cmp.Or(sentence("email "+reason), Words(reason))
+		tell(step)
+		return "", Tried{Result: "not_found", State: recharge.Warned, Text: sentence("email not found")}
+	}
+	tell(step)
+	return id, Tried{}
+}
+
+// tryClick resolves a shopper's click, but saves nothing.
+func (s *Service) tryClick(ctx context.Context, who store.Shopper, tell func(Step)) portal.Result {
 	trace := portal.NewTrace(s.Now)
 	start := s.Now()
 	loaded := s.Load(ctx, who, trace)
@@ -24,13 +110,13 @@ func (s *Service) Try(ctx context.Context, who store.Shopper, tell func(Step)) (
 	s.Recorder.Calls(who.Shop, result.Calls)
 	if result.Merchant == nil {
 		tell(noMerchant(result))
-		return result.Outcome, ending(result)
+		return result
 	}
 	tell(cachedStep(loaded.Cached, took))
 	for i := range result.Calls {
 		tell(called(result, i))
 	}
-	return result.Outcome, ending(result)
+	return result
 }
 
 // called describes the i-th call of a result. If it is the last call to its endpoint, the click can

@@ -39,9 +39,10 @@ type Channel string
 
 // The channels.
 const (
-	FromStorefront Channel = ""    // Shopify's app proxy
-	FromAPI        Channel = "api" // POST /api/portal-links: a middleware requests the link
-	FromSignedLink Channel = "go"  // GET /go: a link signed by a middleware
+	FromStorefront Channel = ""        // Shopify's app proxy
+	FromAPI        Channel = "api"     // POST /api/portal-links: a middleware requests the link
+	FromSignedLink Channel = "go"      // GET /go: a link signed by a middleware
+	FromSupport    Channel = "support" // GET /go/support: a link that the merchant's staff made
 )
 
 // Source is the nearest place where a click found what it needed.

@@ -219,11 +219,14 @@ func (s Signed) SignedBy(secrets ...Secret) bool {
 }
 
 // At returns ErrOver or ErrTooLong if the link is not valid at a time.
-func (s Signed) At(now time.Time) error {
+func (s Signed) At(now time.Time) error { return s.Within(now, Longest) }
+
+// Within is At for links that may be valid for another time than Longest.
+func (s Signed) Within(now time.Time, longest time.Duration) error {
 	switch left := s.Expires.Sub(now); {
 	case left <= 0:
 		return ErrOver
-	case left > Longest:
+	case left > longest:
 		return ErrTooLong
 	}
 	return nil

@@ -131,6 +131,13 @@ func TestAt(t *testing.T) {
 		if err := signed.At(now); !errors.Is(err, test.want) {
 			t.Errorf("At, with %v left = %v; want %v", test.left, err, test.want)
 		}
+		signed.Expires = signed.Expires.Add(5 * time.Minute)
+		if err := signed.Within(now.Add(5*time.Minute), portallink.Longest); !errors.Is(err, test.want) {
+			t.Errorf("Within, with %v left = %v; want %v", test.left, err, test.want)
+		}
+		if err := signed.Within(now, 10*time.Minute); errors.Is(err, portallink.ErrTooLong) != (test.left > 5*time.Minute) {
+			t.Errorf("Within ten minutes, with %v left = %v", test.left+5*time.Minute, err)
+		}
 	}
 }
 

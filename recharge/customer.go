@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Customer is the part of a Recharge customer that we keep: no name, no e-mail address.
@@ -133,6 +134,47 @@ func (c *Client) CustomerByID(ctx context.Context, g *Grant, id int64, shopifyID
 		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	}
 	return record.customer()
+}
+
+// ShopifyIDByEmail returns the Shopify id in the record with an e-mail address. It makes one call. Upper and lower
+// case are the same. Only records with exactly this address count, and of them only those with a Shopify id.
+// Errors: NoCustomer, FilterIgnored, Ambiguous if they name several Shopify customers, and those of any call.
+func (c *Client) ShopifyIDByEmail(ctx context.Context, g *Grant, email string, p Priority) (string, error) {
+	query := url.Values{"email": {email}, "limit": {"10"}}
+	page, err := do[struct {
+		Customers []struct {
+			Email    text `json:"email"`
+			External struct {
+				Ecommerce text `json:"ecommerce"`
+			} `json:"external_customer_id"`
+		} `json:"customers"`
+		Next text `json:"next_cursor"`
+	}](ctx, c, g, c.get(p, query, "customers"))
+	if err == nil && page.Customers == nil {
+		err = malformed(Customers)
+	}
+	if err != nil {
+		return "", err
+	}
+	var ids []string
+	strangers := false
+	for _, r := range page.Customers {
+		own := len(r.Email) == len(email) && strings.EqualFold(string(r.Email), email) // "K" can also be three bytes
+		strangers = strangers || !own
+		if id := string(r.External.Ecommerce); own && id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	reason := NoCustomer
+	switch {
+	case len(ids) > 1:
+		reason = Ambiguous
+	case page.Next != "" || strangers && len(ids) == 0: // others with the address may be on the next page
+		reason = FilterIgnored
+	case len(ids) == 1:
+		return ids[0], nil
+	}
+	return "", &Error{Endpoint: Customers, Reason: reason}
 }
 
 // OwnCustomer returns a customer by a Recharge id that the shop's own middleware vouches for, and

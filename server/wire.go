@@ -182,15 +182,15 @@ func (s *server) wireRoutes() error {
 		&handlers.ShopifyWebhooks{Verifier: verifier, Merchant: s.merchant},
 		&handlers.RechargeWebhooks{Merchant: s.merchant},
 	}
+	auth := &handlers.APIKeyAuth{Merchant: s.merchant}
+	links := &handlers.SignedLinks{APIKeyAuth: auth, Pages: pages}
+	routes = append(routes, &handlers.SupportLinks{SignedLinks: links})
 	// The routes for a store's own server need a key. Many stores make theirs in the admin.
 	if s.merchants.Own() == "" || len(s.cfg.PortalAPIKeys) > 0 {
-		auth := &handlers.APIKeyAuth{Merchant: s.merchant}
 		for _, key := range reveal(s.cfg.PortalAPIKeys) {
 			auth.Own = append(auth.Own, portallink.SecretOf(key))
 		}
-		routes = append(routes,
-			&handlers.PortalLinks{APIKeyAuth: auth}, &handlers.SignedLinks{APIKeyAuth: auth, Pages: pages},
-			&handlers.Campaigns{APIKeyAuth: auth})
+		routes = append(routes, &handlers.PortalLinks{APIKeyAuth: auth}, links, &handlers.Campaigns{APIKeyAuth: auth})
 	}
 	s.public = s.httpServer(func(e *echo.Echo) {
 		e.Use(handlers.Headers(s.cfg.AppURL))

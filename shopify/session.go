@@ -22,6 +22,7 @@ const (
 type Session struct {
 	Shop   Shop
 	Issued time.Time
+	User   string // Shopify's id of the staff member; "" if the token names none
 }
 
 // SessionTokens verifies App Bridge's session tokens.
@@ -112,7 +113,11 @@ func (t *SessionTokens) read(claims sessionClaims) (Session, error) {
 	case claims.ExpiresAt.Sub(issued) > sessionLife:
 		return Session{}, refusedSession("it lives too long")
 	}
-	return Session{Shop: shop, Issued: issued}, nil
+	session := Session{Shop: shop, Issued: issued}
+	if isCustomer(claims.Subject) { // which has the same shape
+		session.User = claims.Subject
+	}
+	return session, nil
 }
 
 func refusedSession(why string) error { return fmt.Errorf("%w: %s", ErrNoSession, why) }

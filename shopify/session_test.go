@@ -108,12 +108,18 @@ func TestSession(t *testing.T) {
 	} {
 		session, err := sessionTokens(t, now).Verify(test.token)
 		switch {
-		case test.good && (err != nil || session.Shop != "fixture-shop.myshopify.com"):
+		case test.good && (err != nil || session.Shop != "fixture-shop.myshopify.com" || session.User != "42"):
 			t.Errorf("%s: %+v, %v; want it taken", name, session, err)
 		case !test.good && (!errors.Is(err, ErrNoSession) || session != Session{}):
 			t.Errorf("%s: %+v, %v; want it refused", name, session, err)
 		case err != nil && (strings.Contains(err.Error(), "eyJ") || strings.Contains(err.Error(), "myshopify")):
 			t.Errorf("%s: the error repeats the token: %v", name, err)
+		}
+	}
+	for _, subject := range []any{"", "gid://shopify/User/42", "4 2", nil} {
+		session, err := sessionTokens(t, now).Verify(sessionToken(t, now, sessionSecrets[0], claim("sub", subject)))
+		if err != nil || session.User != "" {
+			t.Errorf("sub %v: %+v, %v; want it taken, without a staff member", subject, session, err)
 		}
 	}
 	for _, secrets := range [][]string{nil, {""}, {"a", ""}} {

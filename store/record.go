@@ -30,6 +30,7 @@ type Record struct {
 	WebhookVerified time.Time
 
 	dataKey []byte
+	support []byte // goes into what signs links for support; nil: the merchant does not want them
 	// epoch is mixed into the keys that seal and name cached values. In a new epoch, nothing that
 	// was cached before is found or opens, but redactions stay.
 	epoch      []byte
@@ -51,6 +52,7 @@ type sealedRecord struct {
 	Account         string            `json:",omitempty"`
 	Connection      *sealedConnection `json:",omitempty"`
 	WebhookVerified time.Time         `json:",omitzero"`
+	Support         []byte            `json:",omitempty"`
 	Revision        int64             `json:",omitzero"` // 0: from before there were revisions
 }
 
@@ -99,7 +101,9 @@ func (s *Store) seal(r *Record, now time.Time) {
 	w := s.wrappers[0]
 	r.revision = max(s.seen(r.Shop).revision+1, now.UnixMilli())
 	connection := (*sealedConnection)(r.Connection)
-	plain := must(json.Marshal(sealedRecord{r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.revision}))
+	plain := must(json.Marshal(sealedRecord{
+		r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.support, r.revision,
+	}))
 	header := recordVersion + w.id + r.generation
 	place := []byte(recordKey(r.Shop) + header)
 	r.sealed = string(w.aead.Seal([]byte(header), nil, plain, place)) //nolint:gosec // this AEAD draws its own nonce
@@ -122,7 +126,8 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 		}
 		r := &Record{
 			Shop: shop, Connection: (*Connection)(opened.Connection), WebhookVerified: opened.WebhookVerified,
-			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, revision: opened.Revision, sealed: sealed,
+			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, support: opened.Support,
+			revision: opened.Revision, sealed: sealed,
 		}
 		r.deriveKeys()
 		if r.generation != header[generationAt:] {

@@ -27,7 +27,8 @@ type Faults struct {
 	Lag      time.Duration
 	Truncate bool // every 200 is cut in half; its Content-Length is that of the whole
 
-	IgnoreFilter       bool // GET /customers ignores external_customer_id and returns the unfiltered page
+	// GET /customers ignores external_customer_id and email, and returns the unfiltered page
+	IgnoreFilter       bool
 	RefuseSessions     bool // POST sessions: 403, as if the token lacked the scope
 	RefusePortalAccess bool // GET portal_access: 401, though the session is fine
 	// GET portal_access with a locale: 422; we do not know what Recharge does with an unknown

@@ -1,6 +1,7 @@
 package shopifytest
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -9,12 +10,13 @@ import (
 // installationID owns the app-data metafields. The emulator has one app with an extension.
 const installationID = "gid://shopify/AppInstallation/1"
 
-// The two operations of the Admin API that it answers, with single spaces.
+// The operations of the Admin API that it answers, with single spaces.
 const (
 	readMetafield = "query ($namespace: String!, $key: String!) " +
 		"{ currentAppInstallation { id metafield(namespace: $namespace, key: $key) { value } } }"
 	writeMetafield = "mutation ($metafields: [MetafieldsSetInput!]!) " +
 		"{ metafieldsSet(metafields: $metafields) { userErrors { message } } }"
+	readDomain = "query { shop { primaryDomain { url } } }"
 )
 
 type metafield struct {
@@ -58,12 +60,28 @@ func (s *Server) adminAPI(w http.ResponseWriter, r *http.Request) {
 		answer["data"] = map[string]any{"metafieldsSet": map[string]any{
 			"userErrors": s.setMetafields(asked.Variables.Metafields),
 		}}
+	case readDomain:
+		answer["data"] = map[string]any{"shop": map[string]any{"primaryDomain": map[string]any{"url": s.domain()}}}
 	default:
-		text := "shopifytest answers only the two operations in metafields.go, not " + asked.Query
+		text := "shopifytest answers only the operations in metafields.go, not " + asked.Query
 		answer["errors"] = []map[string]any{{"message": text}}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// SetDomain sets the address of the store's own domain, as the Admin API reports it; "" is Server.URL. Nothing answers
+// there.
+func (s *Server) SetDomain(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ownDomain = address
+}
+
+func (s *Server) domain() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.ownDomain, s.URL)
 }
 
 // Metafield returns an app-data metafield by "namespace.key", or "".

@@ -149,6 +149,7 @@ type Server struct {
 	liquidErrors []string
 	partners     []*partner
 	metafields   map[string]string // by "namespace.key"
+	ownDomain    string            // see SetDomain
 	deliveries   []WebhookDelivery
 }
 

@@ -138,7 +138,12 @@
       const typed = await typedIn(form, button);
       button.disabled = true;
       button.textContent = form.dataset.busy;
+      form.querySelectorAll('[aria-invalid]').forEach((field) => field.removeAttribute('aria-invalid'));
       const good = await show(await ask(form.dataset.post, typed), into);
+      const invalid = form.elements[into.querySelector('[data-invalid]')?.dataset.invalid];
+      invalid?.setAttribute('aria-invalid', 'true');
+      if (invalid) invalid.focus();
+      else if (!button.isConnected) into.querySelector('[data-focus]')?.focus();
       // A refused form stays open, with what was typed.
       const refused = into.querySelector('.note.bad[role="status"]') && into.querySelector(`details [data-post="${form.dataset.post}"]`);
       if (refused) {
@@ -158,6 +163,11 @@
     }
   });
 
+  // A result belongs to what was typed.
+  document.addEventListener('input', ({ target: { form } }) => {
+    if (form?.dataset.clears !== undefined) document.getElementById(form.dataset.into).replaceChildren();
+  });
+
   document.addEventListener('click', async (event) => {
     const button = event.target.closest('[data-copy]');
     if (!button) return;
@@ -170,7 +180,24 @@
     }
   });
 
+  // The server does not know the store's own domain. Without it the links lead to myshopify.com, which redirects there.
+  async function showDomain() {
+    const links = [...document.querySelectorAll('[data-store]')];
+    if (!links.length) return;
+    try {
+      const { shop } = await shopifyAdmin('query { shop { primaryDomain { url } } }');
+      const { protocol, origin } = new URL(shop.primaryDomain.url);
+      if (!/^https?:$/.test(protocol)) return;
+      for (const link of links) {
+        const own = (text) => text.replace(link.dataset.store, origin);
+        if (link.href) link.href = own(link.href);
+        else link.textContent = own(link.textContent);
+      }
+    } catch { /* as it is */ }
+  }
+
   publishPath();
+  showDomain();
   inOwnZone(document);
   document.querySelectorAll('[data-zone]').forEach((element) => {
     element.textContent = `, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;

@@ -41,6 +41,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.GET("/app/install", a.install)
 	e.FileFS("/app/home.css", "admin/home.css", a.Pages.Files)
 	e.FileFS("/app/home.js", "admin/home.js", a.Pages.Files)
+	e.FileFS("/app/outage.js", "admin/outage.js", a.Pages.Files)
 	e.GET("/app/connection", a.signed(a.connection))
 	e.GET("/app/health", a.signed(a.health))
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
@@ -61,14 +62,9 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.POST("/app/campaigns/cancel", a.signed(a.alone(a.cancelCampaign)))
 }
 
-// noDatabasePage is shown to a merchant while Redis does not answer.
-const noDatabasePage = merchant.NoDatabase + " Reload the page in a minute."
-
-const tokenRefused = "Shopify’s session token was not accepted. Reload the page. If that does not help, ask this " +
-	"server’s operator to check SHOPIFY_API_KEY, SHOPIFY_API_SECRET and the server’s clock."
-
 // session verifies a session token. It refuses tokens issued before the shop's last uninstall. Its
-// error is shopify.ErrNoSession if the token is bad; any other means that it cannot be checked now.
+// error is shopify.ErrNoSession if the token is bad. Any other means that Shopify signed the token for
+// the shop that is returned, but that Redis does not tell whether the shop has uninstalled the app since.
 func (a *Admin) session(ctx context.Context, token string) (shopify.Session, error) {
 	session, err := a.Sessions.Verify(token)
 	if err != nil {
@@ -76,7 +72,7 @@ func (a *Admin) session(ctx context.Context, token string) (shopify.Session, err
 	}
 	uninstalled, err := a.Merchant.Store.UninstalledAt(ctx, session.Shop)
 	if err != nil {
-		return shopify.Session{}, err
+		return session, err
 	}
 	if !uninstalled.IsZero() && !session.Issued.After(uninstalled) {
 		return shopify.Session{}, fmt.Errorf("%w: issued before the app was uninstalled", shopify.ErrNoSession)
@@ -181,14 +177,11 @@ func (a *Admin) page(c echo.Context, query url.Values) error {
 	if token := query.Get("id_token"); token != "" {
 		session, err := a.session(c.Request().Context(), token)
 		if err == nil {
-			return a.drawPage(c, session.Shop)
+			return a.drawPage(c, session.Shop, query)
 		}
 		a.refused(c, err.Error())
 		if !errors.Is(err, shopify.ErrNoSession) {
-			return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
-		}
-		if query.Has(bounced) {
-			return a.outside(c, http.StatusUnauthorized, tokenRefused)
+			return a.outage(c, session.Shop, query)
 		}
 	}
 	shop, err := shopify.ParseShop(query.Get("shop"))
@@ -198,6 +191,9 @@ func (a *Admin) page(c echo.Context, query url.Values) error {
 	switch {
 	case err != nil && !framed:
 		return a.outside(c, http.StatusOK, "")
+	case query.Has("id_token") && query.Has(bounced): // a page that is the same for everybody
+		return a.draw(c, http.StatusUnauthorized, "token refused", map[string]any{"Base": a.base()},
+			a.Merchant.Platform.FrameAncestors(shop))
 	case framed || query.Has("embedded") || query.Has("id_token"):
 		return a.toBounce(c, shop, query)
 	}
@@ -225,7 +221,16 @@ const bounced = "ms_bounced"
 // returns with it.
 // https://shopify.dev/docs/apps/build/authentication-authorization/session-tokens/set-up-session-tokens
 func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) error {
-	back := url.Values{"embedded": {"1"}, bounced: {"1"}}
+	back := again(shop, query)
+	back.Set(bounced, "1")
+	reload := a.address(c.Path()) + "?" + back.Encode()
+	on := url.Values{"shop": back["shop"], "host": back["host"], reloadTo: {reload}}
+	return c.Redirect(http.StatusFound, a.base()+"/app/bounce?"+on.Encode())
+}
+
+// again returns the query that loads a page as it was loaded, but for the session token.
+func again(shop shopify.Shop, query url.Values) url.Values {
+	back := url.Values{"embedded": {"1"}}
 	for name, value := range map[string]string{
 		"shop": string(shop), "host": query.Get("host"), "locale": query.Get("locale"),
 	} {
@@ -233,9 +238,17 @@ func (a *Admin) toBounce(c echo.Context, shop shopify.Shop, query url.Values) er
 			back.Set(name, value)
 		}
 	}
-	reload := a.address(c.Path()) + "?" + back.Encode()
-	on := url.Values{"shop": back["shop"], "host": back["host"], reloadTo: {reload}}
-	return c.Redirect(http.StatusFound, a.base()+"/app/bounce?"+on.Encode())
+	return back
+}
+
+// outage tells a merchant what works while Redis does not answer. The page shows nothing of the shop but
+// what a click of anybody's would show, and loads what was asked for once Redis answers again.
+func (a *Admin) outage(c echo.Context, shop shopify.Shop, query url.Values) error {
+	connected, err := a.Merchant.Merchants.Find(c.Request().Context(), shop)
+	return a.draw(c, http.StatusServiceUnavailable, "outage", map[string]any{
+		"Base": a.base(), "ClientID": a.ClientID, "AppBridge": a.Merchant.Platform.AppBridge(),
+		"Home": a.base() + c.Path() + "?" + again(shop, query).Encode(), "Unread": err != nil, "Connected": connected != nil,
+	}, a.Merchant.Platform.FrameAncestors(shop))
 }
 
 // bounce serves an empty page with App Bridge, which reads shopify-reload itself.
@@ -306,7 +319,7 @@ type pageView struct {
 }
 
 // drawPage answers with the page that was asked for. It reads only what that page shows.
-func (a *Admin) drawPage(c echo.Context, shop shopify.Shop) error {
+func (a *Admin) drawPage(c echo.Context, shop shopify.Shop, query url.Values) error {
 	ctx := c.Request().Context()
 	view := pageView{
 		Platform: a.Merchant.Platform, Page: strings.Trim(c.Path(), "/"), Shop: string(shop), ClientID: a.ClientID,
@@ -325,7 +338,7 @@ func (a *Admin) drawPage(c echo.Context, shop shopify.Shop) error {
 		view.Campaigns = a.campaignsView(ctx, shop)
 	}
 	if err != nil || keysErr != nil {
-		return a.outside(c, http.StatusServiceUnavailable, noDatabasePage)
+		return a.outage(c, shop, query)
 	}
 	return a.draw(c, http.StatusOK, "app", view, a.Merchant.Platform.FrameAncestors(shop))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/storetest"
 )
@@ -236,8 +237,8 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	}
 	// The reload returns with a token that is refused. That must not start a loop.
 	response, body = f.AppHome(reload.RequestURI()+"&id_token=x.y.z", "", nil)
-	if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "session token was not accepted") {
-		t.Errorf("the second time = %d %s; want a page that says so", response.StatusCode, body)
+	if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "session token was not accepted") || strings.Contains(response.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+		t.Errorf("the second time = %d %s; want a page in the admin that says so", response.StatusCode, body)
 	}
 	for _, reload := range []string{"https://evil.example/", "https://app.example.evil.example/", "//evil.example", "/", "https://app.example@evil.example/", "javascript:alert(1)", "https://app.example/apps/subscriptions", "https://app.example/settings/..", "https://app.example/app/bounce", ""} {
 		if response, _ := f.AppHome("/app/bounce?shop="+servertest.Shop+"&shopify-reload="+url.QueryEscape(reload), "", nil); response.StatusCode != http.StatusBadRequest {
@@ -343,8 +344,58 @@ func TestRedisDownIsNoBadToken(t *testing.T) {
 			t.Errorf("%s without Redis = %d; want 503", path, response.StatusCode)
 		}
 	}
-	response, body := f.AppHome("/?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil), "", nil)
-	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "reach our database right now") {
-		t.Errorf("home without Redis = %d %s; want 503, and why", response.StatusCode, body)
+}
+
+// TestRedisDownHome checks that the app home is drawn in the admin while Redis is down, that it says what clicks do
+// then, and that the clicks do it.
+func TestRedisDownHome(t *testing.T) {
+	t.Parallel()
+	const works, waits, notSetUp = "still reach their portal", "asks them to try again", "not set up"
+	for name, tt := range map[string]struct {
+		many, connected, restarted bool
+		want, click                string
+	}{
+		"one store":                     {false, true, false, works, "1f2e3d4c5b6a7988"},
+		"one store, restarted":          {false, true, true, works, "1f2e3d4c5b6a7988"},
+		"many stores":                   {true, true, false, works, "1f2e3d4c5b6a7988"},
+		"many stores, restarted":        {true, true, true, waits, "unavailable"},
+		"many stores, not connected":    {true, false, false, waits, "unavailable"},
+		"another's, which is one store": {false, false, false, notSetUp, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shop, change := servertest.Shop, []func(*config.Settings){}
+			if tt.many {
+				change = append(change, servertest.ManyStores)
+			}
+			f := servertest.Start(t, change...)
+			if tt.many && tt.connected {
+				f.Connect()
+			}
+			if !tt.many && !tt.connected {
+				shop = otherShop
+			}
+			if tt.restarted {
+				f.Restart(func() {}, change...)
+			}
+			f.Redis.Stop()
+			token := f.SessionToken(servertest.ForShop(shop))
+			response, body := f.AppHome("/?embedded=1&host=YWRtaW4&shop="+shop+"&id_token="+token, "", nil)
+			if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "reach our database right now") || !strings.Contains(body, tt.want) {
+				t.Errorf("home without Redis = %d %s; want 503, why, and %q", response.StatusCode, body, tt.want)
+			}
+			if policy := response.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "frame-ancestors "+f.Store.URL) {
+				t.Errorf("home without Redis: %s; want it framed by the shop's admin", policy)
+			}
+			if want := `data-home="/?embedded=1&amp;host=YWRtaW4&amp;shop=` + shop; !strings.Contains(body, want) || strings.Contains(body, token) {
+				t.Errorf("home without Redis: %s; want %s, without the token", body, want)
+			}
+			if tt.click == "" {
+				return
+			}
+			if got := f.LinkedHash(servertest.Pat); got != tt.click {
+				t.Errorf("a click = %q; want %q, as the page says", got, tt.click)
+			}
+		})
 	}
 }

@@ -112,3 +112,27 @@ func TestPolaris(t *testing.T) {
 		})
 	}
 }
+
+// TestAdminWithoutRedis: with Redis gone, the app home is drawn in the admin and says what works. It opens by itself
+// once Redis is back, with a new session token.
+func TestAdminWithoutRedis(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	m := &merchant{&walker{t, s, window(t, chromium(t))}} // the browser reports each 503
+	if err := s.Switch("redis", true); err != nil {
+		t.Fatal(err)
+	}
+	m.open("[data-outage]")
+	if got := m.text(); !strings.Contains(got, "still reach their portal") {
+		t.Errorf("the app home without Redis reads %q; want what works", got)
+	}
+	picture(t, m.ctx, "app-home-without-redis", 1200, 900)
+	picture(t, m.ctx, "app-home-without-redis-phone", 390, 844)
+	if got := clickSigned(t, s, pat); !strings.HasPrefix(got, "302 ") {
+		t.Errorf("a click without Redis = %s; want it to reach the portal, as the page says", got)
+	}
+	if err := s.Switch("redis", false); err != nil {
+		t.Fatal(err)
+	}
+	m.sees(`[data-state="connected"]`)
+}

@@ -7,13 +7,13 @@ import (
 	"io/fs"
 )
 
-//go:embed admin/*.html admin/home.css admin/home.js
+//go:embed admin/*.html admin/home.css admin/home.js admin/outage.js
 var adminFiles embed.FS
 
 // Admin renders the app home, which merchants see, with html/template.
 type Admin struct {
 	pages *template.Template
-	Files fs.FS // admin/home.css and admin/home.js
+	Files fs.FS // the scripts and the style
 }
 
 // LoadAdmin parses the templates.

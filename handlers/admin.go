@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -204,7 +205,7 @@ func (a *Admin) page(c echo.Context, query url.Values) error {
 func (a *Admin) install(c echo.Context) error {
 	shop, err := shopify.ParseShop(strings.ToLower(strings.TrimSpace(c.QueryParam("shop"))))
 	if err != nil {
-		return a.outside(c, http.StatusBadRequest, "Enter the store’s myshopify.com name, such as my-store.myshopify.com.")
+		return a.outside(c, http.StatusBadRequest, "outside no shop")
 	}
 	return a.toInstall(c, shop)
 }
@@ -261,7 +262,7 @@ func (a *Admin) bounce(c echo.Context, query url.Values) error {
 	return a.draw(c, http.StatusOK, "bounce", data, a.Merchant.Platform.FrameAncestors(shop))
 }
 
-// outside answers people who open the app's address outside the admin.
+// outside answers people who open the app's address outside the admin. problem is the key of a text, or "".
 func (a *Admin) outside(c echo.Context, status int, problem string) error {
 	return a.draw(c, status, "outside", map[string]any{"Base": a.base(), "Problem": problem}, "'none'")
 }
@@ -297,10 +298,16 @@ func (a *Admin) policy(ancestors string) string {
 		"; base-uri 'none'; form-action " + forms + "; frame-ancestors " + ancestors
 }
 
+// languages returns the merchant's, as in Accept-Language. Shopify loads the page with the admin's, and the
+// page sends its own with each request.
+func languages(c echo.Context) string {
+	return cmp.Or(c.QueryParam("locale"), c.Request().Header.Get("Accept-Language"))
+}
+
 // part renders a template and answers with it.
 func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 	var part bytes.Buffer
-	if err := a.Pages.Draw(&part, name, data); err != nil {
+	if err := a.Pages.Draw(&part, languages(c), name, data); err != nil {
 		return err
 	}
 	return c.HTMLBlob(status, part.Bytes())

@@ -105,15 +105,15 @@ func campaignProblem(err error) (name, detail string) {
 	case errors.Is(err, errNoCampaign):
 		return "no_such_campaign", ""
 	case refused == "":
-		return string(portal.Unavailable), merchant.NoDatabase + " Try again after the time in Retry-After."
+		return string(portal.Unavailable), merchant.NoDatabase().String() + " Try again after the time in Retry-After."
 	case refused == importer.NotConnected:
 		return string(portal.NotConnected), ""
 	case slices.Contains([]importer.PlanError{importer.Off, importer.NoLinks, importer.TooMany, importer.Twice}, refused):
-		return "no_campaigns", text
+		return "no_campaigns", text.String()
 	case refused == importer.NoCustomers || refused == importer.BadCustomers:
 		refused = importer.BadAudience
 	}
-	return "invalid_request", string(refused) + ": " + text
+	return "invalid_request", string(refused) + ": " + text.String()
 }
 
 func (a *Campaigns) show(ctx context.Context, c echo.Context, shop shopify.Shop) error {

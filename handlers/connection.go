@@ -25,9 +25,9 @@ type connectionView struct {
 	store.Traits             // in use
 	Detected, Chosen         store.Traits
 	HasStorefront, HasSecret bool
-	Webhooks                 string
-	News, Warnings           []string
-	Looked                   string        // how long ago; "" never
+	Webhooks                 merchant.Text
+	News, Warnings           []merchant.Text
+	Looked                   merchant.Text // how long ago; none if never
 	Said                     merchant.Said // the result of the last action
 }
 
@@ -109,7 +109,7 @@ func (a *Admin) setting(next func(echo.Context, shopify.Shop) error) func(echo.C
 func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), merchant.ConnectTimeout)
 	defer cancel()
-	steps := &steps{pages: a.Pages, response: c.Response()}
+	steps := &steps{pages: a.Pages, languages: languages(c), response: c.Response()}
 	pasted := merchant.Tokens{
 		Admin: c.FormValue("token"), Storefront: c.FormValue("storefront"), Secret: c.FormValue("secret"),
 	}
@@ -162,7 +162,7 @@ type triedView struct {
 // try shows, step by step, what would happen if a shopper clicked. With support, it also makes a link for
 // support.
 func (a *Admin) try(c echo.Context, shop shopify.Shop) error {
-	ctx, steps := c.Request().Context(), &steps{pages: a.Pages, response: c.Response()}
+	ctx, steps := c.Request().Context(), &steps{pages: a.Pages, languages: languages(c), response: c.Response()}
 	tried := a.Merchant.Try(ctx, shop, c.FormValue("customer"), steps.add)
 	if c.FormValue("support") != "" {
 		tried = a.Merchant.SupportLink(ctx, shop, tried, staff(c))
@@ -193,10 +193,11 @@ func (a *Admin) support(c echo.Context, shop shopify.Shop) error {
 
 // steps streams an answer. It sends each line as soon as it is known.
 type steps struct {
-	pages    *templates.Admin
-	response *echo.Response
-	begun    bool
-	err      error // the first error; nothing is written after it
+	pages     *templates.Admin
+	languages string
+	response  *echo.Response
+	begun     bool
+	err       error // the first error; nothing is written after it
 }
 
 func (s *steps) begin() {
@@ -211,7 +212,7 @@ func (s *steps) begin() {
 func (s *steps) add(step merchant.Step) { s.write("step", step) }
 
 // end writes the result: "saved", "not_saved", or an outcome.
-func (s *steps) end(result, text string, good bool) error {
+func (s *steps) end(result string, text merchant.Text, good bool) error {
 	s.write("checks-end", map[string]any{"Result": result, "Text": text, "Good": good})
 	return s.err
 }
@@ -224,7 +225,7 @@ func (s *steps) write(name string, data any) {
 	if s.err != nil {
 		return
 	}
-	if s.err = s.pages.Draw(s.response, name, data); s.err == nil {
+	if s.err = s.pages.Draw(s.response, s.languages, name, data); s.err == nil {
 		s.response.Flush()
 	}
 }

@@ -16,8 +16,8 @@ import (
 
 // campaignsView holds what the app home shows about a shop's campaigns.
 type campaignsView struct {
-	Offered   bool   // on this server
-	Closed    string // why none can be planned; "" if they can
+	Offered   bool          // on this server
+	Closed    merchant.Text // why none can be planned; none if they can
 	Unknown   bool
 	Campaigns []campaignView
 	Said      merchant.Said
@@ -32,7 +32,7 @@ type campaignView struct {
 type planView struct {
 	Result string // "saved", "forecast" or "refused"
 	Ready  bool   // all links will be
-	Text   string
+	Text   merchant.Text
 }
 
 func (a *Admin) campaignsView(ctx context.Context, shop shopify.Shop) campaignsView {

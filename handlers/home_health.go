@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -21,45 +20,46 @@ type healthView struct {
 	Hours                          []hour
 	Most                           int64 // clicks in the busiest hour, at least 1
 	Outcomes                       []count
-	Summary                        string
+	Summary                        merchant.Text
 	Clicks, Calls, Failed, Limited int64
-	P50, P95                       string
+	P50, P95                       merchant.Text
 	Budget                         *recharge.Budget
-	Paused                         string // how long Recharge has asked us to wait; "" if it has not
+	Paused                         merchant.Text // how long Recharge has asked us to wait; none if it has not
 	Import                         *store.Import
-	ImportText                     string
-	Webhooks                       string
+	ImportText, Webhooks           merchant.Text
 	Errors                         []errorView
 }
 
 // hour is one bar of the chart.
 type hour struct {
-	Title    string
+	Title    merchant.Text
 	Outcomes []count
 }
 
 // count is a part of a bar. The bar has Below clicks below it.
 type count struct {
-	Name, Label, Class string
-	Count, Below       int64
+	Name, Class  string
+	Label        merchant.Text
+	Count, Below int64
 }
 
 type errorView struct {
 	store.RecentError
-	Ago, Text string
+	Ago, Text merchant.Text
 }
 
 // outcomesOf returns the chart's outcomes, from the bottom up, and the total number of clicks.
 func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
 	outcomes = []count{
-		{Name: string(portal.Redirected), Label: "In the portal, signed in", Class: "portal"},
-		{Name: string(portal.RedirectedByHash), Label: "To the portal, perhaps with a sign-in", Class: "hash"},
-		{Name: string(portal.SignIn), Label: "Sent to sign in", Class: "page"},
-		{Name: string(portal.SignInFailed), Label: "Came back not signed in", Class: "page"},
-		{Name: string(portal.NotASubscriber), Label: "No subscriber", Class: "page"},
-		{Name: string(portal.Unavailable), Label: "Asked to try again", Class: "lost"},
+		{Name: string(portal.Redirected), Class: "portal"},
+		{Name: string(portal.RedirectedByHash), Class: "hash"},
+		{Name: string(portal.SignIn), Class: "page"},
+		{Name: string(portal.SignInFailed), Class: "page"},
+		{Name: string(portal.NotASubscriber), Class: "page"},
+		{Name: string(portal.Unavailable), Class: "lost"},
 	}
 	for i, outcome := range outcomes {
+		outcomes[i].Label = merchant.Text{Key: "outcome " + outcome.Name}
 		outcomes[i].Count, outcomes[i].Below = counts[outcome.Name], clicks
 		clicks += outcomes[i].Count
 	}
@@ -91,12 +91,14 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	for _, of := range health.Hours {
 		outcomes, clicks := outcomesOf(of.Counts)
 		// In UTC, because we do not know the merchant's time zone.
-		title := fmt.Sprintf("%s UTC: %s", of.Start.UTC().Format("15:04"), merchant.Plural(int(clicks), "click"))
+		title := merchant.Text{Key: "health hour", Values: []any{
+			"time", of.Start.UTC().Format("15:04"), "clicks", merchant.Plural(int(clicks), "click"),
+		}}
 		v.Hours, v.Most = append(v.Hours, hour{title, outcomes}), max(v.Most, clicks)
 	}
 	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
 	clicks := merchant.Plural(int(v.Clicks), "click")
-	v.Summary = fmt.Sprintf("%s in the last 24 hours, %d of them to the portal.", clicks, inPortal)
+	v.Summary = merchant.Text{Key: "health summary", Values: []any{"clicks", clicks, "portal", inPortal}}
 	v.Webhooks = a.Merchant.WebhookNews(ctx, shop, all)
 	if connected != nil {
 		budget := connected.Client.Limiter().Budget()
@@ -115,10 +117,10 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	return v
 }
 
-// atMost formats what portal.Percentile returns, which is 0 for times over 25 s.
-func atMost(d time.Duration) string {
+// atMost describes what portal.Percentile returns, which is 0 for times over 25 s.
+func atMost(d time.Duration) merchant.Text {
 	if d == 0 {
-		return "over 25 s"
+		return merchant.Text{Key: "time over", Values: []any{merchant.ShortTime(25 * time.Second)}}
 	}
-	return "≤ " + merchant.ShortTime(d)
+	return merchant.Text{Key: "time at most", Values: []any{merchant.ShortTime(d)}}
 }

@@ -3,10 +3,7 @@ package merchant
 // This file describes campaigns. The app home, the API and the command use the same sentences.
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,8 +26,8 @@ const (
 type CampaignWords struct {
 	State    string // one of the above
 	Percent  int    // of the audience that is prepared
-	Progress string // how far it is or, once it has begun, the result
-	Forecast string // what is possible; "" once the campaign is running and all are prepared
+	Progress Text   // how far it is or, once it has begun, the result
+	Forecast Text   // what is possible; none once the campaign is running and all are prepared
 	Clicks   CampaignClicks
 }
 
@@ -52,14 +49,12 @@ func (s *Service) CampaignWords(c importer.Campaign) CampaignWords {
 	if w.State == CampaignRunning && c.Audience == store.Renewals { // it has no size
 		key = "campaign always"
 	}
-	w.Progress = fill(key, map[string]string{
-		"percent": strconv.Itoa(w.Percent), "done": thousands(done), "size": thousands(c.Size),
-		"made": Plural(c.Made, "link"), "starts": moment(c.StartsAt), "clicks": Plural(int(clicks), "click"),
-		"signed in": thousands(w.Clicks.SignedIn), "share": strconv.FormatInt(signedIn, 10),
-		"hash": thousands(w.Clicks.ByHash),
-	})
+	w.Progress = sentence(key,
+		"percent", w.Percent, "done", done, "size", c.Size,
+		"made", Plural(c.Made, "link"), "starts", c.StartsAt, "clicks", Plural(int(clicks), "click"),
+		"signed in", w.Clicks.SignedIn, "share", signedIn, "hash", w.Clicks.ByHash)
 	if problem := c.Problem; problem != "" && w.State != CampaignEnded && w.State != CampaignWaiting {
-		w.Progress += " " + cmp.Or(sentence("campaign waits "+problem), Words(problem))
+		w.Progress = follow(w.Progress, either(sentence("campaign waits "+problem), Words(problem)))
 	}
 	if complete := c.Size > 0 && c.Pass > 0; w.State != CampaignEnded && (w.State != CampaignRunning || !complete) {
 		w.Forecast = forecastWords(c, now)
@@ -97,7 +92,7 @@ func clicksOf(counts map[string]int64) CampaignClicks {
 }
 
 // forecastWords says what is possible. Durations are rounded up, so the time to start by is rounded down.
-func forecastWords(c importer.Campaign, now time.Time) string {
+func forecastWords(c importer.Campaign, now time.Time) Text {
 	key := "campaign all ready"
 	left := min(c.StartsAt.Sub(now), time.Duration(c.Ready-c.Prepared())*c.Each)
 	switch {
@@ -114,33 +109,27 @@ func forecastWords(c importer.Campaign, now time.Time) string {
 	case c.Prepared() == 0 && now.Before(c.StartBy):
 		key = "campaign in time"
 	}
-	need := Plural(c.Size, "link") + " need"
-	if c.Size == 1 {
-		need += "s"
-	}
-	all := []string{fill(key, map[string]string{
-		"links need": need, "need": roughly(c.Need), "left": roughly(left),
-		"by": moment(c.StartBy.Truncate(precision)), "starts": moment(c.StartsAt),
-		"share": strconv.Itoa(int(100 * c.Share())),
-	})}
+	all := follow(sentence(key,
+		"links need", sentence("campaign links need", c.Size), "need", roughly(c.Need), "left", roughly(left),
+		"by", c.StartBy.Truncate(precision), "starts", c.StartsAt, "share", int(100*c.Share())))
 	if c.Unknown > 0 && c.Counted {
-		all = append(all, sentence("campaign unknown", Plural(c.Unknown, "listed customer")))
+		all.Values = append(all.Values, sentence("campaign unknown", c.Unknown))
 	}
 	if !c.Proven {
-		all = append(all, sentence("campaign not proven"))
+		all.Values = append(all.Values, sentence("campaign not proven"))
 	}
-	return strings.Join(all, " ")
+	return all
 }
 
 // PlanWords says what to do about a plan that is refused. ok is false for any other error.
-func PlanWords(err error) (text string, ok bool) {
+func PlanWords(err error) (text Text, ok bool) {
 	refused, ok := errors.AsType[importer.PlanError](err)
 	if !ok {
-		return "", false
+		return Text{}, false
 	}
 	text = sentence("no campaign " + string(refused))
 	if _, where, found := strings.Cut(err.Error(), refused.Error()+": "); found {
-		text += " (" + where + ")"
+		text = follow(text, "("+where+")")
 	}
 	return text, true
 }
@@ -148,38 +137,18 @@ func PlanWords(err error) (text string, ok bool) {
 // CampaignCancelled is what merchants read once a campaign is cancelled.
 func CampaignCancelled() Said { return Said{Text: sentence("campaign cancelled")} }
 
-// fill returns the sentence at a key, with each value in the place of its {name}.
-func fill(key string, values map[string]string) string {
-	text := sentence(key)
-	for name, value := range values {
-		text = strings.ReplaceAll(text, "{"+name+"}", value)
-	}
-	return text
-}
-
-func moment(at time.Time) string { return at.UTC().Format("15:04 UTC on 2 January") }
-
 // precision is that of durations, since none of them is certain.
 const precision = 10 * time.Minute
 
 // roughly formats a duration, rounded up.
-func roughly(d time.Duration) string {
+func roughly(d time.Duration) Text {
 	d = (max(d, 0) + precision - 1).Truncate(precision)
 	hours, minutes := int(d.Hours()), int(d.Minutes())%60
 	switch {
 	case hours == 0:
-		return fmt.Sprintf("%d min", minutes)
+		return sentence("time min", minutes)
 	case minutes == 0:
-		return thousands(hours) + " h"
+		return sentence("time h", hours)
 	}
-	return fmt.Sprintf("%s h %d min", thousands(hours), minutes)
-}
-
-// thousands formats a count with a comma before every third digit.
-func thousands[N int | int64](n N) string {
-	text := fmt.Sprint(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
+	return sentence("time h min", "hours", hours, "minutes", minutes)
 }

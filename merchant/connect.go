@@ -89,18 +89,18 @@ func wrongTokens(pasted Tokens, next store.Connection) string {
 func (s *Service) checkAndSave(
 	ctx context.Context, last *store.Connection, next store.Connection, tell func(Step),
 ) Said {
-	stays := ""
+	var stays Text
 	if last != nil {
-		stays = " " + sentence("last stays")
+		stays = sentence("last stays")
 	}
 	findings, err := s.inspect(ctx, &next, tell)
 	switch {
 	case recharge.ReasonOf(err) != "":
-		return bad("not saved", Words(portal.Reason(err))+stays)
+		return bad("not saved", follow(Words(portal.Reason(err)), stays))
 	case err != nil:
 		return bad("tokens, unusable")
 	case !findings.Usable():
-		return bad("not saved, fix", stays)
+		return Said{follow(sentence("not saved, fix"), stays), true}
 	}
 	seen, notSeen := s.detect(ctx, next.Shop, findings, tell)
 	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path})
@@ -117,7 +117,7 @@ func (s *Service) checkAndSave(
 		return bad("not saved, uninstalled")
 	case err != nil:
 		s.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
-		return bad("not saved, passed", stays)
+		return Said{follow(sentence("not saved, passed"), stays), true}
 	}
 	s.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
 	if last != nil && last.APIToken != next.APIToken {

@@ -1,6 +1,6 @@
 // Package merchant implements the actions of the app home: connect Recharge, edit detected
 // settings, try a customer, disconnect. It also keeps the shops' webhooks registered at Recharge.
-// It knows nothing of HTTP. Its sentences are in words.txt.
+// It knows nothing of HTTP. Its sentences are in templates/admin.
 package merchant
 
 import (

@@ -1,7 +1,6 @@
 package merchant
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/mail"
@@ -19,7 +18,7 @@ import (
 type Tried struct {
 	Result   string // an outcome, "invalid", or "not_found"
 	State    recharge.State
-	Text     string
+	Text     Text
 	Customer shopify.CustomerID // "" if none was found
 	Support  bool               // a link for support can be made
 	Link     string             // which was made
@@ -90,7 +89,7 @@ func (s *Service) customer(
 	step.Took = max(s.Now().Sub(start), time.Millisecond)
 	if err != nil {
 		reason := portal.Reason(err)
-		step.State, step.Text = recharge.Warned, cmp.Or(sentence("email "+reason), Words(reason))
+		step.State, step.Text = recharge.Warned, either(sentence("email "+reason), Words(reason))
 		tell(step)
 		return "", Tried{Result: "not_found", State: recharge.Warned, Text: sentence("email not found")}
 	}

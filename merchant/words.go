@@ -1,74 +1,81 @@
 package merchant
 
-// This file makes what merchants read. The sentences themselves are in words.txt.
+// This file chooses what merchants read. The sentences themselves are in templates/admin.
 
 import (
 	"cmp"
 	"context"
-	_ "embed" // the sentences
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"manage-subscriptions/portal"
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
+	"manage-subscriptions/templates"
 )
 
-// NoDatabase tells the merchant that Redis does not answer.
-const NoDatabase = "We can’t reach our database right now."
+// Text is a sentence for merchants. Templates write it in the page's language, and String in English.
+type Text = templates.Text
 
-//go:embed words.txt
-var words string
-
-// sentence returns the sentence at a key of words.txt, with the parts in the place of {}. It returns
-// "" if there is none.
-func sentence(key string, parts ...string) string {
-	_, text, _ := strings.Cut(words, "\n"+key+": ")
-	text, _, _ = strings.Cut(text, "\n")
-	return strings.ReplaceAll(text, "{}", strings.Join(parts, " "))
+// sentence returns the sentence at a key, with the values of its placeholders. It returns no Text if there is
+// none at that key.
+func sentence(key string, values ...any) Text {
+	if !templates.Has(key) {
+		return Text{}
+	}
+	return Text{Key: key, Values: values}
 }
+
+// either returns the first that is a text.
+func either(texts ...Text) Text {
+	for _, text := range texts {
+		if text.Key != "" {
+			return text
+		}
+	}
+	return Text{}
+}
+
+// follow returns sentences that follow one another.
+func follow(texts ...any) Text { return Text{Values: texts} }
+
+// NoDatabase tells the merchant that Redis does not answer.
+func NoDatabase() Text { return Words(portal.NoDatabase) }
 
 // Said is what a merchant reads after an action succeeded or, if Bad, failed.
 type Said struct {
-	Text string
+	Text Text
 	Bad  bool
 }
 
-func bad(key string, parts ...string) Said { return Said{sentence(key, parts...), true} }
+func bad(key string, values ...any) Said { return Said{sentence(key, values...), true} }
 
 // Step is a line of a check, as the page shows it.
 type Step struct {
 	Name  string
 	State recharge.State
-	Title string
-	Text  string // what was found
-	Do    string // what to do about it, and where
+	Title Text
+	Text  Text // what was found
+	Do    Text // what to do about it, and where
 	Took  time.Duration
 }
 
 // Said returns the state for screen readers.
-func (s Step) Said() string { return sentence("state " + string(s.State)) }
+func (s Step) Said() Text { return sentence("state " + string(s.State)) }
 
-// Time returns how long the step took; "" if that was not measured.
-func (s Step) Time() string {
+// Time returns how long the step took, or no Text if that was not measured.
+func (s Step) Time() Text {
 	if s.Took <= 0 {
-		return ""
+		return Text{}
 	}
 	return ShortTime(max(s.Took, time.Millisecond))
 }
 
 // Words explains a reason, as returned by portal.Reason, to a merchant.
-func Words(reason string) string {
-	if reason == portal.NoDatabase {
-		return NoDatabase
-	}
-	return cmp.Or(sentence("why "+reason), sentence("why otherwise"))
-}
+func Words(reason string) Text { return either(sentence("why "+reason), sentence("why otherwise")) }
 
 // found describes a finding.
 func found(f recharge.Finding) Step {
@@ -83,21 +90,25 @@ func found(f recharge.Finding) Step {
 		step.Text, step.Do = sentence("permission missing", permissions(f.Missing)), sentence("permission missing do")
 	default:
 		key := check + " " + cmp.Or(string(f.Why), "skipped")
-		if sentence(key) == "" {
+		if !templates.Has(key) {
 			key = check + " otherwise"
 		}
-		step.Text, step.Do = cmp.Or(sentence(key, why), why), sentence(key+" do")
+		step.Text, step.Do = either(sentence(key, why), why), sentence(key+" do")
 	}
 	return step
 }
 
 // permissions lists scopes by their names on Recharge's page.
-func permissions(scopes []string) string {
-	var all []string
+func permissions(scopes []string) Text {
+	list := Text{Key: "list"}
 	for _, scope := range scopes {
-		all = append(all, cmp.Or(sentence("scope "+scope), scope))
+		if name := sentence("scope " + scope); name.Key != "" {
+			list.Values = append(list.Values, name)
+		} else {
+			list.Values = append(list.Values, scope)
+		}
 	}
-	return strings.Join(all, ", ")
+	return list
 }
 
 // noMerchant explains why a click ends before it looks up the customer.
@@ -126,19 +137,20 @@ func cachedStep(cached store.Cached, took time.Duration) Step {
 }
 
 // ending describes what the shopper would see.
-func ending(result portal.Result) string {
-	because, at := "", ""
+func ending(result portal.Result) Text {
+	var because Text
 	if result.Cause != nil {
-		because = " " + Words(portal.Reason(result.Cause))
+		because = Words(portal.Reason(result.Cause))
 	}
+	host := ""
 	if link, err := url.Parse(result.Link.URL); err == nil {
-		at = " at " + link.Host
+		host = link.Host
 	}
-	switch text := sentence("ending "+string(result.Outcome), at); {
-	case text == "":
-		return sentence("ending otherwise") + because
+	switch text := sentence("ending "+string(result.Outcome), host); {
+	case text.Key == "":
+		return follow(sentence("ending otherwise"), because)
 	case result.Outcome == portal.RedirectedByHash:
-		return text + because
+		return follow(text, because)
 	default:
 		return text
 	}
@@ -169,7 +181,7 @@ func webhooksStep(err error) Step {
 }
 
 // WebhookWords describes how soon we notice a change in Recharge.
-func (s *Service) WebhookWords(connection *store.Connection) string {
+func (s *Service) WebhookWords(connection *store.Connection) Text {
 	state := connection.Webhooks
 	switch {
 	case connection.ClientSecret == "" && s.Merchants.Own() != "":
@@ -186,35 +198,35 @@ func (s *Service) WebhookWords(connection *store.Connection) string {
 
 // WebhookNews describes how many webhooks Recharge has sent, and how soon we notice a change.
 // counts are those of the last day.
-func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) string {
-	news := Plural(int(counts[portal.WebhooksTaken]), "message") + " from Recharge in that time"
+func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) Text {
+	news := follow(sentence("webhooks taken", counts[portal.WebhooksTaken]))
 	connection, err := s.Connection(ctx, shop)
 	if s.Merchants.Own() == "" && err == nil && connection != nil {
-		news += ". A change there is " + s.WebhookWords(connection)
+		news.Values = append(news.Values, sentence("webhooks and changes", s.WebhookWords(connection)))
 	}
 	if lost := counts[portal.WebhooksRefused]; lost > 0 {
-		news += " " + sentence("webhooks refused", Plural(int(lost), "message"))
+		news.Values = append(news.Values, sentence("webhooks refused", lost))
 	}
 	return news
 }
 
 // News says, the newest first, what has changed at Shopify or Recharge, and when it was noticed.
-func News(connection *store.Connection) (news []string) {
+func News(connection *store.Connection) (news []Text) {
 	for _, change := range slices.Backward(connection.Look.Changes) {
-		text := cmp.Or(sentence("news "+change.What, change.To), sentence("news "+change.What+" "+change.To))
-		news = append(news, change.At.UTC().Format("2 January 2006")+": "+text)
+		text := either(sentence("news "+change.What, change.To), sentence("news "+change.What+" "+change.To))
+		news = append(news, sentence("news", "day", templates.Day(change.At), "text", text))
 	}
 	return news
 }
 
 // Warnings says where what was set by hand is not what was detected, and what is missing. traits are
 // those in use.
-func Warnings(connection *store.Connection, traits store.Traits) (warnings []string) {
+func Warnings(connection *store.Connection, traits store.Traits) (warnings []Text) {
 	chosen, seen := connection.Chosen, connection.Detected
 	differs := func(chosen, seen string) bool { return chosen != "" && seen != "" && chosen != seen }
 	for _, of := range []struct {
 		holds   bool
-		warning string
+		warning Text
 	}{
 		{differs(chosen.Accounts, seen.Accounts), sentence("warning accounts " + chosen.Accounts)},
 		{differs(chosen.PortalURL, seen.PortalURL), sentence("warning portal", seen.PortalURL)},
@@ -233,48 +245,45 @@ func Warnings(connection *store.Connection, traits store.Traits) (warnings []str
 }
 
 // ImportWords describes the progress of a shop's import, and why it is stuck.
-func (s *Service) ImportWords(progress store.Import) (text string) {
+func (s *Service) ImportWords(progress store.Import) Text {
+	var text, problem Text
 	switch read := Plural(progress.Customers, "customer"); {
 	case progress.Running && progress.Size > 0:
-		text = fmt.Sprintf("%s read so far, about %d %%", read, progress.Percent())
+		text = sentence("import percent", "customers", read, "percent", progress.Percent())
 	case progress.Running:
-		text = read + " read so far"
+		text = sentence("import running", read)
 	case progress.Done.IsZero():
-		text = "not read yet"
+		text = sentence("import never")
 	default:
-		text = Plural(progress.Size, "customer") + ", read " + Ago(s.Now().Sub(progress.Done)) + ", and again every night"
+		ago := Ago(s.Now().Sub(progress.Done))
+		text = sentence("import done", "customers", Plural(progress.Size, "customer"), "ago", ago)
 	}
 	if progress.Problem != "" {
-		text += ". " + Words(progress.Problem)
+		problem = Words(progress.Problem)
 	}
-	return text
+	return follow(text, problem)
 }
 
 // Ago formats how long ago something was.
-func Ago(d time.Duration) string {
+func Ago(d time.Duration) Text {
 	switch {
 	case d < 2*time.Minute:
-		return "just now"
+		return sentence("ago now")
 	case d < 2*time.Hour:
-		return Plural(int(d/time.Minute), "minute") + " ago"
+		return sentence("ago minutes", int(d/time.Minute))
 	case d < 48*time.Hour:
-		return Plural(int(d/time.Hour), "hour") + " ago"
+		return sentence("ago hours", int(d/time.Hour))
 	}
-	return Plural(int(d/(24*time.Hour)), "day") + " ago"
+	return sentence("ago days", int(d/(24*time.Hour)))
 }
 
 // ShortTime formats a duration in milliseconds, or in seconds from one second on.
-func ShortTime(d time.Duration) string {
+func ShortTime(d time.Duration) Text {
 	if d < time.Second {
-		return fmt.Sprintf("%d ms", d.Milliseconds())
+		return sentence("time ms", d.Milliseconds())
 	}
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Seconds()), ".0") + " s"
+	return sentence("time s", d.Seconds())
 }
 
-// Plural formats a count and its noun.
-func Plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return thousands(n) + " " + word + "s"
-}
+// Plural formats a count and its noun, which is one of those at "count" in the catalogues.
+func Plural(n int, noun string) Text { return sentence("count "+noun, n) }

@@ -54,7 +54,7 @@ func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out i
 		err = s.planCampaign(ctx, shops[0], ask, out)
 	}
 	if text, refused := merchant.PlanWords(err); refused {
-		err = errors.New(text)
+		err = errors.New(text.String())
 	}
 	if err != nil {
 		return fmt.Errorf("campaign: %w", err)
@@ -125,7 +125,7 @@ func (s *server) planCampaign(ctx context.Context, shop shopify.Shop, ask Campai
 func (s *server) drawCampaign(ctx context.Context, shop shopify.Shop, id string, out io.Writer) error {
 	for last := ""; ; {
 		found, err := s.importer.Campaigns(ctx, shop, id)
-		key, line, done := merchant.NoDatabase, merchant.NoDatabase, false
+		key, line, done := "no database", merchant.NoDatabase(), false
 		switch {
 		case err == nil && len(found) == 0:
 			return errors.New("the campaign was cancelled")

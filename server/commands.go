@@ -181,7 +181,7 @@ func (s *server) drawProgress(ctx context.Context, shop shopify.Shop, before sto
 		if err != nil {
 			return err
 		}
-		if line := s.merchant.ImportWords(state); line != last {
+		if line := s.merchant.ImportWords(state).String(); line != last {
 			fmt.Fprintf(out, "%s  %s\n", shop, line)
 			last = line
 		}

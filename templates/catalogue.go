@@ -21,7 +21,7 @@ const (
 	mostLanguages = 10   // how many of an Accept-Language are tried
 )
 
-// A catalogue holds all texts in one language: locales/<code>.json.
+// A catalogue holds all texts in one language: locales/<code>.json or, of the app home, admin/locales/<code>.json.
 type catalogue struct {
 	Code  string // as Shopify writes it: "fr", "pt-BR"
 	Texts map[string]string
@@ -44,12 +44,12 @@ func (c catalogue) Tags() []string {
 	return append(also[c.Code], strings.ToLower(c.Code))
 }
 
-// loadCatalogues returns all catalogues in the order of their codes, and a map of them by tag.
-func loadCatalogues() (all []catalogue, byTag map[string]catalogue) {
+// loadCatalogues returns all catalogues of a folder in the order of their codes, and a map of them by tag.
+func loadCatalogues(from embed.FS, folder string) (all []catalogue, byTag map[string]catalogue) {
 	byTag = map[string]catalogue{}
-	files, _ := fs.Glob(locales, "locales/*.json") // cannot fail, since the pattern is valid
+	files, _ := fs.Glob(from, folder+"/*.json") // cannot fail, since the pattern is valid
 	for _, file := range files {
-		raw, err := locales.ReadFile(file)
+		raw, err := from.ReadFile(file)
 		c := catalogue{Code: strings.TrimSuffix(path.Base(file), ".json")}
 		if err = errors.Join(err, json.Unmarshal(raw, &c.Texts)); err != nil {
 			panic(err) // cannot happen in a tested binary, as the files are part of it

@@ -43,7 +43,7 @@ const (
 // Load parses the templates. It cannot fail, since they are part of the binary and tested.
 func Load() *Pages {
 	p := &Pages{liquid: map[string]*template.Template{}, html: template.Must(template.ParseFS(files, "*.html"))}
-	p.catalogues, p.byTag = loadCatalogues()
+	p.catalogues, p.byTag = loadCatalogues(locales, "locales")
 	for _, name := range names() {
 		// These delimiters differ from Liquid's, so that one file can use both.
 		page := template.New(name+".liquid").Delims("[[", "]]")

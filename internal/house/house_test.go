@@ -25,7 +25,7 @@ func rooms() map[string][]string {
 		"sandbox":        {"*"},
 		"doctor":         {"config", "portal", "recharge", "shopify", "store"},
 		"handlers":       {"portal", "merchant", "importer", "shopify", "recharge", "store", "templates", "portallink"},
-		"merchant":       {"portal", "portallink", "importer", "recharge", "shopify", "store"},
+		"merchant":       {"portal", "portallink", "importer", "recharge", "shopify", "store", "templates"},
 		"importer":       {"portal", "recharge", "shopify", "store"},
 		"portal":         {"recharge", "shopify", "store"},
 		"store":          {"recharge", "shopify"},

@@ -34,7 +34,10 @@
   document.addEventListener('shopify:navigate', follow);
   document.addEventListener('click', follow);
 
-  const ask = (path, body) => fetch(base + path, body ? { method: 'POST', body } : {});
+  const { lang } = document.documentElement;
+  const texts = JSON.parse(document.body.dataset.texts);
+  const headers = { 'Accept-Language': lang };
+  const ask = (path, body) => fetch(base + path, body ? { method: 'POST', body, headers } : { headers });
 
   const complain = (into, text) => {
     const note = document.createElement('p');
@@ -43,16 +46,17 @@
     into.replaceChildren(note);
   };
 
-  // The server writes times in UTC, because it does not know the merchant's time zone. They have no year, since each is
+  // The server writes times in UTC, because it does not know the merchant's time zone. Most have no year, since each is
   // at most a few months away.
-  const clock = (date) => date.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
-  const inOwnZone = (within) => within.querySelectorAll('[data-times]').forEach((element) => {
-    element.textContent = element.textContent.replace(/(\d\d:\d\d) UTC on (\d+ \w+)/g, (_, time, day) => {
-      const year = new Date().getFullYear();
-      const [date] = [year - 1, year, year + 1].map((y) => new Date(`${day} ${y} ${time} UTC`))
-        .sort((a, b) => Math.abs(a - Date.now()) - Math.abs(b - Date.now()));
-      return `${clock(date)} on ${date.toLocaleDateString('en-GB', { day: 'numeric', month: 'long' })}`;
-    });
+  const locale = lang === 'en' ? 'en-GB' : lang;
+  const inOwnZone = (within) => within.querySelectorAll('time').forEach((element) => {
+    const date = new Date(element.dateTime);
+    const written = (options) => date.toLocaleString(locale, options);
+    if ('day' in element.dataset) element.textContent = written({ dateStyle: 'long' });
+    if ('moment' in element.dataset) {
+      const time = written({ hour: '2-digit', minute: '2-digit' });
+      element.textContent = texts.moment.replace('{time}', time).replace('{day}', written({ day: 'numeric', month: 'long' }));
+    }
   });
 
   // typedIn returns what a form sends: files as their text, and times as UTC.
@@ -71,8 +75,7 @@
   // show draws an answer as it arrives, so that each check appears when it is done.
   async function show(answer, into) {
     if (!answer.ok) {
-      const reasons = { 401: 'Your session in the admin has expired. Reload the page.', 403: 'This request was refused. Reload the page.', 413: 'This is too large. Send at most 16 MB.', 429: 'Another check is still running. Wait until it is done.' };
-      complain(into, reasons[answer.status] || 'The app can’t answer right now. Try again in a minute.');
+      complain(into, texts[answer.status] || texts.down);
       return false;
     }
     const reader = answer.body.getReader();
@@ -156,7 +159,7 @@
       }
       await refresh('/app/health', 'health');
     } catch {
-      complain(into, 'We can’t reach the app. Try again in a minute.');
+      complain(into, texts.unreachable);
     } finally {
       button.disabled = false;
       button.textContent = label;
@@ -174,7 +177,7 @@
     const text = document.getElementById(button.dataset.copy);
     try {
       await navigator.clipboard.writeText(text.textContent);
-      button.textContent = 'Copied';
+      button.textContent = texts.copied;
     } catch { // frames may not use the clipboard, so select the text
       getSelection().selectAllChildren(text);
     }

@@ -215,7 +215,8 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	}
 	page := templates.Page{
 		RequestID: "k3vq7m2xwa", Path: g.sandbox.path, Again: g.sandbox.path + "?ms_tried=1",
-		First: cmp.Or(state.first, templates.WayAgain), SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1"),
+		First:  cmp.Or(state.first, templates.WayAgain),
+		SignIn: "/customer_authentication/login?return_to=", Return: url.QueryEscape(g.sandbox.path + "?ms_returned=1"),
 	}
 	if g.sandbox.kind.accounts == "legacy" {
 		page.SignIn = "/account/login?return_url="

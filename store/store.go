@@ -151,7 +151,7 @@ type Loaded struct {
 
 // errAccount is Load's error if the cache belongs to another Recharge account, because Adopt has
 // not erased it yet or another instance is configured for that account.
-var errAccount = errors.New("Redis holds the data of another Recharge token or client secret")
+var errAccount = errors.New("the data in Redis is that of another Recharge token or client secret")
 
 // errUnsettled is Load's error if the record keeps being replaced.
 var errUnsettled = errors.New("the shop's record changes all the time")

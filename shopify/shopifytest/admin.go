@@ -249,9 +249,11 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	page := strings.TrimSuffix(p.AppURL, "/") + "/" + r.PathValue("page")
 	s.adminPage(w, http.StatusOK, "app.html", p.Name, "apps", map[string]any{
-		"App": p, "Source": strings.TrimSuffix(p.AppURL, "/") + "/" + r.PathValue("page") + "?" + s.signedLoad(p.PartnerApp, query),
-		"Origin": app.Scheme + "://" + app.Host, "Root": strings.TrimSuffix(app.Path, "/"), "DirectAPI": !s.Faults().NoDirectAPI,
+		"App": p, "Source": page + "?" + s.signedLoad(p.PartnerApp, query),
+		"Origin": app.Scheme + "://" + app.Host, "Root": strings.TrimSuffix(app.Path, "/"),
+		"DirectAPI": !s.Faults().NoDirectAPI,
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-//go:embed admin/*.html admin/home.css admin/home.js admin/outage.js admin/words.txt admin/locales/*.json
+//go:embed admin/*.html admin/home.css admin/home.js admin/outage.js admin/locales/*.json
 var adminFiles embed.FS
 
 // Admin renders the app home, which merchants see, with html/template.
@@ -23,12 +23,6 @@ type Admin struct {
 // that nothing has to pass them through the program.
 var adminCatalogues = sync.OnceValue(func() map[string]catalogue {
 	all, byTag := loadCatalogues(adminFiles, "admin/locales")
-	words, _ := adminFiles.ReadFile("admin/words.txt")
-	for line := range strings.Lines(string(words)) {
-		if key, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); ok && !strings.HasPrefix(key, "#") {
-			byTag[english].Texts[key] = text
-		}
-	}
 	for _, c := range all {
 		for key, text := range byTag[english].Texts {
 			if c.Texts[key] == "" {

@@ -17,6 +17,10 @@ import (
 // string, a number, a time, a Day or another Text. If the first is a number for which the language has a
 // singular, the text at the key with " one" is used. Without a key, the values are texts that follow one another; at
 // the key "list", they are listed. The zero Text is no text.
+//
+// A key that begins with "why" ends in a reason, as portal.Reason returns it. One that begins with "check" ends in a
+// check of recharge.Inspect and how it went: passed, skipped, a reason or otherwise. The text at the same key with
+// " do" says how to fix it in Recharge. The texts of home.js begin with "script".
 type Text struct {
 	Key    string
 	Values []any

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/mail"
 	"net/url"
 	"regexp"
 	"slices"
@@ -54,7 +55,8 @@ type Config struct {
 	LogText        bool     // text instead of JSON
 	TracesURL      *url.URL // where spans are sent, in OTLP over HTTP; nil: nowhere
 	TracesHeaders  map[string]Secret
-	PProf          bool // serve profiles on OpsAddr
+	SupportContact *url.URL // https, or mailto with a plain address; nil if it is not set
+	PProf          bool     // serve profiles on OpsAddr
 }
 
 // Problem is one mistake in the configuration.
@@ -115,6 +117,7 @@ func (s Settings) Check() (Config, error) {
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
 		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),
 		TracesHeaders:  c.headers("OTEL_EXPORTER_OTLP_HEADERS", s.OTLPHeaders),
+		SupportContact: c.contact("SUPPORT_CONTACT", s.SupportContact),
 		PProf:          c.choice("PPROF", cmp.Or(s.PProf, "off"), "on", "off") == "on",
 	}
 	level := c.choice("LOG_LEVEL", s.LogLevel, "debug", "info", "warn", "error")
@@ -240,6 +243,23 @@ func (c *checker) url(name, text string) *url.URL {
 			name, "is not https", "https://…; http is only for a loopback address")
 	}
 	return u
+}
+
+// contact reads an e-mail address, as a mailto URL, or an https URL.
+func (c *checker) contact(name, text string) *url.URL {
+	const hint = "an address such as help@agency.example or https://agency.example/help"
+	if !strings.Contains(text, "@") || strings.Contains(text, "://") {
+		u := c.plainURL(name, text, hint)
+		if u != nil && !c.expect(u.Scheme == "https", name, "is not https", hint) {
+			return nil
+		}
+		return u
+	}
+	address, err := mail.ParseAddress(text)
+	if !c.expect(err == nil && address.Address == text && !strings.ContainsAny(text, "?&%\""), name, "is not an e-mail address", hint) {
+		return nil
+	}
+	return &url.URL{Scheme: "mailto", Opaque: text}
 }
 
 // collector reads the base URL of an OpenTelemetry collector. It may be http, since most collectors

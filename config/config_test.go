@@ -94,6 +94,18 @@ func TestValues(t *testing.T) {
 	}
 }
 
+func TestSupportContact(t *testing.T) {
+	for text, want := range map[string]string{
+		"help@agency.example":         "mailto:help@agency.example",
+		"https://agency.example/help": "https://agency.example/help",
+	} {
+		c, err := settings(t, oneStore("SUPPORT_CONTACT", text)).Check()
+		if err != nil || c.SupportContact.String() != want {
+			t.Errorf("%s = %v, %v; want %s", text, c.SupportContact, err, want)
+		}
+	}
+}
+
 func problemNames(t *testing.T, err error) []string {
 	t.Helper()
 	var problems Problems
@@ -153,6 +165,11 @@ func TestProblems(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hush%hush", "OTEL_EXPORTER_OTLP_HEADERS"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hush,", "OTEL_EXPORTER_OTLP_HEADERS"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%0d%0ab", "OTEL_EXPORTER_OTLP_HEADERS"},
+		{"SUPPORT_CONTACT", "help", "SUPPORT_CONTACT"},
+		{"SUPPORT_CONTACT", "http://agency.example/help", "SUPPORT_CONTACT"},
+		{"SUPPORT_CONTACT", "javascript:alert(1)", "SUPPORT_CONTACT"},
+		{"SUPPORT_CONTACT", "Help <help@agency.example>", "SUPPORT_CONTACT"},
+		{"SUPPORT_CONTACT", "help?bcc=x@agency.example", "SUPPORT_CONTACT"},
 		{"RECHARGE_PORTAL_URL", "http://www.brand.com/portal/", "RECHARGE_PORTAL_URL"},
 		{"RECHARGE_PORTAL_URL", "https://www.brand.com/portal/?theme=1", "RECHARGE_PORTAL_URL"},
 		{"RECHARGE_PORTAL_URL", "https://www.brand.com/a/../portal/", "RECHARGE_PORTAL_URL"},

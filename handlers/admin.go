@@ -25,7 +25,8 @@ type Admin struct {
 	Sessions *shopify.SessionTokens
 	Merchant *merchant.Service
 	Pages    *templates.Admin
-	HasKeys  bool // the configured store has API keys
+	HasKeys  bool     // the configured store has API keys
+	Contact  *url.URL // of this server's operator, https or mailto; nil if it is not known
 
 	crossOrigin *http.CrossOriginProtection
 }
@@ -249,6 +250,7 @@ func (a *Admin) outage(c echo.Context, shop shopify.Shop, query url.Values) erro
 	return a.draw(c, http.StatusServiceUnavailable, "outage", map[string]any{
 		"Base": a.base(), "ClientID": a.ClientID, "AppBridge": a.Merchant.Platform.AppBridge(),
 		"Home": a.base() + c.Path() + "?" + again(shop, query).Encode(), "Unread": err != nil, "Connected": connected != nil,
+		"Contact": a.Contact,
 	}, a.Merchant.Platform.FrameAncestors(shop))
 }
 
@@ -318,6 +320,7 @@ type pageView struct {
 	connectionView
 	shopify.Platform
 	Page, Shop, ClientID  string
+	Contact               *url.URL
 	Offered               bool // campaigns, on this server
 	Health                healthView
 	Middleware            keysView
@@ -330,7 +333,7 @@ func (a *Admin) drawPage(c echo.Context, shop shopify.Shop, query url.Values) er
 	ctx := c.Request().Context()
 	view := pageView{
 		Platform: a.Merchant.Platform, Page: strings.Trim(c.Path(), "/"), Shop: string(shop), ClientID: a.ClientID,
-		Offered:     a.Merchant.Importer != nil,
+		Contact: a.Contact, Offered: a.Merchant.Importer != nil,
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}

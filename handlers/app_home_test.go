@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/recharge/rechargetest"
 )
@@ -44,6 +45,21 @@ func TestHealth(t *testing.T) {
 	}
 	if _, other := f.AppHome("/app/health", f.SessionToken(servertest.ForShop(otherShop)), nil); !strings.Contains(other, "0 clicks") || strings.Contains(other, "Reference") {
 		t.Errorf("another shop reads %s; want nothing of this one's", other)
+	}
+}
+
+// TestContact: the app home says whom to ask, while Redis is down, too.
+func TestContact(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, func(s *config.Settings) { s.SupportContact = "help@agency.example" })
+	home := "/?embedded=1&shop=" + servertest.Shop + "&id_token=" + f.SessionToken(nil)
+	const want = `<a href="mailto:help@agency.example" target="_blank" rel="noopener">help@agency.example</a>`
+	if _, body := f.AppHome(home, "", nil); !strings.Contains(body, want) {
+		t.Errorf("home = %s; want %s in it", body, want)
+	}
+	f.Redis.Stop()
+	if _, body := f.AppHome(home, "", nil); !strings.Contains(body, "data-outage") || !strings.Contains(body, want) {
+		t.Errorf("without Redis, home = %s; want %s in it", body, want)
 	}
 }
 

@@ -75,3 +75,67 @@ func TestPortalOfMyOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestStorefrontTokenRefused checks that a Storefront token that Recharge does not take is named and not saved, and
+// that the other tokens are saved without it only on purpose. Whatever else keeps a session from being made is not
+// said of the token.
+func TestStorefrontTokenRefused(t *testing.T) {
+	t.Parallel()
+	const named, offered = "Recharge does not take this Storefront token", `name="without" value="storefront"`
+	for name, connected := range map[string]bool{"first connection": false, "new tokens": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Start(t, servertest.ManyStores)
+			if connected {
+				f.Connect()
+			}
+			form := servertest.ConnectForm()
+			form.Set("storefront", "strfnt_of_another_store")
+			_, body := f.AppHome("/app/connect", f.SessionToken(nil), form)
+			if !strings.Contains(body, `data-check="sessions" data-state="failed"`) || !strings.Contains(body, named) ||
+				!strings.Contains(body, `data-result="not_saved"`) || !strings.Contains(body, `data-invalid="storefront"`) || !strings.Contains(body, offered) {
+				t.Errorf("a refused Storefront token: %s; want it named, nothing saved, and the others offered to be saved", body)
+			}
+			click := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+			if want := map[bool]string{false: "not_connected", true: "redirected"}[connected]; click.Outcome() != want {
+				t.Errorf("the click after it: %v; want %s, as before", click.Line, want)
+			}
+			form.Set("without", "storefront")
+			if _, body = f.AppHome("/app/connect", f.SessionToken(nil), form); !strings.Contains(body, `data-result="saved"`) || !strings.Contains(body, "may ask them to sign in") {
+				t.Errorf("without the Storefront token: %s; want it saved, and what that means for shoppers", body)
+			}
+			_, page := f.AppHome("/app/settings", f.SessionToken(nil), nil)
+			if strings.Contains(page, "<small id=\"storefront-help\">Saved.") || !strings.Contains(page, "may ask them to sign in") {
+				t.Errorf("the settings: %s; want no Storefront token, and that shoppers may be asked to sign in", page)
+			}
+		})
+	}
+	for name, test := range map[string]struct {
+		set    func(*rechargetest.Faults)
+		change func(*servertest.Fixture)
+		saved  bool
+		says   string
+	}{
+		"the Admin token may not make sessions": {set: func(f *rechargetest.Faults) { f.RefuseSessions = true }, saved: true, says: "may ask them to sign in"},
+		"Recharge is down":                      {set: func(f *rechargetest.Faults) { f.Down, f.Only = true, rechargetest.EndpointSessions }, says: "could not be checked now"},
+		"Recharge limits calls":                 {set: func(f *rechargetest.Faults) { f.Limited, f.Only = true, rechargetest.EndpointSessions }, says: "could not be checked now"},
+		"no customer to try with":               {change: func(f *servertest.Fixture) { f.Recharge.SetCustomers(nil) }, saved: true, says: "no customer in Recharge yet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Start(t, servertest.ManyStores)
+			if test.set != nil {
+				f.Recharge.SetFaults(test.set)
+			}
+			if test.change != nil {
+				test.change(f)
+			}
+			_, body := f.AppHome("/app/connect", f.SessionToken(nil), servertest.ConnectForm())
+			_, result, _ := strings.Cut(body, "data-result=")
+			if strings.Contains(body, named) || strings.HasPrefix(result, `"saved"`) != test.saved || !strings.Contains(body, test.says) ||
+				strings.Contains(result, "are taken to their portal.") {
+				t.Errorf("%s; want it saved: %v, that it says %q, and no more than was checked", body, test.saved, test.says)
+			}
+		})
+	}
+}

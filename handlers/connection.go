@@ -112,15 +112,14 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 	steps := &steps{pages: a.Pages, languages: languages(c), response: c.Response()}
 	pasted := merchant.Tokens{
 		Admin: c.FormValue("token"), Storefront: c.FormValue("storefront"), Secret: c.FormValue("secret"),
+		NoStorefront: c.FormValue("without") == "storefront",
 	}
 	said, err := a.Merchant.Connect(ctx, shop, pasted, chosenIn(c), steps.add)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
-	if said.Bad {
-		return steps.end("not_saved", said.Text, false)
-	}
-	return steps.end("saved", said.Text, true)
+	steps.write("checks-end", said)
+	return steps.err
 }
 
 // settings saves the merchant's choices, which override detected settings.
@@ -210,12 +209,6 @@ func (s *steps) begin() {
 }
 
 func (s *steps) add(step merchant.Step) { s.write("step", step) }
-
-// end writes the result: "saved", "not_saved", or an outcome.
-func (s *steps) end(result string, text merchant.Text, good bool) error {
-	s.write("checks-end", map[string]any{"Result": result, "Text": text, "Good": good})
-	return s.err
-}
 
 func (s *steps) write(name string, data any) {
 	if !s.begun {

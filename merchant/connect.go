@@ -1,6 +1,7 @@
 package merchant
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -19,7 +20,10 @@ import (
 const ConnectTimeout = time.Minute
 
 // Tokens are what a merchant pastes. Empty fields stay as they were.
-type Tokens struct{ Admin, Storefront, Secret string }
+type Tokens struct {
+	Admin, Storefront, Secret string
+	NoStorefront              bool // save none, whatever is pasted or was saved
+}
 
 // Connect checks the pasted tokens, and saves them if they can send shoppers to the portal. chosen says
 // which portal the store shows; only the first connection asks for that. It passes each check to tell
@@ -45,7 +49,8 @@ func (s *Service) Connect(
 		next.Chosen = chosen
 	}
 	next.Shop, next.SavedAt = shop, begun
-	return s.checkAndSave(ctx, last, next, tell), nil
+	fresh := next.StorefrontToken != "" && (last == nil || last.StorefrontToken != next.StorefrontToken)
+	return s.checkAndSave(ctx, last, next, fresh, tell), nil
 }
 
 // over returns last with the pasted tokens applied. A new Admin token has a new webhook secret, so
@@ -54,7 +59,12 @@ func (t Tokens) over(last *store.Connection) (next store.Connection, problem str
 	if last != nil {
 		next = *last
 	}
-	t = Tokens{strings.TrimSpace(t.Admin), strings.TrimSpace(t.Storefront), strings.TrimSpace(t.Secret)}
+	for _, text := range []*string{&t.Admin, &t.Storefront, &t.Secret} {
+		*text = strings.TrimSpace(*text)
+	}
+	if t.NoStorefront {
+		t.Storefront, next.StorefrontToken = "", ""
+	}
 	if t.Admin != "" && t.Admin != next.APIToken {
 		next.APIToken, next.ClientSecret = t.Admin, ""
 	}
@@ -85,9 +95,10 @@ func wrongTokens(pasted Tokens, next store.Connection) string {
 	return ""
 }
 
-// checkAndSave tests next against Recharge and the store, and saves it if it works.
+// checkAndSave tests next against Recharge and the store, and saves it if it works. fresh means that its
+// Storefront token is not the one in use.
 func (s *Service) checkAndSave(
-	ctx context.Context, last *store.Connection, next store.Connection, tell func(Step),
+	ctx context.Context, last *store.Connection, next store.Connection, fresh bool, tell func(Step),
 ) Said {
 	var stays Text
 	if last != nil {
@@ -99,8 +110,9 @@ func (s *Service) checkAndSave(
 		return bad("not saved", follow(Words(portal.Reason(err)), stays))
 	case err != nil:
 		return bad("tokens, unusable")
-	case !findings.Usable():
-		return Said{follow(sentence("not saved, fix"), stays), true}
+	}
+	if problem, field := unsavable(next, findings, fresh); problem != "" {
+		return Said{Text: follow(sentence(problem), stays), Bad: true, Field: field}
 	}
 	seen, notSeen := s.detect(ctx, next.Shop, findings, tell)
 	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path})
@@ -117,7 +129,7 @@ func (s *Service) checkAndSave(
 		return bad("not saved, uninstalled")
 	case err != nil:
 		s.Log.ErrorContext(ctx, "connection not saved", "shop", string(next.Shop), "cause", err)
-		return Said{follow(sentence("not saved, passed"), stays), true}
+		return Said{Text: follow(sentence("not saved, passed"), stays), Bad: true}
 	}
 	s.Log.InfoContext(ctx, "connected", "shop", string(next.Shop))
 	if last != nil && last.APIToken != next.APIToken {
@@ -127,7 +139,46 @@ func (s *Service) checkAndSave(
 		s.Importer.Request(ctx, next.Shop)
 	}
 	tell(webhooksStep(s.keepWebhooks(ctx, &next)))
-	return Said{Text: sentence("connected")}
+	return connected(next, findings)
+}
+
+// unsavable returns the key of the sentence that says why nothing is saved, and the field to change; "" if
+// nothing keeps it from being saved. fresh means that the Storefront token has not been in use before.
+func unsavable(c store.Connection, findings recharge.Findings, fresh bool) (problem, field string) {
+	failed := func(f recharge.Finding) bool { return f.State == recharge.Failed }
+	switch sessions := findings.Of(recharge.CheckSessions); {
+	case findings.Of(recharge.CheckToken).Why == recharge.Unauthorized:
+		return "not saved, fix", "token"
+	case slices.ContainsFunc(findings.List, failed):
+		return "not saved, fix", ""
+	case !findings.Usable():
+		return "not saved, not checked", ""
+	case refusesStorefront(c.StorefrontToken, sessions):
+		return "not saved, storefront", "storefront"
+	case fresh && sessions.Why.Transient():
+		return "not saved, storefront not checked", "storefront"
+	}
+	return "", ""
+}
+
+// refusesStorefront reports whether a finding is that Recharge refuses the Storefront token. A missing scope
+// gets another status, and by then Recharge has accepted the Admin token.
+func refusesStorefront(token string, f recharge.Finding) bool {
+	return f.Check == recharge.CheckSessions && token != "" &&
+		(f.Why == recharge.Unauthorized || f.Why == recharge.Invalid)
+}
+
+// connected says what was saved, and promises no more than was checked.
+func connected(c store.Connection, findings recharge.Findings) Said {
+	switch link := cmp.Or(strings.TrimPrefix(c.Chosen.Link, "signed_in"), linkOf(findings)); {
+	case link == "signed_in", link == "account" && c.Chosen.AccountPage != "":
+		return Said{Text: sentence("connected")}
+	case link != "":
+		return Said{Text: sentence("connected, by hash"), Partly: true}
+	case findings.Of(recharge.CheckSessions).Why == recharge.NoCustomer:
+		return Said{Text: sentence("connected, no customer"), Partly: true}
+	}
+	return Said{Text: sentence("connected, not all checked"), Partly: true}
 }
 
 // inspect checks a connection at Recharge. It fails if it could not call Recharge.
@@ -135,7 +186,13 @@ func (s *Service) inspect(
 	ctx context.Context, connection *store.Connection, tell func(Step),
 ) (findings recharge.Findings, err error) {
 	err = s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
-		each := func(f recharge.Finding) { tell(found(f)) }
+		each := func(f recharge.Finding) {
+			step := found(f)
+			if refusesStorefront(connection.StorefrontToken, f) {
+				step.State, step.Text, step.Do = recharge.Failed, sentence("storefront refused"), sentence("storefront refused do")
+			}
+			tell(step)
+		}
 		findings = recharge.Inspect(ctx, client, grant, recharge.InspectOptions{}, each)
 		return nil
 	})

@@ -47,11 +47,13 @@ func NoDatabase() Text { return Words(portal.NoDatabase) }
 
 // Said is what a merchant reads after an action succeeded or, if Bad, failed.
 type Said struct {
-	Text Text
-	Bad  bool
+	Text   Text
+	Bad    bool
+	Partly bool   // it succeeded, but something is not as it should be or was not checked
+	Field  string // of the form, if it has to be changed
 }
 
-func bad(key string, values ...any) Said { return Said{sentence(key, values...), true} }
+func bad(key string, values ...any) Said { return Said{Text: sentence(key, values...), Bad: true} }
 
 // Step is a line of a check, as the page shows it.
 type Step struct {
@@ -235,6 +237,7 @@ func Warnings(connection *store.Connection, traits store.Traits) (warnings []Tex
 		{chosen.AccountPage != "" && traits.Accounts == "legacy", sentence("warning no accounts")},
 		{chosen.AccountPage != "" && traits.AccountPage == "" && traits.Accounts != "legacy",
 			sentence("warning page", seen.AccountHost)},
+		{chosen.Link == "" && seen.Link == "hash", sentence("warning no session")},
 		{traits.Link == "account" && chosen.AccountPage == "", sentence("suggest account")},
 	} {
 		if of.holds {

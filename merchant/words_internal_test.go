@@ -179,7 +179,7 @@ func TestTokensOver(t *testing.T) {
 		want    store.Connection
 		problem string
 	}{
-		"all, the first time":  {Tokens{" sk_2\n", "strfnt_2", "secret-2"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_2", ClientSecret: "secret-2"}, ""},
+		"all, the first time":  {Tokens{Admin: " sk_2\n", Storefront: "strfnt_2", Secret: "secret-2"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "strfnt_2", ClientSecret: "secret-2"}, ""},
 		"nothing":              {Tokens{}, &last, last, ""},
 		"nothing, first time":  {Tokens{}, nil, store.Connection{}, "tokens, no admin"},
 		"the same Admin token": {Tokens{Admin: "sk_1"}, &last, last, ""},

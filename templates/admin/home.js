@@ -203,7 +203,7 @@
   showDomain();
   inOwnZone(document);
   document.querySelectorAll('[data-zone]').forEach((element) => {
-    element.textContent = `, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+    element.textContent = texts.zone.replace('{}', Intl.DateTimeFormat().resolvedOptions().timeZone);
   });
   setInterval(() => {
     if (document.visibilityState === 'visible') refresh('/app/health', 'health').catch(() => {});

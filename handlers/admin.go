@@ -26,6 +26,7 @@ type Admin struct {
 	Merchant *merchant.Service
 	Pages    *templates.Admin
 	HasKeys  bool     // the configured store has API keys
+	Version  string   // of this program
 	Contact  *url.URL // of this server's operator, https or mailto; nil if it is not known
 
 	crossOrigin *http.CrossOriginProtection
@@ -46,6 +47,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.FileFS("/app/outage.js", "admin/outage.js", a.Pages.Files)
 	e.GET("/app/connection", a.signed(a.connection))
 	e.GET("/app/health", a.signed(a.health))
+	e.GET("/app/health.csv", a.signed(a.healthFile))
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
 	e.GET("/app/settings", a.signed(a.settingsPart))
 	e.POST("/app/settings", a.signed(a.setting(a.settings)))
@@ -341,7 +343,7 @@ func (a *Admin) drawPage(c echo.Context, shop shopify.Shop, query url.Values) er
 	view.connectionView, err = a.connectionView(ctx, shop)
 	switch view.Page {
 	case "":
-		view.Health = a.healthView(ctx, shop)
+		view.Health = a.healthView(ctx, shop, a.spanOf(c))
 	case "keys":
 		view.Middleware, keysErr = a.keysView(ctx, shop)
 	case "campaigns":

@@ -89,10 +89,24 @@ func (r *clickRequest) finish(c echo.Context, m *merchant.Service, result portal
 		m.Recorder.Record(c.Request().Context(), portal.Click{
 			RequestID: r.id, Shop: r.shop, Channel: r.channel, Outcome: result.Outcome, Source: result.Source,
 			Start: r.start, Took: r.trace.Now().Sub(r.start), Steps: r.trace.Steps(), Calls: result.Calls,
-			Cause: result.Cause, Level: portal.Level(result.Outcome, result.Cause), Counted: result.Merchant != nil,
+			Cause: result.Cause, Level: portal.Level(result.Outcome, result.Cause), Returned: r.returned,
+			CountedFor: r.countedFor(c, m),
 		})
 	}
 	return err
+}
+
+// countedFor returns the shop whose shoppers a click belongs to. Staff who open a link for support are not
+// among them. A refused click counts for the shop that it claims to come from, if that has connected Recharge:
+// if Shopify's secret is wrong here, all of its shoppers are refused.
+func (r *clickRequest) countedFor(c echo.Context, m *merchant.Service) shopify.Shop {
+	if r.channel == portal.FromSupport {
+		return ""
+	}
+	if claimed, err := shopify.ParseShop(c.QueryParam("shop")); r.shop == "" && err == nil && m.Store.Seen(claimed) != nil {
+		return claimed
+	}
+	return r.shop
 }
 
 // answer turns a result into an HTTP answer, for every channel.

@@ -1,12 +1,15 @@
 package handlers_test
 
 import (
+	"encoding/csv"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
@@ -28,8 +31,8 @@ func TestHealth(t *testing.T) {
 		return body
 	}
 	for _, want := range []string{
-		"4 clicks in the last 24 hours, 2 of them to the portal.", "In the portal, signed in: <b>2</b>", "No subscriber: <b>1</b>", "Asked to try again: <b>1</b>",
-		"Recharge received too many calls", "Reference <code>", "1 refused for being too many", "Recharge has asked to wait",
+		"Of 4 visits, 2 reached the portal, 2 signed in.", "1 had no subscription in Recharge.", "1 was asked to try again",
+		"Recharge received too many calls", "1 refused for being too many", "Recharge has asked to wait",
 	} {
 		if got := health(); !strings.Contains(got, want) {
 			t.Errorf("health = %s; want %q in it", got, want)
@@ -43,7 +46,7 @@ func TestHealth(t *testing.T) {
 	if calls := f.Calls(); len(calls) != 0 {
 		t.Errorf("health makes calls %v; want none", calls)
 	}
-	if _, other := f.AppHome("/app/health", f.SessionToken(servertest.ForShop(otherShop)), nil); !strings.Contains(other, "0 clicks") || strings.Contains(other, "Reference") {
+	if _, other := f.AppHome("/app/health", f.SessionToken(servertest.ForShop(otherShop)), nil); !strings.Contains(other, "No visits.") || strings.Contains(other, "too many") {
 		t.Errorf("another shop reads %s; want nothing of this one's", other)
 	}
 }
@@ -60,6 +63,104 @@ func TestContact(t *testing.T) {
 	f.Redis.Stop()
 	if _, body := f.AppHome(home, "", nil); !strings.Contains(body, "data-outage") || !strings.Contains(body, want) {
 		t.Errorf("without Redis, home = %s; want %s in it", body, want)
+	}
+}
+
+// TestVisits checks that every way in which a visit ends is counted, and one through the sign-in only once.
+func TestVisits(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	pat, nobody := f.Shopper(servertest.Pat), f.Shopper("")
+	health := func(query string) string {
+		_, body := f.AppHome("/app/health?"+query, f.SessionToken(nil), nil)
+		return body
+	}
+	click := func(who *http.Client, outcome, path string) {
+		t.Helper()
+		if got := f.Click(who, path).Outcome(); got != outcome {
+			t.Fatalf("%s = %s; want %s", path, got, outcome)
+		}
+	}
+	forged := func(shop string) {
+		f.Request("GET", f.Public, "/apps/subscriptions?shop="+shop+"&timestamp=1&signature=00")
+	}
+	shows := func(when, query string, wants ...string) {
+		t.Helper()
+		body := health(query)
+		for _, want := range wants {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: health = %s; want %q in it", when, body, want)
+			}
+		}
+	}
+	forged(servertest.Shop) // the app knows no such shop yet
+	click(pat, "not_connected", "/apps/subscriptions")
+	shows("not connected", "", "Of 1 visit, 0 reached the portal, 0 signed in.", "1 came while Recharge was not connected.")
+	f.Connect()
+	click(nobody, "sign_in", "/apps/subscriptions")
+	click(pat, "redirected", "/apps/subscriptions?ms_returned=1") // one visit
+	click(nobody, "sign_in", "/apps/subscriptions")
+	click(nobody, "sign_in_failed", "/apps/subscriptions?ms_returned=1") // another
+	click(nobody, "sign_in", "/apps/subscriptions")                      // does not come back
+	click(f.Shopper(servertest.Robin), "not_a_subscriber", "/apps/subscriptions")
+	forged(servertest.Shop)
+	forged(servertest.Shop)
+	forged(otherShop)
+	all := []string{
+		"Of 7 visits, 1 reached the portal, 1 signed in.",
+		"1 came while Recharge was not connected.", "1 left at the store’s sign-in.", "1 came back from the sign-in without being signed in.",
+		"1 had no subscription in Recharge.", "2 were refused because Shopify’s signature was missing",
+	}
+	shows("connected", "", all...)
+	shows("a zone", "zone=Asia/Kolkata", "Times are in the time zone Asia/Kolkata.", ":30</th>")
+	shows("no zone", "zone=../../etc/passwd&period=x", append(all, "Times are in the time zone UTC.")...)
+	written := func(day time.Time, field string) {
+		t.Helper()
+		f.Until(field+" is written", func() bool {
+			for key, value := range f.Redis.Dump() {
+				if strings.HasSuffix(key, "}:h:"+day.UTC().Format("20060102")) && strings.Contains(value, field) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	written(f.Clock.Now(), ":forbidden\n2")
+
+	f.Clock.Add(24 * time.Hour)
+	shows("the next day", "", "No visits.", "By this time yesterday")
+	shows("yesterday", "period=yesterday", all...)
+	click(pat, "redirected", "/apps/subscriptions")
+	shows("7 days", "period=7", "Of 8 visits, 2 reached the portal, 2 signed in.")
+	written(f.Clock.Now(), ":redirected\n1")
+	f.Clock.Add(20 * 24 * time.Hour)
+	shows("7 days, later", "period=7", "No visits.")
+	shows("28 days", "period=28", "Of 8 visits")
+	f.Clock.Add(20 * 24 * time.Hour)
+	shows("28 days, later", "period=28", "No visits.", "The 28 days before: 8 visits, 25 % of them in the portal.")
+
+	f.Clock.Add(-41 * 24 * time.Hour)
+	response, file := f.AppHome("/app/health.csv?zone=UTC", f.SessionToken(nil), nil)
+	if got := response.Header.Get("Content-Type"); got != "text/csv; charset=utf-8" {
+		t.Errorf("Content-Type = %q; want CSV", got)
+	}
+	rows, err := csv.NewReader(strings.NewReader(file)).ReadAll()
+	header := "start visits in_portal signed_in left_at_sign_in sign_in_failed not_a_subscriber unavailable not_connected forbidden"
+	if err != nil || len(rows) != 25 || strings.Join(rows[0], " ") != header {
+		t.Fatalf("the file = %s, %v; want %q and 24 rows", file, err, header)
+	}
+	sums := map[string]int{}
+	for _, row := range rows[1:] {
+		for i, cell := range row[1:] {
+			n, err := strconv.Atoi(cell)
+			if err != nil {
+				t.Errorf("row %v: %v", row, err)
+			}
+			sums[rows[0][i+1]] += n
+		}
+	}
+	if sums["visits"] != 7 || sums["forbidden"] != 2 || sums["left_at_sign_in"] != 1 {
+		t.Errorf("the file adds up to %v; want 7 visits, 2 forbidden, 1 left", sums)
 	}
 }
 
@@ -81,7 +182,7 @@ func TestHomeOfOneStore(t *testing.T) {
 		t.Errorf("try: %s; want redirected", body)
 	}
 	f.LinkedHash(servertest.Pat)
-	if _, body := f.AppHome("/app/health", f.SessionToken(nil), nil); !strings.Contains(body, "1 click in the last 24 hours") {
+	if _, body := f.AppHome("/app/health", f.SessionToken(nil), nil); !strings.Contains(body, "Of 1 visit, 1 reached the portal, 1 signed in.") {
 		t.Errorf("health: %s; want the click", body)
 	}
 	// Another shop can install the app, too.

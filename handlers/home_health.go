@@ -1,9 +1,14 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
+	"encoding/csv"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
+	_ "time/tzdata" // an empty container has no time zones
 
 	"github.com/labstack/echo/v4"
 
@@ -14,92 +19,208 @@ import (
 	"manage-subscriptions/store"
 )
 
-// healthView holds what the page shows about the last 24 hours.
+// period is a number of days that a merchant can look at, up to the day that was so many days ago.
+type period struct {
+	Name      string
+	days, ago int
+	Shown     bool
+}
+
+// Label returns the period's name for merchants.
+func (p period) Label() merchant.Text { return merchant.Text{Key: "period " + p.Name} }
+
+func periods() []period {
+	return []period{
+		{Name: "today", days: 1}, {Name: "yesterday", days: 1, ago: 1}, {Name: "7", days: 7}, {Name: "28", days: 28},
+	}
+}
+
+// span is a period in a time zone.
+type span struct {
+	period
+	now        time.Time // in the time zone
+	start, end time.Time
+	before     time.Time // begins the time of the same length that the period is compared with
+}
+
+// spanOf returns the period that a request asks for, in its time zone. By default that is today, in UTC.
+func (a *Admin) spanOf(c echo.Context) span {
+	zone, err := time.LoadLocation(c.QueryParam("zone"))
+	if err != nil {
+		zone = time.UTC
+	}
+	s := span{period: periods()[0], now: a.Merchant.Now().In(zone)}
+	for _, p := range periods() {
+		if p.Name == c.QueryParam("period") {
+			s.period = p
+		}
+	}
+	s.end = s.midnight(s.ago - 1)
+	s.start, s.before = s.midnight(s.ago+s.days-1), s.midnight(s.ago+2*s.days-1)
+	return s
+}
+
+// midnight returns when the day began that was so many days ago.
+func (s span) midnight(ago int) time.Time {
+	year, month, day := s.now.Date()
+	return time.Date(year, month, day-ago, 0, 0, 0, 0, s.now.Location())
+}
+
+// parts returns when each bar of the chart begins, and when the last one ends: hours of a day, and else days.
+// Counters are by the hour of UTC, so in some time zones an hour begins at half past.
+func (s span) parts() (starts []time.Time) {
+	if s.days > 1 {
+		for ago := s.ago + s.days - 1; ago >= s.ago-1; ago-- {
+			starts = append(starts, s.midnight(ago))
+		}
+		return starts
+	}
+	at := s.start.Truncate(time.Hour)
+	for ; at.Before(s.end); at = at.Add(time.Hour) {
+		if !at.Before(s.start) {
+			starts = append(starts, at)
+		}
+	}
+	return append(starts, at)
+}
+
+// within returns those hours that begin between two times.
+func within(hours []store.Hour, from, to time.Time) []store.Hour {
+	first := slices.IndexFunc(hours, func(h store.Hour) bool { return !h.Start.Before(from) })
+	if first < 0 {
+		return nil
+	}
+	end := slices.IndexFunc(hours[first:], func(h store.Hour) bool { return !h.Start.Before(to) })
+	if end < 0 {
+		return hours[first:]
+	}
+	return hours[first : first+end]
+}
+
+// bar is a part of the chart and a row of its table.
+type bar struct {
+	Start  time.Time
+	Clock  string // "": the bar is a day
+	Tick   bool
+	Visits int64
+	Pieces []piece // from the bottom up
+}
+
+// piece is a part of a bar: visits that ended alike. Height is its percentage of the chart.
+type piece struct {
+	Class  string
+	Count  int64
+	Height float64
+}
+
+// classes are how the chart groups the ways in which visits end.
+func classes() []string { return []string{"portal", "hash", "page", "lost"} }
+
+func pieces(v merchant.Visits) []piece {
+	all := []piece{
+		{Class: "portal", Count: v.SignedIn}, {Class: "hash", Count: v.ByHash()}, {Class: "page"}, {Class: "lost"},
+	}
+	for _, out := range v.Out {
+		switch out.Outcome {
+		case portal.SignIn, portal.SignInFailed, portal.NotASubscriber:
+			all[2].Count += out.Count
+		default:
+			all[3].Count += out.Count
+		}
+	}
+	return all
+}
+
+// healthView holds what the page shows about the visits of a period.
 type healthView struct {
-	Unknown                        bool
-	Hours                          []hour
-	Most                           int64 // clicks in the busiest hour, at least 1
-	Outcomes                       []count
-	Summary                        merchant.Text
-	Clicks, Calls, Failed, Limited int64
-	P50, P95                       merchant.Text
-	Budget                         *recharge.Budget
-	Paused                         merchant.Text // how long Recharge has asked us to wait; none if it has not
-	Import                         *store.Import
-	ImportText, Webhooks           merchant.Text
-	Errors                         []errorView
+	Unknown                bool
+	Connected              bool
+	Shop, Zone, Version    string
+	Now                    time.Time
+	Period                 period
+	Periods                []period
+	Headline, Trend        merchant.Text
+	Visits                 merchant.Visits
+	Bars                   []bar
+	Top, Half              int64 // the values at the chart's axis
+	Classes                []string
+	Calls, Failed, Limited int64
+	Budget                 *recharge.Budget
+	Paused                 merchant.Text // how long Recharge has asked us to wait; none if it has not
+	Import                 *store.Import
+	ImportText, Webhooks   merchant.Text
+	Errors                 []errorView
 }
 
-// hour is one bar of the chart.
-type hour struct {
-	Title    merchant.Text
-	Outcomes []count
+// Last is the number of the last bar that has begun.
+func (v healthView) Last() int {
+	last := 0
+	for i, bar := range v.Bars {
+		if !bar.Start.After(v.Now) {
+			last = i
+		}
+	}
+	return last
 }
 
-// count is a part of a bar. The bar has Below clicks below it.
-type count struct {
-	Name, Class  string
-	Label        merchant.Text
-	Count, Below int64
+// BudgetText describes the calls that Recharge allows now.
+func (v healthView) BudgetText() merchant.Text {
+	left := merchant.Text{Key: "budget left", Values: []any{
+		"left", int(v.Budget.Left), "burst", v.Budget.Burst, "rate", v.Budget.Rate,
+	}}
+	if v.Paused.Key == "" {
+		return left
+	}
+	return merchant.Text{Key: "budget paused", Values: []any{"budget", left, "paused", v.Paused}}
 }
 
+// Line returns the error with its times.
+func (e errorView) Line() merchant.Text {
+	key := "error times"
+	if e.Times == 1 {
+		key = "error once"
+	}
+	return merchant.Text{Key: key, Values: []any{"times", e.Times, "at", e.Last, "text", e.Text}}
+}
+
+// errorView sums up an error of the last day.
 type errorView struct {
 	store.RecentError
-	Ago, Text merchant.Text
+	Text merchant.Text
 }
 
-// outcomesOf returns the chart's outcomes, from the bottom up, and the total number of clicks.
-func outcomesOf(counts map[string]int64) (outcomes []count, clicks int64) {
-	outcomes = []count{
-		{Name: string(portal.Redirected), Class: "portal"},
-		{Name: string(portal.RedirectedByHash), Class: "hash"},
-		{Name: string(portal.SignIn), Class: "page"},
-		{Name: string(portal.SignInFailed), Class: "page"},
-		{Name: string(portal.NotASubscriber), Class: "page"},
-		{Name: string(portal.Unavailable), Class: "lost"},
-	}
-	for i, outcome := range outcomes {
-		outcomes[i].Label = merchant.Text{Key: "outcome " + outcome.Name}
-		outcomes[i].Count, outcomes[i].Below = counts[outcome.Name], clicks
-		clicks += outcomes[i].Count
-	}
-	return outcomes, clicks
-}
-
-// health answers with the part of the page that shows the last day.
+// health answers with the part of the page that shows how visits ended.
 func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
-	return a.part(c, http.StatusOK, "health", a.healthView(c.Request().Context(), shop))
+	return a.part(c, http.StatusOK, "health", a.healthView(c.Request().Context(), shop, a.spanOf(c)))
 }
 
-func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
+func (a *Admin) healthView(ctx context.Context, shop shopify.Shop, s span) healthView {
 	connected, err := a.Merchant.Merchants.Find(ctx, shop)
-	health, notRead := a.Merchant.Store.Health(ctx, shop)
+	health, notRead := a.Merchant.Store.Health(ctx, shop, s.before)
 	if err != nil || notRead != nil {
 		return healthView{Unknown: true}
 	}
-	all := map[string]int64{}
-	for _, hour := range health.Hours {
-		for name, n := range hour.Counts {
-			all[name] += n
-		}
-	}
+	counts := merchant.Sum(within(health.Hours, s.start, s.end))
+	visits := merchant.VisitsOf(counts)
 	v := healthView{
-		Most: 1, Calls: all[portal.CallsMade], Failed: all[portal.CallsFailed], Limited: all[portal.CallsLimited],
-		P50: atMost(portal.Percentile(all, 0.5)), P95: atMost(portal.Percentile(all, 0.95)),
+		Connected: connected != nil, Shop: string(shop), Zone: s.now.Location().String(), Version: a.Version, Now: s.now,
+		Period: s.period, Periods: periods(), Visits: visits, Headline: visits.Headline(), Classes: classes(),
+		Calls: counts[portal.CallsMade], Failed: counts[portal.CallsFailed], Limited: counts[portal.CallsLimited],
+		Webhooks: a.Merchant.WebhookNews(ctx, shop, counts), Errors: grouped(health.Errors),
 	}
-	v.Outcomes, v.Clicks = outcomesOf(all)
-	for _, of := range health.Hours {
-		outcomes, clicks := outcomesOf(of.Counts)
-		// In UTC, because we do not know the merchant's time zone.
-		title := merchant.Text{Key: "health hour", Values: []any{
-			"time", of.Start.UTC().Format("15:04"), "clicks", merchant.Plural(int(clicks), "click"),
+	for i := range v.Periods {
+		v.Periods[i].Shown = v.Periods[i].Name == s.Name
+	}
+	until := s.start
+	if s.Name == "today" {
+		until = s.before.Add(s.now.Sub(s.start))
+	}
+	if before := merchant.VisitsOf(merchant.Sum(within(health.Hours, s.before, until))); before.All > 0 {
+		v.Trend = merchant.Text{Key: "trend " + s.Name, Values: []any{
+			"visits", merchant.Plural(int(before.All), "visit"), "share", 100 * before.Portal / before.All,
 		}}
-		v.Hours, v.Most = append(v.Hours, hour{title, outcomes}), max(v.Most, clicks)
 	}
-	inPortal := all[string(portal.Redirected)] + all[string(portal.RedirectedByHash)]
-	clicks := merchant.Plural(int(v.Clicks), "click")
-	v.Summary = merchant.Text{Key: "health summary", Values: []any{"clicks", clicks, "portal", inPortal}}
-	v.Webhooks = a.Merchant.WebhookNews(ctx, shop, all)
+	v.draw(s, health.Hours)
 	if connected != nil {
 		budget := connected.Client.Limiter().Budget()
 		v.Budget = &budget
@@ -110,17 +231,77 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop) healthView {
 	if progress, err := a.Merchant.Store.Import(ctx, shop); a.Merchant.Importer != nil && err == nil && connected != nil {
 		v.Import, v.ImportText = &progress, a.Merchant.ImportWords(progress)
 	}
-	for _, recent := range health.Errors {
-		ago := merchant.Ago(a.Merchant.Now().Sub(recent.At))
-		v.Errors = append(v.Errors, errorView{recent, ago, merchant.Words(recent.What)})
-	}
 	return v
 }
 
-// atMost describes what portal.Percentile returns, which is 0 for times over 25 s.
-func atMost(d time.Duration) merchant.Text {
-	if d == 0 {
-		return merchant.Text{Key: "time over", Values: []any{merchant.ShortTime(25 * time.Second)}}
+// draw makes the chart.
+func (v *healthView) draw(s span, hours []store.Hour) {
+	starts := s.parts()
+	most := int64(1)
+	for i, start := range starts[:len(starts)-1] {
+		visits := merchant.VisitsOf(merchant.Sum(within(hours, start, starts[i+1])))
+		b := bar{Start: start, Visits: visits.All, Pieces: pieces(visits), Tick: s.days == 7 || i%7 == 0}
+		if s.days == 1 {
+			b.Clock, b.Tick = start.Format("15:04"), start.Hour()%6 == 0
+		}
+		v.Bars, most = append(v.Bars, b), max(most, b.Visits)
 	}
-	return merchant.Text{Key: "time at most", Values: []any{merchant.ShortTime(d)}}
+	v.Top = 2
+	for steps := []int64{4, 10, 20}; v.Top < most; steps = append(steps[1:], 10*steps[0]) {
+		v.Top = steps[0]
+	}
+	v.Half = v.Top / 2
+	for _, b := range v.Bars {
+		for i := range b.Pieces {
+			b.Pieces[i].Height = 100 * float64(b.Pieces[i].Count) / float64(v.Top)
+		}
+	}
+}
+
+// grouped adds up errors of one kind, the most recent kind first.
+func grouped(errs []store.RecentError) (all []errorView) {
+	for _, e := range errs {
+		same := slices.IndexFunc(all, func(v errorView) bool { return v.What == e.What })
+		if same < 0 {
+			all = append(all, errorView{e, merchant.Words(e.What)})
+			continue
+		}
+		all[same].First = e.First // they are the newest first
+		all[same].Times += e.Times
+	}
+	return all
+}
+
+// healthFile answers with the numbers of a period as CSV, by the hour or the day.
+func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
+	s := a.spanOf(c)
+	health, err := a.Merchant.Store.Health(c.Request().Context(), shop, s.start)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	header := []string{"start", "visits", "in_portal", "signed_in"}
+	for _, outcome := range portal.Outcomes()[2:] { // those before are in the portal
+		name := string(outcome)
+		if outcome == portal.SignIn {
+			name = "left_at_sign_in"
+		}
+		header = append(header, name)
+	}
+	var file bytes.Buffer
+	w := csv.NewWriter(&file)
+	_ = w.Write(header) // a buffer takes everything
+	starts := s.parts()
+	for i, start := range starts[:len(starts)-1] {
+		v := merchant.VisitsOf(merchant.Sum(within(health.Hours, start, starts[i+1])))
+		row := []string{start.Format(time.RFC3339)}
+		for _, n := range []int64{v.All, v.Portal, v.SignedIn} {
+			row = append(row, strconv.FormatInt(n, 10))
+		}
+		for _, outcome := range portal.Outcomes()[2:] {
+			row = append(row, strconv.FormatInt(v.KeptOutBy(outcome), 10))
+		}
+		_ = w.Write(row)
+	}
+	w.Flush()
+	return c.Blob(http.StatusOK, "text/csv; charset=utf-8", file.Bytes())
 }

@@ -10,6 +10,7 @@ import (
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
+	"manage-subscriptions/store"
 )
 
 // Outcome is how a click ended. Its text appears in the log and the metrics.
@@ -23,7 +24,7 @@ const (
 	SignInFailed     Outcome = "sign_in_failed"     // back, and still nobody is signed in
 	NotASubscriber   Outcome = "not_a_subscriber"   // Recharge does not know the customer
 	Unavailable      Outcome = "unavailable"        // Recharge could not say, and nothing is cached
-	NotConnected     Outcome = "not_connected"      // the store has no Recharge credentials
+	NotConnected     Outcome = store.Unconnected    // "not_connected": the store has no Recharge credentials
 	Forbidden        Outcome = "forbidden"          // the request does not come from Shopify
 )
 
@@ -148,7 +149,10 @@ type Click struct {
 	Calls     []recharge.Call // that this click made
 	Cause     error           // why the outcome is not better
 	Level     slog.Level
-	Counted   bool // the shop is connected, so the click counts in its numbers
+	Returned  bool // came back from the sign-in
+	// CountedFor is the shop in whose numbers the click counts; "": in nobody's. Nothing else may depend on it,
+	// since a refused request may only claim to come from there.
+	CountedFor shopify.Shop
 }
 
 // Line returns the steps as the log shows them, each with its milliseconds, as in

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
-	"time"
 
 	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
@@ -24,10 +22,9 @@ type Meter interface {
 type Tracer interface{ Click(Click) }
 
 // Recorder records clicks and calls in the log, in the operator's metrics and traces, and in the
-// merchant's counters of the last day. It is safe for concurrent use.
+// merchant's counters. It is safe for concurrent use.
 //
-// The merchant's counters are named as in Redis: an outcome, "t" and the longest time in ms of a
-// time class, or one of the constants below.
+// The merchant's counters are named as in Redis: an outcome, or one of the constants below.
 type Recorder struct {
 	Store  *store.Store
 	Log    *slog.Logger
@@ -35,8 +32,9 @@ type Recorder struct {
 	Tracer Tracer // nil: no tracing
 }
 
-// The merchant's counters besides outcomes and times.
+// The merchant's counters besides outcomes.
 const (
+	Returned        = "returned" // clicks that came back from the sign-in, and so were counted as SignIn before
 	CallsMade       = "calls"
 	CallsFailed     = "calls_failed"
 	CallsLimited    = "calls_limited"
@@ -53,16 +51,18 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 	if r.Tracer != nil {
 		r.Tracer.Click(click)
 	}
-	if !click.Counted { // nothing is kept for a shop that is not connected
+	if click.CountedFor == "" {
 		return
 	}
-	r.Store.Count(click.Shop, string(click.Outcome), 1)
-	r.Store.Count(click.Shop, class(click.Took), 1)
+	r.Store.Count(click.CountedFor, string(click.Outcome), 1)
+	if click.Returned {
+		r.Store.Count(click.CountedFor, Returned, 1)
+	}
 	if click.Source == FromPrepared {
-		r.Store.Count(click.Shop, ByPrepared, 1)
+		r.Store.Count(click.CountedFor, ByPrepared, 1)
 	}
 	if click.Level >= slog.LevelWarn && click.Cause != nil {
-		r.Store.NoteError(click.Shop, Reason(click.Cause), click.RequestID)
+		r.Store.NoteError(click.CountedFor, Reason(click.Cause))
 	}
 }
 
@@ -170,45 +170,6 @@ func Level(outcome Outcome, cause error) slog.Level {
 		return max(slog.LevelWarn, level)
 	}
 	return level
-}
-
-// slowest is the class of everything slower than the other classes.
-const slowest = "t+"
-
-// timeClasses returns the longest time of each of the other classes, in milliseconds.
-func timeClasses() [20]int {
-	return [...]int{
-		5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 8000, 15000, 25000,
-	}
-}
-
-// class returns the time class of a click.
-func class(took time.Duration) string {
-	for _, longest := range timeClasses() {
-		if took <= time.Duration(longest)*time.Millisecond {
-			return className(longest)
-		}
-	}
-	return slowest
-}
-
-func className(longest int) string { return "t" + strconv.Itoa(longest) }
-
-// Percentile returns the time within which the given part of the clicks ended, rounded up to its
-// class. 0 means more than the longest class.
-func Percentile(counts map[string]int64, part float64) time.Duration {
-	all := counts[slowest]
-	for _, longest := range timeClasses() {
-		all += counts[className(longest)]
-	}
-	var sum int64
-	for _, longest := range timeClasses() {
-		sum += counts[className(longest)]
-		if float64(sum) >= part*float64(all) {
-			return time.Duration(longest) * time.Millisecond
-		}
-	}
-	return 0
 }
 
 // StatusAnswer is our answer to a theme that asked whether to show the link.

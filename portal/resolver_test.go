@@ -737,12 +737,3 @@ func TestLevel(t *testing.T) {
 		}
 	}
 }
-
-func TestPercentile(t *testing.T) {
-	counts := map[string]int64{"t5": 90, "t100": 8, "t+": 2, "redirected": 100, "tx": 7}
-	for part, want := range map[float64]time.Duration{0.5: 5 * time.Millisecond, 0.9: 5 * time.Millisecond, 0.95: 100 * time.Millisecond, 0.99: 0} {
-		if got := portal.Percentile(counts, part); got != want {
-			t.Errorf("Percentile(%v) = %v; want %v", part, got, want)
-		}
-	}
-}

@@ -223,8 +223,10 @@ func TestMerchant(t *testing.T) {
 	}
 	// The page requests its numbers itself.
 	m.goes("Manage Subscriptions", "#health")
-	do(t, m.ctx, chromedp.WaitVisible(css(`#health:has([data-outcome="redirected"])`), m.app()))
-	until(t, "the click is counted", func() bool { return strings.Contains(m.reads("#health"), "In the portal, signed in: 1") })
+	do(t, m.ctx, chromedp.WaitVisible(css(`#health [data-headline]`), m.app()))
+	until(t, "the click is counted", func() bool {
+		return strings.Contains(m.reads("#health"), "Of 1 visit, 1 reached the portal, 1 signed in.")
+	})
 
 	connected := tags(roastery.Held())
 	do(t, m.ctx, chromedp.Navigate(roastery.Store.URL+"/admin"), chromedp.Click(css("[data-uninstall]")), chromedp.WaitVisible(css("[data-install]")))

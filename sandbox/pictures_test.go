@@ -92,7 +92,7 @@ func day(t *testing.T, ctx context.Context) {
 	}
 	m := &merchant{&walker{t, s, ctx}}
 	do(t, ctx, chromedp.EmulateViewport(1000, 900))
-	m.open(`[data-outcome="redirected"]`)
-	do(t, ctx, chromedp.ScrollIntoView(css("#health .facts"), m.app()))
+	m.open(`#health .bar`)
+	do(t, ctx, chromedp.ScrollIntoView(css("#health figure"), m.app()))
 	picture(t, ctx, "install-health", 1000, 900)
 }

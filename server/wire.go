@@ -172,7 +172,7 @@ func (s *server) wireRoutes() error {
 	routes := []interface{ Register(e *echo.Echo) }{
 		&handlers.Admin{
 			ClientID: s.cfg.ShopifyAPIKey, Sessions: sessions, Merchant: s.merchant, Pages: templates.LoadAdmin(),
-			HasKeys: len(s.cfg.PortalAPIKeys) > 0, Contact: s.cfg.SupportContact,
+			HasKeys: len(s.cfg.PortalAPIKeys) > 0, Version: Version(), Contact: s.cfg.SupportContact,
 		},
 		&handlers.Portal{
 			Verifier: verifier, Merchant: s.merchant, Pages: pages,

@@ -47,7 +47,7 @@ func TestCluster(t *testing.T) {
 		ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: nthCustomer(i).ID}))
 		ok(t, s.Redact(ctx, shop, "3"))
 		s.Count(shop, "redirected", 1)
-		s.NoteError(shop, "down", "")
+		s.NoteError(shop, "down")
 		if first, err := s.UseNonce(ctx, shop, "nonce", "browser", c.Now()); !first || err != nil {
 			t.Errorf("UseNonce = %v, %v", first, err)
 		}
@@ -62,7 +62,7 @@ func TestCluster(t *testing.T) {
 			t.Fatalf("master %d holds nothing; want shops on each", i)
 		}
 	}
-	if health := healthOf(t, s, shoppers[3].Shop); health.Hours[23].Counts["redirected"] != 1 || len(health.Errors) != 1 {
+	if health := healthOf(t, s, shoppers[3].Shop); merged(health)["redirected"] != 1 || len(health.Errors) != 1 {
 		t.Errorf("Health = %+v; want one redirected, and one error", health)
 	}
 	if n, err := both.Rekey(ctx); n != 16 || err != nil {

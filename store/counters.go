@@ -8,23 +8,27 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/shopify"
 )
 
 const (
-	hours      = 24
-	countsFor  = 25 * time.Hour
-	errorsKept = 10
-	errorSame  = time.Hour // repeats of an error within that time are counted, not listed
+	countsFor = 58 * 24 * time.Hour // 28 days, the 28 before, and what a time zone adds at either end
+	errorsFor = 25 * time.Hour
+	// errorsKept is how many errors are listed. Repeats within errorSame are one.
+	errorsKept = 20
+	errorSame  = time.Hour
 )
 
-// Health holds a shop's counts and errors of the last day.
+// Unconnected is the counter that is kept for a shop without a record, too: its shoppers click, and it has not
+// connected Recharge.
+const Unconnected = "not_connected"
+
+// Health holds a shop's counts, and its errors of the last day.
 type Health struct {
-	Hours  [hours]Hour   // the last one is the current hour
+	Hours  []Hour        // those in which something was counted, the oldest first
 	Errors []RecentError // newest first
 }
 
@@ -36,10 +40,9 @@ type Hour struct {
 
 // RecentError is an error that a merchant should know about.
 type RecentError struct {
-	At        time.Time // when it last occurred
-	What      string
-	RequestID string
-	Times     int
+	First, Last time.Time // when it occurred
+	What        string
+	Times       int
 }
 
 // pending holds a shop's counts and errors since the last Flush.
@@ -56,8 +59,9 @@ func (s *Store) Count(shop shopify.Shop, name string, n int) {
 }
 
 // NoteError adds to a shop's recent errors. Flush writes it.
-func (s *Store) NoteError(shop shopify.Shop, what, requestID string) {
-	noted := RecentError{At: s.options.Now(), What: what, RequestID: requestID, Times: 1}
+func (s *Store) NoteError(shop shopify.Shop, what string) {
+	now := s.options.Now()
+	noted := RecentError{First: now, Last: now, What: what, Times: 1}
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
 	s.pendingOf(shop).add(pending{errors: []RecentError{noted}})
@@ -84,11 +88,11 @@ func (p *pending) add(more pending) {
 // an hour become one.
 func mergeErrors(a, b []RecentError) []RecentError {
 	all := slices.Concat(a, b)
-	slices.SortStableFunc(all, func(a, b RecentError) int { return b.At.Compare(a.At) })
+	slices.SortStableFunc(all, func(a, b RecentError) int { return b.Last.Compare(a.Last) })
 	merged := all[:0]
 	for _, e := range all {
-		if n := len(merged); n > 0 && merged[n-1].What == e.What && merged[n-1].At.Sub(e.At) < errorSame {
-			merged[n-1].Times += e.Times
+		if n := len(merged); n > 0 && merged[n-1].What == e.What && merged[n-1].First.Sub(e.Last) < errorSame {
+			merged[n-1].First, merged[n-1].Times = e.First, merged[n-1].Times+e.Times
 			continue
 		}
 		merged = append(merged, e)
@@ -99,8 +103,8 @@ func mergeErrors(a, b []RecentError) []RecentError {
 //go:embed same.lua
 var sameScript string
 
-// ifSame runs commands if Redis still holds this record of the shop, and reports whether it does. A
-// command is its name, the number of its arguments, and the arguments.
+// ifSame runs commands if Redis still holds this record of the shop, or still none if it is an empty one, and
+// reports whether that is so. A command is its name, the number of its arguments, and the arguments.
 func (s *Store) ifSame(ctx context.Context, r *Record, keys []string, commands ...any) (same bool, err error) {
 	keys = append([]string{recordKey(r.Shop)}, keys...)
 	return s.evalNow(ctx, sameScript, keys, append([]any{r.generation}, commands...)...).Bool()
@@ -137,71 +141,109 @@ func (s *Store) Flush(ctx context.Context) error {
 	return failed
 }
 
-// flush writes what is pending for a shop, or drops it if the shop has no record.
+// flush writes what is pending for a shop. If the shop has no record, that is at most Unconnected, and nothing
+// if it has just been erased.
 func (s *Store) flush(ctx context.Context, shop shopify.Shop, p pending) error {
 	var last []RecentError
 	record, err := s.readSealed(ctx, shop, errorsKey(shop), &last)
-	if err != nil || record == nil {
+	if err != nil {
 		return err
 	}
+	if record == nil {
+		record, p = &Record{Shop: shop}, pending{counts: map[string]int64{Unconnected: p.counts[Unconnected]}}
+		uninstalled, err := s.UninstalledAt(ctx, shop)
+		if err != nil || !uninstalled.IsZero() || p.counts[Unconnected] == 0 {
+			return err
+		}
+	}
 	now := s.options.Now()
-	var commands []any
-	counters := campaignCounters(record, now)
-	counters[hourKey(shop, now)] = countsFor
-	for key, life := range counters {
+	day, hour := dayKey(shop, now), hourField(now)
+	commands := []any{"PEXPIRE", 2, day, countsFor.Milliseconds()}
+	keys := []string{day}
+	for name, n := range p.counts {
+		commands = append([]any{"HINCRBY", 3, day, hour + name, n}, commands...)
+	}
+	for key, life := range campaignCounters(record, now) {
 		for name, n := range p.counts {
 			commands = append(commands, "HINCRBY", 3, key, name, n)
 		}
 		commands = append(commands, "PEXPIRE", 2, key, life.Milliseconds())
+		keys = append(keys, key)
 	}
 	if len(p.errors) > 0 {
 		// If two instances do this at the same time, one of their errors may be lost.
 		key := errorsKey(shop)
 		sealed := record.sealJSON(key, mergeErrors(last, p.errors))
-		commands = append(commands, "SET", 4, key, sealed, "PX", countsFor.Milliseconds())
+		commands, keys = append(commands, "SET", 4, key, sealed, "PX", errorsFor.Milliseconds()), append(keys, key)
 	}
-	keys := append(slices.Collect(maps.Keys(counters)), errorsKey(shop))
 	_, err = s.ifSame(ctx, record, keys, commands...)
 	return err
 }
 
-// Health returns a shop's last day, including what this process has not flushed yet.
-func (s *Store) Health(ctx context.Context, shop shopify.Shop) (Health, error) {
+// dayKey returns the key of the counters of the day, in UTC, that contains a time. hourField is the part of a
+// field's name that comes before the counter's.
+func dayKey(shop shopify.Shop, at time.Time) string {
+	return shopPrefix(shop) + "h:" + at.UTC().Format("20060102")
+}
+func hourField(at time.Time) string { return at.UTC().Format("15:") }
+
+// dayKeys returns the keys of all days since a time, up to today.
+func (s *Store) dayKeys(shop shopify.Shop, since time.Time) (keys []string, days []time.Time) {
+	now := s.options.Now()
+	if oldest := now.Add(-countsFor); since.Before(oldest) {
+		since = oldest
+	}
+	for day := since.UTC().Truncate(24 * time.Hour); !day.After(now); day = day.Add(24 * time.Hour) {
+		keys, days = append(keys, dayKey(shop, day)), append(days, day)
+	}
+	return keys, days
+}
+
+// Health returns a shop's counts since a time, in whole hours, and its recent errors. It includes what this
+// process has not flushed yet.
+func (s *Store) Health(ctx context.Context, shop shopify.Shop, since time.Time) (Health, error) {
 	s.flushing.RLock()
 	defer s.flushing.RUnlock()
 	var health Health
-	now := s.options.Now().UTC().Truncate(time.Hour)
-	for i := range health.Hours {
-		health.Hours[i] = Hour{Start: now.Add(time.Duration(i-hours+1) * time.Hour), Counts: map[string]int64{}}
-	}
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
-	_, err := s.readSealed(ctx, shop, errorsKey(shop), &health.Errors)
-	var all [hours]*redis.MapStringStringCmd
-	if err == nil {
-		_, err = s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for i, hour := range health.Hours {
-				all[i] = pipe.HGetAll(ctx, hourKey(shop, hour.Start))
-			}
-			return nil
-		})
+	if _, err := s.readSealed(ctx, shop, errorsKey(shop), &health.Errors); err != nil {
+		return Health{}, fmt.Errorf("read errors: %w", err)
 	}
-	if err != nil {
-		return Health{}, fmt.Errorf("read counters: %w", err)
+	hours := map[time.Time]map[string]int64{}
+	count := func(hour time.Time, name string, n int64) {
+		if hours[hour] == nil {
+			hours[hour] = map[string]int64{}
+		}
+		hours[hour][name] += n
 	}
-	for i, hour := range all {
-		for name, text := range hour.Val() {
+	first := since.UTC().Truncate(time.Hour)
+	keys, days := s.dayKeys(shop, since)
+	for i, key := range keys {
+		// One at a time: a pipeline this long would block the embedded Redis, whose pipe holds nothing.
+		fields, err := s.redis.HGetAll(ctx, key).Result()
+		if err != nil {
+			return Health{}, fmt.Errorf("read counters: %w", err)
+		}
+		for field, text := range fields {
+			hour, name, _ := strings.Cut(field, ":")
+			at, err := strconv.Atoi(hour)
 			n, _ := strconv.ParseInt(text, 10, 64) // only HINCRBY writes there
-			health.Hours[i].Counts[name] += n
+			if start := days[i].Add(time.Duration(at) * time.Hour); err == nil && !start.Before(first) {
+				count(start, name, n)
+			}
 		}
 	}
 	s.pendingMu.Lock()
-	defer s.pendingMu.Unlock()
 	if p := s.pending[shop]; p != nil {
 		for name, n := range p.counts {
-			health.Hours[hours-1].Counts[name] += n
+			count(s.options.Now().UTC().Truncate(time.Hour), name, n)
 		}
 		health.Errors = mergeErrors(health.Errors, p.errors)
+	}
+	s.pendingMu.Unlock()
+	for _, start := range slices.SortedFunc(maps.Keys(hours), time.Time.Compare) {
+		health.Hours = append(health.Hours, Hour{start, hours[start]})
 	}
 	return health, nil
 }

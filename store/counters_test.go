@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,16 +16,18 @@ import (
 
 func healthOf(t *testing.T, s *store.Store, shop shopify.Shop) store.Health {
 	t.Helper()
-	health, err := s.Health(t.Context(), shop)
+	health, err := s.Health(t.Context(), shop, time.Time{})
 	ok(t, err)
 	return health
 }
 
-// last returns the counts of the last hours, the current one first.
-func last(h store.Health, n int) []map[string]int64 {
-	var all []map[string]int64
-	for i := range n {
-		all = append(all, h.Hours[23-i].Counts)
+// merged adds up all counts.
+func merged(h store.Health) map[string]int64 {
+	all := map[string]int64{}
+	for _, hour := range h.Hours {
+		for name, n := range hour.Counts {
+			all[name] += n
+		}
 	}
 	return all
 }
@@ -37,16 +38,14 @@ func TestCounters(t *testing.T) {
 		c := newClock()
 		s := open(options(c, &logged{}))
 		recordOf(t, s, shop)
-		want := func(when string, counts ...map[string]int64) {
+		began := c.Now().UTC().Truncate(time.Hour)
+		type counts = map[string]int64
+		want := func(when string, since time.Time, wants ...store.Hour) {
 			t.Helper()
-			health := healthOf(t, s, shop)
-			if diff := cmp.Diff(counts, last(health, len(counts))); diff != "" {
+			health, err := s.Health(ctx, shop, since)
+			ok(t, err)
+			if diff := cmp.Diff(wants, health.Hours); diff != "" {
 				t.Errorf("%s: -want +got\n%s", when, diff)
-			}
-			for i, hour := range health.Hours {
-				if start := c.Now().Truncate(time.Hour).Add(time.Duration(i-23) * time.Hour); !hour.Start.Equal(start) {
-					t.Errorf("%s: hour %d starts at %v; want %v", when, i, hour.Start, start)
-				}
 			}
 		}
 		s.Count(shop, "redirected", 2)
@@ -55,28 +54,68 @@ func TestCounters(t *testing.T) {
 		if got := kinds(dump(t, s)); len(got) > 1 {
 			t.Errorf("Count wrote %v; want nothing before Flush", got)
 		}
-		want("not flushed", map[string]int64{"redirected": 2, "sign_in": 1}, map[string]int64{})
+		want("not flushed", began, store.Hour{began, counts{"redirected": 2, "sign_in": 1}})
 		ok(t, s.Flush(ctx))
 		ok(t, s.Flush(ctx)) // there is nothing more
-		want("flushed", map[string]int64{"redirected": 2, "sign_in": 1}, map[string]int64{})
+		want("flushed", began, store.Hour{began, counts{"redirected": 2, "sign_in": 1}})
 		if got := kinds(dump(t, s)); got["h"] != 1 {
-			t.Errorf("keys = %v; want an hour of the one shop", got)
+			t.Errorf("keys = %v; want a day of the one shop", got)
 		}
 		s.Count(shop, "redirected", 1)
-		want("flushed and not", map[string]int64{"redirected": 3, "sign_in": 1}, map[string]int64{})
+		first := store.Hour{began, counts{"redirected": 3, "sign_in": 1}}
+		want("flushed and not", began, first)
 		ok(t, s.Flush(ctx))
 		c.advance(time.Hour)
 		s.Count(shop, "redirected", 10)
 		ok(t, s.Flush(ctx))
-		want("an hour later", map[string]int64{"redirected": 10}, map[string]int64{"redirected": 3, "sign_in": 1}, map[string]int64{})
+		second := store.Hour{began.Add(time.Hour), counts{"redirected": 10}}
+		want("an hour later", began, first, second)
+		want("since the second hour", began.Add(time.Hour+time.Minute), second)
+		c.advance(40 * 24 * time.Hour)
+		s.Count(shop, "unavailable", 5)
+		third := store.Hour{began.Add(time.Hour + 40*24*time.Hour), counts{"unavailable": 5}}
+		want("weeks later", time.Time{}, first, second, third)
+		ok(t, s.Flush(ctx))
+		want("weeks later, flushed", time.Time{}, first, second, third)
 		for key := range dump(t, s) {
-			if life := s.Client().PTTL(ctx, key).Val(); strings.Contains(key, "}:h:") && (life <= 24*time.Hour || life > 25*time.Hour) {
-				t.Errorf("%q lives for %v; want 25 h", key, life)
+			life := s.Client().PTTL(ctx, key).Val()
+			if strings.Contains(key, "}:h:") && (life <= 57*24*time.Hour || life > 58*24*time.Hour) {
+				t.Errorf("%q lives for %v; want 58 days", key, life)
 			}
 		}
-		c.advance(24 * time.Hour)
-		if diff := cmp.Diff(slices.Repeat([]map[string]int64{{}}, 24), last(healthOf(t, s, shop), 24)); diff != "" {
-			t.Errorf("a day later: -want +got\n%s", diff)
+	})
+}
+
+// TestCountersOfNoRecord: of a shop that has not connected Recharge, only that is counted, and nothing any
+// more once it has uninstalled the app.
+func TestCountersOfNoRecord(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(store.Options) *store.Store) {
+		ctx := t.Context()
+		c := newClock()
+		s := open(many(c, &logged{}))
+		count := func() {
+			s.Count(shop, store.Unconnected, 2)
+			s.Count(shop, "calls", 3)
+			s.NoteError(shop, "down")
+			ok(t, s.Flush(ctx))
+		}
+		count()
+		count()
+		health := healthOf(t, s, shop)
+		if diff := cmp.Diff(map[string]int64{store.Unconnected: 4}, merged(health)); diff != "" || len(health.Errors) > 0 {
+			t.Errorf("Health = %+v; want only four clicks", health)
+		}
+		_, err := s.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: c.Now()})
+		ok(t, err)
+		count() // as an instance does that had them pending
+		if got := kinds(dump(t, s)); got["h"] != 0 {
+			t.Errorf("keys = %v after the uninstall; want no counters", got)
+		}
+		c.advance(3 * time.Minute)
+		ok(t, s.SaveConnection(ctx, connected(c, shop)))
+		count()
+		if got := merged(healthOf(t, s, shop)); got["calls"] != 3 || got[store.Unconnected] != 2 {
+			t.Errorf("connected: counted %v; want everything", got)
 		}
 	})
 }
@@ -88,44 +127,44 @@ func TestRecentErrors(t *testing.T) {
 		s := open(options(c, &logged{}))
 		recordOf(t, s, shop)
 		start := c.Now()
-		add := func(what, id string) {
-			s.NoteError(shop, what, id)
+		add := func(what string) {
+			s.NoteError(shop, what)
 			c.advance(time.Minute)
 		}
 		want := func(when string, wants ...string) {
 			t.Helper()
 			var got []string
 			for _, e := range healthOf(t, s, shop).Errors {
-				got = append(got, fmt.Sprint(e.What, " ", e.RequestID, " ", e.Times, " ", e.At.Sub(start)))
+				got = append(got, fmt.Sprint(e.What, " ", e.Times, " ", e.First.Sub(start), " ", e.Last.Sub(start)))
 			}
 			if diff := cmp.Diff(wants, got); diff != "" {
 				t.Errorf("%s: -want +got\n%s", when, diff)
 			}
 		}
-		add("down", "1")
-		add("down", "2")
-		want("not flushed", "down 2 2 1m0s")
+		add("down")
+		add("down")
+		want("not flushed", "down 2 0s 1m0s")
 		ok(t, s.Flush(ctx))
-		want("flushed", "down 2 2 1m0s")
-		add("down", "3")
-		add("refused", "4")
-		add("down", "5")
-		want("in part", "down 5 1 4m0s", "refused 4 1 3m0s", "down 3 3 2m0s")
+		want("flushed", "down 2 0s 1m0s")
+		add("down")
+		add("refused")
+		add("down")
+		want("in part", "down 1 4m0s 4m0s", "refused 1 3m0s 3m0s", "down 3 0s 2m0s")
 		ok(t, s.Flush(ctx))
-		want("flushed again", "down 5 1 4m0s", "refused 4 1 3m0s", "down 3 3 2m0s")
+		want("flushed again", "down 1 4m0s 4m0s", "refused 1 3m0s 3m0s", "down 3 0s 2m0s")
 		c.advance(time.Hour)
-		add("down", "6")
-		want("an hour later it is new", "down 6 1 1h5m0s", "down 5 1 4m0s", "refused 4 1 3m0s", "down 3 3 2m0s")
-		for i := range 30 {
-			add(fmt.Sprint(i), "7")
+		add("down")
+		want("an hour later it is new", "down 1 1h5m0s 1h5m0s", "down 1 4m0s 4m0s", "refused 1 3m0s 3m0s", "down 3 0s 2m0s")
+		for i := range 40 {
+			add(fmt.Sprint(i))
 			if i%7 == 0 {
 				ok(t, s.Flush(ctx))
 			}
 		}
 		ok(t, s.Flush(ctx))
 		errs := healthOf(t, s, shop).Errors
-		if len(errs) != 10 || errs[0].What != "29" || errs[9].What != "20" {
-			t.Errorf("Errors = %+v; want the last ten", errs)
+		if len(errs) != 20 || errs[0].What != "39" || errs[19].What != "20" {
+			t.Errorf("Errors = %+v; want the last twenty", errs)
 		}
 	})
 }
@@ -140,7 +179,7 @@ func TestFlushAtOnce(t *testing.T) {
 		counted.Go(func() {
 			for range 100 {
 				s.Count(shop, "redirected", 1)
-				s.NoteError(shop, "down", "")
+				s.NoteError(shop, "down")
 			}
 			if err := s.Flush(t.Context()); err != nil {
 				t.Errorf("Flush = %v", err)
@@ -152,7 +191,7 @@ func TestFlushAtOnce(t *testing.T) {
 		ok(t, s.Flush(t.Context()))
 	}
 	health := healthOf(t, b, shop)
-	if got := health.Hours[23].Counts["redirected"]; got != 800 || len(health.Errors) != 1 {
+	if got := merged(health)["redirected"]; got != 800 || len(health.Errors) != 1 {
 		t.Errorf("Health = %d redirected, %d errors; want 800, and one", got, len(health.Errors))
 	}
 }
@@ -167,7 +206,7 @@ func TestHealthDuringFlush(t *testing.T) {
 			s.Count(shop, "redirected", 1)
 			var flushing sync.WaitGroup
 			flushing.Go(func() { ok(t, s.Flush(t.Context())) })
-			got := last(healthOf(t, s, shop), 1)[0]["redirected"]
+			got := merged(healthOf(t, s, shop))["redirected"]
 			flushing.Wait()
 			if got != want {
 				t.Fatalf("%d of %d clicks during a flush", got, want)
@@ -189,15 +228,15 @@ func TestFlushFails(t *testing.T) {
 	for range 3 {
 		s.Count(shop, "redirected", 1)
 		s.Count(shop, fmt.Sprint(c.Now().Unix()), 2)
-		s.NoteError(shop2, "down", "")
+		s.NoteError(shop2, "down")
 		if err := s.Flush(ctx); err == nil {
 			t.Error("Flush to a full Redis = nil; want an error")
 		}
 		c.advance(time.Minute)
 	}
-	check := func(when string, hour int) {
+	check := func(when string) {
 		t.Helper()
-		counts := healthOf(t, s, shop).Hours[hour].Counts
+		counts := merged(healthOf(t, s, shop))
 		if counts["redirected"] != 3 || len(counts) != 4 {
 			t.Errorf("%s: counted %v; want 3 redirected, and three names", when, counts)
 		}
@@ -205,16 +244,16 @@ func TestFlushFails(t *testing.T) {
 			t.Errorf("%s: Errors = %+v; want one, three times", when, got)
 		}
 	}
-	check("not written", 23)
+	check("not written")
 	c.advance(time.Hour)
-	check("not written, an hour later", 23)
+	check("not written, an hour later")
 	ok(t, client.ConfigSet(ctx, "maxmemory", "0").Err())
 	ok(t, s.Flush(ctx))
-	check("written", 23)
+	check("written")
 	ok(t, s.Flush(ctx)) // there is nothing more
-	check("written once", 23)
+	check("written once")
 	c.advance(time.Hour)
-	check("another hour later", 22)
+	check("another hour later")
 }
 
 // TestFlushOfWhatDoesNotOpen: a shop whose record does not open does not hold up other shops'
@@ -239,7 +278,7 @@ func TestFlushOfWhatDoesNotOpen(t *testing.T) {
 	ok(t, s.SaveConnection(ctx, connected(c, shops[3]))) // the shop is connected again
 	ok(t, s.Flush(ctx))
 	for _, shop := range shops {
-		if got := healthOf(t, s, shop).Hours[23].Counts["redirected"]; got != 1 {
+		if got := merged(healthOf(t, s, shop))["redirected"]; got != 1 {
 			t.Errorf("%s: %d redirected; want one", shop, got)
 		}
 	}

@@ -212,7 +212,7 @@ func (f *fake) serve(connection net.Conn) {
 			queued, answer = append(queued, reply), "+QUEUED\r\n"
 		case name == "eval":
 			wrote, answer = true, ":1\r\n"
-		case name == "zadd":
+		case name == "zadd", name == "unlink":
 			answer = ":1\r\n"
 		case name == "get" && command[1] == store.RecordKey(shop):
 			answer = bulk

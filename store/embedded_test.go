@@ -50,11 +50,11 @@ func TestEmbeddedTakesLongCommands(t *testing.T) {
 			s.Count(shop, strings.Repeat("name", 20)+fmt.Sprint(i), 1)
 		}
 		for i := range 10 {
-			s.NoteError(shop, strings.Repeat("error", 400)+fmt.Sprint(i), "")
+			s.NoteError(shop, strings.Repeat("error", 400)+fmt.Sprint(i))
 		}
 		ok(t, s.Flush(ctx))
-		if health := healthOf(t, s, shop); len(health.Hours[23].Counts) != 200 || len(health.Errors) != 10 {
-			t.Errorf("Health = %d counts, %d errors; want 200 and 10", len(health.Hours[23].Counts), len(health.Errors))
+		if health := healthOf(t, s, shop); len(merged(health)) != 200 || len(health.Errors) != 10 {
+			t.Errorf("Health = %d counts, %d errors; want 200 and 10", len(merged(health)), len(health.Errors))
 		}
 		_, err = s.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: time.Now()}) // a transaction; the server answers each command in it
 		ok(t, err)

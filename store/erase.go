@@ -40,11 +40,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 	unlink := func(pipe redis.Pipeliner) {
 		// Two kinds of keys with known names stay, the level of the token's bucket and the marks of
 		// used links. Erasing a shop must reset neither.
-		keys := []string{errorsKey(e.Shop), importKey(e.Shop)}
-		for i := range time.Duration(hours + 1) {
-			keys = append(keys, hourKey(e.Shop, s.options.Now().Add(-i*time.Hour)))
-		}
-		pipe.Unlink(ctx, keys...)
+		pipe.Unlink(ctx, errorsKey(e.Shop), importKey(e.Shop))
 		if s.options.Now().Sub(e.Uninstalled) < uninstalledFor {
 			pipe.Set(ctx, uninstalledKey(e.Shop), strconv.FormatInt(e.Uninstalled.Unix(), 10), uninstalledFor)
 		}
@@ -59,6 +55,12 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		last.startEpoch()
 		return last, nil
 	})
+	if err == nil {
+		// Not in that transaction, since it is too long for the embedded Redis's pipe. From here on, no flush
+		// writes what was counted before.
+		days, _ := s.dayKeys(e.Shop, time.Time{})
+		err = s.redis.Unlink(ctx, days...).Err()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("erase shop: %w", err)
 	}

@@ -39,7 +39,7 @@ func TestEraseShop(t *testing.T) {
 	}
 	for _, s := range []*store.Store{a, b} {
 		s.Count(shop, "redirected", 1)
-		s.NoteError(shop, "down", "")
+		s.NoteError(shop, "down")
 	}
 	ok(t, b.Flush(ctx))
 	before := load(t, b, pat)
@@ -84,7 +84,7 @@ func TestEraseShop(t *testing.T) {
 	ok(t, a.SaveConnection(ctx, connected(c, shop)))
 	is(t, "connected again", b, pat, recharge.Customer{})
 	is(t, "connected again", b, kim, recharge.Customer{})
-	if health, err := a.Health(ctx, shop); err != nil || len(health.Errors) > 0 || len(health.Hours[23].Counts) > 0 {
+	if health, err := a.Health(ctx, shop, time.Time{}); err != nil || len(health.Errors) > 0 || len(health.Hours) > 0 {
 		t.Errorf("Health = %+v, %v; want that of a new shop", health, err)
 	}
 	if first, err := b.UseNonce(ctx, shop, "nonce", "another", c.Now().Add(time.Hour)); first || err != nil {

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
-	"time"
 
 	"manage-subscriptions/shopify"
 )
@@ -24,7 +23,7 @@ import (
 //	n:<digest>   a one-time link that was used: a digest of the browser, and when; or a call that must
 //	             not be made again for a minute
 //	b            when the token's bucket will be empty
-//	h:<hour>     an hour's counters, a hash
+//	h:<day>      a day's counters, a hash: how often what was counted in which hour
 //	e            recent errors
 //	i            progress of the import
 //	q:<id>       a campaign's audience, a list of shoppers' names
@@ -59,11 +58,6 @@ func importKey(shop shopify.Shop) string      { return shopPrefix(shop) + "i" }
 func nonceKey(shop shopify.Shop, nonce string) string {
 	digest := sha256.Sum256([]byte(nonce))
 	return shopPrefix(shop) + "n:" + hex.EncodeToString(digest[:16])
-}
-
-// hourKey returns the key of the hour that contains a time.
-func hourKey(shop shopify.Shop, at time.Time) string {
-	return shopPrefix(shop) + "h:" + at.UTC().Format("2006010215")
 }
 
 // canonical returns the id by which a shopper is cached: Shopify's, or Recharge's if the shop's own

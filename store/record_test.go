@@ -382,7 +382,7 @@ func TestConnectionWithoutRedis(t *testing.T) {
 	_, shops := s.Shops(ctx)
 	_, rekey := s.Rekey(ctx)
 	_, imp := s.Import(ctx, shop)
-	_, health := s.Health(ctx, shop)
+	_, health := s.Health(ctx, shop, time.Time{})
 	for name, err := range map[string]error{
 		"Record of another shop": err, "EraseShop": erase, "UninstalledAt": uninstalled, "UseNonce": nonce, "Shops": shops, "Rekey": rekey,
 		"Import": imp, "Health": health,

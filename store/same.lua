@@ -2,9 +2,9 @@
 -- back.
 --
 -- KEYS  the record; all other keys that the commands change
--- ARGV  generation; and for each command: its name, the number of its arguments, the arguments
+-- ARGV  generation, "" for no record; and for each command: its name, the number of its arguments, the arguments
 --
--- Returns 1, or 0 if the record is gone or was replaced.
+-- Returns 1, or 0 if another record is there, or none.
 if redis.call('GETRANGE', KEYS[1], 5, 12) ~= ARGV[1] then return 0 end
 local i = 2
 while i <= #ARGV do

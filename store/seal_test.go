@@ -69,7 +69,7 @@ func TestDumpTellsNothing(t *testing.T) {
 	ok(t, s.ApplyCustomerChange(ctx, shop, store.Change{ID: 70100777, Customer: "6100200300777"}))
 	take(t, s.Lock(load(t, s, pat), pat))
 	s.Count(shop, "redirected", 1)
-	s.NoteError(shop, "the error that it was", "the-request-id")
+	s.NoteError(shop, "the error that it was")
 	ok(t, s.Flush(ctx))
 	_, err = s.UseNonce(ctx, shop, "the-nonce", "browser", c.Now())
 	ok(t, err)

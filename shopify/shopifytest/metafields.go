@@ -10,13 +10,16 @@ import (
 // installationID owns the app-data metafields. The emulator has one app with an extension.
 const installationID = "gid://shopify/AppInstallation/1"
 
+// timeZone is the store's. It has no summer time.
+const timeZone = "Asia/Tokyo"
+
 // The operations of the Admin API that it answers, with single spaces.
 const (
 	readMetafield = "query ($namespace: String!, $key: String!) " +
 		"{ currentAppInstallation { id metafield(namespace: $namespace, key: $key) { value } } }"
 	writeMetafield = "mutation ($metafields: [MetafieldsSetInput!]!) " +
 		"{ metafieldsSet(metafields: $metafields) { userErrors { message } } }"
-	readDomain = "query { shop { primaryDomain { url } } }"
+	readShop = "query { shop { ianaTimezone primaryDomain { url } } }"
 )
 
 type metafield struct {
@@ -60,8 +63,10 @@ func (s *Server) adminAPI(w http.ResponseWriter, r *http.Request) {
 		answer["data"] = map[string]any{"metafieldsSet": map[string]any{
 			"userErrors": s.setMetafields(asked.Variables.Metafields),
 		}}
-	case readDomain:
-		answer["data"] = map[string]any{"shop": map[string]any{"primaryDomain": map[string]any{"url": s.domain()}}}
+	case readShop:
+		answer["data"] = map[string]any{"shop": map[string]any{
+			"ianaTimezone": timeZone, "primaryDomain": map[string]any{"url": s.domain()},
+		}}
 	default:
 		text := "shopifytest answers only the operations in metafields.go, not " + asked.Query
 		answer["errors"] = []map[string]any{{"message": text}}

@@ -47,11 +47,13 @@
   };
 
   // The server writes times in UTC, because it does not know the merchant's time zone. Most have no year, since each is
-  // at most a few months away.
+  // at most a few months away. Health is in the store's time zone, once Shopify has told it.
+  let { timeZone } = Intl.DateTimeFormat().resolvedOptions();
   const locale = lang === 'en' ? 'en-GB' : lang;
   const inOwnZone = (within) => within.querySelectorAll('time').forEach((element) => {
     const date = new Date(element.dateTime);
-    const written = (options) => date.toLocaleString(locale, options);
+    const written = (options) => date.toLocaleString(locale, element.closest('#health') ? { ...options, timeZone } : options);
+    if ('date' in element.dataset) element.textContent = written({ day: 'numeric', month: 'short' });
     if ('day' in element.dataset) element.textContent = written({ dateStyle: 'long' });
     if ('moment' in element.dataset) {
       const time = written({ hour: '2-digit', minute: '2-digit' });
@@ -102,6 +104,60 @@
     if (focus) document.getElementById(focus)?.focus();
     publishPath();
   }
+
+  // What the merchant looks at in Health: the days, and a bar of the chart.
+  let period = 'today';
+  let chosen;
+  const inZone = (path) => `${path}${path.includes('?') ? '&' : '?'}zone=${encodeURIComponent(timeZone)}`;
+  async function refreshHealth() {
+    await refresh(inZone(`/app/health?period=${period}`), 'health');
+    readBar();
+  }
+
+  // readBar says in words what the chosen bar shows, which is a row of the table.
+  function readBar() {
+    const slider = document.getElementById('bar');
+    if (!slider) return;
+    slider.value = chosen ?? slider.value;
+    const table = document.getElementById(slider.dataset.reads);
+    const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    const [when, visits, ...classes] = [...table.tBodies[0].rows[slider.value].cells].map((cell) => cell.textContent);
+    const parts = classes.map((count, i) => (count === '0' ? '' : `${names[i + 2]}: ${count}`)).filter(Boolean);
+    const said = [`${when} – ${names[1]}: ${visits}`, ...parts].join(' · ');
+    document.getElementById('reading').textContent = said;
+    slider.setAttribute('aria-valuetext', said);
+    document.querySelectorAll('.bar').forEach((bar, i) => bar.classList.toggle('chosen', i === +slider.value));
+  }
+  document.addEventListener('input', ({ target }) => {
+    if (target.id !== 'bar') return;
+    chosen = target.value;
+    readBar();
+  });
+
+  document.addEventListener('click', async ({ target }) => {
+    const bar = target.closest('.bar');
+    const button = target.closest('[data-period], [data-save]');
+    try {
+      if (bar) {
+        chosen = [...bar.parentElement.children].indexOf(bar);
+        readBar();
+      } else if (button?.dataset.period) {
+        ({ period } = button.dataset);
+        chosen = undefined;
+        await refreshHealth();
+      } else if (button) {
+        const answer = await ask(inZone(button.dataset.from));
+        if (!answer.ok) throw new Error(answer.status);
+        const link = document.createElement('a');
+        link.download = button.dataset.save;
+        link.href = URL.createObjectURL(await answer.blob());
+        link.click();
+        URL.revokeObjectURL(link.href);
+      }
+    } catch {
+      complain(document.getElementById('health'), texts.unreachable);
+    }
+  });
 
   const shopifyAdmin = async (query, variables) => {
     const answer = await fetch('shopify:admin/api/graphql.json', { method: 'POST', body: JSON.stringify({ query, variables }) });
@@ -157,7 +213,7 @@
         form.reset();
         await refresh(...form.dataset.then.split(' '));
       }
-      await refresh('/app/health', 'health');
+      await refreshHealth();
     } catch {
       complain(into, texts.unreachable);
     } finally {
@@ -183,15 +239,15 @@
     }
   });
 
-  // The server does not know the store's own domain. Without it the links lead to myshopify.com, which redirects there.
-  async function showDomain() {
-    const links = [...document.querySelectorAll('[data-store]')];
-    if (!links.length) return;
+  // The server does not know the store's own domain and time zone. Without the domain, the links lead to myshopify.com,
+  // which redirects there.
+  async function readShop() {
     try {
-      const { shop } = await shopifyAdmin('query { shop { primaryDomain { url } } }');
+      const { shop } = await shopifyAdmin('query { shop { ianaTimezone primaryDomain { url } } }');
+      timeZone = shop.ianaTimezone || timeZone;
       const { protocol, origin } = new URL(shop.primaryDomain.url);
       if (!/^https?:$/.test(protocol)) return;
-      for (const link of links) {
+      for (const link of document.querySelectorAll('[data-store]')) {
         const own = (text) => text.replace(link.dataset.store, origin);
         if (link.href) link.href = own(link.href);
         else link.textContent = own(link.textContent);
@@ -200,13 +256,13 @@
   }
 
   publishPath();
-  showDomain();
   inOwnZone(document);
+  readShop().then(refreshHealth).catch(() => {});
   document.querySelectorAll('[data-zone]').forEach((element) => {
-    element.textContent = texts.zone.replace('{}', Intl.DateTimeFormat().resolvedOptions().timeZone);
+    element.textContent = `, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
   });
   setInterval(() => {
-    if (document.visibilityState === 'visible') refresh('/app/health', 'health').catch(() => {});
+    if (document.visibilityState === 'visible') refreshHealth().catch(() => {});
   }, 10000);
   setInterval(() => {
     const changes = document.visibilityState === 'visible' && document.querySelector('#campaigns [data-changing]');

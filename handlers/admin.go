@@ -193,11 +193,11 @@ func (a *Admin) page(c echo.Context, query url.Values) error {
 	// https://github.com/Shopify/shopify-app-js/issues/2417
 	framed := c.Request().Header.Get("Sec-Fetch-Dest") == "iframe" && !query.Has("shop")
 	switch {
-	case err != nil && !framed:
-		return a.outside(c, http.StatusOK, "")
 	case query.Has("id_token") && query.Has(bounced): // a page that is the same for everybody
 		return a.draw(c, http.StatusUnauthorized, "token refused", map[string]any{"Base": a.base()},
 			a.Merchant.Platform.FrameAncestors(shop))
+	case err != nil && !framed:
+		return a.outside(c, http.StatusOK, "")
 	case framed || query.Has("embedded") || query.Has("id_token"):
 		return a.toBounce(c, shop, query)
 	}

@@ -17,7 +17,7 @@ import (
 // the clock runs there. A shopper who then clicks the link in the e-mail lands signed in, without a call.
 func TestCampaign(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, sandbox.Options{Index: true, Subscribers: 12})
+	s := startWith(t, sandbox.Options{Index: true, Subscribers: 5})
 	machine := chromium(t)
 	m, shopper := newMerchant(t, s, machine), newWalker(t, s, machine)
 	tokyo := time.FixedZone("Tokyo", 9*60*60)
@@ -45,7 +45,7 @@ func TestCampaign(t *testing.T) {
 	until(t, "there is a forecast", func() bool {
 		m.clicks(`.plan button[name="dry"]`)
 		m.sees(`#forecast [data-result="forecast"]`)
-		return strings.Contains(m.reads("#forecast"), "15 links need")
+		return strings.Contains(m.reads("#forecast"), "8 links need")
 	})
 	if got, want := m.reads("#forecast"), "to be ready at "+starts.Format("15:04 on 2 January"); !strings.Contains(got, want) || strings.Contains(got, "UTC") {
 		t.Errorf("the forecast reads %q; want %q, and no UTC", got, want)

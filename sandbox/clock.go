@@ -6,64 +6,104 @@ import (
 	"net/http"
 	"regexp"
 	"time"
+
+	"manage-subscriptions/recharge"
 )
 
-// This file lets the clock of all parts run ahead to a campaign, so that a person sees within half a minute
-// what takes a night.
+// This file lets the clock of all parts jump to a campaign, so that a person sees within a minute what takes a night.
 
 const (
-	// runEvery and runBy make the clock run fifty times as fast as usual, slowly enough to watch.
-	runEvery, runBy = 100 * time.Millisecond, 5 * time.Second
-	// runFor is how long before the campaign the clock runs. Until then, it jumps.
-	runFor = 20 * time.Minute
+	// clockTick is how often Redis follows the clock, and the app home is read.
+	clockTick = 200 * time.Millisecond
+	// clockJump is how long before a campaign its links are due, and passEvery how often those that are missing are
+	// tried again.
+	clockJump, passEvery = 15 * time.Minute, 6 * time.Minute
+	// linksTime is how long the clock waits for all links, and passTime for those that are missing.
+	linksTime, passTime = time.Minute, 10 * time.Second
 )
 
 // clockNow is the time of all parts.
 func (e *environment) clockNow() time.Time { return e.base().Add(time.Duration(e.ahead.Load())) }
 
-// startsAt is in the app home, for each campaign that has not begun.
-var startsAt = regexp.MustCompile(`data-progress="(?:waiting|planned|preparing|ready)" data-starts="([^"]+)"`)
+// ahead is in the app home, for each campaign that has not begun: its state, its start, and the share of its links
+// that are made.
+var ahead = regexp.MustCompile(
+	`data-progress="(waiting|planned|preparing|ready)" data-starts="([^"]+)"(?s:.*?)<progress max="100" value="(\d+)"`)
 
 var errNoCampaign = errors.New("there is no campaign ahead: plan one in the app home")
 
+type nextCampaign struct {
+	starts      time.Time
+	state, made string
+}
+
+// nextCampaign reads the app home.
+func (s *Sandbox) nextCampaign(ctx context.Context) (next nextCampaign, err error) {
+	page, err := s.inAppHome(ctx, "/app/campaigns", nil)
+	if err != nil {
+		return next, err
+	}
+	for _, found := range ahead.FindAllStringSubmatch(page, -1) {
+		at, err := time.Parse(time.RFC3339, found[2])
+		if err == nil && (next.starts.IsZero() || at.Before(next.starts)) {
+			next = nextCampaign{at, found[1], found[3]}
+		}
+	}
+	if next.starts.IsZero() {
+		return next, errNoCampaign
+	}
+	return next, nil
+}
+
 // RunClock lets the clock run until the next campaign has begun.
 func (s *Sandbox) RunClock(ctx context.Context) error {
-	page, err := s.inAppHome(ctx, "/app/campaigns", nil)
+	next, err := s.nextCampaign(ctx)
 	if err != nil {
 		return err
 	}
-	var next time.Time
-	for _, found := range startsAt.FindAllStringSubmatch(page, -1) {
-		if at, err := time.Parse(time.RFC3339, found[1]); err == nil && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	if next.IsZero() {
-		return errNoCampaign
-	}
 	e := s.environment
-	e.target.Store(next.Add(time.Second).UnixNano())
-	e.running.Do(func() { e.background.Go(e.keepClock) })
+	e.follow.Do(func() { e.background.Go(e.keepRedis) })
+	if before := e.target.Load(); before < e.clockNow().UnixNano() && e.target.CompareAndSwap(before, next.starts.UnixNano()) {
+		e.background.Go(func() { s.keepClock(next.starts) })
+	}
 	return nil
 }
 
-// keepClock moves the clock to its target, and has Redis follow it.
-func (e *environment) keepClock() {
-	tick := time.NewTicker(runEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-e.ctx.Done():
-			return
-		case <-tick.C:
+// keepClock moves the clock to the start of a campaign. It does not move while links are made, since that work takes
+// real time: its locks and leases would end too early, and links would be lost.
+func (s *Sandbox) keepClock(starts time.Time) {
+	e := s.environment
+	for before := clockJump; before > 0; before -= passEvery {
+		e.moveTo(starts.Add(-before))
+		if !s.awaitLinks() {
+			break
 		}
-		left := time.Unix(0, e.target.Load()).Sub(e.clockNow())
-		switch {
-		case left > runFor:
-			e.ahead.Add(int64(left - runFor))
-		case left > 0:
-			e.ahead.Add(int64(min(left, runBy)))
+	}
+	e.moveTo(starts)
+}
+
+// awaitLinks waits for the links of the next campaign. It reports whether some are missing that are tried again later.
+func (s *Sandbox) awaitLinks() (missing bool) {
+	for waited := time.Duration(0); waited < linksTime; waited += clockTick {
+		next, err := s.nextCampaign(s.environment.ctx)
+		if next.made == "100" || errors.Is(err, errNoCampaign) || !recharge.Wait(s.environment.ctx, clockTick) {
+			return false
 		}
+		if next.state == "ready" && waited > passTime {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *environment) moveTo(at time.Time) {
+	e.ahead.Add(max(0, int64(at.Sub(e.clockNow()))))
+	e.redis.SetTime(e.clockNow())
+}
+
+// keepRedis has Redis follow the clock.
+func (e *environment) keepRedis() {
+	for recharge.Wait(e.ctx, clockTick) {
 		e.redis.SetTime(e.clockNow())
 	}
 }

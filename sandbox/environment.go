@@ -45,7 +45,7 @@ type environment struct {
 	base       func() time.Time // the clock before it is moved ahead
 	ahead      atomic.Int64     // nanoseconds
 	target     atomic.Int64     // where the clock runs to, as Unix nanoseconds
-	running    sync.Once
+	follow     sync.Once        // Redis follows the clock
 	background sync.WaitGroup
 }
 

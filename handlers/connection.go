@@ -22,13 +22,14 @@ type connectionView struct {
 	Store     string // the store's address, which leads to its own domain
 	Support   supportView
 
-	store.Traits             // in use
-	Detected, Chosen         store.Traits
-	HasStorefront, HasSecret bool
-	Webhooks                 merchant.Text
-	News, Warnings           []merchant.Text
-	Looked                   merchant.Text // how long ago; none if never
-	Said                     merchant.Said // the result of the last action
+	store.Traits     // in use
+	Detected, Chosen store.Traits
+	HasStorefront    bool
+	Secret           merchant.Text // what is known of the webhook secret; none if there is none
+	Webhooks         merchant.Text
+	News, Warnings   []merchant.Text
+	Looked           merchant.Text // how long ago; none if never
+	Said             merchant.Said // the result of the last action
 }
 
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
@@ -45,13 +46,16 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 	}
 	view.Connected, view.Traits = true, a.Merchant.Merchants.Traits(connection)
 	view.Detected, view.Chosen = connection.Detected, connection.Chosen
-	view.HasStorefront, view.HasSecret = connection.StorefrontToken != "", connection.ClientSecret != ""
+	view.HasStorefront = connection.StorefrontToken != ""
 	view.News, view.Warnings = merchant.News(connection), merchant.Warnings(connection, view.Traits)
 	if !connection.Look.At.IsZero() {
 		view.Looked = merchant.Ago(a.Merchant.Now().Sub(connection.Look.At))
 	}
-	view.Webhooks = a.Merchant.WebhookWords(connection)
 	record, err := a.Merchant.Store.Record(ctx, shop)
+	view.Webhooks = a.Merchant.WebhookWords(connection, record)
+	if connection.ClientSecret != "" {
+		view.Secret = a.Merchant.SecretWords(record)
+	}
 	view.Support.Known, view.Support.Connected = err == nil, true
 	view.Support.On, view.Support.Account = record.SupportSecret() != nil, view.Link == "account" && view.AccountPage != ""
 	return view, nil

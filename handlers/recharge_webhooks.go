@@ -62,6 +62,9 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 		w.Merchant.Store.Count(from.shop, portal.WebhooksTaken, 1)
 	case from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook): // the sender knows the address
 		w.Merchant.Store.Count(from.shop, portal.WebhooksRefused, 1)
+		if failed := w.Merchant.Store.WebhookRefused(ctx, from.shop); failed != nil {
+			w.Merchant.Log.InfoContext(ctx, "refused webhook not recorded", "shop", string(from.shop), "cause", failed)
+		}
 	}
 	if err == nil && webhook.Topic == recharge.TopicUninstalled {
 		line.did, line.level = "disconnected", slog.LevelWarn

@@ -77,8 +77,9 @@ func TestRechargeTells(t *testing.T) {
 func TestRechargeTellsNothingNew(t *testing.T) {
 	t.Parallel()
 	f := servertest.Connected(t)
+	before := len(f.Recharge.Deliveries())
 	f.Recharge.ChangeCustomer(servertest.Customers()[1])
-	f.Until("all are answered", func() bool { return len(f.Recharge.Deliveries()) == len(f.Recharge.Webhooks()["customer/updated"]) })
+	f.Until("all are answered", func() bool { return len(f.Recharge.Deliveries()) == before+len(f.Recharge.Webhooks()["customer/updated"]) })
 	f.Calls()
 	for _, want := range []map[string]int{servertest.OneCallEach(), {}} {
 		if got := f.LinkedHash(servertest.Pat); got != servertest.PatsHash {
@@ -125,7 +126,7 @@ func TestRechargeForged(t *testing.T) {
 			f.Recharge.SetCustomers(servertest.Customers())
 			f.Until("it is refused", func() bool {
 				deliveries := f.Recharge.Deliveries()
-				return len(deliveries) > 0 && deliveries[0].Status == http.StatusUnauthorized
+				return deliveries[len(deliveries)-1].Status == http.StatusUnauthorized
 			})
 			f.Clock.Add(time.Minute)
 			if got := f.LinkedHash(servertest.Pat); got != "1f2e3d4c5b6a7988" {
@@ -317,4 +318,92 @@ func TestRechargeTellsOneStore(t *testing.T) {
 	f.ClickAll(servertest.Pat, "")
 	f.Recharge.ChangeCustomer(servertest.Changed(servertest.Customers()[1], func(c *rechargetest.Customer) { c.Hash = "abcdabcdabcdabcd" }))
 	f.Until("a click ends in the new hash", func() bool { return f.LinkedHash(servertest.Pat) == "abcdabcdabcdabcd" })
+}
+
+// TestWebhookSecret checks that a webhook secret counts as right only once a message has verified, and as wrong once
+// one has not. Recharge is asked to send one when the secret is pasted.
+func TestWebhookSecret(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		secret        string
+		set           func(*rechargetest.Faults)
+		step          string // of the webhooks, while connecting
+		row, settings string // what the pages say afterwards
+	}{
+		"right":                       {servertest.WebhookSecret, nil, "passed", "a message from Recharge was verified just now", "Recharge’s messages match it"},
+		"wrong":                       {"nonsense", nil, "warned", "Recharge’s messages do not match the webhook secret", "Recharge’s messages do not match it"},
+		"Recharge sends no message":   {"nonsense", func(f *rechargetest.Faults) { f.NoTests = true }, "skipped", "waiting for the first message", "waits for the first message"},
+		"right, but no message comes": {servertest.WebhookSecret, func(f *rechargetest.Faults) { f.NoTests = true }, "skipped", "waiting for the first message", "waits for the first message"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Start(t, servertest.ManyStores)
+			if test.set != nil {
+				f.Recharge.SetFaults(test.set)
+			}
+			form := servertest.ConnectForm()
+			form.Set("secret", test.secret)
+			_, body := f.AppHome("/app/connect", f.SessionToken(nil), form)
+			if !strings.Contains(body, `data-check="webhooks" data-state="`+test.step+`"`) || !strings.Contains(body, `data-result="saved"`) {
+				t.Errorf("connecting: %s; want the webhooks %s", body, test.step)
+			}
+			pages := func() (home, settings string) {
+				_, home = f.AppHome("/app/connection", f.SessionToken(nil), nil)
+				_, settings = f.AppHome("/app/settings", f.SessionToken(nil), nil)
+				return home, settings
+			}
+			home, settings := pages()
+			if !strings.Contains(home, test.row) || !strings.Contains(settings, test.settings) {
+				t.Errorf("the home says %s\nthe settings %s; want %q and %q", home, settings, test.row, test.settings)
+			}
+			// What the first message of a change shows, with the secret as it is, and after it was corrected.
+			for i, secret := range []string{test.secret, servertest.WebhookSecret} {
+				if i > 0 && secret != test.secret {
+					f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"secret": {secret}})
+				}
+				want := map[bool]string{true: "a message from Recharge was verified", false: "Recharge’s messages do not match the webhook secret"}[secret == servertest.WebhookSecret]
+				f.Recharge.ChangeCustomer(servertest.Customers()[1])
+				f.Until("the home says that "+want, func() bool {
+					home, _ := pages()
+					return strings.Contains(home, want)
+				})
+			}
+		})
+	}
+}
+
+// TestWebhookTestedAgain checks that Recharge is asked for another message each day until one has verified, and not
+// once one has.
+func TestWebhookTestedAgain(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.NoTests = true })
+	f.Connect()
+	tests := func() (n int) {
+		for _, request := range f.Recharge.Requests() {
+			if strings.HasSuffix(request.Path, "/test") {
+				n++
+			}
+		}
+		return n
+	}
+	if tests() != 1 {
+		t.Errorf("while connecting, Recharge was asked for %d messages; want 1", tests())
+	}
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.NoTests = false })
+	f.Clock.Add(25 * time.Hour)
+	f.Restart(func() {}, servertest.ManyStores)
+	f.Until("the message of the next day has verified", func() bool {
+		_, home := f.AppHome("/app/connection", f.SessionToken(nil), nil)
+		return strings.Contains(home, "a message from Recharge was verified")
+	})
+	f.Clock.Add(25 * time.Hour)
+	asked := len(f.Recharge.Requests())
+	f.Restart(func() {}, servertest.ManyStores)
+	f.Until("the webhooks are looked at again", func() bool {
+		return slices.ContainsFunc(f.Recharge.Requests()[asked:], func(r rechargetest.Request) bool { return strings.HasSuffix(r.Path, "/webhooks") })
+	})
+	if tests() != 2 {
+		t.Errorf("Recharge was asked for %d messages; want 2, and none once one has verified", tests())
+	}
 }

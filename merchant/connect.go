@@ -138,8 +138,14 @@ func (s *Service) checkAndSave(
 	if s.Importer != nil {
 		s.Importer.Request(ctx, next.Shop)
 	}
-	tell(webhooksStep(s.keepWebhooks(ctx, &next)))
-	return connected(next, findings)
+	said, proof := connected(next, findings), store.Unproven
+	err = s.keepWebhooks(ctx, &next)
+	if err == nil {
+		proof = s.proofOf(ctx, next.Shop)
+	}
+	tell(webhooksStep(err, proof))
+	said.Partly = said.Partly || proof == store.Refuted
+	return said
 }
 
 // unsavable returns the key of the sentence that says why nothing is saved, and the field to change; "" if

@@ -27,6 +27,8 @@ const (
 	// webhooksClaim is how long one server has for a check. Another server then takes over, because
 	// the first one may have died.
 	webhooksClaim = 5 * time.Minute
+	// messageWait is how long a merchant who connects waits for the message that Recharge was asked to send.
+	messageWait, messagePoll = 3 * time.Second, 100 * time.Millisecond
 )
 
 // webhookAddress returns the URL that Recharge sends a shop's webhooks to.
@@ -59,11 +61,39 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 	state := store.WebhookState{CheckedAt: s.Now(), OK: err == nil, Address: address}
 	if err != nil {
 		state.Problem = portal.Reason(err)
+	} else {
+		s.testWebhooks(ctx, connection, address)
 	}
 	return errors.Join(err, s.change(ctx, connection, func(c *store.Connection) bool {
 		c.Webhooks = state
 		return true
 	}))
+}
+
+// testWebhooks asks Recharge to send a message if no webhook is proven, so that nobody has to wait for a customer
+// to change. Webhooks work without it, so a failure is only logged.
+func (s *Service) testWebhooks(ctx context.Context, connection *store.Connection, address string) {
+	record, err := s.Store.Record(ctx, connection.Shop)
+	if err != nil || s.Store.WebhooksProven(record) {
+		return
+	}
+	err = s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
+		return client.TestWebhook(ctx, grant, address)
+	})
+	if err != nil {
+		s.Log.InfoContext(ctx, "webhooks not tested", "shop", string(connection.Shop), "cause", err)
+	}
+}
+
+// proofOf waits for a few seconds for the message that Recharge was asked to send, and returns what it has shown.
+func (s *Service) proofOf(ctx context.Context, shop shopify.Shop) store.Proof {
+	for tries := messageWait / messagePoll; ; tries-- {
+		record, err := s.Store.Record(ctx, shop)
+		proof := s.Store.WebhookProof(record)
+		if err != nil || proof != store.Unproven || tries == 0 || !recharge.Wait(ctx, messagePoll) {
+			return proof
+		}
+	}
 }
 
 // removeWebhooks tries for 10 seconds to remove the app's webhooks at Recharge. If that fails,

@@ -169,11 +169,15 @@ func accountsStep(accounts string, err error, took time.Duration) Step {
 	return Step{"accounts", state, sentence("accounts"), sentence(key), sentence(key + " do"), took}
 }
 
-func webhooksStep(err error) Step {
+func webhooksStep(err error, proof store.Proof) Step {
 	step := Step{Name: "webhooks", State: recharge.Passed, Title: sentence("webhooks")}
 	switch {
+	case err == nil && proof == store.Proven:
+		step.Text = sentence("message proven")
+	case err == nil && proof == store.Refuted:
+		step.State, step.Text, step.Do = recharge.Warned, sentence("message refused"), sentence("message refused do")
 	case err == nil:
-		step.Text = sentence("webhooks registered")
+		step.State, step.Text = recharge.Skipped, sentence("message waiting")
 	case errors.Is(err, errNoSecret):
 		step.State, step.Text = recharge.Skipped, sentence("webhooks no secret")
 	default:
@@ -183,8 +187,11 @@ func webhooksStep(err error) Step {
 }
 
 // WebhookWords describes how soon we notice a change in Recharge.
-func (s *Service) WebhookWords(connection *store.Connection) Text {
-	state := connection.Webhooks
+func (s *Service) WebhookWords(connection *store.Connection, record *store.Record) Text {
+	state, proof, last := connection.Webhooks, s.Store.WebhookProof(record), time.Time{}
+	if record != nil {
+		last = record.WebhookVerified
+	}
 	switch {
 	case connection.ClientSecret == "" && s.Merchants.Own() != "":
 		return sentence("changes, operator")
@@ -195,16 +202,28 @@ func (s *Service) WebhookWords(connection *store.Connection) Text {
 	case !state.OK:
 		return sentence("changes, not registered", Words(state.Problem))
 	}
-	return sentence("changes, registered", Ago(s.Now().Sub(state.CheckedAt)))
+	key := "changes, " + string(proof)
+	switch {
+	case proof == store.Unproven && !last.IsZero():
+		key = "changes, silent"
+	case proof == store.Refuted && s.Merchants.Own() != "":
+		key = "changes, operator refused"
+	}
+	return sentence(key, Ago(s.Now().Sub(last)))
+}
+
+// SecretWords says what Recharge's webhooks have shown about a saved webhook secret.
+func (s *Service) SecretWords(record *store.Record) Text {
+	return sentence("secret " + string(s.Store.WebhookProof(record)))
 }
 
 // WebhookNews describes how many webhooks Recharge has sent, and how soon we notice a change.
 // counts are those of the last day.
 func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) Text {
 	news := follow(sentence("webhooks taken", counts[portal.WebhooksTaken]))
-	connection, err := s.Connection(ctx, shop)
-	if s.Merchants.Own() == "" && err == nil && connection != nil {
-		news.Values = append(news.Values, sentence("webhooks and changes", s.WebhookWords(connection)))
+	record, err := s.Store.Record(ctx, shop)
+	if connection := s.Merchants.Connection(shop, record); s.Merchants.Own() == "" && err == nil && connection != nil {
+		news.Values = append(news.Values, sentence("webhooks and changes", s.WebhookWords(connection, record)))
 	}
 	if lost := counts[portal.WebhooksRefused]; lost > 0 {
 		news.Values = append(news.Values, sentence("webhooks refused", lost))

@@ -199,6 +199,24 @@ func (c *Client) webhooks(ctx context.Context, g *Grant) ([]registered, error) {
 	return all, nil
 }
 
+// TestWebhook lets Recharge send a message about no customer in particular to the webhook for address. Its
+// priority is Normal. Errors: NotFound if there is no such webhook, or no such tests.
+func (c *Client) TestWebhook(ctx context.Context, g *Grant, address string) error {
+	all, err := c.webhooks(ctx, g)
+	if err != nil {
+		return err
+	}
+	for _, w := range all {
+		if w.Address == address && w.Topic == "customer/updated" {
+			test := c.get(Normal, nil, "webhooks", strconv.FormatInt(int64(w.ID), 10), "test")
+			test.method, test.body = http.MethodPost, "{}"
+			_, err := do[struct{}](ctx, c, g, test)
+			return err
+		}
+	}
+	return &Error{Endpoint: "webhooks", Reason: NotFound}
+}
+
 // KeepWebhooks makes sure that each topic is registered exactly once for address, or not at all if
 // address is "". upcoming adds TopicUpcoming, for which the token needs the scope read_orders. It
 // removes those of ours that are duplicates or have another address, and leaves all others alone.

@@ -48,7 +48,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 			record.startEpoch()
 		}
 		if last.ClientSecret != c.ClientSecret {
-			record.WebhookVerified = time.Time{}
+			record.WebhookVerified, record.WebhookRefused = time.Time{}, time.Time{}
 		}
 		saved := c
 		saved.PortalKeys, saved.Chosen = last.PortalKeys, last.Chosen

@@ -28,6 +28,8 @@ type Record struct {
 	Connection *Connection // nil: the shop has not connected Recharge here, as in one-store mode
 	// WebhookVerified is when a webhook from Recharge was last verified, to within a day.
 	WebhookVerified time.Time
+	// WebhookRefused is when the last one could not be verified, if none was since, to within a day.
+	WebhookRefused time.Time
 
 	dataKey []byte
 	support []byte // goes into what signs links for support; nil: the merchant does not want them
@@ -52,6 +54,7 @@ type sealedRecord struct {
 	Account         string            `json:",omitempty"`
 	Connection      *sealedConnection `json:",omitempty"`
 	WebhookVerified time.Time         `json:",omitzero"`
+	WebhookRefused  time.Time         `json:",omitzero"`
 	Support         []byte            `json:",omitempty"`
 	Revision        int64             `json:",omitzero"` // 0: from before there were revisions
 }
@@ -102,7 +105,7 @@ func (s *Store) seal(r *Record, now time.Time) {
 	r.revision = max(s.seen(r.Shop).revision+1, now.UnixMilli())
 	connection := (*sealedConnection)(r.Connection)
 	plain := must(json.Marshal(sealedRecord{
-		r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.support, r.revision,
+		r.dataKey, r.epoch, r.account, connection, r.WebhookVerified, r.WebhookRefused, r.support, r.revision,
 	}))
 	header := recordVersion + w.id + r.generation
 	place := []byte(recordKey(r.Shop) + header)
@@ -126,7 +129,8 @@ func (s *Store) openRecord(shop shopify.Shop, sealed string) (*Record, error) {
 		}
 		r := &Record{
 			Shop: shop, Connection: (*Connection)(opened.Connection), WebhookVerified: opened.WebhookVerified,
-			dataKey: opened.DataKey, epoch: opened.Epoch, account: opened.Account, support: opened.Support,
+			WebhookRefused: opened.WebhookRefused,
+			dataKey:        opened.DataKey, epoch: opened.Epoch, account: opened.Account, support: opened.Support,
 			revision: opened.Revision, sealed: sealed,
 		}
 		r.deriveKeys()
@@ -350,24 +354,6 @@ func (s *Store) rewrite(
 		s.tidy(replaced)
 	}
 	return replaced, err
-}
-
-// WebhookVerified records that a webhook from Recharge was verified. It writes at most once a day.
-func (s *Store) WebhookVerified(ctx context.Context, shop shopify.Shop) error {
-	now := s.options.Now()
-	record, err := s.Record(ctx, shop)
-	if err != nil || record == nil || now.Sub(record.WebhookVerified) < 24*time.Hour {
-		return err
-	}
-	return s.Update(ctx, shop, func(r *Record) bool {
-		r.WebhookVerified = now
-		return true
-	})
-}
-
-// WebhooksProven reports whether a webhook from Recharge was verified in the last week.
-func (s *Store) WebhooksProven(r *Record) bool {
-	return r != nil && s.options.Now().Sub(r.WebhookVerified) < 7*24*time.Hour
 }
 
 // Rekey seals every shop's record with the first encryption key, and returns how many were sealed

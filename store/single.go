@@ -73,7 +73,8 @@ func (s *Store) Adopt(ctx context.Context) error {
 		if r == nil || r.account == s.options.Account {
 			return nil, errUnchanged
 		}
-		r.account, r.WebhookVerified, r.Connection = s.options.Account, time.Time{}, nil
+		r.account, r.Connection = s.options.Account, nil
+		r.WebhookVerified, r.WebhookRefused = time.Time{}, time.Time{}
 		r.startEpoch()
 		return r, nil
 	})

@@ -59,12 +59,12 @@ func (f *Fixture) Indexed(key string) bool {
 }
 
 // mayStay reports whether a key may outlive the shop: the servers, the token's bucket, used
-// links, for two minutes the mark of the uninstall and, until its next import is due, the
-// shop's name.
+// links, for two minutes the marks of the uninstall and of Recharge's messages, which hold only a
+// pseudonym, and, until its next import is due, the shop's name.
 func mayStay(key string) bool {
 	_, kind, _ := strings.Cut(key, "}:")
 	return key == "ms2:instances" || key == "ms2:shops" ||
-		kind == "b" || kind == "x:shop" || strings.HasPrefix(kind, "n:")
+		kind == "b" || strings.HasPrefix(kind, "x:") || strings.HasPrefix(kind, "n:")
 }
 
 // WantNothingOfShop waits until Redis holds none of the shop's data. It has to wait because

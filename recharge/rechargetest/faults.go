@@ -63,6 +63,7 @@ type Faults struct {
 	LegacyOnly           bool // without the newer signature
 	WrongNewSignature    bool // the newer signature is made with another secret; the older one is right
 	WrongLegacySignature bool // the other way round
+	NoTests              bool // POST /webhooks/{id}/test: 404, and nothing is delivered
 	DeliverTwice         bool // every delivery is made twice
 	StringID             bool // customer/deleted has the id as a string
 }

@@ -129,6 +129,9 @@ func (s *Server) oneWebhook(c call) answer {
 		s.hooks = slices.Clone(s.hooks)
 		s.hooks[i] = next
 	case http.MethodPost:
+		if c.faults.NoTests {
+			return refusal(http.StatusNotFound)
+		}
 		if h := s.hooks[i]; !s.closed {
 			s.delivering.Go(func() { s.deliver(h, s.sample(h.Topic)) })
 		}

@@ -71,7 +71,7 @@ func TestBlocks(t *testing.T) {
 		audience  string
 	}{
 		"blocks/manage-subscriptions.liquid": {"section", []string{"everyone", "signed_in", "subscribers"}, "everyone"},
-		"blocks/account-link.liquid":         {"body", []string{"signed_in", "subscribers"}, "signed_in"},
+		"blocks/account-link.liquid":         {"head", []string{"signed_in", "subscribers"}, "signed_in"},
 	} {
 		source := read(t, name)
 		b := parse(t, source)

@@ -1,24 +1,11 @@
 // Asks the server whether the customer subscribes, and shows or hides the page's "subscribers only" links, which keep
-// their space. Copies the app embed's link into account menus. The page works without this script, because each link
-// in it is an ordinary link.
+// their space. The page works without this script, because each link in it is an ordinary link.
 (() => {
   'use strict';
 
   const MEMORY = 5 * 60 * 1000;
   const TIMEOUT = 5000;
-  const LISTS = 'ul, ol, menu';
-  const SUBSCRIBERS = 'manage-subscriptions--subscribers';
   const page = document.documentElement.dataset;
-
-  // Each element is handled once, even if a page loads the script twice.
-  function start() {
-    for (const embed of document.querySelectorAll('[data-manage-subscriptions-menus]')) {
-      const { manageSubscriptionsMenus: selector } = embed.dataset;
-      delete embed.dataset.manageSubscriptionsMenus;
-      if (inMenus(embed, selector)) embed.remove();
-    }
-    showToSubscribers();
-  }
 
   // Each "subscribers only" block and embed prints the same question.
   async function showToSubscribers() {
@@ -73,79 +60,9 @@
     } catch {}
   }
 
-  // inMenus copies the embed's link into each account menu, and reports whether it found one.
-  function inMenus(embed, selector) {
-    const link = (embed.querySelector('template')?.content ?? embed).querySelector('a');
-    let found = false;
-    const add = (menu, place) => {
-      if (embed.contains(menu)) return;
-      found = true;
-      if (!leadsThere(menu, link, embed)) place();
-    };
-    for (const menu of chosenMenus(selector)) {
-      add(menu, () => append(menu, link));
-    }
-    for (const logout of document.querySelectorAll('a[href*="/account/logout"]')) {
-      // An SVG's link has no pathname, and "Not you? Log out" is a sentence, not a menu.
-      if (!logout.pathname?.includes('/account/logout') || inSentence(logout)) continue;
-      const item = logout.closest('li');
-      // A list item with several links belongs to the menu, not to this link.
-      const entry = item?.querySelectorAll('a').length === 1 ? item : logout;
-      const menu = entry.parentElement.closest(`${LISTS}, nav, details, dialog, [role="menu"]`) ?? entry.parentElement;
-      add(menu, () => entry.before(entryLike(entry === item && item, logout, link), ' '));
-    }
-    return found;
-  }
-
-  function inSentence(link) {
-    return [...link.parentElement.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && /\p{L}/u.test(node.data));
-  }
-
-  function chosenMenus(selector) {
-    try {
-      return selector ? document.querySelectorAll(selector) : [];
-    } catch {
-      return []; // not a selector
-    }
-  }
-
-  function leadsThere(menu, link, embed) {
-    const ours = new URL(link.getAttribute('href'), location.href);
-    return [...menu.querySelectorAll('a[href]')].some(
-      (a) => !embed.contains(a) && a.host === ours.host && bare(a.pathname) === bare(ours.pathname),
-    );
-  }
-
-  const bare = (path) => path.replace(/\/+$/, '');
-
-  function append(menu, link) {
-    const list = menu.matches(LISTS) ? menu : menu.querySelector(LISTS);
-    const last = [...(list ?? menu).querySelectorAll('a')].pop();
-    (list ?? menu).append(' ', entryLike(list && (list.lastElementChild ?? document.createElement('li')), last, link));
-  }
-
-  // entryLike returns a link with the theme's own classes, in a list item like item if there is one.
-  function entryLike(item, anchor, link) {
-    const a = likeness('a', anchor);
-    a.href = link.getAttribute('href');
-    a.textContent = link.textContent;
-    const entry = item ? likeness('li', item) : a;
-    if (item) entry.append(a);
-    if (link.closest(`.${SUBSCRIBERS}`)) entry.classList.add(SUBSCRIBERS);
-    return entry;
-  }
-
-  function likeness(tag, model) {
-    const element = document.createElement(tag);
-    for (const name of ['class', 'role']) {
-      if (model?.hasAttribute(name)) element.setAttribute(name, model.getAttribute(name));
-    }
-    return element;
-  }
-
   if (document.readyState === 'loading') {
-    document.addEventListener('DOMContentLoaded', start, { once: true });
+    document.addEventListener('DOMContentLoaded', showToSubscribers, { once: true });
   } else {
-    start();
+    showToSubscribers();
   }
 })();

@@ -74,7 +74,7 @@ func TestSentences(t *testing.T) {
 	}
 	for key := range keysOfPages(t) {
 		ours[key] = true
-		if words[key] == "" {
+		if !strings.HasSuffix(key, " ") && words[key] == "" {
 			t.Errorf("en.json has no text at %q", key)
 		}
 	}
@@ -88,7 +88,7 @@ func TestSentences(t *testing.T) {
 		switch {
 		case kind == "script":
 		case kind == "check" && theirs[check] && (how == "" || known(how)):
-		case kind != "check" && asked(key):
+		case kind != "check" && asked(strings.TrimSuffix(key, " do")):
 		case kind == "outcome" && ours[kind+" "] && theirs[way]:
 		case kind == "scope" && ours[kind+" "] && theirs[way]:
 		case !ours[key] && !ours[strings.TrimSuffix(key, " do")]:
@@ -110,8 +110,8 @@ func keysOfPages(t *testing.T) map[string]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range regexp.MustCompile(`[{( ]t "([^"]*)"`).FindAllSubmatch(raw, -1) {
-			all[string(found[1])] = true
+		for _, found := range regexp.MustCompile(`[{( ]t (\(printf )?"([^"]*)"`).FindAllSubmatch(raw, -1) {
+			all[strings.TrimSuffix(string(found[2]), "%s")] = true
 		}
 	}
 	return all

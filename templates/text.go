@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"html"
+	"html/template"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,9 +15,9 @@ import (
 
 // Text is a text of the app home: its key in the catalogues, and the values of its placeholders. One value
 // takes the place of {}. More are pairs of a name and the value that takes the place of {name}. A value is a
-// string, a number, a time, a Day or another Text. If the first is a number for which the language has a
-// singular, the text at the key with " one" is used. Without a key, the values are texts that follow one another; at
-// the key "list", they are listed. The zero Text is no text.
+// string, a number, a time, a Day, another Text or a text as HTML. If the first is a number for which the
+// language has a singular, the text at the key with " one" is used. Without a key, the values are texts that
+// follow one another; at the key "list", they are listed. The zero Text is no text.
 //
 // A key that begins with "why" ends in a reason, as portal.Reason returns it. One that begins with "check" ends in a
 // check of recharge.Inspect and how it went: passed, skipped, a reason or otherwise. The text at the same key with
@@ -83,6 +84,8 @@ func (c catalogue) value(value any) string {
 	switch v := value.(type) {
 	case Text:
 		return c.write(v)
+	case template.HTML: // written already
+		return string(v)
 	case int:
 		return c.number(float64(v))
 	case int64:

@@ -259,7 +259,7 @@
   inOwnZone(document);
   readShop().then(refreshHealth).catch(() => {});
   document.querySelectorAll('[data-zone]').forEach((element) => {
-    element.textContent = `, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+    element.textContent = texts.zone.replace('{}', Intl.DateTimeFormat().resolvedOptions().timeZone);
   });
   setInterval(() => {
     if (document.visibilityState === 'visible') refreshHealth().catch(() => {});

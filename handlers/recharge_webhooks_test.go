@@ -79,7 +79,9 @@ func TestRechargeTellsNothingNew(t *testing.T) {
 	f := servertest.Connected(t)
 	before := len(f.Recharge.Deliveries())
 	f.Recharge.ChangeCustomer(servertest.Customers()[1])
-	f.Until("all are answered", func() bool { return len(f.Recharge.Deliveries()) == before+len(f.Recharge.Webhooks()["customer/updated"]) })
+	f.Until("all are answered", func() bool {
+		return len(f.Recharge.Deliveries()) == before+len(f.Recharge.Webhooks()["customer/updated"])
+	})
 	f.Calls()
 	for _, want := range []map[string]int{servertest.OneCallEach(), {}} {
 		if got := f.LinkedHash(servertest.Pat); got != servertest.PatsHash {

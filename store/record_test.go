@@ -355,6 +355,52 @@ func TestWebhookVerified(t *testing.T) {
 	}
 }
 
+// TestWebhookProof: a refused webhook is recorded if none was verified that day, at most once a day, until one is
+// verified or the client secret changes.
+func TestWebhookProof(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	client := direct(t, server)
+	c := newClock()
+	s := open(t, on(many(c, &logged{}), server))
+	ok(t, s.WebhookRefused(ctx, shop)) // the shop has no record
+	ok(t, s.SaveConnection(ctx, connected(c, shop)))
+	shown := func(when string, want store.Proof) {
+		t.Helper()
+		if got := s.WebhookProof(recordOf(t, s, shop)); got != want {
+			t.Errorf("%s: %q; want %q", when, got, want)
+		}
+	}
+	shown("never", store.Unproven)
+	ok(t, s.WebhookRefused(ctx, shop))
+	shown("one was refused", store.Refuted)
+	if got := commands(t, client, func() { ok(t, s.WebhookRefused(ctx, shop)) }); got["set"] != 0 {
+		t.Errorf("the second refused webhook of a day took %v; want no write", got)
+	}
+	ok(t, s.WebhookVerified(ctx, shop))
+	shown("one was verified", store.Proven)
+	ok(t, s.WebhookRefused(ctx, shop)) // others may know the address, too
+	shown("one was refused on the same day", store.Proven)
+	c.advance(24 * time.Hour)
+	ok(t, s.WebhookRefused(ctx, shop))
+	shown("one was refused on the next day", store.Refuted)
+	if !s.WebhooksProven(recordOf(t, s, shop)) {
+		t.Error("a stranger's webhook has taken away what was verified in the last week")
+	}
+	ok(t, s.WebhookVerified(ctx, shop))
+	shown("one was verified again", store.Proven)
+	c.advance(8 * 24 * time.Hour)
+	shown("none for a week", store.Unproven)
+	ok(t, s.WebhookRefused(ctx, shop))
+	next := connected(c, shop)
+	next.ClientSecret = "another"
+	ok(t, s.SaveConnection(ctx, next))
+	shown("another client secret", store.Unproven)
+	if got := s.WebhookProof(nil); got != store.Unproven {
+		t.Errorf("of a shop without a record: %q; want %q", got, store.Unproven)
+	}
+}
+
 // TestConnectionWithoutRedis: a process keeps using the records that it knows.
 func TestConnectionWithoutRedis(t *testing.T) {
 	ctx := t.Context()

@@ -29,6 +29,9 @@ const (
 	exitUsage  = 2 // the configuration or the command line is wrong
 )
 
+// sandboxPort is where the sandbox's first store is, unless it is taken.
+const sandboxPort = 8088
+
 // noticePeriod gives a load balancer that polls /readyz every second or two time to notice. It
 // leaves enough of the 30 s that supervisors allow for the longest click.
 const noticePeriod = 5 * time.Second
@@ -150,7 +153,10 @@ func (*serveCommand) Run(ctx context.Context, cfg config.Config) error {
 	return server.Run(ctx, cfg, server.Options{Notice: noticePeriod})
 }
 
-type sandboxCommand struct{ sandbox.Options }
+type sandboxCommand struct {
+	sandbox.Options
+	Port *int `placeholder:"8088" help:"The storefront's port; 0 takes a free one. Without it, 8088 if that is free."`
+}
 
 func (*sandboxCommand) Help() string {
 	return "Everything listens on loopback. It needs no account and no configuration."
@@ -158,7 +164,13 @@ func (*sandboxCommand) Help() string {
 
 func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 	fmt.Fprintln(std.out, "Starting the sandbox ...")
-	s.Out = std.out
+	s.Out, s.Elsewhere = std.out, s.Port == nil
+	switch {
+	case s.Port != nil:
+		s.Options.Port = *s.Port
+	case !s.Once: // one click needs no address that is easy to remember
+		s.Options.Port = sandboxPort
+	}
 	if !s.Once { // log lines would get between the hops
 		s.Log = std.err
 	}

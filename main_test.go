@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -66,6 +68,53 @@ func TestTerminated(t *testing.T) {
 	}
 	if got := <-exit; got != 0 {
 		t.Errorf("exit code after SIGTERM = %d; want 0", got)
+	}
+}
+
+// TestSandboxTakesItsPort: the sandbox says that its usual port is taken, and opens at another. A port that was asked
+// for must be free.
+func TestSandboxTakesItsPort(t *testing.T) {
+	t.Parallel()
+	usual, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", sandboxPort))
+	if err == nil { // otherwise, somebody else has it
+		defer func() { _ = usual.Close() }()
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	out, in := io.Pipe()
+	exit := make(chan int, 1)
+	go func() {
+		exit <- run(ctx, []string{"sandbox"}, nil, in, io.Discard)
+		_ = in.Close()
+	}()
+	var said string
+	for lines := bufio.NewScanner(out); !strings.Contains(said, "Ctrl-C") && lines.Scan(); {
+		said += lines.Text() + "\n"
+	}
+	at := regexp.MustCompile(`\nPort 8088 is taken, so Sandbox Coffee is at (http://127\.0\.0\.1:\d+/)\n`).FindStringSubmatch(said)
+	if at == nil {
+		t.Fatalf("it says %q; want where it is", said)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	response, err := http.Get(at[1])
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Errorf("GET %s = %v, %v; want 200", at[1], response, err)
+	}
+	stop()
+	if got := <-exit; got != 0 {
+		t.Errorf("exit code = %d; want 0", got)
+	}
+
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	var failed strings.Builder
+	code := run(t.Context(), []string{"sandbox", "--port=" + port}, nil, io.Discard, &failed)
+	if want := "open Sandbox Coffee at port " + port; code != exitFailed || !strings.Contains(failed.String(), want) {
+		t.Errorf("with a taken port: exit code %d, %q; want %d, %q", code, failed.String(), exitFailed, want)
 	}
 }
 

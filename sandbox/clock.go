@@ -63,7 +63,8 @@ func (s *Sandbox) RunClock(ctx context.Context) error {
 	}
 	e := s.environment
 	e.follow.Do(func() { e.background.Go(e.keepRedis) })
-	if before := e.target.Load(); before < e.clockNow().UnixNano() && e.target.CompareAndSwap(before, next.starts.UnixNano()) {
+	last := e.target.Load()
+	if last < e.clockNow().UnixNano() && e.target.CompareAndSwap(last, next.starts.UnixNano()) { // it is not running
 		e.background.Go(func() { s.keepClock(next.starts) })
 	}
 	return nil

@@ -74,7 +74,7 @@ func startEnvironment(ctx context.Context, o Options, stores ...*Sandbox) (*envi
 }
 
 func (e *environment) listen() (err error) {
-	if e.app, err = listen(0); err != nil {
+	if e.app, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return err
 	}
 	e.redis.ClockTTL(true)

@@ -33,8 +33,13 @@ type state struct {
 }
 
 func states() []state {
+	return slices.Concat(storefrontStates(), linkStates(), otherStates(), accountStates())
+}
+
+// storefrontStates are the pages that a click in a store can end on.
+func storefrontStates() []state {
 	const pat, robin = "6100200300400", "6100200300500"
-	return append([]state{
+	return []state{
 		{
 			Name: "sign-in-failed", Label: "Sign-in failed", outcome: "sign_in_failed", byEmail: true,
 			When: "The shopper comes back from the sign-in, and Shopify still does not say who it is.",
@@ -70,7 +75,14 @@ func states() []state {
 		}, {
 			Name: "forbidden", Label: "Forbidden", outcome: "forbidden", own: &templates.OwnPage{Storefront: true},
 			When: "Shopify’s signature is missing, wrong or too old. This page is not in the theme.",
-		}, {
+		},
+	}
+}
+
+// linkStates are the pages behind the links of a headless storefront.
+func linkStates() []state {
+	return []state{
+		{
 			Name: "link-forbidden", Label: "Signed link, forbidden", outcome: "forbidden", own: &templates.OwnPage{},
 			When: "A headless storefront’s link has no right signature, so the page cannot name the store.",
 		}, {
@@ -88,7 +100,13 @@ func states() []state {
 		}, {
 			Name: "link-not-connected", Label: "Signed link, not connected", outcome: "not_connected",
 			When: "A headless storefront has no Recharge credentials yet.", own: &templates.OwnPage{Home: "/"},
-		}, {
+		},
+	}
+}
+
+func otherStates() []state {
+	return []state{
+		{
 			Name: "forward", Label: "Forwarding",
 			When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays.",
 		}, {
@@ -98,7 +116,7 @@ func states() []state {
 			Name: "account", Label: "Account page", path: "/account",
 			When: "With the link to the portal, as you are signed in now.",
 		},
-	}, accountStates()...)
+	}
 }
 
 // gallery shows every state in every language, width and colour scheme.

@@ -55,7 +55,7 @@ type storefront struct {
 }
 
 // openStorefront creates a key like a merchant, and opens the storefront.
-func (s *Sandbox) openStorefront(ctx context.Context, port int) error {
+func (s *Sandbox) openStorefront(ctx context.Context, o Options) error {
 	key, err := s.makeKey(ctx)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *Sandbox) openStorefront(ctx context.Context, port int) error {
 	if f.page, err = template.New("headless").Parse(headlessHTML); err != nil {
 		return err
 	}
-	listener, err := listen(port)
+	listener, err := o.listen(o.StorefrontPort, s.kind.name)
 	if err != nil {
 		return err
 	}

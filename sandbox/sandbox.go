@@ -36,8 +36,10 @@ type Options struct {
 	// The command has these as flags.
 	Once        bool   `help:"Make one click without a browser and print every hop. Exit 0 only in the portal."`
 	Destination string `help:"The page of the portal that --once asks for." default:"subscriptions"`
-	Index       bool   `help:"With --once: import all customers first, as the sandbox does without --once."`
-	Port        int    `help:"The storefront's port; 0 takes a free one." default:"8088"` // also if it is in use
+	Index       bool   `default:"true" negatable:"" help:"Import all customers first, as serve does."`
+
+	Port      int  `kong:"-"` // the storefront's; 0 takes a free one
+	Elsewhere bool `kong:"-"` // if the port is taken, say so and take a free one, instead of failing
 
 	// StorefrontPort is the headless storefront's port, chosen like Port.
 	StorefrontPort int              `kong:"-"`
@@ -95,17 +97,16 @@ type Tokens struct{ Admin, Storefront, Secret string }
 // starts one store for one click.
 func Run(ctx context.Context, o Options) error {
 	if o.Once {
-		o.Port = 0
 		s, err := Start(ctx, o)
 		if err != nil {
 			return err
 		}
 		return errors.Join(s.once(ctx, o), s.Close())
 	}
-	o.Index = true
 	older, headless := o, o
 	o.Subscribers = 12
 	older.Classic, older.New = true, true
+	older.Elsewhere, headless.Elsewhere = true, true
 	headless.Headless, headless.Port = true, 0
 	if o.Port != 0 {
 		older.Port, headless.StorefrontPort = o.Port+1, o.Port+2
@@ -138,7 +139,7 @@ func Start(ctx context.Context, o Options) (*Sandbox, error) {
 func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 	var stores []*Sandbox
 	for _, o := range all {
-		listener, err := listen(o.Port)
+		listener, err := o.listen(o.Port, o.kind().name)
 		if err != nil {
 			for _, s := range stores {
 				err = errors.Join(err, s.listener.Close())
@@ -175,7 +176,7 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 		if !all[i].Headless {
 			continue
 		}
-		if err := s.openStorefront(ctx, all[i].StorefrontPort); err != nil {
+		if err := s.openStorefront(ctx, all[i]); err != nil {
 			return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), e.close())
 		}
 	}
@@ -208,14 +209,19 @@ func (s *Sandbox) SignedQuery(customer string) string {
 // Held returns everything in the server's Redis, by key.
 func (s *Sandbox) Held() map[string]string { return dump(s.environment.redis) }
 
-// listen takes the given port, or a free one if it is in use.
-func listen(port int) (net.Listener, error) {
-	if port != 0 {
-		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return l, nil
-		}
+// listen takes a port for a store. 0 is a free one.
+func (o Options) listen(port int, store string) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err == nil || port == 0 {
+		return l, err
 	}
-	return net.Listen("tcp", "127.0.0.1:0")
+	if !o.Elsewhere {
+		return nil, fmt.Errorf("open %s at port %d: %w", store, port, err)
+	}
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		fmt.Fprintf(o.Out, "Port %d is taken, so %s is at http://%s/\n", port, store, l.Addr())
+	}
+	return l, err
 }
 
 // build creates the store and its Recharge, which signs with key. The store knows the app, but has not

@@ -160,6 +160,31 @@ func TestEverySwitch(t *testing.T) {
 	}
 }
 
+// TestFirstClick: the sandbox imports its customers, and yet shows the click of a shopper who is not known.
+func TestFirstClick(t *testing.T) {
+	t.Parallel()
+	s := startWith(t, sandbox.Options{Index: true})
+	until(t, "the customers are imported", func() bool { return strings.Contains(inAppHome(t, s, "/app/health", nil), "customers") })
+	pat := newPerson(t, s, pat)
+	click := func() (paths []string) {
+		before := len(s.Recharge.Requests())
+		if got := pat.click(""); got != "redirected" {
+			t.Errorf("the click = %s; want redirected", got)
+		}
+		for _, request := range s.Recharge.Requests()[before:] {
+			paths = append(paths, request.Path)
+		}
+		return paths
+	}
+	if got := click(); slices.Contains(got, "/customers") {
+		t.Errorf("an imported customer's click calls %q; want no lookup", got)
+	}
+	pat.post("/sandbox/switch", url.Values{"forget": {"yes"}})
+	if got := click(); !slices.Contains(got, "/customers") {
+		t.Errorf("a forgotten shopper's click calls %q; want a lookup", got)
+	}
+}
+
 // TestGalleryLeadsWhereTheServerDoes: the gallery fills in the pages itself, so its links must
 // match the server's.
 func TestGalleryLeadsWhereTheServerDoes(t *testing.T) {

@@ -120,7 +120,10 @@ func picture(t *testing.T, ctx context.Context, name string, width, height int64
 		return
 	}
 	do(t, ctx, chromedp.EmulateViewport(width, height))
-	png := read(t, ctx, chromedp.FullScreenshot(100)) // 100 is PNG
+	// A picture beyond the viewport would be shifted where the page runs from right to left.
+	whole := read(t, ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
+	do(t, ctx, chromedp.EmulateViewport(width, max(height, whole)))
+	png := read(t, ctx, chromedp.CaptureScreenshot())
 	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,8 @@ func (r *clickRequest) countedFor(c echo.Context, m *merchant.Service) shopify.S
 	if r.channel == portal.FromSupport {
 		return ""
 	}
-	if claimed, err := shopify.ParseShop(c.QueryParam("shop")); r.shop == "" && err == nil && m.Store.Seen(claimed) != nil {
+	claimed, err := shopify.ParseShop(c.QueryParam("shop"))
+	if r.shop == "" && err == nil && m.Store.Seen(claimed) != nil {
 		return claimed
 	}
 	return r.shop

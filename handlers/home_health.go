@@ -163,6 +163,9 @@ func (v healthView) Last() int {
 	return last
 }
 
+// End is the number of the last bar.
+func (v healthView) End() int { return len(v.Bars) - 1 }
+
 // BudgetText describes the calls that Recharge allows now.
 func (v healthView) BudgetText() merchant.Text {
 	left := merchant.Text{Key: "budget left", Values: []any{

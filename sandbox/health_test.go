@@ -56,6 +56,9 @@ func TestHealthByKeyboardAndTouch(t *testing.T) {
 	if got := reading(); !strings.Contains(got, "Visits: 6") {
 		t.Errorf("the current hour reads %q; want 6 visits", got)
 	}
+	if got := m.attribute("#bar", "max"); got != "23" {
+		t.Errorf("the slider goes up to %s; want 23, as the bars do", got)
+	}
 	do(t, m.ctx, chromedp.Focus(css("#bar"), m.app()))
 	m.key(kb.Home)
 	until(t, "the first hour is read", func() bool { return strings.HasPrefix(reading(), "00:00 – Visits:") })

@@ -108,7 +108,9 @@ func campaignProblem(err error) (name, detail string) {
 		return string(portal.Unavailable), merchant.NoDatabase().String() + " Try again after the time in Retry-After."
 	case refused == importer.NotConnected:
 		return string(portal.NotConnected), ""
-	case slices.Contains([]importer.PlanError{importer.Off, importer.NoLinks, importer.TooMany, importer.Twice}, refused):
+	case slices.Contains([]importer.PlanError{
+		importer.Off, importer.NoLinks, importer.NoOrders, importer.NotProven, importer.TooMany, importer.Twice,
+	}, refused):
 		return "no_campaigns", text.String()
 	case refused == importer.NoCustomers || refused == importer.BadCustomers:
 		refused = importer.BadAudience

@@ -70,7 +70,7 @@ func TestCampaignAPI(t *testing.T) {
 	starts := f.Clock.Now().Add(time.Minute)
 	dry := campaign(f, http.MethodPost, "", servertest.APIKey, inJSON, spring(starts, `"active"`, `,"dry_run":true`))
 	if dry.Status != http.StatusOK || dry.ID != "" || dry.Size < 20 || dry.Forecast.Ready != dry.Size || dry.Forecast.Share != 1 ||
-		!strings.HasPrefix(dry.Forecast.Text, fmt.Sprintf("%d links need 10 min", dry.Size)) {
+		!strings.HasPrefix(dry.Forecast.Text, fmt.Sprintf("%d links need about 10 min", dry.Size)) {
 		t.Fatalf("dry run = %d %s; want a forecast for all", dry.Status, dry.Body)
 	}
 	if line := f.Log.Last("campaign planned"); line != nil {

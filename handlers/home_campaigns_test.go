@@ -12,6 +12,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/recharge/rechargetest"
 )
 
 // TestCampaignsOfTheAppHome plans a campaign, in both modes: first what would be possible, then in earnest. A
@@ -56,7 +57,7 @@ func TestCampaignsOfTheAppHome(t *testing.T) {
 				}
 			}
 			f.Calls()
-			if got := post(plan, "dry", "1"); !strings.Contains(got, `data-result="forecast"`) || !strings.Contains(got, " links need 10 min") {
+			if got := post(plan, "dry", "1"); !strings.Contains(got, `data-result="forecast"`) || !strings.Contains(got, " links need about 10 min") {
 				t.Errorf("forecast = %s; want what the links need", got)
 			}
 			if got := shown(servertest.Shop); !strings.Contains(got, `data-campaigns="none"`) {
@@ -69,8 +70,8 @@ func TestCampaignsOfTheAppHome(t *testing.T) {
 			if !strings.Contains(got, "Spring &lt;b&gt;") || !strings.Contains(got, starts.Format("15:04 UTC on 2 January")) || !strings.Contains(got, "<progress") {
 				t.Errorf("campaigns = %s; want the one that is planned", got)
 			}
-			if got := post(plan, "audience", "renewals", "starts_at", "", "name", "Always"); !strings.Contains(got, `data-result="saved"`) {
-				t.Errorf("always ready = %s; want it planned", got)
+			if got := post(plan, "name", "Summer"); !strings.Contains(got, `data-result="saved"`) {
+				t.Errorf("another plan = %s; want it planned", got)
 			}
 			id := regexp.MustCompile(`data-campaign="(\w+)"[^>]*>\s*<h3>Spring`).FindStringSubmatch(got)
 			if id == nil {
@@ -82,7 +83,7 @@ func TestCampaignsOfTheAppHome(t *testing.T) {
 			if strings.Contains(shown(otherShop), "Spring") || !strings.Contains(shown(servertest.Shop), "Spring") {
 				t.Errorf("after another shop's cancel: %s, %s; want the campaign still here, and not there", shown(servertest.Shop), shown(otherShop))
 			}
-			if _, body := f.AppHome("/app/campaigns/cancel", f.SessionToken(nil), url.Values{"id": {id[1]}}); !strings.Contains(body, "Cancelled.") || strings.Contains(body, "Spring") || !strings.Contains(body, "Always") {
+			if _, body := f.AppHome("/app/campaigns/cancel", f.SessionToken(nil), url.Values{"id": {id[1]}}); !strings.Contains(body, "Cancelled.") || strings.Contains(body, "Spring") || !strings.Contains(body, "Summer") {
 				t.Errorf("cancel = %s; want it gone, and the other one not", body)
 			}
 		})
@@ -97,6 +98,37 @@ func merged(form url.Values, name, value string) url.Values {
 		}
 	}
 	return changed
+}
+
+// TestAlwaysReady checks that a campaign for renewals is only planned if Recharge announces renewals, and says so if
+// it no longer does.
+func TestAlwaysReady(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		orders, webhooks bool
+		result, says     string
+	}{
+		"both":                     {true, true, "saved", "A link is made for each customer whose renewal Recharge announces"},
+		"no permission for orders": {false, true, "refused", "the Admin token may not read orders (read_orders)"},
+		"no webhook has verified":  {true, false, "refused", "No message from Recharge was verified in the last week"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.StartWithImport(t, 0, servertest.ManyStores)
+			if test.orders {
+				f.AllowOrders()
+			}
+			f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.NoTests = !test.webhooks })
+			f.Connect()
+			f.WaitForImport()
+			for _, dry := range []string{"1", ""} {
+				_, body := f.AppHome("/app/campaigns", f.SessionToken(nil), url.Values{"name": {"Always"}, "audience": {"renewals"}, "dry": {dry}})
+				if result := strings.ReplaceAll(test.result, "saved", map[string]string{"1": "forecast", "": "saved"}[dry]); !strings.Contains(body, `data-result="`+result+`"`) || !strings.Contains(body, test.says) {
+					t.Errorf("dry %q: %s; want it %s: %q", dry, body, result, test.says)
+				}
+			}
+		})
+	}
 }
 
 // TestListOfTheAppHome sends lists as the page does. One can be far larger than any other form.

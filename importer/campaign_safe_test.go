@@ -314,9 +314,11 @@ func TestPrepareOnceTogether(t *testing.T) {
 // TestRenewals: shoppers whom Recharge will charge are prepared, also if it says so before the campaign starts.
 func TestRenewals(t *testing.T) {
 	t.Parallel()
-	f := servertest.StartWithImport(t, 5, servertest.WithWebhooks)
+	f := servertest.StartWithImport(t, 5, servertest.ManyStores)
+	f.AllowOrders()
+	f.Connect()
 	f.WaitForImport()
-	x := f.Importer(servertest.WithWebhooks)
+	x := f.Importer(servertest.ManyStores)
 	campaign, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{
 		Name: "Renewals", StartsAt: f.Clock.Now().Add(48 * time.Hour), Audience: store.Renewals,
 	})

@@ -61,6 +61,8 @@ const (
 	Twice        PlanError = "twice"         // the shop has it already, perhaps from an attempt whose answer was lost
 	Off          PlanError = "off"           // PREPARE=off
 	NotConnected PlanError = "not connected" // or another account's
+	NoOrders     PlanError = "no orders"     // Recharge announces no renewals: the token may not read orders
+	NotProven    PlanError = "not proven"    // Recharge's announcements may not arrive: no webhook has verified lately
 	NoLinks      PlanError = "no links"      // the store's links are by hash, or its portal is in the account
 )
 
@@ -82,6 +84,7 @@ type Forecast struct {
 	StartBy time.Time     // to be ready when the campaign starts
 	Ready   int           // shoppers whose access is ready then
 	Proven  bool          // webhooks arrive, so that no click needs a call
+	Missing error         // for renewals: why Recharge's announcements may not arrive; a PlanError
 }
 
 // Share is the part of the audience that is ready at the start, from 0 to 1.
@@ -163,6 +166,11 @@ func (x *Importer) draft(ctx context.Context, shop shopify.Shop, plan Plan) (Cam
 	if err != nil {
 		return Campaign{}, nil, nil, err
 	}
+	if plan.Audience == store.Renewals {
+		if err := x.announced(record); err != nil {
+			return Campaign{}, nil, nil, err
+		}
+	}
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // it never fails
 	campaign := Campaign{Campaign: store.Campaign{
@@ -183,6 +191,17 @@ func (x *Importer) draft(ctx context.Context, shop shopify.Shop, plan Plan) (Cam
 	}
 	x.forecast(record, merchant, x.recorder.Store.Imported(ctx, shop), &campaign)
 	return campaign, record, names, nil
+}
+
+// announced returns why Recharge's announcements of renewals may not arrive, nil if they should.
+func (x *Importer) announced(r *store.Record) error {
+	switch {
+	case r.Connection == nil || !r.Connection.ReadsCharges():
+		return NoOrders
+	case !x.recorder.Store.WebhooksProven(r):
+		return NotProven
+	}
+	return nil
 }
 
 // preparing returns a shop's record and merchant if accesses can be made for it.
@@ -251,6 +270,9 @@ func (x *Importer) forecast(r *store.Record, merchant *portal.Merchant, imported
 	now := x.now()
 	c.Counted = c.Planned || imported
 	c.Proven = x.recorder.Store.WebhooksProven(r)
+	if c.Audience == store.Renewals {
+		c.Missing = x.announced(r)
+	}
 	c.Each = each(merchant)
 	c.Need = time.Duration(c.Size) * c.Each
 	c.StartBy = c.StartsAt.Add(-c.Need)

@@ -115,7 +115,11 @@ func forecastWords(c importer.Campaign, now time.Time) Text {
 	if c.Unknown > 0 && c.Counted {
 		all.Values = append(all.Values, sentence("campaign unknown", c.Unknown))
 	}
-	if !c.Proven {
+	missing, _ := PlanWords(c.Missing)
+	switch {
+	case missing.Key != "":
+		return missing
+	case !c.Proven:
 		all.Values = append(all.Values, sentence("campaign not proven"))
 	}
 	return all

@@ -28,7 +28,7 @@ func TestCampaignWords(t *testing.T) {
 		}
 		return c, starts.Add(-before)
 	}
-	need := "20,000 links need 11 h 10 min at your token’s rate. "
+	need := "20,000 links need about 11 h 10 min at your token’s rate. "
 	for name, test := range map[string]struct {
 		before          time.Duration
 		change          func(*importer.Campaign)
@@ -36,19 +36,19 @@ func TestCampaignWords(t *testing.T) {
 		says, forecasts string // the beginning of both
 	}{
 		"half a day": {13 * time.Hour, nil, "planned", "Planned: it starts at 10:00 UTC on 28 November.",
-			need + "Start by 22:50 UTC on 27 November to be ready at 10:00 UTC on 28 November."},
+			need + "Start by 22:50 UTC on 27 November to be ready by 10:00 UTC on 28 November."},
 		"six hours": {6 * time.Hour, nil, "planned", "Planned",
-			need + "With 6 h, 54 % will be ready at 10:00 UTC on 28 November, the most likely to click first. The work goes on afterwards."},
+			need + "With 6 h, about 54 % will be ready at 10:00 UTC on 28 November, the most likely to click first. The work goes on afterwards."},
 		"a day, at a slow rate": {20 * time.Hour, func(c *importer.Campaign) { c.Size, c.Ready, c.Need = 100_000, 32_400, 200_000*time.Second },
-			"planned", "Planned", "100,000 links need 55 h 40 min at your token’s rate. With 18 h, 32 % will be ready"},
+			"planned", "Planned", "100,000 links need about 55 h 40 min at your token’s rate. With 18 h, about 32 % will be ready"},
 		"halfway": {6 * time.Hour, func(c *importer.Campaign) { c.Planned, c.Position, c.Ready = true, 10_800, 20_000 },
-			"preparing", "Being prepared: 54 %, 10,800 of 20,000.", need + "All will be ready at 10:00"},
+			"preparing", "Being prepared: 54 %, 10,800 of 20,000.", need + "All should be ready by 10:00"},
 		"a refused token": {6 * time.Hour, func(c *importer.Campaign) { c.Planned, c.Problem = true, "bad token" },
 			"preparing", "Being prepared: 0 %, 0 of 20,000. Recharge does not accept the token.", need},
 		"a lost list": {6 * time.Hour, func(c *importer.Campaign) { c.Size, c.Planned, c.Problem = 0, true, importer.ListLost },
 			"preparing", "Being prepared: 0 %, 0 of 0. The list can no longer be read", "Nobody"},
 		"all": {time.Hour, func(c *importer.Campaign) { c.Planned, c.Pass, c.Ready = true, 1, 20_000 },
-			"ready", "Ready: 20,000 of 20,000 are prepared.", need + "All will be ready at"},
+			"ready", "Ready: 20,000 of 20,000 are prepared.", need + "All should be ready by"},
 		"not imported": {13 * time.Hour, func(c *importer.Campaign) { c.Counted, c.Size, c.Problem = false, 0, importer.WaitsForImport },
 			"waiting", "Planned. It waits until all customers have been read from Recharge.", "The customers are not all read"},
 		"planned at its start": {0, nil, "running", "Running: 0 clicks, 0 signed in (0 %), 0 by hash. 0 % are prepared.",
@@ -60,12 +60,15 @@ func TestCampaignWords(t *testing.T) {
 		"ended": {-25 * time.Hour, func(c *importer.Campaign) { c.Clicks = map[string]int64{"redirected": 1} },
 			"ended", "Ended: 1 click, 1 signed in (100 %), 0 by hash.", ""},
 		"unknown ids, no webhooks": {13 * time.Hour, func(c *importer.Campaign) { c.Unknown, c.Proven = 1500, false }, "planned", "Planned",
-			need + "Start by 22:50 UTC on 27 November to be ready at 10:00 UTC on 28 November. 1,500 listed customers without an active subscription will be left out. No webhook"},
+			need + "Start by 22:50 UTC on 27 November to be ready by 10:00 UTC on 28 November. 1,500 listed customers without an active subscription will be left out. No message"},
 		"renewals": {time.Hour, func(c *importer.Campaign) { c.Audience, c.EndsAt = store.Renewals, time.Time{} },
 			"planned", "Planned", "A link is made for each customer whose renewal"},
 		"renewals, running": {-time.Hour, func(c *importer.Campaign) {
 			c.Audience, c.EndsAt, c.Size, c.Made = store.Renewals, time.Time{}, 0, 1500
 		}, "running", "Running: 0 clicks, 0 signed in (0 %), 0 by hash. 1,500 links made so far.", "A link is made"},
+		"renewals that are no longer announced": {-time.Hour, func(c *importer.Campaign) {
+			c.Audience, c.EndsAt, c.Size, c.Missing = store.Renewals, time.Time{}, 0, importer.NoOrders
+		}, "running", "Running: 0 clicks", "Recharge announces no renewals"},
 	} {
 		campaign, now := at(test.before, test.change)
 		s := &Service{Resolver: &portal.Resolver{Now: func() time.Time { return now }}}
@@ -85,6 +88,7 @@ func TestPlanWords(t *testing.T) {
 	for _, refused := range []importer.PlanError{
 		importer.BadName, importer.BadStart, importer.BadEnd, importer.BadAudience, importer.NoCustomers, importer.BadCustomers,
 		importer.TooMany, importer.Twice, importer.Off, importer.NotConnected, importer.NoLinks,
+		importer.NoOrders, importer.NotProven,
 	} {
 		text, ok := PlanWords(fmt.Errorf("context: %w", refused))
 		if !ok || seen[text.String()] {

@@ -76,8 +76,7 @@ func TestCampaignCommand(t *testing.T) {
 	}
 	id := regexp.MustCompile(`^[0-9a-f]{16}`).FindString(said)
 	says("list", server.CampaignOptions{List: true}, id+"  Spring  Ready: 23 of 23 are prepared.")
-	says("dry run of a list", server.CampaignOptions{Name: "Few", StartsAt: soon, DryRun: true, Customers: list}, "2 links need 10 min", "1 listed customer without")
-	says("renewals", server.CampaignOptions{Name: "Always", Audience: "renewals"}, "Running: 0 clicks", "The servers go on with it.")
+	says("dry run of a list", server.CampaignOptions{Name: "Few", StartsAt: soon, DryRun: true, Customers: list}, "2 links need about 10 min", "1 listed customer without")
 	says("cancel", server.CampaignOptions{Cancel: id}, "Cancelled.")
 
 	for name, test := range map[string]struct {
@@ -89,6 +88,7 @@ func TestCampaignCommand(t *testing.T) {
 		"no name":            {server.CampaignOptions{StartsAt: soon}, nil, "Give the campaign a name"},
 		"no time":            {server.CampaignOptions{Name: "x"}, nil, "start between now"},
 		"no ids":             {server.CampaignOptions{Name: "x", StartsAt: soon, Customers: []byte("Pat Doe")}, nil, "(entry 1)"},
+		"renewals":           {server.CampaignOptions{Name: "x", Audience: "renewals"}, nil, "may not read orders"},
 		"two audiences":      {server.CampaignOptions{Name: "x", Audience: "renewals", Customers: list}, nil, "leave out --audience"},
 		"another store":      {server.CampaignOptions{Name: "x", Shop: "other.myshopify.com"}, nil, "found no store"},
 		"PREPARE=off":        {spring, func(s *config.Settings) { s.Prepare = "off" }, "PREPARE=off"},

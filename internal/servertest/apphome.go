@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"manage-subscriptions/config"
+	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/store"
 )
 
@@ -102,6 +103,14 @@ func (f *Fixture) AppHome(path, token string, form url.Values, header ...string)
 // ConnectForm returns the form that connects the shop.
 func ConnectForm() url.Values {
 	return url.Values{"token": {APIToken}, "storefront": {StorefrontToken}, "secret": {WebhookSecret}}
+}
+
+// AllowOrders lets the Admin token read orders, too. Connecting detects that.
+func (f *Fixture) AllowOrders() {
+	f.Recharge.AddToken(rechargetest.Token{
+		Value: APIToken, Scopes: []string{"read_customers", "write_session", "read_orders"},
+		Rate: 1000, Burst: 10000, ClientSecret: WebhookSecret,
+	})
 }
 
 // Connect connects the fixture's shop.

@@ -169,7 +169,7 @@ func (v healthView) End() int { return len(v.Bars) - 1 }
 // BudgetText describes the calls that Recharge allows now.
 func (v healthView) BudgetText() merchant.Text {
 	left := merchant.Text{Key: "budget left", Values: []any{
-		"left", int(v.Budget.Left), "burst", v.Budget.Burst, "rate", v.Budget.Rate,
+		"left", v.Budget.Left, "burst", v.Budget.Burst, "rate", v.Budget.Rate,
 	}}
 	if v.Paused.Key == "" {
 		return left

@@ -19,7 +19,7 @@ func visited(t *testing.T) *sandbox.Sandbox {
 	t.Helper()
 	c := &servertest.Clock{}
 	now := c.Now().UTC()
-	c.Add(now.Truncate(24*time.Hour).Add(27*time.Hour + 10*time.Minute).Sub(now)) // 12:10 in Tokyo, with no day or hour about to end
+	c.Add(now.Truncate(24 * time.Hour).Add(27*time.Hour + 10*time.Minute).Sub(now)) // 12:10 in Tokyo, with no day or hour about to end
 	s := startWith(t, sandbox.Options{Now: c.Now})
 	clickSigned(t, s, pat)
 	clickSigned(t, s, "6100200300600")

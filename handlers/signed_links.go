@@ -63,7 +63,7 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	ctx, cancel := l.limit(c)
 	defer cancel()
 	start := click.trace.Now()
-	signed, who, err := l.read(c.Request())
+	signed, who, err := l.read(c.Request(), click.channel)
 	click.trace.End(portal.StepVerify, start, err)
 	if err != nil {
 		return portal.Result{Outcome: portal.Forbidden, Cause: err}
@@ -85,11 +85,15 @@ func (l *SignedLinks) follow(c echo.Context, click *clickRequest) (result portal
 	return l.Merchant.Resolve(ctx, portal.Request{Shopper: who, Visit: visit, Loaded: loaded}, click.trace)
 }
 
-// read parses a link and checks that it is a click. It does not verify the signature.
-func (l *SignedLinks) read(request *http.Request) (portallink.Signed, store.Shopper, error) {
+// read parses a link and checks that it is a click. It does not verify the signature. Only a browser that says
+// so opens a link for support, because staff may paste it into a chat, whose server fetches it for a preview.
+func (l *SignedLinks) read(request *http.Request, channel portal.Channel) (portallink.Signed, store.Shopper, error) {
 	signed, err := portallink.Parse(request.URL.RawQuery)
 	if err == nil {
 		err = isClick(request.Header)
+	}
+	if err == nil && channel == portal.FromSupport && request.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		err = errNoNavigation
 	}
 	shop, notShop := shopify.ParseShop(signed.Shop)
 	if notShop != nil {

@@ -42,6 +42,12 @@ func makeSupport(f *servertest.Fixture, shop, customer string) (path, body strin
 	return "/go/support?" + address.RawQuery, body
 }
 
+// openSupport follows a link for support as a browser does.
+func openSupport(f *servertest.Fixture, path string, headers ...string) servertest.Answer {
+	f.T.Helper()
+	return f.FollowLink(path, append([]string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, headers...)...)
+}
+
 // TestSupportLink checks that a merchant's staff can open a customer's portal once, if the merchant wants
 // that, and that the log says who made the link and nothing about the customer.
 func TestSupportLink(t *testing.T) {
@@ -66,7 +72,7 @@ func TestSupportLink(t *testing.T) {
 			if link == "" || made["by"] != "42" || made["shop"] != servertest.Shop || made["request_id"] == nil {
 				t.Fatalf("%s: %v %s; want a link, and who made it in the log", name, made, body)
 			}
-			got := f.FollowLink(link, "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+			got := openSupport(f, link)
 			if got.Outcome() != "redirected" || got.Line["channel"] != "support" || got.Header.Get("Cache-Control") != "no-store" {
 				t.Fatalf("%s: %d %v %s; want the portal", name, got.Status, got.Line, got.Body)
 			}
@@ -76,7 +82,7 @@ func TestSupportLink(t *testing.T) {
 			if opened := f.Open(f.Shopper(""), got.Location); opened.Customer.ID != servertest.PatsRecord {
 				t.Errorf("%s: opened %+v; want Pat's portal", name, opened)
 			}
-			again := f.FollowLink(link, "User-Agent", "another browser")
+			again := openSupport(f, link, "User-Agent", "another browser")
 			if again.Status != http.StatusForbidden || !strings.Contains(again.Body, "already been used") || strings.Contains(again.Body, "link for support") {
 				t.Errorf("%s, again: %d %s; want it refused, without a word about support", name, again.Status, again.Body)
 			}
@@ -130,7 +136,7 @@ func TestSupportLinkEnds(t *testing.T) {
 				t.Fatalf("no link: %s", body)
 			}
 			test.ends(f)
-			got := f.FollowLink(link)
+			got := openSupport(f, link)
 			if opens := got.Status == http.StatusFound; opens != test.opens || !opens && got.Status != http.StatusForbidden {
 				t.Errorf("%d %v %s; want opens = %v", got.Status, got.Line, got.Body, test.opens)
 			}
@@ -193,20 +199,23 @@ func TestSupportLinkForged(t *testing.T) {
 		"nothing":                   "/go/support",
 		"another store's signature": others,
 	} {
-		got := f.FollowLink(path, "Accept-Language", "en")
+		got := openSupport(f, path, "Accept-Language", "en")
 		if got.Status != http.StatusForbidden || got.Outcome() != "forbidden" || got.Line["shop"] != nil || strings.Contains(got.Body, "link for support") {
 			t.Errorf("%s: %d %v %s; want it refused like any other", name, got.Status, got.Line, got.Body)
 		}
 	}
-	for _, header := range [][]string{{"Sec-Purpose", "prefetch"}, {"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}} {
-		if got := f.FollowLink(good, header...); got.Status != http.StatusForbidden {
+	for _, header := range [][]string{
+		{"Sec-Purpose", "prefetch"}, {"Sec-Fetch-Dest", "iframe"},
+		{"Sec-Fetch-Mode", "", "Sec-Fetch-Dest", ""}, // the preview that a chat makes
+	} {
+		if got := openSupport(f, good, header...); got.Status != http.StatusForbidden {
 			t.Errorf("%v: %d; want it refused", header, got.Status)
 		}
 	}
 	if calls := f.Calls(); len(calls) != 0 {
 		t.Errorf("what was refused made the calls %v; want none", calls)
 	}
-	if got := f.FollowLink(good); got.Outcome() != "redirected" {
+	if got := openSupport(f, good); got.Outcome() != "redirected" {
 		t.Errorf("the link itself: %d %v; want it still unused", got.Status, got.Line)
 	}
 }
@@ -230,19 +239,19 @@ func TestSupportLinkGuard(t *testing.T) {
 	person := f.PutRecord(servertest.Subscribers(1)[0])
 	moved, body := makeSupport(f, servertest.Shop, person.ShopifyCustomerID)
 	f.MoveRecord(person.ID, "6123")
-	if got := f.FollowLink(moved); moved == "" || got.Outcome() != "not_a_subscriber" {
+	if got := openSupport(f, moved); moved == "" || got.Outcome() != "not_a_subscriber" {
 		t.Errorf("after the record moved: %d %v %s; want nothing opened", got.Status, got.Line, body)
 	}
 	f.Clock.Add(2 * time.Hour) // what is cached of Pat is no longer used
 	link, _ := makeSupport(f, servertest.Shop, servertest.Pat)
 	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.ForeignPortal = true })
-	if got := f.FollowLink(link); got.Outcome() != "redirected_by_hash" || !strings.Contains(got.Location, servertest.PatsHash) {
+	if got := openSupport(f, link); got.Outcome() != "redirected_by_hash" || !strings.Contains(got.Location, servertest.PatsHash) {
 		t.Errorf("with another customer's portal: %d %v; want Pat's own, by hash", got.Status, got.Line)
 	}
 	f.Recharge.SetFaults(func(f *rechargetest.Faults) { *f = rechargetest.Faults{} })
 	link, _ = makeSupport(f, servertest.Shop, servertest.Sam)
 	f.Redis.Stop()
-	if got := f.FollowLink(link); got.Status == http.StatusFound {
+	if got := openSupport(f, link); got.Status == http.StatusFound {
 		t.Errorf("without Redis: %d %v; want it closed, since nobody knows whether it was used", got.Status, got.Line)
 	}
 }

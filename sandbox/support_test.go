@@ -3,10 +3,12 @@ package sandbox_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/sandbox"
 )
 
@@ -22,9 +24,11 @@ func (m *merchant) attribute(of css, name string) string {
 // and opens it. All of it works with the keyboard.
 func TestSupport(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	c := &servertest.Clock{}
+	s := startWith(t, sandbox.Options{Now: c.Now})
 	s.Store.SetDomain("https://www.brand.example")
-	m := newMerchant(t, s, chromium(t))
+	machine := chromium(t)
+	m := newMerchant(t, s, machine)
 	ownDomain := func(of css) {
 		t.Helper()
 		until(t, "the address has the store's own domain", func() bool {
@@ -87,10 +91,38 @@ func TestSupport(t *testing.T) {
 	if got := m.attribute("#tried a", "href"); !strings.HasSuffix(got, "/customers/"+pat) {
 		t.Errorf("the customer in the admin is at %q; want Pat's page", got)
 	}
-	do(t, m.ctx, chromedp.Navigate(link), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
-	if got := read(t, m.ctx, chromedp.Text(css("main"))); !strings.Contains(got, "Pat") {
+	staff := newWalker(t, s, machine)
+	do(t, staff.ctx, chromedp.Navigate(link), chromedp.WaitVisible(css(`main[data-portal="open"]`)))
+	if got := read(t, staff.ctx, chromedp.Text(css("main"))); !strings.Contains(got, "Pat") {
 		t.Errorf("the link opens %q; want Pat's portal", got)
 	}
+	dead := func(link, why, want string) {
+		t.Helper()
+		other := newWalker(t, s, machine)
+		do(t, other.ctx, chromedp.Navigate(link), chromedp.WaitVisible(css(`main[data-outcome="forbidden"]`)))
+		if got := read(t, other.ctx, chromedp.Text(css("main"))); !strings.Contains(got, want) || strings.Contains(got, "link for support") {
+			t.Errorf("%s: the page reads %q; want %q, and nothing about support", why, got, want)
+		}
+		picture(t, other.ctx, "support-"+why, 390, 844)
+	}
+	again := func() string {
+		t.Helper()
+		m.clicks(tryForm + " button")
+		m.sees(`#tried button[name="support"]`)
+		m.clicks(`#tried button[name="support"]`)
+		m.sees("#support-link")
+		return m.reads("#support-link")
+	}
+	c.Add(time.Minute) // a double click is forgotten
+	dead(link, "used", "This link has already been used.")
+	link = again()
+	c.Add(10 * time.Minute)
+	dead(link, "expired", "This link is too old.")
+	link = again()
+	m.goes("Settings", "#support-switch")
+	m.clicks("#support-switch")
+	until(t, "links are off", func() bool { return strings.Contains(m.reads("#support"), "support are off.") })
+	dead(link, "off", "This link is not valid, or has expired.")
 }
 
 // TestSupportForEveryone checks the parts of the app home that TestSupport uses with axe, on a phone and on a large

@@ -98,9 +98,9 @@ func (p *Pages) draw(file string, words catalogue, data map[string]any) ([]byte,
 // ForwardPolicy returns the Content-Security-Policy of the page that Forward returns.
 func (p *Pages) ForwardPolicy() string { return policy(string(forwardStyle), string(forwardScript)) }
 
-// policy allows one style and one script element ("" for none), nothing else, and no framing.
+// policy allows one style and one script element ("" for none), the empty icon, nothing else, and no framing.
 func policy(style, script string) string {
-	return "default-src 'none'; style-src " + hash(style) + "; script-src " + hash(script) +
+	return "default-src 'none'; img-src data:; style-src " + hash(style) + "; script-src " + hash(script) +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 

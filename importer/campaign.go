@@ -85,7 +85,7 @@ func (x *Importer) campaigns(ctx context.Context, lease *store.Lease) {
 			return
 		case err == nil:
 			next, err = x.step(ctx, lease)
-			if err != nil || next < 0 || next > holdFor {
+			if ctx.Err() == nil && (err != nil || next < 0 || next > holdFor) {
 				x.leave(ctx, lease, next, err)
 				return
 			}

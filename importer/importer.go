@@ -18,8 +18,8 @@ const (
 	// importsAtOnce is how many shops one instance imports at the same time. Each import spends
 	// nearly all of its time waiting for its token's rate limit.
 	importsAtOnce = 16
-	// pollEvery is how often Run looks for a shop that is due.
-	pollEvery = 5 * time.Second
+	// pollEvery is how often Run looks for a shop that is due, also because another instance has stopped.
+	pollEvery = time.Second
 	// retryAfter is the wait before retrying a page that failed, or for which clicks left no calls.
 	// It is shorter than an import's lease.
 	retryAfter = 2 * time.Second

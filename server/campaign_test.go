@@ -23,6 +23,7 @@ import (
 	"manage-subscriptions/internal/storetest"
 	"manage-subscriptions/internal/suite"
 	"manage-subscriptions/recharge/rechargetest"
+	"manage-subscriptions/server"
 	"manage-subscriptions/store"
 )
 
@@ -355,4 +356,27 @@ func (m *mailing) clicksFromPrepared() (n int) {
 		}
 	}
 	return n
+}
+
+// TestCampaignHandedOver: an instance that is stopped gives up the campaign that it works on, so that another goes on
+// at once. It must not wait for the lease of half a minute, as if the first one had been killed.
+func TestCampaignHandedOver(t *testing.T) {
+	t.Parallel()
+	quick := func(s *config.Settings) { s.RechargeRate = "20,40" } // five accesses a second
+	m := newMailing(t, 200, servertest.WithWebhooks, quick)
+	m.plan(10 * time.Minute)
+	for round := range 3 {
+		m.untilPrepared(0.05 * float64(2*round+1))
+		next := m.Instance(server.Options{}, servertest.WithWebhooks, quick)
+		m.Stop() // while it makes an access or waits to make one
+		m.Ended <- <-m.Ended
+		stopped, made := time.Now(), m.now().Made
+		m.Until("another instance goes on", func() bool { return m.now().Made > made })
+		if took := time.Since(stopped); took > store.ImportLease/3 {
+			t.Errorf("round %d: another instance went on after %s; want it at once", round, took)
+		} else {
+			t.Logf("round %d: another instance went on after %s", round, took)
+		}
+		m.Stop, m.Ended = next.Stop, next.Ended
+	}
 }

@@ -49,6 +49,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.GET("/app/health", a.signed(a.health))
 	e.GET("/app/health.csv", a.signed(a.healthFile))
 	e.POST("/app/connect", a.signed(a.setting(a.connect)))
+	e.POST("/app/portal", a.signed(a.setting(a.choosePortal)))
 	e.GET("/app/settings", a.signed(a.settingsPart))
 	e.POST("/app/settings", a.signed(a.setting(a.settings)))
 	e.POST("/app/look", a.signed(a.alone(a.look)))
@@ -321,13 +322,12 @@ func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 type pageView struct {
 	connectionView
 	shopify.Platform
-	Page, Shop, ClientID  string
-	Contact               *url.URL
-	Offered               bool // campaigns, on this server
-	Health                healthView
-	Middleware            keysView
-	Campaigns             campaignsView
-	AddBlock, TurnOnEmbed string
+	Page, Shop, ClientID string
+	Contact              *url.URL
+	Offered              bool // campaigns, on this server
+	Health               healthView
+	Middleware           keysView
+	Campaigns            campaignsView
 }
 
 // drawPage answers with the page that was asked for. It reads only what that page shows.
@@ -336,8 +336,6 @@ func (a *Admin) drawPage(c echo.Context, shop shopify.Shop, query url.Values) er
 	view := pageView{
 		Platform: a.Merchant.Platform, Page: strings.Trim(c.Path(), "/"), Shop: string(shop), ClientID: a.ClientID,
 		Contact: a.Contact, Offered: a.Merchant.Importer != nil,
-		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
-		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}
 	var err, keysErr error
 	view.connectionView, err = a.connectionView(ctx, shop)

@@ -20,7 +20,10 @@ type connectionView struct {
 	ThisStore bool   // Fixed, and this is the configured store
 	Connected bool
 	Store     string // the store's address, which leads to its own domain
+	Setup     merchant.Setup
 	Support   supportView
+
+	AddBlock, TurnOnEmbed string // addresses in the theme editor
 
 	store.Traits     // in use
 	Detected, Chosen store.Traits
@@ -36,6 +39,9 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 	own := a.Merchant.Merchants.Own()
 	view := connectionView{
 		Base: a.base(), Fixed: own != "", ThisStore: shop == own, Store: a.Merchant.Platform.ShopURL(shop),
+		Setup:       a.Merchant.SetupOf(nil, store.Traits{}),
+		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
+		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}
 	connection, err := a.Merchant.Connection(ctx, shop)
 	if err != nil && !view.Fixed {
@@ -45,6 +51,7 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		return view, nil
 	}
 	view.Connected, view.Traits = true, a.Merchant.Merchants.Traits(connection)
+	view.Setup = a.Merchant.SetupOf(connection, view.Traits)
 	view.Detected, view.Chosen = connection.Detected, connection.Chosen
 	view.HasStorefront = connection.StorefrontToken != ""
 	view.News, view.Warnings = merchant.News(connection), merchant.Warnings(connection, view.Traits)
@@ -63,7 +70,16 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 
 // connection answers with the part of the home page that shows the connection.
 func (a *Admin) connection(c echo.Context, shop shopify.Shop) error {
-	return a.sayIn(c, "connection", shop, merchant.Said{})
+	return a.sayIn(c, "home-connection", shop, merchant.Said{})
+}
+
+// choosePortal saves which of Recharge's portals the store shows, as the setup guide asks.
+func (a *Admin) choosePortal(c echo.Context, shop shopify.Shop) error {
+	said, err := a.Merchant.ChoosePortal(c.Request().Context(), shop, c.FormValue("portal"), c.FormValue("page"))
+	if err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	return a.sayIn(c, "home-connection", shop, said)
 }
 
 // settingsPart answers with the part of the settings page that has the forms.
@@ -118,7 +134,7 @@ func (a *Admin) connect(c echo.Context, shop shopify.Shop) error {
 		Admin: c.FormValue("token"), Storefront: c.FormValue("storefront"), Secret: c.FormValue("secret"),
 		NoStorefront: c.FormValue("without") == "storefront",
 	}
-	said, err := a.Merchant.Connect(ctx, shop, pasted, chosenIn(c), steps.add)
+	said, err := a.Merchant.Connect(ctx, shop, pasted, steps.add)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}

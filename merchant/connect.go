@@ -25,12 +25,11 @@ type Tokens struct {
 	NoStorefront              bool // save none, whatever is pasted or was saved
 }
 
-// Connect checks the pasted tokens, and saves them if they can send shoppers to the portal. chosen says
-// which portal the store shows; only the first connection asks for that. It passes each check to tell
-// as soon as it is done. If it saves nothing, the previous connection stays. It returns only errors of
-// the store.
+// Connect checks the pasted tokens, and saves them if they can send shoppers to the portal. It passes
+// each check to tell as soon as it is done. If it saves nothing, the previous connection stays. It returns
+// only errors of the store.
 func (s *Service) Connect(
-	ctx context.Context, shop shopify.Shop, pasted Tokens, chosen store.Traits, tell func(Step),
+	ctx context.Context, shop shopify.Shop, pasted Tokens, tell func(Step),
 ) (said Said, err error) {
 	// Read before the checks, so that an uninstall during them also ends this connection.
 	begun := s.Now()
@@ -38,15 +37,9 @@ func (s *Service) Connect(
 	if err != nil {
 		return Said{}, err
 	}
-	next, problem := pasted.over(last)
+	next, problem, field := pasted.over(last)
 	if problem != "" {
-		return bad(problem), nil
-	}
-	if last == nil && offered(chosen) {
-		if _, problem := s.checkChosen(ctx, shop, &chosen); problem != "" {
-			return bad("not saved", sentence(problem)), nil
-		}
-		next.Chosen = chosen
+		return Said{Text: sentence(problem), Bad: true, Field: field}, nil
 	}
 	next.Shop, next.SavedAt = shop, begun
 	fresh := next.StorefrontToken != "" && (last == nil || last.StorefrontToken != next.StorefrontToken)
@@ -55,7 +48,7 @@ func (s *Service) Connect(
 
 // over returns last with the pasted tokens applied. A new Admin token has a new webhook secret, so
 // the old secret is dropped.
-func (t Tokens) over(last *store.Connection) (next store.Connection, problem string) {
+func (t Tokens) over(last *store.Connection) (next store.Connection, problem, field string) {
 	if last != nil {
 		next = *last
 	}
@@ -74,25 +67,28 @@ func (t Tokens) over(last *store.Connection) (next store.Connection, problem str
 	if t.Secret != "" {
 		next.ClientSecret = t.Secret
 	}
-	return next, wrongTokens(t, next)
+	problem, field = wrongTokens(t, next)
+	return next, problem, field
 }
 
-// wrongTokens returns the key of the sentence that says what is wrong; "" if nothing is.
-func wrongTokens(pasted Tokens, next store.Connection) string {
-	for _, text := range []string{pasted.Admin, pasted.Storefront, pasted.Secret} {
-		if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) || len(text) > 300 {
-			return "tokens, strange"
+// wrongTokens returns the key of the sentence that says what is wrong, and the field; "" if nothing is.
+func wrongTokens(pasted Tokens, next store.Connection) (problem, field string) {
+	for _, of := range []struct{ field, text string }{
+		{"token", pasted.Admin}, {"storefront", pasted.Storefront}, {"secret", pasted.Secret},
+	} {
+		if strings.ContainsFunc(of.text, func(r rune) bool { return r <= ' ' || r > '~' }) || len(of.text) > 300 {
+			return "tokens, strange", of.field
 		}
 	}
 	switch {
 	case next.APIToken == "":
-		return "tokens, no admin"
+		return "tokens, no admin", "token"
 	case strings.HasPrefix(next.APIToken, "strfnt_"):
-		return "tokens, storefront as admin"
+		return "tokens, storefront as admin", "token"
 	case strings.HasPrefix(next.StorefrontToken, "sk_"):
-		return "tokens, admin as storefront"
+		return "tokens, admin as storefront", "storefront"
 	}
-	return ""
+	return "", ""
 }
 
 // checkAndSave tests next against Recharge and the store, and saves it if it works. fresh means that its
@@ -115,7 +111,7 @@ func (s *Service) checkAndSave(
 		return Said{Text: follow(sentence(problem), stays), Bad: true, Field: field}
 	}
 	seen, notSeen := s.detect(ctx, next.Shop, findings, tell)
-	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path})
+	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path, Reached: next.Detected.Reached})
 	next.Look = store.Look{Changes: next.Look.Changes}
 	if notSeen == nil {
 		next.Look.At = s.Now()

@@ -33,6 +33,7 @@ type Doubt struct {
 	path    string // the app's path on the storefront, if the last one was another; else ""
 	refused bool   // Recharge refused a link, and would refuse the next one
 	lost    bool   // shoppers may be lost at the sign-in
+	reached bool   // the click is the first to end in the portal
 }
 
 // Noticed learns from a click that was answered. path is the app's on the storefront, "" if the click
@@ -43,10 +44,12 @@ func (s *Service) Noticed(shop shopify.Shop, path string, returned bool, result 
 		return
 	}
 	doubt := Doubt{shop: shop, refused: lasting(result.Cause) && !s.Now().Before(merchant.NextLook)}
-	if otherPath := path != "" && path != merchant.Path; otherPath || returned || result.Outcome == portal.SignIn {
+	otherPath, first := path != "" && path != merchant.Path, !merchant.Reached && result.Outcome.InPortal()
+	if otherPath || first || returned || result.Outcome == portal.SignIn {
 		one, _ := s.away.LoadOrStore(shop, &away{})
 		a := one.(*away)
 		doubt.lost = s.lost(a, merchant, returned, result.Outcome)
+		doubt.reached = first && s.once(&a.reached, time.Minute)
 		if otherPath && s.once(&a.path, time.Minute) {
 			doubt.path = path
 		}
@@ -68,9 +71,9 @@ func lasting(cause error) bool {
 	return slices.ContainsFunc(reasons, func(reason recharge.Reason) bool { return recharge.Is(cause, reason) })
 }
 
-// away counts the shoppers who were sent to a shop's sign-in since one came back from it. asked and path
-// are when, in ns, a doubt was last passed on because of them, and because of the app's path.
-type away struct{ shoppers, asked, path atomic.Int64 }
+// away counts the shoppers who were sent to a shop's sign-in since one came back from it. asked, path and reached
+// are when, in ns, a doubt was last passed on because of them, of the app's path, and of the first to reach the portal.
+type away struct{ shoppers, asked, path, reached atomic.Int64 }
 
 // once reports whether a time is at least that long ago, and if so sets it to now. Only one caller gets true.
 func (s *Service) once(last *atomic.Int64, every time.Duration) bool {
@@ -123,7 +126,7 @@ func (s *Service) resolve(ctx context.Context, doubt Doubt) error {
 		one, _ := s.away.LoadOrStore(doubt.shop, &away{})
 		one.(*away).asked.Store(s.Now().Add(askAgain).UnixNano())
 	}
-	seen.Path = doubt.path
+	seen.Path, seen.Reached = doubt.path, doubt.reached
 	err = errors.Join(err, s.change(ctx, connection, func(c *store.Connection) bool { return c.Learn(seen, s.Now()) }))
 	if doubt.refused {
 		due := func(look store.Look) bool { return !s.Now().Before(look.Next()) }

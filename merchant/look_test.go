@@ -98,9 +98,12 @@ func (l *looks) hour() (looks int) {
 
 func (l *looks) connect(chosen store.Traits) *store.Connection {
 	l.t.Helper()
-	said, err := l.Connect(l.t.Context(), shop, merchant.Tokens{Admin: servertest.APIToken}, chosen, func(merchant.Step) {})
+	said, err := l.Connect(l.t.Context(), shop, merchant.Tokens{Admin: servertest.APIToken}, func(merchant.Step) {})
 	if err != nil || said.Bad {
 		l.t.Fatalf("connect: %v, %v", said.Text, err)
+	}
+	if said, _ := l.SaveChosen(l.t.Context(), shop, chosen); said.Bad {
+		l.t.Fatalf("choose: %v", said.Text)
 	}
 	return l.connection()
 }

@@ -72,9 +72,14 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	}
 	seen, problem := s.checkChosen(ctx, shop, &chosen)
 	if problem != "" {
-		return bad("not saved", sentence(problem)), true
+		said = bad("not saved", sentence(problem))
+		if said.Field = "page"; problem == "wrong portal" {
+			said.Field = "portal"
+		}
+		return said, true
 	}
 	connected, err := s.Store.UpdateConnection(ctx, shop, func(connection *store.Connection) bool {
+		chosen.Affinity = chosen.Affinity || connection.Chosen.Affinity && chosen.Link != "account"
 		connection.Chosen = chosen // SavedAt stays, since the installation is the same
 		connection.Learn(seen, s.Now())
 		return true

@@ -25,12 +25,10 @@ type Tried struct {
 }
 
 // leads reports whether the click would lead to the portal.
-func (t Tried) leads() bool {
-	return t.Result == string(portal.Redirected) || t.Result == string(portal.RedirectedByHash)
-}
+func (t Tried) leads() bool { return portal.Outcome(t.Result).InPortal() }
 
 // Try resolves the click of a customer, whom the merchant names by Shopify's id or by e-mail address, like a
-// real one, but saves nothing. It passes each step to tell. Neither a step nor the result contains a link or
+// real one, but saves nothing of the customer. It passes each step to tell. Neither a step nor the result contains a link or
 // a hash.
 func (s *Service) Try(ctx context.Context, shop shopify.Shop, customer string, tell func(Step)) Tried {
 	id, ended := s.customer(ctx, shop, strings.TrimSpace(customer), tell)
@@ -45,6 +43,9 @@ func (s *Service) Try(ctx context.Context, shop shopify.Shop, customer string, t
 		tried.State = recharge.Passed
 	case result.Outcome == portal.RedirectedByHash || result.Outcome == portal.NotASubscriber:
 		tried.State = recharge.Warned
+	}
+	if tried.leads() && !result.Merchant.Reached {
+		s.reached(ctx, shop)
 	}
 	if tried.leads() && !result.Merchant.InAccount { // where only the customer's own sign-in opens anything
 		record, err := s.Store.Record(ctx, shop)

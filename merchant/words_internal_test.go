@@ -190,7 +190,7 @@ func TestTokensOver(t *testing.T) {
 		"in the wrong field":   {Tokens{Admin: "strfnt_2"}, nil, store.Connection{APIToken: "strfnt_2"}, "tokens, storefront as admin"},
 		"in the other":         {Tokens{Admin: "sk_2", Storefront: "sk_3"}, nil, store.Connection{APIToken: "sk_2", StorefrontToken: "sk_3"}, "tokens, admin as storefront"},
 	} {
-		got, problem := test.pasted.over(test.last)
+		got, problem, _ := test.pasted.over(test.last)
 		if problem != "" && !templates.Has(problem) {
 			t.Errorf("%s: there is no sentence at %q", name, problem)
 		}

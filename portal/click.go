@@ -35,6 +35,9 @@ func Outcomes() []Outcome {
 	}
 }
 
+// InPortal reports whether the shopper was sent to the portal.
+func (o Outcome) InPortal() bool { return o == Redirected || o == RedirectedByHash }
+
 // Channel is how a click reaches us.
 type Channel string
 

@@ -21,6 +21,7 @@ type Merchant struct {
 	NoAccess       bool      // never ask for portal access, because links are by hash or InAccount
 	InAccount      bool      // the portal is a page in the Shopify account, which needs no link of one's own
 	Path           string    // the app's path on the storefront when it was last seen
+	Reached        bool      // a click or a try has ended in the portal
 	NextLook       time.Time // when a refused link may cause the traits to be detected again
 	movedAt        time.Time // when the portal was last seen to have moved; zero: never
 
@@ -145,8 +146,8 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	traits := m.Traits(connection)
 	merchant := &Merchant{
 		Client: client, LegacyAccounts: traits.Accounts == "legacy", InAccount: client.HasAccountPage(),
-		NoAccess: traits.Link == "hash" || client.HasAccountPage(), Path: traits.Path, NextLook: connection.Look.Next(),
-		campaigns: connection.Campaigns,
+		NoAccess: traits.Link == "hash" || client.HasAccountPage(), Path: traits.Path, Reached: traits.Reached,
+		NextLook: connection.Look.Next(), campaigns: connection.Campaigns,
 	}
 	for _, change := range connection.Look.Changes {
 		if change.What == store.PortalMoved {

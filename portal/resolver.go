@@ -291,7 +291,7 @@ var (
 // inTime reports whether the answer may be sent. An answer that leads to a record and is older than
 // decideWithin has the record checked once more, except in a dry click, which leads nobody there.
 func (c *click) inTime(ctx context.Context, result *Result, f found) bool {
-	leads := (result.Outcome == Redirected || result.Outcome == RedirectedByHash) && !result.Merchant.InAccount
+	leads := result.Outcome.InPortal() && !result.Merchant.InAccount
 	if !leads || c.Dry || time.Since(f.at) < decideWithin {
 		return true
 	}

@@ -342,7 +342,7 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
     Install   Manage Subscriptions, in a store that does not have it yet: an older theme, legacy accounts
     Paste     Admin token       %[3]s
               Storefront token  %[4]s
-              Webhook secret    %[5]s
+              API Client Secret %[5]s
 
   As a shopper of a headless storefront
     Open      %[6]s/

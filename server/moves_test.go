@@ -272,18 +272,30 @@ func TestUnitySuggested(t *testing.T) {
 	})
 }
 
-// TestConnectToUnity: a merchant who says on Connect that the store shows Unity needs nothing else.
+// TestConnectToUnity: a merchant who says in the setup guide that the store shows Unity needs nothing else.
 func TestConnectToUnity(t *testing.T) {
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Recharge.SetUnity(true)
-	form := servertest.ConnectForm()
-	form.Set("link", "account")
-	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), form); !strings.Contains(body, `data-result="not_saved"`) {
-		t.Errorf("without the page's address: %s", body)
+	f.Connect()
+	choose := func(form url.Values) string {
+		_, body := f.AppHome("/app/portal", f.SessionToken(nil), form)
+		return body
 	}
-	form.Set("page", f.Store.AccountPage())
-	if _, body := f.AppHome("/app/connect", f.SessionToken(nil), form); !strings.Contains(body, `data-result="saved"`) {
-		t.Fatalf("with it: %s", body)
+	asks := func(body string) bool { return strings.Contains(body, `name="portal" value="unity"`) }
+	if _, body := f.AppHome("/app/connection", f.SessionToken(nil), nil); !asks(body) {
+		t.Errorf("connected: %s; want to be asked for the portal, since Recharge opens none", body)
+	}
+	for want, form := range map[string]url.Values{
+		"Paste the address":      {"portal": {"unity"}},
+		"Choose one of the two":  {},
+		"must be on shopify.com": {"portal": {"unity"}, "page": {"https://www.example.com/"}},
+	} {
+		if body := choose(form); !asks(body) || !strings.Contains(body, want) || !strings.Contains(body, "data-invalid=") {
+			t.Errorf("%v: %s; want to be asked again, and %q at a field", form, body, want)
+		}
+	}
+	if body := choose(url.Values{"portal": {"unity"}, "page": {f.Store.AccountPage()}}); asks(body) {
+		t.Fatalf("with the address: %s; want it saved", body)
 	}
 	got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
 	if got.Location != f.Store.AccountPage() || got.Outcome() != "redirected" {

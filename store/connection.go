@@ -41,11 +41,13 @@ type Traits struct {
 	Accounts    string // "new" or "legacy"
 	Link        string // "signed_in", "hash", or "account": in the Shopify account (Recharge Unity)
 	AccountPage string `json:",omitempty"` // address of Recharge's page there
+	Affinity    bool   `json:",omitempty"` // only chosen: the merchant says that the portal is not in the account
 	// The rest is only detected.
 	AccountHost string `json:",omitempty"` // where the store's current customer accounts are
 	Path        string `json:",omitempty"` // the app's path on the storefront, such as "/apps/subscriptions"
 	Scopes      string `json:",omitempty"` // of the Admin token, separated by spaces
 	Burst       int    `json:",omitempty"` // calls that Recharge allows at once
+	Reached     bool   `json:",omitempty"` // a click or a try has ended in the portal
 }
 
 // WebhookState is the state of the webhooks' registration at Recharge.
@@ -61,8 +63,9 @@ type WebhookState struct {
 func (t Traits) Or(others Traits) Traits {
 	return Traits{
 		cmp.Or(t.PortalURL, others.PortalURL), cmp.Or(t.Accounts, others.Accounts), cmp.Or(t.Link, others.Link),
-		cmp.Or(t.AccountPage, others.AccountPage), cmp.Or(t.AccountHost, others.AccountHost),
-		cmp.Or(t.Path, others.Path), cmp.Or(t.Scopes, others.Scopes), cmp.Or(t.Burst, others.Burst),
+		cmp.Or(t.AccountPage, others.AccountPage), t.Affinity || others.Affinity,
+		cmp.Or(t.AccountHost, others.AccountHost), cmp.Or(t.Path, others.Path), cmp.Or(t.Scopes, others.Scopes),
+		cmp.Or(t.Burst, others.Burst), t.Reached || others.Reached,
 	}
 }
 

@@ -92,15 +92,18 @@
     }
   }
 
-  // refresh draws a part of the page again. What was opened in it stays open, and the focus stays where it is.
+  // refresh draws a part of the page again. What was opened in it stays open, unless the setup guide has gone on to its
+  // next step, and the focus stays where it is.
   async function refresh(path, id) {
     const into = document.getElementById(id);
     if (!into) return; // not on this page
     const answer = await ask(path);
+    const step = () => into.querySelector('.now')?.dataset.step;
+    const before = step();
     const open = [...into.querySelectorAll('details[open]')].map((details) => details.id);
     const focus = into.contains(document.activeElement) ? document.activeElement.id : '';
     if (answer.ok) await show(answer, into);
-    open.forEach((details) => { if (details) document.getElementById(details)?.setAttribute('open', ''); });
+    if (step() === before) open.forEach((details) => { if (details) document.getElementById(details)?.setAttribute('open', ''); });
     if (focus) document.getElementById(focus)?.focus();
     publishPath();
   }
@@ -265,7 +268,9 @@
     if (document.visibilityState === 'visible') refreshHealth().catch(() => {});
   }, 10000);
   setInterval(() => {
-    const changes = document.visibilityState === 'visible' && document.querySelector('#campaigns [data-changing]');
-    if (changes) refresh('/app/campaigns', 'campaigns').catch(() => {});
+    if (document.visibilityState !== 'visible') return;
+    for (const part of ['campaigns', 'connection']) {
+      if (document.querySelector(`#${part} [data-changing]`)) refresh(`/app/${part}`, part).catch(() => {});
+    }
   }, 3000);
 })();

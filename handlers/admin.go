@@ -59,6 +59,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.POST("/app/keys/revoke", a.signed(a.setting(a.revokeKey)))
 	e.POST("/app/try", a.signed(a.alone(a.try)))
 	e.POST("/app/support", a.signed(a.alone(a.support)))
+	e.POST("/app/contact", a.signed(a.contact))
 	if a.Merchant.Importer == nil {
 		return
 	}

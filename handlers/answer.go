@@ -70,6 +70,7 @@ type clickRequest struct {
 	// Read from a signed link. "" until verified.
 	locale string
 	home   string // the store's address
+	store  store.Contact
 }
 
 func begin(channel portal.Channel, now func() time.Time, pages *templates.Pages) *clickRequest {
@@ -196,6 +197,7 @@ func (r *clickRequest) firstWay(result portal.Result, byEmail bool) string {
 func (r *clickRequest) ownPage(c echo.Context, status int, result portal.Result) error {
 	page := templates.OwnPage{
 		RequestID: r.id, Home: r.home, Storefront: r.channel == portal.FromStorefront,
+		Store: r.store.Name, Email: r.store.Email,
 		Languages: cmp.Or(r.locale, c.Request().Header.Get("Accept-Language")),
 	}
 	switch {

@@ -210,6 +210,15 @@ func (a *Admin) support(c echo.Context, shop shopify.Shop) error {
 	return a.part(c, http.StatusOK, "support", view.Support)
 }
 
+// contact saves what the admin tells the app home of the store, as Shopify tells it to nobody else.
+func (a *Admin) contact(c echo.Context, shop shopify.Shop) error {
+	told := store.Contact{Name: c.FormValue("name"), Email: c.FormValue("email")}
+	if err := a.Merchant.SaveContact(c.Request().Context(), shop, told); err != nil {
+		return echo.NewHTTPError(http.StatusServiceUnavailable)
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
 // steps streams an answer. It sends each line as soon as it is known.
 type steps struct {
 	pages     *templates.Admin

@@ -52,6 +52,9 @@ func (l *SignedLinks) open(channel portal.Channel) echo.HandlerFunc {
 		result := l.follow(c, click)
 		if click.shop != "" {
 			click.home = l.Merchant.Platform.ShopURL(click.shop) + "/"
+			if record := l.Merchant.Store.Seen(click.shop); record != nil && record.Connection != nil {
+				click.store = record.Connection.Contact
+			}
 		}
 		return click.finish(c, l.Merchant, result)
 	}

@@ -272,3 +272,31 @@ func TestSupportMerchants(t *testing.T) {
 		t.Errorf("switched: %v; want who did it in the log", made)
 	}
 }
+
+// TestOwnPagesNameTheStore checks that a page for a signed link has what the admin has told of its store, and
+// that nobody else's staff can write there.
+func TestOwnPagesNameTheStore(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]*servertest.Fixture{
+		"many stores": servertest.Connected(t), "one store": servertest.Start(t),
+	} {
+		switchSupport(f, servertest.Shop, "1")
+		used, _ := makeSupport(f, servertest.Shop, servertest.Pat)
+		openSupport(f, used)
+		f.AppHome("/app/contact", f.SessionToken(servertest.ForShop(otherShop)), url.Values{"name": {"Evil"}, "email": {"evil@example.test"}})
+		for _, told := range []struct{ name, email, shown, mail string }{
+			{"", "", strings.TrimPrefix(f.Store.URL, "http://"), ""},
+			{"Bean & <b>Leaf</b>", "hi+there@example.test", "Bean &amp; &lt;b&gt;Leaf&lt;/b&gt;", "mailto:hi&#43;there@example.test?subject="},
+			{"Bean", "javascript:alert(1)", "Bean", ""},
+			{"Bean", "a?bcc=b@example.test", "Bean", ""},
+			{strings.Repeat("x", 201), "Pat <pat@example.test>", strings.TrimPrefix(f.Store.URL, "http://"), ""},
+		} {
+			f.AppHome("/app/contact", f.SessionToken(servertest.ForShop(servertest.Shop)), url.Values{"name": {told.name}, "email": {told.email}})
+			got := openSupport(f, used, "User-Agent", "another browser", "Accept-Language", "en")
+			shown := strings.Contains(got.Body, `<p class="store"><bdi>`+told.shown+`</bdi>`)
+			if !shown || strings.Contains(got.Body, "mailto:") != (told.mail != "") || !strings.Contains(got.Body, told.mail) || strings.Contains(got.Body, "Evil") {
+				t.Errorf("%s, told %+v: %s; want %q and %q", name, told, got.Body, told.shown, told.mail)
+			}
+		}
+	}
+}

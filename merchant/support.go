@@ -3,6 +3,7 @@ package merchant
 import (
 	"context"
 	"crypto/rand"
+	"net/mail"
 	"strings"
 	"time"
 
@@ -53,6 +54,25 @@ func (s *Service) SupportLink(ctx context.Context, shop shopify.Shop, tried Trie
 	tried.Link = link.String()
 	s.Log.InfoContext(ctx, "support link made", "request_id", SupportID(signed), "shop", string(shop), "by", by)
 	return tried
+}
+
+// SaveContact saves a store's name and the e-mail address that Shopify shows to its customers, which are on
+// the pages that no theme draws. What is no name or no address is dropped.
+func (s *Service) SaveContact(ctx context.Context, shop shopify.Shop, told store.Contact) error {
+	if len(told.Name) > 200 {
+		told.Name = ""
+	}
+	address, err := mail.ParseAddress(told.Email)
+	// The rest of a mailto: address would be read as more than the recipient.
+	if err != nil || address.Address != told.Email || len(told.Email) > 254 || strings.ContainsAny(told.Email, "?&%") {
+		told.Email = ""
+	}
+	_, err = s.Store.UpdateConnection(ctx, shop, func(c *store.Connection) bool {
+		changed := c.Contact != told
+		c.Contact = told
+		return changed
+	})
+	return err
 }
 
 // SwitchSupport turns a shop's links for support on or off. by is Shopify's id of the staff member.

@@ -226,7 +226,7 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 		page := *state.own
 		page.RequestID, page.Languages = "k3vq7m2xwa", language
 		if page.Home != "" {
-			page.Home = g.sandbox.Store.URL + "/"
+			page.Home, page.Store, page.Email = g.sandbox.Store.URL+"/", g.sandbox.kind.name, g.sandbox.kind.email
 		}
 		body, err := g.pages.Own(state.outcome, page)
 		return recolour(body, scheme, `href="?"`, `href="`+g.sandbox.path+`"`), err

@@ -51,7 +51,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 			record.WebhookVerified, record.WebhookRefused = time.Time{}, time.Time{}
 		}
 		saved := c
-		saved.PortalKeys, saved.Chosen = last.PortalKeys, last.Chosen
+		saved.PortalKeys, saved.Chosen, saved.Contact = last.PortalKeys, last.Chosen, last.Contact
 		if last.APIToken == c.APIToken {
 			saved.Campaigns = last.Campaigns // a new token may mean other customers
 		}

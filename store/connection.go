@@ -20,11 +20,18 @@ type Connection struct {
 	WebhookKey      string // unguessable part of the address that Recharge calls; "": none
 	Webhooks        WebhookState
 	Look            Look      `json:",omitzero"`
+	Contact         Contact   `json:",omitzero"` // SaveConnection leaves it, too
 	SavedAt         time.Time // when the merchant last saved it
 	// PortalKeys belong to the shop's own middleware. SaveConnection leaves them and Chosen as they
 	// are in Redis; only Update changes them.
 	PortalKeys []PortalKey `json:",omitempty"`
 	Campaigns  []Campaign  `json:",omitempty"` // the newest last; only Update changes them, too
+}
+
+// Contact is what a store tells its shoppers about itself. "" means not known.
+type Contact struct {
+	Name  string
+	Email string // the address that Shopify shows to customers
 }
 
 // PortalKey describes a key of a shop's own middleware. The key itself is not stored.

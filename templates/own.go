@@ -25,6 +25,8 @@ var (
 type OwnPage struct {
 	RequestID  string // a reference for support, also in the log
 	Home       string // the store's address; "" if not known
+	Store      string // the store's name; "" is the host of its address
+	Email      string // where shoppers reach the store; "" if not known
 	Storefront bool   // the page is at the store's address, so it can link to the store's pages
 	Reason     string // "used" or "expired", of a signed link that is forbidden; else ""
 	Languages  string // the reader's languages, as in Accept-Language
@@ -38,9 +40,9 @@ func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("no page is called %q", name)
 	}
-	var store string
+	store := page.Store
 	if home, err := url.Parse(page.Home); err == nil { // only a verified link has one, so the store may be named
-		store = home.Host
+		store = cmp.Or(store, home.Host)
 	}
 	before, after, _ := strings.Cut(words.Texts["reference"], "{id}")
 	return p.draw("own.html", words, map[string]any{
@@ -51,6 +53,7 @@ func (p *Pages) Own(name string, page OwnPage) ([]byte, error) {
 		"Hints":   hints(words.Texts, name, page),
 		"Store":   store,
 		"Page":    page,
+		"Contact": strings.ReplaceAll(words.Texts["contact"], "{shop}", store),
 		"Texts":   words.Texts,
 		"Before":  before, "After": after,
 	})

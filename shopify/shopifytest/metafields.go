@@ -19,7 +19,7 @@ const (
 		"{ currentAppInstallation { id metafield(namespace: $namespace, key: $key) { value } } }"
 	writeMetafield = "mutation ($metafields: [MetafieldsSetInput!]!) " +
 		"{ metafieldsSet(metafields: $metafields) { userErrors { message } } }"
-	readShop = "query { shop { ianaTimezone primaryDomain { url } } }"
+	readShop = "query { shop { name contactEmail ianaTimezone primaryDomain { url } } }"
 )
 
 type metafield struct {
@@ -65,6 +65,7 @@ func (s *Server) adminAPI(w http.ResponseWriter, r *http.Request) {
 		}}
 	case readShop:
 		answer["data"] = map[string]any{"shop": map[string]any{
+			"name": s.opts.Name, "contactEmail": s.opts.Email,
 			"ianaTimezone": timeZone, "primaryDomain": map[string]any{"url": s.domain()},
 		}}
 	default:

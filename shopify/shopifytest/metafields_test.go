@@ -59,7 +59,7 @@ func TestMetafields(t *testing.T) {
 			`{"data":{"metafieldsSet":{"userErrors":[]}}}`, "/a/b"},
 		{"read", graphQL(t, readMetafield, map[string]string{"namespace": "ours", "key": "path"}), 200,
 			`{"data":{"currentAppInstallation":{"id":"gid://shopify/AppInstallation/1","metafield":{"value":"/a/b"}}}}`, "/a/b"},
-		{"the shop", graphQL(t, readShop, nil), 200, `{"data":{"shop":{"ianaTimezone":"Asia/Tokyo","primaryDomain":{"url":"` + s.URL + `"}}}}`, "/a/b"},
+		{"the shop", graphQL(t, readShop, nil), 200, `{"data":{"shop":{"contactEmail":"` + s.opts.Email + `","ianaTimezone":"Asia/Tokyo","name":"` + s.opts.Name + `","primaryDomain":{"url":"` + s.URL + `"}}}}`, "/a/b"},
 		{"another operation", graphQL(t, "{ shop { name } }", nil), 200, `{"errors":[{"message":"shopifytest answers only`, "/a/b"},
 		{"no JSON", "x", 400, "invalid character", "/a/b"},
 	} {

@@ -242,12 +242,13 @@
     }
   });
 
-  // The server does not know the store's own domain and time zone. Without the domain, the links lead to myshopify.com,
+  // The server does not know the store's own domain and time zone, and learns its name and address here. Without the domain, the links lead to myshopify.com,
   // which redirects there.
   async function readShop() {
     try {
-      const { shop } = await shopifyAdmin('query { shop { ianaTimezone primaryDomain { url } } }');
+      const { shop } = await shopifyAdmin('query { shop { name contactEmail ianaTimezone primaryDomain { url } } }');
       timeZone = shop.ianaTimezone || timeZone;
+      ask('/app/contact', new URLSearchParams({ name: shop.name, email: shop.contactEmail })).catch(() => {});
       const { protocol, origin } = new URL(shop.primaryDomain.url);
       if (!/^https?:$/.test(protocol)) return;
       for (const link of document.querySelectorAll('[data-store]')) {

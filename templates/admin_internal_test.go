@@ -67,7 +67,7 @@ func TestLanguagesOfTheAppHome(t *testing.T) {
 				t.Errorf("%s.json has the English text at %q", c.Code, key)
 			case !slices.Equal(fixed(text), fixed(original)):
 				t.Errorf("%s.json at %q has %q; want %q", c.Code, key, fixed(text), fixed(original))
-			case strings.TrimSpace(text) != text && key != "list":
+			case strings.TrimSpace(text) != text && key != "list" && key != "thousands":
 				t.Errorf("%s.json at %q has space around it", c.Code, key)
 			}
 		}

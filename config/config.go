@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/mail"
 	"net/url"
 	"regexp"
 	"slices"
@@ -55,6 +54,8 @@ type Config struct {
 	LogText        bool     // text instead of JSON
 	TracesURL      *url.URL // where spans are sent, in OTLP over HTTP; nil: nowhere
 	TracesHeaders  map[string]Secret
+	SMTP           *SMTP    // sends mails to merchants; nil if it is not set
+	NotifyURL      Secret   // takes notices about all stores; empty if it is not set
 	SupportContact *url.URL // https, or mailto with a plain address; nil if it is not set
 	PProf          bool     // serve profiles on OpsAddr
 }
@@ -117,6 +118,8 @@ func (s Settings) Check() (Config, error) {
 		LogText:        c.choice("LOG_FORMAT", s.LogFormat, "json", "text") == "text",
 		TracesURL:      c.collector("OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint),
 		TracesHeaders:  c.headers("OTEL_EXPORTER_OTLP_HEADERS", s.OTLPHeaders),
+		SMTP:           c.smtp(s.SMTPURL, s.MailFrom),
+		NotifyURL:      c.secretURL("NOTIFY_URL", s.NotifyURL),
 		SupportContact: c.contact("SUPPORT_CONTACT", s.SupportContact),
 		PProf:          c.choice("PPROF", cmp.Or(s.PProf, "off"), "on", "off") == "on",
 	}
@@ -255,8 +258,7 @@ func (c *checker) contact(name, text string) *url.URL {
 		}
 		return u
 	}
-	address, err := mail.ParseAddress(text)
-	if !c.expect(err == nil && address.Address == text && !strings.ContainsAny(text, "?&%\""), name, "is not an e-mail address", hint) {
+	if !c.expect(IsAddress(text), name, "is not an e-mail address", hint) {
 		return nil
 	}
 	return &url.URL{Scheme: "mailto", Opaque: text}

@@ -46,6 +46,9 @@ type Settings struct {
 	LogFormat               string `name:"log-format" group:"Server" default:"json" placeholder:"json|text"`
 	OTLPEndpoint            string `name:"otel-exporter-otlp-endpoint" group:"Server" placeholder:"URL"`
 	OTLPHeaders             string `name:"otel-exporter-otlp-headers" group:"Server" hidden:""`
+	SMTPURL                 string `name:"smtp-url" group:"Server" hidden:""`
+	MailFrom                string `name:"mail-from" group:"Server" placeholder:"EMAIL"`
+	NotifyURL               string `name:"notify-url" group:"Server" hidden:""`
 	SupportContact          string `name:"support-contact" group:"Server" placeholder:"EMAIL|URL"`
 	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off"`
 }

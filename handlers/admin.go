@@ -60,6 +60,7 @@ func (a *Admin) Register(e *echo.Echo) {
 	e.POST("/app/try", a.signed(a.alone(a.try)))
 	e.POST("/app/support", a.signed(a.alone(a.support)))
 	e.POST("/app/contact", a.signed(a.contact))
+	e.POST("/app/reports", a.signed(a.alone(a.reports)))
 	if a.Merchant.Importer == nil {
 		return
 	}

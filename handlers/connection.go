@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -22,6 +23,7 @@ type connectionView struct {
 	Store     string // the store's address, which leads to its own domain
 	Setup     merchant.Setup
 	Support   supportView
+	Reports   *reportsView // nil if this server sends no mail
 
 	AddBlock, TurnOnEmbed string // addresses in the theme editor
 
@@ -62,6 +64,9 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 	view.Webhooks = a.Merchant.WebhookWords(connection, record)
 	if connection.ClientSecret != "" {
 		view.Secret = a.Merchant.SecretWords(record)
+	}
+	if a.Merchant.Notifier != nil && a.Merchant.Notifier.Mails() {
+		view.Reports = &reportsView{To: connection.ReportTo}
 	}
 	view.Support.Known, view.Support.Connected = err == nil, true
 	view.Support.On, view.Support.Account = record.SupportSecret() != nil, view.Link == "account" && view.AccountPage != ""
@@ -217,6 +222,22 @@ func (a *Admin) contact(c echo.Context, shop shopify.Shop) error {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// reportsView holds what the app home shows about notices by e-mail.
+type reportsView struct {
+	To   string // "": nobody gets them
+	Said merchant.Said
+}
+
+// reports saves where the merchant wants notices by e-mail.
+func (a *Admin) reports(c echo.Context, shop shopify.Shop) error {
+	if a.Merchant.Notifier == nil || !a.Merchant.Notifier.Mails() {
+		return echo.NewHTTPError(http.StatusNotFound)
+	}
+	view := reportsView{To: strings.TrimSpace(c.FormValue("to"))}
+	view.Said = a.Merchant.SaveReportTo(c.Request().Context(), shop, view.To, languages(c))
+	return a.part(c, http.StatusOK, "reports", view)
 }
 
 // steps streams an answer. It sends each line as soon as it is known.

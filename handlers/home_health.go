@@ -84,19 +84,6 @@ func (s span) parts() (starts []time.Time) {
 	return append(starts, at)
 }
 
-// within returns those hours that begin between two times.
-func within(hours []store.Hour, from, to time.Time) []store.Hour {
-	first := slices.IndexFunc(hours, func(h store.Hour) bool { return !h.Start.Before(from) })
-	if first < 0 {
-		return nil
-	}
-	end := slices.IndexFunc(hours[first:], func(h store.Hour) bool { return !h.Start.Before(to) })
-	if end < 0 {
-		return hours[first:]
-	}
-	return hours[first : first+end]
-}
-
 // bar is a part of the chart and a row of its table.
 type bar struct {
 	Start  time.Time
@@ -203,7 +190,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop, s span) healt
 	if err != nil || notRead != nil {
 		return healthView{Unknown: true}
 	}
-	counts := merchant.Sum(within(health.Hours, s.start, s.end))
+	counts := merchant.Sum(merchant.Within(health.Hours, s.start, s.end))
 	visits := merchant.VisitsOf(counts)
 	v := healthView{
 		Connected: connected != nil, Shop: string(shop), Zone: s.now.Location().String(), Version: a.Version, Now: s.now,
@@ -218,7 +205,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop, s span) healt
 	if s.Name == "today" {
 		until = s.before.Add(s.now.Sub(s.start))
 	}
-	if before := merchant.VisitsOf(merchant.Sum(within(health.Hours, s.before, until))); before.All > 0 {
+	if before := merchant.VisitsOf(merchant.Sum(merchant.Within(health.Hours, s.before, until))); before.All > 0 {
 		v.Trend = merchant.Text{Key: "trend " + s.Name, Values: []any{
 			"visits", merchant.Plural(int(before.All), "visit"), "share", 100 * before.Portal / before.All,
 		}}
@@ -242,7 +229,7 @@ func (v *healthView) draw(s span, hours []store.Hour) {
 	starts := s.parts()
 	most := int64(1)
 	for i, start := range starts[:len(starts)-1] {
-		visits := merchant.VisitsOf(merchant.Sum(within(hours, start, starts[i+1])))
+		visits := merchant.VisitsOf(merchant.Sum(merchant.Within(hours, start, starts[i+1])))
 		b := bar{Start: start, Visits: visits.All, Pieces: pieces(visits), Tick: s.days == 7 || i%7 == 0}
 		if s.days == 1 {
 			b.Clock, b.Tick = start.Format("15:04"), start.Hour()%6 == 0
@@ -295,7 +282,7 @@ func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
 	_ = w.Write(header) // a buffer takes everything
 	starts := s.parts()
 	for i, start := range starts[:len(starts)-1] {
-		v := merchant.VisitsOf(merchant.Sum(within(health.Hours, start, starts[i+1])))
+		v := merchant.VisitsOf(merchant.Sum(merchant.Within(health.Hours, start, starts[i+1])))
 		row := []string{start.Format(time.RFC3339)}
 		for _, n := range []int64{v.All, v.Portal, v.SignedIn} {
 			row = append(row, strconv.FormatInt(n, 10))

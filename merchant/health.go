@@ -1,6 +1,9 @@
 package merchant
 
 import (
+	"slices"
+	"time"
+
 	"manage-subscriptions/portal"
 	"manage-subscriptions/store"
 )
@@ -57,6 +60,19 @@ func Sum(hours []store.Hour) map[string]int64 {
 		}
 	}
 	return sum
+}
+
+// Within returns those hours that begin between two times.
+func Within(hours []store.Hour, from, to time.Time) []store.Hour {
+	first := slices.IndexFunc(hours, func(h store.Hour) bool { return !h.Start.Before(from) })
+	if first < 0 {
+		return nil
+	}
+	end := slices.IndexFunc(hours[first:], func(h store.Hour) bool { return !h.Start.Before(to) })
+	if end < 0 {
+		return hours[first:]
+	}
+	return hours[first : first+end]
 }
 
 // Headline says how many of some visits reached the portal, and how many of those signed in.

@@ -28,6 +28,7 @@ type Service struct {
 	Platform shopify.Platform
 	AppURL   *url.URL
 	Importer *importer.Importer // nil if customers are not imported
+	Notifier Notifier           // nil if the operator wants no notices
 	Log      *slog.Logger
 	NoLook   bool       // detect no traits, except when a merchant connects
 	Doubts   chan Doubt // from Noticed to Watch; nil if nothing watches

@@ -3,7 +3,6 @@ package merchant
 import (
 	"context"
 	"errors"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +65,7 @@ func (s *Service) customer(
 		}
 		return id, Tried{}
 	}
-	if address, err := mail.ParseAddress(named); err != nil || address.Address != named || len(named) > 254 {
+	if !isAddress(named) {
 		return "", Tried{Result: "invalid", State: recharge.Failed, Text: sentence("try invalid")}
 	}
 	step := Step{Name: "email", State: recharge.Passed, Title: sentence("email"), Text: sentence("email found")}

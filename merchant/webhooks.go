@@ -149,6 +149,7 @@ func (s *Service) Maintain(ctx context.Context) error {
 	}
 	for _, connection := range all {
 		s.lookIfDue(ctx, connection)
+		err = errors.Join(err, s.report(ctx, connection))
 	}
 	return err
 }

@@ -116,6 +116,9 @@ func (s *server) wireClicks() {
 		Importer: s.importer, Log: s.Log,
 		NoLook: s.NoLook, Doubts: make(chan merchant.Doubt, 64),
 	}
+	if s.cfg.SMTP != nil || !s.cfg.NotifyURL.Empty() {
+		s.merchant.Notifier = &notifier{s.cfg.SMTP, s.cfg.NotifyURL, recharge.NewTransport(notifyTimeout)}
+	}
 }
 
 // wireMerchants sets up the one configured store or a registry of connected stores, and what resolves

@@ -52,6 +52,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		}
 		saved := c
 		saved.PortalKeys, saved.Chosen, saved.Contact = last.PortalKeys, last.Chosen, last.Contact
+		saved.ReportTo, saved.ReportIn = last.ReportTo, last.ReportIn
 		if last.APIToken == c.APIToken {
 			saved.Campaigns = last.Campaigns // a new token may mean other customers
 		}

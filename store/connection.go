@@ -22,10 +22,11 @@ type Connection struct {
 	Look            Look      `json:",omitzero"`
 	Contact         Contact   `json:",omitzero"` // SaveConnection leaves it, too
 	SavedAt         time.Time // when the merchant last saved it
-	// PortalKeys belong to the shop's own middleware. SaveConnection leaves them and Chosen as they
-	// are in Redis; only Update changes them.
-	PortalKeys []PortalKey `json:",omitempty"`
-	Campaigns  []Campaign  `json:",omitempty"` // the newest last; only Update changes them, too
+	// SaveConnection leaves the rest and Chosen as they are in Redis; only Update changes them.
+	ReportTo   string      `json:",omitempty"` // where the merchant wants notices by e-mail; "": nowhere
+	ReportIn   string      `json:",omitempty"` // the merchant's languages, as in Accept-Language
+	PortalKeys []PortalKey `json:",omitempty"` // of the shop's own middleware
+	Campaigns  []Campaign  `json:",omitempty"` // the newest last
 }
 
 // Contact is what a store tells its shoppers about itself. "" means not known.

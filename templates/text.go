@@ -34,8 +34,11 @@ type Day time.Time
 func Has(key string) bool { return adminCatalogues()[english].Texts[key] != "" }
 
 // String returns the text in English, without markup, for the API, commands and logs.
-func (t Text) String() string {
-	text := adminCatalogues()[english].write(t)
+func (t Text) String() string { return t.In(english) }
+
+// In returns the text without markup, in the first of languages that there is. These are as in Accept-Language.
+func (t Text) In(languages string) string {
+	text := choose(adminCatalogues(), languages).write(t)
 	return html.UnescapeString(regexp.MustCompile("<[^>]*>").ReplaceAllString(text, ""))
 }
 

@@ -55,7 +55,11 @@ func TestGalleryShowsEachTarget(t *testing.T) {
 				}
 				continue
 			}
-			want := []string{`data-target="` + target + `"`, `href="/apps/subscriptions?locale=` + language + `"`}
+			href := "/apps/subscriptions?locale=" + language
+			if target == "purchase.thank-you.block.render" {
+				href += "&amp;ms_ordered=1"
+			}
+			want := []string{`data-target="` + target + `"`, `href="` + href + `"`}
 			for _, text := range accountWords(t, language) {
 				want = append(want, ">"+text+"<")
 			}

@@ -168,6 +168,7 @@ func TestFaultIsSeenByClicking(t *testing.T) {
 	ctx := browser(t)
 	signIn(t, ctx, s, pat)
 	do(t, ctx,
+		chromedp.Click(css("#sandbox summary")),
 		chromedp.Click(css(`[data-switch="down"]`)),
 		chromedp.WaitVisible(css(`[data-switch="down"][aria-pressed="true"]`)),
 		chromedp.Click(css("#manage-subscriptions")),
@@ -181,6 +182,7 @@ func TestFaultIsSeenByClicking(t *testing.T) {
 	}
 	picture(t, ctx, "unavailable", 1200, 800)
 	do(t, ctx,
+		chromedp.Click(css("#sandbox summary")),
 		chromedp.Click(css(`[data-switch="down"]`)),
 		chromedp.WaitVisible(css(`[data-switch="down"][aria-pressed="false"]`)),
 		chromedp.Navigate(s.Store.URL+"/apps/subscriptions"),

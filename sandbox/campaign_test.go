@@ -36,6 +36,7 @@ func TestCampaign(t *testing.T) {
 			return strings.Contains(got, want)
 		})
 	}
+	do(t, shopper.ctx, chromedp.Click(css("#sandbox summary")))
 	run("there is no campaign ahead")
 
 	m.open(`[data-state="connected"]`)

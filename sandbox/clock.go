@@ -118,8 +118,7 @@ func (p *panel) runClock(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.said = said
 	p.mu.Unlock()
-	w.Header().Set("Location", whereFrom(r, p.sandbox.path))
-	w.WriteHeader(http.StatusSeeOther)
+	p.back(w, r)
 }
 
 // clockWords is what the panel shows of the clock; "" if nobody has let it run.

@@ -157,7 +157,7 @@ func (g *gallery) index(w http.ResponseWriter, r *http.Request) {
 	err := g.page.ExecuteTemplate(&out, "gallery.html", map[string]any{
 		"Store":     g.sandbox.kind.name,
 		"Theme":     g.sandbox.kind.theme,
-		"Other":     g.sandbox.panel.elsewhere(),
+		"Others":    g.sandbox.others(),
 		"Languages": g.pages.Languages(),
 		"Language":  language,
 		"States":    states(),
@@ -246,7 +246,7 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	look := shopifytest.Look{Locale: language, Scheme: scheme, Path: g.sandbox.path, NoFooter: true}
+	look := shopifytest.Look{Locale: language, Scheme: scheme, Path: g.sandbox.path}
 	for _, shopper := range shoppers() {
 		if shopper.ID == state.shopper {
 			look.Shopper = &shopper

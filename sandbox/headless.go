@@ -84,7 +84,8 @@ func (f *storefront) serve(listener net.Listener) {
 	mux.HandleFunc("POST /login", f.login)
 	mux.HandleFunc("POST /logout", f.logout)
 	mux.HandleFunc("POST /manage-subscriptions", f.ask)
-	f.server = &http.Server{Handler: http.NewCrossOriginProtection().Handler(mux), ReadHeaderTimeout: 5 * time.Second}
+	own := http.NewCrossOriginProtection().Handler(mux)
+	f.server = &http.Server{Handler: f.sandbox.panel.around(own), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = f.server.Serve(listener) }()
 }
 
@@ -142,7 +143,7 @@ func (f *storefront) account(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *storefront) draw(w http.ResponseWriter, data map[string]any) {
-	data["Visitors"], data["Panel"], data["Store"] = visitors(), f.sandbox.panel.draw(), f.sandbox.kind.name
+	data["Visitors"], data["Store"] = visitors(), f.sandbox.kind.name
 	var page bytes.Buffer
 	if err := f.page.Execute(&page, data); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

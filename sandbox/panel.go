@@ -1,100 +1,174 @@
 package sandbox
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"html/template"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 //go:embed panel.html
 var panelHTML string
 
-// panel is drawn at the foot of the store's and the portal's pages. It switches faults and shows
-// how the last click ended.
+// panel is at the top of each page of a store, its portal and its admin. It switches faults and shows how
+// the last click in this store ended.
 type panel struct {
 	sandbox *Sandbox
 	page    *template.Template
+	routes  *http.ServeMux
+	clicks  atomic.Int64 // through this store, under way
 
-	mu    sync.Mutex
-	last  map[string]string // the last click's line in the log
-	other string            // the other store's address; "" if there is none
-	said  string            // about the clock
+	mu   sync.Mutex
+	last map[string]string // the last click's line in the log
+	said string            // about the clock
 }
 
-func newPanel(s *Sandbox) *panel {
-	return &panel{sandbox: s, page: template.Must(template.New("panel").Parse(panelHTML))}
+func newPanel(s *Sandbox, gallery *gallery) *panel {
+	p := &panel{sandbox: s, page: template.Must(template.New("panel").Parse(panelHTML)), routes: http.NewServeMux()}
+	p.routes.HandleFunc("POST /sandbox/clock", p.runClock)
+	p.routes.HandleFunc("POST /sandbox/switch", p.turn)
+	p.routes.HandleFunc("GET /sandbox/gallery", gallery.index)
+	p.routes.HandleFunc("GET /sandbox/page", gallery.show)
+	return p
 }
 
-func (p *panel) draw() template.HTML {
+// around adds the panel to the pages of a host, and the routes of its buttons. Pages in a frame have no panel.
+func (p *panel) around(host http.Handler) http.Handler {
+	routes := http.NewCrossOriginProtection().Handler(p.routes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/sandbox/") {
+			routes.ServeHTTP(w, r)
+			return
+		}
+		if strings.Contains(r.URL.Path, p.sandbox.path) {
+			p.clicks.Add(1)
+			defer p.clicks.Add(-1)
+		}
+		if r.Header.Get("Sec-Fetch-Dest") == "iframe" {
+			host.ServeHTTP(w, r)
+			return
+		}
+		answer := &answer{ResponseWriter: w, status: http.StatusOK}
+		host.ServeHTTP(answer, r)
+		answer.send(p, r.URL.Path)
+	})
+}
+
+// answer keeps an answer until it is complete.
+type answer struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) WriteHeader(status int)            { a.status = status }
+func (a *answer) Write(part []byte) (int, error)    { return a.body.Write(part) }
+func (a *answer) WriteString(s string) (int, error) { return a.body.WriteString(s) }
+
+var bodyTag = regexp.MustCompile(`<body[^>]*>\n?`)
+
+// send sends the answer, with the panel if it is a page.
+func (a *answer) send(p *panel, path string) {
+	body, head := a.body.Bytes(), a.Header()
+	if tag := bodyTag.FindIndex(body); tag != nil && strings.HasPrefix(head.Get("Content-Type"), "text/html") {
+		body = slices.Concat(body[:tag[1]], p.draw(path), body[tag[1]:])
+		head.Del("Content-Length")
+		head.Del("Content-Security-Policy") // it would forbid the panel's style and buttons
+	}
+	a.ResponseWriter.WriteHeader(a.status)
+	_, _ = a.ResponseWriter.Write(body) // a browser that has gone away needs no answer
+}
+
+func (p *panel) draw(path string) []byte {
 	p.mu.Lock()
 	last := p.last
 	p.mu.Unlock()
-	broken, current := 0, p.sandbox.kind.accounts == "new"
+	on, current := 0, p.sandbox.kind.accounts == "new"
 	for _, toggle := range p.sandbox.switches {
+		if toggle.On() {
+			on++
+		}
 		if toggle.Name == "accounts" && toggle.On() {
 			current = !current
 		}
-		if toggle.On() && !toggle.Choice {
-			broken++
-		}
 	}
-	var out strings.Builder
+	var out bytes.Buffer
 	err := p.page.Execute(&out, map[string]any{
 		"Store":    p.sandbox.Store,
+		"Name":     p.sandbox.kind.name,
+		"Home":     p.sandbox.home(),
+		"From":     path,
 		"Switches": p.sandbox.switches,
-		"Broken":   broken,
+		"On":       on,
 		"Headless": p.sandbox.kind.headless,
 		"Account":  current && !p.sandbox.kind.headless,
 		"Last":     last,
 		"Clock":    p.clockWords(),
-		"Other":    p.elsewhere(),
+		"Others":   p.sandbox.others(),
 	})
 	if err != nil {
-		return template.HTML(template.HTMLEscapeString(err.Error()))
+		return []byte(template.HTMLEscapeString(err.Error()))
 	}
-	return template.HTML(out.String()) // html/template has escaped it
+	return out.Bytes()
 }
 
-// lead adds a link to another sandbox.
-func (p *panel) lead(other *Sandbox) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.other = other.Store.URL
+// place is another store of the sandbox.
+type place struct{ Name, Home, Gallery string }
+
+// home returns the address of the store's home page.
+func (s *Sandbox) home() string {
+	if s.headless != nil {
+		return s.headless.url + "/"
+	}
+	return s.Store.URL + "/"
 }
 
-func (p *panel) elsewhere() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.other
+func (s *Sandbox) others() (all []place) {
+	for _, other := range s.environment.stores {
+		if other != s {
+			all = append(all, place{other.kind.name, other.home(), other.Store.URL + "/sandbox/gallery"})
+		}
+	}
+	return all
 }
 
 // turn handles the panel's buttons.
 func (p *panel) turn(w http.ResponseWriter, r *http.Request) {
-	if r.PostFormValue("forget") != "" {
+	var err error
+	switch name := r.PostFormValue("name"); name {
+	case "forget":
 		p.sandbox.Forget()
-	} else if err := p.sandbox.Switch(r.PostFormValue("name"), r.PostFormValue("on") == "true"); err != nil {
+	case "off":
+		err = p.sandbox.AllOff()
+	default:
+		err = p.sandbox.Switch(name, r.PostFormValue("on") == "true")
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Location", whereFrom(r, p.sandbox.path))
-	w.WriteHeader(http.StatusSeeOther)
+	p.back(w, r)
 }
 
-// whereFrom returns the storefront page whose button was pressed. Pages of the portal send no
-// referrer.
-func whereFrom(r *http.Request, path string) string {
-	from, err := url.Parse(r.Referer())
-	if err != nil || from.Host != r.Host || !strings.HasPrefix(from.Path, "/") || strings.HasPrefix(from.Path, "//") ||
-		strings.HasPrefix(from.Path, path) {
-		return "/account" // not back to a click; only a real click should show a fault
+// back returns to the page whose button was pressed, with the panel open. It does not return to a click, since
+// only a real click should show a fault.
+func (p *panel) back(w http.ResponseWriter, r *http.Request) {
+	from := r.PostFormValue("from")
+	click := strings.Contains(from, p.sandbox.path) || strings.HasPrefix(from, portalPath)
+	if click || !strings.HasPrefix(from, "/") || strings.HasPrefix(from, "//") {
+		from = "/account"
 	}
-	return (&url.URL{Path: from.Path}).EscapedPath() + "#sandbox"
+	w.Header().Set("Location", (&url.URL{Path: from}).EscapedPath()+"#sandbox-switches")
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 // watcher reads the server's log as it is written. Each click logs one line with the name of its
@@ -114,22 +188,27 @@ func (w *watcher) Handle(ctx context.Context, record slog.Record) error {
 			line[a.Key] = a.Value.String()
 			return true
 		})
-		for _, s := range w.environment.stores {
-			// Every panel shows a rejected click, and one from another store, since it names none of these.
-			if string(s.kind.shop) == line["shop"] || !w.environment.has(line["shop"]) {
-				s.panel.saw(line)
-			}
+		if s := w.environment.storeOf(line); s != nil {
+			s.panel.mu.Lock()
+			s.panel.last = line
+			s.panel.mu.Unlock()
 		}
 	}
 	return w.Handler.Handle(ctx, record)
 }
 
-func (e *environment) has(shop string) bool {
-	return slices.ContainsFunc(e.stores, func(s *Sandbox) bool { return string(s.kind.shop) == shop })
-}
-
-func (p *panel) saw(line map[string]string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.last = line
+// storeOf returns the store that a click was made in, or nil. The line of a refused click names no store, but the store
+// still waits for the answer. A headless storefront's shoppers come to the server without a store.
+func (e *environment) storeOf(line map[string]string) *Sandbox {
+	is := func(matches func(*Sandbox) bool) *Sandbox {
+		if i := slices.IndexFunc(e.stores, matches); i >= 0 {
+			return e.stores[i]
+		}
+		return nil
+	}
+	return cmp.Or(
+		is(func(s *Sandbox) bool { return string(s.kind.shop) == line["shop"] }),
+		is(func(s *Sandbox) bool { return line["channel"] == "" && s.panel.clicks.Load() > 0 }),
+		is(func(s *Sandbox) bool { return line["channel"] != "" && s.kind.headless }),
+	)
 }

@@ -13,9 +13,7 @@ import (
 	"html/template"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,12 +155,6 @@ func StartAll(ctx context.Context, all ...Options) ([]*Sandbox, error) {
 		return nil, err
 	}
 	for i, s := range stores {
-		if i > 0 {
-			s.panel.lead(stores[0])
-		}
-		if i == 1 {
-			stores[0].panel.lead(s)
-		}
 		if all[i].New {
 			continue
 		}
@@ -229,11 +221,11 @@ func (o Options) listen(port int, store string) (net.Listener, error) {
 func (s *Sandbox) build(e *environment, key *rsa.PrivateKey) error {
 	s.environment = e
 	s.switches = s.toggles()
-	s.panel = newPanel(s)
 	gallery, err := newGallery(s)
 	if err != nil {
 		return err
 	}
+	s.panel = newPanel(s, gallery)
 	url := "http://" + s.listener.Addr().String()
 	rechargeSecret := rand.Text()
 	s.Recharge = rechargetest.NewServer(rechargetest.Options{
@@ -247,10 +239,9 @@ func (s *Sandbox) build(e *environment, key *rsa.PrivateKey) error {
 		SigningKey:      key,
 		PortalBase:      url + portalPath + "/portal/",
 		Customers:       append(s.kind.customers(), subscribers(s.subscribers)...),
-		Footer:          s.panel.draw,
 		Now:             e.now,
 	})
-	s.startStore(gallery)
+	s.startStore()
 	s.Store.AddApp(shopifytest.App{
 		PathPrefix: portalPath, ProxyURL: s.Recharge.URL + "/proxy", Secret: rechargeSecret, NoLink: true,
 	})
@@ -258,7 +249,7 @@ func (s *Sandbox) build(e *environment, key *rsa.PrivateKey) error {
 	return nil
 }
 
-func (s *Sandbox) startStore(gallery *gallery) {
+func (s *Sandbox) startStore() {
 	s.Store = shopifytest.NewServerOn(s.listener, shopifytest.Options{
 		Shop:      string(s.kind.shop),
 		Name:      s.kind.name,
@@ -273,14 +264,8 @@ func (s *Sandbox) startStore(gallery *gallery) {
 		AccountPage: func(o shopifytest.AccountOpening) template.HTML {
 			return s.Recharge.AccountPage(o.Shopper.ID, o.Page+o.Path, o.Query)
 		},
-		Footer: s.panel.draw,
+		Around: s.panel.around,
 		Now:    s.environment.now,
-		Handlers: map[string]http.Handler{
-			"POST /sandbox/clock":  http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.runClock)),
-			"POST /sandbox/switch": http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.panel.turn)),
-			"GET /sandbox/gallery": http.HandlerFunc(gallery.index),
-			"GET /sandbox/page":    http.HandlerFunc(gallery.show),
-		},
 	})
 }
 
@@ -305,16 +290,16 @@ func (s *Sandbox) connect(ctx context.Context) error {
 // blocks returns the app blocks that the merchant has placed, one for each audience.
 func blocks() []shopifytest.Block {
 	var blocks []shopifytest.Block
-	styles := map[string]string{"everyone": "button", "signed_in": "secondary", "subscribers": "link"}
-	for audience, style := range styles {
-		settings := map[string]any{
-			"audience": audience, "style": style, "text": "For " + strings.ReplaceAll(audience, "_", " "),
-		}
+	for _, one := range []struct{ audience, style, text string }{
+		{"everyone", "button", "Manage subscriptions"},
+		{"signed_in", "secondary", "Manage subscriptions (signed in)"},
+		{"subscribers", "link", "Manage subscriptions (subscribers)"},
+	} {
+		settings := map[string]any{"audience": one.audience, "style": one.style, "text": one.text}
 		blocks = append(blocks, shopifytest.Block{
-			ID: audience, Name: "manage-subscriptions", Page: "/", Settings: settings,
+			ID: one.audience, Name: "manage-subscriptions", Page: "/", Settings: settings,
 		})
 	}
-	slices.SortFunc(blocks, func(a, b shopifytest.Block) int { return strings.Compare(a.ID, b.ID) })
 	return blocks
 }
 
@@ -351,7 +336,7 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
     %[1]s/sandbox/gallery   every page a shopper can see, in every language
     %[1]s/admin             the admin of the first store
 
-  The panel at the foot of each page breaks things, so that you see every outcome.
+  The panel at the top of each page breaks things, so that you see every outcome.
   Ctrl-C ends it. Below is the server's log.
 
 `, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront)

@@ -129,7 +129,7 @@ func TestEverySwitch(t *testing.T) {
 			if got := pat.click("/orders"); got != want.known {
 				t.Errorf("known: %s; want %s", got, want.known)
 			}
-			pat.post("/sandbox/switch", url.Values{"forget": {"yes"}})
+			pat.post("/sandbox/switch", url.Values{"name": {"forget"}})
 			if got := pat.click(""); got != want.cold {
 				t.Errorf("not known: %s; want %s", got, want.cold)
 			}
@@ -151,7 +151,7 @@ func TestEverySwitch(t *testing.T) {
 	page := newPerson(t, start(t), pat).get("/account")
 	var shown []string
 	for _, match := range regexp.MustCompile(`data-switch="([a-z]+)"`).FindAllStringSubmatch(page, -1) {
-		if match[1] != "forget" && match[1] != "run" {
+		if !slices.Contains([]string{"off", "forget", "run"}, match[1]) {
 			shown = append(shown, match[1])
 		}
 	}
@@ -179,7 +179,7 @@ func TestFirstClick(t *testing.T) {
 	if got := click(); slices.Contains(got, "/customers") {
 		t.Errorf("an imported customer's click calls %q; want no lookup", got)
 	}
-	pat.post("/sandbox/switch", url.Values{"forget": {"yes"}})
+	pat.post("/sandbox/switch", url.Values{"name": {"forget"}})
 	if got := click(); !slices.Contains(got, "/customers") {
 		t.Errorf("a forgotten shopper's click calls %q; want a lookup", got)
 	}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -39,6 +40,15 @@ func (s *Sandbox) Switch(name string, on bool) error {
 	return fmt.Errorf("no switch is called %q", name)
 }
 
+// AllOff turns every switch off.
+func (s *Sandbox) AllOff() error {
+	var all error
+	for _, toggle := range s.switches {
+		all = errors.Join(all, s.Switch(toggle.Name, false))
+	}
+	return all
+}
+
 // Forget deletes every cached shopper from Redis. It keeps what merchants have saved.
 func (s *Sandbox) Forget() {
 	for _, key := range s.environment.redis.Keys() {
@@ -66,25 +76,27 @@ func dump(redis *miniredis.Miniredis) map[string]string {
 }
 
 func (s *Sandbox) toggles() []*toggle {
-	const mostlyByHash = "signed in for a minute, then by hash; a shopper who is not known: try again"
+	const byHash = "Known shoppers get in, after a minute by a hash link. Others are asked to try again."
 	type (
 		recharge = rechargetest.Faults
 		store    = shopifytest.Faults
 	)
 	behind := []*toggle{
-		s.rechargeToggle("limited", "Recharge limits us (429)", mostlyByHash,
+		s.rechargeToggle("limited", "Recharge refuses calls (429)", byHash,
 			func(f *recharge, on bool) { f.Limited = on }),
-		s.rechargeToggle("slow", "Recharge takes 10 seconds", "the same, after 3 to 6 seconds",
+		s.rechargeToggle("slow", "Recharge takes 10 seconds", "Known shoppers get in by a hash link, after 3 to 6 seconds.",
 			func(f *recharge, on bool) { f.Latency = seconds(10, on) }),
-		s.rechargeToggle("down", "Recharge is down", mostlyByHash,
+		s.rechargeToggle("down", "Recharge is down", byHash,
 			func(f *recharge, on bool) { f.Down = on }),
-		s.rechargeToggle("sessions", "Recharge refuses sessions", "by hash, unless a session is cached",
+		s.rechargeToggle("sessions", "Recharge creates no sessions",
+			"Shoppers get in by a hash link, unless their session is cached.",
 			func(f *recharge, on bool) { f.RefuseSessions = on }),
-		s.rechargeToggle("filter", "Recharge ignores the filter", "the shopper's own portal, or try again; nobody else's",
+		s.rechargeToggle("filter", "Recharge ignores the customer filter",
+			"Shoppers get into their own portal, or are asked to try again. Nobody gets into another’s.",
 			func(f *recharge, on bool) { f.IgnoreFilter = on }),
 		{
-			Name: "redis", Label: "Redis is gone", Expect: "signed in all the same, with three or four calls each time",
-			set: s.setRedisGone,
+			Name: "redis", Label: "Redis is down", set: s.setRedisGone,
+			Expect: "Shoppers still get in, but each click makes three or four calls to Recharge.",
 		},
 	}
 	if s.kind.headless { // its shoppers do not come through Shopify
@@ -92,8 +104,8 @@ func (s *Sandbox) toggles() []*toggle {
 	}
 	return append(behind,
 		&toggle{
-			Name: "unity", Label: "Recharge's portal: Unity, not Affinity", Choice: true,
-			Expect: "the page in the current customer account, once the app home has its address; the server notices at once",
+			Name: "unity", Label: "Portal in the customer account (Unity)", Choice: true,
+			Expect: "Clicks lead to Recharge’s page in Shopify’s customer account.",
 			set: func(on bool) error {
 				s.Recharge.SetUnity(on)
 				s.look()
@@ -101,20 +113,21 @@ func (s *Sandbox) toggles() []*toggle {
 			},
 		},
 		s.accountsToggle(),
-		s.storeToggle("bots", "The store refuses bots (430)", "as before; the server keeps what it knows of the store",
-			func(f *store, on bool) {
+		s.storeToggle("bots", "The store blocks bots (430)",
+			"Clicks work as before. The server keeps what it knows about the store.", func(f *store, on bool) {
 				f.Bots = 0
 				if on {
 					f.Bots = 430
 				}
 			}),
-		s.storeToggle("clock", "Shopify's clock is 100 s off", "403, as for a replayed click",
+		s.storeToggle("clock", "Shopify’s clock is 100 seconds slow", "Clicks are refused (403), as if they were replayed.",
 			func(f *store, on bool) { f.ClockOffset = seconds(-100, on) }),
-		s.storeToggle("secret", "Signed with a wrong secret", "403, as for a forged click",
+		s.storeToggle("secret", "Shopify signs with the wrong secret", "Clicks are refused (403), as if they were forged.",
 			func(f *store, on bool) { f.WrongSecret = on }),
-		s.storeToggle("signin", "The sign-in does not take", "one round trip, then a page: sign in once more",
+		s.storeToggle("signin", "Signing in has no effect",
+			"Shoppers sign in once, then see a page that asks them to sign in again.",
 			func(f *store, on bool) { f.ForgetShopper = on }),
-		s.storeToggle("shop", "A store without Recharge", "a page: not set up yet", func(f *store, on bool) {
+		s.storeToggle("shop", "The store is not connected", "Shoppers see a page that says so.", func(f *store, on bool) {
 			f.Shop = ""
 			if on {
 				f.Shop = "another-store.myshopify.com"
@@ -126,11 +139,11 @@ func (s *Sandbox) toggles() []*toggle {
 // accountsToggle switches to the kind of customer accounts that the store does not have at the start.
 func (s *Sandbox) accountsToggle() *toggle {
 	now, other := s.kind.accounts, "legacy"
-	label := "Customer accounts: legacy, not current"
+	label := "Legacy customer accounts"
 	if now == "legacy" {
-		other, label = "new", "Customer accounts: current, not legacy"
+		other, label = "new", "Current customer accounts"
 	}
-	expect := "as before; a signed-out shopper returns from the other sign-in; the server notices at once"
+	expect := "Clicks work as before. Shoppers sign in on the other page."
 	return &toggle{Name: "accounts", Label: label, Choice: true, Expect: expect, set: func(on bool) error {
 		if on {
 			s.Store.SetAccounts(other)

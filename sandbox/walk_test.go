@@ -259,7 +259,7 @@ func walkTwoShoppers(w *walker) {
 	w.until("what the script has learned of both", func() bool {
 		return read(w.t, w.ctx, chromedp.Evaluate[int](`sessionStorage.length`)) == 2
 	})
-	w.press("For subscribers")
+	w.press("Manage subscriptions (subscribers)")
 	w.inPortal("Pat Doe", "Subscriptions")
 }
 
@@ -269,7 +269,7 @@ func walkRenamedPath(w *walker) {
 		w.sees("Good coffee, before you run out.")
 		return w.links(".shopify-app-block")[0]
 	}
-	if got, want := block(), (link{"For everyone", "/apps/subscriptions?locale=en&country=US"}); got != want {
+	if got, want := block(), (link{"Manage subscriptions", "/apps/subscriptions?locale=en&country=US"}); got != want {
 		w.t.Errorf("the app block has %v; want %v, since nobody has clicked yet", got, want)
 	}
 	w.press("Subscriptions")
@@ -277,10 +277,10 @@ func walkRenamedPath(w *walker) {
 	w.inPortal("Pat Doe", "Subscriptions")
 
 	(&merchant{w}).savesPath("/tools/my_subs")
-	if got, want := block(), (link{"For everyone", "/tools/my_subs?locale=en&country=US"}); got != want {
+	if got, want := block(), (link{"Manage subscriptions", "/tools/my_subs?locale=en&country=US"}); got != want {
 		w.t.Errorf("after a visit to the app home, the app block has %v; want %v", got, want)
 	}
-	w.press("For everyone")
+	w.press("Manage subscriptions")
 	w.inPortal("Pat Doe", "Subscriptions")
 
 	w.s.Forget()
@@ -335,7 +335,7 @@ func walkFrenchSignIn(w *walker) {
 
 	w.open("/account/logout")
 	w.open("/fr")
-	w.press("For everyone")
+	w.press("Manage subscriptions")
 	w.signsIn("/authentication/oauth/authorize", "Pat Doe")
 	if page := w.inPortal("Pat Doe", "Subscriptions"); !strings.Contains(page.Text, "Locale\nfr") {
 		w.t.Errorf("the portal reads %q; want the locale fr", page.Text)
@@ -586,7 +586,7 @@ func TestAppBlock(t *testing.T) {
 	t.Parallel()
 	machine := chromium(t)
 	s := start(t)
-	everyone, signedIn, subscribers := "For everyone", "For signed in", "For subscribers"
+	everyone, signedIn, subscribers := "Manage subscriptions", "Manage subscriptions (signed in)", "Manage subscriptions (subscribers)"
 	all := []string{everyone, signedIn, subscribers}
 	for _, test := range []struct {
 		name     string

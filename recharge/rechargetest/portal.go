@@ -74,7 +74,6 @@ type view struct {
 	Lost          bool               // the page is about a subscription that the customer does not have
 	AllURL        string
 	BackURL       string // where a page for a task leads back to
-	Footer        template.HTML
 }
 
 type menuLink struct {
@@ -226,9 +225,6 @@ func (s *Server) render(w http.ResponseWriter, status int, shown view) {
 	shown.Lang = "en" // the pages are in English for every locale
 	if !languageTag.MatchString(shown.Locale) {
 		shown.Locale = ""
-	}
-	if s.opts.Footer != nil {
-		shown.Footer = s.opts.Footer()
 	}
 	var page bytes.Buffer
 	if err := s.pages.ExecuteTemplate(&page, "portal.html", shown); err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"net/http"
 	"net/url"
@@ -710,7 +709,6 @@ func TestUnsigned(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(o *rechargetest.Options) {
-		o.Footer = func() template.HTML { return "<p>back</p>" }
 		o.Tokens[0].Burst = 1000
 	})
 	link := strings.TrimPrefix(w.access(pat, "").PortalURL, w.URL)

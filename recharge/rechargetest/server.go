@@ -80,12 +80,11 @@ type Options struct {
 	ClientSecret string
 	// base_url of portal links, absolute, ending in "/portal/"; "" means URL + "/portal/"
 	PortalBase string
-	Unity      bool                 // the store's portal is Unity, in the Shopify account; see Server.SetUnity
-	SigningKey *rsa.PrivateKey      // signs session tokens; nil means a key of 2048 bits, generated at first use
-	Unsigned   bool                 // session tokens have random bytes for a signature, since signing takes a millisecond
-	Customers  []Customer           // in the order in which GET /customers lists them
-	Now        func() time.Time     // the clock of buckets, sessions, links and signatures; nil means time.Now
-	Footer     func() template.HTML // optional: trusted HTML at the foot of every portal page; called for each
+	Unity      bool             // the store's portal is Unity, in the Shopify account; see Server.SetUnity
+	SigningKey *rsa.PrivateKey  // signs session tokens; nil means a key of 2048 bits, generated at first use
+	Unsigned   bool             // session tokens have random bytes for a signature, since signing takes a millisecond
+	Customers  []Customer       // in the order in which GET /customers lists them
+	Now        func() time.Time // the clock of buckets, sessions, links and signatures; nil means time.Now
 
 	// Deliver sends webhooks to their addresses; nil means an http.Transport.
 	Deliver http.RoundTripper

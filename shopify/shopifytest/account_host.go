@@ -36,7 +36,6 @@ type accountView struct {
 	Locale, Country         string // the query's locale and region_country
 	Sign                    *signIn
 	Content                 template.HTML
-	Footer                  template.HTML
 }
 
 // AccountPage returns the address of the full-page extension in the account, as the merchant copies it
@@ -198,7 +197,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request, v visit) {
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, status int, v accountView) {
 	v.Shop, v.Store, v.Button = s.opts.Name, s.URL, "button"
 	v.Locale, v.Country = r.URL.Query().Get("locale"), r.URL.Query().Get("region_country")
-	v.App, v.Footer = s.view(visit{}, "").App, s.opts.Footer()
+	v.App = s.view(visit{}, "").App
 	if s.opts.AccountPage != nil {
 		v.Extension = s.AccountPage()
 	}

@@ -11,8 +11,6 @@ type Look struct {
 	Scheme  string   // "light" or "dark" forces the theme's colours; if empty, the browser's preference decides
 	Shopper *Shopper // the signed-in shopper, or nil
 	Path    string   // path on the storefront without a locale prefix; the first app's path if empty
-
-	NoFooter bool // leave Options.Footer out
 }
 
 // Draw returns an app's Liquid page inside the theme, as the proxy would answer it, but without a request. A page
@@ -23,7 +21,7 @@ func (s *Server) Draw(look Look, source []byte) ([]byte, error) {
 	}
 	v := visit{
 		path: look.Path, locale: english, host: strings.TrimPrefix(s.URL, "http://"),
-		scheme: look.Scheme, shopper: look.Shopper, noFooter: look.NoFooter,
+		scheme: look.Scheme, shopper: look.Shopper,
 	}
 	if look.Locale != "" && look.Locale != english {
 		root, _, ok := cutLocale("/" + strings.ToLower(look.Locale))

@@ -54,7 +54,6 @@ type view struct {
 	Head      template.HTML // the extension's addition to the head
 	Embeds    template.HTML // the extension's addition to the end of the body
 	Content   template.HTML
-	Footer    template.HTML
 	Data      any // what only this page needs
 }
 
@@ -190,9 +189,6 @@ func (s *Server) layout(d *drawing, title string, content template.HTML) ([]byte
 	frame.Content = content
 	frame.Head, frame.Embeds = d.embeds()
 	frame.Head = d.head() + frame.Head // after all blocks are drawn, so that their assets are known
-	if !d.visit.noFooter {
-		frame.Footer = s.opts.Footer()
-	}
 	return s.execute("layout.html", frame)
 }
 

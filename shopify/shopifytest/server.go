@@ -92,11 +92,9 @@ type Options struct {
 	// the app there.
 	AccountPage func(AccountOpening) template.HTML
 
-	// Footer is drawn unescaped at the foot of every themed page, unless it is nil. It is called once a page.
-	Footer func() template.HTML
-	// Handlers are more routes on the storefront's own host, by http.ServeMux pattern. They take
-	// precedence over the store's pages, and the apps take precedence over them.
-	Handlers map[string]http.Handler
+	// Around returns a handler for all requests to the storefront and to the account host, from the store's own. It may
+	// add routes, and change pages. Nil changes nothing.
+	Around func(http.Handler) http.Handler
 }
 
 // Forwarded is one request that the store forwarded to an app.
@@ -122,7 +120,6 @@ type Server struct {
 	accountCookie string // name of the account host's
 	theme         *template.Template
 	accountPages  *template.Template
-	extra         *http.ServeMux
 	backend       *http.Transport
 	fronts        []*http.Server // of the storefront and of the account host
 	ctx           context.Context
@@ -175,7 +172,6 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 		opts:          withDefaults(opts),
 		cookie:        cookieName("storefront", l.Addr()),
 		accountCookie: cookieName("account", account.Addr()),
-		extra:         http.NewServeMux(),
 		sessions:      map[string]Shopper{},
 		codes:         map[string]Shopper{},
 		metafields:    maps.Clone(opts.Metafields),
@@ -185,9 +181,6 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 	s.theme = template.Must(template.ParseFS(templates, "templates/*.html", "templates/"+s.opts.Theme+"/*.html"))
 	s.adminPages = template.Must(template.ParseFS(templates, "templates/admin/*.html"))
 	s.adminRoutes, s.sameOrigin = s.routesOfAdmin(), http.NewCrossOriginProtection()
-	for pattern, h := range opts.Handlers {
-		s.extra.Handle(pattern, h)
-	}
 	for _, app := range opts.Apps {
 		s.AddApp(app)
 	}
@@ -200,7 +193,7 @@ func NewServerOn(l net.Listener, opts Options) *Server {
 }
 
 func (s *Server) serve(l net.Listener, handle http.HandlerFunc) {
-	front := newFront(s.ctx, handle, s.opts.Timeout)
+	front := newFront(s.ctx, s.opts.Around(handle), s.opts.Timeout)
 	s.fronts = append(s.fronts, front)
 	s.served.Go(func() {
 		_ = front.Serve(l) // always returns an error, the expected one after Close
@@ -236,8 +229,8 @@ func withDefaults(opts Options) Options {
 	if opts.Timeout == 0 {
 		opts.Timeout = defaultTimeout
 	}
-	if opts.Footer == nil {
-		opts.Footer = func() template.HTML { return "" }
+	if opts.Around == nil {
+		opts.Around = func(store http.Handler) http.Handler { return store }
 	}
 	opts.Shoppers = slices.Clone(opts.Shoppers)
 	return opts
@@ -364,10 +357,6 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	v := s.visit(r)
 	if app, rest, ok := s.findApp(v.path); ok {
 		s.proxy(w, r, v, app, rest)
-		return
-	}
-	if _, pattern := s.extra.Handler(r); pattern != "" {
-		s.extra.ServeHTTP(w, r)
 		return
 	}
 	s.page(w, r, v)

@@ -1,7 +1,6 @@
 package shopifytest
 
 import (
-	"html/template"
 	"net/http"
 	"regexp"
 	"strings"
@@ -91,13 +90,11 @@ func TestDrawRefuses(t *testing.T) {
 }
 
 func TestDrawIsWhatTheProxyAnswers(t *testing.T) {
-	footers := 0
 	for _, theme := range []string{"modern", "classic"} {
 		const source = "<h1>{{ shop.name }}</h1>"
 		s := start(t, Options{
 			Theme:     theme,
 			Extension: extension(nil), Embeds: []Block{{ID: "e1", Name: "foot"}},
-			Footer: func() template.HTML { footers++; return "<aside></aside>" },
 		}, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/liquid")
 			_, _ = w.Write([]byte(source))
@@ -105,9 +102,6 @@ func TestDrawIsWhatTheProxyAnswers(t *testing.T) {
 		_, want := get(t, browser(t), s.URL+"/fr"+prefix+"?preview_scheme=dark")
 		if diff := cmp.Diff(want, drawn(t, s, Look{Locale: "fr", Scheme: "dark"}, source)); diff != "" {
 			t.Errorf("%s: Draw differs from the proxy (-proxy +Draw):\n%s", theme, diff)
-		}
-		if n := footers; n == 0 || strings.Contains(drawn(t, s, Look{NoFooter: true}, source), "<aside>") || footers != n {
-			t.Errorf("%s: NoFooter still draws the footer, or nothing does", theme)
 		}
 		if got := drawn(t, s, Look{}, "{% layout none %}x"); got != "x" {
 			t.Errorf("%s: Draw of a page without layout = %q; want x", theme, got)

@@ -14,8 +14,6 @@ type visit struct {
 	host    string   // "127.0.0.1:40123"
 	scheme  string   // "light" or "dark" if the colours are forced, else ""
 	shopper *Shopper // nil if not signed in
-
-	noFooter bool // leave Options.Footer out
 }
 
 func (s *Server) visit(r *http.Request) visit {

@@ -279,7 +279,7 @@ func TestIndexCommandEnds(t *testing.T) {
 		"no token": {want: "found no store that has connected"},
 		"another account's token": {token: "sk_test_another_account", before: func(f *servertest.Fixture, _ func(context.Context) error) {
 			f.Recharge.AddToken(rechargetest.Token{Value: "sk_test_another_account", Scopes: []string{"read_customers"}})
-		}, want: "another account"},
+		}, want: "another Recharge token"},
 		"a connection that does not work": {many: true, before: func(f *servertest.Fixture, _ func(context.Context) error) {
 			f.SaveElsewhere(store.Connection{Shop: servertest.Shop, APIToken: servertest.APIToken, Detected: store.Traits{PortalURL: "://"}, SavedAt: time.Now()})
 		}, want: "address of a portal"},

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
 	"manage-subscriptions/internal/suite"
@@ -133,6 +135,36 @@ func TestRedisDownIsSaidOnce(t *testing.T) {
 	}
 	if calls := f.Calls(); len(calls) != 0 {
 		t.Errorf("a warm click after Redis is back calls %v; want none", calls)
+	}
+}
+
+// TestRedisReadOnly: a Redis that became a replica is still read, and counts as down: the metric and the log say that
+// it takes no writes, also on a server without clicks, and that it does again.
+func TestRedisReadOnly(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t)
+	client := f.Shopper(servertest.Pat)
+	f.Click(client, "/apps/subscriptions")
+	f.Calls()
+	admin := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer admin.Close()
+	for _, to := range []struct{ host, port, says, up string }{
+		{"127.0.0.1", "1", "cannot write to Redis; clicks go on without it", "0"}, {"NO", "ONE", "can write to Redis again", "1"},
+	} {
+		if err := admin.Do(t.Context(), "REPLICAOF", to.host, to.port).Err(); err != nil {
+			t.Fatal(err)
+		}
+		f.Until(to.says, func() bool {
+			f.Clock.Add(2 * time.Second)
+			_, scraped := fetch(t, f.Ops, "/metrics")
+			return strings.Contains(scraped, "\nmanage_subscriptions_redis_up "+to.up+"\n") && len(f.Log.Lines(to.says)) == 1
+		})
+		if got := f.Click(client, "/apps/subscriptions").Outcome(); got != "redirected" {
+			t.Errorf("a click of a shopper who is cached = %s; want redirected", got)
+		}
+	}
+	if calls := f.Calls(); calls["customers"] != 0 {
+		t.Errorf("the clicks of a shopper who is cached make calls %v; want no lookup", calls)
 	}
 }
 

@@ -135,7 +135,7 @@ func (s *server) State() metrics.State {
 	state := *s.observed.Load()
 	state.Ready, state.Now = s.ready.Load(), s.Now()
 	state.Servers, state.RedisPool = s.store.Instances(), *s.store.Client().PoolStats()
-	state.RedisUp = state.RedisUp && s.store.Reachable()
+	state.RedisUp = state.RedisUp && s.store.Reachable() && s.store.Writable()
 	state.OpenCircuits = map[string]int{}
 	for _, merchant := range s.merchants.All() {
 		limiter := merchant.Client.Limiter()

@@ -148,6 +148,9 @@ func (s *Store) CountInstances(ctx context.Context, leaving bool) error {
 		life = 0
 	}
 	n, err := s.evalNow(ctx, instancesScript, []string{instancesKey}, s.id, life.Milliseconds()).Int64()
+	if _, refused := errors.AsType[redis.Error](err); refused || err == nil { // else Redis was not reached
+		s.writes.report(ctx, err) // so that an instance without clicks notices, too
+	}
 	if err != nil {
 		return fmt.Errorf("count instances: %w", err)
 	}

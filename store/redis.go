@@ -254,3 +254,6 @@ func RefusesEval(err error) bool {
 
 // Reachable reports whether Redis answered the last time it was asked.
 func (s *Store) Reachable() bool { return !s.reach.open.Load() }
+
+// Writable reports whether Redis took the last write. A replica and a full Redis take none.
+func (s *Store) Writable() bool { return !s.writes.open.Load() }

@@ -181,7 +181,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	s := scrape{c.source.State(), out}
 	s.send("ready", "1 if this server wants clicks, as /readyz says.", number(s.Ready))
 	s.send("servers", "Servers that share the tokens' calls, as this one last counted them.", float64(s.Servers))
-	s.send("redis_up", "1 if Redis answers and runs scripts.", number(s.RedisUp))
+	s.send("redis_up", "1 if Redis answers, runs scripts and takes writes.", number(s.RedisUp))
 	s.send("redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds())
 	s.send("redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns))
 	s.send("redis_connections_idle", "Unused connections to Redis.", float64(s.RedisPool.IdleConns))

@@ -62,7 +62,6 @@ func (s *Sandbox) RunClock(ctx context.Context) error {
 		return err
 	}
 	e := s.environment
-	e.follow.Do(func() { e.background.Go(e.keepRedis) })
 	last := e.target.Load()
 	if last < e.clockNow().UnixNano() && e.target.CompareAndSwap(last, next.starts.UnixNano()) { // it is not running
 		e.background.Go(func() { s.keepClock(next.starts) })
@@ -98,6 +97,7 @@ func (s *Sandbox) awaitLinks() (missing bool) {
 }
 
 func (e *environment) moveTo(at time.Time) {
+	e.follow.Do(func() { e.background.Go(e.keepRedis) })
 	e.ahead.Add(max(0, int64(at.Sub(e.clockNow()))))
 	e.redis.SetTime(e.clockNow())
 }

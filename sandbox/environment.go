@@ -41,6 +41,7 @@ type environment struct {
 	ctx       context.Context // of the server
 	stop      context.CancelFunc
 	ended     chan error // the error that the server ended with
+	metrics   string     // their address
 
 	base       func() time.Time // the clock before it is moved ahead
 	ahead      atomic.Int64     // nanoseconds
@@ -144,7 +145,8 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 		e.ended <- err
 	}()
 	select {
-	case <-listening:
+	case at := <-listening:
+		e.metrics = "http://" + at.Ops.String() + "/metrics"
 		return nil
 	case err := <-e.ended:
 		e.ended <- nil

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/shopify/shopifytest"
 )
@@ -78,22 +82,22 @@ func dump(redis *miniredis.Miniredis) map[string]string {
 func (s *Sandbox) toggles() []*toggle {
 	const byHash = "Known shoppers get in, after a minute by a hash link. Others are asked to try again."
 	type (
-		recharge = rechargetest.Faults
-		store    = shopifytest.Faults
+		api   = rechargetest.Faults
+		store = shopifytest.Faults
 	)
 	behind := []*toggle{
 		s.rechargeToggle("limited", "Recharge refuses calls (429)", byHash,
-			func(f *recharge, on bool) { f.Limited = on }),
+			func(f *api, on bool) { f.Limited = on }),
 		s.rechargeToggle("slow", "Recharge takes 10 seconds", "Known shoppers get in by a hash link, after 3 to 6 seconds.",
-			func(f *recharge, on bool) { f.Latency = seconds(10, on) }),
+			func(f *api, on bool) { f.Latency = seconds(10, on) }),
 		s.rechargeToggle("down", "Recharge is down", byHash,
-			func(f *recharge, on bool) { f.Down = on }),
+			func(f *api, on bool) { f.Down = on }),
 		s.rechargeToggle("sessions", "Recharge creates no sessions",
 			"Shoppers get in by a hash link, unless their session is cached.",
-			func(f *recharge, on bool) { f.RefuseSessions = on }),
+			func(f *api, on bool) { f.RefuseSessions = on }),
 		s.rechargeToggle("filter", "Recharge ignores the customer filter",
 			"Shoppers get into their own portal, or are asked to try again. Nobody gets into another’s.",
-			func(f *recharge, on bool) { f.IgnoreFilter = on }),
+			func(f *api, on bool) { f.IgnoreFilter = on }),
 		{
 			Name: "redis", Label: "Redis is down", set: s.setRedisGone,
 			Expect: "Shoppers still get in, but each click makes three or four calls to Recharge.",
@@ -171,7 +175,7 @@ func seconds(n int, on bool) time.Duration {
 func (s *Sandbox) rechargeToggle(name, label, expect string, set func(*rechargetest.Faults, bool)) *toggle {
 	return &toggle{Name: name, Label: label, Expect: expect, set: func(on bool) error {
 		s.Recharge.SetFaults(func(f *rechargetest.Faults) { set(f, on) })
-		return nil
+		return s.environment.recoverFrom(on)
 	}}
 }
 
@@ -187,5 +191,31 @@ func (s *Sandbox) setRedisGone(gone bool) error {
 		s.environment.redis.Close()
 		return nil
 	}
-	return s.environment.redis.Restart()
+	return errors.Join(s.environment.redis.Restart(), s.environment.recoverFrom(gone))
+}
+
+// pauses is longer than the server leaves Recharge, one of its tokens or Redis alone after a failure.
+const pauses = 31 * time.Second
+
+// openCircuit is in the metrics while an endpoint of Recharge is not called because it has failed.
+var openCircuit = regexp.MustCompile(`breakers_open{[^}]*} [1-9]`)
+
+// recoverFrom makes the next click work at once when a fault has been switched off. The clock moves past all pauses.
+// Circuits do not follow it. If any is open, this takes up to five seconds.
+func (e *environment) recoverFrom(on bool) error {
+	if on {
+		return nil
+	}
+	e.moveTo(e.clockNow().Add(pauses))
+	for {
+		response, err := http.Get(e.metrics)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(response.Body)
+		if err := errors.Join(err, response.Body.Close()); err != nil || !openCircuit.Match(body) {
+			return err
+		}
+		recharge.Wait(e.ctx, clockTick)
+	}
 }

@@ -36,7 +36,7 @@ func draw(t *testing.T, s *shopifytest.Server, locale, name string, page Page) s
 	if err != nil {
 		t.Fatalf("Liquid(%q): %v", name, err)
 	}
-	drawn, err := s.Draw(shopifytest.Look{Locale: locale, NoFooter: true}, source)
+	drawn, err := s.Draw(shopifytest.Look{Locale: locale}, source)
 	if err != nil {
 		t.Fatalf("draw %s in %q: %v", name, locale, err)
 	}

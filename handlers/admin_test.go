@@ -237,7 +237,7 @@ func TestHomeIsFramedByTheAdminOnly(t *testing.T) {
 	}
 	// The reload returns with a token that is refused. That must not start a loop.
 	response, body = f.AppHome(reload.RequestURI()+"&id_token=x.y.z", "", nil)
-	if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "session token was not accepted") || strings.Contains(response.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+	if response.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "Sitzungstoken von Shopify wurde nicht akzeptiert") || strings.Contains(response.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
 		t.Errorf("the second time = %d %s; want a page in the admin that says so", response.StatusCode, body)
 	}
 	for _, reload := range []string{"https://evil.example/", "https://app.example.evil.example/", "//evil.example", "/", "https://app.example@evil.example/", "javascript:alert(1)", "https://app.example/apps/subscriptions", "https://app.example/settings/..", "https://app.example/app/bounce", ""} {

@@ -333,7 +333,7 @@ func TestWebhookSecret(t *testing.T) {
 		row, settings string // what the pages say afterwards
 	}{
 		"right":                       {servertest.WebhookSecret, nil, "passed", "a message from Recharge was verified just now", "Recharge’s messages match it"},
-		"wrong":                       {"nonsense", nil, "warned", "Recharge’s messages do not match the webhook secret", "Recharge’s messages do not match it"},
+		"wrong":                       {"nonsense", nil, "warned", "Recharge’s messages do not match the API Client Secret", "Recharge’s messages do not match it"},
 		"Recharge sends no message":   {"nonsense", func(f *rechargetest.Faults) { f.NoTests = true }, "skipped", "waiting for the first message", "waits for the first message"},
 		"right, but no message comes": {servertest.WebhookSecret, func(f *rechargetest.Faults) { f.NoTests = true }, "skipped", "waiting for the first message", "waits for the first message"},
 	} {
@@ -363,7 +363,7 @@ func TestWebhookSecret(t *testing.T) {
 				if i > 0 && secret != test.secret {
 					f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"secret": {secret}})
 				}
-				want := map[bool]string{true: "a message from Recharge was verified", false: "Recharge’s messages do not match the webhook secret"}[secret == servertest.WebhookSecret]
+				want := map[bool]string{true: "a message from Recharge was verified", false: "Recharge’s messages do not match the API Client Secret"}[secret == servertest.WebhookSecret]
 				f.Recharge.ChangeCustomer(servertest.Customers()[1])
 				f.Until("the home says that "+want, func() bool {
 					home, _ := pages()

@@ -130,15 +130,9 @@ func (s Settings) Check() (Config, error) {
 		"https, a public host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
 	config.AccountPortalURL = c.portal("ACCOUNT_PORTAL_URL", s.AccountPortalURL, config.AppURL,
 		"the page in the customer account, and nothing after it: https://shopify.com/1234567890/account/pages/…")
-	c.together(config)
+	c.together(s, config)
 	if config.Prepare == "once" {
 		config.LinkTTL = 0
-	}
-	switch {
-	case s.ShopifyShop == "":
-		c.withoutShop(s)
-	case s.PortalLink == "account":
-		c.required("ACCOUNT_PORTAL_URL", s.AccountPortalURL, "with PORTAL_LINK=account, Recharge's page in the account")
 	}
 	if len(c.problems) > 0 {
 		return Config{}, c.problems
@@ -161,7 +155,13 @@ func (c *checker) expect(ok bool, name, what, hint string) bool {
 func (c *checker) required(name, text, hint string) { c.expect(text != "", name, "is missing", hint) }
 
 // together checks the settings that depend on each other.
-func (c *checker) together(config Config) {
+func (c *checker) together(s Settings, config Config) {
+	switch {
+	case s.ShopifyShop == "":
+		c.withoutShop(s)
+	case s.PortalLink == "account":
+		c.required("ACCOUNT_PORTAL_URL", s.AccountPortalURL, "with PORTAL_LINK=account, Recharge's page in the account")
+	}
 	c.expect(config.RechargeTimeout < config.ClickTimeout || config.ClickTimeout == 0,
 		"RECHARGE_TIMEOUT", "is not shorter than CLICK_TIMEOUT", "3s and 8s leave time to answer after a slow call")
 	_, port, _ := net.SplitHostPort(config.Addr)

@@ -40,7 +40,8 @@ func (n Notice) Title() Text {
 	if n.Kind == Alert {
 		return sentence("notice alert", string(n.Shop))
 	}
-	return sentence("notice summary", "shop", string(n.Shop), "from", templates.Day(n.From), "to", templates.Day(n.To.Add(-time.Hour)))
+	last := n.To.Add(-time.Hour)
+	return sentence("notice summary", "shop", string(n.Shop), "from", templates.Day(n.From), "to", templates.Day(last))
 }
 
 // Lines are what the notice says.

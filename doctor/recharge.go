@@ -17,7 +17,7 @@ import (
 	"manage-subscriptions/store"
 )
 
-const pasteIt = "paste it in the app, under Connect"
+const pasteIt = "paste it in the app, under Settings, Paste new tokens"
 
 // plainWords matches the only texts from another program that a report may repeat.
 var plainWords = regexp.MustCompile(`^[a-z_, -]{1,200}$`)

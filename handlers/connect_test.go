@@ -139,3 +139,31 @@ func TestStorefrontTokenRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestTokenRevoked checks that the app home does not stay green once Recharge no longer takes the Admin token, which
+// the server notices when it looks at the store again, and that it is green again afterwards.
+func TestTokenRevoked(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*config.Settings){"many stores": servertest.ManyStores, "one store": func(*config.Settings) {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := servertest.Start(t, change)
+			if name == "many stores" {
+				f.Connect()
+			}
+			for _, refused := range []bool{false, true, false} {
+				f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Status, f.Only = map[bool]int{true: 401}[refused], "token_information" })
+				_, said := f.AppHome("/app/look", f.SessionToken(nil), url.Values{})
+				_, home := f.AppHome("/app/connection", f.SessionToken(nil), nil)
+				for what, page := range map[string]string{"Look again": said, "the home": home} {
+					if got := strings.Contains(page, "Recharge refuses the Admin token"); got != refused {
+						t.Errorf("%s, refused %t: %s", what, refused, page)
+					}
+					if got := strings.Contains(page, `class="note good" data-state="connected"`); got == refused {
+						t.Errorf("%s, refused %t: %s; want it green only if the token works", what, refused, page)
+					}
+				}
+			}
+		})
+	}
+}

@@ -20,6 +20,7 @@ type connectionView struct {
 	Fixed     bool   // configured by this server's operator
 	ThisStore bool   // Fixed, and this is the configured store
 	Connected bool
+	Refused   bool   // Recharge no longer takes the Admin token
 	Store     string // the store's address, which leads to its own domain
 	Setup     merchant.Setup
 	Support   supportView
@@ -61,6 +62,7 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		view.Looked = merchant.Ago(a.Merchant.Now().Sub(connection.Look.At))
 	}
 	record, err := a.Merchant.Store.Record(ctx, shop)
+	view.Refused = connection.Look.Refused
 	view.Webhooks = a.Merchant.WebhookWords(connection, record)
 	if connection.ClientSecret != "" {
 		view.Secret = a.Merchant.SecretWords(record)

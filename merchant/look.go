@@ -143,6 +143,8 @@ func (s *Service) Look(ctx context.Context, shop shopify.Shop) Said {
 	}
 	after, _ := s.current(ctx, shop)
 	switch {
+	case after != nil && after.Look.Refused:
+		return bad("looked, refused")
 	case err != nil || before == nil || after == nil:
 		return bad("not looked")
 	case after.Detected != before.Detected:
@@ -204,12 +206,16 @@ func (s *Service) lookAt(
 		seen.Link = ""
 	}
 	err = errors.Join(err, notSeen)
+	token := findings.Of(recharge.CheckToken).State
 	return errors.Join(err, s.change(ctx, connection, func(c *store.Connection) bool {
-		changed := c.Learn(seen, s.Now())
+		changed, refused := c.Learn(seen, s.Now()), c.Look.Refused
 		if err == nil {
 			c.Look.At, c.Look.Vain = s.Now(), met && !changed
 		}
-		return changed || err == nil
+		if token == recharge.Failed || token == recharge.Passed { // else Recharge could not be asked
+			c.Look.Refused = token == recharge.Failed
+		}
+		return changed || err == nil || c.Look.Refused != refused
 	}))
 }
 

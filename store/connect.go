@@ -107,6 +107,7 @@ type Look struct {
 	ClaimedAt time.Time // when an instance began the last look
 	Vain      bool      // a refused link caused the last look, and it found nothing new
 	Changes   []Moved   // the newest last
+	Refused   bool      `json:",omitempty"` // Recharge refused the Admin token, or what it must read, in the last look
 }
 
 // Next returns when a refused link may cause the next look.

@@ -23,7 +23,13 @@ const (
 )
 
 // clockNow is the time of all parts.
-func (e *environment) clockNow() time.Time { return e.base().Add(time.Duration(e.ahead.Load())) }
+func (e *environment) clockNow() time.Time {
+	now := e.base().Add(time.Duration(e.ahead.Load()))
+	if stands := time.Unix(0, e.notBefore.Load()); stands.After(now) {
+		return stands
+	}
+	return now
+}
 
 // ahead is in the app home, for each campaign that has not begun: its state, its start, and the share of its links
 // that are made.
@@ -97,12 +103,23 @@ func (s *Sandbox) awaitLinks() (missing bool) {
 }
 
 func (e *environment) moveTo(at time.Time) {
-	e.follow.Do(func() { e.background.Go(e.keepRedis) })
 	e.ahead.Add(max(0, int64(at.Sub(e.clockNow()))))
-	e.redis.SetTime(e.clockNow())
+	e.setRedis()
 }
 
-// keepRedis has Redis follow the clock.
+// skip moves the clock ahead, and lets it stand until it is right again, so that commands outside of the sandbox, which
+// have another clock, work.
+func (e *environment) skip(d time.Duration) {
+	e.notBefore.Store(e.clockNow().Add(d).UnixNano())
+	e.setRedis()
+}
+
+// setRedis has Redis follow the clock from now on.
+func (e *environment) setRedis() {
+	e.redis.SetTime(e.clockNow())
+	e.follow.Do(func() { e.background.Go(e.keepRedis) })
+}
+
 func (e *environment) keepRedis() {
 	for recharge.Wait(e.ctx, clockTick) {
 		e.redis.SetTime(e.clockNow())

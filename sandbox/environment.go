@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,9 +43,11 @@ type environment struct {
 	stop      context.CancelFunc
 	ended     chan error // the error that the server ended with
 	metrics   string     // their address
+	settings  string     // the file with the server's settings, for other commands
 
 	base       func() time.Time // the clock before it is moved ahead
 	ahead      atomic.Int64     // nanoseconds
+	notBefore  atomic.Int64     // the clock stands still until then, as Unix nanoseconds
 	target     atomic.Int64     // where the clock runs to, as Unix nanoseconds
 	follow     sync.Once        // Redis follows the clock
 	background sync.WaitGroup
@@ -114,14 +117,18 @@ func (e *environment) appURL() string { return "http://" + e.app.Addr().String()
 func (e *environment) serve(ctx context.Context, o Options) error {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
-	cfg, err := config.Settings{
+	settings := config.Settings{
 		ShopifyAPIKey: ClientID, ShopifyAPISecret: e.appSecret, CustomerAccounts: "new", AppURL: e.appURL(),
 		Addr: e.app.Addr().String(), OpsAddr: "127.0.0.1:0",
 		RedisURL: "redis://" + e.redis.Addr(), EncryptionKey: base64.StdEncoding.EncodeToString(key),
 		RechargeAPIURL: e.recharge.URL, RechargeRate: "auto",
 		PortalLink: "signed_in", Redirect: cmp.Or(o.Redirect, "location"), CustomerTTL: "24h", LinkTTL: "60s",
 		RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "info", LogFormat: "text",
-	}.Check()
+	}
+	cfg, err := settings.Check()
+	if err == nil {
+		e.settings, err = writeSettings(settings)
+	}
 	if err != nil {
 		return err
 	}
@@ -172,6 +179,9 @@ func (e *environment) close() error {
 	}
 	if e.recharge != nil {
 		e.recharge.Close()
+	}
+	if e.settings != "" {
+		err = errors.Join(err, os.Remove(e.settings))
 	}
 	if e.app != nil {
 		_ = e.app.Close() // already closed if the server started

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 //go:embed panel.html
@@ -114,6 +115,8 @@ func (p *panel) draw(path string) []byte {
 		"Last":     last,
 		"Clock":    p.clockWords(),
 		"Others":   p.sandbox.others(),
+		"Lines":    p.sandbox.lines(),
+		"Ahead":    p.sandbox.environment.ahead.Load() > int64(time.Minute),
 	})
 	if err != nil {
 		return []byte(template.HTMLEscapeString(err.Error()))

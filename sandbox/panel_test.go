@@ -2,7 +2,6 @@ package sandbox_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -74,23 +73,11 @@ func TestPanelsKnowTheirStore(t *testing.T) {
 	t.Parallel()
 	coffee, roastery, tea := three(t)
 	headless, _ := tea.Headless()
-	page := func(address string) string {
-		response, err := http.Get(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = response.Body.Close() }()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(body)
-	}
 	homes := []string{coffee.Store.URL + "/", roastery.Store.URL + "/", headless + "/"}
 	outcomes := func(want ...string) {
 		t.Helper()
 		for i, home := range homes {
-			got := page(home)
+			got := page(t, home)
 			if want[i] == "" && !strings.Contains(got, "No click yet") || want[i] != "" && !strings.Contains(got, `data-last-outcome="`+want[i]+`"`) {
 				t.Errorf("the panel of store %d does not show %q as its last click", i, want[i])
 			}
@@ -108,9 +95,9 @@ func TestPanelsKnowTheirStore(t *testing.T) {
 	if err := roastery.Switch("secret", true); err != nil {
 		t.Fatal(err)
 	}
-	page(roastery.Store.URL + "/apps/subscriptions")
+	page(t, roastery.Store.URL+"/apps/subscriptions")
 	outcomes("redirected", "forbidden", "")
-	page(coffee.AppURL() + "/go?link=nonsense")
+	page(t, coffee.AppURL()+"/go?link=nonsense")
 	outcomes("redirected", "forbidden", "forbidden")
 	pat.press("shop", "true")
 	pat.get("/apps/subscriptions/orders")
@@ -118,4 +105,11 @@ func TestPanelsKnowTheirStore(t *testing.T) {
 	pat.post("/sandbox/switch", map[string][]string{"name": {"off"}})
 	pat.get("/apps/subscriptions/orders")
 	outcomes("redirected", "forbidden", "forbidden")
+}
+
+// page returns a page as someone sees it who has no cookie.
+func page(t *testing.T, address string) string {
+	t.Helper()
+	response, err := http.Get(address)
+	return (&person{t: t}).body(response, err)
 }

@@ -35,10 +35,7 @@ func (t *toggle) On() bool { return t.on.Load() }
 func (s *Sandbox) Switch(name string, on bool) error {
 	for _, toggle := range s.switches {
 		if toggle.Name == name {
-			if toggle.on.Swap(on) == on {
-				return nil
-			}
-			return toggle.set(on)
+			return s.turn(on, toggle)
 		}
 	}
 	return fmt.Errorf("no switch is called %q", name)
@@ -46,11 +43,21 @@ func (s *Sandbox) Switch(name string, on bool) error {
 
 // AllOff turns every switch off.
 func (s *Sandbox) AllOff() error {
-	var all error
-	for _, toggle := range s.switches {
-		all = errors.Join(all, s.Switch(toggle.Name, false))
+	return s.turn(false, s.switches...)
+}
+
+func (s *Sandbox) turn(on bool, toggles ...*toggle) (err error) {
+	changed := false
+	for _, toggle := range toggles {
+		if toggle.on.Swap(on) != on {
+			err = errors.Join(err, toggle.set(on))
+			changed = changed || !toggle.Choice
+		}
 	}
-	return all
+	if changed && !on {
+		err = errors.Join(err, s.environment.recover())
+	}
+	return err
 }
 
 // Forget deletes every cached shopper from Redis. It keeps what merchants have saved.
@@ -175,7 +182,7 @@ func seconds(n int, on bool) time.Duration {
 func (s *Sandbox) rechargeToggle(name, label, expect string, set func(*rechargetest.Faults, bool)) *toggle {
 	return &toggle{Name: name, Label: label, Expect: expect, set: func(on bool) error {
 		s.Recharge.SetFaults(func(f *rechargetest.Faults) { set(f, on) })
-		return s.environment.recoverFrom(on)
+		return nil
 	}}
 }
 
@@ -191,7 +198,7 @@ func (s *Sandbox) setRedisGone(gone bool) error {
 		s.environment.redis.Close()
 		return nil
 	}
-	return errors.Join(s.environment.redis.Restart(), s.environment.recoverFrom(gone))
+	return s.environment.redis.Restart()
 }
 
 // pauses is longer than the server leaves Recharge, one of its tokens or Redis alone after a failure.
@@ -200,13 +207,10 @@ const pauses = 31 * time.Second
 // openCircuit is in the metrics while an endpoint of Recharge is not called because it has failed.
 var openCircuit = regexp.MustCompile(`breakers_open{[^}]*} [1-9]`)
 
-// recoverFrom makes the next click work at once when a fault has been switched off. The clock moves past all pauses.
-// Circuits do not follow it. If any is open, this takes up to five seconds.
-func (e *environment) recoverFrom(on bool) error {
-	if on {
-		return nil
-	}
-	e.moveTo(e.clockNow().Add(pauses))
+// recover makes the next click work at once when a fault has been switched off. The clock skips all pauses. Circuits do
+// not follow it. If any is open, this takes up to five seconds.
+func (e *environment) recover() error {
+	e.skip(pauses)
 	for {
 		response, err := http.Get(e.metrics)
 		if err != nil {

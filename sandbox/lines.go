@@ -1,0 +1,38 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"manage-subscriptions/config"
+)
+
+// This file has lines to paste into a shell, which the panel shows.
+
+// writeSettings writes the settings that other commands need into a file, and returns its name.
+func writeSettings(s config.Settings) (name string, err error) {
+	file, err := os.CreateTemp("", "sandbox-*.env") // only its owner can read it
+	if err != nil {
+		return "", err
+	}
+	_, err = fmt.Fprintf(file, "SHOPIFY_API_KEY=%s\nSHOPIFY_API_SECRET=%s\nAPP_URL=%s\n"+
+		"REDIS_URL=%s\nENCRYPTION_KEY=%s\nRECHARGE_API_URL=%s\n",
+		s.ShopifyAPIKey, s.ShopifyAPISecret, s.AppURL, s.RedisURL, s.EncryptionKey, s.RechargeAPIURL)
+	return file.Name(), errors.Join(err, file.Close())
+}
+
+// lines returns commands that work with this store, in the folder of the repository.
+func (s *Sandbox) lines() []string {
+	pat := shoppers()[0].ID
+	run := "env $(cat " + s.environment.settings + ") go run . "
+	lines := []string{
+		run + fmt.Sprintf("doctor --shop=%s --store-url=%s --path=%s --customer=%s", s.kind.shop, s.Store.URL, s.path, pat),
+		run + fmt.Sprintf("preview --shop=%s --customer=%s", s.kind.shop, pat),
+	}
+	if s.headless != nil {
+		lines = append(lines, fmt.Sprintf("curl %s/api/portal-links -H 'Authorization: Bearer %s' "+
+			`-H 'Content-Type: application/json' -d '{"shopify_customer_id": "%s"}'`, s.AppURL(), s.headless.key, pat))
+	}
+	return lines
+}

@@ -324,19 +324,19 @@ func (a *Admin) part(c echo.Context, status int, name string, data any) error {
 type pageView struct {
 	connectionView
 	shopify.Platform
-	Page, Shop, ClientID string
-	Contact              *url.URL
-	Offered              bool // campaigns, on this server
-	Health               healthView
-	Middleware           keysView
-	Campaigns            campaignsView
+	Page, ClientID string
+	Contact        *url.URL
+	Offered        bool // campaigns, on this server
+	Health         healthView
+	Middleware     keysView
+	Campaigns      campaignsView
 }
 
 // drawPage answers with the page that was asked for. It reads only what that page shows.
 func (a *Admin) drawPage(c echo.Context, shop shopify.Shop, query url.Values) error {
 	ctx := c.Request().Context()
 	view := pageView{
-		Platform: a.Merchant.Platform, Page: strings.Trim(c.Path(), "/"), Shop: string(shop), ClientID: a.ClientID,
+		Platform: a.Merchant.Platform, Page: strings.Trim(c.Path(), "/"), ClientID: a.ClientID,
 		Contact: a.Contact, Offered: a.Merchant.Importer != nil,
 	}
 	var err, keysErr error

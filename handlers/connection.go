@@ -17,8 +17,9 @@ import (
 // connectionView holds what the app home shows about a shop's connection.
 type connectionView struct {
 	Base      string // path of APP_URL
-	Fixed     bool   // configured by this server's operator
-	ThisStore bool   // Fixed, and this is the configured store
+	Shop      string
+	Fixed     bool // configured by this server's operator
+	ThisStore bool // Fixed, and this is the configured store
 	Connected bool
 	Refused   bool   // Recharge no longer takes the Admin token
 	Store     string // the store's address, which leads to its own domain
@@ -41,7 +42,7 @@ type connectionView struct {
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	own := a.Merchant.Merchants.Own()
 	view := connectionView{
-		Base: a.base(), Fixed: own != "", ThisStore: shop == own, Store: a.Merchant.Platform.ShopURL(shop),
+		Base: a.base(), Shop: string(shop), Fixed: own != "", ThisStore: shop == own, Store: a.Merchant.Platform.ShopURL(shop),
 		Setup:       a.Merchant.SetupOf(nil, store.Traits{}),
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),

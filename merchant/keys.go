@@ -27,7 +27,9 @@ func NewKey(shop shopify.Shop, random string) string { return "mspk_" + shop.Han
 func (s *Service) MakeKey(ctx context.Context, shop shopify.Shop, name string) (key string, said Said) {
 	name = strings.TrimSpace(name)
 	if name == "" || len([]rune(name)) > maxKeyName || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", bad("not made, name")
+		said = bad("not made, name")
+		said.Field = "name"
+		return "", said
 	}
 	key = NewKey(shop, rand.Text())
 	secret := portallink.SecretOf(key)

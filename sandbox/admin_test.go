@@ -52,12 +52,12 @@ func TestRefusedSettings(t *testing.T) {
 	m := newMerchant(t, start(t), chromium(t))
 	m.open(`[data-state="connected"]`)
 	m.goes("Settings", "#settings")
-	const form = `details:has([data-post="/app/settings"])`
+	const form = "#edit-detected"
 	do(t, m.ctx, chromedp.Click(css(form+" summary"), m.app()))
 	m.types("#accounts", "legacy")
 	m.types("#page", "https://www.example.com/pages/1")
 	m.clicks(form + " button")
-	m.sees(`#settings .note.bad`)
+	m.sees(form + ` .note.bad`)
 	m.sees(form + "[open] #page")
 	for field, want := range map[css]string{"#accounts": "legacy", "#page": "https://www.example.com/pages/1"} {
 		if got := read(t, m.ctx, chromedp.Value(field, m.app())); got != want {

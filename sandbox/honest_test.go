@@ -39,7 +39,7 @@ func TestHonestConnection(t *testing.T) {
 			m.sees(`[data-result="saved"]`)
 			m.sees(`[data-check="webhooks"][data-state="warned"]`)
 			m.sees(`[data-state="connected"]`)
-			for _, want := range []string{"Recharge may ask them to sign in", "do not match the webhook secret"} {
+			for _, want := range []string{"Recharge may ask them to sign in", "do not match the API Client Secret"} {
 				if got := m.text(); !strings.Contains(got, want) {
 					t.Errorf("saved without the Storefront token, it reads %q; want %q", got, want)
 				}
@@ -47,7 +47,7 @@ func TestHonestConnection(t *testing.T) {
 			picture(t, m.ctx, "honest-without-"+name, size[0], size[1])
 
 			m.goes("Settings", "#settings")
-			until(t, "the settings say what the messages have shown", func() bool { return strings.Contains(m.reads("#settings"), "do not match the webhook secret") })
+			until(t, "the settings say what the messages have shown", func() bool { return strings.Contains(m.reads("#settings"), "do not match the API Client Secret") })
 			const form = `details:has([data-post="/app/connect"])`
 			do(t, m.ctx, chromedp.Click(css(form+" summary"), m.app()))
 			m.types("#secret", s.Tokens.Secret)

@@ -52,7 +52,7 @@ func TestSupport(t *testing.T) {
 	}
 	m.types("#customer", "nonsense")
 	m.clicks(tryForm + " button")
-	m.sees(`#tried .note.bad[data-result="invalid"]`)
+	m.sees(`.field + .note.bad[data-result="invalid"]`)
 	m.sees(`#customer[aria-invalid="true"]:focus`)
 	if strings.Contains(m.text(), "signed in.") {
 		t.Errorf("the app home reads %q; want the last result gone", m.text())

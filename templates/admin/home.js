@@ -88,6 +88,7 @@
       html += decoder.decode(value, { stream: !done });
       into.innerHTML = html;
       inOwnZone(into);
+      showDomain(into);
       if (done) return true;
     }
   }
@@ -189,45 +190,87 @@
     }
   }
 
+  // An answer about one field goes to that field, which shows it until somebody types there.
+  function pointTo(form, answer) {
+    const named = form.elements[answer.dataset.invalid];
+    const field = named.length && !named.options ? named[0] : named; // one of several radio buttons
+    answer.id = `${field.name}-problem`;
+    (field.closest('.field, fieldset') ?? field).after(answer);
+    field.setAttribute('aria-invalid', 'true');
+    field.setAttribute('aria-describedby', `${answer.id} ${field.getAttribute('aria-describedby') ?? ''}`.trim());
+    field.focus();
+  }
+  function forget(form) {
+    for (const field of form.querySelectorAll('[aria-invalid]')) {
+      field.removeAttribute('aria-invalid');
+      const described = field.getAttribute('aria-describedby').replace(/^\S+-problem ?/, '');
+      if (described) field.setAttribute('aria-describedby', described);
+      else field.removeAttribute('aria-describedby');
+    }
+    form.querySelectorAll('[data-invalid]').forEach((answer) => answer.remove());
+  }
+
+  // focusOn moves the focus to what has come in place of what had it: the next thing to do, the answer, or the heading.
+  function focusOn(...parts) {
+    const next = parts.map((part) => part.querySelector('[data-focus]')).find(Boolean) ?? parts[0].closest('section').querySelector('h2');
+    if (!next.matches('a, button, input, summary')) next.tabIndex = -1;
+    next.focus();
+  }
+
+  // keepTyped gives a form that was refused, and drawn again, what was typed in it. App Bridge notices that it is unsaved.
+  function keepTyped(form, typed) {
+    for (let details = form.closest('details'); details; details = details.parentElement.closest('details')) details.open = true;
+    typed.forEach((value, name) => { if (form.elements[name]) form.elements[name].value = value; });
+    form.dispatchEvent(new Event('change', { bubbles: true }));
+  }
+
   document.addEventListener('submit', async (event) => {
     const form = event.target;
     if (!form.dataset.post) return;
     event.preventDefault();
     const into = document.getElementById(form.dataset.into);
-    const button = event.submitter ?? form.querySelector('button');
+    const button = event.submitter ?? form.querySelector('button:not([type="button"])');
     const label = button.textContent;
+    const parts = [into];
     try {
       const typed = await typedIn(form, button);
       button.disabled = true;
       button.textContent = form.dataset.busy;
-      form.querySelectorAll('[aria-invalid]').forEach((field) => field.removeAttribute('aria-invalid'));
+      forget(form);
       const good = await show(await ask(form.dataset.post, typed), into);
-      const invalid = form.elements[into.querySelector('[data-invalid]')?.dataset.invalid];
-      invalid?.setAttribute('aria-invalid', 'true');
-      if (invalid) invalid.focus();
-      else if (!button.isConnected) into.querySelector('[data-focus]')?.focus();
-      // A refused form stays open, with what was typed.
-      const refused = into.querySelector('.note.bad[role="status"]') && into.querySelector(`details [data-post="${form.dataset.post}"]`);
-      if (refused) {
-        refused.closest('details').open = true;
-        typed.forEach((value, name) => { refused.elements[name].value = value; });
-      }
       if (good && form.dataset.then && into.querySelector('[data-result="saved"]')) {
         form.reset();
-        await refresh(...form.dataset.then.split(' '));
+        const [path, id] = form.dataset.then.split(' ');
+        await refresh(path, id);
+        parts.unshift(document.getElementById(id));
       }
+      const now = form.isConnected ? form : into.querySelector(`form[data-post="${form.dataset.post}"]`);
+      const refusal = into.querySelector('[data-invalid]');
+      if (now && now !== form && into.querySelector('.note.bad[role="status"]')) keepTyped(now, typed);
+      if (now && refusal) pointTo(now, refusal);
       await refreshHealth();
     } catch {
       complain(into, texts.unreachable);
     } finally {
       button.disabled = false;
       button.textContent = label;
+      if (document.activeElement === document.body && button.isConnected) button.focus();
+      else if (document.activeElement === document.body) focusOn(...parts);
     }
   });
 
   // A result belongs to what was typed.
   document.addEventListener('input', ({ target: { form } }) => {
-    if (form?.dataset.clears !== undefined) document.getElementById(form.dataset.into).replaceChildren();
+    if (!form?.dataset.post) return;
+    forget(form);
+    if (form.dataset.clears !== undefined) document.getElementById(form.dataset.into).replaceChildren();
+  });
+  document.addEventListener('reset', ({ target }) => forget(target));
+
+  // What cannot be undone is asked for again.
+  document.addEventListener('click', ({ target }) => {
+    const button = target.closest('[data-dialog]');
+    if (button) document.getElementById(button.dataset.dialog).showModal();
   });
 
   document.addEventListener('click', async (event) => {
@@ -244,6 +287,15 @@
 
   // The server does not know the store's own domain and time zone, and learns its name and address here. Without the domain, the links lead to myshopify.com,
   // which redirects there.
+  let ownDomain = '';
+  function showDomain(within) {
+    if (!ownDomain) return;
+    for (const link of within.querySelectorAll('[data-store]')) {
+      const own = (text) => text.replace(link.dataset.store, ownDomain);
+      if (link.href) link.href = own(link.href);
+      else link.textContent = own(link.textContent);
+    }
+  }
   async function readShop() {
     try {
       const { shop } = await shopifyAdmin('query { shop { name contactEmail ianaTimezone primaryDomain { url } } }');
@@ -251,11 +303,8 @@
       ask('/app/contact', new URLSearchParams({ name: shop.name, email: shop.contactEmail })).catch(() => {});
       const { protocol, origin } = new URL(shop.primaryDomain.url);
       if (!/^https?:$/.test(protocol)) return;
-      for (const link of document.querySelectorAll('[data-store]')) {
-        const own = (text) => text.replace(link.dataset.store, origin);
-        if (link.href) link.href = own(link.href);
-        else link.textContent = own(link.textContent);
-      }
+      ownDomain = origin;
+      showDomain(document);
     } catch { /* as it is */ }
   }
 

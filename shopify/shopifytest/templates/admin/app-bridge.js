@@ -1,5 +1,5 @@
 // An emulated App Bridge with session tokens, fetch, direct access to the Admin API,
-// s-app-nav and the bounce page only. It asks the admin page around this frame, which
+// s-app-nav, the save bar of forms and the bounce page only. It asks the admin page around this frame, which
 // it finds by the host parameter.
 (() => {
   const here = new URL(location.href);
@@ -7,6 +7,23 @@
   if (!host || window.parent === window) return;
   sessionStorage.setItem('shopifytest-host', host);
   const admin = 'http://' + atob(host.replace(/-/g, '+').replace(/_/g, '/')).split('/')[0];
+
+  // The save bar. A form with data-save-bar has one while it is not as it was drawn.
+  // https://shopify.dev/docs/api/app-home/latest/app-bridge-web-components/save-bar
+  let unsaved;
+  const barFor = (form) => {
+    unsaved = form;
+    window.parent.postMessage({ bridge: 'saveBar', shown: Boolean(form) }, admin);
+  };
+  const changed = (field) => (field.options
+    ? field.value !== ([...field.options].find((option) => option.defaultSelected) ?? field.options[0]).value
+    : field.value !== field.defaultValue || field.checked !== field.defaultChecked);
+  const look = ({ target }) => {
+    const form = target.form ?? target.closest('form');
+    if (form?.hasAttribute('data-save-bar')) barFor([...form.elements].some((field) => field.name && changed(field)) ? form : undefined);
+  };
+  for (const event of ['input', 'change']) document.addEventListener(event, look);
+  for (const event of ['submit', 'reset']) document.addEventListener(event, ({ target }) => { if (target === unsaved) barFor(); });
 
   let last = 0;
   const waiting = new Map();
@@ -24,6 +41,8 @@
       const navigate = new CustomEvent('shopify:navigate', { bubbles: true, cancelable: true });
       if (!link || link.dispatchEvent(navigate)) window.parent.postMessage({ bridge: 'load', href }, admin);
     }
+    if (event.data?.bridge === 'save') unsaved?.requestSubmit();
+    if (event.data?.bridge === 'discard') unsaved?.reset();
     if (!waiting.has(event.data?.id)) return;
     waiting.get(event.data.id)(event.data.answer);
     waiting.delete(event.data.id);

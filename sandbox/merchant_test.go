@@ -296,7 +296,7 @@ func tags(held map[string]string) []string {
 	for key := range held {
 		if _, rest, ok := strings.Cut(key, "{"); ok {
 			tag, kind, _ := strings.Cut(rest, "}:")
-			if kind != "b" && kind != "x:shop" { // the fill level of the token's bucket and, for two minutes, the uninstall
+			if kind != "b" && !strings.HasPrefix(kind, "x:") { // the token's bucket and, for two minutes, the marks of the uninstall and of messages
 				all = append(all, tag)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,36 @@ func TestSupportContact(t *testing.T) {
 		c, err := settings(t, oneStore("SUPPORT_CONTACT", text)).Check()
 		if err != nil || c.SupportContact.String() != want {
 			t.Errorf("%s = %v, %v; want %s", text, c.SupportContact, err, want)
+		}
+	}
+}
+
+func TestNotices(t *testing.T) {
+	const from, hook = "reports@agency.example", "https://hooks.example.com/a?key=1"
+	for text, want := range map[string]SMTP{
+		"smtp://mail.example":                  {Host: "mail.example", Port: "587", From: from},
+		"smtps://mail.example":                 {Host: "mail.example", Port: "465", TLS: true, From: from},
+		"smtp://me:p%40ss@mail.example:2525":   {Host: "mail.example", Port: "2525", User: "me", From: from},
+		"smtps://me%40x:pa%3Ass@mail.example/": {Host: "mail.example", Port: "465", TLS: true, User: "me@x", From: from},
+	} {
+		c, err := settings(t, oneStore("SMTP_URL", text, "MAIL_FROM", from, "NOTIFY_URL", hook)).Check()
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		password := c.SMTP.Password.Reveal()
+		if got := *c.SMTP; got.Host != want.Host || got.Port != want.Port || got.TLS != want.TLS || got.User != want.User ||
+			got.From != from || (password == "") != (want.User == "") || c.NotifyURL.Reveal() != hook {
+			t.Errorf("%s = %+v, %s; want %+v", text, got, c.NotifyURL.Reveal(), want)
+		}
+	}
+	for _, test := range []struct{ smtp, from, url, want string }{
+		{"mail.example:587", from, "", "SMTP_URL"}, {"http://mail.example", from, "", "SMTP_URL"}, {"smtp://", from, "", "SMTP_URL"},
+		{"smtp://mail.example", "", "", "MAIL_FROM"}, {"smtp://mail.example", "Me <me@agency.example>", "", "MAIL_FROM"},
+		{"", from, "", "MAIL_FROM"}, {"", "", "http://hooks.example.com/", "NOTIFY_URL"}, {"", "", "hooks", "NOTIFY_URL"},
+	} {
+		_, err := settings(t, oneStore("SMTP_URL", test.smtp, "MAIL_FROM", test.from, "NOTIFY_URL", test.url)).Check()
+		if got := problemNames(t, err); !slices.Equal(got, []string{test.want}) {
+			t.Errorf("%+v: problems with %v", test, got)
 		}
 	}
 }
@@ -335,7 +366,7 @@ func TestDotenv(t *testing.T) {
 
 // TestSecretsHaveNoFlag: a secret on the command line is refused, with the variable to set instead.
 func TestSecretsHaveNoFlag(t *testing.T) {
-	want := []string{"SHOPIFY_API_SECRET", "RECHARGE_API_TOKEN", "RECHARGE_STOREFRONT_TOKEN", "RECHARGE_CLIENT_SECRET", "PORTAL_API_KEY", "REDIS_URL", "ENCRYPTION_KEY", "OTEL_EXPORTER_OTLP_HEADERS"}
+	want := []string{"SHOPIFY_API_SECRET", "RECHARGE_API_TOKEN", "RECHARGE_STOREFRONT_TOKEN", "RECHARGE_CLIENT_SECRET", "PORTAL_API_KEY", "REDIS_URL", "ENCRYPTION_KEY", "OTEL_EXPORTER_OTLP_HEADERS", "SMTP_URL", "NOTIFY_URL"}
 	if got := strings.Count(Settings{}.Help(), "\n\n"); got != len(want) {
 		t.Errorf("Help explains %d secrets; want %d", got, len(want))
 	}

@@ -71,7 +71,7 @@ func english(t *testing.T, language string) (whole map[string]bool, parts []stri
 // phone and on a large screen. Nothing is left in English, and nothing is too wide.
 func TestAppHomeInEachLanguage(t *testing.T) {
 	t.Parallel()
-	stores, err := sandbox.StartAll(t.Context(), sandbox.Options{Log: t.Output()}, sandbox.Options{Classic: true, New: true})
+	stores, err := sandbox.StartAll(t.Context(), sandbox.Options{Index: true, Log: t.Output()}, sandbox.Options{Classic: true, New: true})
 	if err != nil {
 		t.Fatal(err)
 	}

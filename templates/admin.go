@@ -30,6 +30,7 @@ var adminCatalogues = sync.OnceValue(func() map[string]catalogue {
 			}
 		}
 	}
+	byTag["pt"] = byTag["pt-br"] // for Portugal, too
 	return byTag
 })
 

@@ -136,6 +136,10 @@ func TestStorefrontTokenRefused(t *testing.T) {
 				strings.Contains(result, "are taken to their portal.") {
 				t.Errorf("%s; want it saved: %v, that it says %q, and no more than was checked", body, test.saved, test.says)
 			}
+			_, home := f.AppHome("/app/connection", f.SessionToken(nil), nil)
+			if strings.Contains(home, "are taken to their portal.") || test.change != nil && !strings.Contains(home, "could not be tried yet") {
+				t.Errorf("the home says %s; want no more than was checked", home)
+			}
 		})
 	}
 }

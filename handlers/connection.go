@@ -42,7 +42,8 @@ type connectionView struct {
 func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connectionView, error) {
 	own := a.Merchant.Merchants.Own()
 	view := connectionView{
-		Base: a.base(), Shop: string(shop), Fixed: own != "", ThisStore: shop == own, Store: a.Merchant.Platform.ShopURL(shop),
+		Base: a.base(), Shop: string(shop), Fixed: own != "", ThisStore: shop == own,
+		Store:       a.Merchant.Platform.ShopURL(shop),
 		Setup:       a.Merchant.SetupOf(nil, store.Traits{}),
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),

@@ -24,7 +24,7 @@ type SetupStep struct {
 func (s *Service) SetupOf(connection *store.Connection, traits store.Traits) Setup {
 	connected := connection != nil
 	setup := Setup{
-		{Name: "connect", Done: connected},
+		{Name: "connect", Done: connected && !connection.Look.Refused},
 		{Name: "portal", Done: connected && (s.Merchants.Own() != "" || portalKnown(connection))},
 		{Name: "link", Done: connected && traits.Path != ""},
 		{Name: "try", Done: connected && traits.Reached},

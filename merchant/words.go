@@ -225,7 +225,8 @@ func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map
 	if connection := s.Merchants.Connection(shop, record); s.Merchants.Own() == "" && err == nil && connection != nil {
 		news.Values = append(news.Values, sentence("webhooks and changes", s.WebhookWords(connection, record)))
 	}
-	if lost := counts[portal.WebhooksRefused]; lost > 0 && s.Store.WebhookProof(record) != store.Refuted { // else said above
+	lost := counts[portal.WebhooksRefused]
+	if lost > 0 && s.Store.WebhookProof(record) != store.Refuted { // else it is said already
 		news.Values = append(news.Values, sentence("webhooks refused", lost))
 	}
 	return news

@@ -85,9 +85,9 @@
 //     no bucket, and a call without a known token gets no X-Recharge-Limit;
 //   - the access link asks for an e-mail address if the store still names nobody after the sign-in;
 //   - how the 20 tries spread over 48 hours; that a 4xx other than 408 and 429 counts as an answer; that
-//     X-Recharge-Topic is sent ([Faults].NoTopicHeader); the body of a test delivery, that it comes at once and is signed
-//     like any other ([Faults].NoTests: none can be had); the body of recharge/uninstalled; that registering needs
-//     read_customers, whatever the topic, and read_orders for charge/upcoming as well;
+//     X-Recharge-Topic is sent ([Faults].NoTopicHeader); the body of a test delivery, that it comes at once and is
+//     signed like any other ([Faults].NoTests: none can be had); the body of recharge/uninstalled; that registering
+//     needs read_customers, whatever the topic, and read_orders for charge/upcoming as well;
 //   - charges need read_orders or read_charges (each is in somebody's documents), scheduled_at is a day without a
 //     time, and a customer has at most one queued charge;
 //   - a token that was revoked, or whose store has uninstalled Recharge, gets 401;

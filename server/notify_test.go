@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"mime"
+	"mime/quotedprintable"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -110,7 +111,7 @@ func TestNotices(t *testing.T) {
 		_, body := f.AppHome("/app/reports", f.SessionToken(nil), url.Values{"to": {to}}, "Accept-Language", "de")
 		return body
 	}
-	if got := save("no address"); !strings.Contains(got, "Not saved") || !strings.Contains(got, `value="no address"`) {
+	if got := save("no address"); !strings.Contains(got, `aria-invalid="true"`) || !strings.Contains(got, `value="no address"`) {
 		t.Errorf("a bad address: %s; want it refused and kept in the form", got)
 	}
 	if got := save("merchant@store.example"); !strings.Contains(got, "merchant@store.example.") {
@@ -157,6 +158,11 @@ func TestNotices(t *testing.T) {
 	subject, err := new(mime.WordDecoder).DecodeHeader(read.Header.Get("Subject"))
 	if err != nil || !strings.Contains(subject, servertest.Shop) {
 		t.Errorf("Subject = %q, %v; want the store in it", subject, err)
+	}
+
+	body, err := io.ReadAll(quotedprintable.NewReader(read.Body))
+	if want := "19 Besuche: 9 bis ins Portal"; err != nil || !strings.Contains(string(body), want) {
+		t.Errorf("the mail says %s, %v; want it in the language that the address was entered in", body, err)
 	}
 
 	box.mu.Lock()

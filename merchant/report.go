@@ -56,6 +56,9 @@ func (n Notice) Lines() []Text {
 	return lines
 }
 
+// MailEnd says at the end of a mail why it comes, and how to end that.
+func MailEnd() Text { return sentence("notice mail end") }
+
 // Notifier sends notices. Its errors name no address.
 type Notifier interface {
 	// Mails reports whether merchants can get notices by e-mail.

@@ -27,8 +27,8 @@ type Tried struct {
 func (t Tried) leads() bool { return portal.Outcome(t.Result).InPortal() }
 
 // Try resolves the click of a customer, whom the merchant names by Shopify's id or by e-mail address, like a
-// real one, but saves nothing of the customer. It passes each step to tell. Neither a step nor the result contains a link or
-// a hash.
+// real one, but saves nothing of the customer. It passes each step to tell. Neither a step nor the result contains
+// a link or a hash.
 func (s *Service) Try(ctx context.Context, shop shopify.Shop, customer string, tell func(Step)) Tried {
 	id, ended := s.customer(ctx, shop, strings.TrimSpace(customer), tell)
 	if id == "" {

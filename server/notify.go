@@ -41,7 +41,7 @@ func (n *notifier) Mail(ctx context.Context, to, languages string, notice mercha
 	message.SetMessageID()
 	message.SetDate()
 	message.SetBulk()
-	lines := append(notice.Lines(), merchant.Text{Key: "notice mail end"})
+	lines := append(notice.Lines(), merchant.MailEnd())
 	message.SetBodyString(mail.TypeTextPlain, paragraphs(lines, languages))
 	client, err := n.client()
 	if err != nil {

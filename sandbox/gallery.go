@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"embed"
-	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,111 +18,11 @@ import (
 //go:embed gallery.html account_page.html
 var galleryHTML embed.FS
 
-// state is a page that a click can end on, or one that shows an extension.
-type state struct {
-	Name    string // in addresses
-	Label   string
-	When    string
-	outcome string // "" for another kind of page
-	byEmail bool   // the portal is on the store's own host
-	first   string // the way on that is a button; "" is to try again
-	shopper string // ID of the signed-in shopper; "" for nobody
-	path    string // of the store's own page
-	own     *templates.OwnPage
-	account *accountPage
-}
-
-func states() []state {
-	return slices.Concat(storefrontStates(), linkStates(), otherStates(), accountStates())
-}
-
-// storefrontStates are the pages that a click in a store can end on.
-func storefrontStates() []state {
-	const pat, robin = "6100200300400", "6100200300500"
-	return []state{
-		{
-			Name: "sign-in-failed", Label: "Sign-in failed", outcome: "sign_in_failed", byEmail: true,
-			When: "The shopper comes back from the sign-in, and Shopify still does not say who it is.",
-		}, {
-			Name: "sign-in-failed-hosted", Label: "Sign-in failed, portal at Recharge", outcome: "sign_in_failed",
-			When: "The same if Recharge hosts the portal: there is no way in by e-mail on the store.",
-		}, {
-			Name: "not-a-subscriber", Label: "Not a subscriber", outcome: "not_a_subscriber", shopper: robin, byEmail: true,
-			When: "Recharge has no customer with this id. The shopper was signed in, or has just ordered.",
-		}, {
-			Name: "not-a-subscriber-signed-in", Label: "Not a subscriber, just signed in", outcome: "not_a_subscriber",
-			When: "The same after the sign-in. It may have been the wrong account.", shopper: robin, byEmail: true,
-			first: templates.WayOtherAccount,
-		}, {
-			Name: "not-a-subscriber-again", Label: "Not a subscriber, checked again", outcome: "not_a_subscriber",
-			When: "The same after a click on “Check again”.", shopper: robin, byEmail: true, first: templates.WayByEmail,
-		}, {
-			Name: "not-a-subscriber-hosted", Label: "Not a subscriber, portal at Recharge", outcome: "not_a_subscriber",
-			When: "The same if Recharge hosts the portal.", shopper: robin,
-		}, {
-			Name: "unavailable", Label: "Unavailable", outcome: "unavailable", shopper: pat, byEmail: true,
-			When: "Recharge is down, and the shopper is not cached.",
-		}, {
-			Name: "unavailable-again", Label: "Unavailable, tried again", outcome: "unavailable", shopper: pat, byEmail: true,
-			When:  "The same after a click on “Try again”, or if Recharge does not accept the store’s token.",
-			first: templates.WayByEmail,
-		}, {
-			Name: "unavailable-hosted", Label: "Unavailable, portal at Recharge", outcome: "unavailable", shopper: pat,
-			When: "The same if Recharge hosts the portal: there is no way in by e-mail on the store.",
-		}, {
-			Name: "not-connected", Label: "Not connected", outcome: "not_connected", shopper: pat,
-			When: "The store has no Recharge credentials yet.",
-		}, {
-			Name: "forbidden", Label: "Forbidden", outcome: "forbidden", own: &templates.OwnPage{Storefront: true},
-			When: "Shopify’s signature is missing, wrong or too old. This page is not in the theme.",
-		},
-	}
-}
-
-// linkStates are the pages behind the links of a headless storefront.
-func linkStates() []state {
-	return []state{
-		{
-			Name: "link-forbidden", Label: "Signed link, forbidden", outcome: "forbidden", own: &templates.OwnPage{},
-			When: "A headless storefront’s link has no right signature, so the page cannot name the store.",
-		}, {
-			Name: "link-used", Label: "Signed link, used", outcome: "forbidden",
-			When: "A headless storefront’s link was used before.", own: &templates.OwnPage{Reason: "used", Home: "/"},
-		}, {
-			Name: "link-expired", Label: "Signed link, expired", outcome: "forbidden",
-			When: "A headless storefront’s link is too old.", own: &templates.OwnPage{Reason: "expired", Home: "/"},
-		}, {
-			Name: "link-not-a-subscriber", Label: "Signed link, not a subscriber", outcome: "not_a_subscriber",
-			When: "A headless storefront’s customer has no subscription.", own: &templates.OwnPage{Home: "/"},
-		}, {
-			Name: "link-unavailable", Label: "Signed link, unavailable", outcome: "unavailable",
-			When: "A headless storefront’s link cannot open: Recharge or Redis is down.", own: &templates.OwnPage{Home: "/"},
-		}, {
-			Name: "link-not-connected", Label: "Signed link, not connected", outcome: "not_connected",
-			When: "A headless storefront has no Recharge credentials yet.", own: &templates.OwnPage{Home: "/"},
-		},
-	}
-}
-
-func otherStates() []state {
-	return []state{
-		{
-			Name: "forward", Label: "Forwarding",
-			When: "REDIRECT=page: seen for a moment, on the way to the portal. Here it stays.",
-		}, {
-			Name: "home", Label: "Home page", path: "/",
-			When: "With the app block, if the theme has room for it, as you are signed in now.",
-		}, {
-			Name: "account", Label: "Account page", path: "/account",
-			When: "With the link to the portal, as you are signed in now.",
-		},
-	}
-}
-
 // gallery shows every state in every language, width and colour scheme.
 type gallery struct {
 	sandbox *Sandbox
 	pages   *templates.Pages
+	admin   *templates.Admin
 	page    *template.Template
 }
 
@@ -131,7 +31,7 @@ func newGallery(s *Sandbox) (*gallery, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gallery{s, templates.Load(), page}, nil
+	return &gallery{s, templates.Load(), templates.LoadAdmin(), page}, nil
 }
 
 type row struct {
@@ -139,7 +39,7 @@ type row struct {
 	Views []view
 }
 
-type view struct{ Width, Title, Caption, URL string }
+type view struct{ Language, Width, Title, Caption, URL string }
 
 // index serves the gallery itself. ?language= is a code or "all", ?state= selects one state.
 func (g *gallery) index(w http.ResponseWriter, r *http.Request) {
@@ -167,26 +67,38 @@ func (g *gallery) index(w http.ResponseWriter, r *http.Request) {
 	g.write(w, out.Bytes(), err)
 }
 
-func (g *gallery) views(state state, language string) []view {
-	var views []view
+func (g *gallery) views(state state, language string) (views []view) {
+	schemes := []string{"light", "dark"}
+	if state.isAdmin() { // which looks as the browser's own preference, and has fewer languages
+		schemes = []string{""}
+	}
 	if language == "all" {
 		for _, code := range g.pages.Languages() {
-			views = append(views, newView(state, code, "narrow", "light"))
+			if !state.isAdmin() || g.inAdmin(code) {
+				views = append(views, newView(state, code, "narrow", schemes[0]))
+			}
 		}
 		return views
 	}
 	for _, width := range []string{"narrow", "wide"} {
-		for _, scheme := range []string{"light", "dark"} {
+		for _, scheme := range schemes {
 			views = append(views, newView(state, language, width, scheme))
 		}
 	}
 	return views
 }
 
+// inAdmin reports whether the app home has a language.
+func (g *gallery) inAdmin(language string) bool {
+	_, err := fs.Stat(g.admin.Files, "admin/locales/"+language+".json")
+	return err == nil
+}
+
 func newView(state state, language, width, scheme string) view {
-	caption := fmt.Sprintf("%s, %s, %s", language, width, scheme)
+	caption := strings.TrimSuffix(width+", "+scheme, ", ")
 	query := url.Values{"state": {state.Name}, "language": {language}, "scheme": {scheme}}
-	return view{width, state.Label + ", " + caption, caption, "/sandbox/page?" + query.Encode()}
+	title := state.Label + ", " + language + ", " + caption
+	return view{language, width, title, caption, "/sandbox/page?" + query.Encode()}
 }
 
 // show draws one state: ?state=, ?language= and ?scheme=light or dark.
@@ -198,14 +110,32 @@ func (g *gallery) show(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if all[i].path != "" {
-		scheme := "?preview_scheme=" + url.QueryEscape(query.Get("scheme"))
-		w.Header().Set("Location", localePath(query.Get("language"))+all[i].path+scheme)
+	if to := g.elsewhere(all[i], query, r.Header.Get("Sec-Fetch-Dest") == "iframe"); to != "" {
+		w.Header().Set("Location", to)
 		w.WriteHeader(http.StatusFound)
 		return
 	}
 	body, err := g.draw(all[i], query.Get("language"), query.Get("scheme"))
 	g.write(w, body, err)
+}
+
+// elsewhere returns the address of a page that the store or the server draws itself, or "". Nothing may frame the
+// admin, so a frame shows the app home alone.
+func (g *gallery) elsewhere(state state, query url.Values, framed bool) string {
+	language := query.Get("language")
+	switch {
+	case state.path != "":
+		return localePath(language) + state.path + "?preview_scheme=" + url.QueryEscape(query.Get("scheme"))
+	case state.appHome == "":
+		return ""
+	case !framed:
+		return "/admin/apps/" + ClientID + state.appHome
+	}
+	load := url.Values{
+		"embedded": {"1"}, "shop": {g.sandbox.Shop()}, "locale": {language},
+		"id_token": {g.sandbox.Store.SessionToken(ClientID)},
+	}
+	return g.sandbox.AppURL() + state.appHome + "?" + load.Encode()
 }
 
 // localePath returns the path prefix of the store's pages in a language. English has none.
@@ -218,6 +148,8 @@ func localePath(language string) string {
 
 func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 	switch {
+	case state.admin != "":
+		return g.drawAdmin(state.admin, language)
 	case state.account != nil:
 		return g.drawAccount(*state.account, language, scheme)
 	case state.outcome == "":
@@ -253,6 +185,16 @@ func (g *gallery) draw(state state, language, scheme string) ([]byte, error) {
 		}
 	}
 	return g.sandbox.Store.Draw(look, source)
+}
+
+// drawAdmin returns a page that merchants see instead of the app home, without its scripts.
+func (g *gallery) drawAdmin(name, language string) ([]byte, error) {
+	var out bytes.Buffer
+	err := g.admin.Draw(&out, language, name, map[string]any{
+		"Base": g.sandbox.AppURL(), "ClientID": ClientID, "AppBridge": "", "Home": "", "Problem": "",
+		"Unread": false, "Connected": true, "Contact": (*url.URL)(nil),
+	})
+	return recolour(out.Bytes(), "", "<script", "<template", "</script>", "</template>"), err
 }
 
 // forward returns the forwarding page without its script and its refresh, because a frame's sandbox

@@ -113,3 +113,21 @@ func page(t *testing.T, address string) string {
 	response, err := http.Get(address)
 	return (&person{t: t}).body(response, err)
 }
+
+// TestPanelForEveryone inspects the open panel on each kind of page, on a phone and on a large screen, light and dark.
+func TestPanelForEveryone(t *testing.T) {
+	t.Parallel()
+	coffee, roastery, tea := three(t)
+	headless, _ := tea.Headless()
+	in := newInspector(t)
+	for _, address := range []string{coffee.Store.URL + "/", roastery.Store.URL + "/", coffee.Store.URL + "/admin", headless + "/"} {
+		for _, scheme := range []string{"light", "dark"} {
+			in.prefer(t, scheme)
+			in.open(t, address+"#sandbox-switches") // which opens it
+			do(t, in.ctx, chromedp.WaitVisible(css(`[data-switch="off"]`)))
+			in.inspect(t, "the panel of "+address+", "+scheme)
+			in.tab(t, "the panel of "+address+", "+scheme)
+			picture(t, in.ctx, "panel-"+scheme+"-"+strings.Trim(strings.TrimPrefix(address, "http://127.0.0.1:"), "/0123456789"), 1200, 800)
+		}
+	}
+}

@@ -333,7 +333,7 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
     Open      %[6]s/
     Sign in   as Pat, whom Shopify knows, or Kim, whom only Recharge knows; and click either button
 
-    %[1]s/sandbox/gallery   every page a shopper can see, in every language
+    %[1]s/sandbox/gallery   every page, in every language
     %[1]s/admin             the admin of the first store
 
   The panel at the top of each page breaks things, so that you see every outcome.

@@ -167,8 +167,8 @@ func (e *environment) close() error {
 	err := <-e.ended
 	e.background.Wait()
 	for _, s := range e.stores {
-		if s.headless != nil {
-			s.headless.close()
+		if f := s.headless.Load(); f != nil {
+			f.close()
 		}
 		if s.Store != nil {
 			s.Store.Close()

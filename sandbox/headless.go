@@ -73,7 +73,7 @@ func (s *Sandbox) openStorefront(ctx context.Context, o Options) error {
 		return err
 	}
 	f.serve(listener)
-	s.headless = f
+	s.headless.Store(f)
 	return nil
 }
 

@@ -30,9 +30,9 @@ func (s *Sandbox) lines() []string {
 		run + fmt.Sprintf("doctor --shop=%s --store-url=%s --path=%s --customer=%s", s.kind.shop, s.Store.URL, s.path, pat),
 		run + fmt.Sprintf("preview --shop=%s --customer=%s", s.kind.shop, pat),
 	}
-	if s.headless != nil {
+	if f := s.headless.Load(); f != nil {
 		lines = append(lines, fmt.Sprintf("curl %s/api/portal-links -H 'Authorization: Bearer %s' "+
-			`-H 'Content-Type: application/json' -d '{"shopify_customer_id": "%s"}'`, s.AppURL(), s.headless.key, pat))
+			`-H 'Content-Type: application/json' -d '{"shopify_customer_id": "%s"}'`, s.AppURL(), f.key, pat))
 	}
 	return lines
 }

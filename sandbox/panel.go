@@ -129,8 +129,8 @@ type place struct{ Name, Home, Gallery string }
 
 // home returns the address of the store's home page.
 func (s *Sandbox) home() string {
-	if s.headless != nil {
-		return s.headless.url + "/"
+	if f := s.headless.Load(); f != nil {
+		return f.url + "/"
 	}
 	return s.Store.URL + "/"
 }

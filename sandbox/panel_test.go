@@ -63,7 +63,7 @@ func TestPanelIsOnEveryPage(t *testing.T) {
 		do(t, ctx, chromedp.Focus(css(`[data-switch="off"]`)), chromedp.KeyEvent("\r"))
 		want := page.address[:strings.Index(page.address[len("http://"):], "/")+len("http://")] + page.back + "#sandbox-switches"
 		until(t, "back at "+want, func() bool { return read(t, ctx, chromedp.Location()) == want })
-		do(t, ctx, chromedp.WaitVisible(css(`[data-switch="off"]`)), chromedp.WaitNotPresent(css("#sandbox [data-on]")))
+		do(t, ctx, chromedp.WaitVisible(css(`[data-switch="off"]`)), chromedp.WaitNotPresent(css("#sandbox [data-switched]")))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"manage-subscriptions/extensions"
@@ -84,7 +85,7 @@ type Sandbox struct {
 	environment *environment
 	panel       *panel
 	switches    []*toggle
-	headless    *storefront // nil if the storefront is Shopify's
+	headless    atomic.Pointer[storefront] // nil if the storefront is Shopify's
 }
 
 // Tokens are drawn at random on every start, so that they are not worth stealing and no one shares them.
@@ -184,10 +185,10 @@ func (s *Sandbox) Shop() string { return string(s.kind.shop) }
 // Headless returns the headless storefront's URL and the API key of its server, or "" if the store
 // has none.
 func (s *Sandbox) Headless() (url, key string) {
-	if s.headless == nil {
-		return "", ""
+	if f := s.headless.Load(); f != nil {
+		return f.url, f.key
 	}
-	return s.headless.url, s.headless.key
+	return "", ""
 }
 
 // AppURL returns the server's URL.

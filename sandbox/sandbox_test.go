@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -164,7 +165,9 @@ func TestEverySwitch(t *testing.T) {
 func TestFirstClick(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, sandbox.Options{Index: true})
-	until(t, "the customers are imported", func() bool { return strings.Contains(inAppHome(t, s, "/app/health", nil), "customers") })
+	until(t, "the customers are imported", func() bool {
+		return slices.ContainsFunc(slices.Collect(maps.Keys(s.Held())), func(key string) bool { return strings.Contains(key, "}:c:") })
+	})
 	pat := newPerson(t, s, pat)
 	click := func() (paths []string) {
 		before := len(s.Recharge.Requests())

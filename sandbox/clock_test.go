@@ -34,7 +34,7 @@ func inAppHome(t *testing.T, s *sandbox.Sandbox, path string, form url.Values) s
 // call.
 func TestClockWaitsForTheLinks(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, sandbox.Options{Index: true, Subscribers: 3})
+	s := startWith(t, sandbox.Options{Index: true})
 	inAppHome(t, s, "/app/campaigns", url.Values{
 		"name": {"Spring mailing"}, "audience": {"active"}, "starts_at": {time.Now().Add(22 * time.Hour).Format(time.RFC3339)},
 	})

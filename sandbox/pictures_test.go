@@ -34,6 +34,7 @@ func TestPictures(t *testing.T) {
 	crop(t, ctx, "block", "section:has(.shopify-app-block)")
 
 	at("/account", "#manage-subscriptions")
+	do(t, ctx, chromedp.Click(css("#sandbox summary")))
 	picture(t, ctx, "sandbox", 1200, 800)
 	picture(t, ctx, "sandbox-phone", 390, 844)
 	do(t, ctx, chromedp.Click(css("#manage-subscriptions")), chromedp.WaitVisible(css(`main[data-portal="open"]`)))

@@ -57,7 +57,7 @@ func TestSentences(t *testing.T) {
 	if err = errors.Join(err, json.Unmarshal(raw, &words)); err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := literals(t, ".", "../handlers", "../templates"), literals(t, "../recharge", "../portal", "../store", "../importer")
+	ours, theirs := literals(t, ".", "../handlers", "../server", "../templates"), literals(t, "../recharge", "../portal", "../store", "../importer")
 	ways := []string{"passed", "skipped", "otherwise", "new", "legacy", "signed_in", "hash", "account"}
 	known := func(word string) bool {
 		last := strings.LastIndex(word, " ") + 1

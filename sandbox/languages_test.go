@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -104,20 +105,40 @@ func TestAppHomeInEachLanguage(t *testing.T) {
 			picture(t, in.ctx, name+"-wide", wide, 800)
 			picture(t, in.ctx, name, 390, 844)
 		}
-		for state, s := range map[string]*sandbox.Sandbox{"connected": connected, "new": fresh} {
+		open := func(s *sandbox.Sandbox, page string) {
+			t.Helper()
 			token := s.Store.SessionToken(sandbox.ClientID)
-			for _, page := range []string{"/", "/campaigns", "/try", "/keys", "/settings"} {
-				in.open(t, s.AppURL()+page+"?embedded=1&locale="+language+"&shop="+s.Shop()+"&id_token="+token)
-				check(state + page)
-			}
-			in.open(t, s.AppURL()+"/try?embedded=1&locale="+language+"&shop="+s.Shop()+"&id_token="+token)
+			in.open(t, s.AppURL()+page+"?embedded=1&locale="+language+"&shop="+s.Shop()+"&id_token="+token)
 			// App Bridge works only in the admin's frame.
 			do(t, in.ctx, chromedp.Evaluate[chromedp.Void](`{
 				const plain = window.fetch;
-				window.fetch = (to, init) => plain(to, {...init, headers: {...init.headers, Authorization: 'Bearer ' + `+quoted(token)+`}});
+				window.fetch = (to, init) => plain(to, {...init, headers: {...init?.headers, Authorization: 'Bearer ' + `+quoted(token)+`}});
 			}`))
-			do(t, in.ctx, chromedp.SetValue(css("#customer"), pat), chromedp.Click(css(tryForm+" button:enabled")), chromedp.WaitVisible(css("#tried [data-result]")))
-			check(state + "/try, tried")
+		}
+		for state, s := range map[string]*sandbox.Sandbox{"connected": connected, "new": fresh} {
+			for _, page := range []string{"/", "/campaigns", "/try", "/keys", "/settings"} {
+				open(s, page)
+				check(state + page)
+			}
+		}
+		starts := time.Now().Add(30 * time.Hour).Format("2006-01-02T15:04")
+		for _, form := range []struct {
+			s            *sandbox.Sandbox
+			page         string
+			types        map[css]string
+			clicks, sees css
+		}{
+			{connected, "/try", map[css]string{"#customer": pat}, tryForm + " button", "#tried [data-result]"},
+			{connected, "/keys", map[css]string{"#key-name": language}, `[data-post="/app/keys"] button`, "#new-key"},
+			{connected, "/campaigns", map[css]string{"#campaign-name": language, "#campaign-starts": starts}, ".plan button:not(.other)", "#campaigns [data-campaign] progress"},
+			{fresh, "/", map[css]string{"#token": "sk_" + language}, `#connect-form button`, `[data-result="not_saved"]`},
+		} {
+			open(form.s, form.page)
+			for field, text := range form.types {
+				do(t, in.ctx, chromedp.SetValue(field, text))
+			}
+			do(t, in.ctx, chromedp.Click(form.clicks+":enabled"), chromedp.WaitVisible(form.sees))
+			check("after a form on " + form.page)
 		}
 		in.open(t, connected.AppURL()+"/?locale="+language)
 		check("outside of the admin")

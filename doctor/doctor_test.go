@@ -676,12 +676,12 @@ func TestFaults(t *testing.T) {
 			check: "recharge.base_url", status: doctor.Warn, found: "the link itself is good", remedy: "Recharge's support"},
 		"a base that tells": {turn: portalSays(func(a map[string]any) { a["base_url"] = "https://x.rechargeapps.com/portal-" + hash + "/" }),
 			check: "recharge.base_url", status: doctor.Warn, found: "no usable one", remedy: "Recharge's support"},
-		"no storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "" },
-			check: "recharge.session", status: doctor.Fail, found: "without a storefront token", remedy: "set it as RECHARGE_STOREFRONT_TOKEN"},
-		"wrong storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "strfnt_hush-hush" },
+		"no Storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "" },
+			check: "recharge.session", status: doctor.Fail, found: "without a Storefront token", remedy: "set it as RECHARGE_STOREFRONT_TOKEN"},
+		"wrong Storefront token": {turn: func(w *ward) { w.settings.RechargeStorefrontToken = "strfnt_hush-hush" },
 			check: "recharge.session", status: doctor.Fail, found: "refused", remedy: "in this store's Recharge, with the scope for sessions, and set it as RECHARGE_STOREFRONT_TOKEN"},
-		"needs the storefront token": {turn: func(*ward) {},
-			check: "recharge.session_bare", status: doctor.OK, found: "needs the storefront token"},
+		"needs the Storefront token": {turn: func(*ward) {},
+			check: "recharge.session_bare", status: doctor.OK, found: "needs the Storefront token"},
 		"somebody else's session": {turn: faults(func(f *rechargetest.Faults) { f.ForeignSession = true }),
 			check: "recharge.session", status: doctor.Fail, found: "another customer's", remedy: "PORTAL_LINK=hash"},
 		"snake case": {turn: faults(func(f *rechargetest.Faults) { f.SnakeCaseSession = true }),
@@ -989,8 +989,8 @@ func TestManyStores(t *testing.T) {
 		remedy string
 	}{
 		"another Admin token":      {func(c *store.Connection) { c.APIToken = "sk_hush-hush" }, "recharge.token", doctor.Fail, "paste it in the app"},
-		"no storefront token":      {func(c *store.Connection) { c.StorefrontToken = "" }, "recharge.session", doctor.Fail, "paste it in the app"},
-		"another storefront token": {func(c *store.Connection) { c.StorefrontToken = "strfnt_hush-hush" }, "recharge.session", doctor.Fail, "paste it in the app"},
+		"no Storefront token":      {func(c *store.Connection) { c.StorefrontToken = "" }, "recharge.session", doctor.Fail, "paste it in the app"},
+		"another Storefront token": {func(c *store.Connection) { c.StorefrontToken = "strfnt_hush-hush" }, "recharge.session", doctor.Fail, "paste it in the app"},
 		"links by hash":            {func(c *store.Connection) { c.Chosen.Link = "hash" }, "recharge.session", doctor.Skipped, ""},
 	} {
 		connection := store.Connection{Shop: shop, APIToken: apiToken, StorefrontToken: storefront, SavedAt: time.Now()}

@@ -79,7 +79,7 @@ func (r *rechargeReport) steps() []step {
 		r.step("recharge.filter", "GET /customers?external_customer_id= of nobody", token, recharge.CheckFilter, r.filter),
 		r.step(customer, "GET /customers?external_customer_id= of --customer", token, recharge.CheckCustomers, r.customer),
 		r.step(session, "POST /customers/{id}/sessions as the server does", customer, recharge.CheckSessions, r.session),
-		r.step("recharge.session_bare", "the same without the storefront token", customer, recharge.CheckBare, r.sessionBare),
+		r.step("recharge.session_bare", "the same without the Storefront token", customer, recharge.CheckBare, r.sessionBare),
 		r.step("recharge.session_key", "the name of the session's token", session, recharge.CheckSessions, r.sessionKey),
 		r.step(access, "GET /portal_access with that session", session, recharge.CheckPortal, r.access),
 		r.step("recharge.base_url", "the base_url of the portal", access, recharge.CheckPortal, r.baseURL),
@@ -205,32 +205,32 @@ func (r *rechargeReport) customer(f recharge.Finding) Check {
 }
 
 func (r *rechargeReport) session(f recharge.Finding) Check {
-	with := "with the storefront token"
+	with := "with the Storefront token"
 	if !r.Storefront {
-		with = "without a storefront token"
+		with = "without a Storefront token"
 	}
 	made := "made, " + with
 	if lives := r.Session.Lives; lives != 0 {
 		made += fmt.Sprintf("; it lives for %v", lives.Round(time.Minute))
 	}
-	remedy := "give the Admin token the scope write_session at Recharge, and the storefront token the scope for sessions"
+	remedy := "give the Admin token the scope write_session at Recharge, and the Storefront token the scope for sessions"
 	return refused(f, remedy, map[recharge.Reason]Check{
 		"":               ok(made),
 		recharge.Foreign: fail("another customer's session"),
 		recharge.Unauthorized: fail("refused %s; until then clicks go on by hash", with).
-			fix("make a storefront token in this store's Recharge, with the scope for sessions, and " +
+			fix("make a Storefront token in this store's Recharge, with the scope for sessions, and " +
 				r.set("set it as RECHARGE_STOREFRONT_TOKEN", pasteIt)),
 	})
 }
 
-// sessionBare reports whether the store needs a storefront token at all. Neither answer is a fault.
+// sessionBare reports whether the store needs a Storefront token at all. Neither answer is a fault.
 func (r *rechargeReport) sessionBare(f recharge.Finding) Check {
 	if !r.Storefront {
-		return skipped("there is no storefront token: see recharge.session")
+		return skipped("there is no Storefront token: see recharge.session")
 	}
-	needed := ok("refused: this store needs the storefront token")
+	needed := ok("refused: this store needs the Storefront token")
 	return refused(f, "fix recharge.session", map[recharge.Reason]Check{
-		"":                    ok("made: this store needs no storefront token"),
+		"":                    ok("made: this store needs no Storefront token"),
 		recharge.Unauthorized: needed,
 		recharge.Forbidden:    needed,
 	})

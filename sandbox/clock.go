@@ -103,7 +103,7 @@ func (s *Sandbox) awaitLinks() (missing bool) {
 }
 
 func (e *environment) moveTo(at time.Time) {
-	e.ahead.Add(max(0, int64(at.Sub(e.clockNow()))))
+	e.ahead.Store(max(e.ahead.Load(), int64(at.Sub(e.base()))))
 	e.setRedis()
 }
 

@@ -258,7 +258,8 @@ func Warnings(connection *store.Connection, traits store.Traits) (warnings []Tex
 		{chosen.AccountPage != "" && traits.AccountPage == "" && traits.Accounts != "legacy",
 			sentence("warning page", seen.AccountHost)},
 		{chosen.Link == "" && seen.Link == "hash", sentence("warning no session")},
-		{traits.Link == "account" && chosen.AccountPage == "", sentence("suggest account")},
+		{traits.Link == "account" && chosen.AccountPage == "" && !chosen.Affinity, sentence("suggest account")},
+		{traits.Link == "account" && chosen.Affinity, sentence("warning affinity")},
 	} {
 		if of.holds {
 			warnings = append(warnings, of.warning)

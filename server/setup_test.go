@@ -70,4 +70,7 @@ func TestSetupOfAffinity(t *testing.T) {
 	if got := stepsOf(f); got != "connect+ portal+ link! try" {
 		t.Errorf("steps = %q; want the answer kept", got)
 	}
+	if got := appHome(f); strings.Contains(got, "Does your store show") || !strings.Contains(got, "opens no portal at the store") {
+		t.Errorf("the settings: %s; want what is wrong, and not the question again", got)
+	}
 }

@@ -77,10 +77,12 @@ func (a *answer) WriteString(s string) (int, error) { return a.body.WriteString(
 
 var bodyTag = regexp.MustCompile(`<body[^>]*>\n?`)
 
-// send sends the answer, with the panel if it is a page.
+// send sends the answer, with the panel if it is a page that stays.
 func (a *answer) send(p *panel, path string) {
 	body, head := a.body.Bytes(), a.Header()
-	if tag := bodyTag.FindIndex(body); tag != nil && strings.HasPrefix(head.Get("Content-Type"), "text/html") {
+	leads := bytes.Contains(body, []byte(`http-equiv="refresh"`))
+	tag := bodyTag.FindIndex(body)
+	if tag != nil && !leads && strings.HasPrefix(head.Get("Content-Type"), "text/html") {
 		body = slices.Concat(body[:tag[1]], p.draw(path), body[tag[1]:])
 		head.Del("Content-Length")
 		head.Del("Content-Security-Policy") // it would forbid the panel's style and buttons

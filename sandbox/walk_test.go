@@ -548,6 +548,7 @@ func walkKeyboard(w *walker) {
 		w.t.Run(page.title, func(t *testing.T) {
 			w := &walker{t, w.s, w.ctx}
 			w.meets(page)
+			w.key(kb.Tab) // the sandbox's panel
 			w.key(kb.Tab)
 			w.wantFocus("Skip to content")
 			w.key(kb.Enter)

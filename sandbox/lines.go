@@ -26,8 +26,12 @@ func writeSettings(s config.Settings) (name string, err error) {
 func (s *Sandbox) lines() []string {
 	pat := shoppers()[0].ID
 	run := "env $(cat " + s.environment.settings + ") go run . "
+	path := ""
+	if s.path != mountPath {
+		path = " --path=" + s.path
+	}
 	lines := []string{
-		run + fmt.Sprintf("doctor --shop=%s --store-url=%s --path=%s --customer=%s", s.kind.shop, s.Store.URL, s.path, pat),
+		run + fmt.Sprintf("doctor --shop=%s --store-url=%s --customer=%s%s", s.kind.shop, s.Store.URL, pat, path),
 		run + fmt.Sprintf("preview --shop=%s --customer=%s", s.kind.shop, pat),
 	}
 	if f := s.headless.Load(); f != nil {

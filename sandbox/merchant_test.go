@@ -187,6 +187,7 @@ func TestMerchant(t *testing.T) {
 	if got := m.reads("#connection"); !strings.Contains(got, roastery.Store.URL+"/tools/recurring/portal/") || !strings.Contains(got, "legacy") || !strings.Contains(got, "signed in") {
 		t.Errorf("connected, it reads %q; want the portal, legacy accounts and signed in", got)
 	}
+	m.sees("#step-link[open] #setup-embed") // its accounts have no menu of their own
 	do(t, m.ctx, chromedp.EmulateViewport(1000, 980), chromedp.ScrollIntoView(css("#connect-heading"), m.app()))
 	picture(t, m.ctx, "install-connect", 1000, 980)
 

@@ -110,9 +110,10 @@
 // the bounce page's shopify-reload. A fetch of shopify:admin/api/graphql.json reads and writes the installation's
 // metafields and reads the store's domain and time zone, which is Tokyo's, and nothing else. With Faults.NoDirectAPI
 // it is answered 403, which is a guess. Its toast.show writes to the console.
-// A form with data-save-bar has the admin's save bar while its fields are not as they were drawn. The links of s-app-nav are in
-// nav#app-nav above the frame. A click on one dispatches shopify:navigate on the s-link, and loads the link in the
-// frame unless the app prevents it. Both versions of the emulated Polaris draw s-page and s-section in one plain look.
+// A form with data-save-bar has the admin's save bar while its fields are not as they were drawn. The links of
+// s-app-nav are in nav#app-nav above the frame. A click on one dispatches shopify:navigate on the s-link, and
+// loads the link in the frame unless the app prevents it. Both versions of the emulated Polaris draw s-page and
+// s-section in one plain look.
 //
 // Installing an app makes its proxy path live. Uninstalling it removes the path and sends app/uninstalled.
 // Redact, RequestData and RedactShop send the compliance topics. The app has 5 seconds to answer a webhook

@@ -51,7 +51,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 		err = w.do(ctx, from, webhook)
 	}
 	if err == nil && webhook.Topic != recharge.TopicUpcoming { // which proves nothing about webhooks of changes
-		err = w.Merchant.Store.WebhookVerified(ctx, from.shop)
+		err = w.Merchant.Store.WebhookVerified(ctx, from.shop, from.secret)
 	}
 	line := webhookLine{
 		from: portal.SentByRecharge, topic: string(webhook.Topic), shop: from.shop,
@@ -62,7 +62,7 @@ func (w *RechargeWebhooks) handle(c echo.Context) error {
 		w.Merchant.Store.Count(from.shop, portal.WebhooksTaken, 1)
 	case from.shop != "" && errors.Is(err, recharge.ErrForgedWebhook): // the sender knows the address
 		w.Merchant.Store.Count(from.shop, portal.WebhooksRefused, 1)
-		if failed := w.Merchant.Store.WebhookRefused(ctx, from.shop); failed != nil {
+		if failed := w.Merchant.Store.WebhookRefused(ctx, from.shop, from.secret); failed != nil {
 			w.Merchant.Log.InfoContext(ctx, "refused webhook not recorded", "shop", string(from.shop), "cause", failed)
 		}
 	}

@@ -254,7 +254,7 @@ func states() map[string]func(*bed) {
 		},
 		"webhooks proven": func(b *bed) {
 			click(b)
-			if err := b.store.WebhookVerified(b.t.Context(), shop); err != nil {
+			if err := b.store.WebhookVerified(b.t.Context(), shop, "secret"); err != nil {
 				b.t.Fatal(err)
 			}
 			b.pass(2 * time.Hour)

@@ -53,7 +53,7 @@ func TestAdopt(t *testing.T) {
 	ok(t, older.EndImport(ctx, task, time.Hour))
 	save(t, older, pat, everything(c))
 	save(t, older, byRecharge, lookedUp(c, pat, known))
-	ok(t, older.WebhookVerified(ctx, shop))
+	ok(t, older.WebhookVerified(ctx, shop, "secret"))
 	if _, err := older.UseNonce(ctx, shop, "nonce", "browser", c.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestAdopt(t *testing.T) {
 	ok(t, client.ZRem(ctx, store.ShopsKey, string(shop)).Err())
 	held := server.Dump()
 	refuses(t, "not adopted", newer)
-	ok(t, newer.WebhookVerified(ctx, shop))
+	ok(t, newer.WebhookVerified(ctx, shop, "secret"))
 	value := lookedUp(c, pat, nthCustomer(7))
 	ok(t, second(newer.SaveIfUnchanged(ctx, newer.Load(ctx, pat), pat, value, clockOf(t, newer), nil)))
 	if err := newer.Save(ctx, newer.Load(ctx, pat).Record, pat, &value, clockOf(t, newer), nil); err == nil {
@@ -108,7 +108,7 @@ func TestAdopt(t *testing.T) {
 	}
 	ok(t, second(older.SaveIfUnchanged(ctx, before, pat, old, clockOf(t, older), nil)))
 	ok(t, older.SaveImported(ctx, task, []recharge.Record{record(pat, known)}, clockOf(t, older)))
-	ok(t, older.WebhookVerified(ctx, shop))
+	ok(t, older.WebhookVerified(ctx, shop, "secret"))
 	ok(t, older.Forget(ctx, before.Record, kim))
 	if had, err := older.KeepImport(ctx, task, store.ImportLease); had || err != nil {
 		t.Errorf("replaced: KeepImport = %v, %v; want the lease lost", had, err)

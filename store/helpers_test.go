@@ -323,10 +323,12 @@ func usedMemory(t testing.TB, client *redis.Client) int {
 	return bytes
 }
 
+const hush = "hush-hush-client-secret"
+
 // connected returns a shop's connection.
 func connected(c *clock, shop shopify.Shop) store.Connection {
 	return store.Connection{
-		Shop: shop, APIToken: "sk_1x1_0123456789abcdef", StorefrontToken: "strfnt_fedcba9876543210", ClientSecret: "hush-hush-client-secret",
+		Shop: shop, APIToken: "sk_1x1_0123456789abcdef", StorefrontToken: "strfnt_fedcba9876543210", ClientSecret: hush,
 		Detected:   store.Traits{PortalURL: "https://fixture-shop.example/tools/recurring/portal/", Accounts: "new"},
 		Chosen:     store.Traits{Accounts: "legacy"},
 		WebhookKey: "unguessable-webhook-key",

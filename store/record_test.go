@@ -323,7 +323,7 @@ func TestWebhookVerified(t *testing.T) {
 	client := direct(t, server)
 	c := newClock()
 	s := open(t, on(many(c, &logged{}), server))
-	ok(t, s.WebhookVerified(ctx, shop)) // the shop has no record
+	ok(t, s.WebhookVerified(ctx, shop, hush)) // the shop has no record
 	ok(t, s.SaveConnection(ctx, connected(c, shop)))
 	proven := func(when string, want bool) {
 		t.Helper()
@@ -332,16 +332,16 @@ func TestWebhookVerified(t *testing.T) {
 		}
 	}
 	proven("never", false)
-	ok(t, s.WebhookVerified(ctx, shop))
+	ok(t, s.WebhookVerified(ctx, shop, hush))
 	proven("just now", true)
-	if got := commands(t, client, func() { ok(t, s.WebhookVerified(ctx, shop)) }); got["set"] != 0 {
+	if got := commands(t, client, func() { ok(t, s.WebhookVerified(ctx, shop, hush)) }); got["set"] != 0 {
 		t.Errorf("the second webhook of a day took %v; want no write", got)
 	}
 	c.advance(7*24*time.Hour - time.Second)
 	proven("in the last week", true)
 	c.advance(time.Second)
 	proven("a week ago", false)
-	ok(t, s.WebhookVerified(ctx, shop))
+	ok(t, s.WebhookVerified(ctx, shop, hush))
 	proven("again", true)
 	same := connected(c, shop)
 	same.StorefrontToken = "another"
@@ -350,6 +350,10 @@ func TestWebhookVerified(t *testing.T) {
 	same.ClientSecret = "another"
 	ok(t, s.SaveConnection(ctx, same))
 	proven("another client secret", false)
+	ok(t, s.WebhookVerified(ctx, shop, hush)) // it was verified before the other secret was saved
+	proven("one verified with the last client secret", false)
+	ok(t, s.WebhookVerified(ctx, shop, same.ClientSecret))
+	proven("one verified with the other client secret", true)
 	if s.WebhooksProven(nil) {
 		t.Error("webhooks of a shop without a record are proven")
 	}
@@ -363,7 +367,7 @@ func TestWebhookProof(t *testing.T) {
 	client := direct(t, server)
 	c := newClock()
 	s := open(t, on(many(c, &logged{}), server))
-	ok(t, s.WebhookRefused(ctx, shop)) // the shop has no record
+	ok(t, s.WebhookRefused(ctx, shop, hush)) // the shop has no record
 	ok(t, s.SaveConnection(ctx, connected(c, shop)))
 	shown := func(when string, want store.Proof) {
 		t.Helper()
@@ -372,30 +376,32 @@ func TestWebhookProof(t *testing.T) {
 		}
 	}
 	shown("never", store.Unproven)
-	ok(t, s.WebhookRefused(ctx, shop))
+	ok(t, s.WebhookRefused(ctx, shop, hush))
 	shown("one was refused", store.Refuted)
-	if got := commands(t, client, func() { ok(t, s.WebhookRefused(ctx, shop)) }); got["set"] != 0 {
+	if got := commands(t, client, func() { ok(t, s.WebhookRefused(ctx, shop, hush)) }); got["set"] != 0 {
 		t.Errorf("the second refused webhook of a day took %v; want no write", got)
 	}
-	ok(t, s.WebhookVerified(ctx, shop))
+	ok(t, s.WebhookVerified(ctx, shop, hush))
 	shown("one was verified", store.Proven)
-	ok(t, s.WebhookRefused(ctx, shop)) // others may know the address, too
+	ok(t, s.WebhookRefused(ctx, shop, hush)) // others may know the address, too
 	shown("one was refused on the same day", store.Proven)
 	c.advance(24 * time.Hour)
-	ok(t, s.WebhookRefused(ctx, shop))
+	ok(t, s.WebhookRefused(ctx, shop, hush))
 	shown("one was refused on the next day", store.Refuted)
 	if !s.WebhooksProven(recordOf(t, s, shop)) {
 		t.Error("a stranger's webhook has taken away what was verified in the last week")
 	}
-	ok(t, s.WebhookVerified(ctx, shop))
+	ok(t, s.WebhookVerified(ctx, shop, hush))
 	shown("one was verified again", store.Proven)
 	c.advance(8 * 24 * time.Hour)
 	shown("none for a week", store.Unproven)
-	ok(t, s.WebhookRefused(ctx, shop))
+	ok(t, s.WebhookRefused(ctx, shop, hush))
 	next := connected(c, shop)
 	next.ClientSecret = "another"
 	ok(t, s.SaveConnection(ctx, next))
 	shown("another client secret", store.Unproven)
+	ok(t, s.WebhookRefused(ctx, shop, hush))
+	shown("one refused with the last client secret", store.Unproven)
 	if got := s.WebhookProof(nil); got != store.Unproven {
 		t.Errorf("of a shop without a record: %q; want %q", got, store.Unproven)
 	}
@@ -505,5 +511,26 @@ func TestTraits(t *testing.T) {
 	c := store.Connection{Detected: store.Traits{PortalURL: "a/", Accounts: "new"}, Chosen: store.Traits{Accounts: "legacy", Link: "hash"}}
 	if got, want := c.Chosen.Or(c.Detected), (store.Traits{PortalURL: "a/", Accounts: "legacy", Link: "hash"}); got != want {
 		t.Errorf("Or = %+v; want %+v", got, want)
+	}
+}
+
+// TestWebhooksAtOnce: of many webhooks that are verified at the same time, one is recorded.
+func TestWebhooksAtOnce(t *testing.T) {
+	server := storetest.Redis(t)
+	client := direct(t, server)
+	c := newClock()
+	a, b := open(t, on(many(c, &logged{}), server)), open(t, on(many(c, &logged{}), server))
+	ok(t, a.SaveConnection(t.Context(), connected(c, shop)))
+	got := commands(t, client, func() {
+		var webhooks sync.WaitGroup
+		for range 10 {
+			for _, s := range []*store.Store{a, b} {
+				webhooks.Go(func() { ok(t, s.WebhookVerified(t.Context(), shop, hush)) })
+			}
+		}
+		webhooks.Wait()
+	})
+	if got["set"] != 1 {
+		t.Errorf("20 webhooks at once took %v; want one write", got)
 	}
 }

@@ -248,7 +248,7 @@ func TestOneStoreRolledBack(t *testing.T) {
 	save(t, a, pat, everything(c))
 	is(t, "saved", b, pat, known)
 	restore := snapshot(t, a)
-	ok(t, a.WebhookVerified(ctx, shop))
+	ok(t, a.WebhookVerified(ctx, shop, "secret"))
 	recordOf(t, b, shop)
 	restore()
 	is(t, "rolled back", a, pat, recharge.Customer{})

@@ -36,7 +36,7 @@ func TestCampaignWords(t *testing.T) {
 		says, forecasts string // the beginning of both
 	}{
 		"half a day": {13 * time.Hour, nil, "planned", "Planned: it starts at 10:00 UTC on 28 November.",
-			need + "Start by 22:50 UTC on 27 November to be ready by 10:00 UTC on 28 November."},
+			need + "The app starts by 22:50 UTC on 27 November at the latest, and is ready by 10:00 UTC on 28 November."},
 		"six hours": {6 * time.Hour, nil, "planned", "Planned",
 			need + "With 6 h, about 54 % will be ready at 10:00 UTC on 28 November, the most likely to click first. The work goes on afterwards."},
 		"a day, at a slow rate": {20 * time.Hour, func(c *importer.Campaign) { c.Size, c.Ready, c.Need = 100_000, 32_400, 200_000*time.Second },
@@ -51,21 +51,21 @@ func TestCampaignWords(t *testing.T) {
 			"ready", "Ready: 20,000 of 20,000 are prepared.", need + "All should be ready by"},
 		"not imported": {13 * time.Hour, func(c *importer.Campaign) { c.Counted, c.Size, c.Problem = false, 0, importer.WaitsForImport },
 			"waiting", "Planned. It waits until all customers have been read from Recharge.", "The customers are not all read"},
-		"planned at its start": {0, nil, "running", "Running: 0 clicks, 0 signed in (0 %), 0 by hash. 0 % are prepared.",
+		"planned at its start": {0, nil, "running", "Running: 0 clicks, 0 signed in (0 %), 0 by a link that Recharge checks. 0 % are prepared.",
 			need + "The campaign has begun, and 0 % are ready."},
 		"running": {-time.Hour, func(c *importer.Campaign) {
 			c.Planned, c.Pass = true, 1
 			c.Clicks = map[string]int64{"redirected": 1234, "redirected_by_hash": 5, "sign_in": 9, "unavailable": 1, portal.ByPrepared: 1200}
-		}, "running", "Running: 1,240 clicks, 1,234 signed in (99 %), 5 by hash. 100 % are prepared.", ""},
+		}, "running", "Running: 1,240 clicks, 1,234 signed in (99 %), 5 by a link that Recharge checks. 100 % are prepared.", ""},
 		"ended": {-25 * time.Hour, func(c *importer.Campaign) { c.Clicks = map[string]int64{"redirected": 1} },
-			"ended", "Ended: 1 click, 1 signed in (100 %), 0 by hash.", ""},
+			"ended", "Ended: 1 click, 1 signed in (100 %), 0 by a link that Recharge checks.", ""},
 		"unknown ids, no webhooks": {13 * time.Hour, func(c *importer.Campaign) { c.Unknown, c.Proven = 1500, false }, "planned", "Planned",
-			need + "Start by 22:50 UTC on 27 November to be ready by 10:00 UTC on 28 November. 1,500 listed customers without an active subscription will be left out. No message"},
+			need + "The app starts by 22:50 UTC on 27 November at the latest, and is ready by 10:00 UTC on 28 November. 1,500 listed customers without an active subscription will be left out. No message"},
 		"renewals": {time.Hour, func(c *importer.Campaign) { c.Audience, c.EndsAt = store.Renewals, time.Time{} },
 			"planned", "Planned", "A link is made for each customer whose renewal"},
 		"renewals, running": {-time.Hour, func(c *importer.Campaign) {
 			c.Audience, c.EndsAt, c.Size, c.Made = store.Renewals, time.Time{}, 0, 1500
-		}, "running", "Running: 0 clicks, 0 signed in (0 %), 0 by hash. 1,500 links made so far.", "A link is made"},
+		}, "running", "Running: 0 clicks, 0 signed in (0 %), 0 by a link that Recharge checks. 1,500 links made so far.", "A link is made"},
 		"renewals that are no longer announced": {-time.Hour, func(c *importer.Campaign) {
 			c.Audience, c.EndsAt, c.Size, c.Missing = store.Renewals, time.Time{}, 0, importer.NoOrders
 		}, "running", "Running: 0 clicks", "Recharge announces no renewals"},

@@ -217,16 +217,11 @@ func (s *Service) SecretWords(record *store.Record) Text {
 	return sentence("secret " + string(s.Store.WebhookProof(record)))
 }
 
-// WebhookNews describes how many webhooks Recharge has sent, and how soon we notice a change.
-// counts are those of the last day.
+// WebhookNews describes how many webhooks Recharge has sent. counts are those of the last day.
 func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) Text {
 	news := follow(sentence("webhooks taken", counts[portal.WebhooksTaken]))
-	record, err := s.Store.Record(ctx, shop)
-	if connection := s.Merchants.Connection(shop, record); s.Merchants.Own() == "" && err == nil && connection != nil {
-		news.Values = append(news.Values, sentence("webhooks and changes", s.WebhookWords(connection, record)))
-	}
 	lost := counts[portal.WebhooksRefused]
-	if lost > 0 && s.Store.WebhookProof(record) != store.Refuted { // else it is said already
+	if record, _ := s.Store.Record(ctx, shop); lost > 0 && s.Store.WebhookProof(record) != store.Refuted { // else it is said already
 		news.Values = append(news.Values, sentence("webhooks refused", lost))
 	}
 	return news

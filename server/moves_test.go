@@ -182,8 +182,11 @@ func TestNotSeen(t *testing.T) {
 		for _, status := range []int{403, 429, 430} {
 			f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.Bots = status })
 			_, said := f.AppHome("/app/look", f.SessionToken(nil), url.Values{})
-			if !strings.Contains(said, "could not look at everything") || strings.Contains(said, "has changed") {
+			if !strings.Contains(said, "could not check everything") || strings.Contains(said, "has changed") {
 				t.Errorf("a look that is refused with %d says %s", status, said)
+			}
+			if strings.Contains(said, `class="note good"`) || strings.Contains(said, "are taken to their portal") {
+				t.Errorf("after a look that was refused with %d, all is still said to be well: %s", status, said)
 			}
 			if got := f.Click(f.Shopper(""), "/apps/subscriptions").Location; !strings.HasPrefix(got, "/account/login?") {
 				t.Errorf("after a look that was refused with %d, a click leads to %q", status, got)
@@ -235,7 +238,7 @@ func TestAccountPageIsTheStores(t *testing.T) {
 		return body
 	}
 	f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.Bots = 430 })
-	if got := choose(f.Store.AccountPage()); !strings.Contains(got, "Not saved: We could not look where") {
+	if got := choose(f.Store.AccountPage()); !strings.Contains(got, "Not saved: We could not check where") {
 		t.Errorf("a page on a host that could not be looked at: %s", got)
 	}
 	f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.Bots = 0 })

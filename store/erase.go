@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,7 +26,7 @@ type Erasure struct {
 	// issued up to then are no longer valid. Zero: it was not.
 	Uninstalled time.Time
 	// A connection saved after SavedUntil belongs to the next installation. It stays, with all
-	// redactions. Zero: none stays.
+	// redactions, but without the earlier one's settings and keys. Zero: none stays.
 	SavedUntil time.Time
 }
 
@@ -51,7 +52,7 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		if !reconnected {
 			return nil, nil
 		}
-		last.Connection.Campaigns = nil
+		last.leave(e.SavedUntil)
 		last.startEpoch()
 		return last, nil
 	})
@@ -68,6 +69,14 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 		return nil, s.RequestImport(ctx, e.Shop)
 	}
 	return erased, nil
+}
+
+// leave clears what SaveConnection has taken over from an installation that ended at a time. Whoever had access to
+// the store then must neither get its reports nor hold a key. Nobody knows when the rest was set, so all of it goes.
+func (r *Record) leave(ended time.Time) {
+	c := r.Connection
+	c.Campaigns, c.Contact, c.ReportTo, c.ReportIn, r.support = nil, Contact{}, "", "", nil
+	c.PortalKeys = slices.DeleteFunc(slices.Clone(c.PortalKeys), func(k PortalKey) bool { return !k.MadeAt.After(ended) })
 }
 
 // UninstalledAt returns when a shop uninstalled the app, or zero if that was not in the last two

@@ -102,6 +102,45 @@ func kindsOf(dump map[string]string, shop shopify.Shop) map[string]int {
 	return kinds(dump)
 }
 
+// TestReinstalled: if the message about an uninstall comes after the merchant has connected again, what the earlier
+// installation left goes, and the next one's key stays.
+func TestReinstalled(t *testing.T) {
+	ctx, c := t.Context(), newClock()
+	s := open(t, many(c, &logged{}))
+	ok(t, s.SaveConnection(ctx, connected(c, shop)))
+	on, err := s.SwitchSupport(ctx, shop, true)
+	if ok(t, err); !on {
+		t.Fatal("links for support were not turned on")
+	}
+	uninstalled := c.Now().Add(time.Minute)
+	makeKey := func(id string) {
+		t.Helper()
+		_, err := s.UpdateConnection(ctx, shop, func(r *store.Connection) bool {
+			r.PortalKeys = append(r.PortalKeys, store.PortalKey{ID: id, MadeAt: c.Now().UTC()})
+			return true
+		})
+		ok(t, err)
+	}
+	makeKey("the earlier one's")
+	_, err = s.UpdateConnection(ctx, shop, func(r *store.Connection) bool {
+		r.ReportTo, r.ReportIn, r.Contact = "staff@example.test", "de", store.Contact{Name: "Shop", Email: "shop@example.test"}
+		return true
+	})
+	ok(t, err)
+	c.advance(time.Hour)
+	want := connected(c, shop)
+	ok(t, s.SaveConnection(ctx, want))
+	makeKey("the next one's")
+	want.PortalKeys = []store.PortalKey{{ID: "the next one's", MadeAt: c.Now().UTC()}}
+	_, err = s.EraseShop(ctx, store.Erasure{Shop: shop, Uninstalled: uninstalled, SavedUntil: uninstalled.Add(store.ClockSkew)})
+	ok(t, err)
+	after := recordOf(t, s, shop)
+	sameConnection(t, "the next installation's", after.Connection, &want)
+	if after.SupportSecret() != nil {
+		t.Error("the earlier installation's links for support are on")
+	}
+}
+
 // TestEraseOneStore: in one-store mode the shop continues with a new record.
 func TestEraseOneStore(t *testing.T) {
 	ctx := t.Context()

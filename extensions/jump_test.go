@@ -81,6 +81,10 @@ func (s *shopper) signIn() {
 	}
 }
 
+// unseen is a layout shift that nobody sees: a tenth of what Chromium calls good is 0.01, and a fraction of a pixel when
+// a menu gets its last item is 0.00004.
+const unseen = 0.001
+
 func chromium(t *testing.T) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -190,13 +194,13 @@ func TestSubscribersOnlyDoesNotMoveThePage(t *testing.T) {
 				if first.Shown != wanted || first.Read != wanted {
 					t.Errorf("after the answer: shown is %v, read is %v; want %v", first.Shown, first.Read, wanted)
 				}
-				if first.Below != waiting.Below || first.Shift > 0 {
-					t.Errorf("the answer moved the page from %.0f to %.0f px, shift %.3f; want it left alone", waiting.Below, first.Below, first.Shift)
+				if first.Below != waiting.Below || first.Shift-waiting.Shift > unseen {
+					t.Errorf("the answer moved the page from %v to %v px, shift %v to %v; want it left alone", waiting.Below, first.Below, waiting.Shift, first.Shift)
 				}
 				s.do(chromedp.Navigate(s.store.URL + place.path))
 				second := s.look(place.link, place.below)
-				if second.Shown != wanted || second.Shift > 0 {
-					t.Errorf("on the next page: shown is %v, shift %.3f; want %v, 0", second.Shown, second.Shift, wanted)
+				if second.Shown != wanted || second.Shift > unseen {
+					t.Errorf("on the next page: shown is %v, shift %v; want %v, and next to none", second.Shown, second.Shift, wanted)
 				}
 				if closed := second.Below < first.Below; closed == wanted {
 					t.Errorf("the page after it begins at %.0f, then at %.0f px; want the space only for a link", first.Below, second.Below)

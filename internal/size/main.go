@@ -50,7 +50,7 @@ func budgets() []budget {
 				"handlers/status.go", "portal/status.go", "portal/prepare.go", "store/campaign.go",
 				"shopify/accounts.go", "shopify/session.go", "shopify/webhook.go",
 				"recharge/check.go", "recharge/page.go", "recharge/webhooks.go",
-				"store/connect.go", "store/embedded.go", "store/erase.go", "templates/admin.go",
+				"store/connect.go", "store/embedded.go", "store/erase.go", "templates/admin.go", "templates/text.go",
 			},
 		},
 		{

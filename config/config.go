@@ -258,7 +258,7 @@ func (c *checker) contact(name, text string) *url.URL {
 		}
 		return u
 	}
-	if !c.expect(IsAddress(text), name, "is not an e-mail address", hint) {
+	if !c.expect(recharge.IsEmail(text), name, "is not an e-mail address", hint) {
 		return nil
 	}
 	return &url.URL{Scheme: "mailto", Opaque: text}

@@ -126,7 +126,7 @@ func TestNotices(t *testing.T) {
 		}
 	}
 	for _, test := range []struct{ smtp, from, url, want string }{
-		{"mail.example:587", from, "", "SMTP_URL"}, {"http://mail.example", from, "", "SMTP_URL"}, {"smtp://", from, "", "SMTP_URL"},
+		{"mail.example:587", from, "", "SMTP_URL"}, {"http://mail.example", from, "", "SMTP_URL"}, {"smtp://", from, "", "SMTP_URL"}, {"smtp://mail.example:99999", from, "", "SMTP_URL"},
 		{"smtp://mail.example", "", "", "MAIL_FROM"}, {"smtp://mail.example", "Me <me@agency.example>", "", "MAIL_FROM"},
 		{"", from, "", "MAIL_FROM"}, {"", "", "http://hooks.example.com/", "NOTIFY_URL"}, {"", "", "hooks", "NOTIFY_URL"},
 	} {

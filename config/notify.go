@@ -1,9 +1,9 @@
 package config
 
 import (
-	"net/mail"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"manage-subscriptions/recharge"
@@ -45,19 +45,15 @@ func (c *checker) smtp(text, from string) *SMTP {
 	default:
 		s.Port = "587"
 	}
+	if port, err := strconv.Atoi(s.Port); !c.expect(err == nil && port > 0 && port < 65536, "SMTP_URL", "has no such port", smtpHint) {
+		return nil
+	}
 	return s
 }
 
 // address checks a plain e-mail address.
 func (c *checker) address(name, text string) bool {
-	return c.expect(IsAddress(text), name, "is not an e-mail address", "a plain address, such as help@agency.example")
-}
-
-// IsAddress reports whether a text is a plain e-mail address, without a name and without what has a meaning in
-// a mailto link.
-func IsAddress(text string) bool {
-	address, err := mail.ParseAddress(text)
-	return err == nil && address.Address == text && !strings.ContainsAny(text, "?&%\"\r\n")
+	return c.expect(recharge.IsEmail(text), name, "is not an e-mail address", "a plain address, such as help@agency.example")
 }
 
 // secretURL reads an https URL that may hold a secret. It accepts http only for a loopback host.

@@ -107,7 +107,7 @@ func TestVisits(t *testing.T) {
 	forged(servertest.Shop)
 	forged(otherShop)
 	all := []string{
-		"Of 7 visits, 1 reached the portal, 1 signed in.",
+		"Of 5 visits, 1 reached the portal, 1 signed in.",
 		"1 came while Recharge was not connected.", "1 left at the store’s sign-in.", "1 came back from the sign-in without being signed in.",
 		"1 had no subscription in Recharge.", "2 were refused because Shopify’s signature was missing",
 	}
@@ -125,19 +125,19 @@ func TestVisits(t *testing.T) {
 			return false
 		})
 	}
-	written(f.Clock.Now(), ":forbidden\n2")
+	written(f.Clock.Now(), ":unverified\n2")
 
 	f.Clock.Add(24 * time.Hour)
 	shows("the next day", "", "No visits.", "By this time yesterday")
 	shows("yesterday", "period=yesterday", all...)
 	click(pat, "redirected", "/apps/subscriptions")
-	shows("7 days", "period=7", "Of 8 visits, 2 reached the portal, 2 signed in.")
+	shows("7 days", "period=7", "Of 6 visits, 2 reached the portal, 2 signed in.")
 	written(f.Clock.Now(), ":redirected\n1")
 	f.Clock.Add(20 * 24 * time.Hour)
 	shows("7 days, later", "period=7", "No visits.")
-	shows("28 days", "period=28", "Of 8 visits")
+	shows("28 days", "period=28", "Of 6 visits")
 	f.Clock.Add(20 * 24 * time.Hour)
-	shows("28 days, later", "period=28", "No visits.", "The 28 days before: 8 visits, 25 % of them in the portal.")
+	shows("28 days, later", "period=28", "No visits.", "The 28 days before: 6 visits, 33 % of them in the portal.")
 
 	f.Clock.Add(-41 * 24 * time.Hour)
 	response, file := f.AppHome("/app/health.csv?zone=UTC", f.SessionToken(nil), nil)
@@ -145,7 +145,7 @@ func TestVisits(t *testing.T) {
 		t.Errorf("Content-Type = %q; want CSV", got)
 	}
 	rows, err := csv.NewReader(strings.NewReader(file)).ReadAll()
-	header := "start visits in_portal signed_in left_at_sign_in sign_in_failed not_a_subscriber unavailable not_connected forbidden"
+	header := "start visits in_portal signed_in left_at_sign_in sign_in_failed not_a_subscriber unavailable not_connected forbidden unverified"
 	if err != nil || len(rows) != 25 || strings.Join(rows[0], " ") != header {
 		t.Fatalf("the file = %s, %v; want %q and 24 rows", file, err, header)
 	}
@@ -159,8 +159,49 @@ func TestVisits(t *testing.T) {
 			sums[rows[0][i+1]] += n
 		}
 	}
-	if sums["visits"] != 7 || sums["forbidden"] != 2 || sums["left_at_sign_in"] != 1 {
-		t.Errorf("the file adds up to %v; want 7 visits, 2 forbidden, 1 left", sums)
+	if sums["visits"] != 5 || sums["unverified"] != 2 || sums["left_at_sign_in"] != 1 {
+		t.Errorf("the file adds up to %v; want 5 visits, 2 unverified, 1 left", sums)
+	}
+}
+
+// TestVisitsAddUp checks that days and hours add up to the whole: where a day begins at one o'clock, since the clocks
+// change at midnight, and where a shopper comes back from the sign-in in the next hour.
+func TestVisitsAddUp(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t)
+	f.Clock.Add(time.Date(2027, 9, 5, 15, 59, 0, 0, time.UTC).Sub(f.Clock.Now())) // that day began so in Santiago
+	if got := f.Click(f.Shopper(""), "/apps/subscriptions").Outcome(); got != "sign_in" {
+		t.Fatalf("click = %s; want sign_in", got)
+	}
+	f.Until("it is written", func() bool {
+		for _, value := range f.Redis.Dump() {
+			if strings.Contains(value, "15:sign_in\n1") {
+				return true
+			}
+		}
+		return false
+	})
+	f.Clock.Add(2 * time.Minute)
+	if got := f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions?ms_returned=1").Outcome(); got != "redirected" {
+		t.Fatalf("click = %s; want redirected", got)
+	}
+	for query, want := range map[string]string{
+		"period=today&zone=America/Santiago": "2027-09-05T01:00:00-03:00", "period=7&zone=America/Santiago": "2027-09-05T01:00:00-03:00",
+	} {
+		_, file := f.AppHome("/app/health.csv?"+query, f.SessionToken(nil), nil)
+		rows, err := csv.NewReader(strings.NewReader(file)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		visits, days := 0, map[string]bool{}
+		for _, row := range rows[1:] {
+			n, _ := strconv.Atoi(row[1])
+			visits += n
+			days[row[0]] = true
+		}
+		if visits != 1 || !days[want] || len(days) != len(rows)-1 {
+			t.Errorf("%s: %s; want one visit, and %s among the times", query, file, want)
+		}
 	}
 }
 

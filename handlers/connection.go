@@ -70,7 +70,7 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		view.Secret = a.Merchant.SecretWords(record)
 	}
 	if a.Merchant.Notifier != nil && a.Merchant.Notifier.Mails() {
-		view.Reports = &reportsView{To: connection.ReportTo}
+		view.Reports = &reportsView{To: connection.ReportTo, Failed: connection.Reported.Failed}
 	}
 	view.Support.Known, view.Support.Connected = err == nil, true
 	view.Support.On, view.Support.Account = record.SupportSecret() != nil, view.Link == "account" && view.AccountPage != ""
@@ -230,8 +230,9 @@ func (a *Admin) contact(c echo.Context, shop shopify.Shop) error {
 
 // reportsView holds what the app home shows about notices by e-mail.
 type reportsView struct {
-	To   string // "": nobody gets them
-	Said merchant.Said
+	To     string // "": nobody gets them
+	Failed bool   // the last one could not be sent
+	Said   merchant.Said
 }
 
 // reports saves where the merchant wants notices by e-mail.

@@ -63,7 +63,11 @@ func (a *Admin) spanOf(c echo.Context) span {
 // midnight returns when the day began that was so many days ago.
 func (s span) midnight(ago int) time.Time {
 	year, month, day := s.now.Date()
-	return time.Date(year, month, day-ago, 0, 0, 0, 0, s.now.Location())
+	at := time.Date(year, month, day-ago, 0, 0, 0, 0, s.now.Location())
+	if noon := at.Add(12 * time.Hour); noon.Day() != at.Day() { // clocks go from 23:59 to 01:00, and this is 23:00
+		_, at = at.ZoneBounds()
+	}
+	return at
 }
 
 // parts returns when each bar of the chart begins, and when the last one ends: hours of a day, and else days.
@@ -111,6 +115,7 @@ func pieces(v merchant.Visits) []piece {
 		switch out.Outcome {
 		case portal.SignIn, portal.SignInFailed, portal.NotASubscriber:
 			all[2].Count += out.Count
+		case merchant.Unverified: // is no visit
 		default:
 			all[3].Count += out.Count
 		}
@@ -186,7 +191,7 @@ func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
 
 func (a *Admin) healthView(ctx context.Context, shop shopify.Shop, s span) healthView {
 	connected, err := a.Merchant.Merchants.Find(ctx, shop)
-	health, notRead := a.Merchant.Store.Health(ctx, shop, s.before)
+	health, notRead := a.Merchant.Health(ctx, shop, s.before)
 	if err != nil || notRead != nil {
 		return healthView{Unknown: true}
 	}
@@ -265,14 +270,15 @@ func grouped(errs []store.RecentError) (all []errorView) {
 // healthFile answers with the numbers of a period as CSV, by the hour or the day.
 func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
 	s := a.spanOf(c)
-	health, err := a.Merchant.Store.Health(c.Request().Context(), shop, s.start)
+	health, err := a.Merchant.Health(c.Request().Context(), shop, s.start)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	header := []string{"start", "visits", "in_portal", "signed_in"}
-	for _, outcome := range portal.Outcomes()[2:] { // those before are in the portal
-		name := string(outcome)
-		if outcome == portal.SignIn {
+	reasons := append(portal.Outcomes()[2:], merchant.Unverified) // the outcomes before are in the portal
+	for _, reason := range reasons {
+		name := string(reason)
+		if reason == portal.SignIn {
 			name = "left_at_sign_in"
 		}
 		header = append(header, name)
@@ -287,8 +293,8 @@ func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
 		for _, n := range []int64{v.All, v.Portal, v.SignedIn} {
 			row = append(row, strconv.FormatInt(n, 10))
 		}
-		for _, outcome := range portal.Outcomes()[2:] {
-			row = append(row, strconv.FormatInt(v.KeptOutBy(outcome), 10))
+		for _, reason := range reasons {
+			row = append(row, strconv.FormatInt(v.KeptOutBy(reason), 10))
 		}
 		_ = w.Write(row)
 	}

@@ -1,16 +1,18 @@
 package merchant
 
 import (
+	"context"
 	"slices"
 	"time"
 
 	"manage-subscriptions/portal"
+	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 )
 
 // Visits sums up how shoppers' visits ended.
 type Visits struct {
-	All      int64
+	All      int64 // without those at Unverified, which anybody can make
 	Portal   int64 // reached the portal
 	SignedIn int64 // of those, signed in for certain
 	Out      []KeptOut
@@ -31,24 +33,46 @@ func (k KeptOut) Do() Text { return sentence("kept out " + string(k.Outcome) + "
 // ByHash returns how many visits reached the portal by a link, where Recharge may ask for a sign-in.
 func (v Visits) ByHash() int64 { return v.Portal - v.SignedIn }
 
-// VisitsOf sums up a shop's counters. A shopper who comes back from the sign-in clicks twice in one visit.
+// Unverified is the reason of requests that were refused and only claim to come from the shop.
+const Unverified portal.Outcome = portal.Unverified
+
+// VisitsOf sums up a shop's counters, settled.
 func VisitsOf(counts map[string]int64) Visits {
 	of := func(outcome portal.Outcome) int64 { return counts[string(outcome)] }
 	v := Visits{Portal: of(portal.Redirected) + of(portal.RedirectedByHash), SignedIn: of(portal.Redirected)}
 	v.All = v.Portal
 	for _, outcome := range portal.Outcomes() {
 		n := of(outcome)
-		switch outcome {
-		case portal.Redirected, portal.RedirectedByHash:
+		if outcome == portal.Redirected || outcome == portal.RedirectedByHash {
 			continue
-		case portal.SignIn: // one who comes back in the next hour has not left
-			n = max(0, n-counts[portal.Returned])
 		}
 		if v.All += n; n > 0 {
 			v.Out = append(v.Out, KeptOut{outcome, n})
 		}
 	}
+	if n := of(Unverified); n > 0 {
+		v.Out = append(v.Out, KeptOut{Unverified, n})
+	}
 	return v
+}
+
+// Health returns a shop's counts since a time, settled, and its recent errors.
+func (s *Service) Health(ctx context.Context, shop shopify.Shop, since time.Time) (store.Health, error) {
+	health, err := s.Store.Health(ctx, shop, since)
+	settle(health.Hours)
+	return health, err
+}
+
+// settle takes each click that came back from the sign-in off the clicks that were sent there, in the same hour or
+// an earlier one. So the parts of a time add up to the whole.
+func settle(hours []store.Hour) {
+	var back int64
+	for _, hour := range slices.Backward(hours) {
+		back += hour.Counts[portal.Returned]
+		came := min(back, hour.Counts[string(portal.SignIn)])
+		hour.Counts[string(portal.SignIn)] -= came
+		back -= came
+	}
 }
 
 // Sum adds up the counters of some hours.

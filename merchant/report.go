@@ -2,23 +2,28 @@ package merchant
 
 import (
 	"context"
-	"crypto/rand"
+	"errors"
 	"fmt"
-	"net/mail"
 	"time"
 
 	"manage-subscriptions/portal"
+	"manage-subscriptions/recharge"
 	"manage-subscriptions/shopify"
 	"manage-subscriptions/store"
 	"manage-subscriptions/templates"
 )
 
 const (
-	// alertFrom is how many visits must fail in the current hour and the one before until there is an alert.
-	alertFrom = 10
+	// alertFrom is how many visits must fail in the current hour and the one before until there is an alert, and
+	// alertAgain how long there is no other one.
+	alertFrom  = 10
+	alertAgain = 24 * time.Hour
 	// summaryAt is when the summary of a week is due, after the Monday that ends it began in UTC.
 	summaryAt = 8 * time.Hour
 	week      = 7 * 24 * time.Hour
+	// reportClaim is how long the other servers leave a store alone whose notice is being sent. If that fails, it
+	// is tried again afterwards.
+	reportClaim = 50 * time.Minute
 )
 
 // The kinds of notices.
@@ -61,27 +66,22 @@ func MailEnd() Text { return sentence("notice mail end") }
 
 // Notifier sends notices. Its errors name no address.
 type Notifier interface {
-	// Mails reports whether merchants can get notices by e-mail.
+	// Mails reports whether merchants can get notices by e-mail, and Posts whether the operator wants them.
 	Mails() bool
-	// Mail sends a notice to a merchant, in the first of the languages, as in Accept-Language, that there is.
-	Mail(ctx context.Context, to, languages string, n Notice) error
-	// Post sends a notice to the operator, if they want it.
+	Posts() bool
+	// Mail sends a notice to a merchant, in a language.
+	Mail(ctx context.Context, to, language string, n Notice) error
+	// Post sends a notice to the operator.
 	Post(ctx context.Context, n Notice) error
 }
 
-// isAddress reports whether a text is a plain e-mail address.
-func isAddress(text string) bool {
-	address, err := mail.ParseAddress(text)
-	return err == nil && address.Address == text && len(text) <= 254
-}
-
-// SaveReportTo saves where a merchant wants notices by e-mail, and in which languages; "" for none.
+// SaveReportTo saves where a merchant wants notices by e-mail, "" for none. languages are as in Accept-Language.
 func (s *Service) SaveReportTo(ctx context.Context, shop shopify.Shop, to, languages string) Said {
-	if to != "" && !isAddress(to) {
+	if to != "" && !recharge.IsEmail(to) {
 		return bad("reports invalid")
 	}
 	connected, err := s.Store.UpdateConnection(ctx, shop, func(c *store.Connection) bool {
-		c.ReportTo, c.ReportIn = to, languages
+		c.ReportTo, c.ReportIn, c.Reported.Failed = to, templates.Language(languages), false
 		return true
 	})
 	switch {
@@ -95,59 +95,88 @@ func (s *Service) SaveReportTo(ctx context.Context, shop shopify.Shop, to, langu
 	return Said{Text: sentence("reports saved", to)}
 }
 
-// report sends the notices that are due. Of several servers, one sends them. A notice that could not be sent is
-// not sent again, since the mail server may have taken it.
-func (s *Service) report(ctx context.Context, connection store.Connection) error {
-	now := s.Now().UTC()
-	monday := now.Truncate(24*time.Hour).AddDate(0, 0, -(int(now.Weekday())+6)%7)
-	due := Notice{Kind: Summary, Shop: connection.Shop, From: monday.Add(-week), To: monday}
-	err := s.notify(ctx, connection, due, monday.Add(summaryAt), week)
-	hour := now.Truncate(time.Hour)
-	wrong := Notice{Kind: Alert, Shop: connection.Shop, From: hour.Add(-time.Hour), To: hour.Add(time.Hour)}
-	if alert := s.notify(ctx, connection, wrong, now, 24*time.Hour); err == nil {
-		err = alert
+// Report sends the notices of all shops that are due. Of several servers, one sends each.
+func (s *Service) Report(ctx context.Context) error {
+	all, err := s.connections(ctx)
+	for _, connection := range all {
+		if ctx.Err() == nil && (s.Notifier.Posts() || connection.ReportTo != "" && s.Notifier.Mails()) {
+			err = errors.Join(err, s.report(ctx, connection))
+		}
 	}
 	return err
 }
 
-// notify sends a notice if it is due, if there is something to say, and if none of its kind was sent for a while.
-func (s *Service) notify(
-	ctx context.Context, connection store.Connection, n Notice, due time.Time, once time.Duration,
-) error {
-	if s.Notifier == nil || s.Now().Before(due) {
-		return nil
-	}
-	health, err := s.Store.Health(ctx, n.Shop, n.From)
-	if err != nil {
-		return fmt.Errorf("read what to report: %w", err)
-	}
-	n.Visits = VisitsOf(Sum(Within(health.Hours, n.From, n.To)))
-	if n.Visits.All == 0 || n.Kind == Alert && !n.Visits.wrong() {
-		return nil
-	}
-	mark := "notice/" + n.Kind
-	if n.Kind == Summary {
-		mark += n.To.Format("/20060102")
-	}
-	first, err := s.Store.UseNonce(ctx, n.Shop, mark, rand.Text(), s.Now().Add(once))
-	if err != nil || !first {
-		return err
-	}
-	err = s.Notifier.Post(ctx, n)
-	if connection.ReportTo != "" && s.Notifier.Mails() {
-		if failed := s.Notifier.Mail(ctx, connection.ReportTo, connection.ReportIn, n); err == nil {
-			err = failed
+// report sends the notices of a shop that are due, if there is something to say.
+func (s *Service) report(ctx context.Context, connection store.Connection) error {
+	now := s.Now().UTC()
+	hour := now.Truncate(time.Hour)
+	alert := Notice{Kind: Alert, Shop: connection.Shop, From: hour.Add(-time.Hour), To: hour.Add(time.Hour)}
+	today := now.Truncate(24 * time.Hour)
+	monday := today.AddDate(0, 0, -(int(now.Weekday())+6)%7)
+	summary := Notice{Kind: Summary, Shop: connection.Shop, From: monday.Add(-week), To: monday}
+	for _, of := range []struct {
+		Notice
+		due  func(store.Reported) bool
+		sent func(*store.Reported)
+	}{
+		{alert, func(r store.Reported) bool { return now.Sub(r.Alert) >= alertAgain }, func(r *store.Reported) { r.Alert = now }},
+		{
+			summary, func(r store.Reported) bool { return r.Week.Before(monday) && !now.Before(monday.Add(summaryAt)) },
+			func(r *store.Reported) { r.Week = monday },
+		},
+	} {
+		if !of.due(connection.Reported) {
+			continue
 		}
+		health, err := s.Health(ctx, of.Shop, of.From)
+		if err != nil {
+			return fmt.Errorf("read what to report: %w", err)
+		}
+		of.Visits = VisitsOf(Sum(Within(health.Hours, of.From, of.To)))
+		if of.Kind == Alert && !of.Visits.wrong() || of.Visits.All+of.Visits.KeptOutBy(Unverified) == 0 {
+			continue
+		}
+		claimed := false
+		err = s.change(ctx, &connection, func(c *store.Connection) bool {
+			if claimed = of.due(c.Reported) && now.Sub(c.Reported.ClaimedAt) >= reportClaim; claimed {
+				c.Reported.ClaimedAt = now
+				connection.ReportTo, connection.ReportIn = c.ReportTo, c.ReportIn
+			}
+			return claimed
+		})
+		if err != nil || !claimed {
+			return err
+		}
+		err = s.send(context.WithoutCancel(ctx), connection, of.Notice)
+		return errors.Join(err, s.change(ctx, &connection, func(c *store.Connection) bool {
+			if c.Reported.Failed = err != nil; err == nil {
+				of.sent(&c.Reported)
+				c.Reported.ClaimedAt = time.Time{}
+			}
+			return true
+		}))
+	}
+	return nil
+}
+
+func (s *Service) send(ctx context.Context, connection store.Connection, n Notice) (err error) {
+	if s.Notifier.Posts() {
+		err = s.Notifier.Post(ctx, n)
+	}
+	if connection.ReportTo != "" && s.Notifier.Mails() {
+		err = errors.Join(err, s.Notifier.Mail(ctx, connection.ReportTo, connection.ReportIn, n))
 	}
 	if err != nil {
-		return fmt.Errorf("send %s: %w", n.Kind, err)
+		return fmt.Errorf("send %s of %s: %w", n.Kind, n.Shop, err)
 	}
 	s.Log.InfoContext(ctx, "notice sent", "kind", n.Kind, "shop", string(n.Shop))
 	return nil
 }
 
 // wrong reports whether most visits failed in a way that shoppers cannot help, and so many that it is no accident.
+// Requests that only claim to come from the shop count if none came that is verified: then Shopify's secret may be
+// wrong here.
 func (v Visits) wrong() bool {
-	failed := v.All - v.Portal - v.KeptOutBy(portal.NotASubscriber) - v.KeptOutBy(portal.SignIn)
-	return failed >= alertFrom && 2*failed > v.All
+	failed := v.KeptOutBy(portal.SignInFailed) + v.KeptOutBy(portal.Unavailable) + v.KeptOutBy(portal.NotConnected)
+	return failed >= alertFrom && 2*failed > v.All || v.All == 0 && v.KeptOutBy(Unverified) >= alertFrom
 }

@@ -3,7 +3,6 @@ package merchant
 import (
 	"context"
 	"crypto/rand"
-	"net/mail"
 	"strings"
 	"time"
 
@@ -62,12 +61,10 @@ func (s *Service) SaveContact(ctx context.Context, shop shopify.Shop, told store
 	if len(told.Name) > 200 {
 		told.Name = ""
 	}
-	address, err := mail.ParseAddress(told.Email)
-	// The rest of a mailto: address would be read as more than the recipient.
-	if err != nil || address.Address != told.Email || len(told.Email) > 254 || strings.ContainsAny(told.Email, "?&%") {
+	if !recharge.IsEmail(told.Email) {
 		told.Email = ""
 	}
-	_, err = s.Store.UpdateConnection(ctx, shop, func(c *store.Connection) bool {
+	_, err := s.Store.UpdateConnection(ctx, shop, func(c *store.Connection) bool {
 		changed := c.Contact != told
 		c.Contact = told
 		return changed

@@ -65,7 +65,7 @@ func (s *Service) customer(
 		}
 		return id, Tried{}
 	}
-	if !isAddress(named) {
+	if !recharge.IsEmail(named) {
 		return "", Tried{Result: "invalid", State: recharge.Failed, Text: sentence("try invalid")}
 	}
 	step := Step{Name: "email", State: recharge.Passed, Title: sentence("email"), Text: sentence("email found")}

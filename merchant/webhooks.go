@@ -125,23 +125,13 @@ func (s *Service) webhooksDue(state store.WebhookState, address string) bool {
 // Maintain schedules an import for every shop that never had one, keeps all webhooks at Recharge
 // registered, and detects all shops' traits again.
 func (s *Service) Maintain(ctx context.Context) error {
-	var all []store.Connection
-	each := func(connection store.Connection) error {
-		all = append(all, connection)
-		if s.Importer == nil {
-			return nil
+	all, err := s.connections(ctx)
+	for _, connection := range all {
+		if s.Importer != nil {
+			err = errors.Join(err, s.Importer.Schedule(ctx, connection.Shop))
 		}
-		return s.Importer.Schedule(ctx, connection.Shop)
 	}
 	own := s.Merchants.Own()
-	var err error
-	if own == "" {
-		err = s.Store.EachConnection(ctx, each)
-	} else if connection, failed := s.current(ctx, own); failed != nil {
-		err = failed
-	} else if connection != nil {
-		err = each(*connection)
-	}
 	for _, connection := range all {
 		if connection.ClientSecret != "" && (connection.WebhookKey != "" || own != "") {
 			err = errors.Join(err, s.keepWebhooksOnce(ctx, connection))
@@ -149,9 +139,25 @@ func (s *Service) Maintain(ctx context.Context) error {
 	}
 	for _, connection := range all {
 		s.lookIfDue(ctx, connection)
-		err = errors.Join(err, s.report(ctx, connection))
 	}
 	return err
+}
+
+// connections returns those of all shops that are connected. It also reads the record of each.
+func (s *Service) connections(ctx context.Context) (all []store.Connection, err error) {
+	own := s.Merchants.Own()
+	if own == "" {
+		err = s.Store.EachConnection(ctx, func(connection store.Connection) error {
+			all = append(all, connection)
+			return nil
+		})
+		return all, err
+	}
+	connection, err := s.current(ctx, own)
+	if connection != nil {
+		all = append(all, *connection)
+	}
+	return all, err
 }
 
 // keepWebhooksOnce registers a shop's webhooks if that is due, unless another server is doing so.

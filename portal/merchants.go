@@ -100,7 +100,8 @@ func (m *Merchants) Connection(shop shopify.Shop, record *store.Record) *store.C
 	if record != nil && record.Connection != nil {
 		seen := record.Connection
 		connection.Detected, connection.Look, connection.Webhooks = seen.Detected, seen.Look, seen.Webhooks
-		connection.Campaigns, connection.ReportTo, connection.ReportIn = seen.Campaigns, seen.ReportTo, seen.ReportIn
+		connection.Campaigns, connection.Reported = seen.Campaigns, seen.Reported
+		connection.ReportTo, connection.ReportIn = seen.ReportTo, seen.ReportIn
 	}
 	return &connection
 }

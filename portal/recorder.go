@@ -34,7 +34,8 @@ type Recorder struct {
 
 // The merchant's counters besides outcomes.
 const (
-	Returned        = "returned" // clicks that came back from the sign-in, and so were counted as SignIn before
+	Unverified      = "unverified" // refused clicks that only claim to come from the shop
+	Returned        = "returned"   // clicks that came back from the sign-in, and so were counted as SignIn before
 	CallsMade       = "calls"
 	CallsFailed     = "calls_failed"
 	CallsLimited    = "calls_limited"
@@ -52,6 +53,10 @@ func (r *Recorder) Record(ctx context.Context, click Click) {
 		r.Tracer.Click(click)
 	}
 	if click.CountedFor == "" {
+		return
+	}
+	if click.Shop == "" {
+		r.Store.Count(click.CountedFor, Unverified, 1)
 		return
 	}
 	r.Store.Count(click.CountedFor, string(click.Outcome), 1)

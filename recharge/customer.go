@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/mail"
 	"net/url"
 	"regexp"
 	"slices"
@@ -134,6 +135,13 @@ func (c *Client) CustomerByID(ctx context.Context, g *Grant, id int64, shopifyID
 		return Customer{}, &Error{Endpoint: Customers, Reason: NoCustomer}
 	}
 	return record.customer()
+}
+
+// IsEmail reports whether a text is a plain e-mail address, without a name or a host's number, and without what has
+// a meaning in a mailto link.
+func IsEmail(text string) bool {
+	address, err := mail.ParseAddress(text)
+	return err == nil && address.Address == text && len(text) <= 254 && !strings.ContainsAny(text, "?&%#[\"\r\n")
 }
 
 // ShopifyIDByEmail returns the Shopify id in the record with an e-mail address. It makes one call. Upper and lower

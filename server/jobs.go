@@ -54,6 +54,9 @@ func (s *server) startJobs(ctx context.Context, fail context.CancelCauseFunc) *s
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.flush(ctx, fail) })
 	jobs.Go(func() { s.maintain(ctx) })
+	if s.merchant.Notifier != nil {
+		jobs.Go(func() { s.report(ctx) })
+	}
 	if !s.NoLook {
 		for range 4 { // one store can take a minute
 			jobs.Go(func() { s.merchant.Watch(ctx) })
@@ -100,6 +103,15 @@ func (s *server) maintain(ctx context.Context) {
 	every(ctx, maintainEvery, func() {
 		if err := s.merchant.Maintain(ctx); err != nil && ctx.Err() == nil {
 			s.Log.WarnContext(ctx, "maintenance of all shops not finished", "cause", err)
+		}
+	})
+}
+
+// report sends the notices of all shops that are due. Mail servers can be slow, so nothing else waits for it.
+func (s *server) report(ctx context.Context) {
+	every(ctx, maintainEvery, func() {
+		if err := s.merchant.Report(ctx); err != nil && ctx.Err() == nil {
+			s.Log.WarnContext(ctx, "not all notices sent", "cause", err)
 		}
 	})
 }

@@ -29,20 +29,21 @@ type notifier struct {
 }
 
 func (n *notifier) Mails() bool { return n.smtp != nil }
+func (n *notifier) Posts() bool { return !n.url.Empty() }
 
-func (n *notifier) Mail(ctx context.Context, to, languages string, notice merchant.Notice) error {
+func (n *notifier) Mail(ctx context.Context, to, language string, notice merchant.Notice) error {
 	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
 	defer cancel()
 	message := mail.NewMsg()
 	if err := errors.Join(message.From(n.smtp.From), message.To(to)); err != nil {
 		return errors.New("an address is malformed") // the library's error has it
 	}
-	message.Subject(notice.Title().In(languages))
+	message.Subject(notice.Title().In(language))
 	message.SetMessageID()
 	message.SetDate()
 	message.SetBulk()
 	lines := append(notice.Lines(), merchant.MailEnd())
-	message.SetBodyString(mail.TypeTextPlain, paragraphs(lines, languages))
+	message.SetBodyString(mail.TypeTextPlain, paragraphs(lines, language))
 	client, err := n.client()
 	if err != nil {
 		return errors.New("the mail server's settings do not work")
@@ -74,19 +75,16 @@ func (n *notifier) client() (*mail.Client, error) {
 	return mail.NewClient(n.smtp.Host, options...)
 }
 
-func paragraphs(lines []merchant.Text, languages string) string {
+func paragraphs(lines []merchant.Text, language string) string {
 	var all []string
 	for _, line := range lines {
-		all = append(all, line.In(languages))
+		all = append(all, line.In(language))
 	}
 	return strings.Join(all, "\r\n\r\n") + "\r\n"
 }
 
 // Post sends the notice as JSON, in English. Chat programs show its text.
 func (n *notifier) Post(ctx context.Context, notice merchant.Notice) error {
-	if n.url.Empty() {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
 	defer cancel()
 	out := map[string]int64{}

@@ -20,6 +20,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/recharge/rechargetest"
 )
 
 // mailbox is a mail server that keeps what it gets.
@@ -125,20 +126,24 @@ func TestNotices(t *testing.T) {
 	for range 8 {
 		f.LinkedHash(servertest.Pat)
 	}
-	for range 9 { // one fewer than an alert needs
+	for range 12 { // anybody can send these
 		f.Request("GET", f.Public, "/apps/subscriptions?shop="+servertest.Shop+"&signature=00")
 	}
-	again := func() { f.Restart(func() {}, change) } // maintenance begins at the start
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Status = 500 })
+	for range 9 { // one fewer than an alert needs
+		f.LinkedHash(servertest.Robin)
+	}
+	again := func() { f.Restart(func() {}, change) } // the server looks at the start
 	again()
-	f.LinkedHash(servertest.Pat) // a refused visit counts for a shop that the server knows
-	f.Request("GET", f.Public, "/apps/subscriptions?shop="+servertest.Shop+"&signature=00")
+	f.LinkedHash(servertest.Pat)
+	f.LinkedHash(servertest.Robin)
 	again()
 	f.Until("the alert is posted", func() bool { return len(posted()) == 1 })
 	f.Until("the alert is mailed", func() bool { return len(box.all()) == 1 })
 	alert := posted()[0]
 	if alert["kind"] != "alert" || alert["shop"] != servertest.Shop || alert["visits"] != 19.0 || alert["in_portal"] != 9.0 ||
-		alert["kept_out"].(map[string]any)["forbidden"] != 10.0 || !strings.Contains(alert["text"].(string), "10 were refused") {
-		t.Errorf("posted %v; want an alert about ten refused visits of 19", alert)
+		alert["kept_out"].(map[string]any)["unavailable"] != 10.0 || !strings.Contains(alert["text"].(string), "10 were asked to try again") {
+		t.Errorf("posted %v; want an alert about ten of 19 visits", alert)
 	}
 	again()
 	f.Clock.Add(2*time.Hour + 59*time.Minute)
@@ -174,6 +179,16 @@ func TestNotices(t *testing.T) {
 	f.Clock.Add(24 * time.Hour)
 	again()
 	f.Until("the failure is logged", func() bool { return strings.Contains(f.Log.String(), "send summary") })
+	f.Until("the failure is shown", func() bool {
+		_, settings := f.AppHome("/settings?embedded=1&shop="+servertest.Shop+"&id_token="+f.SessionToken(nil), "", nil)
+		return strings.Contains(settings, "could not be sent")
+	})
+	box.mu.Lock()
+	box.down = false
+	box.mu.Unlock()
+	f.Clock.Add(time.Hour)
+	again()
+	f.Until("the summary is mailed after all", func() bool { return len(box.all()) == 3 })
 	for _, secret := range []string{"hook-secret", "merchant@store.example"} {
 		if strings.Contains(f.Log.String(), secret) {
 			t.Errorf("the log has %q; want it nowhere", secret)

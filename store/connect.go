@@ -52,7 +52,7 @@ func (s *Store) SaveConnection(ctx context.Context, c Connection) error {
 		}
 		saved := c
 		saved.PortalKeys, saved.Chosen, saved.Contact = last.PortalKeys, last.Chosen, last.Contact
-		saved.ReportTo, saved.ReportIn = last.ReportTo, last.ReportIn
+		saved.ReportTo, saved.ReportIn, saved.Reported = last.ReportTo, last.ReportIn, last.Reported
 		if last.APIToken == c.APIToken {
 			saved.Campaigns = last.Campaigns // a new token may mean other customers
 		}

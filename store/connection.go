@@ -24,7 +24,8 @@ type Connection struct {
 	SavedAt         time.Time // when the merchant last saved it
 	// SaveConnection leaves the rest and Chosen as they are in Redis; only Update changes them.
 	ReportTo   string      `json:",omitempty"` // where the merchant wants notices by e-mail; "": nowhere
-	ReportIn   string      `json:",omitempty"` // the merchant's languages, as in Accept-Language
+	ReportIn   string      `json:",omitempty"` // the code of the merchant's language
+	Reported   Reported    `json:",omitzero"`
 	PortalKeys []PortalKey `json:",omitempty"` // of the shop's own middleware
 	Campaigns  []Campaign  `json:",omitempty"` // the newest last
 }
@@ -33,6 +34,14 @@ type Connection struct {
 type Contact struct {
 	Name  string
 	Email string // the address that Shopify shows to customers
+}
+
+// Reported is which notices about a shop were sent.
+type Reported struct {
+	Week      time.Time // the end of the last week that was summed up
+	Alert     time.Time // when there last was an alert
+	ClaimedAt time.Time // when an instance last began to send one
+	Failed    bool      // it could not be sent
 }
 
 // PortalKey describes a key of a shop's own middleware. The key itself is not stored.

@@ -129,3 +129,6 @@ func (c catalogue) singular(count any) bool {
 	}
 	return n == 1
 }
+
+// Language returns the code of the first of languages that there is. These are as in Accept-Language.
+func Language(languages string) string { return choose(adminCatalogues(), languages).Code }

@@ -315,7 +315,7 @@
     element.textContent = texts.zone.replace('{}', Intl.DateTimeFormat().resolvedOptions().timeZone);
   });
   setInterval(() => {
-    if (document.visibilityState === 'visible') refreshHealth().catch(() => {});
+    if (document.visibilityState === 'visible' && period === 'today') refreshHealth().catch(() => {});
   }, 10000);
   setInterval(() => {
     if (document.visibilityState !== 'visible') return;

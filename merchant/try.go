@@ -38,12 +38,14 @@ func (s *Service) Try(ctx context.Context, shop shopify.Shop, customer string, t
 	result := s.tryClick(ctx, who, tell)
 	tried := Tried{Result: string(result.Outcome), State: recharge.Failed, Text: ending(result), Customer: id}
 	switch {
+	case inAccount(result): // nobody has opened the page, and it needs no answer of Recharge's
+		tried.State = recharge.Warned
 	case result.Outcome == portal.Redirected || result.Outcome == portal.RedirectedByHash && result.Cause == nil:
 		tried.State = recharge.Passed
 	case result.Outcome == portal.RedirectedByHash || result.Outcome == portal.NotASubscriber:
 		tried.State = recharge.Warned
 	}
-	if tried.leads() && !result.Merchant.Reached {
+	if tried.State == recharge.Passed && !result.Merchant.Reached {
 		s.reached(ctx, shop)
 	}
 	if tried.leads() && !result.Merchant.InAccount { // where only the customer's own sign-in opens anything
@@ -51,6 +53,11 @@ func (s *Service) Try(ctx context.Context, shop shopify.Shop, customer string, t
 		tried.Support = err == nil && record.SupportSecret() != nil
 	}
 	return tried
+}
+
+// inAccount reports whether a result leads to a page in the customer's Shopify account.
+func inAccount(result portal.Result) bool {
+	return result.Outcome == portal.Redirected && result.Merchant.InAccount
 }
 
 // customer returns the customer whom a merchant names, or "" and how the try ends. The address is used for one

@@ -151,6 +151,8 @@ func ending(result portal.Result) Text {
 	switch text := sentence("ending "+string(result.Outcome), host); {
 	case text.Key == "":
 		return follow(sentence("ending otherwise"), because)
+	case inAccount(result):
+		return sentence("ending in account", host)
 	case result.Outcome == portal.RedirectedByHash:
 		return follow(text, because)
 	default:

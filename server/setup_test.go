@@ -8,6 +8,7 @@ import (
 
 	"manage-subscriptions/config"
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/recharge/rechargetest"
 )
 
 // stepsOf returns the steps of the setup guide as Home shows them: "+" for those that are done, "!" for the one
@@ -54,6 +55,27 @@ func TestSetupByClick(t *testing.T) {
 		f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
 		f.Until("it is tried", func() bool { return stepsOf(f) == "connect+ portal+ link+ try+" })
 	})
+}
+
+// TestSetupInAccount checks that a try is not shown as passed, and does not end the setup, if the portal is in the
+// customer's Shopify account, also while Recharge is down. A click ends it.
+func TestSetupInAccount(t *testing.T) {
+	f := watching(t)
+	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
+	f.Connect()
+	f.AppHome("/app/portal", f.SessionToken(nil), url.Values{"portal": {"unity"}, "page": {f.Store.AccountPage()}})
+	for _, down := range []bool{false, true} {
+		f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Down = down })
+		_, got := f.AppHome("/app/try", f.SessionToken(nil), url.Values{"customer": {servertest.Pat}})
+		if !strings.Contains(got, `<p class="note " data-result="redirected">`) || !strings.Contains(got, "The app cannot check what opens there") {
+			t.Errorf("Recharge down %t: %s; want a warning", down, got)
+		}
+		if got := stepsOf(f); got != "connect+ portal+ link! try" {
+			t.Errorf("Recharge down %t: steps = %q; want the try not done", down, got)
+		}
+	}
+	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+	f.Until("the click ends the setup", func() bool { return stepsOf(f) == "connect+ portal+ link+ try+" })
 }
 
 // TestSetupOfAffinity: a store in which Recharge opens no portal is asked once which one it shows. That is kept when

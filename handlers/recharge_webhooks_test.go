@@ -374,6 +374,26 @@ func TestWebhookSecret(t *testing.T) {
 	}
 }
 
+// TestWebhookRefusedBefore checks that a message that was refused before the secret was pasted again is no answer to
+// whether it matches.
+func TestWebhookRefusedBefore(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores)
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.NoTests, f.WrongNewSignature = true, true })
+	f.Connect()
+	f.Recharge.ChangeCustomer(servertest.Customers()[1])
+	f.Until("a message is refused", func() bool {
+		_, home := f.AppHome("/app/connection", f.SessionToken(nil), nil)
+		return strings.Contains(home, "Recharge’s messages do not match")
+	})
+	f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.NoTests, f.WrongNewSignature = false, false })
+	f.Clock.Add(time.Minute)
+	_, body := f.AppHome("/app/connect", f.SessionToken(nil), url.Values{"secret": {servertest.WebhookSecret}})
+	if !strings.Contains(body, `data-check="webhooks" data-state="passed"`) {
+		t.Errorf("pasted again: %s; want the message that came then to count", body)
+	}
+}
+
 // TestWebhookTestedAgain checks that Recharge is asked for another message each day until one has verified, and not
 // once one has.
 func TestWebhookTestedAgain(t *testing.T) {

@@ -47,7 +47,7 @@ func (s *Service) Connect(
 }
 
 // over returns last with the pasted tokens applied. A new Admin token has a new webhook secret, so
-// the old secret is dropped.
+// the old secret is dropped, and so is the address that webhooks signed with it still come to.
 func (t Tokens) over(last *store.Connection) (next store.Connection, problem, field string) {
 	if last != nil {
 		next = *last
@@ -59,7 +59,7 @@ func (t Tokens) over(last *store.Connection) (next store.Connection, problem, fi
 		t.Storefront, next.StorefrontToken = "", ""
 	}
 	if t.Admin != "" && t.Admin != next.APIToken {
-		next.APIToken, next.ClientSecret = t.Admin, ""
+		next.APIToken, next.ClientSecret, next.WebhookKey = t.Admin, "", ""
 	}
 	if t.Storefront != "" {
 		next.StorefrontToken = t.Storefront
@@ -111,7 +111,9 @@ func (s *Service) checkAndSave(
 		return Said{Text: follow(sentence(problem), stays), Bad: true, Field: field}
 	}
 	seen, notSeen := s.detect(ctx, next.Shop, findings, tell)
-	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path, Reached: next.Detected.Reached})
+	stay := store.Traits{Path: next.Detected.Path}
+	stay.Reached = next.Detected.Reached && last.APIToken == next.APIToken // another may lead to other customers
+	next.Detected = seen.Or(stay)
 	next.Look = store.Look{Changes: next.Look.Changes}
 	if notSeen == nil {
 		next.Look.At = s.Now()
@@ -134,10 +136,10 @@ func (s *Service) checkAndSave(
 	if s.Importer != nil {
 		s.Importer.Request(ctx, next.Shop)
 	}
-	said, proof := connected(next, findings), store.Unproven
+	said, proof, asked := connected(next, findings), store.Unproven, s.Now()
 	err = s.keepWebhooks(ctx, &next)
 	if err == nil {
-		proof = s.proofOf(ctx, next.Shop)
+		proof = s.proofOf(ctx, next.Shop, asked)
 	}
 	tell(webhooksStep(err, proof))
 	said.Partly = said.Partly || proof == store.Refuted

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"manage-subscriptions/internal/servertest"
+	"manage-subscriptions/merchant"
 	"manage-subscriptions/recharge/rechargetest"
 	"manage-subscriptions/store"
 )
@@ -52,6 +53,37 @@ func TestTrySteps(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s: %s; want %q in it", name, got, want)
 			}
+		}
+	}
+}
+
+// TestAnotherTokenIsTriedAnew checks that what a try has shown does not count for another Admin token, and does for
+// the same one.
+func TestAnotherTokenIsTriedAnew(t *testing.T) {
+	t.Parallel()
+	l := newLooks(t, nil)
+	l.connect(store.Traits{})
+	_, err := l.Store.UpdateConnection(t.Context(), shop, func(c *store.Connection) bool {
+		c.WebhookKey = "of the first token"
+		return c.Learn(store.Traits{Reached: true}, l.clock.Now())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.recharge.AddToken(rechargetest.Token{Value: "sk_test_another", Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000})
+	for _, test := range []struct {
+		pasted merchant.Tokens
+		same   bool
+	}{
+		{merchant.Tokens{Admin: servertest.APIToken, Secret: "a-secret"}, true},
+		{merchant.Tokens{Admin: "sk_test_another", Secret: "another-secret"}, false},
+	} {
+		if said, err := l.Connect(t.Context(), shop, test.pasted, func(merchant.Step) {}); err != nil || said.Bad {
+			t.Fatalf("connect: %v, %v", said.Text, err)
+		}
+		got := l.connection()
+		if got.Detected.Reached != test.same || (got.WebhookKey == "of the first token") != test.same || got.WebhookKey == "" {
+			t.Errorf("the same token %t: reached %t, with the key %q", test.same, got.Detected.Reached, got.WebhookKey)
 		}
 	}
 }

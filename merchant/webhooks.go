@@ -74,7 +74,7 @@ func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection
 // to change. Webhooks work without it, so a failure is only logged.
 func (s *Service) testWebhooks(ctx context.Context, connection *store.Connection, address string) {
 	record, err := s.Store.Record(ctx, connection.Shop)
-	if err != nil || s.Store.WebhooksProven(record) {
+	if err != nil || s.Store.WebhookProof(record) == store.Proven {
 		return
 	}
 	err = s.calls(ctx, connection, func(client *recharge.Client, grant *recharge.Grant) error {
@@ -85,12 +85,14 @@ func (s *Service) testWebhooks(ctx context.Context, connection *store.Connection
 	}
 }
 
-// proofOf waits for a few seconds for the message that Recharge was asked to send, and returns what it has shown.
-func (s *Service) proofOf(ctx context.Context, shop shopify.Shop) store.Proof {
+// proofOf waits for a few seconds for the message that Recharge was asked to send at a time, and returns what it has
+// shown. One that was refused before is no answer yet.
+func (s *Service) proofOf(ctx context.Context, shop shopify.Shop, asked time.Time) store.Proof {
 	for tries := messageWait / messagePoll; ; tries-- {
 		record, err := s.Store.Record(ctx, shop)
 		proof := s.Store.WebhookProof(record)
-		if err != nil || proof != store.Unproven || tries == 0 || !recharge.Wait(ctx, messagePoll) {
+		answered := proof == store.Proven || proof == store.Refuted && !record.WebhookRefused.Before(asked)
+		if err != nil || answered || tries == 0 || !recharge.Wait(ctx, messagePoll) {
 			return proof
 		}
 	}

@@ -129,7 +129,7 @@ func (g *gallery) elsewhere(state state, query url.Values, framed bool) string {
 	case state.appHome == "":
 		return ""
 	case !framed:
-		return "/admin/apps/" + ClientID + state.appHome
+		return "/admin/apps/" + ClientID + state.appHome + "?" + url.Values{"locale": {language}}.Encode()
 	}
 	load := url.Values{
 		"embedded": {"1"}, "shop": {g.sandbox.Shop()}, "locale": {language},

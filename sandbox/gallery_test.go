@@ -62,6 +62,10 @@ func TestGalleryShowsTheAdmin(t *testing.T) {
 		})
 		picture(t, ctx, "gallery-"+state, 1400, 700)
 	}
+	do(t, ctx, chromedp.Navigate(galleryPage(s, "app-keys", "de", "")), chromedp.WaitVisible(css("iframe#app")))
+	if source := read(t, ctx, chromedp.Evaluate[string](`document.querySelector('iframe#app').src`)); !strings.Contains(source, "locale=de") {
+		t.Errorf("a caption leads to %s; want it in German", source)
+	}
 }
 
 // TestGalleryOfTheAdminForEveryone inspects the pages for merchants that are not in the app home.

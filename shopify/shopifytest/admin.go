@@ -2,6 +2,7 @@ package shopifytest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -240,7 +241,7 @@ func (s *Server) adminApp(w http.ResponseWriter, r *http.Request) {
 		redirect(w, http.StatusSeeOther, strings.TrimSuffix(p.AppURL, "/")+"/?"+s.signedLoad(p.PartnerApp, nil))
 		return
 	}
-	query := url.Values{"embedded": {"1"}, "session": {randomID()}, "locale": {"en"}}
+	query := url.Values{"embedded": {"1"}, "session": {randomID()}, "locale": {cmp.Or(r.URL.Query().Get("locale"), "en")}}
 	if r.URL.Query().Get("first") != "bare" && !s.Faults().NoIDToken {
 		query.Set("id_token", s.SessionToken(p.ClientID))
 	}

@@ -98,8 +98,8 @@
 //	/admin/oauth/install?client_id=…          asks whether to install: button#install, then opens the app
 //	/store/<handle>/oauth/install?client_id=… the same for links from outside; opens an installed app
 //	/admin/apps/<client id>                   the app in a frame, iframe#app, loaded with embedded, shop, host, hmac,
-//	                                          timestamp, locale, session and id_token (left out with
-//	                                          ?first=bare or Faults.NoIDToken)
+//	                                          timestamp, session, locale (?locale=, or else en) and
+//	                                          id_token (left out with ?first=bare or Faults.NoIDToken)
 //	/admin/apps/<client id>/session-token     POST: a new session token for the page around the frame
 //	/admin/apps/<client id>/graphql           POST: the same for the Admin API, see metafields.go
 //	/admin/customers, /admin/webhooks         the shoppers, with privacy requests for each; deliveries

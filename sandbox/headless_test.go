@@ -101,7 +101,8 @@ func TestMerchantMakesKeys(t *testing.T) {
 	if got := m.reads("#keys"); !strings.Contains(got, "Our server") || strings.Contains(got, "mspk_") {
 		t.Errorf("after a reload the app home reads %q; want the key's name alone", got)
 	}
-	m.clicks(`form[data-post="/app/keys/revoke"] button`)
+	m.clicks("#keys [data-dialog]")
+	m.clicks(`#keys dialog[open] form[data-post="/app/keys/revoke"] button`)
 	m.sees(`#keys [data-keys="none"]`)
 	if got := m.reads("#keys"); !strings.Contains(got, "Revoked.") {
 		t.Errorf("the app home reads %q; want that it is revoked", got)

@@ -82,7 +82,7 @@ func TestHealthByKeyboardAndTouch(t *testing.T) {
 	m.key(kb.Enter)
 	until(t, "the numbers are saved", func() bool {
 		file, _ := os.ReadFile(filepath.Join(folder, "visits-7.csv"))
-		return strings.HasPrefix(string(file), "start,visits,") && strings.Contains(string(file), "T00:00:00+09:00,6,2,2,1,0,2,1,0,0\n")
+		return strings.HasPrefix(string(file), "start,visits,") && strings.Contains(string(file), "T00:00:00+09:00,6,2,2,1,0,2,1,0,0,0\n")
 	})
 	picture(t, m.ctx, "health", 1200, 900)
 	picture(t, m.ctx, "health-phone", 390, 844)

@@ -322,6 +322,35 @@ func TestRechargeTellsOneStore(t *testing.T) {
 	f.Until("a click ends in the new hash", func() bool { return f.LinkedHash(servertest.Pat) == "abcdabcdabcdabcd" })
 }
 
+// TestForgedToOneStore checks that messages to the one store's address, which anybody knows, do not make the app home
+// say that the secret is wrong, nor that no message has been verified.
+func TestForgedToOneStore(t *testing.T) {
+	t.Parallel()
+	for secret, want := range map[string]string{
+		"nonsense": "Some messages could not be verified", servertest.WebhookSecret: "a message from Recharge was verified",
+	} {
+		f := servertest.Start(t, func(s *config.Settings) { s.RechargeClientSecret = secret })
+		says := func() bool {
+			_, home := f.AppHome("/app/connection", f.SessionToken(nil), nil)
+			if strings.Contains(home, "do not match") {
+				t.Errorf("the home says %s", home)
+			}
+			return strings.Contains(home, want)
+		}
+		f.Until("the home says that "+want, says)
+		f.Clock.Add(25 * time.Hour)
+		f.Recharge.SetFaults(func(f *rechargetest.Faults) { f.WrongNewSignature = true })
+		f.Recharge.ChangeCustomer(servertest.Customers()[1])
+		f.Until("it is refused", func() bool {
+			deliveries := f.Recharge.Deliveries()
+			return deliveries[len(deliveries)-1].Topic == "customer/updated" && deliveries[len(deliveries)-1].Status == http.StatusUnauthorized
+		})
+		if !says() {
+			t.Errorf("after a message that was refused, the home does not say that %s", want)
+		}
+	}
+}
+
 // TestWebhookSecret checks that a webhook secret counts as right only once a message has verified, and as wrong once
 // one has not. Recharge is asked to send one when the secret is pasted.
 func TestWebhookSecret(t *testing.T) {

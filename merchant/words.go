@@ -208,6 +208,8 @@ func (s *Service) WebhookWords(connection *store.Connection, record *store.Recor
 	switch {
 	case proof == store.Unproven && !last.IsZero():
 		key = "changes, silent"
+	case proof == store.Refuted && s.Merchants.Own() != "" && s.Store.WebhooksProven(record):
+		key = "changes, proven" // anybody can send a message to the one store's address
 	case proof == store.Refuted && s.Merchants.Own() != "":
 		key = "changes, operator refused"
 	}

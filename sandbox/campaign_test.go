@@ -48,7 +48,7 @@ func TestCampaign(t *testing.T) {
 		m.sees(`#forecast [data-result="forecast"]`)
 		return strings.Contains(m.reads("#forecast"), "8 links need")
 	})
-	if got, want := m.reads("#forecast"), "to be ready by "+starts.Format("15:04 on 2 January"); !strings.Contains(got, want) || strings.Contains(got, "UTC") {
+	if got, want := m.reads("#forecast"), "is ready by "+starts.Format("15:04 on 2 January"); !strings.Contains(got, want) || strings.Contains(got, "UTC") {
 		t.Errorf("the forecast reads %q; want %q, and no UTC", got, want)
 	}
 	picture(t, m.ctx, "campaign-forecast", 1000, 1100)

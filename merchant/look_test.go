@@ -2,7 +2,11 @@ package merchant_test
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -129,6 +133,35 @@ func TestConnectUnseen(t *testing.T) {
 	l.hour()
 	if got := l.connection().Detected.Accounts; got != "legacy" {
 		t.Errorf("an hour later, accounts = %q; want legacy", got)
+	}
+}
+
+// TestPortalChosenMeanwhile: what another member of staff saves while the setup guide's choice is checked stays.
+func TestPortalChosenMeanwhile(t *testing.T) {
+	t.Parallel()
+	l := newLooks(t, nil)
+	l.platform.SetAccounts("new")
+	l.connect(store.Traits{Accounts: "new"})
+	origin, err := url.Parse(l.platform.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := store.Traits{PortalURL: "https://portal.brand.com/p/", Accounts: "new"}
+	var once sync.Once
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.Do(func() { l.SaveChosen(t.Context(), shop, another) })
+		httputil.NewSingleHostReverseProxy(origin).ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	l.Platform.Shops[""] = slow.URL
+	page := l.platform.AccountPage()
+	if said, err := l.ChoosePortal(t.Context(), shop, "unity", page); err != nil || said.Bad {
+		t.Fatalf("choose: %v, %v", said.Text, err)
+	}
+	want := another
+	want.Link, want.AccountPage = "account", page
+	if got := l.connection().Chosen; got != want {
+		t.Errorf("chosen: %+v; want %+v", got, want)
 	}
 }
 

@@ -71,27 +71,36 @@ func (s *Service) SaveChosen(ctx context.Context, shop shopify.Shop, chosen stor
 	if !offered(chosen) {
 		return Said{}, false
 	}
-	seen, problem := s.checkChosen(ctx, shop, &chosen)
+	return s.saveChosen(ctx, shop, &chosen, func(last store.Traits) store.Traits {
+		chosen.Affinity = chosen.Affinity || last.Affinity && chosen.Link != "account"
+		return chosen
+	}), true
+}
+
+// saveChosen checks what a merchant has chosen, and saves what over makes of it and of what was chosen last.
+func (s *Service) saveChosen(
+	ctx context.Context, shop shopify.Shop, chosen *store.Traits, over func(last store.Traits) store.Traits,
+) Said {
+	seen, problem := s.checkChosen(ctx, shop, chosen)
 	if problem != "" {
-		said = bad("not saved", sentence(problem))
+		said := bad("not saved", sentence(problem))
 		if said.Field = "page"; problem == "wrong portal" {
 			said.Field = "portal"
 		}
-		return said, true
+		return said
 	}
 	connected, err := s.Store.UpdateConnection(ctx, shop, func(connection *store.Connection) bool {
-		chosen.Affinity = chosen.Affinity || connection.Chosen.Affinity && chosen.Link != "account"
-		connection.Chosen = chosen // SavedAt stays, since the installation is the same
+		connection.Chosen = over(connection.Chosen) // SavedAt stays, since the installation is the same
 		connection.Learn(seen, s.Now())
 		return true
 	})
 	switch {
 	case err != nil:
-		return bad("not saved, database"), true
+		return bad("not saved, database")
 	case !connected:
-		return bad("not saved, not connected"), true
+		return bad("not saved, not connected")
 	}
-	return Said{Text: sentence("saved")}, true
+	return Said{Text: sentence("saved")}
 }
 
 func offered(chosen store.Traits) bool {

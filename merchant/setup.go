@@ -54,22 +54,26 @@ func (s *Service) ChoosePortal(ctx context.Context, shop shopify.Shop, portal, p
 	case connection == nil:
 		return bad("not saved, not connected"), nil
 	}
-	chosen := connection.Chosen
+	var chosen store.Traits
 	switch portal {
 	case "affinity":
 		chosen.Affinity = true
-		if chosen.Link == "account" {
-			chosen.Link = ""
-		}
 	case "unity":
-		chosen.Affinity, chosen.Link, chosen.AccountPage = false, "account", page
+		chosen.Link, chosen.AccountPage = "account", page
 	default:
 		said := bad("portal not chosen")
 		said.Field = "portal"
 		return said, nil
 	}
-	said, _ := s.SaveChosen(ctx, shop, chosen) // which offers all of these
-	return said, nil
+	return s.saveChosen(ctx, shop, &chosen, func(last store.Traits) store.Traits {
+		switch last.Affinity = chosen.Affinity; {
+		case !chosen.Affinity:
+			last.Link, last.AccountPage = chosen.Link, chosen.AccountPage
+		case last.Link == "account":
+			last.Link = ""
+		}
+		return last
+	}), nil
 }
 
 // Waits reports whether the next step ends by itself, with a click or a try.

@@ -60,6 +60,7 @@ func (t Tokens) over(last *store.Connection) (next store.Connection, problem, fi
 	}
 	if t.Admin != "" && t.Admin != next.APIToken {
 		next.APIToken, next.ClientSecret, next.WebhookKey = t.Admin, "", ""
+		next.Detected.Reached = false // it may lead to other customers
 	}
 	if t.Storefront != "" {
 		next.StorefrontToken = t.Storefront
@@ -111,9 +112,7 @@ func (s *Service) checkAndSave(
 		return Said{Text: follow(sentence(problem), stays), Bad: true, Field: field}
 	}
 	seen, notSeen := s.detect(ctx, next.Shop, findings, tell)
-	stay := store.Traits{Path: next.Detected.Path}
-	stay.Reached = next.Detected.Reached && last.APIToken == next.APIToken // another may lead to other customers
-	next.Detected = seen.Or(stay)
+	next.Detected = seen.Or(store.Traits{Path: next.Detected.Path, Reached: next.Detected.Reached})
 	next.Look = store.Look{Changes: next.Look.Changes}
 	if notSeen == nil {
 		next.Look.At = s.Now()

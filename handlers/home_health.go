@@ -275,7 +275,7 @@ func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	header := []string{"start", "visits", "in_portal", "signed_in"}
-	reasons := append(portal.Outcomes()[2:], merchant.Unverified) // the outcomes before are in the portal
+	reasons := slices.Concat(portal.Outcomes()[2:], []portal.Outcome{merchant.Unverified}) // the rest is in the portal
 	for _, reason := range reasons {
 		name := string(reason)
 		if reason == portal.SignIn {

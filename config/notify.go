@@ -45,7 +45,8 @@ func (c *checker) smtp(text, from string) *SMTP {
 	default:
 		s.Port = "587"
 	}
-	if port, err := strconv.Atoi(s.Port); !c.expect(err == nil && port > 0 && port < 65536, "SMTP_URL", "has no such port", smtpHint) {
+	port, err := strconv.Atoi(s.Port)
+	if !c.expect(err == nil && port > 0 && port < 65536, "SMTP_URL", "has a port that cannot be", smtpHint) {
 		return nil
 	}
 	return s
@@ -53,7 +54,8 @@ func (c *checker) smtp(text, from string) *SMTP {
 
 // address checks a plain e-mail address.
 func (c *checker) address(name, text string) bool {
-	return c.expect(recharge.IsEmail(text), name, "is not an e-mail address", "a plain address, such as help@agency.example")
+	const hint = "a plain address, such as help@agency.example"
+	return c.expect(recharge.IsEmail(text), name, "is not an e-mail address", hint)
 }
 
 // secretURL reads an https URL that may hold a secret. It accepts http only for a loopback host.

@@ -119,7 +119,10 @@ func (s *Service) report(ctx context.Context, connection store.Connection) error
 		due  func(store.Reported) bool
 		sent func(*store.Reported)
 	}{
-		{alert, func(r store.Reported) bool { return now.Sub(r.Alert) >= alertAgain }, func(r *store.Reported) { r.Alert = now }},
+		{
+			alert, func(r store.Reported) bool { return now.Sub(r.Alert) >= alertAgain },
+			func(r *store.Reported) { r.Alert = now },
+		},
 		{
 			summary, func(r store.Reported) bool { return r.Week.Before(monday) && !now.Before(monday.Add(summaryAt)) },
 			func(r *store.Reported) { r.Week = monday },

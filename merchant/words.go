@@ -225,7 +225,8 @@ func (s *Service) SecretWords(record *store.Record) Text {
 func (s *Service) WebhookNews(ctx context.Context, shop shopify.Shop, counts map[string]int64) Text {
 	news := follow(sentence("webhooks taken", counts[portal.WebhooksTaken]))
 	lost := counts[portal.WebhooksRefused]
-	if record, _ := s.Store.Record(ctx, shop); lost > 0 && s.Store.WebhookProof(record) != store.Refuted { // else it is said already
+	record, _ := s.Store.Record(ctx, shop)
+	if lost > 0 && s.Store.WebhookProof(record) != store.Refuted { // else it is said already
 		news.Values = append(news.Values, sentence("webhooks refused", lost))
 	}
 	return news

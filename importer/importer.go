@@ -19,7 +19,7 @@ const (
 	// nearly all of its time waiting for its token's rate limit.
 	importsAtOnce = 16
 	// pollEvery is how often Run looks for a shop that is due, also because another instance has stopped.
-	pollEvery = time.Second
+	pollEvery = 5 * time.Second
 	// retryAfter is the wait before retrying a page that failed, or for which clicks left no calls.
 	// It is shorter than an import's lease.
 	retryAfter = 2 * time.Second

@@ -80,6 +80,8 @@ type Fixture struct {
 	Import    bool                   // have the server import all customers
 	Look      bool                   // have the server detect the traits of stores again, at the start and later
 	Customers []rechargetest.Customer
+
+	addresses *sync.RWMutex // guards Public while Run sets it
 }
 
 // Start runs the program with a real Redis. change edits its settings first.
@@ -109,6 +111,7 @@ func StartIn(
 func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings)) {
 	t := f.T
 	t.Helper()
+	f.addresses = &sync.RWMutex{}
 	f.Recharge = rechargetest.NewServer(rechargetest.Options{
 		Shop: Shop,
 		Tokens: []rechargetest.Token{{
@@ -152,7 +155,9 @@ type toServer struct{ f *Fixture }
 
 func (to toServer) RoundTrip(request *http.Request) (*http.Response, error) {
 	request = request.Clone(request.Context())
+	to.f.addresses.RLock()
 	request.URL.Scheme, request.URL.Host = "http", to.f.Public
+	to.f.addresses.RUnlock()
 	return http.DefaultTransport.RoundTrip(request)
 }
 
@@ -183,6 +188,8 @@ func (f *Fixture) Platform() shopify.Platform {
 func (f *Fixture) Run(change ...func(*config.Settings)) {
 	f.T.Helper()
 	i := f.Instance(server.Options{}, change...)
+	f.addresses.Lock() // Recharge can send a message before the test knows where the server is
+	defer f.addresses.Unlock()
 	f.Public, f.Ops, f.Stop, f.Ended = i.Public, i.ops, i.Stop, i.Ended
 }
 

@@ -30,7 +30,8 @@ func (c *checker) smtp(text, from string) *SMTP {
 	u, err := url.Parse(text)
 	ok := err == nil && slices.Contains([]string{"smtp", "smtps"}, u.Scheme) && u.Hostname() != "" &&
 		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
-	sender := c.address("MAIL_FROM", from)
+	sender := c.expect(recharge.IsEmail(from),
+		"MAIL_FROM", "is not an e-mail address", "a plain address, such as help@agency.example")
 	if !c.expect(ok, "SMTP_URL", "is not the URL of a mail server", smtpHint) || !sender {
 		return nil
 	}
@@ -50,12 +51,6 @@ func (c *checker) smtp(text, from string) *SMTP {
 		return nil
 	}
 	return s
-}
-
-// address checks a plain e-mail address.
-func (c *checker) address(name, text string) bool {
-	const hint = "a plain address, such as help@agency.example"
-	return c.expect(recharge.IsEmail(text), name, "is not an e-mail address", hint)
 }
 
 // secretURL reads an https URL that may hold a secret. It accepts http only for a loopback host.

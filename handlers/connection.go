@@ -32,7 +32,7 @@ type connectionView struct {
 	store.Traits     // in use
 	Detected, Chosen store.Traits
 	HasStorefront    bool
-	Secret           merchant.Text // what is known of the webhook secret; none if there is none
+	Secret           merchant.Text // what is known of the API Client Secret; none if there is none
 	Webhooks         merchant.Text
 	News, Warnings   []merchant.Text
 	Looked           merchant.Text // how long ago; none if never
@@ -48,10 +48,11 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 		AddBlock:    a.Merchant.Platform.AddBlock(shop, a.ClientID, "manage-subscriptions"),
 		TurnOnEmbed: a.Merchant.Platform.TurnOnEmbed(shop, a.ClientID, "account-link"),
 	}
-	connection, err := a.Merchant.Connection(ctx, shop)
+	record, err := a.Merchant.Store.Record(ctx, shop)
 	if err != nil && !view.Fixed {
 		return view, err
 	}
+	connection := a.Merchant.Merchants.Connection(shop, record)
 	if connection == nil {
 		return view, nil
 	}
@@ -63,7 +64,6 @@ func (a *Admin) connectionView(ctx context.Context, shop shopify.Shop) (connecti
 	if !connection.Look.At.IsZero() {
 		view.Looked = merchant.Ago(a.Merchant.Now().Sub(connection.Look.At))
 	}
-	record, err := a.Merchant.Store.Record(ctx, shop)
 	view.Refused = connection.Look.Refused
 	view.Webhooks = a.Merchant.WebhookWords(connection, record)
 	if connection.ClientSecret != "" {

@@ -275,8 +275,7 @@ func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
 		return echo.NewHTTPError(http.StatusServiceUnavailable)
 	}
 	header := []string{"start", "visits", "in_portal", "signed_in"}
-	reasons := slices.Concat(portal.Outcomes()[2:], []portal.Outcome{merchant.Unverified}) // the rest is in the portal
-	for _, reason := range reasons {
+	for _, reason := range merchant.Reasons() {
 		name := string(reason)
 		if reason == portal.SignIn {
 			name = "left_at_sign_in"
@@ -293,7 +292,7 @@ func (a *Admin) healthFile(c echo.Context, shop shopify.Shop) error {
 		for _, n := range []int64{v.All, v.Portal, v.SignedIn} {
 			row = append(row, strconv.FormatInt(n, 10))
 		}
-		for _, reason := range reasons {
+		for _, reason := range merchant.Reasons() {
 			row = append(row, strconv.FormatInt(v.KeptOutBy(reason), 10))
 		}
 		_ = w.Write(row)

@@ -46,7 +46,7 @@ func (s *Service) Connect(
 	return s.checkAndSave(ctx, last, next, fresh, tell), nil
 }
 
-// over returns last with the pasted tokens applied. A new Admin token has a new webhook secret, so
+// over returns last with the pasted tokens applied. A new Admin token has a new API Client Secret, so
 // the old secret is dropped, and so is the address that webhooks signed with it still come to.
 func (t Tokens) over(last *store.Connection) (next store.Connection, problem, field string) {
 	if last != nil {

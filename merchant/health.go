@@ -36,22 +36,23 @@ func (v Visits) ByHash() int64 { return v.Portal - v.SignedIn }
 // Unverified is the reason of requests that were refused and only claim to come from the shop.
 const Unverified portal.Outcome = portal.Unverified
 
+// Reasons returns all that can keep a visit out.
+func Reasons() []portal.Outcome {
+	return append(slices.DeleteFunc(portal.Outcomes(), portal.Outcome.InPortal), Unverified)
+}
+
 // VisitsOf sums up a shop's counters, settled.
 func VisitsOf(counts map[string]int64) Visits {
 	of := func(outcome portal.Outcome) int64 { return counts[string(outcome)] }
 	v := Visits{Portal: of(portal.Redirected) + of(portal.RedirectedByHash), SignedIn: of(portal.Redirected)}
 	v.All = v.Portal
-	for _, outcome := range portal.Outcomes() {
-		n := of(outcome)
-		if outcome == portal.Redirected || outcome == portal.RedirectedByHash {
-			continue
+	for _, reason := range Reasons() {
+		if n := of(reason); n > 0 {
+			v.Out = append(v.Out, KeptOut{reason, n})
+			if reason != Unverified {
+				v.All += n
+			}
 		}
-		if v.All += n; n > 0 {
-			v.Out = append(v.Out, KeptOut{outcome, n})
-		}
-	}
-	if n := of(Unverified); n > 0 {
-		v.Out = append(v.Out, KeptOut{Unverified, n})
 	}
 	return v
 }
@@ -87,16 +88,13 @@ func Sum(hours []store.Hour) map[string]int64 {
 }
 
 // Within returns those hours that begin between two times.
-func Within(hours []store.Hour, from, to time.Time) []store.Hour {
-	first := slices.IndexFunc(hours, func(h store.Hour) bool { return !h.Start.Before(from) })
-	if first < 0 {
-		return nil
+func Within(hours []store.Hour, from, to time.Time) (within []store.Hour) {
+	for _, hour := range hours {
+		if !hour.Start.Before(from) && hour.Start.Before(to) {
+			within = append(within, hour)
+		}
 	}
-	end := slices.IndexFunc(hours[first:], func(h store.Hour) bool { return !h.Start.Before(to) })
-	if end < 0 {
-		return hours[first:]
-	}
-	return hours[first : first+end]
+	return within
 }
 
 // Headline says how many of some visits reached the portal, and how many of those signed in.

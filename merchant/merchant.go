@@ -94,6 +94,11 @@ func (s *Service) saveChosen(
 		connection.Learn(seen, s.Now())
 		return true
 	})
+	return saved(connected, err)
+}
+
+// saved tells the merchant whether UpdateConnection has saved a change, by its results.
+func saved(connected bool, err error) Said {
 	switch {
 	case err != nil:
 		return bad("not saved, database")

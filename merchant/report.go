@@ -84,11 +84,9 @@ func (s *Service) SaveReportTo(ctx context.Context, shop shopify.Shop, to, langu
 		c.ReportTo, c.ReportIn, c.Reported.Failed = to, templates.Language(languages), false
 		return true
 	})
-	switch {
-	case err != nil:
-		return bad("not saved, database")
-	case !connected:
-		return bad("not saved, not connected")
+	switch said := saved(connected, err); {
+	case said.Bad:
+		return said
 	case to == "":
 		return Said{Text: sentence("reports ended")}
 	}
@@ -110,56 +108,60 @@ func (s *Service) Report(ctx context.Context) error {
 func (s *Service) report(ctx context.Context, connection store.Connection) error {
 	now := s.Now().UTC()
 	hour := now.Truncate(time.Hour)
-	alert := Notice{Kind: Alert, Shop: connection.Shop, From: hour.Add(-time.Hour), To: hour.Add(time.Hour)}
-	today := now.Truncate(24 * time.Hour)
-	monday := today.AddDate(0, 0, -(int(now.Weekday())+6)%7)
-	summary := Notice{Kind: Summary, Shop: connection.Shop, From: monday.Add(-week), To: monday}
-	for _, of := range []struct {
-		Notice
-		due  func(store.Reported) bool
-		sent func(*store.Reported)
-	}{
-		{
-			alert, func(r store.Reported) bool { return now.Sub(r.Alert) >= alertAgain },
-			func(r *store.Reported) { r.Alert = now },
-		},
-		{
-			summary, func(r store.Reported) bool { return r.Week.Before(monday) && !now.Before(monday.Add(summaryAt)) },
-			func(r *store.Reported) { r.Week = monday },
-		},
-	} {
-		if !of.due(connection.Reported) {
-			continue
-		}
-		health, err := s.Health(ctx, of.Shop, of.From)
-		if err != nil {
-			return fmt.Errorf("read what to report: %w", err)
-		}
-		of.Visits = VisitsOf(Sum(Within(health.Hours, of.From, of.To)))
-		if of.Kind == Alert && !of.Visits.wrong() || of.Visits.All+of.Visits.KeptOutBy(Unverified) == 0 {
-			continue
-		}
-		claimed := false
-		err = s.change(ctx, &connection, func(c *store.Connection) bool {
-			if claimed = of.due(c.Reported) && now.Sub(c.Reported.ClaimedAt) >= reportClaim; claimed {
-				c.Reported.ClaimedAt = now
-				connection.ReportTo, connection.ReportIn = c.ReportTo, c.ReportIn
-			}
-			return claimed
-		})
-		if err != nil || !claimed {
-			return err
-		}
-		err = s.send(context.WithoutCancel(ctx), connection, of.Notice)
-		return errors.Join(err, s.change(ctx, &connection, func(c *store.Connection) bool {
-			if c.Reported.Failed = err != nil; err == nil {
-				of.sent(&c.Reported)
-				c.Reported.ClaimedAt = time.Time{}
-			}
-			return true
-		}))
+	monday := now.Truncate(24*time.Hour).AddDate(0, 0, -(int(now.Weekday())+6)%7)
+	return errors.Join(
+		s.notify(ctx, connection, Notice{Kind: Alert, From: hour.Add(-time.Hour), To: hour.Add(time.Hour)}),
+		s.notify(ctx, connection, Notice{Kind: Summary, From: monday.Add(-week), To: monday}),
+	)
+}
+
+// due reports whether a notice may be sent, by which were sent before.
+func (n Notice) due(r store.Reported, now time.Time) bool {
+	if n.Kind == Alert {
+		return now.Sub(r.Alert) >= alertAgain
 	}
-	return nil
+	return r.Week.Before(n.To) && !now.Before(n.To.Add(summaryAt))
+}
+
+// notify sends a notice if it is due, and notes whether that worked. The claim keeps other servers from sending it,
+// too.
+func (s *Service) notify(ctx context.Context, connection store.Connection, n Notice) error {
+	now := s.Now().UTC()
+	if !n.due(connection.Reported, now) {
+		return nil
+	}
+	health, err := s.Health(ctx, connection.Shop, n.From)
+	if err != nil {
+		return fmt.Errorf("read what to report: %w", err)
+	}
+	n.Shop, n.Visits = connection.Shop, VisitsOf(Sum(Within(health.Hours, n.From, n.To)))
+	if n.Kind == Alert && !n.Visits.wrong() || n.Visits.All+n.Visits.KeptOutBy(Unverified) == 0 {
+		return nil
+	}
+	claimed := false
+	err = s.change(ctx, &connection, func(c *store.Connection) bool {
+		if claimed = n.due(c.Reported, now) && now.Sub(c.Reported.ClaimedAt) >= reportClaim; claimed {
+			c.Reported.ClaimedAt = now
+			connection.ReportTo, connection.ReportIn = c.ReportTo, c.ReportIn
+		}
+		return claimed
+	})
+	if err != nil || !claimed {
+		return err
+	}
+	failed := s.send(context.WithoutCancel(ctx), connection, n)
+	return errors.Join(failed, s.change(ctx, &connection, func(c *store.Connection) bool {
+		switch c.Reported.Failed = failed != nil; {
+		case failed != nil:
+			return true // and the claim stays, so that it is not tried again at once
+		case n.Kind == Alert:
+			c.Reported.Alert = now
+		default:
+			c.Reported.Week = n.To
+		}
+		c.Reported.ClaimedAt = time.Time{}
+		return true
+	}))
 }
 
 func (s *Service) send(ctx context.Context, connection store.Connection, n Notice) (err error) {

@@ -55,8 +55,8 @@ func (s *Service) SupportLink(ctx context.Context, shop shopify.Shop, tried Trie
 	return tried
 }
 
-// SaveContact saves a store's name and the e-mail address that Shopify shows to its customers, which are on
-// the pages that no theme draws. What is no name or no address is dropped.
+// SaveContact saves a store's name and the e-mail address that Shopify shows to its customers. Both appear on our
+// own pages, which have no theme around them. A value that is too long or not an e-mail address is left out.
 func (s *Service) SaveContact(ctx context.Context, shop shopify.Shop, told store.Contact) error {
 	if len(told.Name) > 200 {
 		told.Name = ""
@@ -75,12 +75,10 @@ func (s *Service) SaveContact(ctx context.Context, shop shopify.Shop, told store
 // SwitchSupport turns a shop's links for support on or off. by is Shopify's id of the staff member.
 func (s *Service) SwitchSupport(ctx context.Context, shop shopify.Shop, on bool, by string) Said {
 	connected, err := s.Store.SwitchSupport(ctx, shop, on)
-	switch {
-	case err != nil:
-		return bad("not saved, database")
-	case !connected:
-		return bad("not saved, not connected")
+	said := saved(connected, err)
+	if said.Bad {
+		return said
 	}
 	s.Log.InfoContext(ctx, "support links switched", "shop", string(shop), "on", on, "by", by)
-	return Said{Text: sentence("saved")}
+	return said
 }

@@ -47,7 +47,7 @@ func (s *Service) ourWebhooks(shop shopify.Shop) func(address string) bool {
 }
 
 // errNoSecret means that no webhook is registered, because we could not verify it.
-var errNoSecret = errors.New("no webhook secret")
+var errNoSecret = errors.New("no API Client Secret")
 
 // keepWebhooks registers a shop's webhooks at Recharge, and saves whether that succeeded.
 func (s *Service) keepWebhooks(ctx context.Context, connection *store.Connection) error {

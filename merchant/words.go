@@ -216,7 +216,7 @@ func (s *Service) WebhookWords(connection *store.Connection, record *store.Recor
 	return sentence(key, Ago(s.Now().Sub(last)))
 }
 
-// SecretWords says what Recharge's webhooks have shown about a saved webhook secret.
+// SecretWords says what Recharge's webhooks have shown about a saved API Client Secret.
 func (s *Service) SecretWords(record *store.Record) Text {
 	return sentence("secret " + string(s.Store.WebhookProof(record)))
 }

@@ -76,6 +76,14 @@ func TestHealthByKeyboardAndTouch(t *testing.T) {
 	m.key(kb.Enter)
 	m.sees("#visits-table tbody tr:nth-child(7)")
 
+	// Frames may not use the clipboard here, so what would be copied is shown, and selected.
+	do(t, m.ctx, chromedp.Focus(css("#support-copy"), m.app()))
+	m.key(kb.Enter)
+	m.sees("#for-support[open] #support-text")
+	if got := m.reads("#support-text"); !strings.Contains(got, s.Shop()) || !strings.Contains(got, "6 visits") {
+		t.Errorf("the text for support is %q; want the store and its visits", got)
+	}
+
 	folder := t.TempDir()
 	inspector{m.ctx}.call(t, "Page.setDownloadBehavior", map[string]any{"behavior": "allow", "downloadPath": folder})
 	do(t, m.ctx, chromedp.Focus(css("[data-save]"), m.app()))

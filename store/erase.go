@@ -71,8 +71,9 @@ func (s *Store) EraseShop(ctx context.Context, e Erasure) (erased *Record, err e
 	return erased, nil
 }
 
-// leave clears what SaveConnection has taken over from an installation that ended at a time. Whoever had access to
-// the store then must neither get its reports nor hold a key. Nobody knows when the rest was set, so all of it goes.
+// leave clears what SaveConnection kept from an installation that has ended. The people who ran the store then must
+// no longer get its reports or have a working API key. Only keys have a date, so newer ones stay; the other settings
+// are cleared whenever they were made.
 func (r *Record) leave(ended time.Time) {
 	c := r.Connection
 	c.Campaigns, c.Contact, c.ReportTo, c.ReportIn, r.support = nil, Contact{}, "", "", nil

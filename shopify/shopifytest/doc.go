@@ -108,8 +108,8 @@
 // Server.SessionToken makes the tokens that App Bridge would get. The emulated App Bridge has idToken, a fetch that
 // adds a token on the page's own origin and retries once after a 401 with X-Shopify-Retry-Invalid-Session-Request, and
 // the bounce page's shopify-reload. A fetch of shopify:admin/api/graphql.json reads and writes the installation's
-// metafields and reads the store's domain and time zone, which is Tokyo's, and nothing else. With Faults.NoDirectAPI
-// it is answered 403, which is a guess. Its toast.show writes to the console.
+// metafields and reads the store's name, e-mail address, domain and time zone, which is Tokyo's, and nothing else. With
+// Faults.NoDirectAPI it is answered 403, which is a guess. Its toast.show writes to the console.
 // A form with data-save-bar has the admin's save bar while its fields are not as they were drawn. The links of
 // s-app-nav are in nav#app-nav above the frame. A click on one dispatches shopify:navigate on the s-link, and
 // loads the link in the frame unless the app prevents it. Both versions of the emulated Polaris draw s-page and

@@ -280,13 +280,14 @@
     try {
       await navigator.clipboard.writeText(text.textContent);
       button.textContent = texts.copied;
-    } catch { // frames may not use the clipboard, so select the text
+    } catch { // frames may not use the clipboard, so show the text and select it
+      text.closest('details')?.setAttribute('open', '');
       getSelection().selectAllChildren(text);
     }
   });
 
-  // The server does not know the store's own domain and time zone, and learns its name and address here. Without the domain, the links lead to myshopify.com,
-  // which redirects there.
+  // Only this page can ask Shopify about the store. It sends the server the name and e-mail address for our own pages,
+  // and keeps the time zone and the domain. Without the domain, links lead to myshopify.com, which redirects there.
   let ownDomain = '';
   function showDomain(within) {
     if (!ownDomain) return;

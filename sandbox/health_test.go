@@ -42,6 +42,9 @@ func TestHealthByKeyboardAndTouch(t *testing.T) {
 	t.Parallel()
 	s := visited(t)
 	m := newMerchant(t, s, chromium(t))
+	inspector{m.ctx}.call(t, "Page.addScriptToEvaluateOnNewDocument", map[string]any{
+		"source": "navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed'));",
+	})
 	m.open("#health .bar")
 	until(t, "the store's time zone is known", func() bool { return strings.Contains(m.reads("#health"), "time zone Asia/Tokyo") })
 	for _, want := range []string{
@@ -76,7 +79,7 @@ func TestHealthByKeyboardAndTouch(t *testing.T) {
 	m.key(kb.Enter)
 	m.sees("#visits-table tbody tr:nth-child(7)")
 
-	// Frames may not use the clipboard here, so what would be copied is shown, and selected.
+	// This frame may not use the clipboard, so what would be copied is shown, and selected.
 	do(t, m.ctx, chromedp.Focus(css("#support-copy"), m.app()))
 	m.key(kb.Enter)
 	m.sees("#for-support[open] #support-text")

@@ -58,7 +58,7 @@ func (h appHome) looks(t *testing.T, name string, dialog bool) {
 // Dark is without Polaris, which is always light.
 func TestAppHomeForEveryone(t *testing.T) {
 	t.Parallel()
-	for _, scheme := range []string{"light", "dark"} {
+	for _, scheme := range schemes() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			s := startWith(t, sandbox.Options{New: true})

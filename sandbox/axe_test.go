@@ -164,6 +164,9 @@ type focus struct {
 // or who have no mouse.
 type inspector struct{ ctx context.Context }
 
+// schemes are the colour schemes in which a page is inspected.
+func schemes() []string { return suite.Pick([]string{"light", "dark"}, []string{"dark"}) }
+
 func newInspector(t *testing.T) inspector {
 	t.Helper()
 	axe, err := os.ReadFile(axePath)

@@ -24,10 +24,13 @@ func TestGalleryByKeyboard(t *testing.T) {
 			t.Errorf("the languages are %q; want %s", names, name)
 		}
 	}
+	text := func(of string) string { // in one step, since a choice replaces the elements
+		return read(t, ctx, chromedp.Evaluate[string](`document.querySelector('`+of+`')?.innerText ?? ''`))
+	}
 	do(t, ctx, chromedp.Focus(css(`[name="language"]`)), chromedp.KeyEvent(kb.ArrowDown)) // the one after English
 	next := names[slices.Index(names, "English")+1]
 	until(t, "the pages are in "+next, func() bool {
-		return strings.HasPrefix(read(t, ctx, chromedp.Text(css("figcaption"))), next+", ")
+		return strings.HasPrefix(text("figcaption"), next+", ")
 	})
 	do(t, ctx, chromedp.KeyEvent(kb.ArrowUp), chromedp.KeyEvent(kb.Tab)) // the focus has stayed
 	if got := read(t, ctx, chromedp.Evaluate[string](`document.activeElement.name`)); got != "state" {
@@ -35,7 +38,7 @@ func TestGalleryByKeyboard(t *testing.T) {
 	}
 	do(t, ctx, chromedp.KeyEvent(kb.End)) // the last page
 	until(t, "one page is shown", func() bool {
-		return read(t, ctx, chromedp.Text(css("[role=status]"))) == "1 page"
+		return text("[role=status]") == "1 page"
 	})
 	if at := read(t, ctx, chromedp.Location()); !strings.HasSuffix(at, "?language=en&state=app-outside") {
 		t.Errorf("the address is %s; want the one of what is shown", at)

@@ -69,7 +69,7 @@ func TestHeadlessPages(t *testing.T) {
 	s := startWith(t, sandbox.Options{Headless: true})
 	at, _ := s.Headless()
 	in := newInspector(t)
-	for _, scheme := range []string{"light", "dark"} {
+	for _, scheme := range schemes() {
 		in.prefer(t, scheme)
 		in.open(t, at+"/")
 		in.inspect(t, "the headless storefront, "+scheme)

@@ -104,7 +104,7 @@ func TestHealthForEveryone(t *testing.T) {
 	t.Parallel()
 	s := visited(t)
 	in := newInspector(t)
-	for _, scheme := range []string{"light", "dark"} {
+	for _, scheme := range schemes() {
 		in.prefer(t, scheme)
 		in.open(t, s.AppURL()+"/?embedded=1&shop="+s.Shop()+"&id_token="+s.Store.SessionToken(sandbox.ClientID))
 		do(t, in.ctx, chromedp.WaitVisible(css("#health .bar")), chromedp.Click(css("#visits-details summary")), chromedp.Click(css("#for-support summary")))

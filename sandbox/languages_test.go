@@ -85,7 +85,7 @@ func TestAppHomeInEachLanguage(t *testing.T) {
 	clickSigned(t, connected, pat)
 	clickSigned(t, connected, robin)
 	in := newInspector(t)
-	for _, language := range suite.Pick([]string{"de", "es", "fr", "ja", "pt-BR"}, []string{"de", "ja"}) {
+	for _, language := range suite.Pick([]string{"de", "es", "fr", "ja", "pt-BR"}, []string{"ja"}) {
 		whole, parts := english(t, language)
 		check := func(page string) {
 			t.Helper()

@@ -121,7 +121,7 @@ func TestPanelForEveryone(t *testing.T) {
 	headless, _ := tea.Headless()
 	in := newInspector(t)
 	for _, address := range []string{coffee.Store.URL + "/", roastery.Store.URL + "/", coffee.Store.URL + "/admin", headless + "/"} {
-		for _, scheme := range []string{"light", "dark"} {
+		for _, scheme := range schemes() {
 			in.prefer(t, scheme)
 			in.open(t, address+"#sandbox-switches") // which opens it
 			do(t, in.ctx, chromedp.WaitVisible(css(`[data-switch="off"]`)))

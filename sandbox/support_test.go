@@ -139,11 +139,11 @@ func TestSupportForEveryone(t *testing.T) {
 			window.fetch = (to, init) => plain(to, {...init, headers: {Authorization: 'Bearer ' + `+quoted(token)+`}});
 		}`))
 	}
-	for _, scheme := range []string{"light", "dark"} {
+	for _, scheme := range schemes() {
 		in.prefer(t, scheme)
 		open("/settings")
 		in.inspect(t, scheme+", links for support")
-		if scheme == "light" {
+		if scheme == schemes()[0] {
 			do(t, in.ctx, chromedp.Click(css("#support-switch")), chromedp.WaitVisible(css("#support .note.good")))
 		}
 		open("/try")

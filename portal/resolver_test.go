@@ -188,8 +188,9 @@ func TestRedisDiesUnderManyClicks(t *testing.T) {
 		}
 	}
 	<-died
-	if calls := b.asked(); len(calls) > 12 || len(calls) != made {
-		t.Errorf("50 clicks made the calls %v, but list %d; want about one of each, since not all come in time to share", calls, made)
+	// A slow machine's clicks do not all come in time to share, but without sharing each makes a call.
+	if calls := b.asked(); len(calls) > 25 || len(calls) != made {
+		t.Errorf("50 clicks made the calls %v, but list %d; want far fewer than 50", calls, made)
 	}
 }
 

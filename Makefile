@@ -14,7 +14,7 @@ test: ## run the tests; those whose programs are not installed are skipped
 	go test ./...
 
 race: ## run the tests as CI does, with every case of the slow tables and the race detector
-	CI=true go test -race $$(go list ./... | grep -v '/sandbox$$')
+	CI=true go test -race ./server $$(go list ./... | grep -v -e '/sandbox$$' -e '/server$$')
 	CI=true go test -race -parallel 3 ./sandbox # alone, because browsers are too slow beside other packages
 
 lint: ## run the formatter and the linter

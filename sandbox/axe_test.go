@@ -118,12 +118,13 @@ const listStops = `(() => {
   return window.stops.map(el => el.outerHTML.slice(0, 140));
 })()`
 
-// lookAtFocus describes the focused element.
+// lookAtFocus describes the focused element. A part of the app home that is drawn again meanwhile has new elements, which
+// have the ids of the old ones.
 const lookAtFocus = `(() => {
   const el = document.activeElement, style = getComputedStyle(el), box = el.getClientRects()[0];
   const on = box && document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
   return {
-    stop: window.stops.indexOf(el),
+    stop: window.stops.findIndex(stop => stop === el || stop.id && stop.id === el.id),
     outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1 && !/^rgba\(.*, 0\)$/.test(style.outlineColor),
     seen: el.contains(on ?? null),
   };

@@ -86,11 +86,14 @@
     for (;;) {
       const { done, value } = await reader.read();
       html += decoder.decode(value, { stream: !done });
-      into.innerHTML = html;
-      inOwnZone(into);
-      showDomain(into);
+      draw(html, into);
       if (done) return true;
     }
+  }
+  function draw(html, into) {
+    into.innerHTML = html;
+    inOwnZone(into);
+    showDomain(into);
   }
 
   // refresh draws a part of the page again. What was opened in it stays open, unless the setup guide has gone on to its
@@ -99,11 +102,13 @@
     const into = document.getElementById(id);
     if (!into) return; // not on this page
     const answer = await ask(path);
+    if (!answer.ok) return;
+    const html = await answer.text(); // whole, since the merchant goes on meanwhile
     const step = () => into.querySelector('.now')?.dataset.step;
     const before = step();
     const open = [...into.querySelectorAll('details[open]')].map((details) => details.id);
     const focus = into.contains(document.activeElement) ? document.activeElement.id : '';
-    if (answer.ok) await show(answer, into);
+    draw(html, into);
     if (step() === before) open.forEach((details) => { if (details) document.getElementById(details)?.setAttribute('open', ''); });
     if (focus) document.getElementById(focus)?.focus();
     publishPath();
@@ -248,7 +253,6 @@
       const refusal = into.querySelector('[data-invalid]');
       if (now && now !== form && into.querySelector('.note.bad[role="status"]')) keepTyped(now, typed);
       if (now && refusal) pointTo(now, refusal);
-      await refreshHealth();
     } catch {
       complain(into, texts.unreachable);
     } finally {
@@ -257,6 +261,7 @@
       if (document.activeElement === document.body && button.isConnected) button.focus();
       else if (document.activeElement === document.body) focusOn(...parts);
     }
+    refreshHealth().catch(() => {});
   });
 
   // A result belongs to what was typed.

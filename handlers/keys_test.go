@@ -46,7 +46,7 @@ func TestKeysOfTheAppHome(t *testing.T) {
 	f.RevokeKey(servertest.Shop, "Hydrogen")
 	f.Connect() // must not bring it back
 	for _, public := range []string{f.Public, beside.Public} {
-		f.Public = public
+		f.Ask(public)
 		if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)); got.Status != http.StatusForbidden || got.Type != "urn:manage-subscriptions:problem:forbidden" {
 			t.Errorf("POST with a revoked key = %d %s; want 403", got.Status, got.Body)
 		}

@@ -208,9 +208,9 @@ func TestClockAhead(t *testing.T) {
 	f.Connect()
 	i := f.Instance(server.Options{Now: func() time.Time { return f.Clock.Now().Add(5 * time.Second) }}, servertest.ManyStores)
 	here := f.Public
-	f.Public = i.Public
+	f.Ask(i.Public)
 	look(f)
-	f.Public = here
+	f.Ask(here)
 	f.Calls()
 	said := look(f)
 	if n := len(f.Calls()); n == 0 && strings.Contains(said, "Nothing has changed") {

@@ -32,7 +32,7 @@ func staysUsed(f *servertest.Fixture, when, link string, servers ...string) {
 	long := suite.Pick(1200*time.Millisecond, 300*time.Millisecond)
 	for until := time.Now().Add(long); time.Now().Before(until); {
 		for _, server := range servers {
-			f.Public = server
+			f.Ask(server)
 			if got := f.FollowLink(link, "User-Agent", "another"); got.Status != http.StatusForbidden || got.Location != "" {
 				f.T.Errorf("%s, a used link is answered %d, to %q; want 403", when, got.Status, got.Location)
 				return
@@ -363,7 +363,7 @@ func TestUninstalledOnTheOtherServer(t *testing.T) {
 			if response, _ := f.Webhook("/webhooks/shopify", "app/uninstalled", servertest.UninstalledBody(), servertest.AppSecret); response.StatusCode != http.StatusOK {
 				t.Fatalf("app/uninstalled is answered %d; want 200", response.StatusCode)
 			}
-			f.Public = servers[1]
+			f.Ask(servers[1])
 			if r := f.Visit(client, servers[1], servertest.Pat); r.Outcome != "not_connected" {
 				t.Errorf("the next click at the other server leads to %q (%s); want not_connected", r.Location, r.Outcome)
 			}

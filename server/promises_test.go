@@ -252,7 +252,7 @@ func TestMovedRecordRedisRestarts(t *testing.T) {
 // postAt asks one of the servers for a link.
 func (p *pair) postAt(server, body string) servertest.LinkAnswer {
 	p.T.Helper()
-	p.Public = server
+	p.Ask(server)
 	return p.PostLink(servertest.APIKey, body)
 }
 

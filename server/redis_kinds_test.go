@@ -177,16 +177,13 @@ func underLoad(f *servertest.Fixture, people []rechargetest.Customer, fail func(
 	client := servertest.NewClient(f.T)
 	client.Transport = redirected{client.Transport, f}
 	var clicks atomic.Int64
-	over := make(chan struct{})
+	var over atomic.Bool
 	var all sync.WaitGroup
+	defer all.Wait()
+	defer over.Store(true) // also if the test ends early
 	for i := range 4 {
 		all.Go(func() {
-			for n := i; ; n++ {
-				select {
-				case <-over:
-					return
-				default:
-				}
+			for n := i; !over.Load(); n++ {
 				begun := time.Now()
 				f.LocationAt(client, f.Public, people[n%len(people)], "")
 				if took := time.Since(begun); took > 5*time.Second {
@@ -200,7 +197,7 @@ func underLoad(f *servertest.Fixture, people []rechargetest.Customer, fail func(
 	fail()
 	before := clicks.Load()
 	f.Until("the load goes on", func() bool { return clicks.Load() > before+int64(2*len(people)) })
-	close(over)
+	over.Store(true)
 	all.Wait()
 	return clicks.Load()
 }

@@ -65,7 +65,7 @@ func TestRolledBackServers(t *testing.T) {
 	everywhere := func(when, hash string, status int) {
 		t.Helper()
 		for i, server := range servers {
-			f.Public = server
+			f.Ask(server)
 			if got := f.PostLink(key, servertest.ByShopifyID(servertest.Pat)).Status; got != status {
 				t.Errorf("%s: server %d answers the key with %d; want %d", when, i, got, status)
 			}

@@ -359,7 +359,7 @@ func TestKeyRotationOfManyStores(t *testing.T) {
 		}
 		// One has the keys of this step, the other those of the last step.
 		next := r.begin(keys(step))
-		r.Public = next.Public
+		r.Ask(next.Public)
 		r.Connect()
 		r.more(30)
 		for _, i := range instances {

@@ -81,7 +81,7 @@ type Fixture struct {
 	Look      bool                   // have the server detect the traits of stores again, at the start and later
 	Customers []rechargetest.Customer
 
-	addresses *sync.RWMutex // guards Public while Run sets it
+	addresses *sync.RWMutex // guards Public while it is set, since Recharge can send a message at any time
 }
 
 // Start runs the program with a real Redis. change edits its settings first.
@@ -188,9 +188,15 @@ func (f *Fixture) Platform() shopify.Platform {
 func (f *Fixture) Run(change ...func(*config.Settings)) {
 	f.T.Helper()
 	i := f.Instance(server.Options{}, change...)
-	f.addresses.Lock() // Recharge can send a message before the test knows where the server is
+	f.Ask(i.Public)
+	f.Ops, f.Stop, f.Ended = i.ops, i.Stop, i.Ended
+}
+
+// Ask makes the server at an address the one that the test and Recharge send requests to.
+func (f *Fixture) Ask(public string) {
+	f.addresses.Lock()
 	defer f.addresses.Unlock()
-	f.Public, f.Ops, f.Stop, f.Ended = i.Public, i.ops, i.Stop, i.Ended
+	f.Public = public
 }
 
 // Instance is one running program of several.

@@ -184,8 +184,8 @@ func (s *Server) start() error {
 // score.
 func (s *Server) Dump() map[string]string {
 	s.t.Helper()
-	// It has its own context, since a test's Cleanup may call it.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	// It has its own context, since a test's Cleanup may call it. Each key of a large import is a call of its own.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := s.client()
 	defer client.Close()

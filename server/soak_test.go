@@ -76,8 +76,7 @@ func TestSoakManyStores(t *testing.T) {
 		})
 		w.many = true
 		w.populate(soakShoppers)
-		w.f.T = t
-		w.f.Ask(w.taps[0].Addr().String())
+		w.f.T, w.f.Public = t, w.taps[0].Addr().String()
 		w.f.Connect()
 		address, err := url.Parse(w.f.Recharge.Webhooks()["customer/updated"][0])
 		if err != nil {

@@ -69,7 +69,7 @@ func english(t *testing.T, language string) (whole map[string]bool, parts []stri
 }
 
 // TestAppHomeInEachLanguage opens each page of the app home in a language, before and after a store has connected, on a
-// phone. Nothing is left in English, and nothing is too wide. TestAppHomeForEveryone has axe look at them.
+// phone and on a large screen. Nothing is left in English, and nothing is too wide.
 func TestAppHomeInEachLanguage(t *testing.T) {
 	t.Parallel()
 	stores, err := sandbox.StartAll(t.Context(), sandbox.Options{Index: true, Log: t.Output()}, sandbox.Options{Classic: true, New: true})
@@ -97,6 +97,8 @@ func TestAppHomeInEachLanguage(t *testing.T) {
 			if got := attribute(t, in.ctx, "html", "lang"); got != language {
 				t.Errorf("%s: lang = %q; want %q", page, got, language)
 			}
+			in.resize(t, wide)
+			in.check(t, page+" in "+language+", wide")
 			in.resize(t, narrow)
 			in.measure(t, page+" in "+language)
 			name := regexp.MustCompile(`\W+`).ReplaceAllString(language+" "+page, "-")

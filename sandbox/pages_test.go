@@ -112,12 +112,14 @@ func TestPagesAtTwiceTheSize(t *testing.T) {
 	}
 	for _, state := range outcomes() {
 		for _, language := range suite.Pick([]string{"en", "de", "fi", "ar"}, []string{"de", "ar"}) {
-			page := fmt.Sprintf("%s, %s", state, language)
-			in.turnTo(t, galleryPage(s, state, language, "light"))
-			in.measure(t, page)
-			buttons := read(t, in.ctx, chromedp.Evaluate[int](`document.querySelectorAll('main .button, .manage-subscriptions-page .button').length`))
-			if buttons > 1 || buttons == 0 && state != "forward" && state != "link-forbidden" {
-				t.Errorf("%s has %d buttons; want 1", page, buttons)
+			for _, scheme := range schemes() {
+				page := fmt.Sprintf("%s, %s, %s", state, language, scheme)
+				in.turnTo(t, galleryPage(s, state, language, scheme))
+				in.measure(t, page)
+				buttons := read(t, in.ctx, chromedp.Evaluate[int](`document.querySelectorAll('main .button, .manage-subscriptions-page .button').length`))
+				if buttons > 1 || buttons == 0 && state != "forward" && state != "link-forbidden" {
+					t.Errorf("%s has %d buttons; want 1", page, buttons)
+				}
 			}
 		}
 	}

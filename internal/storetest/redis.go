@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,7 +182,7 @@ func (s *Server) start() error {
 
 // Dump returns all keys with their values. A value that is not a string is given as its
 // members, one per line. In a hash or a sorted set, each member is followed by its value or
-// score.
+// score. Two dumps of the same values are equal.
 func (s *Server) Dump() map[string]string {
 	s.t.Helper()
 	// It has its own context, since a test's Cleanup may call it. Each key of a large import is a call of its own.
@@ -230,12 +231,14 @@ func value(ctx context.Context, client *redis.Client, key string) (string, error
 		members, err = client.LRange(ctx, key, 0, -1).Result()
 	case "set":
 		members, err = client.SMembers(ctx, key).Result()
+		slices.Sort(members) // it has no order
 	case "hash":
 		var fields map[string]string
 		fields, err = client.HGetAll(ctx, key).Result()
 		for field, value := range fields {
 			members = append(members, field+"\n"+value)
 		}
+		slices.Sort(members)
 	case "zset":
 		var scored []redis.Z
 		scored, err = client.ZRangeWithScores(ctx, key, 0, -1).Result()

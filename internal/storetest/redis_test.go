@@ -19,15 +19,15 @@ func TestRedis(t *testing.T) {
 	pipe := client.Pipeline()
 	pipe.Set(ctx, "string", "a\x00b", 0)
 	pipe.RPush(ctx, "list", "a", "b")
-	pipe.SAdd(ctx, "set", "a")
-	pipe.HSet(ctx, "hash", "field", "value")
+	pipe.SAdd(ctx, "set", "c", "a", "b")
+	pipe.HSet(ctx, "hash", "d", "1", "c", "2", "b", "3", "a", "4")
 	pipe.ZAdd(ctx, "sorted", redis.Z{Member: "a", Score: 1.5})
 	pipe.XAdd(ctx, &redis.XAddArgs{Stream: "stream", ID: "1-1", Values: []string{"field", "value"}})
 	if _, err := pipe.Exec(ctx); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"string": "a\x00b", "list": "a\nb", "set": "a", "hash": "field\nvalue", "sorted": "a\n1.5", "stream": "1-1\nmap[field:value]",
+		"string": "a\x00b", "list": "a\nb", "set": "a\nb\nc", "hash": "a\n4\nb\n3\nc\n2\nd\n1", "sorted": "a\n1.5", "stream": "1-1\nmap[field:value]",
 	}
 	if diff := cmp.Diff(want, s.Dump()); diff != "" {
 		t.Errorf("Dump: -want +got\n%s", diff)

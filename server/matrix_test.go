@@ -42,6 +42,9 @@ const (
 	oneCall  = 500 * time.Millisecond // RECHARGE_TIMEOUT below
 	twoCalls = 2*oneCall + 50*time.Millisecond
 	oneClick = 3 * time.Second // CLICK_TIMEOUT below
+	// Recharge is left alone for 5 seconds after each failed try, and Redis for one. On a busy machine,
+	// one try can be late, and so fail.
+	recovery = 12 * time.Second
 )
 
 // ends is how each shopper's click ends, and by when.
@@ -323,10 +326,8 @@ func (m *matrix) try(c *cable, breaks func(*cable), want ends) {
 		}
 		return m.reaches()
 	})
-	// Each try that comes too early makes the store wait for another second. A busy machine may be
-	// late for some of them.
-	if took := time.Since(begun); took > 6*time.Second {
-		m.T.Errorf("recovery took %v; want at most 6 s", took)
+	if took := time.Since(begun); took > recovery {
+		m.T.Errorf("recovery took %v; want at most %v", took, recovery)
 	}
 	for i, r := range m.click(m.people...) {
 		m.open(r, m.people[i])

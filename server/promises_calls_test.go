@@ -366,7 +366,8 @@ func TestTrustHasAnAge(t *testing.T) {
 	for name, secret := range map[string]func(*config.Settings){"no secret": func(*config.Settings) {}, "a secret, and nothing has come": servertest.WithWebhooks} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, storetest.Redis(t), long, secret)
+			untested := func(x *rechargetest.Faults) { x.NoTests = true }
+			p := newPairWith(t, untested, storetest.Redis(t), long, secret)
 			click(p, "first", first)
 			p.Clock.Add(30 * time.Minute)
 			click(p, "after 30 minutes", []string{"portal_access"})
@@ -417,10 +418,10 @@ func TestTrustHasAnAge(t *testing.T) {
 	})
 	t.Run("forged", func(t *testing.T) {
 		t.Parallel()
-		p := newPair(t, storetest.Redis(t), long, servertest.WithWebhooks)
-		p.Recharge.SetFaults(func(x *rechargetest.Faults) { x.WrongNewSignature = true })
+		forged := func(x *rechargetest.Faults) { x.WrongNewSignature = true }
+		p := newPairWith(t, forged, storetest.Redis(t), long, servertest.WithWebhooks)
 		p.Recharge.ChangeCustomer(p.Record(70100301))
-		p.Until("it is refused", func() bool { return len(p.Recharge.Deliveries()) > 0 })
+		p.Until("both are refused", func() bool { return len(p.Recharge.Deliveries()) > 1 })
 		order(p.Fixture)
 		click(p, "first", first)
 		p.Clock.Add(61 * time.Minute)

@@ -29,18 +29,30 @@ type pair struct {
 }
 
 // newPair starts two servers for one store. If change sets a secret for Recharge's webhooks, it
-// returns when these are registered.
+// returns when these are registered and proven, by the message that Recharge was asked to send.
 func newPair(t *testing.T, redis *storetest.Server, change ...func(*config.Settings)) *pair {
 	t.Helper()
+	return newPairWith(t, nil, redis, change...)
+}
+
+// newPairWith also sets what is wrong with Recharge from the start, so that the webhooks may not be proven.
+func newPairWith(t *testing.T, faults func(*rechargetest.Faults), redis *storetest.Server, change ...func(*config.Settings)) *pair {
+	t.Helper()
 	p := &pair{client: servertest.NewClient(t)}
-	p.Fixture = servertest.StartWith(t, redis, change...)
+	p.Fixture = &servertest.Fixture{
+		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: redis, Customers: servertest.Customers(), Faults: faults,
+	}
+	p.Begin("new", "/apps/subscriptions", change...)
 	p.servers = p.Second(change...)
 	settings := p.Settings()
 	for _, edit := range change {
 		edit(&settings)
 	}
 	if settings.RechargeClientSecret != "" {
-		p.Until("the webhooks are registered", func() bool { return len(p.Recharge.Webhooks()["customer/updated"]) > 0 })
+		untested := p.Recharge.Faults().NoTests
+		p.Until("the webhooks are registered and tested", func() bool {
+			return len(p.Recharge.Webhooks()["customer/updated"]) > 0 && (untested || len(p.Recharge.Deliveries()) > 0)
+		})
 	}
 	return p
 }

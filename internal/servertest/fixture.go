@@ -80,6 +80,7 @@ type Fixture struct {
 	Import    bool                   // have the server import all customers
 	Look      bool                   // have the server detect the traits of stores again, at the start and later
 	Customers []rechargetest.Customer
+	Faults    func(*rechargetest.Faults) // of Recharge from the start, or nil
 
 	addresses *sync.RWMutex // guards Public while it is set, since Recharge can send a message at any time
 }
@@ -127,6 +128,9 @@ func (f *Fixture) Begin(accounts, prefix string, change ...func(*config.Settings
 		RetryAfter:      func(int) time.Duration { return 20 * time.Millisecond },
 	})
 	t.Cleanup(f.Recharge.Close)
+	if f.Faults != nil {
+		f.Recharge.SetFaults(f.Faults)
+	}
 	f.Store = shopifytest.NewServer(shopifytest.Options{
 		Shop: Shop, Name: "Fixture Shop", Email: "owner@fixture.example", Now: f.Clock.Now, Accounts: accounts,
 		Shoppers: append([]shopifytest.Shopper{

@@ -77,7 +77,7 @@ func TestMobile(t *testing.T) {
 // send returns an answer's status and body, and its header.
 func send(t *testing.T, method, url, authorization string) (string, http.Header) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

@@ -22,11 +22,10 @@ import (
 	"manage-subscriptions/shopify/shopifytest"
 )
 
-// Until waits until done returns true. It allows a minute, since a busy machine may need
-// long.
+// Until waits until done returns true. It allows two minutes, since a busy machine may need long.
 func (f *Fixture) Until(what string, done func() bool) {
 	f.T.Helper()
-	ctx, cancel := context.WithTimeout(f.T.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(f.T.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

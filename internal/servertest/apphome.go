@@ -122,11 +122,13 @@ func (f *Fixture) Connect() {
 	}
 }
 
-// Connected starts a server for many stores, connects the shop, and has Pat cached.
+// Connected starts a server for many stores, connects the shop, and has Pat cached. The message that Recharge was
+// asked to send has been answered, so that no later one is taken for it.
 func Connected(t *testing.T) *Fixture {
 	t.Helper()
 	f := Start(t, ManyStores)
 	f.Connect()
+	f.Until("the webhooks are tested", func() bool { return len(f.Recharge.Deliveries()) > 0 })
 	f.ClickAll(Pat, "")
 	f.Calls()
 	return f

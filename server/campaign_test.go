@@ -170,7 +170,8 @@ func (m *mailing) leaseEnds() {
 }
 
 // finishes waits until all accesses are made, after Redis was down. An instance that met an error leaves the work
-// for a minute, and on a busy machine it can meet one again. So the lease is ended whenever the work stands still.
+// for a minute, and on a busy machine it can meet one again. So the lease is ended whenever the work stands still. A
+// shopper whose access failed is met again in the next pass, five minutes later.
 func (m *mailing) finishes() {
 	m.T.Helper()
 	before, moved := 0, time.Time{}
@@ -180,6 +181,9 @@ func (m *mailing) finishes() {
 		case made > before:
 			before, moved = made, time.Now()
 		case time.Since(moved) > 3*time.Second:
+			if now.Pass > 0 {
+				m.Clock.Add(5 * time.Minute)
+			}
 			m.leaseEnds()
 			moved = time.Now()
 		}
@@ -225,7 +229,7 @@ func TestCampaignSurvives(t *testing.T) {
 	m.Instance(options, servertest.WithWebhooks, quick)
 	m.Calls()
 	need := time.Duration(subscribers) * time.Second / 20
-	planned := m.plan(need + 2*time.Minute) // a busy machine makes them more slowly
+	planned := m.plan(need + 12*time.Minute) // a busy machine makes them more slowly, or only in a later pass
 	if planned.Size != subscribers || planned.Ready != planned.Size || planned.Need != need || !planned.Proven {
 		t.Fatalf("planned %+v; want all %d ready, after %s", planned, subscribers, need)
 	}

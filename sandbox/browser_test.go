@@ -91,8 +91,8 @@ type css = chromedp.CSS
 // do runs steps in the browser, and ends the test if one fails.
 func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatal(err)
+	for _, step := range steps {
+		read(t, ctx, step)
 	}
 }
 
@@ -100,6 +100,9 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Voi
 func read[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T {
 	t.Helper()
 	found, err := chromedp.Run(ctx, action)
+	for err != nil && strings.Contains(err.Error(), "Could not find node") { // the page has just drawn it again
+		found, err = chromedp.Run(ctx, action)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -275,9 +275,10 @@ func TestRechargeTellsByID(t *testing.T) {
 func TestIDsDoNotMix(t *testing.T) {
 	const both = int64(6100200300400) // Pat's id at Shopify
 	for _, first := range []string{servertest.ByShopifyID(servertest.Pat), servertest.ByRechargeID(both)} {
-		f := &servertest.Fixture{T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t), Customers: append(servertest.Customers(), rechargetest.Customer{
+		f := servertest.New(t, storetest.Redis(t))
+		f.Customers = append(f.Customers, rechargetest.Customer{
 			ID: both, Hash: "feedfeedfeedfeed", FirstName: "Some", LastName: "Namesake", Subscriptions: servertest.Customers()[1].Subscriptions,
-		})}
+		})
 		f.Begin("new", "/apps/subscriptions", servertest.WithAPIKeys)
 		f.PostLink(servertest.APIKey, first)
 		for range 2 {
@@ -348,7 +349,7 @@ func TestRefusedSharesNothing(t *testing.T) {
 func TestWarmPostInOneTrip(t *testing.T) {
 	redis := storetest.Redis(t)
 	passed := countTrips(t, redis.Addr)
-	f := &servertest.Fixture{T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: redis, Customers: servertest.Customers()}
+	f := servertest.New(t, redis)
 	through := func(s *config.Settings) { s.RedisURL = "redis://" + passed.address }
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores, through)
 	f.Connect()

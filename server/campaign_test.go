@@ -43,10 +43,8 @@ type mailing struct {
 // newMailing starts a server on a Redis that keeps its data on disk, and has it import all customers.
 func newMailing(t *testing.T, subscribers int, change ...func(*config.Settings)) *mailing {
 	t.Helper()
-	f := &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Import: true,
-		Redis: storetest.Redis(t, "--appendonly", "yes"), Customers: servertest.Subscribers(subscribers),
-	}
+	f := servertest.New(t, storetest.Redis(t, "--appendonly", "yes"))
+	f.Import, f.Customers = true, servertest.Subscribers(subscribers)
 	f.Begin("new", "/apps/subscriptions", change...)
 	f.WaitForImport()
 	m := &mailing{Fixture: f, x: f.Importer(change...), over: make(chan struct{})}

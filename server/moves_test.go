@@ -20,10 +20,9 @@ type test func(t *testing.T, f *servertest.Fixture, settings func(*config.Settin
 
 // watching returns a fixture that has not begun. Its program detects the traits of stores again.
 func watching(t *testing.T) *servertest.Fixture {
-	return &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: storetest.Redis(t),
-		Customers: servertest.Customers(), Look: true,
-	}
+	f := servertest.New(t, storetest.Redis(t))
+	f.Look = true
+	return f
 }
 
 // inBothModes runs a test with a server for one store and one for many, which detect the store's traits.

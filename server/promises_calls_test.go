@@ -366,8 +366,9 @@ func TestTrustHasAnAge(t *testing.T) {
 	for name, secret := range map[string]func(*config.Settings){"no secret": func(*config.Settings) {}, "a secret, and nothing has come": servertest.WithWebhooks} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			untested := func(x *rechargetest.Faults) { x.NoTests = true }
-			p := newPairWith(t, untested, storetest.Redis(t), long, secret)
+			f := servertest.New(t, storetest.Redis(t))
+			f.Faults = func(x *rechargetest.Faults) { x.NoTests = true }
+			p := pairOf(f, long, secret)
 			click(p, "first", first)
 			p.Clock.Add(30 * time.Minute)
 			click(p, "after 30 minutes", []string{"portal_access"})
@@ -418,8 +419,9 @@ func TestTrustHasAnAge(t *testing.T) {
 	})
 	t.Run("forged", func(t *testing.T) {
 		t.Parallel()
-		forged := func(x *rechargetest.Faults) { x.WrongNewSignature = true }
-		p := newPairWith(t, forged, storetest.Redis(t), long, servertest.WithWebhooks)
+		f := servertest.New(t, storetest.Redis(t))
+		f.Faults = func(x *rechargetest.Faults) { x.WrongNewSignature = true }
+		p := pairOf(f, long, servertest.WithWebhooks)
 		p.Recharge.ChangeCustomer(p.Record(70100301))
 		p.Until("both are refused", func() bool { return len(p.Recharge.Deliveries()) > 1 })
 		order(p.Fixture)

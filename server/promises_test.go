@@ -32,16 +32,13 @@ type pair struct {
 // returns when these are registered and proven, by the message that Recharge was asked to send.
 func newPair(t *testing.T, redis *storetest.Server, change ...func(*config.Settings)) *pair {
 	t.Helper()
-	return newPairWith(t, nil, redis, change...)
+	return pairOf(servertest.New(t, redis), change...)
 }
 
-// newPairWith also sets what is wrong with Recharge from the start, so that the webhooks may not be proven.
-func newPairWith(t *testing.T, faults func(*rechargetest.Faults), redis *storetest.Server, change ...func(*config.Settings)) *pair {
-	t.Helper()
-	p := &pair{client: servertest.NewClient(t)}
-	p.Fixture = &servertest.Fixture{
-		T: t, Clock: &servertest.Clock{}, Log: &servertest.Logs{}, Redis: redis, Customers: servertest.Customers(), Faults: faults,
-	}
+// pairOf is newPair with a fixture that has not begun. Recharge's faults may keep the webhooks from being proven.
+func pairOf(f *servertest.Fixture, change ...func(*config.Settings)) *pair {
+	f.T.Helper()
+	p := &pair{Fixture: f, client: servertest.NewClient(f.T)}
 	p.Begin("new", "/apps/subscriptions", change...)
 	p.servers = p.Second(change...)
 	settings := p.Settings()

@@ -84,6 +84,11 @@ type Fixture struct {
 	addresses *sync.RWMutex // guards Public while it is set, since Recharge can send a message at any time
 }
 
+// New returns a fixture that has not begun, with the given Redis or, if it is nil, the embedded one.
+func New(t *testing.T, redis *storetest.Server) *Fixture {
+	return &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: redis, Customers: Customers()}
+}
+
 // Start runs the program with a real Redis. change edits its settings first.
 func Start(t *testing.T, change ...func(*config.Settings)) *Fixture {
 	t.Helper()
@@ -102,7 +107,7 @@ func StartIn(
 	t *testing.T, redis *storetest.Server, accounts, prefix string, change ...func(*config.Settings),
 ) *Fixture {
 	t.Helper()
-	f := &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: redis, Customers: Customers()}
+	f := New(t, redis)
 	f.Begin(accounts, prefix, change...)
 	return f
 }
@@ -262,8 +267,8 @@ func (f *Fixture) Restart(meanwhile func(), change ...func(*config.Settings)) {
 // customers come before those of the fixture.
 func StartWithImport(t *testing.T, more int, change ...func(*config.Settings)) *Fixture {
 	t.Helper()
-	f := &Fixture{T: t, Clock: &Clock{}, Log: &Logs{}, Redis: storetest.Redis(t), Import: true}
-	f.Customers = append(Subscribers(more), Customers()...)
+	f := New(t, storetest.Redis(t))
+	f.Import, f.Customers = true, append(Subscribers(more), f.Customers...)
 	f.Begin("new", "/apps/subscriptions", change...)
 	return f
 }

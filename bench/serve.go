@@ -12,9 +12,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/bench/bare"
 	"manage-subscriptions/config"
 	"manage-subscriptions/server"
+	"manage-subscriptions/server/bare"
 )
 
 const (

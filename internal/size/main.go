@@ -59,7 +59,7 @@ func budgets() []budget {
 				"main.go", "config", "server", "handlers", "portal", "merchant", "importer", "shopify", "recharge", "store",
 				"templates", "doctor", "portallink",
 			},
-			nil,
+			[]string{"server/bare"}, // no server runs it
 		},
 	}
 }

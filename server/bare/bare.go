@@ -1,6 +1,7 @@
 // Package bare does the least that a handler of a click can do. It checks the signature,
 // reads Redis once, redirects, and logs a line. Only the benchmark uses it, to compare
-// this program with it.
+// this program with it. It is in server/ because it needs Echo, which only server/ and
+// handlers/ import.
 package bare
 
 import (

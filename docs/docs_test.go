@@ -5,7 +5,6 @@ package docs
 import (
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"manage-subscriptions/internal/house"
 	"manage-subscriptions/portal"
 )
 
@@ -78,24 +78,14 @@ func TestArchitectureDocDrawsTheImports(t *testing.T) {
 			rooms[line[1]], rooms[to] = true, true
 		}
 	}
-	list := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
-	out, err := list.Output()
+	all, err := house.Imports(".")
 	if err != nil {
 		t.Fatal(err)
 	}
-	room := func(path string) string {
-		if path == "manage-subscriptions" {
-			return "main"
-		}
-		return strings.TrimPrefix(path, "manage-subscriptions/")
-	}
 	real := map[string]bool{}
-	for line := range strings.Lines(string(out)) {
-		imports := strings.Fields(line)
-		from := room(imports[0])
-		for _, path := range imports[1:] {
-			to := room(path)
-			if strings.HasPrefix(path, "manage-subscriptions/") && rooms[from] {
+	for from, imports := range all {
+		for _, to := range imports {
+			if _, ours := all[to]; ours && rooms[from] {
 				real[from+" --> "+to] = true
 			}
 		}

@@ -1,4 +1,4 @@
-module manage-subscriptions
+module github.com/manage-subscriptions/manage-subscriptions
 
 go 1.26.0
 

@@ -17,10 +17,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/doctor"
-	"manage-subscriptions/sandbox"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/doctor"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // Exit codes. A supervisor need not restart after exitUsage.

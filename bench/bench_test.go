@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
 )
 
 // TestParts runs the quick parts of the benchmark, so that they keep working.

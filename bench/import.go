@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // importCommand imports the customers of a large store.

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // shopperID and hash return the Shopify id and the portal hash of customer i.

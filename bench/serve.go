@@ -12,9 +12,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/server"
-	"manage-subscriptions/server/bare"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/server/bare"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // togetherCommand sends many simultaneous clicks of one shopper to two servers.

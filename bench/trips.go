@@ -11,7 +11,7 @@ import (
 	"slices"
 	"time"
 
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // groupSize is how many shoppers make each kind of click. A background job may use Redis

@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/server/bare"
+	"github.com/manage-subscriptions/manage-subscriptions/server/bare"
 )
 
 // warmCommand measures the most frequent kind of click, whose portal access is cached.

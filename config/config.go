@@ -16,8 +16,8 @@ import (
 	"time"
 	"unicode"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // Config holds the checked settings of a server. Settings.Check returns one.

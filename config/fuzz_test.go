@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // FuzzRedisURL: an accepted URL can be dialled, and the password is never printed.

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // SMTP is a mail server and the address that mails come from.

@@ -1,6 +1,6 @@
 package config
 
-import "manage-subscriptions/recharge"
+import "github.com/manage-subscriptions/manage-subscriptions/recharge"
 
 // Secret is a text that must not be printed: a token, a key, a client secret.
 // Every way of printing it gives "[redacted]"; Reveal gives the text itself.

@@ -22,11 +22,11 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/recharge/rechargetest"
-	_ "manage-subscriptions/sandbox" // with its imports, so that a cached result is of the current binary
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	_ "github.com/manage-subscriptions/manage-subscriptions/sandbox" // with its imports, so that a cached result is of the current binary
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 func TestMain(m *testing.M) {

@@ -20,10 +20,10 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // TestDocsCommands runs each command that a document names, and checks that a document
@@ -261,7 +261,7 @@ func imported(t *testing.T, typed string) error {
 		return err
 	}
 	folder := t.TempDir()
-	program := "package main\n\nimport \"manage-subscriptions/portallink\"\n\nfunc main() { println(portallink.Longest.String()) }\n"
+	program := "package main\n\nimport \"github.com/manage-subscriptions/manage-subscriptions/portallink\"\n\nfunc main() { println(portallink.Longest.String()) }\n"
 	if err := os.WriteFile(filepath.Join(folder, "main.go"), []byte(program), 0o600); err != nil {
 		return err
 	}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/internal/house"
-	"manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/house"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
 )
 
 func TestMain(m *testing.M) {

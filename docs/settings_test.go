@@ -12,7 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
 // TestDocsSayWhatIsRead compares .env.example and the README's table with the settings.

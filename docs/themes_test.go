@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // TestThemesDocSaysWhatIs compares docs/themes.md with the styles, destinations, pages and

@@ -12,8 +12,8 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // openAt opens a store on the Redis at address; "" is the embedded one.

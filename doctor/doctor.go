@@ -16,9 +16,9 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 const (

@@ -25,14 +25,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/doctor"
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
-	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/doctor"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 const (

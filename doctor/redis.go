@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 const (

@@ -15,8 +15,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // example is an example and the command that serves it.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"manage-subscriptions/extensions"
+	"github.com/manage-subscriptions/manage-subscriptions/extensions"
 )
 
 // TestAccountDestinations: the account extension offers every page that the theme's blocks offer.

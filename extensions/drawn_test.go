@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/net/html"
 
-	"manage-subscriptions/extensions"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/extensions"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 const pat = "6100200300400"

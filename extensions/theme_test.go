@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/extensions"
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/extensions"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // Shopify's languages for themes. Shoppers have two more, which Shopify's admin does not have.

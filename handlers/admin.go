@@ -13,9 +13,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // Admin serves the app home, which merchants use in Shopify's admin. The shop always comes from the

@@ -10,12 +10,12 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/portallink"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // APIKeyAuth authenticates clicks that Shopify has not signed, by a key of the shop's own

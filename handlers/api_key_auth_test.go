@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // FuzzBody checks that an accepted body names exactly one customer, by one of the two ids in its

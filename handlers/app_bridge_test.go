@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
 // browserReads returns what a browser's URLSearchParams.get reads: the first value of that name, and

@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // attack is a line of testdata/attacks or testdata/harmless. The README of the first describes the format.

@@ -15,12 +15,12 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/importer"
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/portallink"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/importer"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // Campaigns answers /api/campaigns, for mail tools and scripts. They use the keys of POST /api/portal-links.

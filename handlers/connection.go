@@ -8,10 +8,10 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // connectionView holds what the app home shows about a shop's connection.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 var prefixShape = regexp.MustCompile(`^(/[A-Za-z0-9_-]{1,64}){1,4}$`)

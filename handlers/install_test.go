@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
 // TestInstall checks that people who open the app outside the admin are sent to Shopify's install

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
 // TestLanguageOfTheAppHome checks that a page is in the admin's language, as its query says, and otherwise in the

@@ -17,9 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/virtual"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/virtual"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // TestSlowClients checks in virtual time that a slow client cannot hold a connection longer than

@@ -14,13 +14,13 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/store"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 var pat = store.Shopper{Shop: "a.myshopify.com", Customer: "1"}

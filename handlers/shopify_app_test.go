@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
 // TestWebhookErasesShopper reads all of Redis. When the webhook is answered, nothing of the erased

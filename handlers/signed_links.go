@@ -11,12 +11,12 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/portallink"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // SignedLinks answers GET /go, which shoppers open by a link that the shop's own middleware has

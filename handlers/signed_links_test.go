@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // TestSignedLinks checks that a signed link opens the named customer's portal, once.

@@ -12,9 +12,9 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/portallink"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 var supportLink = regexp.MustCompile(`id="support-link">([^<]+)<`)

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestTry checks that a try shows what a click would do, without doing it.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestUninstalledAtOnce checks that the credentials are erased before the answer and before any

@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/importer"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/importer"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // fast lets the emulated Recharge hold nothing up.

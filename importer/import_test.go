@@ -17,12 +17,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/virtual"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/virtual"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // pages returns the calls made by imports so far.

@@ -3,7 +3,7 @@ package importer_test
 import (
 	"testing"
 
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
 func TestMain(m *testing.M) { servertest.Main(m) }

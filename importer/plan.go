@@ -16,9 +16,9 @@ import (
 	"time"
 	"unicode"
 
-	"manage-subscriptions/portal"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // This file plans campaigns and says beforehand what is possible.

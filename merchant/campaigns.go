@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"manage-subscriptions/importer"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/importer"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // The states of a campaign.

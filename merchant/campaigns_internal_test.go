@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/importer"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/importer"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // TestCampaignWords checks what is said of campaigns that differ in the notice, the audience and how far

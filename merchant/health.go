@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"manage-subscriptions/portal"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // Visits sums up how shoppers' visits ended.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"unicode"
 
-	"manage-subscriptions/portallink"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 const (

@@ -3,9 +3,9 @@ package merchant
 import (
 	"context"
 
-	"manage-subscriptions/portal"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // Setup is how far a store has been set up. All of it follows from what is known of the store, so that nothing

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // TestTrySteps checks that a step is shown as passed only if it helped the shopper, whatever the

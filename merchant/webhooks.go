@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // WebhookPath is where Recharge sends the configured store's webhooks. Each connected store has an

@@ -10,11 +10,11 @@ import (
 	"slices"
 	"time"
 
-	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // Text is a sentence for merchants. Templates write it in the page's language, and String in English.

@@ -18,10 +18,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/store"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // TestWords checks that every reason has its own words, and that any other error is reported as a

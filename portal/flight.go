@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // share runs do once in this process for all clicks that ask for the same key at the same time. It

@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // atOnce resolves all requests at the same time.

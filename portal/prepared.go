@@ -3,7 +3,7 @@ package portal
 import (
 	"context"
 
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // This file decides whether a click uses an access that was made ahead. prepare.go makes them.

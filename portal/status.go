@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // statusTimeout limits the lookup for a theme's status request. If the shopper clicks meanwhile,

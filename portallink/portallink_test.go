@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
 )
 
 // The vector of docs/headless.md, computed independently: by hand, and with openssl.

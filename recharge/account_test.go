@@ -4,7 +4,7 @@ import (
 	"net/url"
 	"testing"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // TestAccountPage: only Shopify's host, the shop's, and the one where the store's customers have their

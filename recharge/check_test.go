@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // inspected returns an emulated Recharge, and options with a merchant's tokens for it.

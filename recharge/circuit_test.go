@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestCircuit: a dead endpoint slows down the first callers but none after them. From time to time

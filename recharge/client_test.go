@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // emulated starts a rechargetest inside a synctest bubble. Its bucket, its

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // TestShopifyIDByEmail checks that only records with exactly this address count, and of them only those with a Shopify id.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // answering returns a client whose every call gets the same answer.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 type linkCase struct {

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestLimited: a 429 is never followed by more calls, of any kind.

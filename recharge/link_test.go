@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 func TestParseDestination(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // TestOneOddHeader: one answer with a strange size holds up a shop's new shoppers for long, and no call is

@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestCustomerPages reads all customers of a store, 250 a call.

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 const ourAddress = "https://app.example/webhooks/recharge/fixture-shop/KEY"

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"io/fs"
 
-	"manage-subscriptions/extensions"
+	"github.com/manage-subscriptions/manage-subscriptions/extensions"
 )
 
 // accountPage is a page of Shopify's where a merchant has added the account extension's block.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/extensions"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/extensions"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // accountPages are the gallery's states that show the account extension, by the target whose block they draw, or "".

@@ -9,7 +9,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // TestAdminNavigation: each link that the admin shows for the app leads to a page of it, whose address the admin takes

@@ -6,7 +6,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // fingers lists the controls that are lower than 44 px. A link in a sentence may be as low as its words, and a radio

@@ -18,10 +18,10 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/sandbox"
-	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"time"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // This file lets the clock of all parts jump to a campaign, so that a person sees within a minute what takes a night.

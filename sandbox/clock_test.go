@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // inAppHome posts a form of the app home, or reads a part of it if there is no form.

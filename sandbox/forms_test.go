@@ -7,7 +7,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // focused waits until an element of the app home has the focus.

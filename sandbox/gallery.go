@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"manage-subscriptions/shopify/shopifytest"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 //go:embed gallery.html account_page.html

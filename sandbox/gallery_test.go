@@ -10,7 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // TestGalleryByKeyboard chooses a language and a page with the arrow keys alone.

@@ -21,7 +21,7 @@ import (
 
 	_ "embed"
 
-	"manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
 )
 
 //go:embed headless.html

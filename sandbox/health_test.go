@@ -10,8 +10,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // visited returns a sandbox that shoppers have visited: two reached the portal, and four did not.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // TestHonestConnection walks through what the app home says about a Storefront token that Recharge does not take, and

@@ -11,8 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // listTexts lists all that the open document says, one node or attribute at a time, with everything unfolded.

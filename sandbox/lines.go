@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
 // This file has lines to paste into a shell, which the panel shows.

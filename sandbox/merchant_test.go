@@ -13,9 +13,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/sandbox"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // merchant is a person in the admin of a store.

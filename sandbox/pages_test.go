@@ -9,9 +9,9 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/sandbox"
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // watchShift sums up, from a page's first moment, everything that moves without the visitor's doing. It is

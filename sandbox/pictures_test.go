@@ -9,9 +9,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 // TestPictures takes the pictures of README and docs, and others for review.

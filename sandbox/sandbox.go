@@ -19,10 +19,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"manage-subscriptions/extensions"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/extensions"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 const (

@@ -14,9 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 const pat, robin = "6100200300400", "6100200300500"

@@ -14,8 +14,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"manage-subscriptions/sandbox"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // thief is another site. It keeps everything that a browser sends to it, well-formed or not.

@@ -3,7 +3,7 @@ package sandbox
 import (
 	"slices"
 
-	"manage-subscriptions/templates"
+	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // state is a page that a click can end on, or one that shows an extension.

@@ -8,8 +8,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/sandbox"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
 const tryForm = `form[data-post="/app/try"]`

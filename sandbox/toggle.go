@@ -14,9 +14,9 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // toggle is one of the panel's faults, or a choice that the merchant can make.

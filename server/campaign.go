@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/importer"
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/importer"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // CampaignOptions says what the campaign command does: plan one, list all, or cancel one.

@@ -22,12 +22,12 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"go.opentelemetry.io/otel"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/doctor"
-	"manage-subscriptions/portal"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/doctor"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // Version returns what this binary was built from, as stamped by the Go command: the tag

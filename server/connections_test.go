@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
 // caller is one connection to the program.

@@ -17,9 +17,9 @@ import (
 
 	"go.uber.org/goleak"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/internal/virtual"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/virtual"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestDay runs a day in virtual time, faults included; without CI=true, it ends in the morning.

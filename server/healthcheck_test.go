@@ -6,7 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // TestHealthcheckAddresses: a server that listens on all addresses is reached on this machine.

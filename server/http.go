@@ -13,7 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
-	"manage-subscriptions/handlers"
+	"github.com/manage-subscriptions/manage-subscriptions/handlers"
 )
 
 // httpServer limits everything that a client could drag out. Echo redirects nothing, because a

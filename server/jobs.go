@@ -7,10 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/doctor"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/server/metrics"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/doctor"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/server/metrics"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // maintainEvery is how often maintain goes through all shops, to keep their webhooks at Recharge

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
 // logDelay is how long a line may wait for others, so that no click waits for a file that is slow or

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // pipe is the file that a log is written to. It can be blocked, like a disk with a full queue.

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // TestAllAtOnce: two servers; portal, accounts and Unity move; merchants look, choose, connect. Every click leads

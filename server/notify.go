@@ -13,9 +13,9 @@ import (
 
 	"github.com/wneessen/go-mail"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/merchant"
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/merchant"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // notifyTimeout is how long a mail server or NOTIFY_URL may take.

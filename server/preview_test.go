@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 func preview(f *servertest.Fixture, q server.Question, change ...func(*config.Settings)) (string, error) {

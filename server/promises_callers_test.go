@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestCallersWhoLeave: five callers in a row who leave before Recharge has answered do not open the

@@ -17,13 +17,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/doctor"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/doctor"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // staysUsed follows a used link at each server for a while, so that background jobs run in between.

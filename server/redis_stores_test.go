@@ -10,10 +10,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // TestEvictingRedisIsRefused: Run refuses a Redis that could evict merchants' data.

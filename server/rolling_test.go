@@ -16,11 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // noticed is ample for a balancer that asks every askEvery.

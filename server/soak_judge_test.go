@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/servertest"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // The judge knows each record's history, and which webhooks about it were answered. It finds two kinds

@@ -17,8 +17,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/portal"
 )
 
 // traces sends one span for each click and one for each of its steps to a collector. The spans are

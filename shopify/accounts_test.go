@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 const form = `<form method="post" action="/account/login">`

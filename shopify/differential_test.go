@@ -12,9 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // difference is a reason why this package and @shopify/shopify-api judge a query differently.

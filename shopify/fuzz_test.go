@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // FuzzVerify compares Verify with a second implementation that shares no code with it:

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // FuzzWebhook: no input makes VerifyWebhook panic, every accepted webhook is signed, and its shop

@@ -3,7 +3,7 @@ package shopify_test
 import (
 	"testing"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // TestPlatform checks the addresses of the zero value, and that an emulator replaces all of them.

@@ -15,8 +15,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // A signed query's text has no delimiters. These tests split it in another way, keep its signature,

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 func TestParseShop(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // webhookHeader returns a webhook's headers. An empty one is left out.

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 const (

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 )
 
 // TestOlderVersionIgnoresPrepared: a version that knows no campaigns reads one byte of flags, and then when

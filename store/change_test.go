@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // TestApplyCustomerChange: a webhook forgets the shoppers who are cached by the record or whom it

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // Connection is a shop's connection to Recharge: what its merchant entered, and what was detected.

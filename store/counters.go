@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 const (

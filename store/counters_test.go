@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 func healthOf(t *testing.T, s *store.Store, shop shopify.Shop) store.Health {

@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // TestEmbeddedTakesLongCommands: a pipe has no buffer, so one end waits for the other. The store's

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // tombstoneFor is longer than a save can take.

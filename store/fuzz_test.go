@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 const fuzzShop = shopify.Shop("fixture-shop.myshopify.com")

@@ -19,10 +19,10 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 func TestMain(m *testing.M) {

@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"strconv"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // A shop's keys are ms2:{shop}:kind, followed by a name if there are several of a kind. The braces put

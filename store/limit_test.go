@@ -9,10 +9,10 @@ import (
 
 	"pgregory.net/rapid"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // TestLimiterGrants compares the script with the rule for any request, with and without a lock.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // Proof is what Recharge's webhooks have shown about the secret that verifies them.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 //go:embed index.lua

@@ -15,9 +15,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // byRecharge is pat, looked up by Recharge's id.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"manage-subscriptions/internal/storetest"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // spellings returns the forms in which a secret could appear in a dump: as it is, escaped, in hex,

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 // SwitchSupport turns a shop's links for support on or off, and reports whether the shop has connected

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 func load(t *testing.T) *Pages {

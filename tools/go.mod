@@ -1,4 +1,4 @@
-module manage-subscriptions/tools
+module github.com/manage-subscriptions/manage-subscriptions/tools
 
 go 1.26.0
 

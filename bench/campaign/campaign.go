@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"manage-subscriptions/internal/virtual"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/virtual"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // Options set how many shoppers click, how fast, and what was done before.

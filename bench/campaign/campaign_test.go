@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"manage-subscriptions/bench/campaign"
+	"github.com/manage-subscriptions/manage-subscriptions/bench/campaign"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

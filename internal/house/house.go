@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-const module = "manage-subscriptions"
+const module = "github.com/manage-subscriptions/manage-subscriptions"
 
 // Imports returns what each package below root, the repository's root, imports outside of its tests. The packages of
 // this module are named by their folders, and the root is "main".

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/internal/memnet"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/memnet"
 )
 
 // TestHTTP serves over the network in virtual time, and counts open connections.

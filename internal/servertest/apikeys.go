@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/portallink"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/portallink"
 )
 
 // The keys of the store's own server, in PORTAL_API_KEY.

@@ -13,9 +13,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/store"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // The settings that a server for many stores has besides the app's secret.

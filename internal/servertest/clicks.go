@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // BreakRecharge returns a function that makes the emulated Recharge misbehave.

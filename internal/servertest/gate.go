@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
 // Gate is a proxy in front of Recharge that can delay an answer, so that the server gets

@@ -6,7 +6,7 @@ import (
 	"net"
 	"sync"
 
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // Line is all of an instance's connections to Redis and Recharge. Cut ends them for good, in the middle of

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
 )
 
 // Main is for a package's TestMain. It lets six tests run in parallel, however many

@@ -1,7 +1,7 @@
 package servertest
 
 import (
-	"manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
 // Second runs another server on the same Redis, and returns the addresses of both.

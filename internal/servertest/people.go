@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // Pat's record at Recharge.

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // WithWebhooks sets the secret that signs Recharge's webhooks, for one store.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"manage-subscriptions/internal/storetest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
 )
 
 // survives checks that a value written before a failover is still there afterwards.

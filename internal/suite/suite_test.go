@@ -3,7 +3,7 @@ package suite_test
 import (
 	"testing"
 
-	"manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 )
 
 func TestRuns(t *testing.T) {

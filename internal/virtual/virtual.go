@@ -22,11 +22,11 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/memnet"
-	"manage-subscriptions/recharge/rechargetest"
-	"manage-subscriptions/server"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/memnet"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // The store and its credentials at Shopify and Recharge.

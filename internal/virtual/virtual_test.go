@@ -5,9 +5,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"manage-subscriptions/config"
-	"manage-subscriptions/internal/virtual"
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/virtual"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 const (

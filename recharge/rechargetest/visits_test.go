@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // TestVisits: a browser's way through the portal is one visit, and each further browser is another. With

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 )
 
 // receiver answers deliveries with a status, and records them.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"manage-subscriptions/internal/suite"
-	"manage-subscriptions/recharge"
-	"manage-subscriptions/server/metrics"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/server/metrics"
 )
 
 const (

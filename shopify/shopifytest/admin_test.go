@@ -14,8 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"manage-subscriptions/shopify"
-	"manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // embedded is an app that records the requests that it gets.

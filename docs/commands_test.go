@@ -33,17 +33,19 @@ func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	d := newTestbed(t)
 	elsewhere := map[string]string{
-		"go test ./...":                "this test is a part of it",
-		"bash .ci/run":                 "it runs this test",
-		"npm ci":                       ".ci/run runs it",
-		"docker compose up --build":    "needs a container engine; the tests of deploy/ check what it reads and run what it starts",
-		"npx @shopify/cli app deploy":  "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
-		"cp .env.example .env":         "newTestbed has run it",
-		"openssl rand -base64 32":      "newTestbed has run it",
-		"openssl rand -hex 32":         "newTestbed has run it",
-		"go mod tidy":                  "the go mod edit before it is tried with it",
-		"manage-subscriptions serve":   "newTestbed has run it",
-		"manage-subscriptions sandbox": "TestTerminated runs it",
+		"go test ./...":                 "this test is a part of it",
+		"bash .ci/run":                  "it runs this test",
+		"npm ci":                        ".ci/run runs it",
+		"docker compose up --build":     "needs a container engine; the tests of deploy/ check what it reads and run what it starts",
+		"npx @shopify/cli app deploy":   "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
+		"cp .env.example .env":          "newTestbed has run it",
+		"openssl rand -base64 32":       "newTestbed has run it",
+		"openssl rand -hex 32":          "newTestbed has run it",
+		"go mod tidy":                   "the go mod edit before it is tried with it",
+		"manage-subscriptions serve":    "newTestbed has run it",
+		"manage-subscriptions sandbox":  "TestTerminated runs it",
+		"manage-subscriptions campaign": "names the command; it needs arguments, as in docs/operate.md",
+		"go run ./bench":                "names the program; make bench runs it",
 	}
 	named := map[string]bool{}
 	commands := typedCommands(t)
@@ -72,21 +74,34 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// typedCommands returns the commands in the documents, each with its file. "go run ."
-// counts as this program.
+// typedCommands returns the commands in the documents, each with its file: every line of
+// an sh block, and whatever begins with a program's name in other code. "go run ." counts
+// as this program.
 func typedCommands(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	inline := regexp.MustCompile("`((?:manage-subscriptions|go|npm|npx|make|docker|bash|sh|cp|openssl|curl|redis-cli|promtool|kubectl|git) [^`]+)`")
-	fence := regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$")
+	const programs = `(?:manage-subscriptions|go (?:run|test|build|install|mod|vet|tool)|npm|npx|node|make|docker|bash|sh|cp|` +
+		`openssl|curl|redis-cli|promtool|kubectl|helm|python3|ruby|tar|git) `
+	inline := regexp.MustCompile("`(" + programs + "[^`]+)`")
+	begins := regexp.MustCompile("^" + programs)
 	for _, file := range append(documents(t), ".env.example", "shopify.app.toml") {
-		text := read(t, file)
+		text := strings.ReplaceAll(read(t, file), "\\\n", " ")
 		var lines []string
-		for _, block := range fence.FindAllStringSubmatch(text, -1) {
-			lines = append(lines, strings.Split(strings.TrimSpace(block[1]), "\n")...)
+		for _, block := range regexp.MustCompile(fenced).FindAllStringSubmatch(text, -1) {
+			for line := range strings.SplitSeq(strings.TrimSpace(block[2]), "\n") {
+				if line = strings.TrimSpace(line); block[1] == "sh" && line != "" && line[0] != '#' || begins.MatchString(line) {
+					lines = append(lines, line)
+				}
+			}
 		}
+		text = regexp.MustCompile(fenced).ReplaceAllString(text, "")
 		for _, code := range inline.FindAllStringSubmatch(text, -1) {
 			lines = append(lines, code[1])
+		}
+		for _, code := range regexp.MustCompile(`(?m)^(?:    |\t)(\S.*)$`).FindAllStringSubmatch(text, -1) {
+			if filepath.Ext(file) == ".md" && begins.MatchString(code[1]) {
+				lines = append(lines, code[1])
+			}
 		}
 		for _, line := range lines {
 			line, _, _ = strings.Cut(line, " # ")
@@ -343,7 +358,7 @@ func goodTest(t *testing.T, typed string) error {
 		case "-update":
 			want = `flag.Bool("update"`
 		case "-run", "-bench":
-			if name := words[3+i+1]; name != "^$" {
+			if name := strings.TrimSuffix(words[3+i+1], "$"); name != "^" {
 				want = "\nfunc " + map[string]string{"-run": "", "-bench": "Benchmark"}[word] + name + "("
 			}
 		}

@@ -4,6 +4,7 @@ package docs
 
 import (
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -25,13 +26,28 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// fenced matches a block of code: its language and its lines.
+const fenced = "(?ms)^ *```([a-z]*)\n(.*?)^ *```$"
+
+// documents returns every Markdown file of the repository.
 func documents(t *testing.T) []string {
 	t.Helper()
-	docs, err := filepath.Glob("docs/*.md")
+	var found []string
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{".git", "node_modules", ".vitepress"}, entry.Name()):
+			return filepath.SkipDir
+		case filepath.Ext(path) == ".md":
+			found = append(found, path)
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(docs, "README.md", "SECURITY.md", "CONTRIBUTING.md")
+	return found
 }
 
 func read(t *testing.T, file string) string {
@@ -105,11 +121,38 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 			}
 		}
 	}
-	for _, doc := range append(documents(t), "CHANGELOG.md", "examples/README.md") {
-		for _, link := range match(t, doc, `\]\(([a-zA-Z0-9_./-]+)(?:#[a-z0-9-]+)?\)`) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(doc), link[1])); err != nil {
+}
+
+// TestDocsLinksResolve checks that each link of a document to a file leads to a file, and
+// that the file has the heading if the link names one.
+func TestDocsLinksResolve(t *testing.T) {
+	for _, doc := range documents(t) {
+		prose := regexp.MustCompile(fenced).ReplaceAllString(read(t, doc), "")
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(prose, -1) {
+			if strings.Contains(link[1], "://") || strings.HasPrefix(link[1], "mailto:") {
+				continue
+			}
+			file, anchor, named := strings.Cut(link[1], "#")
+			target := filepath.Join(filepath.Dir(doc), file)
+			if file == "" {
+				target = doc
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links to %s: %v", doc, link[1], err)
+			} else if named && !slices.Contains(anchors(t, target), anchor) {
+				t.Errorf("%s links to %s, and there is no such heading", doc, link[1])
 			}
 		}
 	}
+}
+
+// anchors returns the names under which GitHub and the site show a document's headings.
+func anchors(t *testing.T, file string) []string {
+	t.Helper()
+	var names []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ +(.+)$`).FindAllStringSubmatch(regexp.MustCompile(fenced).ReplaceAllString(read(t, file), ""), -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }

@@ -70,13 +70,13 @@ func TestThemesDocSaysWhatIs(t *testing.T) {
 	})
 	t.Run("pictures", func(t *testing.T) {
 		shown := map[string]bool{}
-		for _, file := range []string{"README.md", doc, "docs/install.md"} {
-			for _, picture := range match(t, file, `\]\(([a-z/-]+\.png)\)`) {
+		for _, file := range documents(t) {
+			for _, picture := range match(t, file, `\]\(([a-z/-]+\.(?:png|svg))\)`) {
 				shown[filepath.Join(filepath.Dir(file), picture[1])] = true
 			}
 		}
 		there := map[string]bool{}
-		for _, pattern := range []string{"docs/*.png", "docs/*/*.png"} {
+		for _, pattern := range []string{"docs/*.png", "docs/*/*.png", "docs/*/*.svg"} {
 			files, err := filepath.Glob(pattern)
 			if err != nil {
 				t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
-// TestSetupWalk follows a merchant who has only docs/install.md and the app home from an empty store to a shopper's
+// TestSetupWalk follows a merchant who has only docs/merchants.md and the app home from an empty store to a shopper's
 // first click, with the keyboard alone. Each step says what to do next.
 func TestSetupWalk(t *testing.T) {
 	t.Parallel()

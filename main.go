@@ -180,7 +180,8 @@ func (s *sandboxCommand) Run(ctx context.Context, std streams) error {
 type doctorCommand struct {
 	settings
 	doctor.Options
-	JSON bool `name:"json" xor:"output" help:"Print one JSON object, for monitoring."`
+	JSON    bool `name:"json" xor:"output" help:"Print one JSON object, for monitoring."`
+	Verbose bool `help:"List the checks that were skipped, too."`
 }
 
 func (d *doctorCommand) Help() string {
@@ -208,7 +209,7 @@ func (d *doctorCommand) print(out io.Writer, report doctor.Report, err error) er
 		return err
 	}
 	if !d.JSON {
-		report.Print(out)
+		report.Print(out, d.Verbose)
 	} else if err := json.NewEncoder(out).Encode(report); err != nil {
 		return err
 	}

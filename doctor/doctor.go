@@ -101,27 +101,54 @@ type Report struct {
 }
 
 // Print writes the report for an operator, with the status of each check, what was asked, what was
-// found, and how to fix it.
-func (r Report) Print(out io.Writer) {
+// found, and how to fix it. Unless verbose, it folds the checks that were skipped into one. The last
+// line is a summary, and what to do first.
+func (r Report) Print(out io.Writer, verbose bool) {
+	var folded []string // the remedies of the checks that are folded
+	counts, earliest := map[Status]int{}, map[Status]Check{}
 	for _, c := range r.Checks {
-		fmt.Fprintf(out, "%-7s  %s: %s\n         %s\n", c.Status, c.Name, c.Asked, c.Found)
-		if c.Remedy != "" {
-			fmt.Fprintf(out, "         -> %s\n", c.Remedy)
+		if counts[c.Status]++; counts[c.Status] == 1 {
+			earliest[c.Status] = c
 		}
+		if c.Status == Skipped && !verbose {
+			folded = append(folded, c.Remedy)
+			continue
+		}
+		fmt.Fprintf(out, "%-7s  %s: %s\n         %s\n", c.Status, c.Name, c.Asked, c.Found)
+		printRemedies(out, c.Remedy)
+	}
+	if len(folded) > 0 {
+		fmt.Fprintf(out, "%-7s  %d checks; --verbose lists them\n", Skipped, len(folded))
+		printRemedies(out, slices.Compact(slices.Sorted(slices.Values(folded)))...)
 	}
 	if r.Link != "" {
 		const found = "open this link, which signs in as the customer, in two private windows, and show it to nobody"
-		fmt.Fprintf(out, "\n%s\n%s\n         -> %s\n", found, r.Link, remedyFor(found))
+		fmt.Fprintf(out, "\n%s\n%s\n", found, r.Link)
+		printRemedies(out, remedyFor(found))
+	}
+	warnings := strings.TrimSuffix(fmt.Sprintf("%d warnings", counts[Warn]), map[bool]string{true: "s"}[counts[Warn] == 1])
+	fmt.Fprintf(out, "\n%d passed, %s, %d failed, %d skipped.", counts[OK], warnings, counts[Fail], counts[Skipped])
+	if worst := cmp.Or(earliest[Fail], earliest[Warn]); worst.Remedy != "" {
+		fmt.Fprintf(out, " First, fix %s: %s.", worst.Name, worst.Remedy)
+	}
+	fmt.Fprintln(out)
+}
+
+func printRemedies(out io.Writer, remedies ...string) {
+	for _, remedy := range remedies {
+		if remedy != "" {
+			fmt.Fprintf(out, "         -> %s\n", remedy)
+		}
 	}
 }
 
 // Options are what an operator passes in addition to the settings, as flags of the command.
 type Options struct {
 	// Shop is the store whose Recharge is checked. If there are many stores, "" checks none.
-	Shop     string `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
-	StoreURL string `name:"store-url" placeholder:"URL" help:"The storefront. Clicks are tried through Shopify there."`
-	Path     string `default:"/apps/subscriptions" help:"The app's path on the storefront, if a merchant has changed it."`
-	Customer string `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
+	Shop      string   `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
+	StoreURLs []string `name:"store-url" placeholder:"URL" sep:"none" help:"A storefront to check; may be repeated."`
+	Path      string   `default:"/apps/subscriptions" help:"The app's path there, if a merchant has changed it."`
+	Customer  string   `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
 	// Only a person can see whether a link opens the portal twice.
 	VisitTwice bool `xor:"output" help:"With --customer, print a link that signs in as them, for you to open twice."`
 	// They are in a file, since anybody who reads them can use the signature for three months.
@@ -134,16 +161,18 @@ type Options struct {
 // Errors: config.Problems.
 func (o Options) check(cfg config.Config) (shopify.Shop, error) {
 	var problems config.Problems
-	if _, err := parseStoreURL(o.StoreURL); o.StoreURL != "" && err != nil {
-		problems.Add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
+	for _, text := range o.StoreURLs {
+		if _, err := parseStoreURL(text); err != nil {
+			problems.Add("--store-url", "is not the address of a storefront", "such as https://www.brand.example")
+		}
 	}
 	if _, err := shopify.ParseCustomerID(o.Customer); o.Customer != "" && err != nil {
 		problems.Add("--customer", "is not the id of a Shopify customer",
 			"the digits at the end of the customer's address in Shopify's admin")
 	}
-	if o.CrawlerHeaders != nil && (o.StoreURL == "" || o.crawlerSignature() == nil) {
+	if o.CrawlerHeaders != nil && (len(o.StoreURLs) != 1 || o.crawlerSignature() == nil) {
 		problems.Add("--crawler-headers",
-			"needs --store-url, and only Signature, Signature-Input and Signature-Agent in the file",
+			"needs one --store-url, and only Signature, Signature-Input and Signature-Agent in the file",
 			"one 'Name: value' a line, from Online Store, Preferences, Crawler access in the store's admin")
 	}
 	shop, err := shopify.ParseShop(cmp.Or(o.Shop, string(cfg.Shop)))
@@ -207,7 +236,11 @@ func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, opti
 	defer d.client.CloseIdleConnections()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	groups := []func(context.Context) []Check{d.redis, d.recharge, d.app, d.proxy, d.accounts}
+	groups := []func(context.Context) []Check{d.redis, d.recharge, d.app}
+	for _, at := range d.storefronts() {
+		groups = append(groups, func(ctx context.Context) []Check { return d.proxy(ctx, at) })
+	}
+	groups = append(groups, d.accounts)
 	found := make([][]Check, len(groups))
 	var running sync.WaitGroup
 	for i, group := range groups { // concurrently, so that one that hangs takes no time from the others

@@ -95,7 +95,7 @@ func newWard(t *testing.T, kept *storetest.Server, before ...func(*ward)) *ward 
 	w.store.AddApp(shopifytest.App{PathPrefix: "/apps/subscriptions", ProxyURL: "http://" + w.public + "/apps/subscriptions", Secret: appSecret, OldSecret: "fixture-old-secret"})
 	roots := x509.NewCertPool()
 	roots.AddCert(w.app.Certificate())
-	w.ask = doctor.Options{StoreURL: w.shown.URL, Path: "/apps/subscriptions", Customer: pat, Roots: roots}
+	w.ask = doctor.Options{StoreURLs: []string{w.shown.URL}, Path: "/apps/subscriptions", Customer: pat, Roots: roots}
 	return w
 }
 
@@ -209,7 +209,7 @@ func (w *ward) examine() (doctor.Report, string) {
 	if took := time.Since(begun); took > 20*time.Second {
 		w.t.Errorf("it took %v; want less than 20 s", took)
 	}
-	report.Print(&out)
+	report.Print(&out, true)
 	if err := json.NewEncoder(&out).Encode(report); err != nil {
 		w.t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestHealthy(t *testing.T) {
 // TestWithoutCustomer: no session is made without --customer.
 func TestWithoutCustomer(t *testing.T) {
 	w := newWard(t, storetest.Redis(t, "--appendonly", "yes"))
-	w.ask.Customer, w.ask.StoreURL = "", ""
+	w.ask.Customer, w.ask.StoreURLs = "", nil
 	report, _ := w.examine()
 	for _, name := range []string{"recharge.customer", "recharge.session", "recharge.session_key", "recharge.portal_access"} {
 		if got := find(t, report, name); got.Status != doctor.Skipped || !strings.Contains(got.Remedy, "pass --customer") {
@@ -294,11 +294,66 @@ func TestWithoutCustomer(t *testing.T) {
 	}
 }
 
+// TestSeveralStorefronts checks that each storefront of a store has lines that name it.
+func TestSeveralStorefronts(t *testing.T) {
+	w := newWard(t, storetest.Redis(t, "--appendonly", "yes"))
+	ailing := w.before(w.store.URL, httptest.NewServer, func() http.HandlerFunc { return instead(404, "", "") })
+	w.ask.StoreURLs = append(w.ask.StoreURLs, ailing.URL)
+	report, said := w.examine()
+	for _, want := range []struct {
+		check, at string
+		status    doctor.Status
+	}{
+		{"proxy.reach", w.shown.URL, doctor.OK},
+		{"proxy.redirect", w.shown.URL, doctor.OK},
+		{"store.accounts", w.shown.URL, doctor.OK},
+		{"proxy.reach", ailing.URL, doctor.Fail},
+		{"proxy.redirect", ailing.URL, doctor.Skipped},
+		{"store.accounts", ailing.URL, doctor.Warn},
+	} {
+		if !slices.ContainsFunc(report.Checks, func(c doctor.Check) bool {
+			return c.Name == want.check && c.Status == want.status && strings.Contains(c.Asked, "GET "+want.at+"/")
+		}) {
+			t.Errorf("no line says %s of %s at %s:\n%s", want.status, want.check, want.at, said)
+		}
+	}
+	if got := find(t, report, "clock"); strings.Count(got.Found, "127.0.0.1:") != 2 {
+		t.Errorf("%+v; want the clocks of both storefronts", got)
+	}
+}
+
+// TestPrint checks the last line, and that skipped checks are one line unless all are asked for.
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	report := doctor.Report{Checks: []doctor.Check{
+		{Name: "a", Status: doctor.OK}, {Name: "b", Status: doctor.Warn, Remedy: "mend b"},
+		{Name: "c", Status: doctor.Skipped, Remedy: "fix d"}, {Name: "d", Status: doctor.Fail, Remedy: "mend d"},
+		{Name: "e", Status: doctor.Skipped, Remedy: "fix d"}, {Name: "f", Status: doctor.Skipped, Remedy: "pass --f"},
+	}}
+	for _, test := range []struct {
+		checks     []doctor.Check
+		verbose    bool
+		ends, said string
+	}{
+		{report.Checks, false, "\n1 passed, 1 warning, 1 failed, 3 skipped. First, fix d: mend d.\n",
+			"skipped  3 checks; --verbose lists them\n         -> fix d\n         -> pass --f\n"},
+		{report.Checks, true, "\n1 passed, 1 warning, 1 failed, 3 skipped. First, fix d: mend d.\n", "skipped  e: "},
+		{report.Checks[:3], false, "\n1 passed, 1 warning, 0 failed, 1 skipped. First, fix b: mend b.\n", "warn     b: "},
+		{report.Checks[:1], false, "\n1 passed, 0 warnings, 0 failed, 0 skipped.\n", "ok       a: "},
+	} {
+		var out bytes.Buffer
+		doctor.Report{Checks: test.checks}.Print(&out, test.verbose)
+		if !strings.HasSuffix(out.String(), test.ends) || !strings.Contains(out.String(), test.said) {
+			t.Errorf("it prints\n%s\nwant %q, and %q at the end", &out, test.said, test.ends)
+		}
+	}
+}
+
 // TestVisitTwice opens the link that doctor prints twice, as a person would. Without the flag and in JSON there is no
 // link.
 func TestVisitTwice(t *testing.T) {
 	w := newWard(t, storetest.Redis(t, "--appendonly", "yes"), func(w *ward) { w.burst = 1000 })
-	w.ask.StoreURL, w.settings.RechargeRate = "", "2,1000"
+	w.ask.StoreURLs, w.settings.RechargeRate = nil, "2,1000"
 	if report, _ := w.examine(); report.Link != "" {
 		t.Error("without --visit-twice there is a link")
 	}
@@ -307,7 +362,7 @@ func TestVisitTwice(t *testing.T) {
 		w.recharge.SetFaults(func(f *rechargetest.Faults) { f.OneVisit = once })
 		report := w.link()
 		var out bytes.Buffer
-		report.Print(&out)
+		report.Print(&out, true)
 		link := regexp.MustCompile(`(?m)^http.*token=.*$`).FindString(out.String())
 		if link == "" || link != report.Link || !strings.Contains(out.String(), "set PREPARE=once") {
 			t.Fatalf("it prints\n%s\nwant a link, and what to do", &out)
@@ -484,7 +539,7 @@ func TestFaults(t *testing.T) {
 		}, check: "clock", status: doctor.OK, found: "APP_URL"},
 		"the store as somebody types it": {turn: func(w *ward) {
 			lower := strings.Replace(w.shown.URL, "127.0.0.1", "localhost", 1)
-			w.ask.StoreURL = strings.Replace(lower, "localhost", "LocalHost", 1)
+			w.ask.StoreURLs = []string{strings.Replace(lower, "localhost", "LocalHost", 1)}
 			w.mask = clicks(w, instead(302, lower+"/customer_authentication/login?return_to=%2Fapps%2Fsubscriptions%3Fms_returned%3D1", ""))
 		}, check: "proxy.redirect", status: doctor.OK, found: "it does"},
 		"nobody vouches": {turn: func(w *ward) { w.ask.Roots = x509.NewCertPool() },
@@ -565,14 +620,14 @@ func TestFaults(t *testing.T) {
 			check: "store.accounts", status: doctor.OK, found: "new, which clicks go by, set by hand"},
 		"legacy accounts, new set": {turn: func(w *ward) { w.legacy() },
 			check: "store.accounts", status: doctor.Warn, found: "legacy, but new is set by hand", remedy: "CUSTOMER_ACCOUNTS"},
-		"accounts of an unknown storefront": {turn: func(w *ward) { w.ask.StoreURL = "" },
+		"accounts of an unknown storefront": {turn: func(w *ward) { w.ask.StoreURLs = nil },
 			check: "store.accounts", status: doctor.Skipped, found: "the storefront is not known", remedy: "--store-url"},
 		"accounts of a store that has not connected": {turn: func(w *ward) { w.settings.RechargeAPIToken = "" },
 			check: "store.accounts", status: doctor.Skipped, found: "no token", remedy: "RECHARGE_API_TOKEN"},
 		"the portal without a storefront": {turn: func(w *ward) {
 			w.unity("https://account.brand.test/pages/0199a3f0")
 			w.detected(store.Traits{AccountHost: "account.brand.test"})
-			w.ask.StoreURL = ""
+			w.ask.StoreURLs = nil
 		}, check: "store.portal", status: doctor.OK, found: "at account.brand.test"},
 		"legacy set, new shown": {turn: func(w *ward) { w.settings.CustomerAccounts = "legacy" },
 			check: "store.accounts", status: doctor.Warn, found: "new, but legacy is set by hand", remedy: "CUSTOMER_ACCOUNTS=auto"},
@@ -837,7 +892,7 @@ func TestFaults(t *testing.T) {
 			w.settings.RedisURL = "redis://" + hang(w.t)
 			w.settings.RechargeAPIURL = "http://" + hang(w.t)
 			w.settings.AppURL = "https://" + hang(w.t)
-			w.ask.StoreURL = "http://" + hang(w.t)
+			w.ask.StoreURLs = []string{"http://" + hang(w.t)}
 		}, check: "proxy.reach", status: doctor.Fail, found: "no answer in time", remedy: "firewall"},
 	}
 	for i, name := range slices.Sorted(maps.Keys(tests)) {
@@ -923,18 +978,22 @@ func TestCrawlerHeadersMistaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, test := range map[string]struct{ url, text string }{
-		"no storefront":  {"", crawler},
-		"empty":          {w.shown.URL, ""},
-		"one is missing": {w.shown.URL, "Signature: hush-hush\nSignature-Agent: hush-hush\n"},
-		"one too many":   {w.shown.URL, crawler + "\nAuthorization: hush-hush"},
-		"one twice":      {w.shown.URL, crawler + "\nSignature: hush-hush"},
-		"no header":      {w.shown.URL, crawler + "\nhush-hush"},
-		"another text":   {w.shown.URL, crawler + "\n\nhush-hush"},
-		"a binary value": {w.shown.URL, crawler + "\x00"},
-		"one is empty":   {w.shown.URL, "Signature:\nSignature-Input: hush-hush\nSignature-Agent: hush-hush"},
+	for name, test := range map[string]struct {
+		urls []string
+		text string
+	}{
+		"no storefront":  {nil, crawler},
+		"another host":   {[]string{w.shown.URL, "https://brand.example"}, crawler},
+		"empty":          {[]string{w.shown.URL}, ""},
+		"one is missing": {[]string{w.shown.URL}, "Signature: hush-hush\nSignature-Agent: hush-hush\n"},
+		"one too many":   {[]string{w.shown.URL}, crawler + "\nAuthorization: hush-hush"},
+		"one twice":      {[]string{w.shown.URL}, crawler + "\nSignature: hush-hush"},
+		"no header":      {[]string{w.shown.URL}, crawler + "\nhush-hush"},
+		"another text":   {[]string{w.shown.URL}, crawler + "\n\nhush-hush"},
+		"a binary value": {[]string{w.shown.URL}, crawler + "\x00"},
+		"one is empty":   {[]string{w.shown.URL}, "Signature:\nSignature-Input: hush-hush\nSignature-Agent: hush-hush"},
 	} {
-		w.ask.StoreURL, w.ask.CrawlerHeaders = test.url, []byte(test.text)
+		w.ask.StoreURLs, w.ask.CrawlerHeaders = test.urls, []byte(test.text)
 		_, err := server.Doctor(t.Context(), cfg, w.ask, server.Options{})
 		problems, ok := errors.AsType[config.Problems](err)
 		if !ok || len(problems) != 1 || problems[0].Name != "--crawler-headers" || strings.Contains(err.Error(), "hush-hush") {

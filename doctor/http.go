@@ -187,30 +187,45 @@ func (d *doctor) server(ctx context.Context, address string) Check {
 	}, got.answers("this program, with this app's secret"))
 }
 
+// storefronts returns the addresses to check; nil in the place of one if none was named.
+func (d *doctor) storefronts() []*url.URL {
+	all := make([]*url.URL, max(len(d.StoreURLs), 1))
+	for i, text := range d.StoreURLs {
+		all[i], _ = parseStoreURL(text) // the options were checked
+	}
+	return all
+}
+
+// on names a page of a storefront.
+func on(storefront *url.URL, path string) string {
+	if storefront == nil {
+		return path + " on the storefront"
+	}
+	return storefront.JoinPath(path).String()
+}
+
 // proxy checks the server through Shopify.
-func (d *doctor) proxy(ctx context.Context) []Check {
+func (d *doctor) proxy(ctx context.Context, storefront *url.URL) []Check {
 	return each(ctx, []step{
-		{"proxy.reach", "GET " + d.Path + "/status on the storefront", "", func(ctx context.Context) Check {
-			if d.StoreURL == "" {
+		{"proxy.reach", "GET " + on(storefront, d.Path+"/status"), "", func(ctx context.Context) Check {
+			if storefront == nil {
 				return skipped("the storefront is not known")
 			}
-			return d.visit(ctx, "status", func(got page, at *url.URL) Check {
+			return d.visit(ctx, storefront.JoinPath(d.Path, "status"), func(got page, at *url.URL) Check {
 				if !got.signedOut() {
 					return notReached(got, at)
 				}
 				return got.answers("this program answers")
 			})
 		}},
-		{"proxy.redirect", "whether the 302 of a signed-out click arrives at the browser", "proxy.reach",
-			func(ctx context.Context) Check { return d.visit(ctx, "", d.redirect) }},
+		{"proxy.redirect", "GET " + on(storefront, d.Path) + ": whether a signed-out click's 302 arrives", "proxy.reach",
+			func(ctx context.Context) Check { return d.visit(ctx, storefront.JoinPath(d.Path), d.redirect) }},
 	})
 }
 
 // visit fetches a page of the app from the storefront, as a visitor who is not signed in.
-func (d *doctor) visit(ctx context.Context, name string, judge func(page, *url.URL) Check) Check {
-	at, _ := parseStoreURL(d.StoreURL) // the options were checked
-	at = at.JoinPath(d.Path, name)
-	got, err := d.get(ctx, "the storefront", at.String(), d.crawlerSignature())
+func (d *doctor) visit(ctx context.Context, at *url.URL, judge func(page, *url.URL) Check) Check {
+	got, err := d.get(ctx, at.Host, at.String(), d.crawlerSignature())
 	if err != nil {
 		return unreachable(err, "--store-url", "the storefront")
 	}
@@ -296,22 +311,32 @@ func signInPrefix(got page, at *url.URL) string {
 func (d *doctor) accounts(ctx context.Context) []Check {
 	_, unknown := d.merchant(ctx)
 	unknown.Status = Skipped // recharge.token reports it
-	accounts := func(context.Context) Check { return unknown }
-	portal := accounts
-	if connection := d.Merchants.Connection(d.shop, d.Store.Seen(d.shop)); connection != nil {
-		var seen shopify.Accounts
-		accounts = func(ctx context.Context) (check Check) { seen, check = d.signIn(ctx, connection); return check }
-		portal = func(context.Context) Check { return d.portal(connection, seen) }
+	connection := d.Merchants.Connection(d.shop, d.Store.Seen(d.shop))
+	var seen shopify.Accounts
+	var steps []step
+	for _, at := range d.storefronts() {
+		asked := "GET " + on(at, "/account/login") + ": which customer accounts it has"
+		steps = append(steps, step{"store.accounts", asked, "", func(ctx context.Context) (check Check) {
+			if connection == nil {
+				return unknown
+			}
+			found, check := d.signIn(ctx, connection, at)
+			seen = cmp.Or(seen, found)
+			return check
+		}})
 	}
-	return each(ctx, []step{
-		{"store.accounts", "GET /account/login on the storefront: which customer accounts it has", "", accounts},
-		{"store.portal", "which portal clicks lead to", "", portal},
-	})
+	return each(ctx, append(steps, step{"store.portal", "which portal clicks lead to", "", func(context.Context) Check {
+		if connection == nil {
+			return unknown
+		}
+		return d.portal(connection, seen)
+	}}))
 }
 
-func (d *doctor) signIn(ctx context.Context, connection *store.Connection) (shopify.Accounts, Check) {
-	at, err := parseStoreURL(d.StoreURL)
-	if err != nil {
+func (d *doctor) signIn(
+	ctx context.Context, connection *store.Connection, at *url.URL,
+) (shopify.Accounts, Check) {
+	if at == nil {
 		return shopify.Accounts{}, skipped("the storefront is not known")
 	}
 	storefront := shopify.Platform{Shops: map[shopify.Shop]string{d.shop: at.Scheme + "://" + at.Host}}

@@ -69,6 +69,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		kong.Vars{"version": server.Version()},
 		kong.Resolvers(config.Resolver(environ, ".env")),
 		kong.ValueFormatter(config.Help),
+		kong.ExplicitGroups(config.Groups()),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -184,9 +185,10 @@ type doctorCommand struct {
 	Verbose bool `help:"List the checks that were skipped, too."`
 }
 
-func (d *doctorCommand) Help() string {
+func (*doctorCommand) Help() string {
 	return "It checks settings, clock, Redis, Recharge, the server, the store's proxy and sign-in, and changes nothing. " +
-		"With --customer, up to three sessions are made for that customer, and thrown away.\n\n" + d.Settings.Help()
+		"With --customer, up to three sessions are made for that customer, and thrown away.\n\n" +
+		"Exit codes: 0 if nothing failed, 1 if something failed, 2 if the settings or the flags are wrong."
 }
 
 func (d *doctorCommand) Run(ctx context.Context, std streams) error {
@@ -242,9 +244,7 @@ type campaignCommand struct {
 	server.CampaignOptions
 }
 
-func (c *campaignCommand) Help() string {
-	return "Ctrl-C leaves the work to the servers.\n\n" + c.Settings.Help()
-}
+func (*campaignCommand) Help() string { return "Ctrl-C leaves the work to the servers." }
 
 func (c *campaignCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Campaign(ctx, cfg, c.CampaignOptions, std.out, server.Options{})
@@ -252,9 +252,7 @@ func (c *campaignCommand) Run(ctx context.Context, cfg config.Config, std stream
 
 type rekeyCommand struct{ settings }
 
-func (r *rekeyCommand) Help() string {
-	return "You can then remove the second key.\n\n" + r.Settings.Help()
-}
+func (*rekeyCommand) Help() string { return "You can then remove the second key." }
 
 func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Rekey(ctx, cfg, std.out)
@@ -262,7 +260,7 @@ func (*rekeyCommand) Run(ctx context.Context, cfg config.Config, std streams) er
 
 // healthcheckCommand takes one of serve's settings, so that it needs none of its secrets.
 type healthcheckCommand struct {
-	OpsAddr string `group:"Server" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where serve answers /readyz."`
+	OpsAddr string `group:"Settings" default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Where serve answers /readyz."`
 }
 
 func (h *healthcheckCommand) Run(ctx context.Context, std streams) error {

@@ -74,13 +74,20 @@ func secrets() (names []string) {
 	return names
 }
 
-// Help explains the settings that a command's --help does not list.
-func (Settings) Help() string {
-	help := "Secrets have no flag. Set them in the environment or in .env."
-	for _, name := range secrets() {
-		help += "\n\n" + EnvName(name) + ": " + Meaning(name)
+// Groups returns the groups of settings in a command's --help, which come after its own flags. They
+// explain the secrets, since these have no flag.
+func Groups() (groups []kong.Group) {
+	for field := range reflect.TypeFor[Settings]().Fields() {
+		key, name := field.Tag.Get("group"), field.Tag.Get("name")
+		if len(groups) == 0 || groups[len(groups)-1].Key != key {
+			const secrets = "Secrets have no flag. Set them in the environment or in .env:"
+			groups = append(groups, kong.Group{Key: key, Title: "Settings: " + key, Description: secrets})
+		}
+		if _, hidden := field.Tag.Lookup("hidden"); hidden {
+			groups[len(groups)-1].Description += "\n  - " + EnvName(name) + ": " + Meaning(name)
+		}
 	}
-	return help
+	return groups
 }
 
 // CheckArgs refuses secrets on the command line, since every user of a machine can list its processes

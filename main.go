@@ -74,6 +74,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(streams{stdout, stderr}),
+		kong.BindToProvider(func() (config.Problems, error) { return config.Unknown(environ, ".env"), nil }),
 	)
 	if err != nil {
 		return exitCode(stderr, err)
@@ -145,7 +146,15 @@ type streams struct{ out, err io.Writer }
 // method that takes a Config.
 type settings struct{ config.Settings }
 
-func (s *settings) ProvideConfig() (config.Config, error) { return s.Check() }
+// ProvideConfig adds unknown names to other problems, since a setting may be missing for its misspelled name.
+func (s *settings) ProvideConfig(unknown config.Problems) (config.Config, error) {
+	cfg, err := s.Check()
+	if problems, ok := errors.AsType[config.Problems](err); ok {
+		return cfg, append(problems, unknown...)
+	}
+	cfg.Unknown = unknown
+	return cfg, err
+}
 
 type serveCommand struct{ settings }
 
@@ -191,8 +200,8 @@ func (*doctorCommand) Help() string {
 		"Exit codes: 0 if nothing failed, 1 if something failed, 2 if the settings or the flags are wrong."
 }
 
-func (d *doctorCommand) Run(ctx context.Context, std streams) error {
-	cfg, err := d.Check()
+func (d *doctorCommand) Run(ctx context.Context, std streams, unknown config.Problems) error {
+	cfg, err := d.ProvideConfig(unknown)
 	var report doctor.Report
 	if err == nil {
 		report, err = server.Doctor(ctx, cfg, d.Options, server.Options{})

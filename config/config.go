@@ -58,6 +58,8 @@ type Config struct {
 	NotifyURL      Secret   // takes notices about all stores; empty if it is not set
 	SupportContact *url.URL // https, or mailto with a plain address; nil if it is not set
 	PProf          bool     // serve profiles on OpsAddr
+
+	Unknown Problems // what Unknown found, for a warning
 }
 
 // Problem is one mistake in the configuration.

@@ -34,7 +34,7 @@ type Settings struct {
 	Redirect                string `name:"redirect" group:"Portal" default:"location" placeholder:"location|page"`
 	CustomerTTL             string `name:"customer-ttl" group:"Portal" default:"24h" placeholder:"DURATION"`
 	LinkTTL                 string `name:"link-ttl" group:"Portal" default:"10m" placeholder:"DURATION"`
-	Prepare                 string `group:"Portal" default:"on" placeholder:"on|once|off"`
+	Prepare                 string `name:"prepare" group:"Portal" default:"on" placeholder:"on|once|off"`
 	RechargeTimeout         string `name:"recharge-timeout" group:"Portal" default:"3s" placeholder:"DURATION"`
 	ClickTimeout            string `name:"click-timeout" group:"Portal" default:"8s" placeholder:"DURATION"`
 	PortalAPIKey            string `name:"portal-api-key" group:"Portal" hidden:""`

@@ -249,6 +249,7 @@ func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, opti
 	running.Wait()
 	return d.report(slices.Concat(
 		each(ctx, []step{{"configuration", "flags, environment and .env", "", d.configuration}}),
+		mistakes(Warn, cfg.Unknown),
 		slices.Concat(found...),
 		each(ctx, []step{{"clock", "the Date header of each answer against this clock", "", d.clock}}),
 	)), nil
@@ -309,13 +310,14 @@ func (d *doctor) clock(context.Context) Check {
 func (d *doctor) oneStore() bool { return d.config.Shop != "" }
 
 // Unconfigured returns the report on invalid settings.
-func Unconfigured(problems config.Problems) Report {
-	var report Report
+func Unconfigured(problems config.Problems) Report { return Report{Checks: mistakes(Fail, problems)} }
+
+// mistakes returns a check for each problem with the settings.
+func mistakes(status Status, problems config.Problems) (checks []Check) {
 	for _, p := range problems {
-		report.Checks = append(report.Checks,
-			Check{Name: "configuration", Status: Fail, Asked: p.Name, Found: p.What, Remedy: p.Hint})
+		checks = append(checks, Check{Name: "configuration", Status: status, Asked: p.Name, Found: p.What, Remedy: p.Hint})
 	}
-	return report
+	return checks
 }
 
 // report removes secrets from all texts of checks, since an error from a library may repeat

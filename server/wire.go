@@ -206,6 +206,9 @@ func (s *server) wireRoutes() error {
 
 // warn logs problems at the start that shoppers would otherwise be the first to notice.
 func (s *server) warn() {
+	for _, unknown := range s.cfg.Unknown {
+		s.Log.Warn(unknown.Name+" "+unknown.What, "hint", unknown.Hint)
+	}
 	embedded := s.cfg.RedisURL.Empty()
 	for _, warning := range []struct {
 		text    string

@@ -43,6 +43,7 @@ type commands struct {
 	Preview     previewCommand     `cmd:"" help:"Show where a shopper's click would lead, step by step. It saves nothing."`
 	Index       indexCommand       `cmd:"" help:"Import all customers from Recharge now, as serve does every night."`
 	Campaign    campaignCommand    `cmd:"" help:"Make shoppers' links ahead of an e-mail, so that they arrive signed in."`
+	Stores      storesCommand      `cmd:"" help:"Show every connected store, those in trouble first, or one in detail."`
 	Rekey       rekeyCommand       `cmd:"" help:"Re-encrypt everything in Redis with the first key in ENCRYPTION_KEY."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 if the server on this machine is ready."`
 	Version     versionCommand     `cmd:"" help:"Print what this binary was built from."`
@@ -257,6 +258,23 @@ func (*campaignCommand) Help() string { return "Ctrl-C leaves the work to the se
 
 func (c *campaignCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
 	return server.Campaign(ctx, cfg, c.CampaignOptions, std.out, server.Options{})
+}
+
+type storesCommand struct {
+	settings
+	server.StoresOptions
+}
+
+func (*storesCommand) Help() string {
+	return "It reads Redis, changes nothing and makes no call. It exits with 1 if a store is in trouble."
+}
+
+func (s *storesCommand) Run(ctx context.Context, cfg config.Config, std streams) error {
+	ok, err := server.Stores(ctx, cfg, s.StoresOptions, std.out, server.Options{})
+	if err == nil && !ok {
+		return printedError(exitFailed)
+	}
+	return err
 }
 
 type rekeyCommand struct{ settings }

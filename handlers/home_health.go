@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/csv"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 	_ "time/tzdata" // an empty container has no time zones
@@ -14,7 +13,6 @@ import (
 
 	"github.com/manage-subscriptions/manage-subscriptions/merchant"
 	"github.com/manage-subscriptions/manage-subscriptions/portal"
-	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
@@ -137,11 +135,10 @@ type healthView struct {
 	Top, Half              int64 // the values at the chart's axis
 	Classes                []string
 	Calls, Failed, Limited int64
-	Budget                 *recharge.Budget
-	Paused                 merchant.Text // how long Recharge has asked us to wait; none if it has not
+	Budget                 merchant.Text
 	Import                 *store.Import
 	ImportText, Webhooks   merchant.Text
-	Errors                 []errorView
+	Errors                 []merchant.ErrorSum
 }
 
 // Last is the number of the last bar that has begun.
@@ -157,32 +154,6 @@ func (v healthView) Last() int {
 
 // End is the number of the last bar.
 func (v healthView) End() int { return len(v.Bars) - 1 }
-
-// BudgetText describes the calls that Recharge allows now.
-func (v healthView) BudgetText() merchant.Text {
-	left := merchant.Text{Key: "budget left", Values: []any{
-		"left", v.Budget.Left, "burst", v.Budget.Burst, "rate", v.Budget.Rate,
-	}}
-	if v.Paused.Key == "" {
-		return left
-	}
-	return merchant.Text{Key: "budget paused", Values: []any{"budget", left, "paused", v.Paused}}
-}
-
-// Line returns the error with its times.
-func (e errorView) Line() merchant.Text {
-	key := "error times"
-	if e.Times == 1 {
-		key = "error once"
-	}
-	return merchant.Text{Key: key, Values: []any{"times", e.Times, "at", e.Last, "text", e.Text}}
-}
-
-// errorView sums up an error of the last day.
-type errorView struct {
-	store.RecentError
-	Text merchant.Text
-}
 
 // health answers with the part of the page that shows how visits ended.
 func (a *Admin) health(c echo.Context, shop shopify.Shop) error {
@@ -201,7 +172,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop, s span) healt
 		Connected: connected != nil, Shop: string(shop), Zone: s.now.Location().String(), Version: a.Version, Now: s.now,
 		Period: s.period, Periods: periods(), Visits: visits, Headline: visits.Headline(), Classes: classes(),
 		Calls: counts[portal.CallsMade], Failed: counts[portal.CallsFailed], Limited: counts[portal.CallsLimited],
-		Webhooks: a.Merchant.WebhookNews(ctx, shop, counts), Errors: grouped(health.Errors),
+		Webhooks: a.Merchant.WebhookNews(ctx, shop, counts), Errors: merchant.SumErrors(health.Errors),
 	}
 	for i := range v.Periods {
 		v.Periods[i].Shown = v.Periods[i].Name == s.Name
@@ -217,11 +188,7 @@ func (a *Admin) healthView(ctx context.Context, shop shopify.Shop, s span) healt
 	}
 	v.draw(s, health.Hours)
 	if connected != nil {
-		budget := connected.Client.Limiter().Budget()
-		v.Budget = &budget
-		if budget.Paused > 0 {
-			v.Paused = merchant.ShortTime(budget.Paused.Truncate(time.Second) + time.Second)
-		}
+		v.Budget = merchant.BudgetWords(connected.Client.Limiter().Budget())
 	}
 	if progress, err := a.Merchant.Store.Import(ctx, shop); a.Merchant.Importer != nil && err == nil && connected != nil {
 		v.Import, v.ImportText = &progress, a.Merchant.ImportWords(progress)
@@ -251,20 +218,6 @@ func (v *healthView) draw(s span, hours []store.Hour) {
 			b.Pieces[i].Height = 100 * float64(b.Pieces[i].Count) / float64(v.Top)
 		}
 	}
-}
-
-// grouped adds up errors of one kind, the most recent kind first.
-func grouped(errs []store.RecentError) (all []errorView) {
-	for _, e := range errs {
-		same := slices.IndexFunc(all, func(v errorView) bool { return v.What == e.What })
-		if same < 0 {
-			all = append(all, errorView{e, merchant.Words(e.What)})
-			continue
-		}
-		all[same].First = e.First // they are the newest first
-		all[same].Times += e.Times
-	}
-	return all
 }
 
 // healthFile answers with the numbers of a period as CSV, by the hour or the day.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
@@ -113,4 +114,42 @@ func (v Visits) KeptOutBy(outcome portal.Outcome) int64 {
 		}
 	}
 	return 0
+}
+
+// ErrorSum is an error of the last day, with all times that it occurred.
+type ErrorSum struct {
+	store.RecentError
+	Text Text
+}
+
+// SumErrors adds up errors of one kind, the most recent kind first.
+func SumErrors(errs []store.RecentError) (all []ErrorSum) {
+	for _, e := range errs {
+		same := slices.IndexFunc(all, func(sum ErrorSum) bool { return sum.What == e.What })
+		if same < 0 {
+			all = append(all, ErrorSum{e, Words(e.What)})
+			continue
+		}
+		all[same].First = e.First // they are the newest first
+		all[same].Times += e.Times
+	}
+	return all
+}
+
+// Line returns the error with its times.
+func (e ErrorSum) Line() Text {
+	key := "error times"
+	if e.Times == 1 {
+		key = "error once"
+	}
+	return sentence(key, "times", e.Times, "at", e.Last, "text", e.Text)
+}
+
+// BudgetWords describes the calls that Recharge allows now.
+func BudgetWords(b recharge.Budget) Text {
+	left := sentence("budget left", "left", b.Left, "burst", b.Burst, "rate", b.Rate)
+	if b.Paused == 0 {
+		return left
+	}
+	return sentence("budget paused", "budget", left, "paused", ShortTime(b.Paused.Truncate(time.Second)+time.Second))
 }

@@ -135,7 +135,7 @@ func (s *Service) notify(ctx context.Context, connection store.Connection, n Not
 		return fmt.Errorf("read what to report: %w", err)
 	}
 	n.Shop, n.Visits = connection.Shop, VisitsOf(Sum(Within(health.Hours, n.From, n.To)))
-	if n.Kind == Alert && !n.Visits.wrong() || n.Visits.All+n.Visits.KeptOutBy(Unverified) == 0 {
+	if n.Kind == Alert && !n.Visits.wrong(alertFrom) || n.Visits.All+n.Visits.KeptOutBy(Unverified) == 0 {
 		return nil
 	}
 	claimed := false
@@ -178,10 +178,10 @@ func (s *Service) send(ctx context.Context, connection store.Connection, n Notic
 	return nil
 }
 
-// wrong reports whether most visits failed in a way that shoppers cannot help, and so many that it is no accident.
+// wrong reports whether most visits failed in a way that shoppers cannot help, and at least so many.
 // Requests that only claim to come from the shop count if none came that is verified: then Shopify's secret may be
 // wrong here.
-func (v Visits) wrong() bool {
+func (v Visits) wrong(least int64) bool {
 	failed := v.KeptOutBy(portal.SignInFailed) + v.KeptOutBy(portal.Unavailable) + v.KeptOutBy(portal.NotConnected)
-	return failed >= alertFrom && 2*failed > v.All || v.All == 0 && v.KeptOutBy(Unverified) >= alertFrom
+	return failed >= least && 2*failed > v.All || v.All == 0 && v.KeptOutBy(Unverified) >= alertFrom
 }

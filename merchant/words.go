@@ -188,9 +188,19 @@ func webhooksStep(err error, proof store.Proof) Step {
 	return step
 }
 
+// proof returns what a shop's webhooks have shown. One that is refused says little about the configured store's secret,
+// since anybody can send a message to its address.
+func (s *Service) proof(record *store.Record) store.Proof {
+	proof := s.Store.WebhookProof(record)
+	if proof == store.Refuted && s.Merchants.Own() != "" && s.Store.WebhooksProven(record) {
+		return store.Proven
+	}
+	return proof
+}
+
 // WebhookWords describes how soon we notice a change in Recharge.
 func (s *Service) WebhookWords(connection *store.Connection, record *store.Record) Text {
-	state, proof, last := connection.Webhooks, s.Store.WebhookProof(record), time.Time{}
+	state, proof, last := connection.Webhooks, s.proof(record), time.Time{}
 	if record != nil {
 		last = record.WebhookVerified
 	}
@@ -208,8 +218,6 @@ func (s *Service) WebhookWords(connection *store.Connection, record *store.Recor
 	switch {
 	case proof == store.Unproven && !last.IsZero():
 		key = "changes, silent"
-	case proof == store.Refuted && s.Merchants.Own() != "" && s.Store.WebhooksProven(record):
-		key = "changes, proven" // anybody can send a message to the one store's address
 	case proof == store.Refuted && s.Merchants.Own() != "":
 		key = "changes, operator refused"
 	}

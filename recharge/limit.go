@@ -295,6 +295,12 @@ func (l *Limiter) Budget() Budget {
 	}
 }
 
+// Refresh is Budget, but first asks the shared limiter how full the bucket is.
+func (l *Limiter) Refresh(ctx context.Context, shared SharedLimiter) (Budget, error) {
+	_, err := l.takeShared(ctx, shared, Ask{}, 0)
+	return l.Budget(), err
+}
+
 // Grant is the right to make calls. It belongs to one goroutine. A call beyond what was reserved is
 // taken when it is made, but a refused priority is not asked for again.
 type Grant struct {

@@ -1,4 +1,4 @@
-.PHONY: help run once test race lint extensions fuzz soak bench size pictures
+.PHONY: help run once test race lint extensions fuzz soak bench size pictures site
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -45,3 +45,6 @@ size: ## count the lines of Go outside tests; fails if a limit is exceeded
 pictures: ## take the pictures in README and docs, and more in the folder that is printed
 	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./sandbox -run 'TestPictures|TestMerchant$$|TestCampaign$$' -count=1 && \
 	  cp $$folder/sandbox.png docs/ && for name in menu block account-menu gallery install-approve install-connect install-try install-health install-campaign; do cp $$folder/$$name.png docs/pictures/; done && ls $$folder/*
+
+site: ## build docs/ into a website, in docs/.vitepress/dist
+	npm ci && npm run site

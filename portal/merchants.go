@@ -24,8 +24,7 @@ type Merchant struct {
 	Reached        bool      // a click or a try has ended in the portal
 	NextLook       time.Time // when a refused link may cause the traits to be detected again
 	movedAt        time.Time // when the portal was last seen to have moved; zero: never
-
-	campaigns []store.Campaign
+	Campaigns      []store.Campaign
 
 	of *store.Record // the record it was made from; nil: there is none yet
 }
@@ -148,7 +147,7 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 	merchant := &Merchant{
 		Client: client, LegacyAccounts: traits.Accounts == "legacy", InAccount: client.HasAccountPage(),
 		NoAccess: traits.Link == "hash" || client.HasAccountPage(), Path: traits.Path, Reached: traits.Reached,
-		NextLook: connection.Look.Next(), campaigns: connection.Campaigns,
+		NextLook: connection.Look.Next(), Campaigns: connection.Campaigns,
 	}
 	for _, change := range connection.Look.Changes {
 		if change.What == store.PortalMoved {
@@ -161,7 +160,7 @@ func (m *Merchants) make(connection *store.Connection) (*Merchant, error) {
 // prepares reports whether accesses that were made for a campaign are used now. Those of one that was
 // cancelled are not, and neither are those from before a new token.
 func (m *Merchant) prepares(campaign string, now time.Time) bool {
-	return slices.ContainsFunc(m.campaigns, func(c store.Campaign) bool { return c.ID == campaign && !c.Over(now) })
+	return slices.ContainsFunc(m.Campaigns, func(c store.Campaign) bool { return c.ID == campaign && !c.Over(now) })
 }
 
 // Traits returns the traits that apply to a shop: chosen, or else detected, or else by default. AccountPage

@@ -385,3 +385,20 @@ func TestCampaignHandedOver(t *testing.T) {
 		m.Stop, m.Ended = next.Stop, next.Ended
 	}
 }
+
+// TestCampaignIsSeen: the metrics say from a campaign's start to its end that one runs, for alerts that it would set off.
+func TestCampaignIsSeen(t *testing.T) {
+	t.Parallel()
+	m := newMailing(t, 3)
+	m.plan(time.Hour)
+	client := m.Shopper(m.Customers[0].ShopifyCustomerID)
+	for _, at := range []struct{ after, want string }{{"0s", "0"}, {"1h1m", "1"}, {"24h", "0"}} {
+		wait, _ := time.ParseDuration(at.after)
+		m.Clock.Add(wait)
+		m.Until("the metrics show "+at.want+" campaigns", func() bool {
+			m.Click(client, "/apps/subscriptions") // which reads the store's record
+			_, scraped := fetch(t, m.Ops, "/metrics")
+			return strings.Contains(scraped, "\nmanage_subscriptions_campaigns_running "+at.want+"\n")
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,6 +153,11 @@ func (s *server) State() metrics.State {
 	for _, merchant := range s.merchants.All() {
 		limiter := merchant.Client.Limiter()
 		state.Budgets = append(state.Budgets, limiter.Budget())
+		if slices.ContainsFunc(merchant.Campaigns, func(c store.Campaign) bool { // one for renewals has no end
+			return c.Audience != store.Renewals && !state.Now.Before(c.StartsAt) && !c.Over(state.Now)
+		}) {
+			state.InCampaign++
+		}
 		for _, endpoint := range recharge.Endpoints() {
 			if limiter.CircuitOpen(endpoint) {
 				state.OpenCircuits[endpoint]++

@@ -17,8 +17,12 @@ import (
 const (
 	rules     = "../../deploy/prometheus/alerts.yml"
 	ruleTests = "../../deploy/prometheus/alerts_test.yml"
+	dayTests  = "../../deploy/prometheus/alerts_days_test.yml"
 	dashboard = "../../deploy/grafana/dashboard.json"
 )
+
+// alerts matches an alert's name, and all that belongs to it.
+var alerts = regexp.MustCompile(`(?m)^      - alert: (\w+\n(?:        .*\n)+)`)
 
 // TestRules tests each alert with and without its fault by promtool, from Debian's package prometheus.
 func TestRules(t *testing.T) {
@@ -26,15 +30,17 @@ func TestRules(t *testing.T) {
 	if err != nil {
 		suite.Missing(t, "promtool is not installed: apt-get install prometheus")
 	}
-	for _, args := range [][]string{{"check", "rules", rules}, {"test", "rules", ruleTests}} {
+	for _, args := range [][]string{{"check", "rules", rules}, {"test", "rules", ruleTests}, {"test", "rules", dayTests}} {
 		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	tests := read(t, ruleTests)
-	for _, alert := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(read(t, rules), -1) {
-		if !strings.Contains(tests, "- name: "+alert[1]+"\n") || !strings.Contains(tests, "alertname: "+alert[1]+"}") {
-			t.Errorf("%s is not tested with and without its fault", alert[1])
+	tests := read(t, ruleTests) + read(t, dayTests)
+	for _, alert := range alerts.FindAllStringSubmatch(read(t, rules), -1) {
+		name, _, _ := strings.Cut(alert[1], "\n")
+		if !strings.Contains(tests, "- name: "+strings.TrimPrefix(name, "ManageSubscriptions")+"\n") ||
+			!strings.Contains(tests, `alertname="`+name+`"`) {
+			t.Errorf("%s is not tested with its fault", name)
 		}
 	}
 }
@@ -56,6 +62,7 @@ func TestNames(t *testing.T) {
 	}
 	asked := read(t, rules) + read(t, dashboard)
 	m := metrics.New("", fixed{Budgets: []recharge.Budget{{}}})
+	histogram := regexp.MustCompile(`_(bucket|count)$`)
 	var are []string
 	for _, name := range regexp.MustCompile(`# TYPE (manage_subscriptions_\w+)`).FindAllStringSubmatch(scrape(t, m), -1) {
 		are = append(are, name[1])
@@ -64,7 +71,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, name := range regexp.MustCompile(`manage_subscriptions_\w+`).FindAllString(asked, -1) {
-		if !slices.Contains(are, strings.TrimSuffix(name, "_bucket")) {
+		if !slices.Contains(are, histogram.ReplaceAllString(name, "")) {
 			t.Errorf("%s is queried but does not exist", name)
 		}
 	}

@@ -40,8 +40,8 @@ type Metrics struct {
 	statuses    map[portal.StatusAnswer]prometheus.Counter
 }
 
-// New returns metrics. Every series whose labels are known starts at 0, so that a rule about one
-// need not wait for its first event.
+// New returns metrics. Every series whose labels are known, or that an alert looks at, starts at 0, since
+// increase() does not see the first event of a series that begins with it.
 func New(version string, source Source) *Metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{source},
@@ -58,10 +58,14 @@ func New(version string, source Source) *Metrics {
 	webhooks := add.counter("webhooks_total", "Webhooks that were answered, by sender and by status.", "from", "status")
 	statuses := add.counter("status_answers_total", "Answers to themes that asked whether to show the link.", "answer")
 	for _, endpoint := range recharge.Endpoints() {
-		calls.WithLabelValues(endpoint, "ok")
+		for _, status := range []string{"ok", "401", "403", "429"} {
+			calls.WithLabelValues(endpoint, status)
+		}
 	}
 	for _, from := range []portal.Sender{portal.SentByShopify, portal.SentByRecharge} {
-		webhooks.WithLabelValues(string(from), "200")
+		for _, status := range []string{"200", "400", "401", "413", "500"} {
+			webhooks.WithLabelValues(string(from), status)
+		}
 	}
 	add.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.",
@@ -162,6 +166,7 @@ type State struct {
 
 	Budgets      []recharge.Budget // one for each token in use
 	OpenCircuits map[string]int    // by endpoint: for how many shops it is not called because it fails
+	InCampaign   int               // shops
 
 	RedisUp   bool
 	RedisPing time.Duration // of the last ping
@@ -181,13 +186,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	s := scrape{c.source.State(), out}
 	s.send("ready", "1 if this server wants clicks, as /readyz says.", number(s.Ready))
 	s.send("servers", "Servers that share the tokens' calls, as this one last counted them.", float64(s.Servers))
+	s.send("campaigns_running", "Shops with a campaign that has begun and has not ended.", float64(s.InCampaign))
 	s.send("redis_up", "1 if Redis answers, runs scripts and takes writes.", number(s.RedisUp))
 	s.send("redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds())
 	s.send("redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns))
-	s.send("redis_connections_idle", "Unused connections to Redis.", float64(s.RedisPool.IdleConns))
-	s.send("redis_pool_hits_total", "Times that a free connection to Redis was there.", float64(s.RedisPool.Hits))
-	s.send("redis_pool_misses_total", "Times that there was none.", float64(s.RedisPool.Misses))
-	s.send("redis_pool_timeouts_total", "Times that none came in time.", float64(s.RedisPool.Timeouts))
+	s.send("redis_pool_timeouts_total", "Times that no connection was free in time.", float64(s.RedisPool.Timeouts))
 	for _, endpoint := range recharge.Endpoints() {
 		s.send("breakers_open", "Shops for which an endpoint of Recharge is not called because its last calls failed.",
 			float64(s.OpenCircuits[endpoint]), endpoint)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,6 +72,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		kong.Resolvers(config.Resolver(environ, ".env")),
 		kong.ValueFormatter(config.Help),
 		kong.ExplicitGroups(config.Groups()),
+		kong.TypeMapper(reflect.TypeFor[time.Time](), kong.MapperFunc(parseTime)),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -105,8 +107,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 }
 
 // redact removes the values of a command line from a message about it, since one of
-// them may be a secret in the wrong place.
+// them may be a secret in the wrong place. A message that begins with a flag is about one of ours, and none
+// takes a secret.
 func redact(message string, args []string) string {
+	if strings.HasPrefix(message, "--") {
+		return message
+	}
 	for i, arg := range args {
 		name, value, flag := strings.Cut(arg, "=")
 		switch {
@@ -117,6 +123,20 @@ func redact(message string, args []string) string {
 		}
 	}
 	return message
+}
+
+// parseTime reads a flag's time. Kong's own error shows Go's layout of one.
+func parseTime(kongContext *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := kongContext.Scan.PopValueInto("time", &text); err != nil {
+		return err
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return fmt.Errorf("%q is not a time with its zone, such as 2026-11-28T10:00:00Z or 2026-11-28T11:00:00+01:00", text)
+	}
+	target.Set(reflect.ValueOf(at))
+	return nil
 }
 
 // exitCode prints err, unless it has been printed, and returns the exit code for it.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -229,7 +230,8 @@ func audienceOf(value any) (name string, customers []shopify.CustomerID, err err
 		text, _ := entry.(string)
 		id, err := shopify.ParseCustomerGID(text)
 		if err != nil {
-			return "", nil, fmt.Errorf("%w: entry %d", importer.BadCustomers, i+1)
+			at := importer.PlanDetail{Name: "entry", Value: strconv.Itoa(i + 1)}
+			return "", nil, fmt.Errorf("%w: %w", importer.BadCustomers, at)
 		}
 		customers = append(customers, id)
 	}

@@ -175,7 +175,7 @@ func TestCampaignProblems(t *testing.T) {
 		"another audience":    {"", servertest.APIKey, inJSON, spring(starts, `"everyone"`, ""), 400, "invalid_request", "audience: "},
 		"a list without list": {"", servertest.APIKey, inJSON, spring(starts, `"list"`, ""), 400, "invalid_request", "audience: "},
 		"nobody":              {"", servertest.APIKey, inJSON, spring(starts, `[]`, ""), 400, "invalid_request", "audience: "},
-		"no id":               {"", servertest.APIKey, inJSON, spring(starts, `["7123456789012","x"]`, ""), 400, "invalid_request", "(entry 2)"},
+		"no id":               {"", servertest.APIKey, inJSON, spring(starts, `["7123456789012","x"]`, ""), 400, "invalid_request", " Check entry 2."},
 		"a number":            {"", servertest.APIKey, inJSON, spring(starts, `[7123456789012]`, ""), 400, "invalid_request", "audience: "},
 		"no truth":            {"", servertest.APIKey, inJSON, spring(starts, `"active"`, `,"dry_run":"yes"`), 400, "invalid_request", "dry_run: "},
 		"CSV, no name":        {"?starts_at=" + good, servertest.APIKey, inCSV, servertest.Pat, 400, "invalid_request", "name: "},

@@ -198,6 +198,16 @@ func TestReadCustomers(t *testing.T) {
 			t.Errorf("%s: read %v, %v; want %v", name, got, err, want)
 		}
 	}
+	for text, want := range map[string]string{
+		"Customer ID,Note\n6100200300400,\"two\nlines\"\n\nPat,\n": "line 5",
+		"6100200300400\r\n\r\nPat\r\n":                             "line 3",
+		`["6100200300400",
+"Pat"]`: "entry 2",
+	} {
+		if _, err := importer.ReadCustomers(strings.NewReader(text)); err == nil || !strings.HasSuffix(err.Error(), want) || strings.Contains(err.Error(), "Pat") {
+			t.Errorf("%q: %v; want %s", text, err, want)
+		}
+	}
 	for name, text := range map[string]string{
 		"empty": "", "only a heading": "Customer ID\n", "e-mail addresses": "pat@example.test\n", "an object": `{"a":1}`,
 		"cut off": `["6100200300400"`, "two arrays": `["1"]["2"]`, "nested": `[["6100200300400"]]`,

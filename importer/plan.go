@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -67,6 +68,12 @@ const (
 )
 
 func (e PlanError) Error() string { return "campaign: " + string(e) }
+
+// PlanDetail says more about a PlanError beside it: the "line" of a list in CSV, or the "entry" of one in
+// JSON, that is no id, each from 1, or the "id" of the campaign that there is already.
+type PlanDetail struct{ Name, Value string }
+
+func (d PlanDetail) Error() string { return d.Name + " " + d.Value }
 
 // Campaign is everything known about a campaign.
 type Campaign struct {
@@ -145,7 +152,7 @@ func (x *Importer) Plan(ctx context.Context, shop shopify.Shop, plan Plan) (Camp
 	case err != nil:
 		return Campaign{}, fmt.Errorf("save campaign: %w", err)
 	case twin != "":
-		return Campaign{}, fmt.Errorf("%w: %s", Twice, twin)
+		return Campaign{}, fmt.Errorf("%w: %w", Twice, PlanDetail{"id", twin})
 	case !room:
 		return Campaign{}, TooMany
 	}
@@ -294,67 +301,62 @@ func later(a, b time.Time) time.Time {
 
 // ReadCustomers reads a list of Shopify's customer ids: a JSON array of texts or numbers, or CSV. The ids are in
 // the column whose heading speaks of a customer and an id, such as that of Shopify's own export, or else in the
-// first. Errors: BadCustomers and NoCustomers, with the line or entry.
-func ReadCustomers(r io.Reader) ([]shopify.CustomerID, error) {
+// first. Errors: BadCustomers with a PlanDetail, and NoCustomers.
+func ReadCustomers(r io.Reader) (ids []shopify.CustomerID, err error) {
 	in := bufio.NewReader(r)
 	start, _ := in.Peek(64)
-	start = bytes.TrimPrefix(start, []byte("\ufeff"))
-	var texts []string
-	var err error
-	if bytes.HasPrefix(bytes.TrimSpace(start), []byte("[")) {
-		texts, err = readJSON(in)
-	} else {
-		texts, err = readCSV(in)
+	read, name := readCSV, "line"
+	if bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(start, []byte("\ufeff"))), []byte("[")) {
+		read, name = readJSON, "entry"
 	}
-	if err != nil {
-		return nil, err
-	}
-	var ids []shopify.CustomerID
-	for i, text := range texts {
+	err = read(in, func(text string, at int) error {
 		text = strings.TrimPrefix(strings.TrimSpace(text), "'")
 		if text == "" {
-			continue
+			return nil
 		}
 		id, err := shopify.ParseCustomerGID(text)
 		if err != nil {
-			return nil, fmt.Errorf("%w: entry %d", BadCustomers, i+1)
+			return fmt.Errorf("%w: %w", BadCustomers, PlanDetail{name, strconv.Itoa(at)})
 		}
 		if ids = append(ids, id); len(ids) > MaxCustomers {
-			return nil, fmt.Errorf("%w: more than %d", NoCustomers, MaxCustomers)
+			return NoCustomers
 		}
+		return nil
+	})
+	if err == nil && len(ids) == 0 {
+		err = NoCustomers
 	}
-	if len(ids) == 0 {
-		return nil, NoCustomers
-	}
-	return ids, nil
+	return ids, err
 }
 
-func readJSON(in io.Reader) (texts []string, err error) {
+func readJSON(in io.Reader, add func(text string, entry int) error) error {
 	var values []any
 	decoder := json.NewDecoder(in)
 	decoder.UseNumber()
 	if decoder.Decode(&values) != nil || decoder.More() {
-		return nil, BadCustomers
+		return BadCustomers
 	}
-	for _, value := range values {
-		texts = append(texts, fmt.Sprint(value))
+	for i, value := range values {
+		if err := add(fmt.Sprint(value), i+1); err != nil {
+			return err
+		}
 	}
-	return texts, nil
+	return nil
 }
 
-func readCSV(in io.Reader) (texts []string, err error) {
+func readCSV(in io.Reader, add func(text string, line int) error) error {
 	reader := csv.NewReader(in)
 	reader.FieldsPerRecord, reader.LazyQuotes, reader.ReuseRecord = -1, true, true
 	column := 0
-	for line := 0; ; line++ {
+	for first := true; ; first = false {
 		fields, err := reader.Read()
 		switch {
 		case errors.Is(err, io.EOF):
-			return texts, nil
+			return nil
 		case err != nil:
-			return nil, fmt.Errorf("%w: line %d", BadCustomers, line+1)
+			return BadCustomers
 		}
-		if line == 0 {
+		if first {
 			fields[0] = strings.TrimPrefix(fields[0], "\ufeff")
 			if heading := slices.IndexFunc(fields, isHeading); heading >= 0 {
 				column = heading
@@ -362,7 +364,10 @@ func readCSV(in io.Reader) (texts []string, err error) {
 			}
 		}
 		if column < len(fields) {
-			texts = append(texts, fields[column])
+			line, _ := reader.FieldPos(column)
+			if err := add(fields[column], line); err != nil {
+				return err
+			}
 		}
 	}
 }

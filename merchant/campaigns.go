@@ -4,7 +4,6 @@ package merchant
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/manage-subscriptions/manage-subscriptions/importer"
@@ -132,8 +131,8 @@ func PlanWords(err error) (text Text, ok bool) {
 		return Text{}, false
 	}
 	text = sentence("no campaign " + string(refused))
-	if _, where, found := strings.Cut(err.Error(), refused.Error()+": "); found {
-		text = follow(text, "("+where+")")
+	if detail, found := errors.AsType[importer.PlanDetail](err); found {
+		text = follow(text, sentence("no campaign at "+detail.Name, detail.Value))
 	}
 	return text, true
 }

@@ -96,8 +96,11 @@ func TestPlanWords(t *testing.T) {
 		}
 		seen[text.String()] = true
 	}
-	if text, _ := PlanWords(fmt.Errorf("%w: line 3", importer.BadCustomers)); !strings.HasSuffix(text.String(), " (line 3)") {
-		t.Errorf("a wrong line: %q", text)
+	for name, want := range map[string]string{"line": " Check line 1234.", "entry": " Check entry 1234.", "id": " Its id is 1234."} {
+		text, _ := PlanWords(fmt.Errorf("%w: %w", importer.BadCustomers, importer.PlanDetail{Name: name, Value: "1234"}))
+		if !strings.HasPrefix(text.String(), "List customers by") || !strings.HasSuffix(text.String(), want) {
+			t.Errorf("PlanWords with a detail = %q; want %q at its end", text, want)
+		}
 	}
 	if _, ok := PlanWords(portal.ErrRedisDown); ok {
 		t.Error("PlanWords describes an error of Redis")

@@ -65,7 +65,8 @@ func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out i
 func (s *server) listCampaigns(ctx context.Context, shop shopify.Shop, out io.Writer) error {
 	all, err := s.importer.Campaigns(ctx, shop)
 	for _, campaign := range all {
-		fmt.Fprintf(out, "%s  %s  %s\n", campaign.ID, campaign.Name, s.merchant.CampaignWords(campaign).Progress)
+		fmt.Fprintf(out, "%s  %s  %s  %s\n", campaign.ID, campaign.StartsAt.UTC().Format("2006-01-02 15:04 UTC"),
+			campaign.Name, s.merchant.CampaignWords(campaign).Progress)
 	}
 	if err == nil && len(all) == 0 {
 		fmt.Fprintln(out, "There are no campaigns.")

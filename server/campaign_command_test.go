@@ -75,8 +75,12 @@ func TestCampaignCommand(t *testing.T) {
 		t.Errorf("it made %d accesses; want 23", n)
 	}
 	id := regexp.MustCompile(`^[0-9a-f]{16}`).FindString(said)
-	says("list", server.CampaignOptions{List: true}, id+"  Spring  Ready: 23 of 23 are prepared.")
+	says("list", server.CampaignOptions{List: true}, id+"  "+soon.UTC().Format("2006-01-02 15:04")+" UTC  Spring  Ready: 23 of 23 are prepared.")
 	says("dry run of a list", server.CampaignOptions{Name: "Few", StartsAt: soon, DryRun: true, Customers: list}, "2 links need about 10 min", "1 listed customer without")
+	var again output
+	if err := campaign(t.Context(), spring, nil, &again); err == nil || !strings.HasSuffix(err.Error(), " or choose another name. Its id is "+id+".") {
+		t.Errorf("planned again: %v, %q; want the id of the other", err, again.String())
+	}
 	says("cancel", server.CampaignOptions{Cancel: id}, "Cancelled.")
 
 	for name, test := range map[string]struct {
@@ -87,7 +91,7 @@ func TestCampaignCommand(t *testing.T) {
 		"cancel again":       {server.CampaignOptions{Cancel: id}, nil, "no such campaign"},
 		"no name":            {server.CampaignOptions{StartsAt: soon}, nil, "Give the campaign a name"},
 		"no time":            {server.CampaignOptions{Name: "x"}, nil, "start between now"},
-		"no ids":             {server.CampaignOptions{Name: "x", StartsAt: soon, Customers: []byte("Pat Doe")}, nil, "(entry 1)"},
+		"no ids":             {server.CampaignOptions{Name: "x", StartsAt: soon, Customers: []byte("id\n\n7123456789012\nPat Doe")}, nil, " Check line 4."},
 		"renewals":           {server.CampaignOptions{Name: "x", Audience: "renewals"}, nil, "may not read orders"},
 		"two audiences":      {server.CampaignOptions{Name: "x", Audience: "renewals", Customers: list}, nil, "leave out --audience"},
 		"another store":      {server.CampaignOptions{Name: "x", Shop: "other.myshopify.com"}, nil, "found no store"},

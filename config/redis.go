@@ -22,7 +22,7 @@ func (c Config) Redis() *redis.UniversalOptions {
 func (c *checker) redis(name, text string) Secret {
 	if _, err := parseRedis(text); err != nil && text != "" {
 		c.expect(false, name, err.Error(), "redis://user:password@host:6379/0, with % / # ? @ in the password as "+
-			"%25 %2F %23 %3F %40; README has the forms for TLS, Cluster and Sentinel")
+			"%25 %2F %23 %3F %40; docs/settings.md has the forms for TLS, Cluster and Sentinel")
 	}
 	return NewSecret(text)
 }

@@ -56,8 +56,8 @@ type Settings struct {
 //go:embed settings.txt
 var meanings string
 
-// Meaning returns the help text of a setting's flag, from settings.txt; "" for other flags. README's
-// table has the same texts.
+// Meaning returns the help text of a setting's flag, from settings.txt; "" for other flags.
+// docs/settings.md has the same texts.
 func Meaning(flag string) string {
 	_, text, _ := strings.Cut(meanings, "\n"+flag+": ")
 	text, _, _ = strings.Cut(text, "\n")

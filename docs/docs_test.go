@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	flag.Bool("update", false, "write the README's table of settings")
+	flag.Bool("update", false, "write the table of settings and the version badge")
 	if err := os.Chdir(".."); err != nil {
 		panic(err)
 	}

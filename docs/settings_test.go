@@ -15,7 +15,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
-// TestDocsSayWhatIsRead compares .env.example and the README's table with the settings.
+// TestDocsSayWhatIsRead compares .env.example and the table in docs/settings.md with the settings.
 // With -update, it writes the table.
 func TestDocsSayWhatIsRead(t *testing.T) {
 	parser, err := kong.New(&config.Settings{})
@@ -40,18 +40,18 @@ func TestDocsSayWhatIsRead(t *testing.T) {
 		}
 		table += fmt.Sprintf("| `%s` | %s | %s |\n", name, regexp.MustCompile(`'([^' ]+)'`).ReplaceAllString(config.Meaning(flag.Name), "`$1`"), standard)
 	}
-	readme := read(t, "README.md")
-	before, rest, found := strings.Cut(readme, "<!-- settings -->\n")
+	page := read(t, "docs/settings.md")
+	before, rest, found := strings.Cut(page, "<!-- settings -->\n")
 	shown, after, closed := strings.Cut(rest, "<!-- /settings -->\n")
 	switch {
 	case !found || !closed:
-		t.Error("the README has no place for the table of settings")
+		t.Error("docs/settings.md has no place for the table of settings")
 	case shown != table && flag.Lookup("update").Value.String() == "true":
-		if err := os.WriteFile("README.md", []byte(before+"<!-- settings -->\n"+table+"<!-- /settings -->\n"+after), 0o644); err != nil {
+		if err := os.WriteFile("docs/settings.md", []byte(before+"<!-- settings -->\n"+table+"<!-- /settings -->\n"+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	case shown != table:
-		t.Errorf("the README's table differs from the settings; go test ./docs -run %s -update writes them (-README +config):\n%s", t.Name(), cmp.Diff(shown, table))
+		t.Errorf("the table in docs/settings.md differs from the settings; go test ./docs -run %s -update writes it (-page +config):\n%s", t.Name(), cmp.Diff(shown, table))
 	}
 	example := map[string]string{}
 	for _, row := range match(t, ".env.example", "(?m)^([A-Z_]+)=(.*)$") {

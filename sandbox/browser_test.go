@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -118,18 +117,14 @@ func attribute(t *testing.T, ctx context.Context, selector css, name string) str
 // picture saves a screenshot if SCREENSHOTS names a folder.
 func picture(t *testing.T, ctx context.Context, name string, width, height int64) {
 	t.Helper()
-	folder := os.Getenv("SCREENSHOTS")
-	if folder == "" {
+	if os.Getenv("SCREENSHOTS") == "" {
 		return
 	}
 	do(t, ctx, chromedp.EmulateViewport(width, height))
 	// A picture beyond the viewport would be shifted where the page runs from right to left.
 	whole := read(t, ctx, chromedp.Evaluate[int64](`document.documentElement.scrollHeight`))
 	do(t, ctx, chromedp.EmulateViewport(width, max(height, whole)))
-	png := read(t, ctx, chromedp.CaptureScreenshot())
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	save(t, name, read(t, ctx, chromedp.CaptureScreenshot()))
 }
 
 // signIn signs a shopper in, and leaves the browser on the account page.

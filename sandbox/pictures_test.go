@@ -62,13 +62,16 @@ func TestPictures(t *testing.T) {
 // crop saves a screenshot of one element if SCREENSHOTS names a folder.
 func crop(t *testing.T, ctx context.Context, name string, element css) {
 	t.Helper()
-	folder := os.Getenv("SCREENSHOTS")
-	png := read(t, ctx, chromedp.Screenshot(element))
-	if folder == "" {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
-		t.Fatal(err)
+	save(t, name, read(t, ctx, chromedp.Screenshot(element)))
+}
+
+// save writes a picture if SCREENSHOTS names a folder.
+func save(t *testing.T, name string, png []byte) {
+	t.Helper()
+	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
+		if err := os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -76,6 +79,8 @@ func crop(t *testing.T, ctx context.Context, name string, element css) {
 func day(t *testing.T, ctx context.Context) {
 	t.Helper()
 	c := &servertest.Clock{}
+	now := c.Now().UTC()
+	c.Add(now.Truncate(24 * time.Hour).Add(38*time.Hour + 10*time.Minute).Sub(now)) // 23:10 in Tokyo, where the browser is
 	s := startWith(t, sandbox.Options{Now: c.Now})
 	for hour := range 24 {
 		if hour == 9 || hour == 15 {
@@ -96,4 +101,6 @@ func day(t *testing.T, ctx context.Context) {
 	m.open(`#health .bar`)
 	do(t, ctx, chromedp.ScrollIntoView(css("#health figure"), m.app()))
 	picture(t, ctx, "install-health", 1000, 900)
+	do(t, ctx, chromedp.EmulateViewport(1600, 900), chromedp.ScrollIntoView(css("#health"), m.app()))
+	save(t, "listing-health", read(t, ctx, chromedp.CaptureScreenshot())) // in the size that Shopify's listing wants
 }

@@ -17,7 +17,7 @@ const menus = {
   'Theme developers': ['themes'],
   'Headless developers': ['headless'],
   Operators: ['install', 'operate', 'upgrade', 'scale', 'redis', 'metrics', 'settings', 'security', 'listing'],
-  Contributors: ['architecture', 'dependencies', 'echo-v5'],
+  Contributors: ['architecture', 'reference', 'dependencies', 'echo-v5'],
 }
 
 const pages = readdirSync(docs, { recursive: true })

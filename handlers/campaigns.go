@@ -33,6 +33,7 @@ func (a *Campaigns) Register(e *echo.Echo) {
 		return
 	}
 	e.POST("/api/campaigns", a.shop(a.plan))
+	e.GET("/api/campaigns", a.shop(a.list))
 	e.GET("/api/campaigns/:id", a.shop(a.show))
 	e.DELETE("/api/campaigns/:id", a.shop(a.cancel))
 }
@@ -43,9 +44,9 @@ const (
 	planAfter = time.Minute // for planning a campaign of that many
 )
 
-// answer describes a campaign in JSON, as docs/openapi-headless.yaml says. It never contains who the shoppers
+// describe returns a campaign for JSON, as docs/openapi-headless.yaml says. It never contains who the shoppers
 // are. A dry run has no id, and a campaign that goes on until it is cancelled no end.
-func (a *Campaigns) answer(c echo.Context, status int, campaign importer.Campaign) error {
+func (a *Campaigns) describe(campaign importer.Campaign) map[string]any {
 	words := a.Merchant.CampaignWords(campaign)
 	answer := map[string]any{
 		"name": campaign.Name, "starts_at": campaign.StartsAt, "ends_at": nil, "audience": campaign.Audience,
@@ -63,7 +64,7 @@ func (a *Campaigns) answer(c echo.Context, status int, campaign importer.Campaig
 	if !campaign.EndsAt.IsZero() {
 		answer["ends_at"] = campaign.EndsAt
 	}
-	return c.JSON(status, answer)
+	return answer
 }
 
 // shop authenticates a request before any of its body is read, and passes its shop on.
@@ -119,13 +120,25 @@ func campaignProblem(err error) (name, detail string) {
 	return "invalid_request", string(refused) + ": " + text.String()
 }
 
+func (a *Campaigns) list(ctx context.Context, c echo.Context, shop shopify.Shop) error {
+	found, err := a.Merchant.Importer.Campaigns(ctx, shop)
+	if err != nil {
+		return err
+	}
+	all := make([]map[string]any, len(found)) // none are [], not null
+	for i, campaign := range found {
+		all[i] = a.describe(campaign)
+	}
+	return c.JSON(http.StatusOK, map[string]any{"campaigns": all})
+}
+
 func (a *Campaigns) show(ctx context.Context, c echo.Context, shop shopify.Shop) error {
 	found, err := a.Merchant.Importer.Campaigns(ctx, shop, c.Param("id"))
 	switch {
 	case err != nil:
 		return err
 	case len(found) > 0:
-		return a.answer(c, http.StatusOK, found[0])
+		return c.JSON(http.StatusOK, a.describe(found[0]))
 	}
 	return errNoCampaign
 }
@@ -167,7 +180,7 @@ func (a *Campaigns) plan(ctx context.Context, c echo.Context, shop shopify.Shop)
 	} else {
 		c.Response().Header().Set(echo.HeaderLocation, "/api/campaigns/"+campaign.ID)
 	}
-	return a.answer(c, status, campaign)
+	return c.JSON(status, a.describe(campaign))
 }
 
 // fieldError says what is wrong with a request, for the developer of the tool. It never repeats what was sent.

@@ -21,6 +21,7 @@ type campaignAnswer struct {
 	Body   string
 	Sent   *http.Request // with its body, for the description
 
+	Campaigns                                     []campaignAnswer // of the list
 	ID, Name, Audience, State, Text, Type, Detail string
 	StartsAt                                      time.Time  `json:"starts_at"`
 	EndsAt                                        *time.Time `json:"ends_at"`
@@ -106,6 +107,9 @@ func TestCampaignAPI(t *testing.T) {
 			t.Errorf("GET = %s, which contains %s", body, secret)
 		}
 	}
+	if got := campaign(f, http.MethodGet, "", servertest.APIKey, "", ""); len(got.Campaigns) != 1 || got.Campaigns[0].ID != made.ID || got.Campaigns[0].Percent != 100 {
+		t.Errorf("GET of all = %d %s; want the campaign", got.Status, got.Body)
+	}
 	if got := campaign(f, http.MethodDelete, "/"+made.ID, servertest.APIKey, "", ""); got.Status != http.StatusNoContent {
 		t.Errorf("DELETE = %d %s", got.Status, got.Body)
 	}
@@ -113,6 +117,9 @@ func TestCampaignAPI(t *testing.T) {
 		if got := campaign(f, method, "/"+made.ID, servertest.APIKey, "", ""); got.Status != http.StatusNotFound || got.Type != "urn:manage-subscriptions:problem:no_such_campaign" {
 			t.Errorf("%s of a cancelled campaign = %d %s; want 404", method, got.Status, got.Body)
 		}
+	}
+	if got := campaign(f, http.MethodGet, "", servertest.APIKey, "", ""); got.Status != http.StatusOK || !strings.Contains(got.Body, `"campaigns":[]`) {
+		t.Errorf("GET of all, after they were cancelled = %d %s; want none", got.Status, got.Body)
 	}
 }
 

@@ -112,6 +112,7 @@ func (d *described) holdCampaigns() {
 	send(f, http.MethodPost, query+"&dry_run=yes", inCSV, servertest.Pat)
 	made := send(f, http.MethodPost, query, inCSV, servertest.Pat)
 	send(f, http.MethodGet, "/"+made.ID, "", "")
+	send(f, http.MethodGet, "", "", "")
 	send(unconnected, http.MethodPost, "", inJSON, spring(starts, `"active"`, ""))
 	send(off, http.MethodPost, "", inJSON, spring(starts, `"active"`, ""))
 	kept := made.ID
@@ -123,6 +124,7 @@ func (d *described) holdCampaigns() {
 	f.Redis.Stop()
 	send(f, http.MethodPost, query, inCSV, servertest.Pat)
 	send(f, http.MethodGet, "/"+kept, "", "")
+	send(f, http.MethodGet, "", "", "")
 	send(f, http.MethodDelete, "/"+kept, "", "")
 }
 

@@ -54,10 +54,12 @@ type Config struct {
 	LogText        bool     // text instead of JSON
 	TracesURL      *url.URL // where spans are sent, in OTLP over HTTP; nil: nowhere
 	TracesHeaders  map[string]Secret
-	SMTP           *SMTP    // sends mails to merchants; nil if it is not set
-	NotifyURL      Secret   // takes notices about all stores; empty if it is not set
-	SupportContact *url.URL // https, or mailto with a plain address; nil if it is not set
-	PProf          bool     // serve profiles on OpsAddr
+	SMTP           *SMTP          // sends mails to merchants; nil if it is not set
+	NotifyURL      Secret         // takes notices about all stores; empty if it is not set
+	SupportContact *url.URL       // https, or mailto with a plain address; nil if it is not set
+	MetricsShops   []shopify.Shop // have metrics of their own
+	MetricsTop     int            // so have this many with the most clicks
+	PProf          bool           // serve profiles on OpsAddr
 
 	Unknown Problems // what Unknown found, for a warning
 }
@@ -132,6 +134,7 @@ func (s Settings) Check() (Config, error) {
 		"https, a public host and a path, and nothing after it: https://www.brand.example/tools/recurring/portal/")
 	config.AccountPortalURL = c.portal("ACCOUNT_PORTAL_URL", s.AccountPortalURL, config.AppURL,
 		"the page in the customer account, and nothing after it: https://shopify.com/1234567890/account/pages/…")
+	config.MetricsShops, config.MetricsTop = c.shops("METRICS_SHOPS", s.MetricsShops)
 	c.together(s, config)
 	if config.Prepare == "once" {
 		config.LinkTTL = 0
@@ -323,6 +326,27 @@ func (c *checker) shop(name, text string) shopify.Shop {
 	c.expect(err == nil || text == "", name, "is not a myshopify.com name",
 		"my-store.myshopify.com, in lower case, not the store's own domain")
 	return shop
+}
+
+// shops reads "top:N", or a list of shops. Each of them makes a dozen series, so there is a limit.
+func (c *checker) shops(name, text string) (shops []shopify.Shop, top int) {
+	const most, hint = 500, "top:50, or names such as my-store.myshopify.com, separated by commas; at most 500"
+	if text == "" {
+		return nil, 0
+	}
+	if n, ok := strings.CutPrefix(text, "top:"); ok {
+		top, err := strconv.Atoi(n)
+		c.expect(err == nil && top > 0 && top <= most, name, "is not top: and a number", hint)
+		return nil, top
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		shop, err := shopify.ParseShop(strings.TrimSpace(part))
+		if !c.expect(err == nil && len(shops) < most, name, "is not a list of stores", hint) {
+			return nil, 0
+		}
+		shops = append(shops, shop)
+	}
+	return shops, 0
 }
 
 func (c *checker) choice(name, text string, choices ...string) string {

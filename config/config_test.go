@@ -18,6 +18,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 )
 
 const key1 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -92,6 +94,23 @@ func TestValues(t *testing.T) {
 	want := fmt.Sprintln(2, 4.0, 80, "https://portal.brand.com/portal/", "hash", "legacy", true, time.Duration(0), slog.LevelError, true)
 	if got != want {
 		t.Errorf("values = %s; want %s", got, want)
+	}
+}
+
+func TestMetricsShops(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]struct {
+		shops []shopify.Shop
+		top   int
+	}{
+		"":       {},
+		"top:50": {top: 50},
+		"my-store.myshopify.com, b.myshopify.com": {shops: []shopify.Shop{"my-store.myshopify.com", "b.myshopify.com"}},
+	} {
+		c, err := settings(t, oneStore("METRICS_SHOPS", text)).Check()
+		if err != nil || c.MetricsTop != want.top || !slices.Equal(c.MetricsShops, want.shops) {
+			t.Errorf("%q = %v %d, %v; want %v", text, c.MetricsShops, c.MetricsTop, err, want)
+		}
 	}
 }
 
@@ -196,6 +215,11 @@ func TestProblems(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hush%hush", "OTEL_EXPORTER_OTLP_HEADERS"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=hush,", "OTEL_EXPORTER_OTLP_HEADERS"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=a%0d%0ab", "OTEL_EXPORTER_OTLP_HEADERS"},
+		{"METRICS_SHOPS", "top:0", "METRICS_SHOPS"},
+		{"METRICS_SHOPS", "top:501", "METRICS_SHOPS"},
+		{"METRICS_SHOPS", "top:all", "METRICS_SHOPS"},
+		{"METRICS_SHOPS", "my-store.myshopify.com,www.brand.example", "METRICS_SHOPS"},
+		{"METRICS_SHOPS", strings.Repeat("my-store.myshopify.com,", 500) + "my-store.myshopify.com", "METRICS_SHOPS"},
 		{"SUPPORT_CONTACT", "help", "SUPPORT_CONTACT"},
 		{"SUPPORT_CONTACT", "http://agency.example/help", "SUPPORT_CONTACT"},
 		{"SUPPORT_CONTACT", "javascript:alert(1)", "SUPPORT_CONTACT"},

@@ -50,6 +50,7 @@ type Settings struct {
 	MailFrom                string `name:"mail-from" group:"Server" placeholder:"EMAIL"`
 	NotifyURL               string `name:"notify-url" group:"Server" hidden:""`
 	SupportContact          string `name:"support-contact" group:"Server" placeholder:"EMAIL|URL"`
+	MetricsShops            string `name:"metrics-shops" group:"Server" placeholder:"top:N|SHOP,…"`
 	PProf                   string `name:"pprof" group:"Server" default:"off" placeholder:"on|off"`
 }
 

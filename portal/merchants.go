@@ -208,5 +208,8 @@ func (m *Merchants) All() map[shopify.Shop]*Merchant {
 	return all
 }
 
+// Known reports whether All has a shop.
+func (m *Merchants) Known(shop shopify.Shop) bool { return m.last(shop) != nil }
+
 // Forget drops a shop's client and its tokens. After an uninstall, no click comes that would do so.
 func (m *Merchants) Forget(shop shopify.Shop) { m.all.Delete(shop) }

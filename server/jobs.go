@@ -11,6 +11,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/doctor"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 	"github.com/manage-subscriptions/manage-subscriptions/server/metrics"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
@@ -131,13 +132,13 @@ func (s *server) observe(ctx context.Context) *metrics.State {
 	if s.importer == nil {
 		return now
 	}
-	var imports []store.Import
+	imports := map[shopify.Shop]store.Import{}
 	for shop := range s.merchants.All() {
 		state, err := s.store.Import(ctx, shop)
 		if err != nil {
 			return now
 		}
-		imports = append(imports, state)
+		imports[shop] = state
 	}
 	now.Imports = imports
 	return now
@@ -149,10 +150,10 @@ func (s *server) State() metrics.State {
 	state.Ready, state.Now = s.ready.Load(), s.Now()
 	state.Servers, state.RedisPool = s.store.Instances(), *s.store.Client().PoolStats()
 	state.RedisUp = state.RedisUp && s.store.Reachable() && s.store.Writable()
-	state.OpenCircuits = map[string]int{}
-	for _, merchant := range s.merchants.All() {
+	state.OpenCircuits, state.Budgets = map[string]int{}, map[shopify.Shop]recharge.Budget{}
+	for shop, merchant := range s.merchants.All() {
 		limiter := merchant.Client.Limiter()
-		state.Budgets = append(state.Budgets, limiter.Budget())
+		state.Budgets[shop] = limiter.Budget()
 		if slices.ContainsFunc(merchant.Campaigns, func(c store.Campaign) bool { // one for renewals has no end
 			return c.Audience != store.Renewals && !state.Now.Before(c.StartsAt) && !c.Over(state.Now)
 		}) {
@@ -166,3 +167,6 @@ func (s *server) State() metrics.State {
 	}
 	return state
 }
+
+// Connected reports whether a shop is connected, as far as this process has looked it up.
+func (s *server) Connected(shop shopify.Shop) bool { return s.merchants.Known(shop) }

@@ -17,6 +17,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/config"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
 )
 
 // fetch makes a GET request to the operator's listener or the public one.
@@ -118,6 +119,31 @@ func TestMetrics(t *testing.T) {
 	}
 	if status, _ := fetch(t, f.Ops, "/debug/pprof/heap"); status != http.StatusNotFound {
 		t.Errorf("GET /debug/pprof/heap, which was not asked for = %d; want 404", status)
+	}
+}
+
+// TestMetricsByShop: a connected store has metrics of its own, and no request makes any for another.
+func TestMetricsByShop(t *testing.T) {
+	t.Parallel()
+	f := servertest.Start(t, servertest.ManyStores, func(s *config.Settings) { s.MetricsShops = "top:50" })
+	f.Connect()
+	f.Click(f.Shopper(servertest.Pat), "/apps/subscriptions")
+	stranger := shopifytest.NewServer(shopifytest.Options{Shop: "stranger.myshopify.com", Now: f.Clock.Now})
+	defer stranger.Close()
+	fetch(t, f.Public, "/apps/subscriptions?"+stranger.SignedQuery("", servertest.Pat, "/apps/subscriptions", servertest.AppSecret))
+	fetch(t, f.Public, "/apps/subscriptions?shop=forged.myshopify.com&signature=0")
+	fetch(t, f.Public, "/apps/subscriptions?signature=0&shop="+servertest.Shop)
+	_, scraped := fetch(t, f.Ops, "/metrics")
+	for _, want := range []string{
+		`clicks_total{outcome="not_connected"} 1`, `clicks_total{outcome="forbidden"} 2`, `shop_budget_left{shop="` + servertest.Shop + `"} `,
+		`shop_clicks_total{outcome="redirected",shop="` + servertest.Shop + `"} 1`, `shop_clicks_total{outcome="forbidden",shop="` + servertest.Shop + `"} 0`,
+	} {
+		if !strings.Contains(scraped, "\nmanage_subscriptions_"+want) {
+			t.Errorf("no %s in the scrape", want)
+		}
+	}
+	if strings.Contains(scraped, "stranger") || strings.Contains(scraped, "forged") {
+		t.Errorf("the scrape names a store that is not connected:\n%s", scraped)
 	}
 }
 

@@ -68,7 +68,7 @@ func wire(cfg config.Config, o Options) (*server, error) {
 	s.NoLook = s.NoLook || recharge.Loopback(cfg.RechargeAPIURL.Hostname()) && len(s.Platform.Shops) == 0
 	s.checking = logOnce{log: s.Log, what: "ask Redis whether it keeps what merchants save"}
 	s.observed.Store(&metrics.State{})
-	s.metrics = metrics.New(Version(), s)
+	s.metrics = metrics.New(Version(), s, metrics.Shops{Named: s.cfg.MetricsShops, Top: s.cfg.MetricsTop})
 	s.wireClicks()
 	if err := s.wireRoutes(); err != nil {
 		s.close()

@@ -38,7 +38,7 @@ func budgets() []budget {
 	return []budget{
 		// A click's request arrives in server/http.go. No click runs the code in the excluded files.
 		{
-			"what a click can touch", 8000, 8420,
+			"what a click can touch", 8000, 8531,
 			[]string{
 				"portal", "handlers", "shopify", "recharge", "store", "templates", "portallink",
 				"server/http.go", "server/log.go", "server/traces.go", "server/metrics",
@@ -54,7 +54,7 @@ func budgets() []budget {
 			},
 		},
 		{
-			"production path", 14000, 19714,
+			"production path", 14000, 19894,
 			[]string{
 				"main.go", "config", "server", "handlers", "portal", "merchant", "importer", "shopify", "recharge", "store",
 				"templates", "doctor", "portallink",

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
-	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 	"github.com/manage-subscriptions/manage-subscriptions/server/metrics"
 )
 
@@ -61,7 +60,7 @@ func TestNames(t *testing.T) {
 		t.Fatalf("%s is not JSON", dashboard)
 	}
 	asked := read(t, rules) + read(t, dashboard)
-	m := metrics.New("", fixed{Budgets: []recharge.Budget{{}}})
+	m := metrics.New("", full(), everyShop())
 	histogram := regexp.MustCompile(`_(bucket|count)$`)
 	var are []string
 	for _, name := range regexp.MustCompile(`# TYPE (manage_subscriptions_\w+)`).FindAllStringSubmatch(scrape(t, m), -1) {

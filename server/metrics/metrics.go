@@ -1,10 +1,11 @@
 // Package metrics counts events and reports state for Prometheus. It has a registry of its own. No
-// label has values that a visitor could choose, such as a shop, path or customer.
+// label has values that a visitor could choose, such as a path or customer. Shops are only those of Shops.
 package metrics
 
 import (
 	"cmp"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/manage-subscriptions/manage-subscriptions/portal"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
@@ -27,6 +29,8 @@ const namespace = "manage_subscriptions"
 // Metrics holds the metrics of one server. It is safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
+	source   Source
+	shops    *shopClicks
 
 	// Maps, because each click looks these up.
 	clicks       map[portal.Outcome]prometheus.Counter
@@ -42,9 +46,9 @@ type Metrics struct {
 
 // New returns metrics. Every series whose labels are known, or that an alert looks at, starts at 0, since
 // increase() does not see the first event of a series that begins with it.
-func New(version string, source Source) *Metrics {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{source},
+func New(version string, source Source, shops Shops) *Metrics {
+	registry, byShop := prometheus.NewRegistry(), newShopClicks(shops)
+	registry.MustRegister(collector{source, byShop},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	add := factory{promauto.With(registry)}
 	clicks := add.counter("clicks_total", "Clicks that were answered, by outcome.", "outcome")
@@ -72,6 +76,8 @@ func New(version string, source Source) *Metrics {
 	}, []string{"version"}).WithLabelValues(version).Set(1)
 	return &Metrics{
 		registry:     registry,
+		source:       source,
+		shops:        byShop,
 		clicks:       each(portal.Outcomes(), clicks.WithLabelValues),
 		sources:      each(portal.Sources(), sources.WithLabelValues),
 		clickSeconds: each(portal.Outcomes(), clickSeconds.WithLabelValues),
@@ -118,6 +124,7 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 // Click counts a click.
 func (m *Metrics) Click(click portal.Click) {
 	m.clicks[click.Outcome].Inc()
+	m.shops.count(click, m.source)
 	m.clickSeconds[click.Outcome].Observe(click.Took.Seconds())
 	if click.Source != "" {
 		m.sources[click.Source].Inc()
@@ -157,27 +164,33 @@ func (m *Metrics) Webhook(from portal.Sender, status int) {
 }
 
 // Source reports the state of a server. It must not wait for anything.
-type Source interface{ State() State }
+type Source interface {
+	State() State
+	Connected(shop shopify.Shop) bool // as far as this server has met the shop
+}
 
 // State is what a server knows about itself and its surroundings at a scrape.
 type State struct {
 	Ready   bool
 	Servers int // that share the tokens' calls, this one included
 
-	Budgets      []recharge.Budget // one for each token in use
-	OpenCircuits map[string]int    // by endpoint: for how many shops it is not called because it fails
-	InCampaign   int               // shops
+	Budgets      map[shopify.Shop]recharge.Budget // of the tokens in use
+	OpenCircuits map[string]int                   // by endpoint: for how many shops it is not called because it fails
+	InCampaign   int                              // shops
 
 	RedisUp   bool
 	RedisPing time.Duration // of the last ping
 	RedisPool redis.PoolStats
 
-	Imports []store.Import // one for each shop in use
+	Imports map[shopify.Shop]store.Import // of the shops in use
 	Now     time.Time
 }
 
 // collector reads a State at each scrape.
-type collector struct{ source Source }
+type collector struct {
+	source Source
+	shops  *shopClicks
+}
 
 // Describe describes nothing, because which metrics exist depends on the State.
 func (collector) Describe(chan<- *prometheus.Desc) {}
@@ -193,10 +206,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	s.send("redis_pool_timeouts_total", "Times that no connection was free in time.", float64(s.RedisPool.Timeouts))
 	for _, endpoint := range recharge.Endpoints() {
 		s.send("breakers_open", "Shops for which an endpoint of Recharge is not called because its last calls failed.",
-			float64(s.OpenCircuits[endpoint]), endpoint)
+			float64(s.OpenCircuits[endpoint]), "endpoint", endpoint)
 	}
 	s.budgets()
 	s.imports()
+	c.shops.send(s)
 }
 
 // scrape sends the values of a State.
@@ -206,15 +220,18 @@ type scrape struct {
 	out chan<- prometheus.Metric
 }
 
-// send treats a name that ends in _total as a counter and any other as a gauge.
-func (s scrape) send(name, help string, value float64, endpoint ...string) {
+// send treats a name that ends in _total as a counter and any other as a gauge. labels are pairs of a name and a value.
+func (s scrape) send(name, help string, value float64, labels ...string) {
 	kind := prometheus.GaugeValue
 	if strings.HasSuffix(name, "_total") {
 		kind = prometheus.CounterValue
 	}
-	labels := []string{"endpoint"}[:len(endpoint)]
-	desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
-	s.out <- prometheus.MustNewConstMetric(desc, kind, value, endpoint...)
+	var names, values []string
+	for pair := range slices.Chunk(labels, 2) {
+		names, values = append(names, pair[0]), append(values, pair[1])
+	}
+	desc := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, names, nil)
+	s.out <- prometheus.MustNewConstMetric(desc, kind, value, values...)
 }
 
 // budgets leaves out the metrics of a token if none is in use.
@@ -227,7 +244,8 @@ func (s scrape) budgets() {
 	if len(s.Budgets) == 0 {
 		return
 	}
-	scarcest := slices.MinFunc(s.Budgets, func(a, b recharge.Budget) int { return cmp.Compare(a.Left, b.Left) })
+	byLeft := func(a, b recharge.Budget) int { return cmp.Compare(a.Left, b.Left) }
+	scarcest := slices.SortedFunc(maps.Values(s.Budgets), byLeft)[0]
 	s.send("budget_left", "Calls that the token with the fewest left can make at once.", float64(scarcest.Left))
 	s.send("budget_burst", "Calls that this token can make at once at most.", float64(scarcest.Burst))
 }

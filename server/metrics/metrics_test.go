@@ -20,6 +20,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/portal"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 	"github.com/manage-subscriptions/manage-subscriptions/server/metrics"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
@@ -48,8 +49,13 @@ type fixed metrics.State
 
 func (f fixed) State() metrics.State { return metrics.State(f) }
 
+// Connected accepts the shops with one letter.
+func (fixed) Connected(shop shopify.Shop) bool {
+	return regexp.MustCompile(`^\w\.`).MatchString(string(shop))
+}
+
 func TestEvents(t *testing.T) {
-	m := metrics.New("v1.2.3", fixed{})
+	m := metrics.New("v1.2.3", fixed{}, metrics.Shops{})
 	m.Click(portal.Click{
 		Shop: "a-shop.myshopify.com", Outcome: portal.Redirected, Source: portal.FromLink, Took: 3 * time.Millisecond,
 		Steps: []portal.Step{{Name: "redis_read", Took: 2 * time.Millisecond}},
@@ -84,26 +90,79 @@ func TestState(t *testing.T) {
 	now := time.Unix(1735689600, 0)
 	m := metrics.New("", fixed{
 		Ready: true, Servers: 3, RedisUp: true, RedisPing: time.Millisecond, Now: now,
-		RedisPool:    redis.PoolStats{TotalConns: 5, Timeouts: 1},
-		Budgets:      []recharge.Budget{{Left: 30, Burst: 40}, {Left: 7, Burst: 80, Paused: time.Second}},
-		OpenCircuits: map[string]int{recharge.Sessions: 2},
-		Imports: []store.Import{
-			{Size: 100, Done: now.Add(-time.Hour)}, {Size: 50, Done: now.Add(-time.Minute), Running: true, Customers: 20}, {Problem: "no scope"},
+		RedisPool: redis.PoolStats{TotalConns: 5, Timeouts: 1},
+		Budgets: map[shopify.Shop]recharge.Budget{
+			"a.myshopify.com": {Left: 30, Burst: 40}, "b.myshopify.com": {Left: 7, Burst: 80, Paused: time.Second},
 		},
-	})
+		OpenCircuits: map[string]int{recharge.Sessions: 2},
+		Imports: map[shopify.Shop]store.Import{
+			"a.myshopify.com": {Size: 100, Done: now.Add(-time.Hour)}, "c.myshopify.com": {Problem: "no scope"},
+			"b.myshopify.com": {Size: 50, Done: now.Add(-time.Minute), Running: true, Customers: 20},
+		},
+	}, metrics.Shops{Named: []shopify.Shop{"a.myshopify.com"}})
 	want(t, scrape(t, m),
 		"ready 1", "servers 3", "redis_up 1", "redis_ping_seconds 0.001", "redis_connections 5", "redis_pool_timeouts_total 1",
 		"budget_left 7", "budget_burst 80", "budget_paused 1",
 		`breakers_open{endpoint="sessions"} 2`, `breakers_open{endpoint="customers"} 0`,
 		"index_shops 3", "index_shops_never_read 1", "index_shops_stuck 1", "index_customers 150", "index_age_seconds 3600",
-		"index_imports_running 1", "index_progress_customers 20")
+		"index_imports_running 1", "index_progress_customers 20",
+		`shop_clicks_total{outcome="redirected",shop="a.myshopify.com"} 0`, `shop_budget_left{shop="a.myshopify.com"} 30`,
+		`shop_index_age_seconds{shop="a.myshopify.com"} 3600`)
 }
+
+// TestShops: only the shops of METRICS_SHOPS have series, whatever the traffic, and their counters never go back.
+func TestShops(t *testing.T) {
+	click := func(m *metrics.Metrics, shop shopify.Shop, n int) {
+		for range n {
+			m.Click(portal.Click{Shop: shop, Outcome: portal.Redirected})
+		}
+	}
+	shopsIn := func(m *metrics.Metrics) []string {
+		var found []string
+		for _, row := range regexp.MustCompile(`(?m)^\w+\{outcome="redirected",shop="(.*)"\} .*$`).FindAllStringSubmatch(scrape(t, m), -1) {
+			found = append(found, row[1])
+		}
+		return found
+	}
+	top := metrics.New("", fixed{}, metrics.Shops{Top: 2})
+	named := metrics.New("", fixed{}, metrics.Shops{Named: []shopify.Shop{"a.myshopify.com", "quiet.myshopify.com"}})
+	for _, m := range []*metrics.Metrics{top, named} {
+		for i := range 1000 {
+			click(m, shopify.Shop(fmt.Sprintf("stranger-%d.myshopify.com", i)), 9)
+		}
+		click(m, "", 9) // not verified
+		click(m, "a.myshopify.com", 3)
+		click(m, "b.myshopify.com", 2)
+		click(m, "c.myshopify.com", 1)
+	}
+	if got, want := shopsIn(named), []string{"a.myshopify.com", "quiet.myshopify.com"}; !slices.Equal(got, want) {
+		t.Errorf("with a list, the scrape has %q; want %q", got, want)
+	}
+	if got, want := shopsIn(top), []string{"a.myshopify.com", "b.myshopify.com"}; !slices.Equal(got, want) {
+		t.Errorf("with top:2, the scrape has %q; want %q", got, want)
+	}
+	click(top, "c.myshopify.com", 4)
+	if got, want := shopsIn(top), []string{"a.myshopify.com", "c.myshopify.com"}; !slices.Equal(got, want) {
+		t.Errorf("later the scrape has %q; want %q", got, want)
+	}
+	want(t, scrape(t, top), `shop_clicks_total{outcome="redirected",shop="c.myshopify.com"} 5`)
+}
+
+// full is a server whose scrape, with everyShop, has every metric.
+func full() fixed {
+	return fixed{
+		Budgets: map[shopify.Shop]recharge.Budget{"a.myshopify.com": {}}, Now: time.Unix(2, 0),
+		Imports: map[shopify.Shop]store.Import{"a.myshopify.com": {Done: time.Unix(1, 0)}},
+	}
+}
+
+func everyShop() metrics.Shops { return metrics.Shops{Top: 1} }
 
 const doc = "../../docs/metrics.md"
 
 // TestDoc compares docs/metrics.md with a scrape. -update rewrites it.
 func TestDoc(t *testing.T) {
-	m := metrics.New("", fixed{Budgets: []recharge.Budget{{}}})
+	m := metrics.New("", full(), everyShop())
 	before, err := os.ReadFile(doc)
 	if err != nil {
 		t.Fatal(err)
@@ -178,8 +237,8 @@ func table(scraped string) string {
 	for _, name := range names {
 		var labels []string
 		for _, label := range rows[name].names {
-			if label == "status" {
-				labels = append(labels, "`status`")
+			if label == "status" || label == "shop" {
+				labels = append(labels, "`"+label+"`")
 				continue
 			}
 			labels = append(labels, fmt.Sprintf("`%s`: `%s`", label, strings.Join(rows[name].labels[label], "` `")))

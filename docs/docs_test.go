@@ -123,6 +123,16 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestPagesSayForWhom checks that each page of docs/ begins with its reader.
+func TestPagesSayForWhom(t *testing.T) {
+	begins := regexp.MustCompile("^# .+\n\n(?:This page is f|F)or ")
+	for _, doc := range documents(t) {
+		if strings.HasPrefix(doc, "docs/") && doc != "docs/index.md" && !begins.MatchString(read(t, doc)) {
+			t.Errorf("%s does not begin with a title and \"For …\", which says who reads it", doc)
+		}
+	}
+}
+
 // TestDocsLinksResolve checks that each link of a document to a file leads to a file, and
 // that the file has the heading if the link names one.
 func TestDocsLinksResolve(t *testing.T) {

@@ -26,6 +26,7 @@ func look(f *servertest.Fixture) string {
 
 // TestLookAtNothing: a look at which Recharge showed nothing does not say that nothing has changed.
 func TestLookAtNothing(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(*rechargetest.Faults){
 		"Recharge is down":         func(faults *rechargetest.Faults) { faults.Down = true },
 		"Recharge answers 500":     func(faults *rechargetest.Faults) { faults.Status = 500 },
@@ -47,6 +48,7 @@ func TestLookAtNothing(t *testing.T) {
 
 // TestOneRefusalADay: a refusal of portal access that passes takes the signed-in link from one click only.
 func TestOneRefusalADay(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{401, 403, 404} {
 		inBothModes(t, "new", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 			pat := f.Shopper(servertest.Pat)
@@ -71,6 +73,7 @@ func TestOneRefusalADay(t *testing.T) {
 
 // TestChosenAccountStays: a merchant whose choice by hand no longer fits is warned.
 func TestChosenAccountStays(t *testing.T) {
+	t.Parallel()
 	change := func(f *servertest.Fixture, s *config.Settings) {
 		s.PortalLink, s.AccountPortalURL = "account", f.Store.AccountPage()
 	}
@@ -111,6 +114,7 @@ func TestPathFlips(t *testing.T) {
 // TestOneThenMany: a store that was served alone is not connected on a server for many stores, and what was
 // cached for its account opens for no other account.
 func TestOneThenMany(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.EncryptionKey = servertest.EncryptionKey })
 	f.Until("the store is detected", func() bool { return strings.Contains(appHome(f), "Detected") })
@@ -139,6 +143,7 @@ func TestOneThenMany(t *testing.T) {
 
 // TestLookOfAnotherStore: a server for one store has nothing to look at for another store's merchant.
 func TestLookOfAnotherStore(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	f.Restart(func() {}, func(s *config.Settings) {
@@ -155,6 +160,7 @@ func TestLookOfAnotherStore(t *testing.T) {
 
 // TestSavedButNotUsed: a page that was saved is used at once, on the host where the accounts were just seen.
 func TestSavedButNotUsed(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.SaveElsewhere(store.Connection{ // as connected when the accounts were elsewhere
 		Shop: servertest.Shop, APIToken: servertest.APIToken, StorefrontToken: servertest.StorefrontToken,
@@ -170,6 +176,7 @@ func TestSavedButNotUsed(t *testing.T) {
 
 // TestStorefrontTokenAdded: an operator who sets what sessions lacked, and restarts, need not wait for a day.
 func TestStorefrontTokenAdded(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.RechargeStorefrontToken = "" })
 	f.Until("the store is detected", func() bool { return strings.Contains(appHome(f), "Detected") })
@@ -203,6 +210,7 @@ func TestLooksOfLegacyStore(t *testing.T) {
 
 // TestClockAhead: a merchant's look is made even if another server, whose clock is ahead, has just looked.
 func TestClockAhead(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
 	f.Connect()
@@ -220,6 +228,7 @@ func TestClockAhead(t *testing.T) {
 
 // TestOneThenManyOtherPerson: the same Recharge id in another account is another person.
 func TestOneThenManyOtherPerson(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	const key = "a-key-of-the-store-0123456789abcdef"
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) {
@@ -270,6 +279,7 @@ func TestTwoTokens(t *testing.T) {
 // TestConnectAfterMove: after the portal has moved and the merchant has connected again, cached shoppers
 // reach the new portal, too.
 func TestConnectAfterMove(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.LinkTTL, s.RechargePortalURL = "10m", ""; servertest.ManyStores(s) })
 	f.Connect()
@@ -284,6 +294,7 @@ func TestConnectAfterMove(t *testing.T) {
 
 // TestAccountPageWithLegacyAccounts: a store that goes back to legacy accounts has no page in the account any more.
 func TestAccountPageWithLegacyAccounts(t *testing.T) {
+	t.Parallel()
 	change := func(f *servertest.Fixture, s *config.Settings) { s.AccountPortalURL = f.Store.AccountPage() }
 	inBothModes(t, "new", change, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		if !strings.Contains(appHome(f), "this store only") {

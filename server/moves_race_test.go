@@ -18,6 +18,7 @@ import (
 // TestAllAtOnce: two servers; portal, accounts and Unity move; merchants look, choose, connect. Every click leads
 // to the shopper's own portal, and after Disconnect nothing comes back.
 func TestAllAtOnce(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", func(s *config.Settings) { s.LinkTTL = "10m"; servertest.ManyStores(s); s.CustomerAccounts = "auto" })
 	f.Connect()

@@ -69,6 +69,7 @@ func appAt(f *servertest.Fixture, path string) shopifytest.App {
 // TestAccountsMove: after Shopify has moved a store from legacy to current accounts, and after its
 // merchant has moved it back, the first click may be lost, but none after it.
 func TestAccountsMove(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, "legacy", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		visitor := f.Shopper("")
 		signIn := func() string { return f.Click(visitor, "/apps/subscriptions").Location }
@@ -104,6 +105,7 @@ const doubtful = 11 * time.Minute
 // TestPortalMoves: after a merchant has moved the portal to another host, the first click may be lost,
 // but none after it, whatever is cached.
 func TestPortalMoves(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, "new", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		pat, sam := f.Shopper(servertest.Pat), f.Shopper(servertest.Sam)
 		lands := func(who string, page rechargetest.Opening, wanted string) {
@@ -129,6 +131,7 @@ func TestPortalMoves(t *testing.T) {
 // TestUnityMoves: a store that changes to Recharge's Unity portal, inside the Shopify account, and back
 // heals within one look, without a merchant's hand, if the page's address is known.
 func TestUnityMoves(t *testing.T) {
+	t.Parallel()
 	page := func(f *servertest.Fixture, s *config.Settings) { s.AccountPortalURL = f.Store.AccountPage() }
 	inBothModes(t, "new", page, func(t *testing.T, f *servertest.Fixture, settings func(*config.Settings)) {
 		if !strings.Contains(appHome(f), "this store only") {
@@ -177,6 +180,7 @@ func TestUnityMoves(t *testing.T) {
 
 // TestNotSeen: a store that refuses a look has not changed.
 func TestNotSeen(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, "legacy", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		for _, status := range []int{403, 429, 430} {
 			f.Store.SetFaults(func(faults *shopifytest.Faults) { faults.Bots = status })
@@ -196,6 +200,7 @@ func TestNotSeen(t *testing.T) {
 
 // TestSetByHand: what was set by hand stays, with a warning.
 func TestSetByHand(t *testing.T) {
+	t.Parallel()
 	byHand := func(f *servertest.Fixture, s *config.Settings) {
 		s.CustomerAccounts, s.RechargePortalURL = "legacy", "https://portal.brand.example/portal/"
 	}
@@ -217,6 +222,7 @@ func TestSetByHand(t *testing.T) {
 
 // TestPathSeen: the app home shows the app's path on the storefront as shoppers use it.
 func TestPathSeen(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, "new", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		f.Store.AddApp(appAt(f, "/tools/abo"))
 		f.Click(f.Shopper(servertest.Pat), "/tools/abo")
@@ -230,6 +236,7 @@ func TestPathSeen(t *testing.T) {
 
 // TestAccountPageIsTheStores: the page must be where the store's own sign-in shows that its accounts are.
 func TestAccountPageIsTheStores(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Connect()
 	choose := func(page string) string {
@@ -259,6 +266,7 @@ func TestAccountPageIsTheStores(t *testing.T) {
 // TestUnitySuggested: a store that has moved to Unity, and whose page is not known, goes on by hash, and
 // its merchant is asked for the address.
 func TestUnitySuggested(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, "new", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		pat := f.Shopper(servertest.Pat)
 		f.Click(pat, "/apps/subscriptions")
@@ -276,6 +284,7 @@ func TestUnitySuggested(t *testing.T) {
 
 // TestConnectToUnity: a merchant who says in the setup guide that the store shows Unity needs nothing else.
 func TestConnectToUnity(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Recharge.SetUnity(true)
 	f.Connect()

@@ -26,6 +26,7 @@ func stepsOf(f *servertest.Fixture) string {
 // TestSetup follows the setup guide from an empty store to the first click. Each step is done once the store shows
 // that it is.
 func TestSetup(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
 	wants := func(when, want string) {
@@ -49,6 +50,7 @@ func TestSetup(t *testing.T) {
 
 // TestSetupByClick: the first click that reaches the portal counts as tried.
 func TestSetupByClick(t *testing.T) {
+	t.Parallel()
 	inBothModes(t, "new", nil, func(t *testing.T, f *servertest.Fixture, _ func(*config.Settings)) {
 		f.Click(f.Shopper(servertest.Robin), "/apps/subscriptions")
 		f.Until("the link is used", func() bool { return stepsOf(f) == "connect+ portal+ link+ try!" })
@@ -60,6 +62,7 @@ func TestSetupByClick(t *testing.T) {
 // TestSetupInAccount checks that a try is not shown as passed, and does not end the setup, if the portal is in the
 // customer's Shopify account, also while Recharge is down. A click ends it.
 func TestSetupInAccount(t *testing.T) {
+	t.Parallel()
 	f := watching(t)
 	f.Begin("new", "/apps/subscriptions", servertest.ManyStores)
 	f.Connect()
@@ -81,6 +84,7 @@ func TestSetupInAccount(t *testing.T) {
 // TestSetupOfAffinity: a store in which Recharge opens no portal is asked once which one it shows. That is kept when
 // the detected settings are edited.
 func TestSetupOfAffinity(t *testing.T) {
+	t.Parallel()
 	f := servertest.Start(t, servertest.ManyStores)
 	f.Recharge.SetUnity(true)
 	f.Connect()

@@ -1,4 +1,4 @@
-package server_test
+package virtual_test
 
 import (
 	"crypto/rand"

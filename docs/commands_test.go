@@ -44,8 +44,14 @@ func TestDocsCommands(t *testing.T) {
 		"go mod tidy":                   "the go mod edit before it is tried with it",
 		"manage-subscriptions serve":    "newTestbed has run it",
 		"manage-subscriptions sandbox":  "TestTerminated runs it",
-		"manage-subscriptions campaign": "names the command; it needs arguments, as in docs/operate.md",
+		"manage-subscriptions campaign": "names the command; it needs arguments, as in docs/commands.md",
 		"go run ./bench":                "names the program; make bench runs it",
+
+		"docker compose exec server /manage-subscriptions stores":                                         "needs a container engine; TestOperateDocNamesTheServer checks the names",
+		"kubectl exec deploy/manage-subscriptions -- /manage-subscriptions stores":                        "needs a cluster; the same",
+		"docker compose logs --no-log-prefix server | grep k3v9x2m7qa":                                    "needs a container engine; the same",
+		"kubectl logs --selector app.kubernetes.io/name=manage-subscriptions --tail -1 | grep k3v9x2m7qa": "needs a cluster; the same",
+		"journalctl --unit manage-subscriptions --output cat | grep k3v9x2m7qa":                           "needs systemd",
 	}
 	named := map[string]bool{}
 	commands := typedCommands(t)
@@ -80,7 +86,7 @@ func TestDocsCommands(t *testing.T) {
 func typedCommands(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	const programs = `(?:manage-subscriptions|go (?:run|test|build|install|mod|vet|tool)|npm|npx|node|make|docker|bash|sh|cp|` +
+	const programs = `(?:manage-subscriptions|go (?:run|test|build|install|mod|vet|tool)|npm|npx|node|make|docker|bash|sh|cp|journalctl|` +
 		`openssl|curl|redis-cli|promtool|kubectl|helm|python3|ruby|tar|git) `
 	inline := regexp.MustCompile("`(" + programs + "[^`]+)`")
 	begins := regexp.MustCompile("^" + programs)

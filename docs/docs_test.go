@@ -84,6 +84,55 @@ func TestOperateDocSaysWhatIs(t *testing.T) {
 	}
 }
 
+// TestOperateDocSaysWhatACauseMeans checks that the runbook has every reason why a call to Recharge fails.
+func TestOperateDocSaysWhatACauseMeans(t *testing.T) {
+	text := read(t, "docs/operate.md")
+	_, causes, _ := strings.Cut(text, "| cause | what to do |")
+	for _, reason := range match(t, "recharge/errors.go", `Reason = "([^"]+)"`) {
+		if !strings.Contains(causes, "`"+reason[1]+"`") {
+			t.Errorf("docs/operate.md does not say what the cause %q means", reason[1])
+		}
+	}
+}
+
+// TestOperateDocNamesTheServer checks the names in the commands of docs/operate.md that need Docker or Kubernetes.
+func TestOperateDocNamesTheServer(t *testing.T) {
+	for file, names := range map[string]string{
+		"docker-compose.yml": `(?m)^  server:$`,
+		"Dockerfile":         `ENTRYPOINT \["/manage-subscriptions"\]`,
+		"deploy/kubernetes/manage-subscriptions.yaml": `kind: Deployment\nmetadata:\n  name: manage-subscriptions\n` +
+			`  labels: \{app.kubernetes.io/name: manage-subscriptions\}`,
+	} {
+		if len(match(t, file, names)) == 0 {
+			t.Errorf("%s has no %s; docs/operate.md names it", file, names)
+		}
+	}
+}
+
+// TestAlertsLeadToTheRunbook checks that each alert says what is wrong, and links to its part of docs/operate.md.
+func TestAlertsLeadToTheRunbook(t *testing.T) {
+	const runbook = "https://github.com/manage-subscriptions/manage-subscriptions/blob/main/docs/operate.md#"
+	known, text := anchors(t, "docs/operate.md"), read(t, "docs/operate.md")
+	alerts := match(t, "deploy/prometheus/alerts.yml", `(?m)^      - alert: ManageSubscriptions(\w+)\n((?:        .*\n)+)`)
+	if len(alerts) == 0 {
+		t.Fatal("there are no alerts")
+	}
+	for _, alert := range alerts {
+		for _, part := range []string{`severity: (page|ticket)\}`, `summary: \S.*`, `description: \S.*`} {
+			if !regexp.MustCompile(part).MatchString(alert[2]) {
+				t.Errorf("%s has no %s", alert[1], part)
+			}
+		}
+		_, url, _ := strings.Cut(alert[2], "runbook_url: ")
+		if anchor, ok := strings.CutPrefix(strings.TrimSpace(url), runbook); !ok || !slices.Contains(known, anchor) {
+			t.Errorf("%s has the runbook_url %q; want a heading of docs/operate.md", alert[1], url)
+		}
+		if !regexp.MustCompile(`\b` + alert[1] + `\b`).MatchString(text) {
+			t.Errorf("docs/operate.md does not name the alert %s", alert[1])
+		}
+	}
+}
+
 // TestArchitectureDocDrawsTheImports checks that the chart has an arrow for each import
 // between its packages, and no others.
 func TestArchitectureDocDrawsTheImports(t *testing.T) {

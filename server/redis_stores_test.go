@@ -80,7 +80,7 @@ func TestRolledBackServers(t *testing.T) {
 	everywhere("revoked", pats, http.StatusForbidden)
 	restore()
 	everywhere("the key restored", pats, http.StatusForbidden)
-	if lines := f.Log.Lines("Redis was rolled back: see docs/operate.md"); len(lines) != 1 || lines[0]["shop"] != servertest.Shop {
+	if lines := f.Log.Lines("Redis was rolled back: see docs/redis.md"); len(lines) != 1 || lines[0]["shop"] != servertest.Shop {
 		t.Errorf("logged %v; want it once, with the store", lines)
 	}
 	if _, body := f.AppHome("/app/disconnect", f.SessionToken(nil), url.Values{}); !strings.Contains(body, "Disconnected") {

@@ -221,7 +221,7 @@ func (s *Store) current(ctx context.Context, seen *Record, value any) (*Record, 
 // an operator may be restoring what was lost. No time goes into the revision, since another instance
 // may have seen a newer one.
 func (s *Store) putBack(ctx context.Context, seen *Record, older string) (*Record, error) {
-	s.options.Log.ErrorContext(ctx, "Redis was rolled back: see docs/operate.md", "shop", seen.Shop)
+	s.options.Log.ErrorContext(ctx, "Redis was rolled back: see docs/redis.md", "shop", seen.Shop)
 	if seen.orNil() == nil {
 		s.see(&Record{Shop: seen.Shop, revision: seen.revision, sealed: older}) // not logged again
 		return nil, nil

@@ -70,7 +70,7 @@ func TestRolledBackKey(t *testing.T) {
 			t.Errorf("%s has %d keys after the rollback; want none", name, n)
 		}
 		is(t, name, first, pat, recharge.Customer{})
-		if lines := l.lines("level=ERROR", rolledBack, "docs/operate.md", string(shop)); len(lines) != before+1 {
+		if lines := l.lines("level=ERROR", rolledBack, "docs/redis.md", string(shop)); len(lines) != before+1 {
 			t.Errorf("%s: logged %q; want one line more", name, l.lines())
 		}
 		for _, s := range []*store.Store{a, b, open(t, on(many(c, l), server))} {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestVersions compares the versions that docs/upgrade.md supports with the code.
+// TestVersions compares the versions that docs/upgrade.md supports with the code, and the
+// version of Go that any document names.
 func TestVersions(t *testing.T) {
 	for row, source := range map[string][2]string{
 		"Go, to build it":      {"go.mod", `(?m)^go ([0-9]+\.[0-9]+)`},
@@ -22,6 +23,14 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s: %s has %d versions, docs/upgrade.md %d; want one each", row, source[0], len(code), len(doc))
 		} else if code[0][1] != strings.TrimSuffix(doc[0][1], ".") {
 			t.Errorf("docs/upgrade.md says %s %s; %s says %s", row, doc[0][1], source[0], code[0][1])
+		}
+	}
+	want := match(t, "go.mod", `(?m)^go ([0-9]+\.[0-9]+)`)[0][1]
+	for _, doc := range documents(t) {
+		for _, named := range match(t, doc, `\bGo ([0-9]\.[0-9]+)`) {
+			if named[1] != want {
+				t.Errorf("%s names Go %s; go.mod requires %s", doc, named[1], want)
+			}
 		}
 	}
 }

@@ -29,7 +29,7 @@ func Unknown(environ []string, dotenv string) (unknown Problems) {
 		case len(like) > 0:
 			unknown.Add(name, "is not a setting", "did you mean "+strings.Join(like, " or ")+"?")
 		case strings.HasPrefix(name, "RECHARGE_"):
-			unknown.Add(name, "is not a setting", "README lists the settings")
+			unknown.Add(name, "is not a setting", "docs/settings.md lists the settings")
 		}
 	}
 	return unknown

@@ -14,7 +14,7 @@ func TestUnknown(t *testing.T) {
 	for environ, want := range map[string]string{
 		"RECHARGE_TOKEN=hush":                   "RECHARGE_TOKEN is RECHARGE_API_TOKEN or RECHARGE_STOREFRONT_TOKEN?",
 		"RECHARGE_API_KEY=hush":                 "RECHARGE_API_KEY is RECHARGE_API_TOKEN or RECHARGE_API_URL?",
-		"RECHARGE_WEBHOOK=hush":                 "RECHARGE_WEBHOOK is README lists the settings",
+		"RECHARGE_WEBHOOK=hush":                 "RECHARGE_WEBHOOK is docs/settings.md lists the settings",
 		"SHOPIFY_APIKEY=hush":                   "SHOPIFY_APIKEY is SHOPIFY_API_KEY?",
 		"SHOPIFY_SECRET=hush":                   "SHOPIFY_SECRET is SHOPIFY_API_SECRET?",
 		"SHOPIFY_APP_URL=hush":                  "SHOPIFY_APP_URL is APP_URL?",

@@ -183,6 +183,42 @@ func TestListedCustomers(t *testing.T) {
 	})
 }
 
+// TestCancelledBesideAnother checks that a campaign that relied on the accesses of another does not claim to be
+// prepared once that is cancelled, and is prepared anew.
+func TestCancelledBesideAnother(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWithImport(t, 20, servertest.WithWebhooks, func(s *config.Settings) { s.RechargeRate = "200,400" })
+	f.WaitForImport()
+	x := f.Importer(servertest.WithWebhooks)
+	plan := func(name string) string {
+		planned, err := x.Plan(t.Context(), servertest.Shop, importer.Plan{Name: name, StartsAt: f.Clock.Now().Add(time.Minute), Audience: store.ActiveSubscribers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return planned.ID
+	}
+	one := func(id string) importer.Campaign {
+		all, err := x.Campaigns(t.Context(), servertest.Shop, id)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("campaign %s: %v, %v", id, all, err)
+		}
+		return all[0]
+	}
+	first := plan("Spring")
+	f.Until("the first is prepared", func() bool { return one(first).Made == one(first).Size && one(first).Pass > 0 })
+	second := plan("Sale")
+	f.Until("the second relies on it", func() bool { return one(second).Pass > 0 && one(second).Prepared() == one(second).Size })
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 429 })
+	if found, err := x.Cancel(t.Context(), servertest.Shop, first); !found || err != nil {
+		t.Fatal(found, err)
+	}
+	if got := one(second); got.Prepared() != 0 || got.Size == 0 {
+		t.Errorf("%d of %d are prepared; want none, since what the first made is no longer used", got.Prepared(), got.Size)
+	}
+	f.Recharge.SetFaults(func(r *rechargetest.Faults) { r.Status = 0 })
+	f.Until("the second is prepared", func() bool { return one(second).Pass > 0 && one(second).Made == one(second).Size })
+}
+
 // TestReadCustomers: ids are found in the files that merchants have.
 func TestReadCustomers(t *testing.T) {
 	t.Parallel()

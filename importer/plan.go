@@ -268,6 +268,7 @@ func (x *Importer) Cancel(ctx context.Context, shop shopify.Shop, id string) (bo
 	found, err := x.recorder.Store.CancelCampaign(ctx, shop, id)
 	if err == nil && found {
 		x.recorder.Log.InfoContext(ctx, "campaign cancelled", "shop", string(shop), "campaign", id)
+		wake(x.planned)
 	}
 	return found, err
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -42,6 +41,7 @@ type Campaign struct {
 	EndsAt   time.Time // zero: it goes on until it is cancelled
 	Audience string    // ActiveSubscribers, ListedCustomers or Renewals
 	MadeAt   time.Time
+	Restarts int // how often another was cancelled, whose accesses this one may have counted as prepared
 }
 
 // Over reports whether a campaign has ended.
@@ -82,6 +82,7 @@ type Progress struct {
 	Began                 time.Time
 	NextPass              time.Time // not before
 	Problem               string    // why the work waits, as a fixed key; "": it does not
+	Restarts              int       // as the campaign's; otherwise the list is to be gone through anew
 }
 
 // Prepared is how many shoppers have got an access. It does not shrink.
@@ -119,22 +120,6 @@ func clicksKey(shop shopify.Shop, id string) string   { return shopPrefix(shop) 
 
 func campaignKeys(shop shopify.Shop, id string) []string {
 	return []string{listKey(shop, id), nextListKey(shop, id), progressKey(shop, id), clicksKey(shop, id)}
-}
-
-// UpdateConnection changes a shop's connection, if it has one, and reports whether it has. In one-store
-// mode it creates the connection that holds what is not configured.
-func (s *Store) UpdateConnection(
-	ctx context.Context, shop shopify.Shop, change func(*Connection) bool,
-) (connected bool, err error) {
-	err = s.Update(ctx, shop, func(r *Record) bool {
-		own := shop == s.options.Single
-		if r.Connection == nil && own {
-			r.Connection = &Connection{Shop: shop}
-		}
-		connected = own || r.Connected()
-		return connected && change(r.Connection)
-	})
-	return connected, err
 }
 
 // SaveCampaign saves a campaign, with the pseudonyms of its audience if they are known already. Once it
@@ -177,10 +162,14 @@ func (s *Store) SaveCampaign(
 func (s *Store) CancelCampaign(ctx context.Context, shop shopify.Shop, id string) (found bool, err error) {
 	_, err = s.UpdateConnection(ctx, shop, func(connection *Connection) bool {
 		kept := slices.DeleteFunc(slices.Clone(connection.Campaigns), func(c Campaign) bool { return c.ID == id })
-		removed := len(kept) < len(connection.Campaigns)
-		found = found || removed
-		connection.Campaigns = kept
-		return removed
+		if len(kept) == len(connection.Campaigns) {
+			return false
+		}
+		for i := range kept {
+			kept[i].Restarts++
+		}
+		found, connection.Campaigns = true, kept
+		return true
 	})
 	if err != nil || !found {
 		return found, err
@@ -188,6 +177,7 @@ func (s *Store) CancelCampaign(ctx context.Context, shop shopify.Shop, id string
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	_ = s.redis.Unlink(ctx, campaignKeys(shop, id)...).Err() // nothing depends on it: they expire
+	_ = s.WakeCampaigns(ctx, shop)                           // or the others go on with their next pass
 	return true, nil
 }
 
@@ -264,18 +254,14 @@ func (s *Store) writeNames(ctx context.Context, r *Record, c Campaign, key strin
 			command = append(command, name)
 		}
 		command = append(command, "PEXPIRE", 2, key, life)
-		if same, err := s.ifSame(ctx, r, []string{key}, command...); err != nil || !same {
-			return errors.Join(err, notSame(same))
+		switch same, err := s.ifSame(ctx, r, []string{key}, command...); {
+		case err != nil:
+			return err
+		case !same:
+			return ErrOutdated
 		}
 	}
 	return nil
-}
-
-func notSame(same bool) error {
-	if same {
-		return nil
-	}
-	return ErrOutdated
 }
 
 // ReplaceNames replaces a campaign's list, and saves the progress with it, in one step.
@@ -346,9 +332,12 @@ func (s *Store) LoadNamed(ctx context.Context, r *Record, names []string) ([]Nam
 }
 
 // Progress returns how far the work on a campaign is. A progress that an earlier epoch has sealed counts
-// as none.
+// as none. One from before a restart keeps only what is true of the audience.
 func (s *Store) Progress(ctx context.Context, shop shopify.Shop, c Campaign) (p Progress, err error) {
 	_, err = s.readSealed(ctx, shop, progressKey(shop, c.ID), &p)
+	if p.Restarts != c.Restarts {
+		p = Progress{Size: p.Size, Unknown: p.Unknown, Planned: p.Planned, Made: p.Made, Began: p.Began, Restarts: c.Restarts}
+	}
 	return p, err
 }
 

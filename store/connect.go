@@ -155,3 +155,19 @@ func (c *Connection) Learn(seen Traits, at time.Time) bool {
 	}
 	return c.Detected != last
 }
+
+// UpdateConnection changes a shop's connection, if it has one, and reports whether it has. In one-store
+// mode it creates the connection that holds what is not configured.
+func (s *Store) UpdateConnection(
+	ctx context.Context, shop shopify.Shop, change func(*Connection) bool,
+) (connected bool, err error) {
+	err = s.Update(ctx, shop, func(r *Record) bool {
+		own := shop == s.options.Single
+		if r.Connection == nil && own {
+			r.Connection = &Connection{Shop: shop}
+		}
+		connected = own || r.Connected()
+		return connected && change(r.Connection)
+	})
+	return connected, err
+}

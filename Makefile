@@ -44,7 +44,8 @@ size: ## count the lines of Go outside tests; fails if a limit is exceeded
 
 pictures: ## take the pictures in README and docs, and more in the folder that is printed
 	@folder=$$(mktemp -d) && SCREENSHOTS=$$folder go test ./sandbox -run 'TestPictures|TestMerchant$$|TestCampaign$$' -count=1 && \
-	  cp $$folder/sandbox.png docs/ && cp $$folder/listing-health.png docs/listing/health.png && for name in menu block account-menu gallery install-approve install-connect install-try install-health install-campaign; do cp $$folder/$$name.png docs/pictures/; done && ls $$folder/*
+	  cp $$folder/sandbox.png docs/ && for name in health connect try campaign; do cp $$folder/listing-$$name.png docs/listing/$$name.png; done && \
+	  for name in menu block account-menu gallery install-approve install-connect install-try install-health install-campaign; do cp $$folder/$$name.png docs/pictures/; done && ls $$folder/*
 
 site: ## build docs/ into a website, in docs/.vitepress/dist
 	npm ci && npm run site

@@ -66,6 +66,7 @@ func TestCampaign(t *testing.T) {
 	m.sees(`[data-progress="preparing"] progress:not([value="0"])`)
 	do(t, m.ctx, chromedp.EmulateViewport(1000, 820), chromedp.ScrollIntoView(css("#campaigns details"), m.app()))
 	picture(t, m.ctx, "install-campaign", 1000, 820)
+	m.listing("campaign", "#campaigns details")
 	m.sees(`[data-progress="running"] progress[value="100"]`)
 
 	before := s.Recharge.Requests()

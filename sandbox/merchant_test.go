@@ -190,6 +190,7 @@ func TestMerchant(t *testing.T) {
 	m.sees("#step-link[open] #setup-embed") // its accounts have no menu of their own
 	do(t, m.ctx, chromedp.EmulateViewport(1000, 980), chromedp.ScrollIntoView(css("#connect-heading"), m.app()))
 	picture(t, m.ctx, "install-connect", 1000, 980)
+	m.listing("connect", "#connect-heading")
 
 	m.goes("Try it", "#customer")
 	m.types("#customer", pat)
@@ -210,6 +211,7 @@ func TestMerchant(t *testing.T) {
 	}
 	do(t, m.ctx, chromedp.EmulateViewport(1000, 640), chromedp.ScrollIntoView(css("#tried"), m.app()))
 	picture(t, m.ctx, "install-try", 1000, 640)
+	m.listing("try", "#tried")
 
 	shopper := newWalker(t, roastery, machine)
 	do(t, shopper.ctx,

@@ -65,6 +65,13 @@ func crop(t *testing.T, ctx context.Context, name string, element css) {
 	save(t, name, read(t, ctx, chromedp.Screenshot(element)))
 }
 
+// listing takes a picture for docs/listing/, in the size that Shopify wants, with an element in view.
+func (m *merchant) listing(name string, element css) {
+	m.t.Helper()
+	do(m.t, m.ctx, chromedp.EmulateViewport(1600, 900), chromedp.ScrollIntoView(element, m.app()))
+	save(m.t, "listing-"+name, read(m.t, m.ctx, chromedp.CaptureScreenshot()))
+}
+
 // save writes a picture if SCREENSHOTS names a folder.
 func save(t *testing.T, name string, png []byte) {
 	t.Helper()
@@ -101,6 +108,5 @@ func day(t *testing.T, ctx context.Context) {
 	m.open(`#health .bar`)
 	do(t, ctx, chromedp.ScrollIntoView(css("#health figure"), m.app()))
 	picture(t, ctx, "install-health", 1000, 900)
-	do(t, ctx, chromedp.EmulateViewport(1600, 900), chromedp.ScrollIntoView(css("#health"), m.app()))
-	save(t, "listing-health", read(t, ctx, chromedp.CaptureScreenshot())) // in the size that Shopify's listing wants
+	m.listing("health", "#health")
 }

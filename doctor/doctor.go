@@ -145,16 +145,18 @@ func printRemedies(out io.Writer, remedies ...string) {
 // Options are what an operator passes in addition to the settings, as flags of the command.
 type Options struct {
 	// Shop is the store whose Recharge is checked. If there are many stores, "" checks none.
-	Shop      string   `help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
-	StoreURLs []string `name:"store-url" placeholder:"URL" sep:"none" help:"A storefront to check; may be repeated."`
+	Shop      string   `xor:"shop" help:"If you serve many stores, the one to check, such as my-store.myshopify.com."`
+	All       bool     `xor:"shop,url,id" help:"If you serve many stores, check each connected one."`
+	StoreURLs []string `name:"store-url" xor:"url" placeholder:"URL" sep:"none" help:"A storefront to check; repeatable."`
 	Path      string   `default:"/apps/subscriptions" help:"The app's path there, if a merchant has changed it."`
-	Customer  string   `placeholder:"ID" help:"A subscriber's id in Shopify. Sessions are made for them at Recharge."`
+	Customer  string   `xor:"id" placeholder:"ID" help:"A subscriber's id in Shopify, for whom sessions are made."`
 	// Only a person can see whether a link opens the portal twice.
 	VisitTwice bool `xor:"output" help:"With --customer, print a link that signs in as them, for you to open twice."`
 	// They are in a file, since anybody who reads them can use the signature for three months.
 	CrawlerHeaders []byte `type:"filecontent" placeholder:"FILE" help:"A crawler's signature for the storefront."`
 
-	Roots *x509.CertPool `kong:"-"` // nil: this machine's
+	Stores []Store        `kong:"-"` // the connected ones, for All
+	Roots  *x509.CertPool `kong:"-"` // nil: this machine's
 }
 
 // check checks the options and returns the shop whose Recharge is checked; "" if none is named.
@@ -224,7 +226,7 @@ type doctor struct {
 }
 
 // Run checks the setup of a server with these settings, which resolves clicks with resolver. It takes
-// at most 18 s.
+// at most 18 s, and with All at most that for every 16 stores.
 // Errors: config.Problems if the options are wrong.
 func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, options Options) (Report, error) {
 	shop, err := options.check(cfg)
@@ -241,6 +243,9 @@ func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, opti
 		groups = append(groups, func(ctx context.Context) []Check { return d.proxy(ctx, at) })
 	}
 	groups = append(groups, d.accounts)
+	if d.all() { // each store has its own limit of time
+		groups = []func(context.Context) []Check{d.redis, d.app, func(context.Context) []Check { return d.stores(ctx) }}
+	}
 	found := make([][]Check, len(groups))
 	var running sync.WaitGroup
 	for i, group := range groups { // concurrently, so that one that hangs takes no time from the others

@@ -76,6 +76,14 @@ func (o Overview) Left() bool {
 	return len(o.Troubles) > 0 && o.Troubles[0].Name == notConnected && o.Visits == 0
 }
 
+// Lines returns the troubles, a line each.
+func (o Overview) Lines() (lines []string) {
+	for _, trouble := range o.Troubles {
+		lines = append(lines, trouble.Name+": "+trouble.Text.String())
+	}
+	return lines
+}
+
 // Outcome is how some visits of today ended.
 type Outcome struct {
 	Name  string `json:"outcome"`

@@ -207,6 +207,12 @@ func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Option
 		return doctor.Report{}, fmt.Errorf("doctor: %w", err)
 	}
 	defer s.close()
+	if ask.All {
+		shops, _ := s.shopsNamed(ctx, "") // if Redis does not answer, redis.reach says so
+		for _, one := range s.overviews(ctx, shops).Stores {
+			ask.Stores = append(ask.Stores, doctor.Store{Shop: one.Shop, Troubles: one.Lines()})
+		}
+	}
 	return doctor.Run(ctx, cfg, s.resolver, ask)
 }
 

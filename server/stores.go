@@ -164,8 +164,8 @@ func printStore(out io.Writer, o merchant.Overview, now time.Time) error {
 		fmt.Fprintf(&text, "%-13s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("store", "%s", o.Shop)
-	for _, trouble := range o.Troubles {
-		line("trouble", "%s: %s", trouble.Name, trouble.Text)
+	for _, trouble := range o.Lines() {
+		line("trouble", "%s", trouble)
 	}
 	if o.Portal != "" {
 		if !o.ConnectedAt.IsZero() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/doctor"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
@@ -194,5 +196,65 @@ func TestStoresMany(t *testing.T) {
 			t.Errorf("%d stores: %v, %d lines", n, err, lines)
 		}
 		t.Logf("%d stores were read in %v", n, time.Since(begun))
+	}
+}
+
+// TestDoctorAll: doctor checks each connected store at Recharge, and says what is wrong with which.
+func TestDoctorAll(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	f.SaveElsewhere(store.Connection{Shop: "a-revoked.myshopify.com", APIToken: "sk_test_revoked", SavedAt: f.Clock.Now()})
+	f.SaveElsewhere(store.Connection{Shop: "z-damaged.myshopify.com", APIToken: "sk_test_other", SavedAt: f.Clock.Now()})
+	client := redis.NewClient(&redis.Options{Addr: f.Redis.Addr})
+	defer client.Close()
+	if err := client.Set(t.Context(), "ms2:{z-damaged.myshopify.com}:shop", "another key's", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	f.Calls()
+	ask := func(ask doctor.Options, change ...func(*config.Settings)) (doctor.Report, error) {
+		settings := f.Settings()
+		for _, edit := range change {
+			edit(&settings)
+		}
+		cfg, err := settings.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return server.Doctor(t.Context(), cfg, ask, server.Options{Now: f.Clock.Now})
+	}
+	report, err := ask(doctor.Options{All: true}, servertest.ManyStores)
+	if err != nil || report.OK {
+		t.Fatalf("doctor --all = %v, %v; want failed checks", report.OK, err)
+	}
+	found := map[string]doctor.Check{}
+	for _, check := range report.Checks {
+		found[check.Name] = check
+	}
+	for shop, want := range map[string]struct {
+		status        doctor.Status
+		found, remedy string
+	}{
+		servertest.Shop:           {doctor.OK, "6 checks passed", ""},
+		"a-revoked.myshopify.com": {doctor.Fail, "recharge.token: bad token (401)", "make a new Admin token at Recharge and paste it in the app"},
+		"z-damaged.myshopify.com": {doctor.Fail, "unreadable: the shop's record does not open", "see manage-subscriptions stores --shop z-damaged.myshopify.com"},
+	} {
+		got := found[shop]
+		if got.Status != want.status || !strings.Contains(got.Found, want.found) || !strings.Contains(got.Remedy, want.remedy) {
+			t.Errorf("%s: %+v; want %v", shop, got, want)
+		}
+	}
+	if found["recharge.token"].Name != "" || found["redis.reach"].Status != doctor.OK || found["app.reach"].Name == "" {
+		t.Errorf("doctor --all checks %v; want Redis and the server once, and no store by itself", found)
+	}
+	if calls := f.Calls(); calls["token_information"] != 2 || calls["sessions"] != 0 {
+		t.Errorf("doctor --all makes calls %v; want one for each token, and no session", calls)
+	}
+	report, err = ask(doctor.Options{All: true}, servertest.ManyStores, func(s *config.Settings) { s.RedisURL = "redis://127.0.0.1:1" })
+	if last := report.Checks[len(report.Checks)-2]; err != nil || last.Name != "stores" || last.Status != doctor.Skipped {
+		t.Errorf("without Redis: %v, %+v; want no stores", err, report.Checks)
+	}
+	report, _ = ask(doctor.Options{All: true})
+	if !slices.ContainsFunc(report.Checks, func(c doctor.Check) bool { return c.Name == "recharge.token" && c.Status == doctor.OK }) {
+		t.Errorf("for one store: %+v; want it checked as without --all", report.Checks)
 	}
 }

@@ -127,10 +127,7 @@ func redact(message string, args []string) string {
 
 // parseTime reads a flag's time. Kong's own error shows Go's layout of one.
 func parseTime(kongContext *kong.DecodeContext, target reflect.Value) error {
-	var text string
-	if err := kongContext.Scan.PopValueInto("time", &text); err != nil {
-		return err
-	}
+	text := kongContext.Scan.Pop().String()
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
 		return fmt.Errorf("%q is not a time with its zone, such as 2026-11-28T10:00:00Z or 2026-11-28T11:00:00+01:00", text)

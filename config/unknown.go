@@ -27,7 +27,7 @@ func Unknown(environ []string, dotenv string) (unknown Problems) {
 		like := slices.DeleteFunc(slices.Clone(missing), func(setting string) bool { return !resembles(name, setting) })
 		switch {
 		case len(like) > 0:
-			unknown.Add(name, "is not a setting", "did you mean "+strings.Join(like, " or ")+"?")
+			unknown.Add(name, "is not a setting", "rename it if you meant "+strings.Join(like, " or "))
 		case strings.HasPrefix(name, "RECHARGE_"):
 			unknown.Add(name, "is not a setting", "docs/settings.md lists the settings")
 		}

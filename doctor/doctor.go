@@ -48,7 +48,8 @@ type Check struct {
 	Remedy string `json:"remedy"` // how to fix it; "" if nothing is wrong
 	Ms     int64  `json:"ms"`
 
-	goesOn bool // checks that need this one run even if it is not OK
+	setting string // that it is about; "": none
+	goesOn  bool   // checks that need this one run even if it is not OK
 }
 
 //go:embed remedies.txt
@@ -129,7 +130,7 @@ func (r Report) Print(out io.Writer, verbose bool) {
 	warnings := strings.TrimSuffix(fmt.Sprintf("%d warnings", counts[Warn]), map[bool]string{true: "s"}[counts[Warn] == 1])
 	fmt.Fprintf(out, "\n%d passed, %s, %d failed, %d skipped.", counts[OK], warnings, counts[Fail], counts[Skipped])
 	if worst := cmp.Or(earliest[Fail], earliest[Warn]); worst.Remedy != "" {
-		fmt.Fprintf(out, " First, fix %s: %s.", worst.Name, worst.Remedy)
+		fmt.Fprintf(out, " First, fix %s: %s.", cmp.Or(worst.setting, worst.Name), worst.Remedy)
 	}
 	fmt.Fprintln(out)
 }
@@ -320,7 +321,8 @@ func Unconfigured(problems config.Problems) Report { return Report{Checks: mista
 // mistakes returns a check for each problem with the settings.
 func mistakes(status Status, problems config.Problems) (checks []Check) {
 	for _, p := range problems {
-		checks = append(checks, Check{Name: "configuration", Status: status, Asked: p.Name, Found: p.What, Remedy: p.Hint})
+		check := Check{Name: "configuration", Status: status, Asked: p.Name, Found: p.What, Remedy: p.Hint, setting: p.Name}
+		checks = append(checks, check)
 	}
 	return checks
 }

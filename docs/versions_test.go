@@ -3,26 +3,30 @@ package docs
 import (
 	"flag"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 )
 
-// TestVersions compares the versions that docs/upgrade.md supports with the code, and the
-// version of Go that any document names.
-func TestVersions(t *testing.T) {
-	for row, source := range map[string][2]string{
-		"Go, to build it":      {"go.mod", `(?m)^go ([0-9]+\.[0-9]+)`},
-		"Redis":                {"doctor/redis.go", `use Redis ([0-9.]+) or newer`},
-		"Recharge's Admin API": {"recharge/client.go", `apiVersion += "([0-9-]+)"`},
-		"Shopify's API, for webhooks and extensions": {"shopify.app.toml", `api_version = "([0-9-]+)"`},
+// TestDocsRepeatTheCode compares versions and times that documents for merchants and
+// operators name with the code. Each pattern has one group.
+func TestDocsRepeatTheCode(t *testing.T) {
+	const upgrade, privacy, merchants = "docs/upgrade.md", "docs/listing/privacy-policy.md", "docs/merchants.md"
+	for _, same := range [][4]string{
+		{upgrade, `(?m)^\| Go, to build it \| ([0-9.]+)`, "go.mod", `(?m)^go ([0-9]+\.[0-9]+)`},
+		{upgrade, `(?m)^\| Redis \| ([0-9.]+) or newer`, "doctor/redis.go", `use Redis ([0-9.]+) or newer`},
+		{upgrade, `(?m)^\| Recharge's Admin API \| ([0-9-]+)`, "recharge/client.go", `apiVersion += "([0-9-]+)"`},
+		{upgrade, `(?m)^\| Shopify's API, .* \| ([0-9-]+) \|`, "shopify.app.toml", `api_version = "([0-9-]+)"`},
+		{privacy, `encrypted, at most ([0-9]+) days after`, "store/cached.go", `longestLife += ([0-9]+) \* 24 \* time.Hour`},
+		{privacy, `counters without any customer for ([0-9]+) days`, "store/counters.go", `countsFor += ([0-9]+) \* 24 \* time.Hour`},
+		{privacy, `The link is used for \[([0-9]+) minutes\]`, "config/settings.go", `name:"link-ttl".* default:"([0-9]+)m"`},
+		{merchants, `at the latest within ([0-9]+) days`, "store/cached.go", `longestLife += ([0-9]+) \* 24 \* time.Hour`},
+		{merchants, `The link opens once, within ([0-9]+) minutes`, "merchant/support.go", `SupportLife = ([0-9]+) \* time.Minute`},
 	} {
-		code := match(t, source[0], source[1])
-		doc := match(t, "docs/upgrade.md", `(?m)^\| `+regexp.QuoteMeta(row)+` \| ([0-9.-]+)`)
-		if len(code) != 1 || len(doc) != 1 {
-			t.Errorf("%s: %s has %d versions, docs/upgrade.md %d; want one each", row, source[0], len(code), len(doc))
-		} else if code[0][1] != strings.TrimSuffix(doc[0][1], ".") {
-			t.Errorf("docs/upgrade.md says %s %s; %s says %s", row, doc[0][1], source[0], code[0][1])
+		doc, code := match(t, same[0], same[1]), match(t, same[2], same[3])
+		if len(doc) != 1 || len(code) != 1 {
+			t.Errorf("%s matches %s %d times, and %s matches %s %d times; want once each", same[0], same[1], len(doc), same[2], same[3], len(code))
+		} else if doc[0][1] != code[0][1] {
+			t.Errorf("%s says %q; %s has %q", same[0], doc[0][0], same[2], code[0][0])
 		}
 	}
 	want := match(t, "go.mod", `(?m)^go ([0-9]+\.[0-9]+)`)[0][1]

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,6 +16,8 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
 	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/shopify/shopifytest"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // TestEvictingRedisIsRefused: Run refuses a Redis that could evict merchants' data.
@@ -121,4 +125,53 @@ func TestRekey(t *testing.T) {
 	if calls := f.Calls(); calls["customers"]+calls["sessions"] != 0 {
 		t.Errorf("that click makes calls %v; want pat known", calls)
 	}
+}
+
+// TestManyStoresWithoutRedis: without Redis, a server for many stores stays alive and ready. Shoppers of a store whose
+// record it has read reach the portal, and those of another store are asked to try again, until Redis is back.
+func TestManyStoresWithoutRedis(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWith(t, storetest.Redis(t, "--appendonly", "yes"), servertest.ManyStores)
+	f.Connect()
+	other := shopifytest.NewServer(shopifytest.Options{Shop: "other-shop.myshopify.com", Now: f.Clock.Now})
+	defer other.Close()
+	f.SaveElsewhere(store.Connection{Shop: "other-shop.myshopify.com", APIToken: "sk_test_other", SavedAt: f.Clock.Now()})
+	f.Redis.Stop()
+	// A visitor who is not signed in is sent to the sign-in of a store that is known.
+	visit := func(shop *shopifytest.Server, customer string) string {
+		response, body := f.Request("GET", f.Public, "/apps/subscriptions?"+shop.SignedQuery("", customer, "/apps/subscriptions", servertest.AppSecret))
+		if response.StatusCode != http.StatusOK {
+			return response.Status
+		}
+		return regexp.MustCompile(`data-outcome="(\w*)"`).FindString(body)
+	}
+	check := func(when, read, unread string) {
+		t.Helper()
+		for _, probe := range []string{"/livez", "/readyz"} {
+			if status, _ := fetch(t, f.Ops, probe); status != http.StatusOK {
+				t.Errorf("%s: %s = %d; want 200", when, probe, status)
+			}
+		}
+		if got := visit(f.Store, servertest.Pat); got != read {
+			t.Errorf("%s: a click at the store whose record was read = %s; want %s", when, got, read)
+		}
+		if got := visit(other, ""); got != unread {
+			t.Errorf("%s: a click at the store whose record was not read = %s; want %s", when, got, unread)
+		}
+	}
+	const found, tryAgain = "302 Found", `data-outcome="unavailable"`
+	check("Redis is gone", found, tryAgain)
+	f.Until("the metrics show that Redis is gone", func() bool {
+		_, scraped := fetch(t, f.Ops, "/metrics")
+		return strings.Contains(scraped, "\nmanage_subscriptions_redis_up 0\n") && strings.Contains(scraped, "\nmanage_subscriptions_ready 1\n")
+	})
+	f.Restart(func() {}, servertest.ManyStores)
+	f.Until("the new server is ready", func() bool { status, _ := fetch(t, f.Ops, "/readyz"); return status == http.StatusOK })
+	check("a server that started since", tryAgain, tryAgain)
+	f.Redis.Start()
+	f.Until("Redis is in use again", func() bool {
+		f.Clock.Add(2 * time.Second)
+		return visit(other, "") == found
+	})
+	check("Redis is back", found, found)
 }

@@ -30,7 +30,10 @@ func TestMain(m *testing.M) {
 const fenced = "(?ms)^ *```([a-z]*)\n(.*?)^ *```$"
 
 // documents returns every Markdown file of the repository.
-func documents(t *testing.T) []string {
+func documents(t *testing.T) []string { return files(t, ".md") }
+
+// files returns every file of the repository whose name ends so.
+func files(t *testing.T, extension string) []string {
 	t.Helper()
 	var found []string
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -39,7 +42,7 @@ func documents(t *testing.T) []string {
 			return err
 		case entry.IsDir() && slices.Contains([]string{".git", "node_modules", ".vitepress"}, entry.Name()):
 			return filepath.SkipDir
-		case filepath.Ext(path) == ".md":
+		case filepath.Ext(path) == extension:
 			found = append(found, path)
 		}
 		return nil
@@ -161,12 +164,21 @@ func TestArchitectureDocDrawsTheImports(t *testing.T) {
 }
 
 // TestDocsNameWhatIsThere checks that each file and folder that the map names exists, and
-// each file that a document links to.
+// each name of a function or a type.
 func TestDocsNameWhatIsThere(t *testing.T) {
+	var code strings.Builder
+	for _, file := range files(t, ".go") {
+		code.WriteString(read(t, file))
+	}
 	for _, doc := range []string{"docs/architecture.md", "README.md", "CONTRIBUTING.md"} {
 		for _, named := range match(t, doc, "`([a-z][a-z0-9_./-]*(?:/|\\.go|\\.md))`") {
 			if _, err := os.Stat(named[1]); err != nil {
 				t.Errorf("%s names %s: %v", doc, named[1], err)
+			}
+		}
+		for _, named := range match(t, doc, "`(?:[A-Za-z]+\\.)*([A-Za-z]*[a-z][A-Z][A-Za-z]*)`") {
+			if !strings.Contains(code.String(), named[1]) {
+				t.Errorf("%s names %s, which no Go file has", doc, named[1])
 			}
 		}
 	}

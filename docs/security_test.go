@@ -2,9 +2,7 @@ package docs
 
 import (
 	"encoding/json"
-	"io/fs"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,23 +36,11 @@ func TestSecurityDocNamesRealTests(t *testing.T) {
 
 func testsInTree(t *testing.T) map[string]bool {
 	t.Helper()
-	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)\(`)
 	there := map[string]bool{}
-	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir() && entry.Name() == "node_modules":
-			return filepath.SkipDir
-		case strings.HasSuffix(path, "_test.go"):
-			for _, found := range function.FindAllStringSubmatch(read(t, path), -1) {
-				there[found[1]] = true
-			}
+	for _, file := range files(t, ".go") {
+		for _, found := range match(t, file, `(?m)^func ((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)\(`) {
+			there[found[1]] = strings.HasSuffix(file, "_test.go")
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return there
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -72,6 +73,9 @@ func (a *Admin) planCampaign(c echo.Context, shop shopify.Shop) error {
 		campaign, err = a.Merchant.Importer.Forecast(c.Request().Context(), shop, plan)
 	default:
 		campaign, err = a.Merchant.Importer.Plan(c.Request().Context(), shop, plan)
+	}
+	if errors.Is(err, importer.Twice) {
+		err = importer.Twice // merchants see names, not ids
 	}
 	if err != nil {
 		text, ok := merchant.PlanWords(err)

@@ -77,6 +77,9 @@ func TestCampaignsOfTheAppHome(t *testing.T) {
 			if id == nil {
 				t.Fatalf("no id in %s", got)
 			}
+			if got := post(plan); !strings.Contains(got, "There is a campaign with this name") || strings.Contains(got, id[1]) {
+				t.Errorf("the same plan again = %s; want it refused, without an id, which merchants do not see", got)
+			}
 			if _, body := f.AppHome("/app/campaigns/cancel", f.SessionToken(servertest.ForShop(otherShop)), url.Values{"id": {id[1]}}); strings.Contains(body, "Spring") {
 				t.Errorf("another shop sees %s", body)
 			}

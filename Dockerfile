@@ -3,7 +3,7 @@
 # --read-only, as a user that owns nothing. `docker build .` builds for the local
 # machine. `docker buildx build --platform linux/amd64,linux/arm64 .` cross-compiles
 # for both, without emulation. Only the build needs the network.
-FROM --platform=$BUILDPLATFORM golang:1.26.8-trixie AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8-trixie@sha256:eae2aaa6add2936cbf350dd0d2628b363461542f0c4b3c0b558957e0f2997379 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download

@@ -65,11 +65,12 @@ func TestDocsCommands(t *testing.T) {
 		"grep -E '^[A-Z_]+=.' .env | fly secrets import":                                                                                            "the same",
 		"fly deploy": "the same",
 
-		"docker compose exec server /manage-subscriptions stores":                                         "needs a container engine; TestOperateDocNamesTheServer checks the names",
-		"kubectl exec deploy/manage-subscriptions -- /manage-subscriptions stores":                        "needs a cluster; the same",
-		"docker compose logs --no-log-prefix server | grep k3v9x2m7qa":                                    "needs a container engine; the same",
-		"kubectl logs --selector app.kubernetes.io/name=manage-subscriptions --tail -1 | grep k3v9x2m7qa": "needs a cluster; the same",
-		"journalctl --unit manage-subscriptions --output cat | grep k3v9x2m7qa":                           "needs systemd",
+		"docker compose exec server /manage-subscriptions stores":                                                                                    "needs a container engine; TestOperateDocNamesTheServer checks the names",
+		"kubectl exec deploy/manage-subscriptions -- /manage-subscriptions stores":                                                                   "needs a cluster; the same",
+		"sudo systemd-run --quiet --pipe --wait --property EnvironmentFile=/etc/manage-subscriptions.env /usr/local/bin/manage-subscriptions stores": "needs systemd; the same",
+		"docker compose logs --no-log-prefix server | grep k3v9x2m7qa":                                                                               "needs a container engine; the same",
+		"kubectl logs --selector app.kubernetes.io/name=manage-subscriptions --tail -1 | grep k3v9x2m7qa":                                            "needs a cluster; the same",
+		"journalctl --unit manage-subscriptions --output cat | grep k3v9x2m7qa":                                                                      "needs systemd",
 	}
 	named := map[string]bool{}
 	commands := typedCommands(t)

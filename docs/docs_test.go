@@ -101,8 +101,9 @@ func TestOperateDocSaysWhatACauseMeans(t *testing.T) {
 // TestOperateDocNamesTheServer checks the names in the commands of docs/operate.md that need Docker or Kubernetes.
 func TestOperateDocNamesTheServer(t *testing.T) {
 	for file, names := range map[string]string{
-		"docker-compose.yml": `(?m)^  server:$`,
-		"Dockerfile":         `ENTRYPOINT \["/manage-subscriptions"\]`,
+		"docker-compose.yml":                  `(?m)^  server:$`,
+		"deploy/manage-subscriptions.service": `(?m)^ExecStart=/usr/local/bin/manage-subscriptions serve\nEnvironmentFile=/etc/manage-subscriptions.env$`,
+		"Dockerfile":                          `ENTRYPOINT \["/manage-subscriptions"\]`,
 		"deploy/kubernetes/manage-subscriptions.yaml": `kind: Deployment\nmetadata:\n  name: manage-subscriptions\n` +
 			`  labels: \{app.kubernetes.io/name: manage-subscriptions\}`,
 	} {
@@ -116,7 +117,7 @@ func TestOperateDocNamesTheServer(t *testing.T) {
 func TestAlertsLeadToTheRunbook(t *testing.T) {
 	const runbook = "https://github.com/manage-subscriptions/manage-subscriptions/blob/main/docs/operate.md#"
 	known, text := anchors(t, "docs/operate.md"), read(t, "docs/operate.md")
-	alerts := match(t, "deploy/prometheus/alerts.yml", `(?m)^      - alert: ManageSubscriptions(\w+)\n((?:        .*\n)+)`)
+	alerts := match(t, "deploy/prometheus/alerts.yml", `(?m)^      - alert: ManageSubscriptions(\w+)(?: #.*)?\n((?:        .*\n)+)`)
 	if len(alerts) == 0 {
 		t.Fatal("there are no alerts")
 	}

@@ -71,6 +71,16 @@ func TestDocsCommands(t *testing.T) {
 		"docker compose logs --no-log-prefix server | grep k3v9x2m7qa":                                                                               "needs a container engine; the same",
 		"kubectl logs --selector app.kubernetes.io/name=manage-subscriptions --tail -1 | grep k3v9x2m7qa":                                            "needs a cluster; the same",
 		"journalctl --unit manage-subscriptions --output cat | grep k3v9x2m7qa":                                                                      "needs systemd",
+
+		"go get github.com/manage-subscriptions/manage-subscriptions@latest":                                                             "the module is not published yet",
+		"env PORTAL_URL=https://subscriptions.example.com PORTAL_API_KEY=example SHOP=my-store.myshopify.com python3 examples/portal.py": "TestLinesWork in sandbox/ runs the line that the sandbox prints",
+		"node examples/express.mjs":                 "TestExamples in examples/ runs it",
+		"node examples/testdata/serve.mjs hydrogen": "TestExamples in examples/ runs it",
+		"node examples/testdata/serve.mjs nextjs":   "TestExamples in examples/ runs it",
+		"python3 examples/portal.py":                "TestExamples in examples/ runs it",
+		"ruby examples/portal.rb":                   "TestExamples in examples/ runs it",
+		"node examples/mobile.mjs":                  "TestMobile in examples/ runs it",
+		"curl -X POST http://127.0.0.1:3000/manage-subscriptions -H 'Authorization: Bearer token-of-pat'": "TestMobile in examples/ sends this request",
 	}
 	named := map[string]bool{}
 	commands := typedCommands(t)
@@ -105,11 +115,15 @@ func TestDocsCommands(t *testing.T) {
 func typedCommands(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	const programs = `(?:manage-subscriptions|go (?:run|test|build|install|mod|vet|tool)|npm|npx|node|make|docker|bash|sh|cp|journalctl|` +
+	const programs = `(?:manage-subscriptions|go (?:run|test|build|install|mod|get|vet|tool)|npm|npx|node|make|docker|bash|sh|cp|journalctl|` +
 		`openssl|curl|redis-cli|promtool|kubectl|helm|python3|ruby|tar|git) `
 	inline := regexp.MustCompile("`(" + programs + "[^`]+)`")
 	begins := regexp.MustCompile("^" + programs)
-	for _, file := range append(documents(t), ".env.example", "shopify.app.toml") {
+	examples, err := filepath.Glob("examples/*.*[bsy]") // .rb, .mjs and .py
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(documents(t), append(examples, ".env.example", "shopify.app.toml")...) {
 		text := strings.ReplaceAll(read(t, file), "\\\n", " ")
 		var lines []string
 		for _, block := range regexp.MustCompile(fenced).FindAllStringSubmatch(text, -1) {

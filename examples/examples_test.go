@@ -1,14 +1,17 @@
-// Package examples_test runs each example against the sandbox as a reader would, in its own
-// language and with a shopper's browser.
+// Package examples_test runs each example against the sandbox as a reader would, with the command in it and
+// with a shopper's browser.
 package examples_test
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,31 +22,8 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
-// example is an example and the command that serves it.
-type example struct {
-	file  string
-	serve []string
-	path  string // path that the shopper opens
-	finds string // code that fails if the example's library is not installed
-}
-
-func examples() []example {
-	return []example{
-		{"express.mjs", []string{"node", "testdata/serve.mjs", "express"}, "/account", "require.resolve('express')"},
-		{"hydrogen.mjs", []string{"node", "testdata/serve.mjs", "hydrogen"}, "/manage-subscriptions", "require.resolve('react-router')"},
-		{"nextjs.mjs", []string{"node", "testdata/serve.mjs", "nextjs"}, "/manage-subscriptions", ""},
-		{"portal.py", []string{"python3", "testdata/serve.py"}, "/manage-subscriptions", "import requests"},
-		{"portal.rb", []string{"ruby", "testdata/serve.rb"}, "/account", "require 'webrick'"},
-	}
-}
-
-// shoppers are the customers who are signed in to an example, as in its session.* file.
-func shoppers() []struct{ session, name string } {
-	return []struct{ session, name string }{
-		{"of-pat", "Pat Doe"}, // by Shopify's ID
-		{"of-kim", "Kim Lee"}, // by Recharge's
-	}
-}
+// missing is what a script prints if what an example needs is not installed here.
+var missing = regexp.MustCompile(`Cannot find package '[a-z-]+'|cannot load such file -- webrick`)
 
 // headlessStore starts the sandbox's headless store, until the test ends.
 func headlessStore(t *testing.T) *sandbox.Sandbox {
@@ -60,43 +40,86 @@ func headlessStore(t *testing.T) *sandbox.Sandbox {
 	return s
 }
 
-// TestExamples: with each example, each shopper reaches their own portal, and a visitor whom the
-// example does not know is asked to sign in.
+// TestExamples starts each example with the command in it. Each shopper who signs in to it reaches their own portal,
+// and nobody else reaches any.
 func TestExamples(t *testing.T) {
 	s := headlessStore(t)
 	browser := chromium(t)
-	for _, e := range examples() {
-		t.Run(e.file, func(t *testing.T) {
-			at := serve(t, s, e)
-			for _, shopper := range shoppers() {
+	for _, file := range []string{"express.mjs", "hydrogen.mjs", "nextjs.mjs", "portal.py", "portal.rb"} {
+		t.Run(file, func(t *testing.T) {
+			at := start(t, file, settings(s))
+			for session, name := range map[string]string{"Pat": "Pat Doe", "Kim": "Kim Lee"} { // Kim is known by Recharge's id
 				ctx := window(t, browser)
-				do(t, ctx, chromedp.Navigate(at+"/nowhere"), signedIn(shopper.session), chromedp.Navigate(at+e.path))
-				if e.path == "/account" {
+				do(t, ctx, chromedp.Navigate(at), chromedp.Click(chromedp.CSS(`button[value="`+session+`"]`)))
+				if strings.HasSuffix(at, "/account") {
 					do(t, ctx, chromedp.Click(chromedp.CSS("#manage")))
 				}
 				do(t, ctx, chromedp.WaitVisible(chromedp.CSS(`main[data-portal="open"]`)))
 				got, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("main")))
-				if err != nil || !strings.Contains(got, shopper.name) {
-					t.Errorf("%s of %s shows %q, %v; want their own portal", e.path, shopper.name, got, err)
+				if err != nil || !strings.Contains(got, name) {
+					t.Errorf("%s of %s shows %q, %v; want their own portal", at, name, got, err)
 				}
 			}
-			ctx := window(t, browser)
-			do(t, ctx, chromedp.Navigate(at+"/nowhere"), signedIn("of-nobody"), chromedp.Navigate(at+e.path))
-			where, err := chromedp.Run(ctx, chromedp.Location())
-			if err != nil || !strings.HasSuffix(where, "/login") {
-				t.Errorf("a visitor is at %s, %v; want the sign-in", where, err)
+			for _, forged := range []string{"", "session=6100200300400", "session=Pat", "customer=6100200300400"} {
+				if where := visit(t, at+"?"+forged, forged); !strings.HasSuffix(where, "/login") {
+					t.Errorf("a visitor with the cookie %q is sent to %s; want the sign-in", forged, where)
+				}
 			}
 		})
 	}
 }
 
-// TestExamplesFitInAPage: each example has fewer than 40 lines.
+// visit returns where a visitor with a cookie is redirected.
+func visit(t *testing.T, url, cookie string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Cookie", cookie)
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return response.Header.Get("Location")
+}
+
+// TestExamplesNameMissingSettings: without one of its settings, an example ends, and names the setting.
+func TestExamplesNameMissingSettings(t *testing.T) {
+	for file, names := range map[string][]string{
+		"express.mjs": {"PORTAL_URL", "PORTAL_API_KEY", "SHOP"}, "hydrogen.mjs": {"PORTAL_URL", "PORTAL_API_KEY", "SHOP"},
+		"nextjs.mjs": {"PORTAL_URL", "PORTAL_API_KEY"}, "mobile.mjs": {"PORTAL_URL", "PORTAL_API_KEY", "STORE_URL"},
+		"portal.py": {"PORTAL_URL", "PORTAL_API_KEY"}, "portal.rb": {"PORTAL_URL", "PORTAL_API_KEY", "SHOP"},
+	} {
+		for _, name := range names {
+			var given []string
+			for _, other := range names {
+				if other != name {
+					given = append(given, other+"=http://127.0.0.1:1")
+				}
+			}
+			said, err := command(t, file, given).CombinedOutput()
+			if missing.Match(said) {
+				suite.Missing(t, string(said))
+			}
+			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.HasPrefix(string(said), "Set "+name+" in") {
+				t.Errorf("%s without %s prints %q, and ends with %v; want a message that names it, and an error", file, name, said, err)
+			}
+		}
+	}
+}
+
+// TestExamplesFitInAPage: each example has fewer than 40 lines, without the demo sign-in.
 func TestExamplesFitInAPage(t *testing.T) {
-	files := []string{"mobile.mjs"}
-	for _, e := range examples() {
-		files = append(files, e.file)
+	files, err := filepath.Glob("*.[mpr]*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no examples", err)
 	}
 	for _, file := range files {
+		if strings.HasPrefix(file, "demo.") {
+			continue
+		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -107,37 +130,66 @@ func TestExamplesFitInAPage(t *testing.T) {
 	}
 }
 
-// serve runs an example's server, and returns its address.
-func serve(t *testing.T, s *sandbox.Sandbox, e example) string {
-	t.Helper()
-	evaluate := "-e"
-	if need(t, e.serve[0]); e.serve[0] == "python3" {
-		evaluate = "-c"
-	}
-	if err := exec.CommandContext(t.Context(), e.serve[0], evaluate, e.finds).Run(); err != nil {
-		suite.Missing(t, "not installed: "+e.finds)
-	}
+// settings are an example's environment for the sandbox's store.
+func settings(s *sandbox.Sandbox, more ...string) []string {
 	_, key := s.Headless()
-	command := exec.CommandContext(t.Context(), e.serve[0], e.serve[1:]...)
-	command.Env = append(os.Environ(), "PORTAL_URL="+s.AppURL(), "PORTAL_API_KEY="+key, "SHOP="+s.Shop())
-	command.Stderr = t.Output()
+	return append(more, "PORTAL_URL="+s.AppURL(), "PORTAL_API_KEY="+key, "SHOP="+s.Shop())
+}
+
+var startCommand = regexp.MustCompile("`((?:node|python3|ruby) examples/[^`]+)`")
+
+// command returns the command that starts an example, as the example's own text says, with nothing else in the
+// environment.
+func command(t *testing.T, file string, environ []string) *exec.Cmd {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	typed := startCommand.FindSubmatch(text)
+	if typed == nil {
+		t.Fatalf("%s does not say how to start it", file)
+	}
+	words := strings.Fields(string(typed[1]))
+	need(t, words[0])
+	command := exec.CommandContext(t.Context(), words[0], words[1:]...)
+	command.Dir = ".."
+	command.Env = append(environ, "PATH="+os.Getenv("PATH"), "HOME="+t.TempDir(), "PORT=0", "PYTHONDONTWRITEBYTECODE=1")
 	command.WaitDelay = 5 * time.Second
+	return command
+}
+
+// start starts an example, and returns the address that it prints.
+func start(t *testing.T, file string, environ []string) string {
+	t.Helper()
+	command := command(t, file, environ)
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var said bytes.Buffer
+	command.Stderr = &said
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
+		t.Logf("%s", said.String())
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("serve %s: %v", e.file, err)
+		_ = command.Wait()
+		if missing.Match(said.Bytes()) {
+			suite.Missing(t, said.String())
+		}
+		t.Fatalf("%s ends: %s", file, said.String())
 	}
-	return strings.TrimSpace(line)
+	at, ok := strings.CutPrefix(strings.TrimSpace(line), "Listening on ")
+	if !ok {
+		t.Fatalf("%s prints %q; want its address", file, line)
+	}
+	return at
 }
 
 // need returns a program's path. If it is not installed, the test is skipped, or fails with CI=true.
@@ -173,14 +225,6 @@ func window(t *testing.T, browser context.Context) context.Context {
 	t.Cleanup(cancel)
 	do(t, ctx)
 	return ctx
-}
-
-// signedIn gives the browser one of the example's sessions. The browser must show the example's page.
-func signedIn(session string) chromedp.Action[chromedp.Void] {
-	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := chromedp.Evaluate[string](`document.cookie = "session=`+session+`; path=/"`)(ctx, target)
-		return chromedp.Void{}, err
-	}
 }
 
 func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {

@@ -1,13 +1,15 @@
 // Hydrogen and React Router: a route that signs a link when the shopper clicks. Save it as
 // app/routes/manage-subscriptions.jsx, and use <Link to="/manage-subscriptions" reloadDocument>.
-// It needs only Web Crypto, so it runs on Oxygen and other workers.
+// It needs only Web Crypto, so it runs on Oxygen and other workers. PORTAL_URL, PORTAL_API_KEY and SHOP are in the
+// environment. It cannot start alone. To call it as React Router does, without a storefront around it:
+// `node examples/testdata/serve.mjs hydrogen`
 import { redirect } from "react-router";
-import { customerOf } from "./session.mjs"; // yours; in Hydrogen, use context.customerAccount
+import { customerOf } from "./demo.mjs"; // replace it with your own session; in Hydrogen, use context.customerAccount
 
 const bytes = (text) => new TextEncoder().encode(text);
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (b) => b.toString(16).padStart(2, "0")).join("");
 
-// customer is Shopify's ID (gid://shopify/Customer/1 is fine), or "recharge:" and Recharge's. Never
+// customer is Shopify's id (gid://shopify/Customer/1 is fine), or "recharge:" and Recharge's. Never
 // take it from the browser.
 async function signedLink({ PORTAL_URL, PORTAL_API_KEY, SHOP }, customer, options = {}) {
   const { destination = "", locale = "", country = "", returnTo = "" } = options;

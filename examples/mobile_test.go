@@ -8,59 +8,23 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// customerAccountAPI emulates Shopify's Customer Account API and its discovery. A token is the name of a customer.
-func customerAccountAPI(t *testing.T, broken *atomic.Bool) *httptest.Server {
-	t.Helper()
-	ids := map[string]string{"token-of-pat": "6100200300400", "token-of-robin": "6100200300500"}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/customer-account-api", func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]string{"graphql_api": "http://" + r.Host + "/account/customer/api/2026-10/graphql"})
-	})
-	mux.HandleFunc("POST /account/customer/api/2026-10/graphql", func(w http.ResponseWriter, r *http.Request) {
-		var asked struct{ Query string }
-		id := ids[r.Header.Get("Authorization")]
-		err := json.NewDecoder(r.Body).Decode(&asked)
-		switch {
-		case broken.Load() || err != nil || asked.Query != "{ customer { id } }":
-			_, _ = io.WriteString(w, `{"errors":[{"message":"broken"}]}`)
-		case id == "":
-			w.WriteHeader(http.StatusUnauthorized)
-		default:
-			_, _ = io.WriteString(w, `{"data":{"customer":{"id":"gid://shopify/Customer/`+id+`"}}}`)
-		}
-	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server
-}
-
 // TestMobile: a mobile app's server gets a link for the customer of a Customer Account API token, and for nobody else.
 func TestMobile(t *testing.T) {
 	s := headlessStore(t)
-	var broken atomic.Bool
-	t.Setenv("STORE_URL", customerAccountAPI(t, &broken).URL)
-	at := serve(t, s, example{"mobile.mjs", []string{"node", "testdata/serve.mjs", "mobile"}, "", ""})
-	for _, tt := range []struct {
-		name, authorization, want string
-		broken                    bool
-	}{
-		{"a customer", "Bearer token-of-pat", `200 {"url":"http`, false},
-		{"not a subscriber", "Bearer token-of-robin", `404 {"error":"no_subscriptions"}`, false},
-		{"a token that Shopify does not know", "Bearer token-of-eve", `401 {"error":"sign_in"}`, false},
-		{"a customer's ID instead of a token", "Bearer 6100200300400", `401 {"error":"sign_in"}`, false},
-		{"no token", "", `401 {"error":"sign_in"}`, false},
-		{"Shopify broken", "Bearer token-of-pat", `503 {"error":"try_again"}`, true},
+	store, _ := s.Headless()
+	at := start(t, "mobile.mjs", settings(s, "STORE_URL="+store))
+	for _, tt := range []struct{ name, authorization, want string }{
+		{"a customer", "Bearer token-of-pat", `200 {"url":"http`},
+		{"not a subscriber", "Bearer token-of-robin", `404 {"error":"no_subscriptions"}`},
+		{"a token that Shopify does not know", "Bearer token-of-eve", `401 {"error":"sign_in"}`},
+		{"a customer's ID instead of a token", "Bearer 6100200300400", `401 {"error":"sign_in"}`},
+		{"no token", "", `401 {"error":"sign_in"}`},
 	} {
-		broken.Store(tt.broken)
-		got, header := send(t, http.MethodPost, at+"/manage-subscriptions", tt.authorization)
-		if !strings.HasPrefix(got, tt.want) || header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: %s, Cache-Control %q; want %s, not cached", tt.name, got, header.Get("Cache-Control"), tt.want)
-		}
+		got := post(t, tt.name, at, tt.authorization, tt.want)
 		if tt.name != "a customer" {
 			continue
 		}
@@ -72,6 +36,20 @@ func TestMobile(t *testing.T) {
 			t.Errorf("the link opens %s; want Pat's portal", page)
 		}
 	}
+	broken := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(broken.Close)
+	at = start(t, "mobile.mjs", settings(s, "STORE_URL="+broken.URL))
+	post(t, "Shopify broken", at, "Bearer token-of-pat", `503 {"error":"try_again"}`)
+}
+
+// post checks the answer to an app's request, and returns its status and body.
+func post(t *testing.T, name, url, authorization, want string) string {
+	t.Helper()
+	got, header := send(t, http.MethodPost, url, authorization)
+	if !strings.HasPrefix(got, want) || header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%s: %s, Cache-Control %q; want %s, not cached", name, got, header.Get("Cache-Control"), want)
+	}
+	return got
 }
 
 // send returns an answer's status and body, and its header.

@@ -1,12 +1,13 @@
 // Next.js: a route handler that requests the link when the shopper clicks. Save it as
 // app/manage-subscriptions/route.js, and use <a href="/manage-subscriptions">, not next/link,
-// which prefetches. PORTAL_URL and PORTAL_API_KEY are in the environment.
-import { customerOf } from "./session.mjs"; // yours: the signed-in customer, from your own session
+// which prefetches. PORTAL_URL and PORTAL_API_KEY are in the environment. It cannot start alone. To
+// call it as Next.js does, without an app around it: `node examples/testdata/serve.mjs nextjs`
+import { customerOf } from "./demo.mjs"; // replace it with your own session
 
 export const dynamic = "force-dynamic";
 
 export async function GET(request) {
-  // Shopify's ID, or "recharge:" and Recharge's. Never use one that the browser sends.
+  // Shopify's id, or "recharge:" and Recharge's. Never use one that the browser sends.
   const customer = customerOf(request.headers.get("Cookie"));
   if (!customer) return redirect("/login");
   const [, recharge] = customer.split("recharge:");
@@ -18,7 +19,7 @@ export async function GET(request) {
     signal: AbortSignal.timeout(10_000),
   }).catch(() => null);
   if (response?.ok) return redirect((await response.json()).url);
-  // 404 means that there is nothing to manage. Log any other error, which has the request's ID.
+  // 404 means that there is nothing to manage. Log any other error, which has the request's id.
   if (response?.status === 404) return redirect("/collections/subscriptions");
   console.error("no portal link", response ? await response.text() : "no answer");
   return new Response("Your subscriptions cannot be opened right now. Please try again.", { status: 503 });

@@ -1,23 +1,23 @@
-"""Python: a WSGI app that requests the link when the shopper clicks. With Django or Flask,
-do the same in a view. PORTAL_URL and PORTAL_API_KEY are in the environment. The Recharge
-token is not needed here."""
+"""Python: a WSGI app that requests the link when the shopper clicks. A view of Django or Flask can do the same. With
+PORTAL_URL and PORTAL_API_KEY in the environment, run it: `python3 examples/portal.py`
+It needs only the standard library. The Recharge token is not needed here."""
 
+import json
 import logging
 import os
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-import requests
-
-from session import customer_of  # yours: the signed-in customer, from your own session
-
-http = requests.Session()  # keeps the connection open for the next shopper
+from demo import customer_of, serve  # replace customer_of with your own session
 
 
 def portal_link(customer):
-    """customer is Shopify's ID as text, or Recharge's as a number. Never take it from the browser."""
+    """customer is Shopify's id as text, or Recharge's as a number. Never take it from the browser."""
     name = "recharge_customer_id" if isinstance(customer, int) else "shopify_customer_id"
-    headers = {"Authorization": "Bearer " + os.environ["PORTAL_API_KEY"]}
+    headers = {"Authorization": "Bearer " + os.environ["PORTAL_API_KEY"], "Content-Type": "application/json"}
     url = os.environ["PORTAL_URL"] + "/api/portal-links"
-    return http.post(url, json={name: customer}, headers=headers, timeout=10)
+    with urlopen(Request(url, json.dumps({name: customer}).encode(), headers), timeout=10) as answer:
+        return json.load(answer)["url"]
 
 
 def app(environ, start_response):
@@ -25,13 +25,15 @@ def app(environ, start_response):
     status, location, body = "302 Found", "/login", b""
     if customer:
         try:
-            answer = portal_link(customer)
-            answer.raise_for_status()
-            location = answer.json()["url"]
-        except requests.RequestException as error:
+            location = portal_link(customer)
+        except OSError as error:
             location = "/collections/subscriptions"  # 404: there is nothing to manage
-            if getattr(error.response, "status_code", None) != 404:
-                logging.error("no portal link: %s", getattr(error.response, "text", "no answer"))
+            if getattr(error, "code", None) != 404:
+                logging.error("no portal link: %s", error.read() if isinstance(error, HTTPError) else error)
                 status, body = "503 Service Unavailable", b"Please try again in a moment."
     start_response(status, [("Location", location)] * (not body) + [("Cache-Control", "no-store")])
     return [body]
+
+
+if __name__ == "__main__":
+    serve(app, "/manage-subscriptions", ["PORTAL_URL", "PORTAL_API_KEY"])

@@ -1,13 +1,13 @@
-# Ruby: a Rack app with an account page, whose link is signed while the page is rendered. A
-# Rails controller can do the same. PORTAL_URL, PORTAL_API_KEY and SHOP (my-store.myshopify.com)
-# are in the environment.
+# Ruby: a Rack app with an account page, whose link is signed while the page is rendered. A Rails controller can do the
+# same. With PORTAL_URL, PORTAL_API_KEY and SHOP (my-store.myshopify.com) in the environment, run it:
+# `ruby examples/portal.rb`
 require "cgi"
 require "openssl"
 require "securerandom"
 require "uri"
-require_relative "session" # yours: customer_of returns the signed-in customer, from your own session
+require_relative "demo" # replace customer_of with your own session
 
-# customer is Shopify's ID, or "recharge:" and Recharge's. Never take it from the browser.
+# customer is Shopify's id, or "recharge:" and Recharge's. Never take it from the browser.
 def signed_link(customer, destination: "", locale: "")
   shop = ENV.fetch("SHOP")
   expires = (Time.now.to_i + 240).to_s
@@ -29,3 +29,5 @@ App = lambda do |env|
   headers = { "content-type" => "text/html; charset=utf-8", "cache-control" => "no-store" }
   [200, headers, [page]] # must not be cached, because the link is for this shopper only
 end
+
+serve(App, "/account", %w[PORTAL_URL PORTAL_API_KEY SHOP]) if $PROGRAM_NAME == __FILE__

@@ -84,9 +84,36 @@ func (f *storefront) serve(listener net.Listener) {
 	mux.HandleFunc("POST /login", f.login)
 	mux.HandleFunc("POST /logout", f.logout)
 	mux.HandleFunc("POST /manage-subscriptions", f.ask)
+	mux.HandleFunc("GET /.well-known/customer-account-api", customerAccountAPI)
+	mux.HandleFunc("POST "+customerAPIPath, customerOfToken)
 	own := http.NewCrossOriginProtection().Handler(mux)
 	f.server = &http.Server{Handler: f.sandbox.panel.around(own), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = f.server.Serve(listener) }()
+}
+
+const customerAPIPath = "/account/customer/api/2026-10/graphql"
+
+// customerAccountAPI emulates the discovery of Shopify's Customer Account API, which a mobile app's server asks.
+func customerAccountAPI(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{"graphql_api": "http://" + r.Host + customerAPIPath})
+}
+
+// customerOfToken emulates one query of that API, for the customer of the access token "token-of-" and a name.
+func customerOfToken(w http.ResponseWriter, r *http.Request) {
+	var asked struct{ Query string }
+	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || asked.Query != "{ customer { id } }" {
+		http.Error(w, "this emulator answers only { customer { id } }", http.StatusBadRequest)
+		return
+	}
+	for _, v := range visitors() {
+		if r.Header.Get("Authorization") == "token-of-"+v.Name && !strings.HasPrefix(v.Customer, "recharge:") {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, `{"data":{"customer":{"id":"gid://shopify/Customer/%s"}}}`, v.Customer)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusUnauthorized)
 }
 
 func (f *storefront) close() {

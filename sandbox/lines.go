@@ -36,7 +36,14 @@ func (s *Sandbox) lines() []string {
 	}
 	if f := s.headless.Load(); f != nil {
 		lines = append(lines, fmt.Sprintf("curl %s/api/portal-links -H 'Authorization: Bearer %s' "+
-			`-H 'Content-Type: application/json' -d '{"shopify_customer_id": "%s"}'`, s.AppURL(), f.key, pat))
+			`-H 'Content-Type: application/json' -d '{"shopify_customer_id": "%s"}'`, s.AppURL(), f.key, pat), s.example())
 	}
 	return lines
+}
+
+// example returns a command that starts an example for the headless store. Its settings are right for every example.
+func (s *Sandbox) example() string {
+	store, key := s.Headless()
+	return fmt.Sprintf("env PORTAL_URL=%s PORTAL_API_KEY=%s SHOP=%s STORE_URL=%s python3 examples/portal.py",
+		s.AppURL(), key, s.Shop(), store)
 }

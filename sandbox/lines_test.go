@@ -1,11 +1,20 @@
 package sandbox_test
 
 import (
+	"bufio"
+	"errors"
 	"html"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 )
 
 // TestLinesWork pastes the lines that the panels show into a shell.
@@ -21,13 +30,13 @@ func TestLinesWork(t *testing.T) {
 	}
 	shown := regexp.MustCompile(`<code data-line>([^<]+)</code>`)
 	lines := shown.FindAllStringSubmatch(page(t, coffee.Store.URL+"/")+page(t, headless+"/"), -1)
-	if len(lines) != 5 {
-		t.Fatalf("the panels show %d lines; want 5", len(lines))
+	if len(lines) != 6 {
+		t.Fatalf("the panels show %d lines; want 6", len(lines))
 	}
 	another := strings.Replace(coffee.Store.URL, "127.0.0.1", "localhost", 1)
 	for i, wants := range [][]string{
 		{"302 to the portal", "ok       proxy.redirect: GET " + another + "/apps/subscriptions", " 0 failed"},
-		{"302 to the portal"}, {"302 to the portal", " 0 failed"}, {"302 to the portal"}, {`"signed_in":true`},
+		{"302 to the portal"}, {"302 to the portal", " 0 failed"}, {"302 to the portal"}, {`"signed_in":true`}, {"Pat Doe"},
 	} {
 		line := html.UnescapeString(lines[i][1])
 		if i == 0 {
@@ -35,6 +44,12 @@ func TestLinesWork(t *testing.T) {
 		}
 		command := exec.Command("sh", "-c", line)
 		command.Dir = ".."
+		if strings.Contains(lines[i][1], "examples/") {
+			if got := throughExample(t, command); !strings.Contains(got, wants[0]) {
+				t.Errorf("%s: its portal is %s; want that of %s", line, got, wants[0])
+			}
+			continue
+		}
 		out, err := command.CombinedOutput()
 		for _, want := range wants {
 			if err != nil || !strings.Contains(string(out), want) {
@@ -42,4 +57,44 @@ func TestLinesWork(t *testing.T) {
 			}
 		}
 	}
+}
+
+// throughExample starts an example, signs Pat in to it, and returns the page where it leads.
+func throughExample(t *testing.T, command *exec.Cmd) string {
+	t.Helper()
+	if _, err := exec.LookPath("python3"); err != nil {
+		suite.Missing(t, "no python3 on the PATH")
+	}
+	command.Args[2] = "exec " + command.Args[2] // so that Kill ends the example and not the shell around it
+	command.Env = append(os.Environ(), "PORT=0", "PYTHONDONTWRITEBYTECODE=1")
+	command.Stderr = t.Output()
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	}()
+	said, err := bufio.NewReader(out).ReadString('\n')
+	address, err2 := url.Parse(strings.TrimSpace(strings.TrimPrefix(said, "Listening on ")))
+	jar, err3 := cookiejar.New(nil)
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(said, err)
+	}
+	client := &http.Client{Jar: jar}
+	defer client.CloseIdleConnections()
+	response, err := client.PostForm(address.JoinPath("..", "login").String(), url.Values{"as": {"Pat"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	page, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
 }

@@ -334,11 +334,14 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
     Open      %[6]s/
     Sign in   as Pat, whom Shopify knows, or Kim, whom only Recharge knows; and click either button
 
+  As the developer of a headless storefront, in another shell
+    Paste     %[7]s
+
     %[1]s/sandbox/gallery   every page, in every language
     %[1]s/admin             the admin of the first store
 
   The panel at the top of each page breaks things, so that you see every outcome.
   Ctrl-C ends it. Below is the server's log.
 
-`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront)
+`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront, headless.example())
 }

@@ -1,24 +1,17 @@
-// Serves an example on a free loopback port and prints its address: node serve.mjs NAME.
-import { createServer } from "node:http";
+// Calls hydrogen.mjs or nextjs.mjs as its framework would, so that it can be tried without the framework.
+import { forNode, serve, settings } from "../demo.mjs";
 
-const name = process.argv[2];
-const example = await import(`../${name}.mjs`);
+const page = "/manage-subscriptions";
+const { GET, loader } = await import(`../${process.argv[2]}.mjs`);
+const env = settings("PORTAL_URL", "PORTAL_API_KEY", ...(loader ? ["SHOP"] : []));
 
-// answerOf calls the example through its framework.
-async function answerOf(request) {
-  if (new URL(request.url).pathname !== "/manage-subscriptions") return new Response("Not found", { status: 404 });
-  if (example[request.method]) return example[request.method](request);
+async function load(request) {
   const { createStaticHandler } = await import("react-router");
-  const routes = [{ path: "/manage-subscriptions", loader: example.loader }];
-  return createStaticHandler(routes).queryRoute(request, { requestContext: { env: process.env } });
+  return createStaticHandler([{ path: page, loader }]).queryRoute(request, { requestContext: { env } });
 }
 
-const server = example.app
-  ? createServer(example.app)
-  : createServer(async (incoming, outgoing) => {
-      const request = new Request(`http://${incoming.headers.host}${incoming.url}`, { method: incoming.method, headers: incoming.headers });
-      const answer = await answerOf(request);
-      outgoing.writeHead(answer.status, Object.fromEntries(answer.headers));
-      outgoing.end(await answer.text());
-    });
-server.listen(0, "127.0.0.1", () => console.log(`http://127.0.0.1:${server.address().port}`));
+const respond = (request) => {
+  if (new URL(request.url).pathname !== page) return new Response("Your own storefront has a page here.", { status: 404 });
+  return (GET ?? load)(request);
+};
+serve(forNode(respond), page);

@@ -1,8 +1,0 @@
-# Replace this with your own sessions. Two of the sandbox's shoppers are signed in here. Your server
-# must take the customer from a session that it created, never from a parameter.
-SESSIONS = {
-  "session=of-pat" => "6100200300400", # Shopify's ID
-  "session=of-kim" => "recharge:70100500" # a customer at Recharge only
-}.freeze
-
-def customer_of(cookie) = SESSIONS[cookie]

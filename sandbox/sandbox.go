@@ -343,5 +343,6 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
   The panel at the top of each page breaks things, so that you see every outcome.
   Ctrl-C ends it. Below is the server's log.
 
-`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret, storefront, headless.example())
+`, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret,
+		storefront, headless.example())
 }

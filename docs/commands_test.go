@@ -69,7 +69,7 @@ func TestDocsCommands(t *testing.T) {
 		"kubectl exec deploy/manage-subscriptions -- /manage-subscriptions stores":                                                                   "needs a cluster; the same",
 		"sudo systemd-run --quiet --pipe --wait --property EnvironmentFile=/etc/manage-subscriptions.env /usr/local/bin/manage-subscriptions stores": "needs systemd; the same",
 		"docker compose logs --no-log-prefix server | grep k3v9x2m7qa":                                                                               "needs a container engine; the same",
-		"kubectl logs --selector app.kubernetes.io/name=manage-subscriptions --tail -1 | grep k3v9x2m7qa":                                            "needs a cluster; the same",
+		"kubectl logs --selector app.kubernetes.io/name=manage-subscriptions --tail=-1 | grep k3v9x2m7qa":                                            "needs a cluster; the same",
 		"journalctl --unit manage-subscriptions --output cat | grep k3v9x2m7qa":                                                                      "needs systemd",
 
 		"go get github.com/manage-subscriptions/manage-subscriptions@latest":                                                             "the module is not published yet",

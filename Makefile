@@ -15,7 +15,7 @@ test: ## run the tests; those whose programs are not installed are skipped
 
 race: ## run the tests as CI does, with every case of the slow tables and the race detector
 	CI=true go test -race ./server $$(go list ./... | grep -v -e '/sandbox$$' -e '/server$$')
-	CI=true go test -race -parallel 3 ./sandbox # alone, because browsers are too slow beside other packages
+	CI=true go test -race ./sandbox # alone, because browsers are too slow beside other packages
 
 lint: ## run the formatter and the linter
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"

@@ -87,7 +87,7 @@ const measure = `(() => {
     return little(box) && !inSentence(el) && targets.some(other => other !== el && near(box, other.getBoundingClientRect()));
   };
   return {
-    titles: document.querySelectorAll("h1").length,
+    titles: shown.filter(el => el.matches("h1")).length,
     language: title?.closest("[lang]")?.lang ?? "",
     direction: title ? getComputedStyle(title).direction : "",
     scrolls: Math.max(0, root.scrollWidth - root.clientWidth),
@@ -452,6 +452,7 @@ func TestEveryLook(t *testing.T) {
 						in.turnTo(t, galleryPage(s, state, language, scheme))
 						in.inspect(t, page).speaks(t, page, language)
 						in.tab(t, page)
+						picture(t, in.ctx, "page-"+strings.ReplaceAll(page, ", ", "-"), 390, 844)
 					}
 					for _, state := range append(slices.Sorted(maps.Keys(accountPages())), "home", "account") {
 						in.turnTo(t, galleryPage(s, state, language, scheme))

@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
 )
 
@@ -61,9 +62,12 @@ func TestCampaign(t *testing.T) {
 		t.Errorf("after it is planned, the form has %q; want it empty", got)
 	}
 
+	// The links are still being made when the page looks at them.
+	s.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 2 * time.Second })
 	run("The clock runs.")
 	m.sees(`[data-progress="preparing"] progress`)
 	m.sees(`[data-progress="preparing"] progress:not([value="0"])`)
+	s.Recharge.SetFaults(func(f *rechargetest.Faults) { f.Latency = 0 })
 	do(t, m.ctx, chromedp.EmulateViewport(1000, 820), chromedp.ScrollIntoView(css("#campaigns details"), m.app()))
 	picture(t, m.ctx, "install-campaign", 1000, 820)
 	m.listing("campaign", "#campaigns details")

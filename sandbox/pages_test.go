@@ -2,7 +2,6 @@ package sandbox_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 	"github.com/manage-subscriptions/manage-subscriptions/sandbox"
-	"github.com/manage-subscriptions/manage-subscriptions/templates"
 )
 
 // watchShift sums up, from a page's first moment, everything that moves without the visitor's doing. It is
@@ -124,22 +122,3 @@ func TestPagesAtTwiceTheSize(t *testing.T) {
 		}
 	}
 }
-
-// TestPagesAreSeen takes a picture of each page that a click can end on, if SCREENSHOTS names a folder.
-func TestPagesAreSeen(t *testing.T) {
-	t.Parallel()
-	if os.Getenv("SCREENSHOTS") == "" && !suite.Whole() {
-		suite.Missing(t, "SCREENSHOTS names no folder for the pictures")
-	}
-	s, ctx := start(t), browser(t)
-	languages := templates.Load().Languages()
-	for i, state := range outcomes() {
-		for _, language := range []string{"en", languages[i%len(languages)]} {
-			scheme := []string{"light", "dark"}[i%2]
-			do(t, ctx, chromedp.Navigate(galleryPage(s, state, language, scheme)), waitForMain())
-			picture(t, ctx, "page-"+state+"-"+language, 390, 844)
-		}
-	}
-}
-
-func waitForMain() chromedp.Action[chromedp.Void] { return chromedp.WaitVisible(css("main h1")) }

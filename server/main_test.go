@@ -6,4 +6,4 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) { servertest.Main(m, 6) }

@@ -1,14 +1,19 @@
 package deploy
 
 import (
+	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/manage-subscriptions/manage-subscriptions/config"
 )
 
 func read(t *testing.T, file string) string {
@@ -219,47 +224,39 @@ func TestCompose(t *testing.T) {
 	longEnough(t, file, `(?m)^    stop_grace_period: (\d+)s$`)
 }
 
-func TestKubernetes(t *testing.T) {
-	const file, example = "deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"
-	text := read(t, file)
-	check(t, file, text, []rule{
-		{`^  replicas: [2-9]$`, "one replica may restart"},
-		{`topologyKey: kubernetes\.io/hostname`, "the replicas must not share a node"},
-		{`automountServiceAccountToken: false`, "it has no use for a token of the cluster"},
-		{`runAsNonRoot: true`, "it is not root"},
-		{`seccompProfile: \{type: RuntimeDefault\}`, "it needs no unusual system call"},
-		{`readOnlyRootFilesystem: true`, "it writes nothing"},
-		{`allowPrivilegeEscalation: false`, "it needs no privilege"},
-		{`capabilities: \{drop: \[ALL\]\}`, "it needs no capability"},
-		{`requests: \{cpu: \S+, memory: \S+\}`, "the scheduler needs to know"},
-		{`limits: \{memory: \S+\}`, "the node needs to know"},
-		{`image: \S+:v?\d+\.\d+\.\d+$`, "it is pinned"},
-		{`\{name: ops, containerPort: 9090\}`, "the probes call it"},
-		{`startupProbe:\n +httpGet: \{path: /livez, port: ops\}`, "the server has started once it is live"},
-		{`livenessProbe:\n +httpGet: \{path: /livez, port: ops\}`, "/readyz would kill a server that only drains"},
-		{`readinessProbe:\n +httpGet: \{path: /readyz, port: ops\}`, "it must fail before the server stops accepting clicks"},
-		{`^  maxUnavailable: 1$`, "a node can be drained"},
-		{`envFrom:\n +- configMapRef: \{name: manage-subscriptions\}\n +- secretRef: \{name: manage-subscriptions\}`, "both exist"},
-		{`^  OPS_ADDR: 0\.0\.0\.0:9090$`, "the kubelet calls it from the node"},
-	}, []rule{
-		{`minAvailable`, "maxUnavailable is enough"},
-		{`targetPort: [^h]`, "the Service is for clicks only"},
-		{`app\.kubernetes\.io/name: ([^m]|m[^a])`, "every selector selects the pods"},
-		{`^  (\w*(TOKEN|SECRET|ENCRYPTION_KEY)|REDIS_URL):`, "it belongs in the Secret"},
-	})
-	longEnough(t, file, `(?m)terminationGracePeriodSeconds: (\d+)$`)
-	known := settings(t)
-	for _, name := range append(match(t, file, `(?m)^  ([A-Z_]+):`), match(t, example, `(?m)^  ([A-Z_]+):`)...) {
-		if _, ok := known[name[1]]; !ok {
-			t.Errorf("Kubernetes sets %s, which the program does not read", name[1])
+// TestChartKnowsSettings compares the names in the chart's schema with the settings: what is secret
+// goes into a Secret, everything else into a ConfigMap, and the chart sets the ports itself.
+func TestChartKnowsSettings(t *testing.T) {
+	var schema struct {
+		Properties struct {
+			Settings, Secrets struct {
+				Properties map[string]any
+			}
 		}
 	}
-	for _, secret := range match(t, example, `(?m)^  ([A-Z_]+): (\S+)`) {
-		if secret[2] != "replace-me" {
-			t.Errorf("%s: the value of %s does not look like an example", example, secret[1])
+	if err := json.Unmarshal([]byte(read(t, "deploy/helm/manage-subscriptions/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	knows := map[string][]string{"settings": {"ADDR", "OPS_ADDR"}}
+	knows["settings"] = slices.AppendSeq(knows["settings"], maps.Keys(schema.Properties.Settings.Properties))
+	knows["secrets"] = slices.Collect(maps.Keys(schema.Properties.Secrets.Properties))
+	reads := map[string][]string{}
+	for field := range reflect.TypeFor[config.Settings]().Fields() {
+		kind := "settings"
+		if _, hidden := field.Tag.Lookup("hidden"); hidden {
+			kind = "secrets"
+		}
+		reads[kind] = append(reads[kind], config.EnvName(field.Tag.Get("name")))
+	}
+	for kind, names := range knows {
+		slices.Sort(names)
+		slices.Sort(reads[kind])
+		if !slices.Equal(names, reads[kind]) {
+			t.Errorf("the chart's %s are\n%v; the program reads\n%v", kind, names, reads[kind])
 		}
 	}
-	if kinds := match(t, file, `(?m)^kind: (\w+)$`); len(kinds) != 5 {
-		t.Errorf("%s has %v; want ConfigMap, Deployment, PodDisruptionBudget, Service, NetworkPolicy", file, kinds)
-	}
+}
+
+func TestChartWaitsForTheEnd(t *testing.T) {
+	longEnough(t, "deploy/helm/testdata/one-store.rendered.yaml", `(?m)terminationGracePeriodSeconds: (\d+)$`)
 }

@@ -7,8 +7,10 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kong"
-
-	"github.com/manage-subscriptions/manage-subscriptions/config"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 	_ "github.com/manage-subscriptions/manage-subscriptions/sandbox" // with its imports, so that a cached result is of the current binary
@@ -74,9 +74,12 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 }
 
+const shopName = "fixture-shop.myshopify.com"
+
 // TestImageServesClick starts what the image starts, without an engine: the binary, in a root that
 // holds only what the Dockerfile copies, as the user that it names, who cannot write anywhere. It
-// also uses the Dockerfile's health check.
+// also uses the Dockerfile's health check. In Kubernetes, the server has the environment that the
+// Helm chart makes.
 func TestImageServesClick(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
@@ -85,22 +88,42 @@ func TestImageServesClick(t *testing.T) {
 	image := readImage(t)
 	root := t.TempDir()
 	fill(t, root, image)
+	alone := map[string]string{
+		"SHOPIFY_API_KEY": "fixture", "SHOPIFY_API_SECRET": "fixture-secret", "SHOPIFY_SHOP": shopName,
+		"APP_URL": "https://app.example", "RECHARGE_API_TOKEN": "sk_test_fixture",
+	}
+	for name, environment := range map[string]map[string]string{
+		"alone": alone, "one store in Kubernetes": charted(t, "one-store", image), "many stores in Kubernetes": charted(t, "many-stores", image),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servesClick(t, root, image, environment)
+		})
+	}
+}
 
+// servesClick starts the image's server, clicks and ends it. Of the environment, it replaces only
+// addresses: those of the emulated Recharge, of Redis and of the listeners.
+func servesClick(t *testing.T, root string, image image, environment map[string]string) {
 	person := rechargetest.Customer{ID: 70100200, Hash: "1f2e3d4c5b6a7988", ShopifyCustomerID: "6100200300400"}
 	api := rechargetest.NewServer(rechargetest.Options{
-		Shop: "fixture-shop.myshopify.com", Customers: []rechargetest.Customer{person},
-		Tokens: []rechargetest.Token{{Value: "sk_test_fixture", Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000}},
+		Shop: shopName, Customers: []rechargetest.Customer{person}, StorefrontToken: "storefront_fixture",
+		Tokens: []rechargetest.Token{{
+			Value: "sk_test_fixture", Scopes: []string{"read_customers", "write_session"}, Rate: 1000, Burst: 10000, ClientSecret: "fixture-client-secret",
+		}},
 	})
 	defer api.Close()
-	shop := shopifytest.NewServer(shopifytest.Options{Shop: "fixture-shop.myshopify.com"})
+	shop := shopifytest.NewServer(shopifytest.Options{Shop: shopName})
 	defer shop.Close()
-	ops := suite.FreeAddress(t)
+	environment["RECHARGE_API_URL"], environment["ADDR"], environment["OPS_ADDR"] = api.URL, "127.0.0.1:0", suite.FreeAddress(t)
+	if environment["REDIS_URL"] != "" {
+		environment["REDIS_URL"] = "redis://" + storetest.Redis(t).Addr
+	}
 	inside := func(argv []string) *exec.Cmd {
 		c := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
-		c.Dir = "/"
-		c.Env = []string{
-			"SHOPIFY_API_KEY=fixture", "SHOPIFY_API_SECRET=fixture-secret", "SHOPIFY_SHOP=fixture-shop.myshopify.com", "APP_URL=https://app.example",
-			"RECHARGE_API_TOKEN=sk_test_fixture", "RECHARGE_API_URL=" + api.URL, "ADDR=127.0.0.1:0", "OPS_ADDR=" + ops,
+		c.Dir, c.Env = "/", []string{}
+		for name, value := range environment {
+			c.Env = append(c.Env, name+"="+value)
 		}
 		c.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: image.uid, Gid: image.gid}}
 		return c
@@ -147,6 +170,9 @@ func TestImageServesClick(t *testing.T) {
 		t.Errorf("the process' user is not 65532 alone (%v):\n%s", err, status)
 	}
 	client := &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if environment["SHOPIFY_SHOP"] == "" {
+		connect(t, client, addr, shop, environment)
+	}
 	response, err := client.Get("http://" + addr + "/apps/subscriptions?" + shop.SignedQuery("", person.ShopifyCustomerID, "/apps/subscriptions", "fixture-secret"))
 	if err != nil {
 		t.Fatal(err)
@@ -167,6 +193,55 @@ func TestImageServesClick(t *testing.T) {
 	}
 }
 
+// charted returns the environment that the Helm chart gives to the server for the values in
+// deploy/helm/testdata. The chart's own test compares the file with what the chart makes.
+func charted(t *testing.T, name string, image image) map[string]string {
+	t.Helper()
+	file := "deploy/helm/testdata/" + name + ".rendered.yaml"
+	environment := map[string]string{}
+	for _, row := range match(t, file, `(?m)^  ([A-Z_]+): (".*")$`) {
+		value, err := strconv.Unquote(row[2])
+		if err != nil {
+			t.Fatalf("%s: %s: %v", file, row[0], err)
+		}
+		environment[row[1]] = value
+	}
+	for _, row := range match(t, file, `(?m)^            - \{name: ([A-Z_]+), value: (\S+)\}$`) {
+		environment[row[1]] = row[2]
+	}
+	check(t, file, read(t, file), []rule{
+		{`^          args: \[` + strings.Join(image.cmd, ", ") + `\]$`, "it starts what the image starts"},
+		{fmt.Sprintf(`^        runAsUser: %d\n        runAsGroup: %d$`, image.uid, image.gid), "it is the image's user"},
+		{`^            - configMapRef: \{name: manage-subscriptions\}\n            - secretRef: \{name: manage-subscriptions\}$`, "both are there"},
+	}, nil)
+	if environment["GOMEMLIMIT"] == "" || environment["REDIS_URL"] == "" || environment["APP_URL"] == "" {
+		t.Fatalf("%s has the environment %v; this test cannot read the file", file, environment)
+	}
+	return environment
+}
+
+// connect saves the store's Recharge tokens in the app home, as its merchant does.
+func connect(t *testing.T, client *http.Client, addr string, shop *shopifytest.Server, environment map[string]string) {
+	t.Helper()
+	key := environment["SHOPIFY_API_KEY"]
+	shop.Register(shopifytest.PartnerApp{ClientID: key, Secret: environment["SHOPIFY_API_SECRET"], PathPrefix: "/apps/subscriptions"})
+	form := url.Values{"token": {"sk_test_fixture"}, "storefront": {"storefront_fixture"}, "secret": {"fixture-client-secret"}}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/app/connect", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Authorization", "Bearer "+shop.SessionToken(key))
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), `data-result="saved"`) {
+		t.Fatalf("connecting the store: %d %v\n%s", response.StatusCode, err, body)
+	}
+}
+
 // TestDockerignore: if the build does not get a tracked file, the version of every image ends in
 // "+dirty".
 func TestDockerignore(t *testing.T) {
@@ -175,39 +250,6 @@ func TestDockerignore(t *testing.T) {
 	}
 	if tracked := suite.Command(t, "", "git", "ls-files", "--cached", "--ignored", "--exclude-from=.dockerignore"); tracked != "" {
 		t.Errorf(".dockerignore keeps tracked files from the build:\n%s", tracked)
-	}
-}
-
-// TestKubernetesExample: the program rejects the example's placeholders by name. With real values
-// the configuration is valid.
-func TestKubernetesExample(t *testing.T) {
-	var environ []string
-	for _, file := range []string{"deploy/kubernetes/manage-subscriptions.yaml", "deploy/kubernetes/secret.example.yaml"} {
-		for _, row := range match(t, file, `(?m)^  ([A-Z_]+): (\S+)`) {
-			environ = append(environ, row[1]+"="+row[2])
-		}
-	}
-	check := func(environ []string) error {
-		var settings config.Settings
-		parser, err := kong.New(&settings, kong.Resolvers(config.Resolver(environ, filepath.Join(t.TempDir(), ".env"))))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parser.Parse(nil); err != nil {
-			t.Fatal(err)
-		}
-		_, err = settings.Check()
-		return err
-	}
-	err := check(environ)
-	for _, name := range []string{"REDIS_URL", "ENCRYPTION_KEY"} {
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("with placeholders: %v; want something about %s", err, name)
-		}
-	}
-	environ = append(environ, "REDIS_URL=rediss://user:hush@redis.example:6379/0", "ENCRYPTION_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-	if err := check(environ); err != nil {
-		t.Errorf("with values: %v", err)
 	}
 }
 

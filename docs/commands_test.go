@@ -65,6 +65,13 @@ func TestDocsCommands(t *testing.T) {
 		"grep -E '^[A-Z_]+=.' .env | fly secrets import":                                                                                            "the same",
 		"fly deploy": "the same",
 
+		"kubectl create namespace subscriptions":                                                                                             "needs a cluster; TestInstallDoc of deploy/helm renders these values, and compares the names",
+		"kubectl label namespace subscriptions pod-security.kubernetes.io/enforce=restricted":                                                "needs a cluster; TestPods of deploy/helm checks the level",
+		"kubectl --namespace subscriptions create secret generic manage-subscriptions-secrets --from-env-file secrets.env":                   "needs a cluster; TestInstallDoc",
+		"helm upgrade --install manage-subscriptions deploy/helm/manage-subscriptions --namespace subscriptions --values values.yaml --wait": "the same",
+		"kubectl --namespace subscriptions exec deploy/manage-subscriptions -- /manage-subscriptions doctor":                                 "the same",
+		"kubectl --namespace subscriptions rollout restart deploy/manage-subscriptions":                                                      "the same",
+
 		"docker compose exec server /manage-subscriptions stores":                                                                                    "needs a container engine; TestOperateDocNamesTheServer checks the names",
 		"kubectl exec deploy/manage-subscriptions -- /manage-subscriptions stores":                                                                   "needs a cluster; the same",
 		"sudo systemd-run --quiet --pipe --wait --property EnvironmentFile=/etc/manage-subscriptions.env /usr/local/bin/manage-subscriptions stores": "needs systemd; the same",

@@ -104,8 +104,8 @@ func TestOperateDocNamesTheServer(t *testing.T) {
 		"docker-compose.yml":                  `(?m)^  server:$`,
 		"deploy/manage-subscriptions.service": `(?m)^ExecStart=/usr/local/bin/manage-subscriptions serve\nEnvironmentFile=/etc/manage-subscriptions.env$`,
 		"Dockerfile":                          `ENTRYPOINT \["/manage-subscriptions"\]`,
-		"deploy/kubernetes/manage-subscriptions.yaml": `kind: Deployment\nmetadata:\n  name: manage-subscriptions\n` +
-			`  labels: \{app.kubernetes.io/name: manage-subscriptions\}`,
+		"deploy/helm/testdata/one-store.rendered.yaml": `kind: Deployment\nmetadata:\n  name: manage-subscriptions\n` +
+			`  namespace: subscriptions\n  labels:\n    app.kubernetes.io/name: manage-subscriptions\n`,
 	} {
 		if len(match(t, file, names)) == 0 {
 			t.Errorf("%s has no %s; docs/operate.md names it", file, names)

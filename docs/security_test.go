@@ -53,7 +53,7 @@ func TestDependenciesDoc(t *testing.T) {
 	for _, row := range match(t, doc, "(?m)^\\| `([^`]+)` \\| .*[a-z].* \\|$") {
 		rows[row[1]] = true
 	}
-	want := slices.Concat(goRequirements(t), goTools(t), npmPackages(t))
+	want := slices.Concat(goRequirements(t), goTools(t), modfile(t, "deploy/helm/go.mod").direct(), npmPackages(t))
 	slices.Sort(want)
 	want = slices.Compact(want)
 	var missing []string

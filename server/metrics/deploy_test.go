@@ -145,8 +145,8 @@ func TestDashboard(t *testing.T) {
 // TestMonitors: what tells Prometheus where to scrape fits the Deployment, and the job that the rules go by.
 func TestMonitors(t *testing.T) {
 	const label = "app.kubernetes.io/name: manage-subscriptions"
-	deployment := read(t, "../../deploy/kubernetes/manage-subscriptions.yaml")
-	if !strings.Contains(deployment, "matchLabels: {"+label+"}") || !strings.Contains(deployment, "name: ops, containerPort: 9090") {
+	deployment := read(t, "../../deploy/helm/testdata/one-store.rendered.yaml")
+	if !strings.Contains(deployment, "matchLabels:\n      "+label+"\n") || !strings.Contains(deployment, "name: ops, containerPort: 9090") {
 		t.Error("the pods have another label, or no port ops")
 	}
 	if !strings.Contains(read(t, scraping), "job_name: manage-subscriptions ") || !strings.Contains(read(t, rules), `{job="manage-subscriptions"}`) {

@@ -134,7 +134,7 @@ func TestWorkflows(t *testing.T) {
 func TestReleaseIsGuarded(t *testing.T) {
 	text := read(t, ".github/workflows/release.yml")
 	for _, want := range []string{
-		"uses: ./.github/workflows/ci.yml", "needs: [binaries, images]", "sh .ci/build", "cmp ", "SHA256SUMS", "cyclonedx",
+		"uses: ./.github/workflows/ci.yml", "needs: [binaries, images, chart]", "sh .ci/build", "cmp ", "SHA256SUMS", "cyclonedx",
 		"linux/amd64,linux/arm64", "provenance: mode=max", "sbom: true", "fetch-depth: 0",
 	} {
 		if !strings.Contains(text, want) {

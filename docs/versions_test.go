@@ -10,15 +10,17 @@ import (
 // TestDocsRepeatTheCode compares versions and times that documents for merchants and
 // operators name with the code. Each pattern has one group.
 func TestDocsRepeatTheCode(t *testing.T) {
-	const upgrade, privacy, merchants = "docs/upgrade.md", "docs/listing/privacy-policy.md", "docs/merchants.md"
+	const upgrade, policy, merchants = "docs/upgrade.md", "docs/listing/privacy-policy.md", "docs/merchants.md"
 	for _, same := range [][4]string{
 		{upgrade, `(?m)^\| Go, to build it \| ([0-9.]+)`, "go.mod", `(?m)^go ([0-9]+\.[0-9]+)`},
 		{upgrade, `(?m)^\| Redis \| ([0-9.]+) or newer`, "doctor/redis.go", `use Redis ([0-9.]+) or newer`},
 		{upgrade, `(?m)^\| Recharge's Admin API \| ([0-9-]+)`, "recharge/client.go", `apiVersion += "([0-9-]+)"`},
 		{upgrade, `(?m)^\| Shopify's API, .* \| ([0-9-]+) \|`, "shopify.app.toml", `api_version = "([0-9-]+)"`},
-		{privacy, `encrypted, at most ([0-9]+) days after`, "store/cached.go", `longestLife += ([0-9]+) \* 24 \* time.Hour`},
-		{privacy, `counters without any customer for ([0-9]+) days`, "store/counters.go", `countsFor += ([0-9]+) \* 24 \* time.Hour`},
-		{privacy, `The link is used for \[([0-9]+) minutes\]`, "config/settings.go", `name:"link-ttl".* default:"([0-9]+)m"`},
+		{policy, `encrypted, at most ([0-9]+) days after`, "store/cached.go", `longestLife += ([0-9]+) \* 24 \* time.Hour`},
+		{policy, `counters without any customer for ([0-9]+) days`, "store/counters.go", `countsFor += ([0-9]+) \* 24 \* time.Hour`},
+		{policy, `The link is used for \[([0-9]+) minutes\]`, "config/settings.go", `name:"link-ttl".* default:"([0-9]+)m"`},
+		{"docs/privacy.md", `used for ([0-9]+) minutes`, "extensions/manage-subscriptions-theme/assets/manage-subscriptions.js", `MEMORY = ([0-9]+) \* 60 \* 1000`},
+		{policy, `browser for ([0-9]+) minutes`, "extensions/manage-subscriptions-theme/assets/manage-subscriptions.js", `MEMORY = ([0-9]+) \* 60 \* 1000`},
 		{merchants, `at the latest within ([0-9]+) days`, "store/cached.go", `longestLife += ([0-9]+) \* 24 \* time.Hour`},
 		{merchants, `The link opens once, within ([0-9]+) minutes`, "merchant/support.go", `SupportLife = ([0-9]+) \* time.Minute`},
 	} {

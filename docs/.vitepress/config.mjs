@@ -16,7 +16,7 @@ const menus = {
   Merchants: ['merchants', 'faq', 'compare'],
   'Theme developers': ['themes'],
   'Headless developers': ['headless'],
-  Operators: ['install', 'operate', 'commands', 'upgrade', 'scale', 'redis', 'metrics', 'settings', 'security', 'listing'],
+  Operators: ['install', 'operate', 'commands', 'upgrade', 'scale', 'redis', 'metrics', 'settings', 'security', 'privacy', 'listing'],
   Contributors: ['architecture', 'reference', 'dependencies', 'echo-v5'],
 }
 

@@ -1,4 +1,4 @@
-.PHONY: help run once test race lint extensions fuzz soak bench size pictures site
+.PHONY: help run once test race chart lint extensions fuzz soak bench size pictures site
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -16,6 +16,9 @@ test: ## run the tests; those whose programs are not installed are skipped
 race: ## run the tests as CI does, with every case of the slow tables and the race detector
 	CI=true go test -race ./server $$(go list ./... | grep -v -e '/sandbox$$' -e '/server$$')
 	CI=true go test -race ./sandbox # alone, because browsers are too slow beside other packages
+
+chart: ## test the Helm chart, and write what it makes to deploy/helm/testdata
+	cd deploy/helm && go test -vet=off . -update
 
 lint: ## run the formatter and the linter
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"

@@ -269,6 +269,11 @@ func TestRejects(t *testing.T) {
 		{oneStore(t), "resources: {limits: {memory: 1Gi}}", "memory"},
 		{oneStore(t), "image: {digest: 'sha256:abc'}", "digest"},
 		{oneStore(t), "ingress: {host: a.example}", "host"},
+		{oneStore(t), "image: {name: mine}", "name"},
+		{oneStore(t), "resources: {request: {}}", "request"},
+		{oneStore(t), "httpRoute: {hostname: a.example}", "hostname"},
+		{oneStore(t), "networkPolicy: {allow: all}", "allow"},
+		{oneStore(t), "podMonitor: {every: 15s}", "every"},
 		{oneStore(t), "httpRoute: {enabled: true, parentRefs: [{name: public}]}", "httpRoute"}, // and an Ingress
 		{many, "httpRoute: {parentRefs: []}", "parentRefs"},
 		{many, "secrets: {RECHARGE_API_TOKEN: sk}", "RECHARGE_API_TOKEN"}, // whose?
@@ -293,6 +298,21 @@ func TestRestarts(t *testing.T) {
 		if changed := sum(more) != now; changed != restarts {
 			t.Errorf("with %s, pods are replaced: %t; want %t", more, changed, restarts)
 		}
+	}
+}
+
+// TestVersion checks that the chart runs the newest release of the CHANGELOG, of which v0.1.0 will be the first.
+func TestVersion(t *testing.T) {
+	version := "v0.1.0"
+	if newest := regexp.MustCompile(`(?m)^## \[?v?([0-9]+\.[0-9]+\.[0-9]+[^\s\]]*)`).FindStringSubmatch(read(t, "../../CHANGELOG.md")); newest != nil {
+		version = "v" + newest[1]
+	}
+	chart, err := loader.Load(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := chart.Metadata; got.AppVersion != version || "v"+got.Version != version {
+		t.Errorf("Chart.yaml has version %s and appVersion %s; want %s", got.Version, got.AppVersion, version)
 	}
 }
 

@@ -9,14 +9,16 @@ import (
 	"testing"
 )
 
-// TestSecurityDocNamesRealTests checks that every test that the document names exists, and
+// TestSecurityDocNamesRealTests checks that every test that docs/security.md and docs/privacy.md name exists, and
 // that each of the seven promises names one.
 func TestSecurityDocNamesRealTests(t *testing.T) {
 	const doc = "docs/security.md"
 	there := testsInTree(t)
-	for _, name := range match(t, doc, "`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)`") {
-		if !there[name[1]] {
-			t.Errorf("%s names %s, which does not exist", doc, name[1])
+	for _, page := range []string{doc, "docs/privacy.md"} {
+		for _, name := range match(t, page, "`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)`") {
+			if !there[name[1]] {
+				t.Errorf("%s names %s, which does not exist", page, name[1])
+			}
 		}
 	}
 	// Each of the seven promises has a table, and each of its rows one to three tests.

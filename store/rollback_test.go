@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -286,5 +287,33 @@ func TestRecordsWithoutRevision(t *testing.T) {
 	recordOf(t, a, shop) // which cannot open the newer one
 	if got := recordOf(t, both, shop); got.Generation() == now.Generation() || string(got.DataKey()) != string(now.DataKey()) {
 		t.Error("a record without a revision was used after a newer one; want that one, in a new epoch")
+	}
+}
+
+// TestErasedInABackup: erasing a store does not reach a backup from before. A server that starts after the backup was
+// restored can read all of it, with the ENCRYPTION_KEY of that time and not without. docs/privacy.md says so.
+func TestErasedInABackup(t *testing.T) {
+	ctx := t.Context()
+	server := storetest.Redis(t)
+	c := newClock()
+	with := func(keys ...[]byte) *store.Store {
+		o := on(many(c, &logged{}), server)
+		o.Keys = keys
+		return open(t, o)
+	}
+	s := with(key(1))
+	ok(t, s.SaveConnection(ctx, connected(c, shop)))
+	save(t, s, pat, everything(c))
+	restore := snapshot(t, s)
+	_, err := s.EraseShop(ctx, store.Erasure{Shop: shop})
+	ok(t, err)
+	s.Settle()
+	if got := load(t, with(key(1)), pat).Record; got != nil {
+		t.Error("erased, and a server that starts now has the record")
+	}
+	restore()
+	is(t, "restored, with the old key", with(key(1)), pat, known)
+	if err := with(key(2)).Load(ctx, pat).Err; !errors.Is(err, store.ErrUnreadable) {
+		t.Errorf("restored, Load without the old key = %v; want ErrUnreadable", err)
 	}
 }

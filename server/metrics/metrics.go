@@ -51,15 +51,15 @@ func New(version string, source Source, shops Shops) *Metrics {
 	registry.MustRegister(collector{source, byShop},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	add := factory{promauto.With(registry)}
-	clicks := add.counter("clicks_total", "Clicks that were answered, by outcome.", "outcome")
-	sources := add.counter("click_sources_total", "Clicks by the nearest place that had what they needed.", "source")
+	clicks := add.counter("clicks_total", "Answered clicks, by outcome.", "outcome")
+	sources := add.counter("click_sources_total", "Clicks, by where the server found what they needed.", "source")
 	clickSeconds := add.histogram("click_seconds", "How long a click took, from request to answer.", "outcome")
 	stepSeconds := add.histogram("step_seconds", "How long one step of a click took.", "step")
 	calls := add.counter("recharge_calls_total",
-		"Calls of the Recharge API, by endpoint and by status: ok, an HTTP status, or why there was none.",
+		"Calls to the Recharge API, by endpoint and status. The status is ok, an HTTP status, or why there was none.",
 		"endpoint", "status")
-	callSeconds := add.histogram("recharge_call_seconds", "How long a call of the Recharge API took.", "endpoint")
-	webhooks := add.counter("webhooks_total", "Webhooks that were answered, by sender and by status.", "from", "status")
+	callSeconds := add.histogram("recharge_call_seconds", "How long a call to the Recharge API took.", "endpoint")
+	webhooks := add.counter("webhooks_total", "Answered webhooks, by sender and status.", "from", "status")
 	statuses := add.counter("status_answers_total", "Answers to themes that asked whether to show the link.", "answer")
 	for _, endpoint := range recharge.Endpoints() {
 		for _, status := range []string{"ok", "401", "403", "429"} {
@@ -72,7 +72,7 @@ func New(version string, source Source, shops Shops) *Metrics {
 		}
 	}
 	add.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "build_info", Help: "1; its label is the version that runs.",
+		Namespace: namespace, Name: "build_info", Help: "Always 1. The label is the version that is running.",
 	}, []string{"version"}).WithLabelValues(version).Set(1)
 	return &Metrics{
 		registry:     registry,
@@ -197,15 +197,15 @@ func (collector) Describe(chan<- *prometheus.Desc) {}
 
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	s := scrape{c.source.State(), out}
-	s.send("ready", "1 if this server wants clicks, as /readyz says.", number(s.Ready))
-	s.send("servers", "Servers that share the tokens' calls, as this one last counted them.", float64(s.Servers))
-	s.send("campaigns_running", "Shops with a campaign that has begun and has not ended.", float64(s.InCampaign))
-	s.send("redis_up", "1 if Redis answers, runs scripts and takes writes.", number(s.RedisUp))
+	s.send("ready", "1 if this server accepts clicks, as /readyz reports.", number(s.Ready))
+	s.send("servers", "Servers that share the tokens' calls, at this server's last count.", float64(s.Servers))
+	s.send("campaigns_running", "Shops that have a running campaign.", float64(s.InCampaign))
+	s.send("redis_up", "1 if Redis answers, runs scripts and accepts writes.", number(s.RedisUp))
 	s.send("redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds())
 	s.send("redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns))
-	s.send("redis_pool_timeouts_total", "Times that no connection was free in time.", float64(s.RedisPool.Timeouts))
+	s.send("redis_pool_timeouts_total", "How often no connection to Redis was free in time.", float64(s.RedisPool.Timeouts))
 	for _, endpoint := range recharge.Endpoints() {
-		s.send("breakers_open", "Shops for which an endpoint of Recharge is not called because its last calls failed.",
+		s.send("breakers_open", "Shops for which this server does not call an endpoint, because its last calls failed.",
 			float64(s.OpenCircuits[endpoint]), "endpoint", endpoint)
 	}
 	s.budgets()
@@ -246,8 +246,8 @@ func (s scrape) budgets() {
 	}
 	byLeft := func(a, b recharge.Budget) int { return cmp.Compare(a.Left, b.Left) }
 	scarcest := slices.SortedFunc(maps.Values(s.Budgets), byLeft)[0]
-	s.send("budget_left", "Calls that the token with the fewest left can make at once.", float64(scarcest.Left))
-	s.send("budget_burst", "Calls that this token can make at once at most.", float64(scarcest.Burst))
+	s.send("budget_left", "Calls left to make at once with the token that has the fewest.", float64(scarcest.Left))
+	s.send("budget_burst", "The most that budget_left can be, for the same token.", float64(scarcest.Burst))
 }
 
 func (s scrape) imports() {
@@ -265,13 +265,13 @@ func (s scrape) imports() {
 			read += float64(shop.Customers)
 		}
 	}
-	s.send("index_shops", "Shops whose clicks this server has met, or the configured one.", float64(len(s.Imports)))
-	s.send("index_shops_never_read", "Of these, shops whose customers were never all imported.", never)
-	s.send("index_shops_stuck", "Of these, shops whose import cannot go on.", stuck)
-	s.send("index_customers", "Customers that the last imports of these shops have read.", customers)
-	s.send("index_age_seconds", "Age of the oldest of their last imports; 0: there is none.", age.Seconds())
-	s.send("index_imports_running", "Imports of these shops that are running, on any server.", running)
-	s.send("index_progress_customers", "Customers that these imports have read so far.", read)
+	s.send("index_shops", "Shops whose clicks this server has received, or the configured shop.", float64(len(s.Imports)))
+	s.send("index_shops_never_read", "Shops in index_shops whose import has never been completed.", never)
+	s.send("index_shops_stuck", "Shops in index_shops whose import cannot continue.", stuck)
+	s.send("index_customers", "Customers that the last imports of the shops in index_shops have read.", customers)
+	s.send("index_age_seconds", "Age of the oldest last import in index_shops. 0 if there is none.", age.Seconds())
+	s.send("index_imports_running", "Imports of the shops in index_shops that are running, on any server.", running)
+	s.send("index_progress_customers", "Customers that the running imports have read so far.", read)
 }
 
 func number(yes bool) float64 {

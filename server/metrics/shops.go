@@ -81,7 +81,7 @@ func (s *shopClicks) send(out scrape) {
 				float64(s.counts[shop][outcome]), "shop", name, "outcome", string(outcome))
 		}
 		if budget, ok := out.Budgets[shop]; ok {
-			out.send("shop_budget_left", "Calls that the shop's token can make at once.", float64(budget.Left), "shop", name)
+			out.send("shop_budget_left", "Calls left to make at once with the shop's token.", float64(budget.Left), "shop", name)
 		}
 		if done := out.Imports[shop].Done; !done.IsZero() {
 			out.send("shop_index_age_seconds", "Age of the shop's last import.", out.Now.Sub(done).Seconds(), "shop", name)

@@ -203,7 +203,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	s.send("redis_up", "1 if Redis answers, runs scripts and accepts writes.", number(s.RedisUp))
 	s.send("redis_ping_seconds", "How long the last ping of Redis took.", s.RedisPing.Seconds())
 	s.send("redis_connections", "Connections to Redis.", float64(s.RedisPool.TotalConns))
-	s.send("redis_pool_timeouts_total", "How often no connection to Redis was free in time.", float64(s.RedisPool.Timeouts))
+	s.send("redis_pool_timeouts_total", "How often no Redis connection was free in time.", float64(s.RedisPool.Timeouts))
 	for _, endpoint := range recharge.Endpoints() {
 		s.send("breakers_open", "Shops for which this server does not call an endpoint, because its last calls failed.",
 			float64(s.OpenCircuits[endpoint]), "endpoint", endpoint)

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/constant"
 	"go/importer"
@@ -39,6 +40,10 @@ func TestPrivacyDocSaysHowLong(t *testing.T) {
 		if said, want := spoken(t, is[2], is[3], is[4]), lifetime(t, is[5]); said != want {
 			t.Errorf("%q says %v; %q is %v", line, said, is[5], want)
 		}
+	}
+	const policy = "docs/listing/privacy-policy.md"
+	if want := fmt.Sprintf("at most %v minutes", lifetime(t, "merchant.SupportLife + store.nonceSlack").Minutes()); !strings.Contains(read(t, policy), want) {
+		t.Errorf("%s does not say that a digest of the browser is kept for %s", policy, want)
 	}
 	for _, kind := range match(t, "store/keys.go", `(?m)^//\t([a-z]\S*)  `) {
 		if !slices.Contains(keys, kind[1]) {

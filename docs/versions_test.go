@@ -20,6 +20,7 @@ func TestDocsRepeatTheCode(t *testing.T) {
 		{policy, `counters without any customer for ([0-9]+) days`, "store/counters.go", `countsFor += ([0-9]+) \* 24 \* time.Hour`},
 		{policy, `The link is used for \[([0-9]+) minutes\]`, "config/settings.go", `name:"link-ttl".* default:"([0-9]+)m"`},
 		{"docs/privacy.md", `used for ([0-9]+) minutes`, "extensions/manage-subscriptions-theme/assets/manage-subscriptions.js", `MEMORY = ([0-9]+) \* 60 \* 1000`},
+		{policy, `deleted after ([0-9]+) days without such a customer`, "store/cached.go", `redactedFor = ([0-9]+) \* 24 \* time.Hour`},
 		{policy, `browser for ([0-9]+) minutes`, "extensions/manage-subscriptions-theme/assets/manage-subscriptions.js", `MEMORY = ([0-9]+) \* 60 \* 1000`},
 		{merchants, `at the latest within ([0-9]+) days`, "store/cached.go", `longestLife += ([0-9]+) \* 24 \* time.Hour`},
 		{merchants, `The link opens once, within ([0-9]+) minutes`, "merchant/support.go", `SupportLife = ([0-9]+) \* time.Minute`},

@@ -134,7 +134,7 @@ func TestWorkflows(t *testing.T) {
 func TestReleaseIsGuarded(t *testing.T) {
 	text := read(t, ".github/workflows/release.yml")
 	for _, want := range []string{
-		"uses: ./.github/workflows/ci.yml", "needs: [binaries, images, chart]", "sh .ci/build", "cmp ", "SHA256SUMS", "cyclonedx",
+		"uses: ./.github/workflows/ci.yml", "needs: ci\n", "needs: [ci, binaries]", "needs: [binaries, images, chart]", "sh .ci/build", "cmp ", "SHA256SUMS", "cyclonedx",
 		"linux/amd64,linux/arm64", "provenance: mode=max", "sbom: true", "fetch-depth: 0",
 	} {
 		if !strings.Contains(text, want) {
@@ -143,9 +143,6 @@ func TestReleaseIsGuarded(t *testing.T) {
 	}
 	if n := strings.Count(text, "contents: write"); n != 1 {
 		t.Errorf("%d jobs may write the repository; want only the one that publishes", n)
-	}
-	if n := strings.Count(text, "needs: ci\n"); n != 2 {
-		t.Errorf("%d jobs wait for the checks; want both that build", n)
 	}
 }
 

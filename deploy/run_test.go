@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,8 +36,9 @@ func TestCaddy(t *testing.T) {
 		t.Fatal("the Caddyfile does not name server:8080, as docker-compose.yml does")
 	}
 	_, free, _ := net.SplitHostPort(suite.FreeAddress(t))
-	global := fmt.Sprintf("{\n\tadmin off\n\tskip_install_trust\n\thttp_port %s\n}\n", free)
-	if err := os.WriteFile(file, []byte(global+text), 0o600); err != nil {
+	quiet := fmt.Sprintf("{\n\tadmin off\n\tskip_install_trust\n\thttp_port %s\n", free)
+	text = strings.Replace(text, "\n{\n", "\n"+quiet, 1)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	caddy := exec.CommandContext(t.Context(), "caddy", "run", "--config", file, "--adapter", "caddyfile")
@@ -45,10 +48,12 @@ func TestCaddy(t *testing.T) {
 	if err := caddy.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = caddy.Process.Signal(syscall.SIGTERM)
-		_ = caddy.Wait()
-		if t.Failed() {
+		_ = caddy.Wait() // it has written its log
+	})
+	t.Cleanup(func() {
+		if stop(); t.Failed() {
 			t.Log(said.String())
 		}
 	})
@@ -68,6 +73,7 @@ func TestCaddy(t *testing.T) {
 
 	const asked = "/apps/subscriptions/orders?b=%2F%20+&shop=x.myshopify.com&ids%5B%5D=1&ids%5B%5D=2&signature=ab"
 	got := make(chan string, 1)
+	var server atomic.Pointer[http.Server]
 	go func() { // Caddy already waits for the server when this begins
 		time.Sleep(500 * time.Millisecond)
 		var config net.ListenConfig
@@ -76,12 +82,11 @@ func TestCaddy(t *testing.T) {
 			got <- err.Error()
 			return
 		}
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server.Store(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			got <- r.RequestURI
 			http.Redirect(w, r, "https://portal.example/", http.StatusFound)
-		})}
-		t.Cleanup(func() { _ = server.Close() })
-		_ = server.Serve(listener)
+		})})
+		_ = server.Load().Serve(listener)
 	}()
 	client := &http.Client{
 		Timeout:       time.Minute,
@@ -98,6 +103,18 @@ func TestCaddy(t *testing.T) {
 	}
 	if uri := <-got; uri != asked {
 		t.Errorf("the server was asked for %q; want %q", uri, asked)
+	}
+
+	_ = server.Load().Close()
+	response, err = client.Get("https://localhost:" + port + asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	stop()
+	if log := said.String(); response.StatusCode != http.StatusBadGateway || !strings.Contains(log, "/apps/subscriptions/orders?...") ||
+		strings.Contains(log, "signature") {
+		t.Errorf("without a server: %d; want 502, and a line in the log without the query", response.StatusCode)
 	}
 }
 
@@ -151,24 +168,30 @@ func TestRelease(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		".ci/release":  read(t, ".ci/release"),
-		"CHANGELOG.md": "# Changelog\n\n## Unreleased\n\n- new\n\n## 1.2.0 (2026-12-01)\n\n- **one**\n\n### Two\n\n- three\n\n## 0.9.0\n\n- old\n",
+		"CHANGELOG.md": "# Changelog\n\n## Unreleased\n\n- new\n\n## 1.2.0 (2026-12-01)\n\n- **one**\n\n### Two\n\n- three\n\n## v0.9.0\n\n- old\n",
 	} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	suite.Command(t, folder, "git", "init", "--quiet")
+	suite.Command(t, folder, "git", "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "--quiet", "--allow-empty", "--message", "a")
 	for _, c := range []struct{ what, version, want string }{
 		{"tags", "v0.3.1", "v0.3.1 v0.3 latest"},
 		{"tags", "v1.2.0", "v1.2.0 v1.2 v1 latest"},
 		{"tags", "v1.2.0-rc.1", "v1.2.0-rc.1"},
+		{"tags", "v1.1.9", "v1.1.9 v1.1"}, // older than v1.2.0
 		{"notes", "v1.2.0", "- **one** ### Two - three"},
 		{"notes", "v0.9.0", "- old"},
 	} {
+		if c.what == "tags" {
+			suite.Command(t, folder, "git", "tag", c.version)
+		}
 		if got := strings.Join(strings.Fields(suite.Command(t, folder, "sh", ".ci/release", c.what, c.version)), " "); got != c.want {
 			t.Errorf("release %s %s = %q; want %q", c.what, c.version, got, c.want)
 		}
 	}
-	for _, args := range [][]string{{"notes", "v1.2.1"}, {"notes", "v1.2"}, {"other", "v1.2.0"}} {
+	for _, args := range [][]string{{"tags", "v1.2.3foo"}, {"tags", "v1.2"}, {"tags", "latest"}, {"notes", "v1.2.1"}, {"notes", "v1.2"}, {"other", "v1.2.0"}} {
 		command := exec.CommandContext(t.Context(), "sh", append([]string{".ci/release"}, args...)...)
 		command.Dir = folder
 		if out, err := command.CombinedOutput(); err == nil {

@@ -156,8 +156,9 @@ type Options struct {
 	// They are in a file, since anybody who reads them can use the signature for three months.
 	CrawlerHeaders []byte `type:"filecontent" placeholder:"FILE" help:"A crawler's signature for the storefront."`
 
-	Stores []Store        `kong:"-"` // the connected ones, for All
-	Roots  *x509.CertPool `kong:"-"` // nil: this machine's
+	Stores   []Store        `kong:"-"` // the connected ones, for All
+	Unlisted bool           `kong:"-"` // they could not be read
+	Roots    *x509.CertPool `kong:"-"` // nil: this machine's
 }
 
 // check checks the options and returns the shop whose Recharge is checked; "" if none is named.

@@ -27,7 +27,10 @@ func (d *doctor) all() bool { return d.All && !d.oneStore() }
 func (d *doctor) stores(ctx context.Context) []Check {
 	if len(d.Stores) == 0 {
 		return each(ctx, []step{{"stores", "each connected store", "", func(context.Context) Check {
-			return skipped("Redis lists no connected store")
+			if d.Unlisted {
+				return fail("Redis did not list the stores")
+			}
+			return warn("Redis lists no connected store")
 		}}})
 	}
 	checks := make([]Check, len(d.Stores))

@@ -208,7 +208,8 @@ func Doctor(ctx context.Context, cfg config.Config, ask doctor.Options, o Option
 	}
 	defer s.close()
 	if ask.All {
-		shops, _ := s.shopsNamed(ctx, "") // if Redis does not answer, redis.reach says so
+		shops, err := s.shopsNamed(ctx, "")
+		ask.Unlisted = err != nil
 		for _, one := range s.overviews(ctx, shops).Stores {
 			ask.Stores = append(ask.Stores, doctor.Store{Shop: one.Shop, Troubles: one.Lines()})
 		}

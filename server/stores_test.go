@@ -246,11 +246,29 @@ func TestDoctorAll(t *testing.T) {
 	if found["recharge.token"].Name != "" || found["redis.reach"].Status != doctor.OK || found["app.reach"].Name == "" {
 		t.Errorf("doctor --all checks %v; want Redis and the server once, and no store by itself", found)
 	}
+
+	for stored, want := range map[string]doctor.Status{"": doctor.Warn, "no list": doctor.Fail} {
+		if err := client.Del(t.Context(), "ms2:shops").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if stored != "" {
+			client.Set(t.Context(), "ms2:shops", stored, 0)
+		}
+		report, err := ask(doctor.Options{All: true}, servertest.ManyStores)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, check := range report.Checks {
+			if check.Name == "stores" && check.Status != want {
+				t.Errorf("with %q in the place of the list of stores: %+v; want %s", stored, check, want)
+			}
+		}
+	}
 	if calls := f.Calls(); calls["token_information"] != 2 || calls["sessions"] != 0 {
 		t.Errorf("doctor --all makes calls %v; want one for each token, and no session", calls)
 	}
 	report, err = ask(doctor.Options{All: true}, servertest.ManyStores, func(s *config.Settings) { s.RedisURL = "redis://127.0.0.1:1" })
-	if last := report.Checks[len(report.Checks)-2]; err != nil || last.Name != "stores" || last.Status != doctor.Skipped {
+	if last := report.Checks[len(report.Checks)-2]; err != nil || last.Name != "stores" || last.Status != doctor.Fail {
 		t.Errorf("without Redis: %v, %+v; want no stores", err, report.Checks)
 	}
 	report, _ = ask(doctor.Options{All: true})

@@ -24,11 +24,14 @@ func Unknown(environ []string, dotenv string) (unknown Problems) {
 		delete(env, name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
+			continue // control characters, for example, could forge a line of the log or of doctor
+		}
 		like := slices.DeleteFunc(slices.Clone(missing), func(setting string) bool { return !resembles(name, setting) })
 		switch {
 		case len(like) > 0:
 			unknown.Add(name, "is not a setting", "rename it if you meant "+strings.Join(like, " or "))
-		case strings.HasPrefix(name, "RECHARGE_"):
+		case strings.HasPrefix(name, "RECHARGE_") && name == strings.ToUpper(name): // a token has small letters
 			unknown.Add(name, "is not a setting", "docs/settings.md lists the settings")
 		}
 	}

@@ -26,6 +26,8 @@ func TestUnknown(t *testing.T) {
 		"LINK_TTL_SECONDS=hush PORTAL_LNK=hush": "LINK_TTL_SECONDS is LINK_TTL PORTAL_LNK is PORTAL_LINK",
 		"PREPARED=hush":                         "PREPARED is PREPARE",
 
+		"RECHARGE_sk_live_hush=1": "", // a token in the place of a name
+
 		set:                                   "", // settings
 		"RECHARGE_API_TOKEN= RECHARGE_TOKEN=": "", // empty ones count as unset
 		set + " REDIS_URI=hush":               "", // another program's, since ours is set

@@ -43,6 +43,6 @@ export function serve(handler, page) {
 // forNode makes a handler of node:http from one that takes a Request and returns a Response.
 export const forNode = (handler) => async (incoming, outgoing) => {
   const { method, headers, url } = incoming;
-  const answer = await handler(new Request(`http://${headers.host}${url}`, { method, headers }));
+  const answer = await handler(new Request(new URL(url, "http://localhost"), { method, headers }));
   outgoing.writeHead(answer.status, Object.fromEntries(answer.headers)).end(await answer.text());
 };

@@ -20,10 +20,21 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 )
 
-// TestCaddy clicks through a real Caddy with the Caddyfile of docker-compose.yml: Shopify's signature is over the
-// query, so that must arrive as it was sent, and a click during a restart waits for the server.
+// TestCaddy clicks through a real Caddy with the Caddyfile of docker-compose.yml, and with its two changes for a machine
+// without compose, as in docs/install.md. Shopify's signature is over the query, so that must arrive as it was sent, and
+// a click during a restart waits for the server.
 func TestCaddy(t *testing.T) {
 	t.Parallel()
+	for name, written := range map[string]bool{"compose": false, "the host written in": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clickThroughCaddy(t, written)
+		})
+	}
+}
+
+func clickThroughCaddy(t *testing.T, hostWritten bool) {
+	t.Helper()
 	if _, err := exec.LookPath("caddy"); err != nil {
 		suite.Missing(t, "no caddy here")
 	}
@@ -35,6 +46,9 @@ func TestCaddy(t *testing.T) {
 	if !strings.Contains(text, backend) {
 		t.Fatal("the Caddyfile does not name server:8080, as docker-compose.yml does")
 	}
+	if hostWritten {
+		text = strings.Replace(text, "{$APP_URL} {", "localhost:"+port+" {", 1)
+	}
 	_, free, _ := net.SplitHostPort(suite.FreeAddress(t))
 	quiet := fmt.Sprintf("{\n\tadmin off\n\tskip_install_trust\n\thttp_port %s\n", free)
 	text = strings.Replace(text, "\n{\n", "\n"+quiet, 1)
@@ -42,7 +56,10 @@ func TestCaddy(t *testing.T) {
 		t.Fatal(err)
 	}
 	caddy := exec.CommandContext(t.Context(), "caddy", "run", "--config", file, "--adapter", "caddyfile")
-	caddy.Env = []string{"APP_URL=https://localhost:" + port, "HOME=" + folder, "XDG_DATA_HOME=" + folder, "XDG_CONFIG_HOME=" + folder}
+	caddy.Env = []string{"HOME=" + folder, "XDG_DATA_HOME=" + folder, "XDG_CONFIG_HOME=" + folder}
+	if !hostWritten {
+		caddy.Env = append(caddy.Env, "APP_URL=https://localhost:"+port)
+	}
 	var said strings.Builder
 	caddy.Stderr = &said
 	if err := caddy.Start(); err != nil {

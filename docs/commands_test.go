@@ -33,8 +33,10 @@ func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	d := newTestbed(t)
 	elsewhere := map[string]string{
-		"go test ./...":                 "this test is a part of it",
-		"bash .ci/run":                  "it runs this test",
+		"go test ./...": "this test is a part of it",
+		"bash .ci/run":  "it runs this test",
+		"git clone https://github.com/manage-subscriptions/manage-subscriptions": "the repository is not published yet",
+		"cd manage-subscriptions":       "it enters that folder",
 		"npm ci":                        ".ci/run runs it",
 		"npx @shopify/cli app deploy":   "needs an account; TestAppReachesTheServer compares shopify.app.toml with the server",
 		"cp .env.example .env":          "newTestbed has run it",
@@ -59,6 +61,8 @@ func TestDocsCommands(t *testing.T) {
 		"docker run --rm --read-only --cap-drop ALL --env-file .env --env OPS_ADDR=0.0.0.0:9090 --publish 127.0.0.1:8080:8080 manage-subscriptions": "the same",
 		"docker compose --profile tls up --build --detach --wait":                                                                                   "needs a container engine; TestCaddy clicks through Caddy",
 		"docker compose exec server /manage-subscriptions doctor":                                                                                   "the same",
+		"docker build --tag registry.example.com/manage-subscriptions:main .":                                                                       "needs a container engine; TestImageServesClick runs what it builds",
+		"docker push registry.example.com/manage-subscriptions:main":                                                                                "needs a registry",
 		"docker compose up --build --detach":                                                                                                        "the same",
 		"cp deploy/fly.toml fly.toml":                                                                                                               "it is for fly launch",
 		"fly launch --copy-config --no-deploy":                                                                                                      "needs an account; TestPlatforms checks the file",
@@ -171,7 +175,7 @@ type testbed struct {
 	environ           []string
 	storeURL          string
 	appURL, portalKey string
-	redisURL          string // with the user that docs/install.md describes
+	redisURL          string // with the user that docs/redis.md describes
 	adminURL          string // with a user who may do anything
 }
 
@@ -180,9 +184,9 @@ func newTestbed(t *testing.T) *testbed {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		suite.Missing(t, "no openssl on the PATH")
 	}
-	rights := match(t, "docs/install.md", "`(~ms2:.*)`")
+	rights := match(t, "docs/redis.md", "`(~ms2:.*)`")
 	if len(rights) != 1 {
-		t.Fatal("docs/install.md does not have one ACL rule")
+		t.Fatal("docs/redis.md does not have one ACL rule")
 	}
 	kept := storetest.Redis(t, append([]string{"--user", "app", "on", ">p/w"}, strings.Fields(rights[0][1])...)...)
 	const shop, customer, secret = "my-store.myshopify.com", "6100200300400", "fixture-secret"

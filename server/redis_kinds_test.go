@@ -121,16 +121,16 @@ func TestRedisKindsTLS(t *testing.T) {
 
 const aclPassword = "p@ss:w/rd"
 
-// limited starts a Redis with a user who has only the rights that docs/install.md says are enough.
+// limited starts a Redis with a user who has only the rights that docs/redis.md says are enough.
 func limited(t *testing.T) *storetest.Server {
 	t.Helper()
-	doc, err := os.ReadFile("../docs/install.md")
+	doc, err := os.ReadFile("../docs/redis.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	rule := regexp.MustCompile("`(~ms2:[^`]+)`").FindSubmatch(doc)
 	if rule == nil {
-		t.Fatal("docs/install.md has no ACL rule")
+		t.Fatal("docs/redis.md has no ACL rule")
 	}
 	return storetest.Redis(t, append([]string{"--user", "app", "on", ">" + aclPassword}, strings.Fields(string(rule[1]))...)...)
 }

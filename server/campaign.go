@@ -19,15 +19,23 @@ import (
 
 // CampaignOptions says what the campaign command does: plan one, list all, or cancel one.
 type CampaignOptions struct {
-	Shop      string    `help:"The store, such as my-store.myshopify.com; needed if several are connected."`
-	Name      string    `help:"What to call the campaign."`
-	StartsAt  time.Time `help:"When the e-mail goes out, such as 2026-11-28T10:00:00Z."`
+	Shop      string    `help:"The store, such as my-store.myshopify.com; needed if several are connected, except to list."`
+	Name      string    `help:"What to call the campaign; needed to plan one."`
+	StartsAt  time.Time `help:"When the e-mail goes out, such as 2026-11-28T10:00:00Z; needed to plan one."`
 	EndsAt    time.Time `help:"When the links are dropped; 24 hours later if not given."`
-	Audience  string    `help:"All subscribers, or those about to renew." enum:"active,renewals" default:"active"`
+	Audience  string    `help:"All subscribers (active), or those about to renew (renewals)." enum:"active,renewals" default:"active"`
 	Customers []byte    `type:"filecontent" placeholder:"FILE" help:"Customer ids, in CSV or JSON; - for standard input."`
 	DryRun    bool      `help:"Print what is possible, and plan nothing."`
 	List      bool      `help:"List the campaigns." xor:"do"`
 	Cancel    string    `help:"Cancel a campaign." placeholder:"ID" xor:"do"`
+}
+
+// Validate names the flags that a plan lacks.
+func (o CampaignOptions) Validate() error {
+	if !o.List && o.Cancel == "" && (o.Name == "" || o.StartsAt.IsZero()) {
+		return errors.New("a campaign needs --name and --starts-at")
+	}
+	return nil
 }
 
 // Campaign plans a campaign and takes part in the work on it, beside the servers, until all is prepared. If
@@ -44,10 +52,10 @@ func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out i
 	shops, err := s.connectedShops(ctx, ask.Shop)
 	switch {
 	case err != nil:
-	case len(shops) > 1:
-		err = errors.New("several stores are connected; choose one with --shop")
 	case ask.List:
-		err = s.listCampaigns(ctx, shops[0], out)
+		err = s.listCampaigns(ctx, shops, out)
+	case len(shops) > 1:
+		return config.Problems{{"--shop", "is missing", "several stores are connected; name the campaign's"}}
 	case ask.Cancel != "":
 		err = s.cancelCampaign(ctx, shops[0], ask.Cancel, out)
 	default:
@@ -62,16 +70,26 @@ func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out i
 	return nil
 }
 
-func (s *server) listCampaigns(ctx context.Context, shop shopify.Shop, out io.Writer) error {
-	all, err := s.importer.Campaigns(ctx, shop)
-	for _, campaign := range all {
-		fmt.Fprintf(out, "%s  %s  %s  %s\n", campaign.ID, campaign.StartsAt.UTC().Format("2006-01-02 15:04 UTC"),
-			campaign.Name, s.merchant.CampaignWords(campaign).Progress)
+func (s *server) listCampaigns(ctx context.Context, shops []shopify.Shop, out io.Writer) error {
+	none := true
+	for _, shop := range shops {
+		all, err := s.importer.Campaigns(ctx, shop)
+		if err != nil {
+			return err
+		}
+		for _, campaign := range all {
+			none = false
+			if len(shops) > 1 {
+				fmt.Fprintf(out, "%s  ", shop)
+			}
+			fmt.Fprintf(out, "%s  %s  %s  %s\n", campaign.ID, campaign.StartsAt.UTC().Format("2006-01-02 15:04 UTC"),
+				campaign.Name, s.merchant.CampaignWords(campaign).Progress)
+		}
 	}
-	if err == nil && len(all) == 0 {
+	if none {
 		fmt.Fprintln(out, "There are no campaigns.")
 	}
-	return err
+	return nil
 }
 
 func (s *server) cancelCampaign(ctx context.Context, shop shopify.Shop, id string, out io.Writer) error {
@@ -144,7 +162,8 @@ func (s *server) drawCampaign(ctx context.Context, shop shopify.Shop, id string,
 		}
 		// One for renewals is never complete.
 		if len(found) > 0 && found[0].Audience == store.Renewals || !recharge.Wait(ctx, time.Second) {
-			fmt.Fprintf(out, "The servers go on with it. To cancel it: manage-subscriptions campaign --cancel %s\n", id)
+			fmt.Fprintf(out, "The servers go on with it. To cancel it: "+
+				"manage-subscriptions campaign --shop %s --cancel %s\n", shop, id)
 			return nil
 		}
 	}

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/config"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
 	"github.com/manage-subscriptions/manage-subscriptions/server"
+	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
 
 // output is what a command prints, for a test to read meanwhile.
@@ -121,4 +123,48 @@ func TestCampaignCommand(t *testing.T) {
 		t.Errorf("Ctrl-C is taken for a broken database: %q", out.String())
 	}
 	says("list", server.CampaignOptions{List: true}, "Later  Planned: it starts at")
+}
+
+// TestCampaignCommandOfManyStores lists the campaigns of all stores, and prints a line to cancel that works.
+func TestCampaignCommandOfManyStores(t *testing.T) {
+	t.Parallel()
+	f := servertest.Connected(t)
+	f.Stop()
+	f.SaveElsewhere(store.Connection{Shop: "other-shop.myshopify.com", APIToken: "sk_test_other", SavedAt: f.Clock.Now()})
+	settings := f.Settings()
+	servertest.ManyStores(&settings)
+	cfg, err := settings.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	campaign := func(ctx context.Context, ask server.CampaignOptions, out *output) error {
+		return server.Campaign(ctx, cfg, ask, out, server.Options{Now: f.Clock.Now, Log: slog.New(slog.DiscardHandler)})
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var planned, listed, cancelled output
+	ended := make(chan error, 1)
+	go func() {
+		ended <- campaign(ctx, server.CampaignOptions{
+			Shop: servertest.Shop, Name: "Later", Audience: "active", StartsAt: f.Clock.Now().Add(5 * 24 * time.Hour),
+		}, &planned)
+	}()
+	f.Until("it waits", func() bool { return strings.Contains(planned.String(), "Later\n") })
+	stop()
+	err = <-ended
+	hint := regexp.MustCompile(`campaign --shop (\S+) --cancel ([0-9a-f]{16})\n`).FindStringSubmatch(planned.String())
+	if err != nil || hint == nil || hint[1] != servertest.Shop {
+		t.Fatalf("after Ctrl-C: %v, %q; want a line to cancel it with --shop", err, planned.String())
+	}
+	err = campaign(t.Context(), server.CampaignOptions{List: true}, &listed)
+	if want := hint[1] + "  " + hint[2] + "  "; err != nil || !strings.HasPrefix(listed.String(), want) {
+		t.Errorf("list: %v, %q; want %q first", err, listed.String(), want)
+	}
+	err = campaign(t.Context(), server.CampaignOptions{Cancel: hint[2]}, &cancelled)
+	if _, usage := errors.AsType[config.Problems](err); !usage || !strings.Contains(err.Error(), "--shop is missing") {
+		t.Errorf("cancel without --shop: %v; want a problem, for exit code 2", err)
+	}
+	if err = campaign(t.Context(), server.CampaignOptions{Shop: hint[1], Cancel: hint[2]}, &cancelled); err != nil {
+		t.Errorf("cancel: %v", err)
+	}
 }

@@ -71,6 +71,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		kong.Vars{"version": server.Version()},
 		kong.Resolvers(config.Resolver(environ, ".env")),
 		kong.ValueFormatter(config.Help),
+		kong.Help(printHelp),
 		kong.ExplicitGroups(config.Groups()),
 		kong.TypeMapper(reflect.TypeFor[time.Time](), kong.MapperFunc(parseTime)),
 		kong.Writers(stdout, stderr),
@@ -100,10 +101,31 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		d := doctorCommand{JSON: slices.Contains(args, "--json")}
 		err = d.print(stdout, doctor.Report{}, problems)
 	case !errors.As(err, &problems):
-		fmt.Fprintf(stderr, "%s\n'manage-subscriptions --help' lists the commands.\n", redact(err.Error(), args))
+		help := "--help' lists the commands"
+		if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context.Selected() != nil {
+			help = wrong.Context.Selected().Name + " --help' lists its flags"
+		}
+		fmt.Fprintf(stderr, "%s\n'manage-subscriptions %s.\n", redact(err.Error(), args), help)
 		return exitUsage
 	}
 	return exitCode(stderr, err)
+}
+
+// printHelp lists the settings for serve only, since they would bury another command's own flags.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	hidden := false
+	if command := ctx.Selected(); command != nil && command.Name != "serve" {
+		for _, flag := range command.Flags {
+			if flag.Group != nil && flag.Group.Key != "Settings" { // healthcheck's own
+				flag.Hidden, hidden = true, true
+			}
+		}
+	}
+	err := kong.DefaultHelpPrinter(options, ctx)
+	if hidden {
+		fmt.Fprintln(ctx.Stdout, "\nSettings: as 'manage-subscriptions serve --help' lists them.")
+	}
+	return err
 }
 
 // redact removes the values of a command line from a message about it, since one of

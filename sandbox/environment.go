@@ -126,9 +126,6 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 		RechargeTimeout: "3s", ClickTimeout: "8s", LogLevel: "info", LogFormat: "text",
 	}
 	cfg, err := settings.Check()
-	if err == nil {
-		e.settings, err = writeSettings(settings)
-	}
 	if err != nil {
 		return err
 	}
@@ -154,7 +151,9 @@ func (e *environment) serve(ctx context.Context, o Options) error {
 	select {
 	case at := <-listening:
 		e.metrics = "http://" + at.Ops.String() + "/metrics"
-		return nil
+		settings.OpsAddr = at.Ops.String()
+		e.settings, err = writeSettings(settings)
+		return err
 	case err := <-e.ended:
 		e.ended <- nil
 		return err

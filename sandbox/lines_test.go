@@ -30,13 +30,15 @@ func TestLinesWork(t *testing.T) {
 	}
 	shown := regexp.MustCompile(`<code data-line>([^<]+)</code>`)
 	lines := shown.FindAllStringSubmatch(page(t, coffee.Store.URL+"/")+page(t, headless+"/"), -1)
-	if len(lines) != 6 {
-		t.Fatalf("the panels show %d lines; want 6", len(lines))
+	if len(lines) != 16 {
+		t.Fatalf("the panels show %d lines; want 16", len(lines))
 	}
 	another := strings.Replace(coffee.Store.URL, "127.0.0.1", "localhost", 1)
 	for i, wants := range [][]string{
 		{"302 to the portal", "ok       proxy.redirect: GET " + another + "/apps/subscriptions", " 0 failed"},
-		{"302 to the portal"}, {"302 to the portal", " 0 failed"}, {"302 to the portal"}, {`"signed_in":true`}, {"Pat Doe"},
+		{"302 to the portal"}, {"0 of 3 stores in trouble"}, {"visits today"}, {" 0 failed"}, {"There are no campaigns."}, {"ready"},
+		{"302 to the portal", " 0 failed"}, {"302 to the portal"}, {"0 of 3 stores in trouble"}, {"visits today"}, {" 0 failed"},
+		{"There are no campaigns."}, {"ready"}, {`"signed_in":true`}, {"Pat Doe"},
 	} {
 		line := html.UnescapeString(lines[i][1])
 		if i == 0 {

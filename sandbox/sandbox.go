@@ -334,6 +334,9 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
     Open      %[6]s/
     Sign in   as Pat, whom Shopify knows, or Kim, whom only Recharge knows; and click either button
 
+  As the operator of all stores, in another shell
+    Paste     %[8]sstores
+
   As the developer of a headless storefront, in another shell
     Paste     %[7]s
 
@@ -344,5 +347,5 @@ func welcome(out io.Writer, s, older, headless *Sandbox) {
   Ctrl-C ends it. Below is the server's log.
 
 `, s.Store.URL, older.Store.URL, older.Tokens.Admin, older.Tokens.Storefront, older.Tokens.Secret,
-		storefront, headless.example())
+		storefront, headless.example(), s.environment.run())
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	redis "github.com/alicebob/miniredis/v2/server"
 
 	"github.com/manage-subscriptions/manage-subscriptions/config"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
@@ -82,7 +83,24 @@ func (e *environment) listen() (err error) {
 		return err
 	}
 	e.redis.ClockTTL(true)
-	return e.redis.StartAddr("127.0.0.1:0")
+	if err = e.redis.StartAddr("127.0.0.1:0"); err == nil {
+		e.redis.Server().SetPreHook(describe)
+	}
+	return err
+}
+
+// describe answers what doctor asks about a Redis, and miniredis does not know, as one that is set up well.
+func describe(c *redis.Peer, command string, args ...string) bool {
+	config := map[string]string{"maxmemory-policy": "noeviction", "appendfsync": "always", "save": ""}
+	switch {
+	case command == "INFO" && len(args) == 0:
+		c.WriteBulk("redis_version:7.2.0\r\naof_enabled:1\r\n")
+	case command == "CONFIG" && len(args) == 2:
+		c.WriteStrings([]string{args[1], config[args[1]]})
+	default:
+		return false
+	}
+	return true
 }
 
 func (e *environment) build() error {

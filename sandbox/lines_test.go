@@ -53,6 +53,9 @@ func TestLinesWork(t *testing.T) {
 			continue
 		}
 		out, err := command.CombinedOutput()
+		if strings.Contains(string(out), "warn     redis.") {
+			t.Errorf("%s: %s; want no complaint about the sandbox's Redis", line, out)
+		}
 		for _, want := range wants {
 			if err != nil || !strings.Contains(string(out), want) {
 				t.Errorf("%s: %v, %s; want %s", line, err, out, want)

@@ -19,9 +19,9 @@ import (
 
 // CampaignOptions says what the campaign command does: plan one, list all, or cancel one.
 type CampaignOptions struct {
-	Shop      string    `help:"The store, such as my-store.myshopify.com; needed if several are connected, except to list."`
-	Name      string    `help:"What to call the campaign; needed to plan one."`
-	StartsAt  time.Time `help:"When the e-mail goes out, such as 2026-11-28T10:00:00Z; needed to plan one."`
+	Shop      string    `help:"The store, such as my-store.myshopify.com; needed if several are connected."`
+	Name      string    `help:"What to call the campaign; required to plan one."`
+	StartsAt  time.Time `help:"When the e-mail goes out, such as 2026-11-28T10:00:00Z; required."`
 	EndsAt    time.Time `help:"When the links are dropped; 24 hours later if not given."`
 	Audience  string    `help:"All subscribers (active), or those about to renew (renewals)." enum:"active,renewals" default:"active"`
 	Customers []byte    `type:"filecontent" placeholder:"FILE" help:"Customer ids, in CSV or JSON; - for standard input."`

@@ -182,6 +182,10 @@ func (s *Service) send(ctx context.Context, connection store.Connection, n Notic
 // Requests that only claim to come from the shop count if none came that is verified: then Shopify's secret may be
 // wrong here.
 func (v Visits) wrong(least int64) bool {
-	failed := v.KeptOutBy(portal.SignInFailed) + v.KeptOutBy(portal.Unavailable) + v.KeptOutBy(portal.NotConnected)
+	failed := v.failed()
 	return failed >= least && 2*failed > v.All || v.All == 0 && v.KeptOutBy(Unverified) >= alertFrom
+}
+
+func (v Visits) failed() int64 {
+	return v.KeptOutBy(portal.SignInFailed) + v.KeptOutBy(portal.Unavailable) + v.KeptOutBy(portal.NotConnected)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/manage-subscriptions/manage-subscriptions/portal"
+	"github.com/manage-subscriptions/manage-subscriptions/recharge"
 	"github.com/manage-subscriptions/manage-subscriptions/shopify"
 	"github.com/manage-subscriptions/manage-subscriptions/store"
 )
@@ -15,7 +16,7 @@ const (
 	// troubleFrom is how many visits of a day must fail until the store is in trouble.
 	troubleFrom = 3
 	// importOld is how long ago a store's customers were last read if nights were missed.
-	importOld = 48 * time.Hour
+	importOld = 36 * time.Hour
 )
 
 // Overview is the state of a store for the operator, as Redis holds it. Its texts are what the merchant reads.
@@ -62,7 +63,7 @@ const notConnected = "not connected"
 // Rank orders stores by their worst trouble. Those without any come last.
 func (o Overview) Rank() int {
 	names := []string{
-		"unreadable", "token refused", "clicks fail", notConnected, "limited", "not signed in", "no sessions",
+		"unreadable", "token refused", "limited", "clicks fail", notConnected, "not signed in", "no sessions",
 		"import stuck", "import old", "webhooks not registered", "webhooks refused", "webhooks silent",
 	}
 	if len(o.Troubles) == 0 {
@@ -117,11 +118,7 @@ func (s *Service) overview(ctx context.Context, o *Overview) error {
 	}
 	connection := s.Merchants.Connection(o.Shop, record)
 	if connection == nil {
-		text := sentence("connection none")
-		if s.Merchants.Own() != "" {
-			text = sentence("connection operator, no token")
-		}
-		o.Troubles = append(o.Troubles, Trouble{notConnected, text})
+		o.Troubles = append(o.Troubles, Trouble{notConnected, operatorDoes(portal.NotConnected)})
 		return nil
 	}
 	progress, err := s.Store.Import(ctx, o.Shop)
@@ -160,14 +157,38 @@ func (o *Overview) count(counts map[string]int64) {
 	visits := VisitsOf(counts)
 	o.Visits, o.InPortal, o.SignedIn = visits.All, visits.Portal, visits.SignedIn
 	for _, out := range visits.Out {
-		o.Outcomes = append(o.Outcomes, Outcome{string(out.Outcome), out.Count, out.Text(), out.Do()})
+		name := string(out.Outcome)
+		if out.Outcome == Unverified {
+			name = string(portal.Forbidden) // as in the log
+		}
+		o.Outcomes = append(o.Outcomes, Outcome{name, out.Count, out.Text(), operatorDoes(out.Outcome)})
 	}
 	if n := visits.ByHash(); n > 0 {
-		text, do := sentence("kept out by hash", n), sentence("kept out by hash do")
+		text, do := sentence("kept out by hash", n), operatorDoes(portal.RedirectedByHash)
 		o.Outcomes = append(o.Outcomes, Outcome{string(portal.RedirectedByHash), n, text, do})
 	}
 	o.Calls, o.CallsFailed = counts[portal.CallsMade], counts[portal.CallsFailed]
 	o.CallsLimited = counts[portal.CallsLimited]
+}
+
+// operatorDoes says what the operator does about an outcome. It may not be what the merchant does.
+func operatorDoes(outcome portal.Outcome) Text {
+	switch outcome {
+	case portal.SignIn, portal.SignInFailed:
+		return follow("A few change their mind. If nearly all do, run doctor with --store-url, and check CUSTOMER_ACCOUNTS.")
+	case portal.NotASubscriber:
+		return follow("Run preview with the id of a shopper who should get in.")
+	case portal.NotConnected:
+		return follow("The merchant has to connect Recharge in the app home. For a single store, set RECHARGE_API_TOKEN.")
+	case Unverified:
+		return follow("Strangers cause a few. If shoppers see it, run doctor: the clock or SHOPIFY_API_SECRET is wrong.")
+	case portal.Forbidden:
+		return follow("Nothing, if it is a few. A link works once, and in a browser.")
+	case portal.RedirectedByHash:
+		return follow("The errors below say why. If there are none, the store has no Storefront token.")
+	default:
+		return follow("The errors below say why.")
+	}
 }
 
 // judge lists what a connected store's troubles are.
@@ -186,8 +207,9 @@ func (o *Overview) judge(
 		Trouble
 	}{
 		{connection.Look.Refused, Trouble{"token refused", sentence("connection refused")}},
-		{visits.wrong(troubleFrom) || recent.wrong(alertFrom), Trouble{"clicks fail", visits.failures()}},
-		{lately[portal.CallsLimited] >= alertFrom, Trouble{"limited", follow(Words("rate limited"), o.Budget)}},
+		{lately[portal.CallsLimited] >= alertFrom || o.limited(now) >= troubleFrom,
+			Trouble{"limited", follow(Words("rate limited"), o.Budget)}},
+		{fails(visits, recent), Trouble{"clicks fail", visits.failures()}},
 		{byHash, Trouble{"not signed in", follow(sentence("kept out by hash", recent.ByHash()), o.LastError)}},
 		{connection.Chosen.Link == "" && connection.Detected.Link == "hash",
 			Trouble{"no sessions", sentence("warning no session")}},
@@ -201,6 +223,23 @@ func (o *Overview) judge(
 			o.Troubles = append(o.Troubles, of.Trouble)
 		}
 	}
+}
+
+// limited returns how many clicks of the last hour were kept from calling Recharge by a 429 or a spent budget. One
+// 429 holds back all calls for a while, so that the number of 429s says little.
+func (o *Overview) limited(now time.Time) (n int) {
+	for _, e := range o.Errors {
+		if (e.What == string(recharge.Limited) || e.What == string(recharge.OverBudget)) && now.Sub(e.Last) < time.Hour {
+			n += e.Times
+		}
+	}
+	return n
+}
+
+// fails reports whether most clicks of a day fail, and still do, or of the last two hours.
+func fails(day, recent Visits) bool {
+	recovered := recent.All > 0 && recent.failed() == 0
+	return day.wrong(troubleFrom) && !recovered || recent.wrong(alertFrom)
 }
 
 // failures says how many visits reached the portal, and what kept the others out.

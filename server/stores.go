@@ -80,7 +80,7 @@ func (s *server) shopsNamed(ctx context.Context, name string) ([]shopify.Shop, e
 // overviews reads the state of stores. If there are several, it leaves out those that are no longer connected.
 func (s *server) overviews(ctx context.Context, shops []shopify.Shop) storesReport {
 	service := &merchant.Service{Resolver: s.resolver, AppURL: s.cfg.AppURL, Log: s.Log}
-	report := storesReport{OK: true, Stores: make([]merchant.Overview, len(shops))}
+	report := storesReport{OK: len(shops) > 0, Stores: make([]merchant.Overview, len(shops))}
 	var reading errgroup.Group
 	reading.SetLimit(readAtOnce)
 	for i, shop := range shops {
@@ -108,16 +108,21 @@ type storesReport struct {
 	Stores []merchant.Overview `json:"stores"`
 }
 
-// print prints a line for each store, and a last one with how many are in trouble.
+// print prints how many stores are in trouble, and a line for each store.
 func (r storesReport) print(out io.Writer, now time.Time) error {
+	inTrouble := 0
+	for _, o := range r.Stores {
+		inTrouble += min(1, len(o.Troubles))
+	}
+	if _, err := fmt.Fprintf(out, "%d of %d stores in trouble\n", inTrouble, len(r.Stores)); err != nil {
+		return err
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "store\ttrouble\tconnected\tportal\taccounts\tdetected\twebhooks\timported\tvisits\tsigned in\t"+
 		"calls left\t429 today\tlast error")
-	inTrouble := 0
 	for _, o := range r.Stores {
 		name, lastError := "-", cmp.Or(o.LastError.String(), "-")
 		if len(o.Troubles) > 0 {
-			inTrouble++
 			name = o.Troubles[0].Name
 		}
 		if o.Portal == "" {
@@ -129,11 +134,7 @@ func (r storesReport) print(out io.Writer, now time.Time) error {
 			cmp.Or(string(o.Webhooks), "no secret"), since(now, o.ImportedAt), o.Visits, share(o.SignedIn, o.Visits),
 			o.CallsLeft, o.Burst, o.CallsLimited, lastError)
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(out, "%d of %d stores in trouble\n", inTrouble, len(r.Stores))
-	return err
+	return table.Flush()
 }
 
 // since returns how long ago something was, such as "5h"; "-" if it never was.

@@ -54,7 +54,7 @@ func budgets() []budget {
 			},
 		},
 		{
-			"production path", 14000, 20060,
+			"production path", 14000, 20105,
 			[]string{
 				"main.go", "config", "server", "handlers", "portal", "merchant", "importer", "shopify", "recharge", "store",
 				"templates", "doctor", "portallink",

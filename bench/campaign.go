@@ -36,8 +36,8 @@ func (c *campaignCommand) Run(ctx context.Context, out io.Writer) error {
 
 // test prints the tables that a test logs.
 func (c *campaignCommand) test(ctx context.Context, out io.Writer, name, setting string) error {
-	test := exec.CommandContext(ctx, "go", "test",
-		"github.com/manage-subscriptions/manage-subscriptions/bench/campaign", "-run", name+"$", "-count=1", "-v", "-timeout", "1h")
+	test := exec.CommandContext(ctx, "go", "test", "-run", name+"$", "-count=1", "-v", "-timeout", "1h",
+		"github.com/manage-subscriptions/manage-subscriptions/bench/campaign")
 	test.Env = append(os.Environ(), "GOGC=400", setting)
 	printed, err := test.CombinedOutput()
 	if err != nil {

@@ -26,7 +26,7 @@ type Settings struct {
 	RechargeAPIToken        string `name:"recharge-api-token" group:"Recharge" hidden:""`
 	RechargeStorefrontToken string `name:"recharge-storefront-token" group:"Recharge" hidden:""`
 	RechargeClientSecret    string `name:"recharge-client-secret" group:"Recharge" hidden:""`
-	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com" placeholder:"URL"`
+	RechargeAPIURL          string `name:"recharge-api-url" group:"Recharge" default:"https://api.rechargeapps.com"`
 	RechargePortalURL       string `name:"recharge-portal-url" group:"Recharge" placeholder:"URL"`
 	RechargeRate            string `name:"recharge-rate" group:"Recharge" default:"auto" placeholder:"auto|RATE,BURST"`
 	PortalLink              string `name:"portal-link" group:"Portal" default:"signed_in" placeholder:"MODE"`

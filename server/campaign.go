@@ -55,7 +55,7 @@ func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out i
 	case ask.List:
 		err = s.listCampaigns(ctx, shops, out)
 	case len(shops) > 1:
-		return config.Problems{{"--shop", "is missing", "several stores are connected; name the campaign's"}}
+		return config.Problems{{Name: "--shop", What: "is missing", Hint: "name the campaign's store, of the several"}}
 	case ask.Cancel != "":
 		err = s.cancelCampaign(ctx, shops[0], ask.Cancel, out)
 	default:

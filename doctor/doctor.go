@@ -127,8 +127,12 @@ func (r Report) Print(out io.Writer, verbose bool) {
 		fmt.Fprintf(out, "\n%s\n%s\n", found, r.Link)
 		printRemedies(out, remedyFor(found))
 	}
-	warnings := strings.TrimSuffix(fmt.Sprintf("%d warnings", counts[Warn]), map[bool]string{true: "s"}[counts[Warn] == 1])
-	fmt.Fprintf(out, "\n%d passed, %s, %d failed, %d skipped.", counts[OK], warnings, counts[Fail], counts[Skipped])
+	warnings := " warnings"
+	if counts[Warn] == 1 {
+		warnings = " warning"
+	}
+	fmt.Fprintf(out, "\n%d passed, %d%s, %d failed, %d skipped.",
+		counts[OK], counts[Warn], warnings, counts[Fail], counts[Skipped])
 	if worst := cmp.Or(earliest[Fail], earliest[Warn]); worst.Remedy != "" {
 		fmt.Fprintf(out, " First, fix %s: %s.", cmp.Or(worst.setting, worst.Name), worst.Remedy)
 	}
@@ -246,7 +250,7 @@ func Run(ctx context.Context, cfg config.Config, resolver *portal.Resolver, opti
 	}
 	groups = append(groups, d.accounts)
 	if d.all() { // each store has its own limit of time
-		groups = []func(context.Context) []Check{d.redis, d.app, func(context.Context) []Check { return d.stores(ctx) }}
+		groups = []func(context.Context) []Check{d.redis, d.app, d.stores}
 	}
 	found := make([][]Check, len(groups))
 	var running sync.WaitGroup

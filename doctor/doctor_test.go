@@ -326,8 +326,8 @@ func TestSeveralStorefronts(t *testing.T) {
 func TestPrint(t *testing.T) {
 	t.Parallel()
 	report := doctor.Report{Checks: []doctor.Check{
-		{Name: "a", Status: doctor.OK}, {Name: "b", Status: doctor.Warn, Remedy: "mend b"},
-		{Name: "c", Status: doctor.Skipped, Remedy: "fix d"}, {Name: "d", Status: doctor.Fail, Remedy: "mend d"},
+		{Name: "a", Status: doctor.OK}, {Name: "b", Status: doctor.Warn, Remedy: "remedy b"},
+		{Name: "c", Status: doctor.Skipped, Remedy: "fix d"}, {Name: "d", Status: doctor.Fail, Remedy: "remedy d"},
 		{Name: "e", Status: doctor.Skipped, Remedy: "fix d"}, {Name: "f", Status: doctor.Skipped, Remedy: "pass --f"},
 	}}
 	for _, test := range []struct {
@@ -335,10 +335,10 @@ func TestPrint(t *testing.T) {
 		verbose    bool
 		ends, said string
 	}{
-		{report.Checks, false, "\n1 passed, 1 warning, 1 failed, 3 skipped. First, fix d: mend d.\n",
+		{report.Checks, false, "\n1 passed, 1 warning, 1 failed, 3 skipped. First, fix d: remedy d.\n",
 			"skipped  3 checks; --verbose lists them\n         -> fix d\n         -> pass --f\n"},
-		{report.Checks, true, "\n1 passed, 1 warning, 1 failed, 3 skipped. First, fix d: mend d.\n", "skipped  e: "},
-		{report.Checks[:3], false, "\n1 passed, 1 warning, 0 failed, 1 skipped. First, fix b: mend b.\n", "warn     b: "},
+		{report.Checks, true, "\n1 passed, 1 warning, 1 failed, 3 skipped. First, fix d: remedy d.\n", "skipped  e: "},
+		{report.Checks[:3], false, "\n1 passed, 1 warning, 0 failed, 1 skipped. First, fix b: remedy b.\n", "warn     b: "},
 		{report.Checks[:1], false, "\n1 passed, 0 warnings, 0 failed, 0 skipped.\n", "ok       a: "},
 	} {
 		var out bytes.Buffer

@@ -3,7 +3,7 @@ package merchant
 import (
 	"cmp"
 	"context"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/manage-subscriptions/manage-subscriptions/portal"
@@ -19,7 +19,7 @@ const (
 	importOld = 36 * time.Hour
 )
 
-// Overview is the state of a store for the operator, as Redis holds it. Its texts are what the merchant reads.
+// Overview is the state of a store for the operator, as Redis holds it. Most of its texts are what the merchant reads.
 type Overview struct {
 	Shop     shopify.Shop `json:"shop"`
 	Troubles []Trouble    `json:"troubles"` // the worst first
@@ -56,20 +56,17 @@ type Overview struct {
 type Trouble struct {
 	Name string `json:"name"`
 	Text Text   `json:"text"`
+	rank int    // lower is worse
 }
 
 const notConnected = "not connected"
 
 // Rank orders stores by their worst trouble. Those without any come last.
 func (o Overview) Rank() int {
-	names := []string{
-		"unreadable", "token refused", "limited", "clicks fail", notConnected, "not signed in", "no sessions",
-		"import stuck", "import old", "webhooks not registered", "webhooks refused", "webhooks silent",
-	}
 	if len(o.Troubles) == 0 {
-		return len(names)
+		return math.MaxInt
 	}
-	return slices.Index(names, o.Troubles[0].Name)
+	return o.Troubles[0].rank
 }
 
 // Left reports whether the store is not connected, and nobody clicks its link any more.
@@ -97,7 +94,7 @@ type Outcome struct {
 func (s *Service) Overview(ctx context.Context, shop shopify.Shop) Overview {
 	o := Overview{Shop: shop, Troubles: []Trouble{}}
 	if err := s.overview(ctx, &o); err != nil {
-		o.Troubles = []Trouble{{"unreadable", follow(err.Error())}}
+		o.Troubles = []Trouble{{Name: "unreadable", Text: follow(err.Error())}}
 	}
 	return o
 }
@@ -118,7 +115,7 @@ func (s *Service) overview(ctx context.Context, o *Overview) error {
 	}
 	connection := s.Merchants.Connection(o.Shop, record)
 	if connection == nil {
-		o.Troubles = append(o.Troubles, Trouble{notConnected, operatorDoes(portal.NotConnected)})
+		o.Troubles = append(o.Troubles, Trouble{notConnected, operatorDoes(portal.NotConnected), 3}) // like "clicks fail"
 		return nil
 	}
 	progress, err := s.Store.Import(ctx, o.Shop)
@@ -135,10 +132,8 @@ func (s *Service) overview(ctx context.Context, o *Overview) error {
 	}
 	traits := s.Merchants.Traits(connection)
 	o.ConnectedAt, o.DetectedAt, o.Accounts = connection.SavedAt, connection.Look.At, traits.Accounts
-	o.Portal, o.PortalURL, o.Warnings = traits.Link, traits.PortalURL, Warnings(connection, traits)
-	if o.Portal == "" {
-		o.Portal = "signed_in"
-	}
+	o.Portal, o.PortalURL = cmp.Or(traits.Link, "signed_in"), traits.PortalURL
+	o.Warnings = Warnings(connection, traits)
 	if merchant.InAccount {
 		o.PortalURL = traits.AccountPage
 	}
@@ -152,7 +147,7 @@ func (s *Service) overview(ctx context.Context, o *Overview) error {
 	return nil
 }
 
-// count takes over the counters of today.
+// count fills in today's visits and calls.
 func (o *Overview) count(counts map[string]int64) {
 	visits := VisitsOf(counts)
 	o.Visits, o.InPortal, o.SignedIn = visits.All, visits.Portal, visits.SignedIn
@@ -191,7 +186,7 @@ func operatorDoes(outcome portal.Outcome) Text {
 	}
 }
 
-// judge lists what a connected store's troubles are.
+// judge lists the troubles of a connected store, the worst first.
 func (o *Overview) judge(
 	now time.Time, connection *store.Connection, record *store.Record, progress store.Import, hours []store.Hour,
 ) {
@@ -202,25 +197,25 @@ func (o *Overview) judge(
 	// A message was asked for since the last one that was verified has lapsed.
 	silent := o.Webhooks == store.Unproven && now.Sub(state.CheckedAt) > time.Hour &&
 		record != nil && state.CheckedAt.Sub(record.WebhookVerified) >= week
-	for _, of := range []struct {
+	for i, of := range []struct {
 		holds bool
-		Trouble
+		name  string
+		text  Text
 	}{
-		{connection.Look.Refused, Trouble{"token refused", sentence("connection refused")}},
-		{lately[portal.CallsLimited] >= alertFrom || o.limited(now) >= troubleFrom,
-			Trouble{"limited", follow(Words("rate limited"), o.Budget)}},
-		{fails(visits, recent), Trouble{"clicks fail", visits.failures()}},
-		{byHash, Trouble{"not signed in", follow(sentence("kept out by hash", recent.ByHash()), o.LastError)}},
-		{connection.Chosen.Link == "" && connection.Detected.Link == "hash",
-			Trouble{"no sessions", sentence("warning no session")}},
-		{progress.Problem != "", Trouble{"import stuck", o.Import}},
-		{progress.Problem == "" && !read.IsZero() && now.Sub(read) > importOld, Trouble{"import old", o.Import}},
-		{o.Webhooks != "" && state.Problem != "", Trouble{"webhooks not registered", o.Changes}},
-		{o.Webhooks == store.Refuted, Trouble{"webhooks refused", o.Changes}},
-		{silent && state.Problem == "", Trouble{"webhooks silent", o.Changes}},
+		{connection.Look.Refused, "token refused", sentence("connection refused")},
+		{lately[portal.CallsLimited] >= alertFrom || o.limited(now) >= troubleFrom, "limited",
+			follow(Words("rate limited"), o.Budget)},
+		{fails(visits, recent), "clicks fail", visits.failures()},
+		{byHash, "not signed in", follow(sentence("kept out by hash", recent.ByHash()), o.LastError)},
+		{connection.Chosen.Link == "" && connection.Detected.Link == "hash", "no sessions", sentence("warning no session")},
+		{progress.Problem != "", "import stuck", o.Import},
+		{progress.Problem == "" && !read.IsZero() && now.Sub(read) > importOld, "import old", o.Import},
+		{o.Webhooks != "" && state.Problem != "", "webhooks not registered", o.Changes},
+		{o.Webhooks == store.Refuted, "webhooks refused", o.Changes},
+		{silent && state.Problem == "", "webhooks silent", o.Changes},
 	} {
 		if of.holds {
-			o.Troubles = append(o.Troubles, of.Trouble)
+			o.Troubles = append(o.Troubles, Trouble{of.name, of.text, i + 1})
 		}
 	}
 }
@@ -236,7 +231,7 @@ func (o *Overview) limited(now time.Time) (n int) {
 	return n
 }
 
-// fails reports whether most clicks of a day fail, and still do, or of the last two hours.
+// fails reports whether most recent clicks fail, or most of the day's did and the recent ones are not all well.
 func fails(day, recent Visits) bool {
 	recovered := recent.All > 0 && recent.failed() == 0
 	return day.wrong(troubleFrom) && !recovered || recent.wrong(alertFrom)

@@ -23,7 +23,7 @@ type CampaignOptions struct {
 	Name      string    `help:"What to call the campaign; required to plan one."`
 	StartsAt  time.Time `help:"When the e-mail goes out, such as 2026-11-28T10:00:00Z; required."`
 	EndsAt    time.Time `help:"When the links are dropped; 24 hours later if not given."`
-	Audience  string    `help:"Subscribers: active, or due for renewals." enum:"active,renewals" default:"active"`
+	Audience  string    `help:"active: all subscribers; renewals: those who renew" enum:"active,renewals" default:"active"`
 	Customers []byte    `type:"filecontent" placeholder:"FILE" help:"Customer ids, in CSV or JSON; - for standard input."`
 	DryRun    bool      `help:"Print what is possible, and plan nothing."`
 	List      bool      `help:"List the campaigns." xor:"do"`
@@ -55,7 +55,7 @@ func Campaign(ctx context.Context, cfg config.Config, ask CampaignOptions, out i
 	case ask.List:
 		err = s.listCampaigns(ctx, shops, out)
 	case len(shops) > 1:
-		return config.Problems{{Name: "--shop", What: "is missing", Hint: "name the campaign's store, of the several"}}
+		return config.Problems{{Name: "--shop", What: "is missing", Hint: "several stores are connected; name one"}}
 	case ask.Cancel != "":
 		err = s.cancelCampaign(ctx, shops[0], ask.Cancel, out)
 	default:

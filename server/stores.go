@@ -80,7 +80,7 @@ func (s *server) shopsNamed(ctx context.Context, name string) ([]shopify.Shop, e
 // overviews reads the state of stores. If there are several, it leaves out those that are no longer connected.
 func (s *server) overviews(ctx context.Context, shops []shopify.Shop) storesReport {
 	service := &merchant.Service{Resolver: s.resolver, AppURL: s.cfg.AppURL, Log: s.Log}
-	report := storesReport{OK: len(shops) > 0, Stores: make([]merchant.Overview, len(shops))}
+	report := storesReport{Stores: make([]merchant.Overview, len(shops))}
 	var reading errgroup.Group
 	reading.SetLimit(readAtOnce)
 	for i, shop := range shops {
@@ -96,9 +96,7 @@ func (s *server) overviews(ctx context.Context, shops []shopify.Shop) storesRepo
 	slices.SortFunc(report.Stores, func(a, b merchant.Overview) int {
 		return cmp.Or(cmp.Compare(a.Rank(), b.Rank()), cmp.Compare(a.Shop, b.Shop))
 	})
-	for _, one := range report.Stores {
-		report.OK = report.OK && len(one.Troubles) == 0
-	}
+	report.OK = len(report.Stores) > 0 && report.inTrouble() == 0 // of no store, nothing is known
 	return report
 }
 
@@ -108,13 +106,17 @@ type storesReport struct {
 	Stores []merchant.Overview `json:"stores"`
 }
 
+// inTrouble returns how many stores are in trouble.
+func (r storesReport) inTrouble() (n int) {
+	for _, o := range r.Stores {
+		n += min(1, len(o.Troubles))
+	}
+	return n
+}
+
 // print prints how many stores are in trouble, and a line for each store.
 func (r storesReport) print(out io.Writer, now time.Time) error {
-	inTrouble := 0
-	for _, o := range r.Stores {
-		inTrouble += min(1, len(o.Troubles))
-	}
-	if _, err := fmt.Fprintf(out, "%d of %d stores in trouble\n", inTrouble, len(r.Stores)); err != nil {
+	if _, err := fmt.Fprintf(out, "%d of %d stores in trouble\n", r.inTrouble(), len(r.Stores)); err != nil {
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -16,6 +16,7 @@ import (
 	"github.com/manage-subscriptions/manage-subscriptions/config"
 	"github.com/manage-subscriptions/manage-subscriptions/doctor"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/servertest"
+	"github.com/manage-subscriptions/manage-subscriptions/internal/storetest"
 	"github.com/manage-subscriptions/manage-subscriptions/internal/suite"
 	"github.com/manage-subscriptions/manage-subscriptions/recharge/rechargetest"
 	"github.com/manage-subscriptions/manage-subscriptions/server"
@@ -162,6 +163,18 @@ func TestStoresOfOne(t *testing.T) {
 	_, said, _ = stores(f, server.StoresOptions{}, slow, func(s *config.Settings) { s.RechargeAPIToken = "" })
 	if !strings.Contains(said, "set RECHARGE_API_TOKEN") {
 		t.Errorf("without a token it says\n%s", said)
+	}
+}
+
+// TestStoresOfNone: if Redis lists no store, nothing is known, and so nothing is well.
+func TestStoresOfNone(t *testing.T) {
+	t.Parallel()
+	f := servertest.StartWith(t, storetest.Redis(t), servertest.ManyStores)
+	for _, json := range []bool{false, true} {
+		ok, said, err := stores(f, server.StoresOptions{JSON: json}, servertest.ManyStores)
+		if err != nil || ok || !strings.Contains(said, "0 of 0 stores") && !strings.Contains(said, `{"ok":false,"stores":[]}`) {
+			t.Errorf("without a store: %v, %q, all well: %v; want that there is none, and exit code 1", err, said, ok)
+		}
 	}
 }
 

@@ -17,16 +17,9 @@ import (
 
 func preview(f *servertest.Fixture, q server.Question, change ...func(*config.Settings)) (string, error) {
 	f.T.Helper()
-	settings := f.Settings()
-	for _, edit := range change {
-		edit(&settings)
-	}
-	cfg, err := settings.Check()
-	if err != nil {
-		f.T.Fatal(err)
-	}
+	cfg := f.Config(change...)
 	var out bytes.Buffer
-	err = server.Preview(f.T.Context(), cfg, q, &out,
+	err := server.Preview(f.T.Context(), cfg, q, &out,
 		server.Options{Log: slog.New(slog.NewJSONHandler(f.Log, nil)), Now: f.Clock.Now, Platform: f.Platform()})
 	return out.String(), err
 }

@@ -113,15 +113,7 @@ func TestPreviewAfterA429(t *testing.T) {
 // examine runs doctor on the running program.
 func examine(f *servertest.Fixture, ask doctor.Options, change ...func(*config.Settings)) doctor.Report {
 	f.T.Helper()
-	settings := f.Settings()
-	for _, edit := range change {
-		edit(&settings)
-	}
-	settings.AppURL = "http://" + f.Public
-	cfg, err := settings.Check()
-	if err != nil {
-		f.T.Fatal(err)
-	}
+	cfg := f.Config(append(change, func(s *config.Settings) { s.AppURL = "http://" + f.Public })...)
 	report, err := server.Doctor(f.T.Context(), cfg, ask, server.Options{Now: f.Clock.Now, Platform: f.Platform()})
 	if err != nil {
 		f.T.Fatal(err)

@@ -27,14 +27,7 @@ import (
 // stores runs the stores command, and returns what it says.
 func stores(f *servertest.Fixture, ask server.StoresOptions, change ...func(*config.Settings)) (bool, string, error) {
 	f.T.Helper()
-	settings := f.Settings()
-	for _, edit := range change {
-		edit(&settings)
-	}
-	cfg, err := settings.Check()
-	if err != nil {
-		f.T.Fatal(err)
-	}
+	cfg := f.Config(change...)
 	var out strings.Builder
 	ok, err := server.Stores(f.T.Context(), cfg, ask, &out, server.Options{Now: f.Clock.Now})
 	return ok, out.String(), err
@@ -225,14 +218,7 @@ func TestDoctorAll(t *testing.T) {
 	}
 	f.Calls()
 	ask := func(ask doctor.Options, change ...func(*config.Settings)) (doctor.Report, error) {
-		settings := f.Settings()
-		for _, edit := range change {
-			edit(&settings)
-		}
-		cfg, err := settings.Check()
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg := f.Config(change...)
 		return server.Doctor(t.Context(), cfg, ask, server.Options{Now: f.Clock.Now})
 	}
 	report, err := ask(doctor.Options{All: true}, servertest.ManyStores)

@@ -17,14 +17,7 @@ import (
 // Importer returns an importer beside the servers of one store or of many, as a command has it. It does no work.
 func (f *Fixture) Importer(change ...func(*config.Settings)) *importer.Importer {
 	f.T.Helper()
-	settings := f.Settings()
-	for _, edit := range change {
-		edit(&settings)
-	}
-	cfg, err := settings.Check()
-	if err != nil {
-		f.T.Fatal(err)
-	}
+	cfg := f.Config(change...)
 	log := slog.New(slog.DiscardHandler)
 	keys := [][]byte{store.DeriveKey(AppSecret)}
 	var configured *store.Connection

@@ -187,6 +187,20 @@ func (f *Fixture) Settings() config.Settings {
 	}
 }
 
+// Config returns the checked settings of an instance.
+func (f *Fixture) Config(change ...func(*config.Settings)) config.Config {
+	f.T.Helper()
+	settings := f.Settings()
+	for _, edit := range change {
+		edit(&settings)
+	}
+	cfg, err := settings.Check()
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	return cfg
+}
+
 // Platform returns the emulated Shopify. The app home is framed by the real admin's host.
 func (f *Fixture) Platform() shopify.Platform {
 	return shopify.Platform{Shops: map[shopify.Shop]string{"": f.Store.URL}}
@@ -217,14 +231,7 @@ type Instance struct {
 // Instance runs another instance beside those that run already.
 func (f *Fixture) Instance(options server.Options, change ...func(*config.Settings)) *Instance {
 	f.T.Helper()
-	settings := f.Settings()
-	for _, edit := range change {
-		edit(&settings)
-	}
-	cfg, err := settings.Check()
-	if err != nil {
-		f.T.Fatal(err)
-	}
+	cfg := f.Config(change...)
 	ctx, stop := context.WithCancel(context.Background())
 	i := &Instance{Stop: stop, Ended: make(chan error, 1)}
 	listening := make(chan server.Addresses, 1)
@@ -234,7 +241,7 @@ func (f *Fixture) Instance(options server.Options, change ...func(*config.Settin
 	if options.Now == nil {
 		options.Now = f.Clock.Now
 	}
-	if f.Redis != nil && options.Network.Dial == nil && strings.HasPrefix(settings.RedisURL, "redis://"+f.Redis.Addr) {
+	if f.Redis != nil && options.Network.Dial == nil && strings.HasPrefix(cfg.RedisURL.Reveal(), "redis://"+f.Redis.Addr) {
 		options.Network.Dial = f.dial
 	}
 	go func() { i.Ended <- server.Run(ctx, cfg, options) }()
